@@ -1,0 +1,68 @@
+//! Randomness from a seed: transaction ids and jitter.
+
+use std::time::Duration;
+
+/// SplitMix64 (Steele, Lea, Flood 2014). Eight octets of state, and good enough to keep a thousand clients from
+/// speaking at once; a transaction id is a label, not a secret.
+#[derive(Clone, Debug)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Rng {
+        Rng(seed)
+    }
+
+    pub(crate) fn next_u32(&mut self) -> u32 {
+        (self.next_u64() >> 32) as u32
+    }
+
+    /// A duration within `spread` of `middle`, either side.
+    pub(crate) fn around(&mut self, middle: Duration, spread: Duration) -> Duration {
+        let spread = spread.min(middle);
+        middle - spread + self.up_to(spread * 2)
+    }
+
+    fn up_to(&mut self, limit: Duration) -> Duration {
+        let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        // Multiply and shift: a share of the range, without the bias of a remainder.
+        let share = (u128::from(self.next_u64()) * u128::from(nanos)) >> 64;
+        Duration::from_nanos(share as u64)
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_fixes_the_sequence() {
+        let (mut a, mut b) = (Rng::new(7), Rng::new(7));
+        assert_eq!([(); 8].map(|()| a.next_u32()), [(); 8].map(|()| b.next_u32()));
+        assert_ne!(Rng::new(7).next_u32(), Rng::new(8).next_u32());
+    }
+
+    #[test]
+    fn jitter_stays_within_its_spread_and_uses_it() {
+        let mut rng = Rng::new(1);
+        let (middle, spread) = (Duration::from_secs(4), Duration::from_secs(1));
+        let drawn: Vec<_> = (0..1000).map(|_| rng.around(middle, spread)).collect();
+        assert!(drawn.iter().all(|d| (middle - spread..=middle + spread).contains(d)));
+        assert!(drawn.iter().any(|d| *d < middle - spread / 2));
+        assert!(drawn.iter().any(|d| *d > middle + spread / 2));
+    }
+
+    #[test]
+    fn a_spread_wider_than_its_middle_never_goes_below_zero() {
+        let mut rng = Rng::new(2);
+        let middle = Duration::from_millis(10);
+        assert!((0..1000).all(|_| rng.around(middle, Duration::from_secs(9)) <= middle * 2));
+    }
+}
