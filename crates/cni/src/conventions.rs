@@ -1,0 +1,126 @@
+//! What a user can ask for one container, by CONVENTIONS.md: three ways to say the same, in a fixed order.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde_json::{Map, Value};
+
+use crate::go::{self, Invalid};
+use crate::{Error, Request, code};
+
+impl Request {
+    /// The MAC address asked for: `runtimeConfig.mac`, or else `args.cni.mac`, or else `MAC` in CNI_ARGS.
+    ///
+    /// # Errors
+    /// [`code::INVALID_NETWORK_CONFIG`] when a field is no string.
+    pub fn requested_mac(&self) -> Result<Option<&str>, Error> {
+        for (object, path) in self.places() {
+            match go::get(object, "mac") {
+                None => {}
+                Some(Value::String(mac)) if mac.is_empty() => {}
+                Some(Value::String(mac)) => return Ok(Some(mac)),
+                Some(other) => {
+                    let invalid = Invalid::new(format!("expected a string, found {other}"));
+                    return Err(invalid.under("mac").under(path).into());
+                }
+            }
+        }
+        Ok(self.args.get("MAC").filter(|mac| !mac.is_empty()))
+    }
+
+    /// The addresses asked for, with or without a prefix: `runtimeConfig.ips`, or else `args.cni.ips`, or else `IP` in
+    /// CNI_ARGS (which must be ignored where `args.cni.ips` is understood). Prefixes are dropped.
+    ///
+    /// # Errors
+    /// [`code::INVALID_NETWORK_CONFIG`] or [`code::INVALID_ENVIRONMENT`], naming what is no address.
+    pub fn requested_ips(&self) -> Result<Vec<IpAddr>, Error> {
+        for (object, path) in self.places() {
+            let Some(value) = go::get(object, "ips") else { continue };
+            let ips = ip_list(value).map_err(|invalid| invalid.under("ips").under(path))?;
+            if !ips.is_empty() {
+                return Ok(ips);
+            }
+        }
+        let text = self.args.get("IP").unwrap_or_default();
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let ips: Option<Vec<IpAddr>> = parts.map(ip).collect();
+        ips.ok_or_else(|| {
+            Error::new(code::INVALID_ENVIRONMENT, format!("invalid CNI_ARGS: IP={text} is no IP address"))
+        })
+    }
+
+    fn places(&self) -> [(&Map<String, Value>, &'static str); 2] {
+        [(&self.config.runtime_config, "runtimeConfig"), (&self.config.cni_args, "args.cni")]
+    }
+}
+
+fn ip_list(value: &Value) -> Result<Vec<IpAddr>, Invalid> {
+    let items = value.as_array().ok_or_else(|| Invalid::new(format!("expected a list, found {value}")))?;
+    let read_one = |(i, item): (usize, &Value)| {
+        let address = item.as_str().and_then(ip);
+        address.ok_or_else(|| Invalid::new(format!("expected an IP address, found {item}")).at(i))
+    };
+    items.iter().enumerate().map(read_one).collect()
+}
+
+fn ip(text: &str) -> Option<IpAddr> {
+    text.parse().ok().or_else(|| text.parse().ok().map(|net: IpNet| net.addr()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Env, KnownArgs};
+
+    fn request(config: Value, args: &str) -> Request {
+        let mut stdin = json!({ "cniVersion": "1.0.0", "name": "lan", "type": "macvlan" });
+        stdin.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+        let env: Env = [
+            ("CNI_COMMAND", "ADD"),
+            ("CNI_CONTAINERID", "c1"),
+            ("CNI_NETNS", "/run/netns/c1"),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_ARGS", args),
+        ]
+        .into_iter()
+        .collect();
+        Request::parse(&env, stdin.to_string().as_bytes(), KnownArgs::Any).unwrap()
+    }
+
+    #[test]
+    fn the_runtime_goes_before_the_users_arguments_and_those_before_cni_args() {
+        let all = json!({ "runtimeConfig": { "mac": "a" }, "args": { "cni": { "mac": "b" } } });
+        assert_eq!(request(all, "MAC=c").requested_mac(), Ok(Some("a")));
+        let two = json!({ "runtimeConfig": { "mac": "" }, "args": { "cni": { "mac": "b" } } });
+        assert_eq!(request(two, "MAC=c").requested_mac(), Ok(Some("b")));
+        assert_eq!(request(json!({}), "MAC=c").requested_mac(), Ok(Some("c")));
+        assert_eq!(request(json!({}), "MAC=").requested_mac(), Ok(None));
+    }
+
+    #[test]
+    fn args_cni_ips_silences_the_ip_in_cni_args() {
+        let config = json!({ "args": { "cni": { "ips": ["10.2.2.42", "2001:db8::5/64"] } } });
+        let both: Vec<IpAddr> = vec!["10.2.2.42".parse().unwrap(), "2001:db8::5".parse().unwrap()];
+        assert_eq!(request(config, "IP=10.9.9.9").requested_ips(), Ok(both));
+        assert_eq!(
+            request(json!({}), "IP=10.9.9.9/24").requested_ips(),
+            Ok(vec!["10.9.9.9".parse().unwrap()])
+        );
+        assert_eq!(request(json!({}), "").requested_ips(), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn what_is_no_address_is_named_with_its_place() {
+        let error = request(json!({ "runtimeConfig": { "ips": ["10.0.0.1", "x"] } }), "")
+            .requested_ips()
+            .unwrap_err();
+        assert_eq!(error.code, code::INVALID_NETWORK_CONFIG);
+        assert!(error.msg.contains("runtimeConfig.ips[1]"), "{error}");
+        let error = request(json!({}), "IP=ten").requested_ips().unwrap_err();
+        assert_eq!((error.code, error.msg.contains("IP=ten")), (code::INVALID_ENVIRONMENT, true));
+        let error = request(json!({ "args": { "cni": { "mac": 5 } } }), "").requested_mac().unwrap_err();
+        assert!(error.msg.contains("args.cni.mac"), "{error}");
+    }
+}
