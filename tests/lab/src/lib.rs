@@ -1,1 +1,43 @@
-//! (being written)
+//! The lab: a world of its own for every end-to-end test, for the demo and for the benchmark.
+//!
+//! ```text
+//!  netns "host"                      netns "lan"
+//!  ┌──────────────────────────┐      ┌─────────────────────────────┐
+//!  │ plugins and daemon       │ veth │ eth0 10.99.0.1/24           │
+//!  │ under test          eth1─┼──────┼─eth0                        │
+//!  └──────────────────────────┘      │ DhcpServer, dnsmasq, Kea, … │
+//!    further netns: containers       └─────────────────────────────┘
+//! ```
+//!
+//! [`world::enter`] makes the namespaces (as root or as an ordinary user, nothing on the machine is
+//! touched), [`Lan`] the network in them, [`suite`] runs each test in a world of its own, and the rest
+//! are the parts that a test puts there: [`plugin`] calls, the [`Daemon`], the scriptable
+//! [`DhcpServer`] and real [`servers`].
+//!
+//! With `LAB_KEEP=1` a failed test's world stays, and the failure names the command that enters it.
+
+pub mod daemon;
+pub mod dhcp_server;
+pub mod lan;
+pub mod network;
+mod ping;
+pub mod plugin;
+mod process;
+pub mod servers;
+pub mod suite;
+mod until;
+pub mod world;
+
+pub use daemon::Daemon;
+pub use dhcp_server::DhcpServer;
+pub use lan::{Lan, Node};
+pub use network::{Attachment, Network};
+pub use process::Process;
+pub use suite::{Suite, Test};
+pub use until::{Condition, until};
+pub use world::World;
+
+/// What a test and most helpers return: `?` on anything, with context where it helps the reader.
+pub type Result<T = ()> = anyhow::Result<T>;
+
+pub use {anyhow, dhcproto, serde_json};

@@ -1,0 +1,85 @@
+//! The DHCP daemon under test.
+
+use std::{
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use crate::{Node, Process, Result, World, suite};
+
+/// `dhcp daemon` on a private socket. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Process,
+    socket: PathBuf,
+}
+
+impl Daemon {
+    /// Starts the daemon under test on `host`, on `dhcp.sock` in the world's directory, and waits until it accepts.
+    ///
+    /// # Errors
+    /// When it ends or does not accept within ten seconds; with its log.
+    pub fn start(world: &World, host: &Node) -> Result<Daemon> {
+        Daemon::start_with(world, host, &[])
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_with(world: &World, host: &Node, arguments: &[&str]) -> Result<Daemon> {
+        Daemon::start_program(world, host, &suite::plugin_dir().join("dhcp"), arguments)
+    }
+
+    /// The same of a given program: for the benchmark, which compares two.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_program(world: &World, host: &Node, program: &Path, arguments: &[&str]) -> Result<Daemon> {
+        let socket = world.dir().join("dhcp.sock");
+        let mut command = Command::new(program);
+        command.args(["daemon", "-socketpath"]).arg(&socket).args(arguments);
+        let process = Process::spawn(world, host, "dhcp-daemon", command)?;
+        let mut daemon = Daemon { process, socket };
+        daemon.wait_until_it_accepts()?;
+        Ok(daemon)
+    }
+
+    /// Its socket: `daemonSocketPath` in a configuration.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Everything it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Its process, for signals and waiting.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// SIGTERM, and waits for a clean end.
+    ///
+    /// # Errors
+    /// When it does not end within ten seconds, or not with status 0.
+    pub fn stop(mut self) -> Result {
+        self.process.stop()
+    }
+
+    /// SIGKILL, and waits: the socket file stays, nobody listens.
+    ///
+    /// # Errors
+    /// When it had ended already.
+    pub fn kill(mut self) -> Result {
+        self.process.kill()
+    }
+
+    fn wait_until_it_accepts(&mut self) -> Result {
+        let socket = &self.socket;
+        self.process.until("its socket accepts", Duration::from_secs(10), || UnixStream::connect(socket).is_ok())
+    }
+}

@@ -1,0 +1,2 @@
+//! The lab tests itself.
+fn main() {}
