@@ -8,6 +8,7 @@ use crate::options::Options;
 
 /// What happened to the lease. Every [`Lost`](Event::Lost) is of a lease that was bound (or resumed) before.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a driver has one at a time; a box would only be in its way")]
 pub enum Event {
     /// A server granted this address. It is not to be used yet: the driver checks that nobody else does, then calls
     /// [`accept`](crate::Client::accept) or [`decline`](crate::Client::decline). Only with
@@ -43,8 +44,6 @@ pub enum Why {
     Nak(Nak),
     /// The driver found somebody else using the address.
     Declined,
-    /// The driver gave it back.
-    Released,
 }
 
 impl fmt::Display for Why {
@@ -53,7 +52,6 @@ impl fmt::Display for Why {
             Why::Expired => f.write_str("expired"),
             Why::Nak(nak) => nak.fmt(f),
             Why::Declined => f.write_str("declined: the address is in use by somebody else"),
-            Why::Released => f.write_str("released"),
         }
     }
 }

@@ -6,8 +6,11 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::options::Options;
+use crate::options::{Options, is_host};
+use crate::report::Reason;
+use crate::routes::class_prefix_len;
 use crate::time::Instant;
+use crate::wire::Reply;
 
 /// An address that a server lent, and everything said with it.
 ///
@@ -19,7 +22,7 @@ use crate::time::Instant;
 pub struct Lease {
     /// The address.
     pub address: Ipv4Addr,
-    /// The length of the subnet's prefix.
+    /// The length of the subnet's prefix; where the server told none, that of the address' class.
     pub prefix_len: u8,
     /// The server's identifier (option 54).
     pub server_id: Ipv4Addr,
@@ -59,5 +62,61 @@ impl Lease {
     /// How much of the lease is left; `None` for a lease without end.
     pub fn remaining(&self, now: Instant) -> Option<Duration> {
         self.expires_at().map(|end| end.since(now))
+    }
+
+    /// The lease that an ACK grants, counted from when it was asked for.
+    pub(crate) fn from_ack(ack: Reply, server_id: Ipv4Addr, requested_at: Instant) -> Result<Lease, Reason> {
+        let address = offered_address(&ack)?;
+        let times = Times::new(&ack)?;
+        Ok(Lease {
+            address,
+            prefix_len: ack.prefix_len().unwrap_or_else(|| class_prefix_len(address)),
+            server_id,
+            requested_at,
+            lifetime: times.lifetime,
+            t1: times.t1,
+            t2: times.t2,
+            options: ack.into_options(),
+        })
+    }
+
+    /// Whether the lease has run out, or is from another boot: one that is yet to begin says nothing that can be
+    /// relied on.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        self.requested_at > now || self.expires_at().is_some_and(|end| end <= now)
+    }
+}
+
+/// The address of an OFFER or ACK that could become a lease.
+pub(crate) fn offered_address(reply: &Reply) -> Result<Ipv4Addr, Reason> {
+    match (is_host(reply.yiaddr), reply.lease_time()) {
+        (false, _) => Err(Reason::BadAddress),
+        (true, None | Some(0)) => Err(Reason::NoLeaseTime),
+        (true, Some(_)) => Ok(reply.yiaddr),
+    }
+}
+
+struct Times {
+    lifetime: Option<Duration>,
+    t1: Option<Duration>,
+    t2: Option<Duration>,
+}
+
+impl Times {
+    /// The server's times where they make sense, 0.5 and 0.875 of the lease (RFC 2131 section 4.4.5) where not.
+    fn new(ack: &Reply) -> Result<Times, Reason> {
+        const INFINITE: u32 = u32::MAX; // RFC 2131 section 3.3
+
+        let lifetime = match ack.lease_time() {
+            None | Some(0) => return Err(Reason::NoLeaseTime),
+            Some(INFINITE) => return Ok(Times { lifetime: None, t1: None, t2: None }),
+            Some(seconds) => Duration::from_secs(seconds.into()),
+        };
+        let told =
+            |seconds: Option<u32>| seconds.map(|s| Duration::from_secs(s.into())).filter(|t| !t.is_zero());
+        let t2 = told(ack.t2()).filter(|&t2| t2 < lifetime).unwrap_or(lifetime * 7 / 8);
+        // Where T2 comes before half the lease, T1 keeps the default's proportion to it.
+        let t1 = told(ack.t1()).filter(|&t1| t1 < t2).unwrap_or((lifetime / 2).min(t2 * 4 / 7));
+        Ok(Times { lifetime: Some(lifetime), t1: Some(t1), t2: Some(t2) })
     }
 }

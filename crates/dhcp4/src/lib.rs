@@ -39,6 +39,7 @@ mod report;
 mod rng;
 mod routes;
 mod time;
+mod wire;
 
 pub use client::Client;
 pub use config::{Config, DEFAULT_REQUEST, Retry, Servers};

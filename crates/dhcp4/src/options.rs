@@ -53,6 +53,11 @@ pub struct Options {
     pub raw: Vec<RawOption>,
 }
 
+/// Whether this can be the address of a host: not 0.0.0.0/8, loopback, multicast or broadcast.
+pub(crate) fn is_host(address: Ipv4Addr) -> bool {
+    address.octets()[0] != 0 && !address.is_loopback() && !address.is_multicast() && !address.is_broadcast()
+}
+
 /// The codes that this crate speaks of (RFC 2132 and where noted in [`Options`]).
 pub(crate) mod code {
     pub(crate) const PAD: u8 = 0;

@@ -98,9 +98,47 @@ pub enum Reason {
     TooLate,
 }
 
+impl Report {
+    pub(crate) fn count_sent(&mut self, kind: Sent) {
+        *self.sent.entry(kind).or_default() += 1;
+    }
+
+    pub(crate) fn count_ignored(&mut self, ignored: Ignored) {
+        *self.ignored.entry(ignored).or_default() += 1;
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "received {} frames", self.received)
+        if self.sent.is_empty() {
+            f.write_str("sent nothing")?;
+        }
+        for (index, (kind, count)) in self.sent.iter().enumerate() {
+            let before = if index == 0 { "sent" } else { "," };
+            write!(f, "{before} {count} {kind}")?;
+        }
+        let s = if self.received == 1 { "" } else { "s" };
+        write!(f, ", received {} frame{s}", self.received)?;
+        for (Ignored { kind, reason }, count) in &self.ignored {
+            let s = if *count == 1 { "" } else { "s" };
+            write!(f, "; {count} {kind}{s} ignored: {reason}")?;
+        }
+        match &self.last_nak {
+            Some(nak) => write!(f, "; {nak}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Sent::Discover => "DISCOVER",
+            Sent::Request => "REQUEST",
+            Sent::Decline => "DECLINE",
+            Sent::Release => "RELEASE",
+            Sent::Inform => "INFORM",
+        })
     }
 }
 
@@ -117,6 +155,57 @@ impl fmt::Display for Kind {
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ignored")
+        f.write_str(match self {
+            Reason::TooShort => "too short for DHCP",
+            Reason::TooLong => "too long for DHCP",
+            Reason::NotReply => "a request, not a reply",
+            Reason::NotEthernet => "not for Ethernet",
+            Reason::NoCookie => "BOOTP, not DHCP",
+            Reason::WrongType => "no message type that servers send",
+            Reason::WrongChaddr => "wrong chaddr",
+            Reason::WrongXid => "wrong transaction id",
+            Reason::WrongClientId => "wrong client identifier",
+            Reason::NoServerId => "no server identifier",
+            Reason::ServerNotAllowed => "server not allowed",
+            Reason::WrongServer => "not from the server asked",
+            Reason::NotAwaited(state) => return write!(f, "not awaited in {state}"),
+            Reason::NotRapidCommit => "no rapid commit",
+            Reason::BadAddress => "no usable address",
+            Reason::OtherAddress => "not the address asked for",
+            Reason::NoLeaseTime => "no lease time",
+            Reason::TooLate => "the lease has ended already",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_reads_as_silence() {
+        let mut report = Report::default();
+        assert_eq!(report.to_string(), "sent nothing, received 0 frames");
+        for _ in 0..5 {
+            report.count_sent(Sent::Discover);
+        }
+        assert_eq!(report.to_string(), "sent 5 DISCOVER, received 0 frames");
+    }
+
+    #[test]
+    fn what_was_ignored_is_counted_by_reason() {
+        let mut report = Report { received: 6, ..Report::default() };
+        report.count_sent(Sent::Discover);
+        report.count_sent(Sent::Request);
+        for _ in 0..4 {
+            report.count_ignored(Ignored { kind: Kind::Offer, reason: Reason::WrongChaddr });
+        }
+        report.count_ignored(Ignored { kind: Kind::Nak, reason: Reason::NotAwaited(StateName::Bound) });
+        report.last_nak = Some(Nak { server: "10.0.0.1".parse().unwrap(), message: Some("go away".into()) });
+        assert_eq!(
+            report.to_string(),
+            "sent 1 DISCOVER, 1 REQUEST, received 6 frames; 4 offers ignored: wrong chaddr; \
+             1 NAK ignored: not awaited in BOUND; NAK from 10.0.0.1: \"go away\""
+        );
     }
 }

@@ -1,0 +1,4 @@
+//! The client against servers that exist only here, on a clock that only the tests move.
+
+mod scripts;
+mod support;

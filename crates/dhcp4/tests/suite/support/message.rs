@@ -1,0 +1,191 @@
+//! Messages from the server's side. Requests are read by the codec whole, as a server would; replies are written octet
+//! by octet, so that they can be as wrong as a test wants them.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use dhcp4::{Delivery, Transmit};
+use dhcproto::v4::{self, DhcpOption, OptionCode};
+use dhcproto::{Decodable, Decoder};
+
+use super::MAC;
+
+/// A message that the client sent. Its `Display` has all that distinguishes one from another:
+/// `REQUEST to=all 50=10.0.0.5 54=10.0.0.1`.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) message: v4::Message,
+    pub(crate) delivery: Delivery,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Request {
+    pub(crate) fn read(transmit: Transmit) -> Request {
+        let message =
+            v4::Message::decode(&mut Decoder::new(&transmit.payload)).expect("a message that decodes");
+        assert_eq!(message.opcode(), v4::Opcode::BootRequest);
+        assert!(transmit.payload.len() >= 300, "padded as BOOTP relays want it");
+        assert_eq!(transmit.payload[240], 53, "the message type comes first");
+        Request { message, delivery: transmit.delivery, payload: transmit.payload }
+    }
+
+    pub(crate) fn kind(&self) -> v4::MessageType {
+        self.message.opts().msg_type().expect("a message type")
+    }
+
+    pub(crate) fn xid(&self) -> u32 {
+        self.message.xid()
+    }
+
+    pub(crate) fn has(&self, code: u8) -> bool {
+        self.message.opts().contains(code.into())
+    }
+
+    pub(crate) fn requested_address(&self) -> Option<Ipv4Addr> {
+        match self.message.opts().get(OptionCode::RequestedIpAddress) {
+            Some(DhcpOption::RequestedIpAddress(address)) => Some(*address),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn server_id(&self) -> Option<Ipv4Addr> {
+        match self.message.opts().get(OptionCode::ServerIdentifier) {
+            Some(DhcpOption::ServerIdentifier(server)) => Some(*server),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn client_id(&self) -> Option<&[u8]> {
+        match self.message.opts().get(OptionCode::ClientIdentifier) {
+            Some(DhcpOption::ClientIdentifier(id)) => Some(id),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", format!("{:?}", self.kind()).to_uppercase())?;
+        match self.delivery {
+            Delivery::Broadcast { source } if source.is_unspecified() => write!(f, " to=all")?,
+            Delivery::Broadcast { source } => write!(f, " to=all from={source}")?,
+            Delivery::Unicast { source, server } => write!(f, " to={server} from={source}")?,
+        }
+        if !self.message.ciaddr().is_unspecified() {
+            write!(f, " ciaddr={}", self.message.ciaddr())?;
+        }
+        if let Some(address) = self.requested_address() {
+            write!(f, " 50={address}")?;
+        }
+        if let Some(server) = self.server_id() {
+            write!(f, " 54={server}")?;
+        }
+        if self.has(80) {
+            f.write_str(" rapid")?;
+        }
+        if self.message.flags().broadcast() {
+            f.write_str(" flag=broadcast")?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) const OFFER: u8 = 2;
+pub(crate) const ACK: u8 = 5;
+pub(crate) const NAK: u8 = 6;
+
+/// A message that a server sends.
+#[derive(Clone, Debug)]
+pub(crate) struct Reply {
+    pub(crate) op: u8,
+    pub(crate) htype: u8,
+    pub(crate) hlen: u8,
+    pub(crate) xid: u32,
+    pub(crate) yiaddr: Ipv4Addr,
+    pub(crate) chaddr: [u8; 16],
+    pub(crate) sname: [u8; 64],
+    pub(crate) file: [u8; 128],
+    pub(crate) cookie: [u8; 4],
+    /// In this order, without length checks beyond the octet that holds it.
+    pub(crate) options: Vec<(u8, Vec<u8>)>,
+}
+
+impl Reply {
+    /// A bare reply of this type to the exchange of this id.
+    pub(crate) fn new(kind: u8, xid: u32) -> Reply {
+        let mut chaddr = [0; 16];
+        chaddr[..6].copy_from_slice(&MAC);
+        Reply {
+            op: 2,
+            htype: 1,
+            hlen: 6,
+            xid,
+            yiaddr: Ipv4Addr::UNSPECIFIED,
+            chaddr,
+            sname: [0; 64],
+            file: [0; 128],
+            cookie: [99, 130, 83, 99],
+            options: vec![(53, vec![kind])],
+        }
+    }
+
+    /// What every OFFER and ACK has.
+    pub(crate) fn lease(kind: u8, xid: u32, address: Ipv4Addr, server: Ipv4Addr, seconds: u32) -> Reply {
+        Reply::new(kind, xid)
+            .yiaddr(address)
+            .option(54, server.octets())
+            .option(51, seconds.to_be_bytes())
+            .option(1, [255, 255, 255, 0])
+    }
+
+    /// What every NAK has.
+    pub(crate) fn nak(xid: u32, server: Ipv4Addr) -> Reply {
+        Reply::new(NAK, xid).option(54, server.octets())
+    }
+
+    pub(crate) fn yiaddr(mut self, address: Ipv4Addr) -> Reply {
+        self.yiaddr = address;
+        self
+    }
+
+    pub(crate) fn chaddr(mut self, mac: [u8; 6]) -> Reply {
+        self.chaddr[..6].copy_from_slice(&mac);
+        self
+    }
+
+    /// Adds an option, or another piece of it.
+    pub(crate) fn option(mut self, code: u8, data: impl AsRef<[u8]>) -> Reply {
+        self.options.push((code, data.as_ref().to_vec()));
+        self
+    }
+
+    /// Removes an option.
+    pub(crate) fn without(mut self, code: u8) -> Reply {
+        self.options.retain(|option| option.0 != code);
+        self
+    }
+
+    /// Gives an option another value.
+    pub(crate) fn with(self, code: u8, data: impl AsRef<[u8]>) -> Reply {
+        self.without(code).option(code, data)
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut payload = vec![self.op, self.htype, self.hlen, 0];
+        payload.extend(self.xid.to_be_bytes());
+        payload.extend([0; 4]); // secs, flags
+        payload.extend([0; 4]); // ciaddr
+        payload.extend(self.yiaddr.octets());
+        payload.extend([0; 8]); // siaddr, giaddr
+        payload.extend(self.chaddr);
+        payload.extend(self.sname);
+        payload.extend(self.file);
+        payload.extend(self.cookie);
+        for (code, data) in &self.options {
+            payload.extend([*code, data.len() as u8]);
+            payload.extend(data);
+        }
+        payload.push(255);
+        payload
+    }
+}

@@ -1,0 +1,25 @@
+//! What the tests share: messages as a server sees and makes them, and a client driven by a script.
+
+pub(crate) mod message;
+pub(crate) mod script;
+
+use std::time::Duration;
+
+use dhcp4::{Config, Instant};
+
+/// The client's Ethernet address in all tests.
+pub(crate) const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
+/// The client's identifier in all tests.
+pub(crate) const CLIENT_ID: &[u8] = b"\0c0ffee/lan/eth0";
+/// When all tests begin: not at boot, where differences would hide.
+pub(crate) const START: Instant = Instant::from_boot(Duration::from_secs(1_000_000));
+
+/// The defaults, with an identifier.
+pub(crate) fn config() -> Config {
+    Config { client_id: Some(CLIENT_ID.to_vec()), ..Config::new(MAC) }
+}
+
+/// The start of the tests, and so long after.
+pub(crate) fn after(seconds: f64) -> Instant {
+    START + Duration::from_secs_f64(seconds)
+}

@@ -1,0 +1,216 @@
+//! A client driven by a text that reads like a capture.
+//!
+//! Each line is a time in seconds, a sign, and what happens then:
+//!
+//! ```text
+//! 0     > DISCOVER to=all                           the client sends this, all of it
+//! 0.1   < OFFER 10.0.0.5 from=10.0.0.1 lease=60     the client receives this
+//! 0.1   ! release                                   the driver calls this
+//! 0.1   = BOUND 10.0.0.5 until=60.1                 the client reports this event (or more of it)
+//! 0.1   . BOUND                                     the client is in this state
+//! 0.1   x ACK 10.0.0.5 from=10.0.0.9 ... / reason   the client ignores this, and says why
+//! ```
+//!
+//! A time with a `~` may be off by a quarter, for what has jitter. What the client sends or reports without its line
+//! in the script is a failure.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+
+use dhcp4::{Client, Event, Instant, Lease};
+
+use super::message::{ACK, NAK, OFFER, Reply, Request};
+use super::{START, after};
+
+/// Runs a script to its end; returns the client for further questions.
+#[track_caller]
+pub(crate) fn play(client: Client, script: &str) -> Client {
+    let mut stage = Stage::new(client);
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        stage.line(line);
+    }
+    assert_eq!(stage.output, VecDeque::<(Instant, String)>::new(), "nothing more than the script has");
+    stage.client
+}
+
+struct Stage {
+    client: Client,
+    now: Instant,
+    /// The id of the last message that expects an answer.
+    xid: u32,
+    /// What the client did and the script has not mentioned yet.
+    output: VecDeque<(Instant, String)>,
+}
+
+impl Stage {
+    fn new(client: Client) -> Stage {
+        let mut stage = Stage { client, now: START, xid: 0, output: VecDeque::new() };
+        stage.collect();
+        stage
+    }
+
+    #[track_caller]
+    fn line(&mut self, line: &str) {
+        let mut words = line.splitn(3, char::is_whitespace).map(str::trim);
+        let time = words.next().unwrap_or_default();
+        let rest = line[time.len()..].trim();
+        let (sign, what) =
+            rest.split_at_checked(1).unwrap_or_else(|| panic!("not a line of a script: {line}"));
+        let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
+        match sign {
+            ">" | "=" => self.expect(line, time, &format!("{sign} {what}")),
+            "<" => {
+                self.run_to(line, time);
+                let reply = self.reply(&what);
+                let answer = self.client.handle_packet(self.now, &reply.encode(), from(&what));
+                assert_eq!(answer, Ok(()), "{line}");
+                self.collect();
+            }
+            "x" => {
+                self.run_to(line, time);
+                let (reply, reason) = what.split_once(" / ").expect("a reason after a slash");
+                let reply = self.reply(reply).encode();
+                let answer = self.client.handle_packet(self.now, &reply, from(&what));
+                assert_eq!(
+                    answer.map_err(|ignored| ignored.reason.to_string()),
+                    Err(reason.to_owned()),
+                    "{line}"
+                );
+                self.collect();
+            }
+            "!" => {
+                self.run_to(line, time);
+                self.call(&what);
+                self.collect();
+            }
+            "." => {
+                self.run_to(line, time);
+                assert_eq!(self.client.state().to_string(), what, "{line}");
+            }
+            _ => panic!("not a line of a script: {line}"),
+        }
+    }
+
+    /// Lets time pass until the client does something, which must be this.
+    #[track_caller]
+    fn expect(&mut self, line: &str, time: &str, what: &str) {
+        while self.output.is_empty() {
+            let due =
+                self.client.poll_timeout().unwrap_or_else(|| panic!("nothing will ever happen: {line}"));
+            assert!(due < after(1e9), "nothing will happen in our lives: {line}");
+            self.now = self.now.max(due);
+            self.client.handle_timeout(self.now);
+            self.collect();
+        }
+        let (at, output) = self.output.pop_front().expect("not empty");
+        let matches = if what.starts_with('=') { output.starts_with(what) } else { output == what };
+        assert!(matches, "{output} at {}: {line}", seconds(at));
+        let (nominal, tolerance) = parse_time(time);
+        let off = (seconds(at) - nominal).abs();
+        assert!(off <= tolerance, "at {}, not {time}: {line}", seconds(at));
+    }
+
+    /// Lets time pass to a given point, before which the client must be quiet.
+    #[track_caller]
+    fn run_to(&mut self, line: &str, time: &str) {
+        let until = after(parse_time(time).0);
+        while let Some(due) = self.client.poll_timeout().filter(|&due| due < until) {
+            self.now = self.now.max(due);
+            self.client.handle_timeout(self.now);
+            self.collect();
+            assert_eq!(self.output.front(), None, "before: {line}");
+        }
+        assert_eq!(self.output.front(), None, "before: {line}");
+        self.now = self.now.max(until);
+    }
+
+    fn collect(&mut self) {
+        while let Some(transmit) = self.client.poll_transmit() {
+            let request = Request::read(transmit);
+            self.xid = request.xid();
+            self.output.push_back((self.now, format!("> {request}")));
+        }
+        while let Some(event) = self.client.poll_event() {
+            self.output.push_back((self.now, format!("= {}", describe(&event))));
+        }
+    }
+
+    fn call(&mut self, what: &str) {
+        match what {
+            "release" => self.client.release(self.now),
+            "accept" => assert!(self.client.accept(self.now)),
+            "decline" => assert!(self.client.decline(self.now)),
+            "link" => self.client.link_restored(self.now),
+            _ => panic!("no such call: {what}"),
+        }
+    }
+
+    fn reply(&self, what: &str) -> Reply {
+        let mut words = what.split(' ');
+        let kind = match words.next() {
+            Some("OFFER") => OFFER,
+            Some("ACK") => ACK,
+            Some("NAK") => NAK,
+            other => panic!("no such message: {other:?}"),
+        };
+        let mut reply = Reply::new(kind, self.xid);
+        for word in words {
+            reply = match word.split_once('=').unwrap_or((word, "")) {
+                ("from", server) => reply.option(54, parse::<Ipv4Addr>(server).octets()),
+                ("lease", seconds) => reply.option(51, parse::<u32>(seconds).to_be_bytes()),
+                ("t1", seconds) => reply.option(58, parse::<u32>(seconds).to_be_bytes()),
+                ("t2", seconds) => reply.option(59, parse::<u32>(seconds).to_be_bytes()),
+                ("router", router) => reply.option(3, parse::<Ipv4Addr>(router).octets()),
+                ("text", text) => reply.option(56, text),
+                ("rapid", _) => reply.option(80, []),
+                ("id", id) => reply.option(61, id),
+                ("xid", offset) => Reply { xid: reply.xid.wrapping_add(parse(offset)), ..reply },
+                (address, "") => reply.yiaddr(parse(address)),
+                _ => panic!("no such field: {word}"),
+            };
+        }
+        reply
+    }
+}
+
+/// The sender of a reply, which is the server itself.
+fn from(what: &str) -> Ipv4Addr {
+    let server = what.split(' ').find_map(|word| word.strip_prefix("from="));
+    server.map_or(Ipv4Addr::UNSPECIFIED, parse)
+}
+
+fn describe(event: &Event) -> String {
+    match event {
+        Event::Granted(lease) => format!("GRANTED {}", term(lease)),
+        Event::Bound(lease) => format!("BOUND {}", term(lease)),
+        Event::Renewed { old, new } => {
+            assert_eq!(old.address, new.address);
+            format!("RENEWED {}", term(new))
+        }
+        Event::Lost { lease, why } => format!("LOST {} {why}", lease.address),
+        Event::Informed(options) => format!("INFORMED dns={:?}", options.dns),
+    }
+}
+
+fn term(lease: &Lease) -> String {
+    match lease.expires_at() {
+        Some(end) => format!("{} until={:.1}", lease.address, seconds(end)),
+        None => format!("{} for ever", lease.address),
+    }
+}
+
+fn seconds(at: Instant) -> f64 {
+    at.since(START).as_secs_f64()
+}
+
+/// A time and how far off it may be.
+fn parse_time(time: &str) -> (f64, f64) {
+    match time.strip_prefix('~') {
+        Some(nominal) => (parse(nominal), parse::<f64>(nominal) / 4.0),
+        None => (parse(time), 0.001),
+    }
+}
+
+fn parse<T: std::str::FromStr>(text: &str) -> T {
+    text.parse().unwrap_or_else(|_| panic!("what is {text:?}?"))
+}
