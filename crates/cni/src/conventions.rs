@@ -75,8 +75,8 @@ mod tests {
     use crate::{Env, KnownArgs};
 
     fn request(config: Value, args: &str) -> Request {
-        let mut stdin = json!({ "cniVersion": "1.0.0", "name": "lan", "type": "macvlan" });
-        stdin.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+        let mut stdin: Map<String, Value> = serde_json::from_value(config).unwrap();
+        stdin.insert("name".to_owned(), "lan".into());
         let env: Env = [
             ("CNI_COMMAND", "ADD"),
             ("CNI_CONTAINERID", "c1"),
@@ -86,7 +86,7 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        Request::parse(&env, stdin.to_string().as_bytes(), KnownArgs::Any).unwrap()
+        Request::parse(&env, Value::from(stdin).to_string().as_bytes(), KnownArgs::Any).unwrap()
     }
 
     #[test]

@@ -312,7 +312,7 @@ mod tests {
     }
 
     fn read(document: Value) -> Result<Conf, Error> {
-        decode(document.as_object().unwrap())
+        decode(&serde_json::from_value(document).unwrap())
     }
 
     #[test]

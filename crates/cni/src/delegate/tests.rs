@@ -1,1 +1,245 @@
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::fs;
 
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{Env, KnownArgs, Version};
+
+/// A folder with one delegate in it, a shell script that logs what it was asked and runs `body`.
+struct Lab {
+    folder: TempDir,
+    stdin: Vec<u8>,
+}
+
+impl Lab {
+    fn new(body: &str) -> Lab {
+        let lab = Lab {
+            folder: TempDir::new().unwrap(),
+            stdin:
+                br#"{ "cniVersion": "1.1.0", "name": "lan", "ipam": { "type": "pool" }, "prevResult": {} }"#
+                    .to_vec(),
+        };
+        let script = format!(
+            "#!/bin/sh\nfolder={}\necho \"$CNI_COMMAND $CNI_CONTAINERID ${{HOME-no home}}\" >> $folder/log\n\
+             cat > $folder/stdin\n{body}\n",
+            lab.path().display()
+        );
+        lab.put("pool", &script, 0o755);
+        lab
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn put(&self, name: &str, text: &str, mode: u32) {
+        let file = self.path().join(name);
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn request(&self, verb: &str, path: &OsStr) -> Request {
+        let env: Env = [
+            (OsStr::new("CNI_COMMAND"), OsStr::new(verb)),
+            (OsStr::new("CNI_CONTAINERID"), OsStr::new("c1")),
+            (OsStr::new("CNI_NETNS"), OsStr::new("/run/netns/c1")),
+            (OsStr::new("CNI_IFNAME"), OsStr::new("eth0")),
+            (OsStr::new("CNI_PATH"), path),
+            (OsStr::new("PATH"), &std::env::var_os("PATH").unwrap()),
+        ]
+        .into_iter()
+        .collect();
+        Request::parse(&env, &self.stdin, KnownArgs::Any).unwrap()
+    }
+
+    fn add(&self) -> Result<CniResult, Error> {
+        let request = self.request("ADD", self.path().as_os_str());
+        Ipam::find(&request)?.unwrap().add()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path().join("log")).unwrap_or_default()
+    }
+}
+
+#[test]
+fn the_delegate_gets_the_same_environment_and_stdin_and_its_result_is_read() {
+    let lab = Lab::new(
+        r#"echo '{ "cniVersion": "0.4.0", "ips": [{ "version": "4", "address": "10.0.0.2/24" }] }'"#,
+    );
+    let result = lab.add().unwrap();
+    assert_eq!(result.ips[0].address.to_string(), "10.0.0.2/24");
+    // HOME shows that it is the request's environment, not this process'.
+    assert_eq!(lab.log(), "ADD c1 no home\n");
+    assert_eq!(fs::read(lab.path().join("stdin")).unwrap(), lab.stdin);
+}
+
+#[test]
+fn every_verb_is_passed_on_by_its_name() {
+    let lab = Lab::new("");
+    let request = lab.request("DEL", lab.path().as_os_str());
+    let ipam = Ipam::find(&request).unwrap().unwrap();
+    for call in [Ipam::check, Ipam::del, Ipam::status, Ipam::gc] {
+        call(&ipam).unwrap();
+    }
+    assert_eq!(lab.log(), "CHECK c1 no home\nDEL c1 no home\nSTATUS c1 no home\nGC c1 no home\n");
+}
+
+#[test]
+fn an_error_document_is_passed_on_whole_and_the_failed_add_is_undone() {
+    let lab = Lab::new(
+        r#"[ $CNI_COMMAND = DEL ] && { echo '{ "code": 99, "msg": "DEL failed too" }'; exit 1; }
+           echo '{ "cniVersion": "1.0.0", "code": 11, "msg": "pool is full", "details": "10 of 10" }'; exit 3"#,
+    );
+    assert_eq!(lab.add(), Err(Error::new(code::TRY_AGAIN_LATER, "pool is full").details("10 of 10")));
+    assert_eq!(lab.log(), "ADD c1 no home\nDEL c1 no home\n");
+}
+
+#[test]
+fn an_error_document_counts_even_with_exit_status_zero() {
+    let lab = Lab::new(r#"echo '{ "code": 11, "msg": "pool is full" }'"#);
+    assert_eq!(lab.add().unwrap_err().code, code::TRY_AGAIN_LATER);
+}
+
+#[test]
+fn garbage_from_a_failed_delegate_is_reported_whole() {
+    for (body, details) in [
+        (
+            r#"echo 'panic: oops'; echo 'at main.go:1' >&2; exit 2"#,
+            "stdout: panic: oops; stderr: at main.go:1",
+        ),
+        (r#"echo '{}'; echo '{}'; exit 2"#, "stdout: {}\n{}"),
+        ("echo no daemon >&2; exit 2", "stderr: no daemon"),
+        ("exit 2", "it wrote nothing"),
+    ] {
+        let error = Lab::new(body).add().unwrap_err();
+        assert_eq!(error.code, code::DELEGATE_FAILED);
+        assert_eq!(error.msg, "IPAM plugin pool failed on ADD without an error document (exit status: 2)");
+        assert_eq!(error.details, details);
+    }
+    let error = Lab::new("kill -9 $$").add().unwrap_err();
+    assert!(error.msg.contains("signal: 9"), "{error}");
+}
+
+#[test]
+fn a_result_that_is_none_is_reported_and_the_add_undone() {
+    for (body, details) in [
+        ("echo hello", "stdout: hello"),
+        ("", "it wrote nothing"),
+        (r#"echo '{ "cniVersion": "1.0.0", "ips": [{}] }'"#, "ips[0].address: is missing"),
+    ] {
+        let lab = Lab::new(body);
+        let error = lab.add().unwrap_err();
+        assert_eq!(error.code, code::DELEGATE_FAILED);
+        assert!(error.details.contains(details), "{error}");
+        assert!(lab.log().ends_with("DEL c1 no home\n"));
+    }
+}
+
+#[test]
+fn a_delegate_need_not_read_its_stdin_however_much_that_is() {
+    for padding in [0, 1 << 20] {
+        let mut lab = Lab::new("");
+        lab.put("pool", "#!/bin/sh\necho '{}'\n", 0o755);
+        lab.stdin.extend(vec![b' '; padding]);
+        lab.add().unwrap();
+    }
+}
+
+#[test]
+fn more_than_a_pipe_holds_goes_both_ways_at_once() {
+    let mut lab = Lab::new("");
+    let script = format!(
+        "#!/bin/sh\nprintf '{{ \"x\": \"'; head -c 300000 /dev/zero | tr '\\0' x; echo '\" }}'\ncat > {}/stdin\n",
+        lab.path().display()
+    );
+    lab.put("pool", &script, 0o755);
+    lab.stdin.extend(vec![b' '; 300_000]);
+    assert_eq!(lab.add().unwrap().extra["x"].as_str().map(str::len), Some(300_000));
+    assert_eq!(fs::read(lab.path().join("stdin")).unwrap(), lab.stdin);
+}
+
+#[test]
+fn the_first_executable_on_the_path_is_taken() {
+    let (first, second) = (Lab::new("exit 1"), Lab::new("echo '{}'"));
+    first.put("pool", "not executable", 0o644);
+    let path = std::env::join_paths([first.path(), second.path()]).unwrap();
+    let request = first.request("ADD", &path);
+    let ipam = Ipam::find(&request).unwrap().unwrap();
+    assert_eq!((ipam.name(), &ipam.program), ("pool", &second.path().join("pool")));
+}
+
+#[test]
+fn a_delegate_that_is_nowhere_is_reported_with_the_places_looked_at() {
+    let lab = Lab::new("");
+    lab.put("pool", "not executable", 0o644);
+    let path = format!("/nonexistent:{}", lab.path().display());
+    for (verb, code) in [("ADD", code::DELEGATE_NOT_FOUND), ("STATUS", code::PLUGIN_NOT_AVAILABLE)] {
+        let error = Ipam::find(&lab.request(verb, OsStr::new(&path))).unwrap_err();
+        assert_eq!((error.code, error.msg.as_str()), (code, "IPAM plugin pool not found on CNI_PATH"));
+        let expected =
+            format!("looked in /nonexistent, {} (there, but not executable)", lab.path().display());
+        assert_eq!(error.details, expected);
+    }
+    let error = Ipam::find(&lab.request("ADD", OsStr::new(""))).unwrap_err();
+    assert_eq!(error.code, code::INVALID_ENVIRONMENT);
+    assert!(error.msg.contains("CNI_PATH"), "{error}");
+}
+
+#[test]
+fn a_name_that_is_a_path_is_refused_before_anything_is_looked_for() {
+    for name in ["../pool", "/bin/sh", "a/b", ".", "..", "a\0"] {
+        let mut lab = Lab::new("");
+        lab.stdin = serde_json::to_vec(&json!({ "name": "lan", "ipam": { "type": name } })).unwrap();
+        let error = Ipam::find(&lab.request("ADD", lab.path().as_os_str())).unwrap_err();
+        assert_eq!(error.code, code::INVALID_NETWORK_CONFIG, "{name:?}");
+        assert!(error.msg.contains("ipam.type"), "{error}");
+    }
+}
+
+#[test]
+fn without_ipam_nothing_is_looked_for_and_cni_path_is_not_missed() {
+    let mut lab = Lab::new("");
+    lab.stdin = br#"{ "name": "lan" }"#.to_vec();
+    assert!(Ipam::find(&lab.request("ADD", OsStr::new(""))).unwrap().is_none());
+}
+
+#[test]
+fn a_file_that_cannot_be_executed_is_reported_with_its_path() {
+    let lab = Lab::new("");
+    lab.put("pool", "#!/nonexistent/interpreter\n", 0o755);
+    let error = lab.add().unwrap_err();
+    assert_eq!(
+        (error.code, error.msg.as_str()),
+        (code::DELEGATE_FAILED, "cannot run IPAM plugin pool for ADD")
+    );
+    assert!(error.details.contains("/pool: No such file"), "{error}");
+}
+
+#[test]
+fn a_result_without_a_version_is_read_as_the_configurations() {
+    let mut lab = Lab::new(r#"echo '{ "ip4": { "ip": "10.0.0.2/24" } }'"#);
+    lab.stdin = br#"{ "cniVersion": "0.2.0", "name": "lan", "ipam": { "type": "pool" } }"#.to_vec();
+    assert_eq!(lab.add().unwrap().to_value(Version::V1_0_0).unwrap()["ips"][0]["address"], "10.0.0.2/24");
+}
+
+#[test]
+fn a_busy_executable_is_tried_again_for_a_while_and_other_errors_are_not() {
+    let busy = || io::Error::from(ErrorKind::ExecutableFileBusy);
+    let slept = RefCell::new(Vec::new());
+    let sleep = |pause| slept.borrow_mut().push(pause);
+
+    let mut answers = vec![Ok("ran"), Err(busy()), Err(busy())];
+    assert_eq!(retry_while_busy(|| answers.pop().unwrap(), sleep).unwrap(), "ran");
+    assert_eq!(slept.take(), [Duration::from_millis(10), Duration::from_millis(20)]);
+
+    assert!(retry_while_busy(|| Err::<(), _>(busy()), sleep).is_err());
+    let total: Duration = slept.take().iter().sum();
+    assert!(total > Duration::from_secs(5) && total < Duration::from_secs(6), "{total:?}");
+
+    assert!(retry_while_busy(|| Err::<(), _>(ErrorKind::NotFound.into()), sleep).is_err());
+    assert_eq!(slept.take(), []);
+}

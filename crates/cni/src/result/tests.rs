@@ -1,1 +1,377 @@
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use serde_json::json;
 
+use super::*;
+use crate::code;
+
+/// A result that uses every field there is.
+fn full() -> CniResult {
+    let unknown = |key: &str| json!({ key: { "kept": true } }).as_object().unwrap().clone();
+    CniResult {
+        interfaces: vec![
+            Interface { name: "eth1".into(), mac: "52:54:00:00:00:01".into(), ..Interface::default() },
+            Interface {
+                name: "eth0".into(),
+                mac: "02:00:00:00:00:01".into(),
+                mtu: Some(1400),
+                sandbox: "/run/netns/c1".into(),
+                socket_path: "/run/vhost/1".into(),
+                pci_id: "0000:00:1f.6".into(),
+                extra: unknown("metadata"),
+            },
+        ],
+        ips: vec![
+            IpConfig {
+                interface: Some(1),
+                gateway: Some("10.99.0.1".parse().unwrap()),
+                extra: unknown("leaseTime"),
+                ..IpConfig::new("10.99.0.7/24".parse().unwrap())
+            },
+            IpConfig { interface: Some(1), ..IpConfig::new("10.99.0.8/24".parse().unwrap()) },
+            IpConfig { interface: Some(1), ..IpConfig::new("2001:db8::7/64".parse().unwrap()) },
+        ],
+        routes: vec![
+            Route { gw: Some("10.99.0.1".parse().unwrap()), ..Route::new("0.0.0.0/0".parse().unwrap()) },
+            Route {
+                mtu: Some(1300),
+                advmss: Some(1260),
+                priority: Some(100),
+                table: Some(0),
+                scope: Some(253),
+                extra: unknown("proto"),
+                ..Route::new("2001:db8:1::/48".parse().unwrap())
+            },
+        ],
+        dns: Dns {
+            nameservers: vec!["10.99.0.1".into()],
+            domain: "lan".into(),
+            search: vec!["lan".into(), "example.org".into()],
+            options: vec!["ndots:2".into()],
+            extra: unknown("port"),
+        },
+        extra: unknown("vendor"),
+    }
+}
+
+/// The parts of [`full`] that are the same in every version.
+fn golden_dns() -> Value {
+    json!({
+        "nameservers": ["10.99.0.1"], "domain": "lan", "search": ["lan", "example.org"], "options": ["ndots:2"],
+        "port": { "kept": true },
+    })
+}
+
+fn golden_by_family(version: &str) -> Value {
+    json!({
+        "cniVersion": version,
+        "ip4": {
+            "ip": "10.99.0.7/24", "gateway": "10.99.0.1", "leaseTime": { "kept": true },
+            "routes": [{ "dst": "0.0.0.0/0", "gw": "10.99.0.1" }],
+        },
+        "ip6": { "ip": "2001:db8::7/64", "routes": [{ "dst": "2001:db8:1::/48", "proto": { "kept": true } }] },
+        "dns": golden_dns(),
+        "vendor": { "kept": true },
+    })
+}
+
+fn golden_with_ip_version(version: &str) -> Value {
+    json!({
+        "cniVersion": version,
+        "interfaces": [
+            { "name": "eth1", "mac": "52:54:00:00:00:01" },
+            { "name": "eth0", "mac": "02:00:00:00:00:01", "sandbox": "/run/netns/c1", "metadata": { "kept": true } },
+        ],
+        "ips": [
+            {
+                "version": "4", "address": "10.99.0.7/24", "gateway": "10.99.0.1", "interface": 1,
+                "leaseTime": { "kept": true },
+            },
+            { "version": "4", "address": "10.99.0.8/24", "interface": 1 },
+            { "version": "6", "address": "2001:db8::7/64", "interface": 1 },
+        ],
+        "routes": [
+            { "dst": "0.0.0.0/0", "gw": "10.99.0.1" },
+            { "dst": "2001:db8:1::/48", "proto": { "kept": true } },
+        ],
+        "dns": golden_dns(),
+        "vendor": { "kept": true },
+    })
+}
+
+fn golden_1_0_0() -> Value {
+    let mut document = golden_with_ip_version("1.0.0");
+    for ip in document["ips"].as_array_mut().unwrap() {
+        ip.as_object_mut().unwrap().remove("version");
+    }
+    document
+}
+
+fn golden_1_1_0() -> Value {
+    let mut document = golden_1_0_0();
+    document["cniVersion"] = "1.1.0".into();
+    document["interfaces"][1] = json!({
+        "name": "eth0", "mac": "02:00:00:00:00:01", "mtu": 1400, "sandbox": "/run/netns/c1",
+        "socketPath": "/run/vhost/1", "pciID": "0000:00:1f.6", "metadata": { "kept": true },
+    });
+    document["routes"][1] = json!({
+        "dst": "2001:db8:1::/48", "mtu": 1300, "advmss": 1260, "priority": 100, "table": 0, "scope": 253,
+        "proto": { "kept": true },
+    });
+    document
+}
+
+#[test]
+fn every_version_has_its_own_document() {
+    let golden = |version: Version| match version {
+        Version::V0_1_0 | Version::V0_2_0 => golden_by_family(version.as_str()),
+        Version::V0_3_0 | Version::V0_3_1 | Version::V0_4_0 => golden_with_ip_version(version.as_str()),
+        Version::V1_0_0 => golden_1_0_0(),
+        Version::V1_1_0 => golden_1_1_0(),
+    };
+    for version in Version::ALL {
+        assert_eq!(full().to_value(version), Ok(golden(version)), "as {version}");
+        let read = CniResult::from_value(golden(version), Version::LATEST).unwrap();
+        assert_eq!(read, what_fits(full(), version), "from {version}");
+    }
+}
+
+#[test]
+fn an_empty_result_is_little_more_than_its_version() {
+    let written = |version| CniResult::default().to_value(version).unwrap();
+    assert_eq!(written(Version::V1_1_0), json!({ "cniVersion": "1.1.0" }));
+    assert_eq!(written(Version::V1_0_0), json!({ "cniVersion": "1.0.0" }));
+    assert_eq!(written(Version::V0_4_0), json!({ "cniVersion": "0.4.0", "dns": {} }));
+}
+
+#[test]
+fn a_result_without_an_address_cannot_be_written_before_0_3_0() {
+    let l2_only = CniResult { interfaces: full().interfaces, ..CniResult::default() };
+    for version in Version::ALL {
+        assert_eq!(l2_only.to_value(version).is_err(), version.requires_ip(), "{version}");
+    }
+    let error = l2_only.to_value(Version::V0_2_0).unwrap_err();
+    assert_eq!(error.code, code::INCOMPATIBLE_VERSION);
+    assert!(error.msg.contains("0.2.0"), "{error}");
+}
+
+#[test]
+fn a_result_without_a_version_or_with_an_unknown_one_is_read_as_the_default() {
+    for version in [json!(null), json!(""), json!("2.0.0")] {
+        let old = json!({ "cniVersion": version, "ip4": { "ip": "10.0.0.2/24" } });
+        let new = json!({ "cniVersion": version, "ips": [{ "address": "10.0.0.2/24" }] });
+        assert_eq!(CniResult::from_value(old, Version::V0_1_0).unwrap().ips.len(), 1);
+        assert_eq!(CniResult::from_value(new, Version::V1_0_0).unwrap().ips.len(), 1);
+    }
+}
+
+#[test]
+fn fields_of_1_1_0_are_understood_under_1_0_0_and_not_written_there_again() {
+    let document = json!({
+        "cniVersion": "1.0.0",
+        "interfaces": [{ "name": "eth0", "mtu": 1400 }],
+        "routes": [{ "dst": "0.0.0.0/0", "priority": 5 }],
+    });
+    let result = CniResult::from_value(document, Version::LATEST).unwrap();
+    assert_eq!((result.interfaces[0].mtu, result.routes[0].priority), (Some(1400), Some(5)));
+    let again = result.to_value(Version::V1_0_0).unwrap();
+    assert_eq!(again["interfaces"][0], json!({ "name": "eth0" }));
+    assert_eq!(again["routes"][0], json!({ "dst": "0.0.0.0/0" }));
+}
+
+#[test]
+fn what_go_writes_for_nothing_is_nothing() {
+    let document = json!({
+        "cniVersion": "0.4.0", "interfaces": null, "dns": null,
+        "ips": [{ "version": "4", "address": "10.0.0.2/24", "gateway": "", "interface": null }],
+        "routes": [{ "dst": "0.0.0.0/0", "gw": "", "mtu": 0, "advmss": 0, "priority": 0 }],
+    });
+    let result = CniResult::from_value(document, Version::LATEST).unwrap();
+    assert_eq!(result.ips, [IpConfig::new("10.0.0.2/24".parse().unwrap())]);
+    assert_eq!(result.routes, [Route::new("0.0.0.0/0".parse().unwrap())]);
+}
+
+#[test]
+fn keys_in_another_case_are_known_keys() {
+    let document =
+        json!({ "cniVersion": "1.1.0", "IPs": [{ "Address": "10.0.0.2/24" }], "DNS": { "Domain": "lan" } });
+    let result = CniResult::from_value(document, Version::LATEST).unwrap();
+    assert_eq!((result.ips.len(), result.dns.domain.as_str()), (1, "lan"));
+    assert!(result.extra.is_empty());
+}
+
+#[test]
+fn keys_of_another_version_are_not_carried_into_it() {
+    let document = json!({ "cniVersion": "1.0.0", "ip4": { "ip": "10.9.9.9/8" }, "ips": [{ "address": "10.0.0.2/24" }] });
+    let result = CniResult::from_value(document, Version::LATEST).unwrap();
+    let written = result.to_value(Version::V0_2_0).unwrap();
+    assert_eq!(written["ip4"], json!({ "ip": "10.0.0.2/24" }));
+}
+
+#[test]
+fn an_error_names_the_field_by_its_path() {
+    let cases = [
+        (json!([]), "expected an object, found []"),
+        (json!({ "ips": {} }), "ips: expected a list, found {}"),
+        (json!({ "ips": [{}] }), "ips[0].address: is missing"),
+        (
+            json!({ "ips": [{ "address": "10.0.0.1" }] }),
+            "ips[0].address: \"10.0.0.1\": invalid IP address syntax",
+        ),
+        (json!({ "interfaces": [{}, { "name": 5 }] }), "interfaces[1].name: expected a string, found 5"),
+        (
+            json!({ "interfaces": [{ "mtu": -1 }] }),
+            "interfaces[0].mtu: expected a whole number in range, found -1",
+        ),
+        (
+            json!({ "routes": [{ "dst": "::/0", "scope": 256 }] }),
+            "routes[0].scope: expected a whole number in range, found 256",
+        ),
+        (json!({ "dns": { "search": ["a", null] } }), "dns.search[1]: expected a string, found null"),
+        (json!({ "cniVersion": "0.2.0", "ip6": { "ip": "x" } }), "ip6.ip: \"x\": invalid IP address syntax"),
+    ];
+    for (document, expected) in cases {
+        let error = CniResult::from_value(document.clone(), Version::LATEST).unwrap_err();
+        assert_eq!(error.code, code::DECODING_FAILURE);
+        assert_eq!(error.msg, format!("invalid CNI result: {expected}"), "{document}");
+    }
+}
+
+proptest! {
+    /// Any result goes to any version and back with all that the version can hold.
+    #[test]
+    fn conversion_loses_only_what_the_version_cannot_hold(result in any_result()) {
+        for version in Version::ALL {
+            match result.to_value(version) {
+                Ok(document) => {
+                    let back = CniResult::from_value(document, Version::LATEST).unwrap();
+                    prop_assert_eq!(back, what_fits(result.clone(), version), "through {}", version);
+                }
+                Err(_) => prop_assert!(version.requires_ip() && result.ips.is_empty()),
+            }
+        }
+    }
+
+    /// No document is ever misread into a panic, and what is read is written back the same.
+    #[test]
+    fn what_was_read_once_stays_the_same(result in any_result(), from in any_version(), to in any_version()) {
+        let Ok(document) = result.to_value(from) else { return Ok(()) };
+        let read = CniResult::from_value(document.clone(), Version::LATEST).unwrap();
+        prop_assert_eq!(read.to_value(from).unwrap(), document);
+        if let Ok(converted) = read.to_value(to) {
+            let twice = CniResult::from_value(converted.clone(), Version::LATEST).unwrap().to_value(to).unwrap();
+            prop_assert_eq!(twice, converted);
+        }
+    }
+}
+
+/// What is left of a result in one version, from the specification's text and not from the code.
+fn what_fits(mut result: CniResult, version: Version) -> CniResult {
+    if version < Version::V1_1_0 {
+        for interface in &mut result.interfaces {
+            *interface = Interface {
+                mtu: None,
+                socket_path: String::new(),
+                pci_id: String::new(),
+                ..interface.clone()
+            };
+        }
+        for route in &mut result.routes {
+            *route = Route { gw: route.gw, extra: route.extra.clone(), ..Route::new(route.dst) };
+        }
+    }
+    if version < Version::V0_3_0 {
+        result.interfaces.clear();
+        let family = |v4: bool| result.ips.iter().find(|ip| ip.address.addr().is_ipv4() == v4).cloned();
+        let ips: Vec<IpConfig> = [family(true), family(false)].into_iter().flatten().collect();
+        let has = |v4: bool| ips.iter().any(|ip| ip.address.addr().is_ipv4() == v4);
+        let routes =
+            |v4: bool| result.routes.iter().filter(move |route| route.dst.addr().is_ipv4() == v4).cloned();
+        result.routes = [true, false].into_iter().filter(|v4| has(*v4)).flat_map(routes).collect();
+        result.ips = ips.into_iter().map(|ip| IpConfig { interface: None, ..ip }).collect();
+    }
+    result
+}
+
+fn any_version() -> impl Strategy<Value = Version> {
+    (0..Version::ALL.len()).prop_map(|i| Version::ALL[i])
+}
+
+fn any_result() -> impl Strategy<Value = CniResult> {
+    let parts = (
+        vec(any_interface(), 0..3),
+        vec(any_ip_config(), 0..4),
+        vec(any_route(), 0..4),
+        any_dns(),
+        any_extra(),
+    );
+    parts.prop_map(|(interfaces, ips, routes, dns, extra)| CniResult { interfaces, ips, routes, dns, extra })
+}
+
+fn any_interface() -> impl Strategy<Value = Interface> {
+    let texts = (any_text(), any_text(), any_text(), any_text(), any_text());
+    (texts, option::of(1..=u32::MAX), any_extra()).prop_map(
+        |((name, mac, sandbox, socket_path, pci_id), mtu, extra)| Interface {
+            name,
+            mac,
+            mtu,
+            sandbox,
+            socket_path,
+            pci_id,
+            extra,
+        },
+    )
+}
+
+fn any_ip_config() -> impl Strategy<Value = IpConfig> {
+    (option::of(0..9usize), any_net(), option::of(any::<IpAddr>()), any_extra())
+        .prop_map(|(interface, address, gateway, extra)| IpConfig { interface, address, gateway, extra })
+}
+
+fn any_route() -> impl Strategy<Value = Route> {
+    let numbers = (option::of(1..=u32::MAX), option::of(1..=u32::MAX), option::of(1..=u32::MAX));
+    let more = (option::of(any::<u32>()), option::of(any::<u8>()));
+    (any_net(), option::of(any::<IpAddr>()), numbers, more, any_extra()).prop_map(
+        |(dst, gw, (mtu, advmss, priority), (table, scope), extra)| Route {
+            dst,
+            gw,
+            mtu,
+            advmss,
+            priority,
+            table,
+            scope,
+            extra,
+        },
+    )
+}
+
+fn any_dns() -> impl Strategy<Value = Dns> {
+    (vec(any_text(), 0..3), any_text(), vec(any_text(), 0..3), vec(any_text(), 0..3), any_extra()).prop_map(
+        |(nameservers, domain, search, options, extra)| Dns { nameservers, domain, search, options, extra },
+    )
+}
+
+fn any_net() -> impl Strategy<Value = IpNet> {
+    (any::<IpAddr>(), 0..=128u8).prop_map(|(address, len)| {
+        let max = if address.is_ipv4() { 32 } else { 128 };
+        IpNet::new(address, len.min(max)).unwrap()
+    })
+}
+
+fn any_text() -> impl Strategy<Value = String> {
+    prop_oneof![Just(String::new()), "[a-z0-9:./]{1,12}", any::<String>()]
+}
+
+/// Unknown fields: names that no version uses, values of any shape.
+fn any_extra() -> impl Strategy<Value = Map<String, Value>> {
+    let value = prop_oneof![
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+        vec(any::<u8>(), 0..3).prop_map(Value::from),
+        any::<bool>().prop_map(|flag| json!({ "name": flag, "ips": [null] })),
+        Just(Value::Null),
+    ];
+    vec(("x-[a-z]{1,4}", value), 0..3).prop_map(|entries| entries.into_iter().collect())
+}
