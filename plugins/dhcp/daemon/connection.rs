@@ -1,0 +1,134 @@
+//! One caller: who may speak, one bounded request with its descriptor, one reply, and the hang-up noticed in between.
+
+use std::io::{self, ErrorKind, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
+
+use crate::protocol::{MAX_DOCUMENT, Reply, Request, VERSION};
+
+/// How long a caller may take over its request, and over reading the reply. The plugin sends at once; whoever
+/// does not is cut off, lest silent callers use up the descriptors.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A caller that was let in.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: UnixStream,
+}
+
+/// Why a caller gets no service.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// Somebody else than root or the daemon's own user.
+    #[error("only root may speak to the dhcp daemon, not uid {0}")]
+    NotRoot(u32),
+    /// More than [`MAX_DOCUMENT`] octets without a line feed.
+    #[error("the request is longer than {MAX_DOCUMENT} octets")]
+    TooLong,
+    /// No JSON, or not of the form of a request.
+    #[error("the request is not understood: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// A plugin of another release.
+    #[error(
+        "the request speaks version {0} of the protocol, the daemon version {VERSION}: install plugin and daemon from one release"
+    )]
+    Version(u32),
+    /// Connection lost or request not complete in time.
+    #[error("the caller was lost: {0}")]
+    Lost(#[from] io::Error),
+}
+
+impl Connection {
+    /// Lets the caller in when it is root, or runs as the daemon does (SO_PEERCRED).
+    pub(crate) fn accept(stream: UnixStream) -> Result<Connection, Refusal> {
+        let uid = stream.peer_cred()?.uid();
+        if uid != 0 && uid != rustix::process::geteuid().as_raw() {
+            return Err(Refusal::NotRoot(uid));
+        }
+        Ok(Connection { stream })
+    }
+
+    /// Reads the request and the netns descriptor beside it.
+    pub(crate) async fn request(&mut self) -> Result<(Request, Option<OwnedFd>), Refusal> {
+        let (line, descriptor) = tokio::time::timeout(PATIENCE, self.line())
+            .await
+            .map_err(|_| io::Error::new(ErrorKind::TimedOut, "no request within 5 s"))??;
+        // The version first: the rest may well look different in another one.
+        #[derive(serde::Deserialize)]
+        struct Versioned {
+            protocol: u32,
+        }
+        let Versioned { protocol } = serde_json::from_slice(&line)?;
+        if protocol != VERSION {
+            return Err(Refusal::Version(protocol));
+        }
+        Ok((serde_json::from_slice(&line)?, descriptor))
+    }
+
+    /// Sends the reply; a caller that does not read it is given up.
+    pub(crate) async fn reply(&mut self, reply: &Reply) -> io::Result<()> {
+        let mut document = serde_json::to_vec(reply)?;
+        document.push(b'\n');
+        tokio::time::timeout(PATIENCE, self.stream.write_all(&document))
+            .await
+            .map_err(|_| io::Error::from(ErrorKind::TimedOut))?
+    }
+
+    /// Returns once the caller is gone. Whatever it still sends is read and thrown away.
+    pub(crate) async fn hung_up(&self) {
+        let mut scrap = [0; 256];
+        loop {
+            if self.stream.readable().await.is_err() {
+                return;
+            }
+            match self.stream.try_read(&mut scrap) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn line(&mut self) -> Result<(Vec<u8>, Option<OwnedFd>), Refusal> {
+        let mut line = Vec::new();
+        let mut descriptor = None;
+        let mut piece = [0; 4096];
+        loop {
+            self.stream.readable().await?;
+            let received =
+                self.stream.try_io(Interest::READABLE, || receive(&self.stream, &mut piece, &mut descriptor));
+            match received {
+                Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
+                Ok(length) => line.extend_from_slice(&piece[..length]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(end) = line.iter().position(|octet| *octet == b'\n') {
+                line.truncate(end);
+                return Ok((line, descriptor));
+            }
+            if line.len() >= MAX_DOCUMENT {
+                return Err(Refusal::TooLong);
+            }
+        }
+    }
+}
+
+/// Receives what is there, and keeps the last descriptor that came along; others are closed.
+fn receive(stream: &UnixStream, buffer: &mut [u8], descriptor: &mut Option<OwnedFd>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let message = recvmsg(stream, &mut [IoSliceMut::new(buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    for control in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = control {
+            *descriptor = descriptors.last().or(descriptor.take());
+        }
+    }
+    Ok(message.bytes)
+}

@@ -1,0 +1,185 @@
+//! A lease that the daemon keeps, and the slot that an attachment has for it.
+
+use std::cell::{Cell, RefCell};
+
+use cni::{CniResult, Error, code};
+use dhcp4::{Client, Event, Lease};
+use linknet::{Mac, Netns};
+use tokio::sync::{Mutex, Notify};
+
+use super::alarm::Alarm;
+use super::exchange::{flush, next_event, now};
+use super::place::{Gone, Place};
+use super::sockets::Sockets;
+use super::{interface, result};
+use crate::protocol::{Attachment, Terms};
+
+/// The place of an attachment in the daemon's table. One exchange with a server at a time: whoever has the turn.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// Whose.
+    pub(crate) attachment: Attachment,
+    /// Held by whoever talks to the server for this attachment.
+    pub(crate) turn: Mutex<()>,
+    /// Tells the one that has the turn to let go, because the attachment ends.
+    pub(crate) ending: Notify,
+    /// The lease, while there is one.
+    pub(crate) held: RefCell<Option<std::rc::Rc<Held>>>,
+    /// When the lease wants attention next.
+    pub(crate) alarm: Cell<Option<Alarm>>,
+}
+
+impl Slot {
+    /// An empty slot.
+    pub(crate) fn new(attachment: Attachment) -> Slot {
+        Slot {
+            attachment,
+            turn: Mutex::new(()),
+            ending: Notify::new(),
+            held: RefCell::default(),
+            alarm: Cell::default(),
+        }
+    }
+}
+
+/// A lease with everything that it takes to keep it. Idle, it has no socket, no thread and no netns.
+#[derive(Debug)]
+pub(crate) struct Held {
+    client: RefCell<Client>,
+    place: Place,
+    terms: Terms,
+    /// Where the server, or the relay before it, was last heard.
+    server_mac: Cell<Option<Mac>>,
+}
+
+impl Held {
+    /// A client that has just been started for this place.
+    pub(crate) fn new(client: Client, place: Place, terms: Terms) -> Held {
+        Held { client: RefCell::new(client), place, terms, server_mac: Cell::default() }
+    }
+
+    /// Whether this is the lease of that very interface, asked for on the same terms, and good.
+    pub(crate) fn serves(&self, place: &Place, terms: &Terms) -> bool {
+        self.place == *place && self.terms == *terms && self.client.borrow().lease().is_some()
+    }
+
+    /// The lease as a CNI result; `None` while there is no address.
+    pub(crate) fn result(&self) -> Option<CniResult> {
+        self.client.borrow().lease().map(|lease| result::result(lease, &self.terms))
+    }
+
+    /// When the client wants to be woken next.
+    pub(crate) fn due(&self) -> Option<dhcp4::Instant> {
+        self.client.borrow().poll_timeout()
+    }
+
+    /// Asks servers until an address is ours.
+    ///
+    /// # Errors
+    /// When the interface goes away meanwhile. Silence is no error: the caller decides how long to wait, and learns
+    /// from [`Held::report`] how far it got.
+    pub(crate) async fn acquire(&self, sockets: &mut Sockets) -> Result<(), Error> {
+        let gone = |error: std::io::Error| {
+            Error::new(
+                code::IO_FAILURE,
+                format!("asking for an address on {} failed: {error}", self.place.ifname),
+            )
+        };
+        loop {
+            match next_event(&self.client, sockets, &self.server_mac).await.map_err(gone)? {
+                Event::Bound(_) | Event::Renewed { .. } => return Ok(()),
+                // Taken at once: whoever wants conflicts looked for says so in the terms.
+                Event::Granted(_) => drop(self.client.borrow_mut().accept(now())),
+                Event::Lost { .. } | Event::Informed(_) => {}
+            }
+        }
+    }
+
+    /// How far the client got: what it sent, received and ignored.
+    pub(crate) fn report(&self) -> String {
+        self.client.borrow().report().to_string()
+    }
+
+    /// Does what is due: renews, rebinds, or starts over, until the lease is good again. The container's interface
+    /// follows.
+    ///
+    /// # Errors
+    /// When the container is gone.
+    pub(crate) async fn maintain(&self, attachment: &Attachment) -> Result<(), Gone> {
+        let netns = self.place.reopen()?;
+        self.client.borrow_mut().handle_timeout(now());
+        let mut sockets = Sockets::new(netns.try_clone().map_err(|_| Gone::Netns)?, self.place.ifindex);
+        let mut lost: Option<Lease> = None;
+        loop {
+            let event = tokio::select! {
+                event = next_event(&self.client, &mut sockets, &self.server_mac) => event.map_err(|_| Gone::Interface)?,
+                () = self.disappears() => return Err(Gone::Netns),
+            };
+            match event {
+                Event::Renewed { old, new } => {
+                    tracing::info!(%attachment, address = %new.address, server = %new.server_id, "lease renewed");
+                    self.follow(attachment, &netns, Some(&old), Some(&new));
+                    return Ok(());
+                }
+                Event::Bound(new) => {
+                    tracing::info!(%attachment, address = %new.address, server = %new.server_id, "address leased anew");
+                    self.follow(attachment, &netns, lost.as_ref(), Some(&new));
+                    return Ok(());
+                }
+                Event::Lost { lease, why } => {
+                    tracing::warn!(%attachment, address = %lease.address, %why, "address lost");
+                    self.follow(attachment, &netns, Some(&lease), None);
+                    lost = Some(lease);
+                }
+                Event::Granted(_) => drop(self.client.borrow_mut().accept(now())),
+                Event::Informed(_) => {}
+            }
+        }
+    }
+
+    /// Returns once the container's netns is no longer where it was. Without this, an exchange that goes on for
+    /// hours because no server answers would keep a netns alive that everybody else has let go of.
+    async fn disappears(&self) {
+        let mut ticks = tokio::time::interval(std::time::Duration::from_secs(5));
+        loop {
+            ticks.tick().await;
+            if self.place.reopen().is_err() {
+                return;
+            }
+        }
+    }
+
+    fn follow(&self, attachment: &Attachment, netns: &Netns, old: Option<&Lease>, new: Option<&Lease>) {
+        if let Err(error) = interface::follow(netns, &self.place, &self.terms, old, new) {
+            tracing::error!(%attachment, %error, "the container's interface could not follow its lease");
+        }
+    }
+
+    /// Gives the address back, or what was asked for and may have been granted meanwhile.
+    pub(crate) fn release(&self, sockets: &mut Sockets) {
+        self.client.borrow_mut().release(now());
+        flush(&self.client, sockets, &self.server_mac);
+    }
+
+    /// The same where only the place is known; without the container there is no way to send anything.
+    pub(crate) fn release_in_place(&self) -> Result<(), Gone> {
+        let netns = self.place.reopen()?;
+        self.release(&mut Sockets::new(netns, self.place.ifindex));
+        Ok(())
+    }
+
+    /// The address in force.
+    pub(crate) fn address(&self) -> Option<std::net::Ipv4Addr> {
+        self.client.borrow().lease().map(|lease| lease.address)
+    }
+
+    /// The sentence about the interface at the end of an error.
+    pub(crate) fn health(&self, netns: &Netns) -> String {
+        interface::health(netns, &self.place)
+    }
+
+    /// Name of the interface.
+    pub(crate) fn ifname(&self) -> &str {
+        &self.place.ifname
+    }
+}

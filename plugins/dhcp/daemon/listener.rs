@@ -1,0 +1,193 @@
+//! How the daemon comes by its socket: handed over by systemd (socket activation), or bound by itself under a
+//! lock, past whatever a daemon that was killed has left behind.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+use rustix::process::umask;
+
+/// The listening socket, and what must be undone when the daemon ends.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: UnixListener,
+    /// Set where we bound the socket ourselves; systemd's own stays when we go.
+    _bound: Option<Bound>,
+}
+
+/// A socket file of our making.
+#[derive(Debug)]
+struct Bound {
+    path: PathBuf,
+    /// Held for as long as we listen; the kernel drops it when we die, however we die.
+    _lock: File,
+}
+
+/// Why the daemon cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListenError {
+    /// Another daemon serves this path.
+    #[error("another dhcp daemon is listening on {0}: stop it first, or choose another -socketpath")]
+    Taken(PathBuf),
+    /// Something that is no socket is in the way.
+    #[error("{0} exists and is no socket: remove it, or choose another -socketpath")]
+    NotASocket(PathBuf),
+    /// systemd handed over something else than one Unix stream socket.
+    #[error("the service manager passed no usable Unix stream socket (LISTEN_FDS)")]
+    Activation(#[source] io::Error),
+    /// The file system refused.
+    #[error("{what} {path} failed")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Listener {
+    /// Takes the socket from the service manager where it passes one, and binds `path` otherwise. A socket
+    /// file that nobody listens on is removed. The socket is usable by its owner only (0600).
+    pub(crate) fn open(path: &Path) -> Result<Listener, ListenError> {
+        let mut passed = listenfd::ListenFd::from_env();
+        if passed.len() > 0 {
+            let socket = passed
+                .take_unix_listener(0)
+                .and_then(|socket| socket.ok_or_else(|| ErrorKind::InvalidInput.into()))
+                .map_err(ListenError::Activation)?;
+            return Ok(Listener { socket, _bound: None });
+        }
+        Listener::bind(path)
+    }
+
+    fn bind(path: &Path) -> Result<Listener, ListenError> {
+        let failed = |what, path: &Path| {
+            let path = path.to_path_buf();
+            move |source| ListenError::Io { what, path, source }
+        };
+        if let Some(directory) = path.parent() {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)
+                .map_err(failed("creating", directory))?;
+        }
+        let lock_path = path.with_added_extension("lock");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(failed("opening the lock", &lock_path))?;
+        file.try_lock().map_err(|refused| match refused {
+            TryLockError::WouldBlock => ListenError::Taken(path.to_path_buf()),
+            TryLockError::Error(error) => failed("locking", &lock_path)(error),
+        })?;
+        remove_dead_socket(path)?;
+        let previous = umask(Mode::from_raw_mode(0o177));
+        let socket = UnixListener::bind(path);
+        umask(previous);
+        let socket = socket.map_err(failed("binding", path))?;
+        Ok(Listener { socket, _bound: Some(Bound { path: path.to_path_buf(), _lock: file }) })
+    }
+
+    /// The socket itself, for the event loop.
+    pub(crate) fn socket(&self) -> io::Result<UnixListener> {
+        self.socket.set_nonblocking(true)?;
+        self.socket.try_clone()
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        // The lock file stays: removing it would let two daemons hold "the" lock on two different files.
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "the socket file could not be removed");
+        }
+    }
+}
+
+/// Removes what a daemon that died without cleaning up has left at `path`. We hold the lock, so whoever still
+/// answers there is a daemon of another make, which knows no lock.
+fn remove_dead_socket(path: &Path) -> Result<(), ListenError> {
+    match UnixStream::connect(path) {
+        Ok(_) => Err(ListenError::Taken(path.to_path_buf())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused && is_socket(path) => {
+            fs::remove_file(path).map_err(|source| ListenError::Io {
+                what: "removing the dead socket",
+                path: path.to_path_buf(),
+                source,
+            })
+        }
+        Err(_) if !is_socket(path) => Err(ListenError::NotASocket(path.to_path_buf())),
+        Err(source) => Err(ListenError::Io { what: "probing", path: path.to_path_buf(), source }),
+    }
+}
+
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn scratch() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let path = directory.path().join("run/cni/dhcp.sock");
+        (directory, path)
+    }
+
+    #[test]
+    fn the_socket_is_for_its_owner_alone_and_goes_with_the_daemon() {
+        let (_scratch, path) = scratch();
+        let listener = Listener::bind(&path).expect("nothing is in the way");
+        let mode = |path: &Path| fs::metadata(path).expect("it exists").permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().expect("it has one")), 0o700);
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_socket_file_that_nobody_listens_on_is_replaced() {
+        let (_scratch, path) = scratch();
+        fs::create_dir_all(path.parent().expect("it has one")).expect("creating it");
+        drop(UnixListener::bind(&path).expect("a socket to leave behind"));
+        assert!(path.exists(), "std leaves the file of a closed listener");
+        Listener::bind(&path).expect("the dead socket is no obstacle");
+    }
+
+    #[test]
+    fn a_second_daemon_is_told_that_there_is_a_first() {
+        let (_scratch, path) = scratch();
+        let _first = Listener::bind(&path).expect("nothing is in the way");
+        assert!(matches!(Listener::bind(&path), Err(ListenError::Taken(_))));
+    }
+
+    #[test]
+    fn a_daemon_that_knows_no_lock_is_noticed_too() {
+        let (_scratch, path) = scratch();
+        fs::create_dir_all(path.parent().expect("it has one")).expect("creating it");
+        let _other = UnixListener::bind(&path).expect("another daemon's socket");
+        assert!(matches!(Listener::bind(&path), Err(ListenError::Taken(_))));
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_alone() {
+        let (_scratch, path) = scratch();
+        fs::create_dir_all(path.parent().expect("it has one")).expect("creating it");
+        fs::write(&path, "precious").expect("writing");
+        assert!(matches!(Listener::bind(&path), Err(ListenError::NotASocket(_))));
+        assert_eq!(fs::read_to_string(&path).expect("it is still there"), "precious");
+    }
+}

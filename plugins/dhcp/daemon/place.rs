@@ -1,0 +1,75 @@
+//! Where a lease lives: an interface in a container's netns, known well enough to never mistake another for it.
+
+use std::path::{Path, PathBuf};
+
+use cni::{Error, code};
+use linknet::{Mac, Netlink, Netns, NetnsId};
+
+/// An interface in a container. The netns is known by device and inode, the interface by index and MAC, so that
+/// a name used again is never taken for the old one. It holds nothing open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    path: PathBuf,
+    netns: NetnsId,
+    /// Name of the interface when it was found.
+    pub(crate) ifname: String,
+    /// Index of the interface in its netns.
+    pub(crate) ifindex: u32,
+    /// Its hardware address.
+    pub(crate) mac: Mac,
+}
+
+/// The place is no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Gone {
+    /// No netns at its path, or another one.
+    #[error("its network namespace is gone")]
+    Netns,
+    /// No such interface in it, or another one.
+    #[error("its interface is gone")]
+    Interface,
+}
+
+impl Place {
+    /// Finds the interface in the container's netns, and sets it up where it is down.
+    ///
+    /// # Errors
+    /// Naming what is missing.
+    pub(crate) fn find(netns: &Netns, path: &Path, ifname: &str) -> Result<Place, Error> {
+        let failed =
+            |error: linknet::Error| Error::new(code::IO_FAILURE, format!("in {}: {error}", path.display()));
+        let id = netns
+            .id()
+            .map_err(|error| Error::new(code::IO_FAILURE, format!("{}: {error}", path.display())))?;
+        let netlink = Netlink::open_in(netns).map_err(failed)?;
+        let missing = |what: &str| {
+            Error::new(
+                code::INVALID_ENVIRONMENT,
+                format!("CNI_IFNAME: {ifname} in {} {what}", path.display()),
+            )
+        };
+        let Some(link) = netlink.link(ifname).map_err(failed)? else {
+            return Err(
+                missing("does not exist").details("the plugin that calls the dhcp plugin makes it first")
+            );
+        };
+        let Some(mac) = link.mac else { return Err(missing("is no Ethernet interface")) };
+        if !link.up {
+            netlink.set_up(link.index).map_err(failed)?;
+        }
+        Ok(Place { path: path.to_owned(), netns: id, ifname: ifname.to_owned(), ifindex: link.index, mac })
+    }
+
+    /// Opens the netns again, if it and the interface are still those of the lease.
+    pub(crate) fn reopen(&self) -> Result<Netns, Gone> {
+        let netns = Netns::open(&self.path).map_err(|_| Gone::Netns)?;
+        if netns.id().ok() != Some(self.netns) {
+            return Err(Gone::Netns);
+        }
+        let link = Netlink::open_in(&netns).and_then(|netlink| netlink.link_by_index(self.ifindex));
+        match link {
+            Ok(Some(link)) if link.mac == Some(self.mac) => Ok(netns),
+            _ => Err(Gone::Interface),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The CNI plugin `dhcp`: leases a container's address from the LAN's own DHCP server. Run as `dhcp daemon` it is
+//! also the daemon that keeps the leases.
+
+mod client;
+mod config;
+mod daemon;
+mod protocol;
+mod verbs;
+
+use std::process::ExitCode;
+
+/// Our own error codes: no lease is held for the attachment.
+pub(crate) const NO_LEASE: u32 = 120;
+/// The lease held is not the one that `prevResult` tells of.
+pub(crate) const LEASE_DIFFERS: u32 = 121;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    match args.next() {
+        Some(command) if command == "daemon" => daemon::main(args),
+        _ => cni::main(&verbs::Dhcp),
+    }
+}

@@ -1,0 +1,125 @@
+//! What plugin and daemon say to one another: one JSON document per line over a Unix stream socket, the
+//! container's network namespace beside the request as a file descriptor (SCM_RIGHTS). ARCHITECTURE.md
+//! describes it for other implementors; a change here is a change there.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use dhcp4::RawOption;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Where the daemon listens unless told otherwise: the Go daemon's path.
+pub(crate) const DEFAULT_SOCKET: &str = "/run/cni/dhcp.sock";
+
+/// Version of this protocol. Plugin and daemon of one release are installed together, so a daemon serves its
+/// own version alone, and says so to any other.
+pub(crate) const VERSION: u32 = 1;
+
+/// Longest document either side accepts, in octets, line feed included.
+pub(crate) const MAX_DOCUMENT: usize = 64 * 1024;
+
+/// A request as it stands on the wire.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    /// [`VERSION`] of the sender.
+    pub(crate) protocol: u32,
+    /// W3C trace context of the caller, for the daemon's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) traceparent: Option<String>,
+    /// What is asked.
+    #[serde(flatten)]
+    pub(crate) verb: Verb,
+}
+
+/// What a plugin asks of the daemon: a CNI verb with what it needs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "lowercase")]
+pub(crate) enum Verb {
+    /// Lease an address and keep it.
+    Add {
+        /// Whose.
+        attachment: Attachment,
+        /// Path of the container's netns, as the runtime named it; the descriptor comes beside the document.
+        netns: PathBuf,
+        /// On what terms.
+        terms: Box<Terms>,
+    },
+    /// Is the lease alive and as the container was told?
+    Check {
+        /// Whose.
+        attachment: Attachment,
+        /// Addresses of `prevResult`, without their prefix; empty where there was none.
+        addresses: Vec<Ipv4Addr>,
+    },
+    /// Give the address back.
+    Del {
+        /// Whose.
+        attachment: Attachment,
+    },
+    /// Can the daemon serve an ADD?
+    Status,
+    /// Give back every lease of a network whose attachment is not listed.
+    Gc {
+        /// Name of the network.
+        network: String,
+        /// Attachments to keep.
+        keep: Vec<Attachment>,
+    },
+}
+
+/// One interface of one container on one network: what CNI calls an attachment, and the key of a lease.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Attachment {
+    /// `CNI_CONTAINERID`.
+    #[serde(rename = "containerID")]
+    pub(crate) container_id: String,
+    /// `name` of the network configuration.
+    pub(crate) network: String,
+    /// `CNI_IFNAME`.
+    pub(crate) ifname: String,
+}
+
+impl std::fmt::Display for Attachment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}/{}", self.container_id, self.network, self.ifname)
+    }
+}
+
+/// The terms of a lease: what the configuration, resolved for one attachment, tells the DHCP client. The
+/// daemon keeps them as long as the lease, and knows nothing of configuration files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Terms {
+    /// Option 61; absent: the server knows the client by its MAC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) client_id: Option<RawOption>,
+    /// Codes of the parameter request list (option 55), in order of preference.
+    pub(crate) request: Vec<u8>,
+    /// Options sent as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) provide: Vec<RawOption>,
+    /// Metric of the routes in the result and in the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) priority: Option<u32>,
+}
+
+/// The daemon's answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Reply {
+    /// Done, and there is nothing to say.
+    Done,
+    /// The lease, as a CNI result of the newest version.
+    Lease(Value),
+    /// Failed; the plugin passes this on as its own error.
+    Error {
+        /// CNI error code.
+        code: u32,
+        /// What failed, on which object.
+        msg: String,
+        /// How far it got, and what to try.
+        details: String,
+    },
+}

@@ -1,0 +1,110 @@
+//! The CNI verbs of the plugin: each asks the daemon, which does the work.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsFd;
+
+use cni::{About, CniResult, Error, KnownArgs, Plugin, Request, Version, code};
+use linknet::{Netns, NetnsError};
+
+use crate::client::{Failure, ask};
+use crate::config::Config;
+use crate::protocol::{Attachment, Reply, Verb};
+
+/// The plugin.
+pub(crate) struct Dhcp;
+
+impl Plugin for Dhcp {
+    fn about(&self) -> About {
+        About {
+            name: "dhcp",
+            version: env!("CARGO_PKG_VERSION"),
+            summary: "leases a container's address from the LAN's own DHCP server",
+            usage: "Commands:\n  dhcp daemon    keeps the leases; the plugin asks it (dhcp daemon --help)\n",
+            // `fromArg` may name any.
+            known_args: KnownArgs::Any,
+        }
+    }
+
+    fn add(&self, request: &Request) -> Result<CniResult, Error> {
+        let config = Config::read(request)?;
+        let path = request.netns.clone().unwrap_or_default();
+        let netns = Netns::open(&path).map_err(|error| {
+            let code = match error {
+                NetnsError::NotFound(_) => code::UNKNOWN_CONTAINER,
+                NetnsError::NotNetns(_) => code::INVALID_ENVIRONMENT,
+                NetnsError::Io { .. } => code::IO_FAILURE,
+            };
+            Error::new(code, format!("CNI_NETNS: {error}"))
+        })?;
+        let verb = Verb::Add { attachment: attachment(request), netns: path, terms: Box::new(config.terms) };
+        match ask(&config.socket, verb, request.traceparent.clone(), Some(netns.as_fd()))? {
+            Reply::Lease(result) => CniResult::from_value(result, Version::LATEST),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Error> {
+        let config = Config::read(request)?;
+        let v4 = |ip: &cni::IpConfig| match ip.address.addr() {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        };
+        let previous = request.config.prev_result.iter();
+        let addresses: Vec<Ipv4Addr> = previous.flat_map(|result| &result.ips).filter_map(v4).collect();
+        done(ask(&config.socket, Verb::Check { attachment: attachment(request), addresses }, None, None)?)
+    }
+
+    fn del(&self, request: &Request) -> Result<(), Error> {
+        let socket = Config::socket(request)?;
+        let verb = Verb::Del { attachment: attachment(request) };
+        match ask(&socket, verb, request.traceparent.clone(), None) {
+            Ok(reply) => done(reply),
+            // Without a daemon there is no lease to give back, and a container must be able to go (spec §2, DEL).
+            Err(Failure::Absent(error)) => {
+                eprintln!("dhcp: nothing was given back: {error}");
+                Ok(())
+            }
+            Err(Failure::Failed(error)) => Err(error),
+        }
+    }
+
+    fn status(&self, request: &Request) -> Result<(), Error> {
+        let config = Config::read(request)?;
+        let reply = ask(&config.socket, Verb::Status, None, None).map_err(|failure| {
+            let error = Error::from(failure);
+            Error { code: code::PLUGIN_NOT_AVAILABLE, ..error }
+        })?;
+        done(reply)
+    }
+
+    fn gc(&self, request: &Request) -> Result<(), Error> {
+        let Some(valid) = &request.valid_attachments else { return Ok(()) };
+        let network = request.config.name.clone();
+        let keep = valid.iter().map(|attachment| Attachment {
+            container_id: attachment.container_id.clone(),
+            network: network.clone(),
+            ifname: attachment.ifname.clone(),
+        });
+        let verb = Verb::Gc { keep: keep.collect(), network: network.clone() };
+        done(ask(&Config::socket(request)?, verb, request.traceparent.clone(), None)?)
+    }
+}
+
+fn attachment(request: &Request) -> Attachment {
+    Attachment {
+        container_id: request.container_id.clone(),
+        network: request.config.name.clone(),
+        ifname: request.ifname.clone(),
+    }
+}
+
+fn done(reply: Reply) -> Result<(), Error> {
+    match reply {
+        Reply::Done => Ok(()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn unexpected(reply: &Reply) -> Error {
+    Error::new(code::IO_FAILURE, format!("the dhcp daemon's answer does not fit the question: {reply:?}"))
+}

@@ -1,0 +1,149 @@
+//! The plugin's own keys of the network configuration: those of the Go plugin, and a few more.
+
+use std::str::FromStr;
+
+use cni::{Error, Request, code};
+use linknet::{Mac, MacvlanMode};
+use serde::Deserialize;
+use serde::de::{self, Deserializer};
+
+use crate::parent::Selector;
+
+/// What to make, as the configuration and the runtime say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// The parent device; `None`: that of the default route.
+    pub(crate) master: Option<Selector>,
+    /// Look for the parent in the container's netns rather than the host's.
+    pub(crate) link_in_container: bool,
+    /// How the macvlans of one parent treat each other.
+    pub(crate) mode: MacvlanMode,
+    /// Of the new interface, in octets; `None`: the parent's.
+    pub(crate) mtu: Option<u32>,
+    /// Of the new interface; `None`: the kernel chooses one at random.
+    pub(crate) mac: Option<Mac>,
+    /// Length of the parent's queue of broadcasts; `None`: the kernel's default.
+    pub(crate) bc_queue_len: Option<u32>,
+    /// From how many receivers on broadcasts go through that queue (`-1`: never); `None`: the kernel's default.
+    pub(crate) bc_cutoff: Option<i32>,
+    /// Mode passthru without making the parent promiscuous.
+    pub(crate) nopromisc: bool,
+    /// Mode source: the senders to receive from.
+    pub(crate) sources: Vec<Mac>,
+}
+
+/// The keys as they stand in the configuration.
+#[derive(Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[derive(Default)]
+struct Keys {
+    master: Option<Selector>,
+    link_in_container: bool,
+    #[serde(deserialize_with = "mode")]
+    mode: MacvlanMode,
+    #[serde(deserialize_with = "mtu")]
+    mtu: Option<u32>,
+    #[serde(deserialize_with = "mac")]
+    mac: Option<Mac>,
+    bcqueuelen: Option<u32>,
+    bclim: Option<i32>,
+    nopromisc: bool,
+    #[serde(deserialize_with = "macs")]
+    source_macs: Vec<Mac>,
+}
+
+impl Config {
+    /// Reads the configuration; the runtime's MAC goes before the configuration's.
+    ///
+    /// # Errors
+    /// 7, naming the field; 4 for a bad `MAC` in CNI_ARGS.
+    pub(crate) fn read(request: &Request) -> Result<Config, Error> {
+        let keys: Keys = cni::go::decode(&request.config.raw)?;
+        let requested = request.requested_mac()?.map(|text| {
+            parse_mac(text).map_err(|problem| {
+                Error::new(
+                    code::INVALID_NETWORK_CONFIG,
+                    format!("invalid MAC address asked for by the runtime: {problem}"),
+                )
+            })
+        });
+        let config = Config {
+            // The Go plugin takes an empty name for none.
+            master: keys.master.filter(|master| *master != Selector::Name(String::new())),
+            link_in_container: keys.link_in_container,
+            mode: keys.mode,
+            mtu: keys.mtu,
+            mac: requested.transpose()?.or(keys.mac),
+            bc_queue_len: keys.bcqueuelen.filter(|length| *length > 0),
+            bc_cutoff: keys.bclim,
+            nopromisc: keys.nopromisc,
+            sources: keys.source_macs,
+        };
+        config.consistent()?;
+        Ok(config)
+    }
+
+    /// Refuses keys that mean nothing in the mode chosen: the kernel would ignore them silently.
+    fn consistent(&self) -> Result<(), Error> {
+        let refuse = |key: &str, mode: &str| {
+            Error::new(
+                code::INVALID_NETWORK_CONFIG,
+                format!(
+                    "invalid network configuration: {key} is for mode {mode}, and the mode is {}",
+                    self.mode
+                ),
+            )
+        };
+        if !self.sources.is_empty() && self.mode != MacvlanMode::Source {
+            return Err(refuse("sourceMacs", "source"));
+        }
+        if self.nopromisc && self.mode != MacvlanMode::Passthru {
+            return Err(refuse("nopromisc", "passthru"));
+        }
+        Ok(())
+    }
+}
+
+/// A MAC that an interface can have: neither a group's nor all zeroes.
+fn parse_mac(text: &str) -> Result<Mac, String> {
+    let mac = Mac::from_str(text).map_err(|error| error.to_string())?;
+    if mac.is_multicast() {
+        return Err(format!(
+            "{mac} is a multicast address (the lowest bit of its first octet is set), which no interface can have; \
+             an address of your own choice begins with 02, 06, 0a or 0e"
+        ));
+    }
+    if mac.is_zero() {
+        return Err(format!("{mac} is no address of an interface"));
+    }
+    Ok(mac)
+}
+
+fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MacvlanMode, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "" => Ok(MacvlanMode::Bridge),
+        name => name.parse().map_err(de::Error::custom),
+    }
+}
+
+fn mtu<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    match i64::deserialize(deserializer)? {
+        0 => Ok(None),
+        value => match u32::try_from(value) {
+            Ok(value) => Ok(Some(value)),
+            Err(_) => Err(de::Error::custom(format_args!("{value} is no MTU"))),
+        },
+    }
+}
+
+fn mac<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mac>, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "" => Ok(None),
+        text => parse_mac(text).map(Some).map_err(de::Error::custom),
+    }
+}
+
+fn macs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Mac>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| parse_mac(text).map_err(de::Error::custom)).collect()
+}
