@@ -80,6 +80,7 @@ impl Daemon {
 
     fn wait_until_it_accepts(&mut self) -> Result {
         let socket = &self.socket;
-        self.process.until("its socket accepts", Duration::from_secs(10), || UnixStream::connect(socket).is_ok())
+        self.process
+            .until("its socket accepts", Duration::from_secs(10), || UnixStream::connect(socket).is_ok())
     }
 }

@@ -59,12 +59,20 @@ impl DhcpServer {
     pub fn start(node: &Node, settings: Settings) -> Result<DhcpServer> {
         let socket = Arc::new(node.run(|| Socket::open(Lan::SERVER_LINK))??);
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { pool: Pool::new(settings), rules: vec![], received: vec![], sent: vec![] }),
+            state: Mutex::new(State {
+                pool: Pool::new(settings),
+                rules: vec![],
+                received: vec![],
+                sent: vec![],
+            }),
             changed: Condvar::new(),
         });
         let (alive, service_end) = UnixStream::pair().context("make a socket pair")?;
         let service = Service::new(Arc::clone(&shared), Arc::clone(&socket), service_end);
-        thread::Builder::new().name("dhcp-server".to_owned()).spawn(|| service.run()).context("start a thread")?;
+        thread::Builder::new()
+            .name("dhcp-server".to_owned())
+            .spawn(|| service.run())
+            .context("start a thread")?;
         Ok(DhcpServer { shared, socket, _alive: alive })
     }
 
@@ -233,7 +241,8 @@ impl State {
         let mut text = String::new();
         if let Some(first) = packets.first() {
             for packet in &packets {
-                writeln!(text, "{:10.3?}  {packet}", packet.at - first.at).expect("a String takes everything");
+                writeln!(text, "{:10.3?}  {packet}", packet.at - first.at)
+                    .expect("a String takes everything");
             }
         }
         text

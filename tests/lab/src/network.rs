@@ -67,7 +67,8 @@ impl<'a> Network<'a> {
     pub fn add(&self, attachment: &Attachment) -> Result<Value> {
         let mut result = None;
         for index in 0..self.plugins()?.len() {
-            let document = self.prepare("ADD", index, attachment, result.as_ref())?.run(self.host)?.success()?;
+            let document =
+                self.prepare("ADD", index, attachment, result.as_ref())?.run(self.host)?.success()?;
             ensure!(document.is_object(), "an ADD succeeded without a result");
             result = Some(document);
         }
@@ -93,7 +94,9 @@ impl<'a> Network<'a> {
     /// # Errors
     /// The first plugin's that fails ([`CniError`]); the cache entry stays then, for the runtime to try again.
     pub fn del(&self, attachment: &Attachment) -> Result {
-        let result = self.cached(attachment).filter(|_| !matches!(self.version(), "" | "0.1.0" | "0.2.0" | "0.3.0" | "0.3.1"));
+        let result = self
+            .cached(attachment)
+            .filter(|_| !matches!(self.version(), "" | "0.1.0" | "0.2.0" | "0.3.0" | "0.3.1"));
         for index in (0..self.plugins()?.len()).rev() {
             self.prepare("DEL", index, attachment, result.as_ref())?.run(self.host)?.success()?;
         }
@@ -144,14 +147,23 @@ impl<'a> Network<'a> {
     ///
     /// # Errors
     /// When the conflist has no such plugin.
-    pub fn prepare(&self, verb: &str, index: usize, attachment: &Attachment, result: Option<&Value>) -> Result<Call> {
+    pub fn prepare(
+        &self,
+        verb: &str,
+        index: usize,
+        attachment: &Attachment,
+        result: Option<&Value>,
+    ) -> Result<Call> {
         let plugins = self.plugins()?;
         let plugin = plugins.get(index).with_context(|| format!("a conflist without plugin {index}"))?;
         let config = self.plugin_config(plugin, result, &attachment.capabilities)?;
         let mut call = self
             .of(verb, plugin)?
             .container(&attachment.container_id)
-            .env("CNI_NETNS", &attachment.netns.as_ref().map_or(String::new(), |path| path.display().to_string()))
+            .env(
+                "CNI_NETNS",
+                &attachment.netns.as_ref().map_or(String::new(), |path| path.display().to_string()),
+            )
             .ifname(&attachment.ifname)
             .config(&config);
         if !attachment.args.is_empty() {
@@ -177,7 +189,12 @@ impl<'a> Network<'a> {
     }
 
     /// One plugin's configuration, with what libcni adds to it.
-    fn plugin_config(&self, plugin: &Value, result: Option<&Value>, capabilities: &Map<String, Value>) -> Result<Value> {
+    fn plugin_config(
+        &self,
+        plugin: &Value,
+        result: Option<&Value>,
+        capabilities: &Map<String, Value>,
+    ) -> Result<Value> {
         let mut config = plugin.as_object().context("a plugin is an object")?.clone();
         for shared in ["name", "cniVersion"] {
             if let Some(value) = self.conflist.get(shared) {
@@ -185,8 +202,11 @@ impl<'a> Network<'a> {
             }
         }
         let wanted = |name: &str| plugin["capabilities"][name] == json!(true);
-        let runtime: Map<_, _> =
-            capabilities.iter().filter(|(name, _)| wanted(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+        let runtime: Map<_, _> = capabilities
+            .iter()
+            .filter(|(name, _)| wanted(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
         if !runtime.is_empty() {
             config.insert("runtimeConfig".to_owned(), runtime.into());
         }
@@ -204,7 +224,9 @@ impl<'a> Network<'a> {
 pub fn cni_error<T: std::fmt::Debug>(result: Result<T>) -> CniError {
     match result {
         Ok(value) => panic!("expected a CNI error, got {value:?}"),
-        Err(error) => error.downcast::<CniError>().unwrap_or_else(|error| panic!("expected a CNI error, got {error:?}")),
+        Err(error) => {
+            error.downcast::<CniError>().unwrap_or_else(|error| panic!("expected a CNI error, got {error:?}"))
+        }
     }
 }
 

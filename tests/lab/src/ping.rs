@@ -8,7 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Slice, Icmpv4Type, Icmpv6Header, Icmpv6Slice, Icmpv6Type, IpSlice};
+use etherparse::{
+    IcmpEchoHeader, Icmpv4Header, Icmpv4Slice, Icmpv4Type, Icmpv6Header, Icmpv6Slice, Icmpv6Type, IpSlice,
+};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -97,7 +99,8 @@ fn is_reply(socket: &OwnedFd, from: IpAddr, echo: IcmpEchoHeader) -> Result<bool
                 && Icmpv4Slice::from_slice(ip.payload().payload)
                     .is_ok_and(|icmp| icmp.icmp_type() == Icmpv4Type::EchoReply(echo))
         }),
-        IpAddr::V6(_) => Icmpv6Slice::from_slice(packet)
-            .is_ok_and(|icmp| icmp.icmp_type() == Icmpv6Type::EchoReply(echo)),
+        IpAddr::V6(_) => {
+            Icmpv6Slice::from_slice(packet).is_ok_and(|icmp| icmp.icmp_type() == Icmpv6Type::EchoReply(echo))
+        }
     })
 }

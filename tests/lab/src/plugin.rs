@@ -106,7 +106,8 @@ impl Call {
         let mut command = Command::new(&self.program);
         command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let what = format!("{} {}", self.program.display(), self.variable("CNI_COMMAND").unwrap_or("(no verb)"));
+        let what =
+            format!("{} {}", self.program.display(), self.variable("CNI_COMMAND").unwrap_or("(no verb)"));
         let started = Instant::now();
         let mut child = host.spawn(&mut command)?;
         let mut stdin = child.stdin.take().context("the plugin has a standard input")?;
@@ -169,7 +170,9 @@ impl Running {
         let document = match stdout.trim() {
             "" => None,
             text => Some(serde_json::from_str(text).with_context(|| {
-                format!("{what}: not one JSON document on standard output:\n{stdout}\nstandard error:\n{stderr}")
+                format!(
+                    "{what}: not one JSON document on standard output:\n{stdout}\nstandard error:\n{stderr}"
+                )
             })?),
         };
         Ok(Outcome { what, status: output.status, document, stderr, took })

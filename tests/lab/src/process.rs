@@ -68,7 +68,9 @@ impl Process {
         });
         match met {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(status)) => Err(anyhow!("{} ended with {status} before: {what}\n{}", self.name, self.log())),
+            Ok(Err(status)) => {
+                Err(anyhow!("{} ended with {status} before: {what}\n{}", self.name, self.log()))
+            }
             Err(error) => Err(error.context(format!("{} is not ready\n{}", self.name, self.log()))),
         }
     }
@@ -131,7 +133,11 @@ fn create_log(dir: &Path, name: &str) -> Result<(PathBuf, File)> {
         let path = dir.join(format!("{name}{suffix}.log"));
         match File::options().append(true).create_new(true).open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            file => return file.map(|file| (path.clone(), file)).with_context(|| format!("create {}", path.display())),
+            file => {
+                return file
+                    .map(|file| (path.clone(), file))
+                    .with_context(|| format!("create {}", path.display()));
+            }
         }
     }
     unreachable!("the numbers do not end")

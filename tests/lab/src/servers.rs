@@ -130,7 +130,9 @@ impl Server {
 
     /// The lease file as it is; not text for udhcpd.
     pub fn leases(&self) -> String {
-        fs::read(self.dir.join(LEASES)).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
+        fs::read(self.dir.join(LEASES))
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .unwrap_or_default()
     }
 
     /// Everything it has logged.

@@ -19,6 +19,7 @@
 //! A test that no list names is unused code, and the compiler says so.
 
 use std::{
+    backtrace::BacktraceStatus,
     env, fs,
     io::{Read, Seek, Write},
     os::{
@@ -35,6 +36,7 @@ use std::{
 
 use anyhow::Context;
 use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::{
     Result,
@@ -138,17 +140,19 @@ impl Suite {
         let world = match world::enter() {
             Ok(world) => world,
             Err(error) => {
-                eprintln!("{error:#}");
                 Verdict::Failed(format!("{error:#}")).tell();
                 return ExitCode::FAILURE;
             }
         };
         let name = env::args().nth(1).unwrap_or_default();
-        let test = self.tests.iter().find(|test| test.name() == name).expect("the runner names a test it has");
+        let test =
+            self.tests.iter().find(|test| test.name() == name).expect("the runner names a test it has");
         let verdict = match catch_unwind(AssertUnwindSafe(|| (test.run)(&world))) {
             Ok(Ok(())) => Verdict::Passed,
             Ok(Err(error)) => {
-                eprintln!("Error: {error:?}");
+                if error.backtrace().status() == BacktraceStatus::Captured {
+                    eprintln!("{}", error.backtrace());
+                }
                 Verdict::Failed(format!("{error:#}"))
             }
             Err(panic) => Verdict::Failed(panic_text(&*panic)),
@@ -271,7 +275,10 @@ impl From<Failure> for Failed {
 fn run_in_child(test: &Test, capture: bool) -> std::result::Result<(), Failure> {
     let (runner, child_end) = UnixStream::pair().context("make a socket pair")?;
     runner.set_read_timeout(Some(test.within)).context("set the deadline")?;
-    let mut output = tempfile::tempfile().context("make a file for the test's output")?;
+    // A file, not a pipe: nobody need drain it, nor wait for whoever still holds it.
+    let output =
+        memfd_create(c"output", MFdFlags::MFD_CLOEXEC).context("make a file for the test's output")?;
+    let mut output = fs::File::from(output);
 
     let mut command = Command::new(world::SELF);
     command.arg0(TEST).arg(test.name()).stdin(OwnedFd::from(child_end));
@@ -283,25 +290,24 @@ fn run_in_child(test: &Test, capture: bool) -> std::result::Result<(), Failure> 
     drop(command); // and with it our copy of the child's end of the socket
 
     let mut text = String::new();
-    let reason = match (&runner).read_to_string(&mut text).map(|_| Verdict::parse(&text)) {
-        Ok(Some(Verdict::Passed)) => None,
-        Ok(Some(Verdict::Failed(reason))) => Some(reason),
-        Ok(None) => Some("the test's process died".to_owned()),
-        Err(_) => Some(format!("the test did not end within {:?}", test.within)),
+    let in_time = (&runner).read_to_string(&mut text).is_ok();
+    let reason = match Verdict::parse(&text) {
+        Some(Verdict::Passed) => {
+            child.wait().context("wait for the test's process")?;
+            return Ok(());
+        }
+        Some(Verdict::Failed(reason)) => reason,
+        // Nobody is left to tell.
+        None if in_time => {
+            format!("the test's process died: {}", child.wait().context("wait for the test's process")?)
+        }
+        None => format!("the test did not end within {:?}", test.within),
     };
-    if reason.is_none() || !world::keep() {
-        if reason.is_some() {
-            let _ = child.kill(); // the world goes with it; an error means that it has gone already
-        }
-        let status = child.wait().context("wait for the test's process")?;
-        if reason.is_none() && !status.success() {
-            return Err(failure(format!("the test passed, then its process ended with {status}"), &mut output));
-        }
+    if !world::keep() {
+        let _ = child.kill(); // the world goes with it; an error means that it has gone already
+        child.wait().context("wait for the test's process")?;
     }
-    match reason {
-        None => Ok(()),
-        Some(reason) => Err(failure(reason, &mut output)),
-    }
+    Err(failure(reason, &mut output))
 }
 
 fn failure(reason: String, output: &mut fs::File) -> Failure {

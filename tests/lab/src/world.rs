@@ -220,14 +220,20 @@ fn forbidden(what: &str, error: std::io::Error) -> anyhow::Error {
 /// What to do about it, most likely first. `read` returns a sysctl file's content, or nothing where there is no such file.
 fn remedies(read: impl Fn(&str) -> Option<String>) -> Vec<String> {
     const SWITCHES: [(&str, &str, &str); 3] = [
-        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns=0"),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
         ("/proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
         ("/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces=15000"),
     ];
     let mut remedies: Vec<String> = SWITCHES
         .into_iter()
         .filter(|(path, forbids, _)| read(path).is_some_and(|value| value.trim() == *forbids))
-        .map(|(path, forbids, allow)| format!("{path} is {forbids}: run as root, or allow it with `sudo sysctl -w {allow}`"))
+        .map(|(path, forbids, allow)| {
+            format!("{path} is {forbids}: run as root, or allow it with `sudo sysctl -w {allow}`")
+        })
         .collect();
     if remedies.is_empty() {
         remedies.push(

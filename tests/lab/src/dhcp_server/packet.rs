@@ -62,7 +62,16 @@ impl Packet {
         let message = decode(udp.payload());
         let start = udp.payload().as_ptr().addr() - frame.as_ptr().addr();
         let payload = start..start + udp.payload().len();
-        Some(Packet { at, ethernet_source, ethernet_destination, source, destination, frame, payload, message })
+        Some(Packet {
+            at,
+            ethernet_source,
+            ethernet_destination,
+            source,
+            destination,
+            frame,
+            payload,
+            message,
+        })
     }
 
     /// The octets of the DHCP message.
@@ -122,7 +131,11 @@ pub(super) fn encode(message: &Message) -> Result<Vec<u8>> {
 }
 
 /// An Ethernet frame from a server to a client; each pair is source, destination.
-pub(super) fn frame(ethernet: ([u8; 6], [u8; 6]), ip: (Ipv4Addr, Ipv4Addr), payload: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn frame(
+    ethernet: ([u8; 6], [u8; 6]),
+    ip: (Ipv4Addr, Ipv4Addr),
+    payload: &[u8],
+) -> Result<Vec<u8>> {
     let builder = PacketBuilder::ethernet2(ethernet.0, ethernet.1)
         .ipv4(ip.0.octets(), ip.1.octets(), 64)
         .udp(SERVER_PORT, CLIENT_PORT);

@@ -129,7 +129,8 @@ impl Pool {
                 let address = self.choose(client, now)?;
                 let commit = self.settings.rapid_commit && client.opts().contains(OptionCode::RapidCommit);
                 self.hold(client, address, commit, now);
-                let mut answer = self.grant(client, if commit { MessageType::Ack } else { MessageType::Offer }, address);
+                let mut answer =
+                    self.grant(client, if commit { MessageType::Ack } else { MessageType::Offer }, address);
                 if commit {
                     answer.message.opts_mut().insert(DhcpOption::RapidCommit);
                 }
@@ -166,7 +167,8 @@ impl Pool {
             return None;
         }
         // RFC 2131, section 4.3.2: SELECTING and INIT-REBOOT name the address in option 50, RENEWING and REBINDING in ciaddr.
-        let address = if client.ciaddr().is_unspecified() { requested_address(client)? } else { client.ciaddr() };
+        let address =
+            if client.ciaddr().is_unspecified() { requested_address(client)? } else { client.ciaddr() };
         let held = self.settings.pool.contains(&address)
             && self.leases.get(&address).is_some_and(|lease| lease.is_of(client) && lease.is_live(now));
         let adopted = self.settings.strangers == Strangers::Adopt && self.is_free(address, now);
@@ -185,8 +187,13 @@ impl Pool {
         let (first, last) = (*self.settings.pool.start(), *self.settings.pool.end());
         let own = self.leases.values().find(|lease| lease.is_of(client)).map(|lease| lease.address);
         let own = own.filter(|address| self.settings.pool.contains(address));
-        own.or_else(|| requested_address(client).filter(|address| self.is_free(*address, now)))
-            .or_else(|| (first.to_bits()..=last.to_bits()).map(Ipv4Addr::from_bits).find(|address| self.is_free(*address, now)))
+        own.or_else(|| requested_address(client).filter(|address| self.is_free(*address, now))).or_else(
+            || {
+                (first.to_bits()..=last.to_bits())
+                    .map(Ipv4Addr::from_bits)
+                    .find(|address| self.is_free(*address, now))
+            },
+        )
     }
 
     fn is_free(&self, address: Ipv4Addr, now: Instant) -> bool {
@@ -241,8 +248,14 @@ impl Pool {
     /// What every answer has, the client identifier included (RFC 6842).
     fn reply(&self, client: &Message, kind: MessageType) -> Answer {
         let unspecified = Ipv4Addr::UNSPECIFIED;
-        let mut message =
-            Message::new_with_id(client.xid(), unspecified, unspecified, unspecified, client.giaddr(), client.chaddr());
+        let mut message = Message::new_with_id(
+            client.xid(),
+            unspecified,
+            unspecified,
+            unspecified,
+            client.giaddr(),
+            client.chaddr(),
+        );
         message.set_opcode(Opcode::BootReply).set_htype(client.htype()).set_flags(client.flags());
         let options = message.opts_mut();
         options.insert(DhcpOption::MessageType(kind));
@@ -290,7 +303,12 @@ impl Answer {
 }
 
 /// What is said to a message under a reaction. Nothing is learnt from a message that is met with silence or a NAK.
-pub(super) fn answer_of(reaction: &Reaction, pool: &mut Pool, client: &Message, now: Instant) -> Option<Answer> {
+pub(super) fn answer_of(
+    reaction: &Reaction,
+    pool: &mut Pool,
+    client: &Message,
+    now: Instant,
+) -> Option<Answer> {
     match reaction.answers() {
         Answers::AsUsual => pool.answer(client, now),
         Answers::Nothing => None,

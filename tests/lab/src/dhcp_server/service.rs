@@ -62,7 +62,8 @@ impl Service {
             let wait = at.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
             PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
         });
-        let mut ready = [&self.socket.as_fd(), &self.alive.as_fd()].map(|fd| PollFd::new(*fd, PollFlags::POLLIN));
+        let mut ready =
+            [&self.socket.as_fd(), &self.alive.as_fd()].map(|fd| PollFd::new(*fd, PollFlags::POLLIN));
         match poll(&mut ready, timeout) {
             Ok(_) => Ok(ready[1].any() != Some(true)),
             Err(Errno::EINTR) => Ok(true),

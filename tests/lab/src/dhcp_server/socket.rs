@@ -7,7 +7,9 @@ use anyhow::{Context, bail, ensure};
 use nix::{
     errno::Errno,
     ifaddrs::getifaddrs,
-    sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, socket},
+    sys::socket::{
+        AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
+    },
 };
 
 use crate::Result;

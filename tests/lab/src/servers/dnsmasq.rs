@@ -8,7 +8,14 @@ pub(super) fn command(dir: &Path, config: &Config) -> Result<Command> {
     let mut command = program("dnsmasq")?;
     command
         // In the foreground as root: a user namespace of one user has nobody to become.
-        .args(["--no-daemon", "--user=root", "--conf-file=/dev/null", "--pid-file=", "--log-facility=-", "--log-dhcp"])
+        .args([
+            "--no-daemon",
+            "--user=root",
+            "--conf-file=/dev/null",
+            "--pid-file=",
+            "--log-facility=-",
+            "--log-dhcp",
+        ])
         // No DNS; no three seconds of pinging an address before it is offered.
         .args(["--port=0", "--no-ping", "--dhcp-authoritative", "--bind-interfaces"])
         .arg(format!("--interface={}", Lan::SERVER_LINK))

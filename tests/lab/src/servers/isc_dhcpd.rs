@@ -10,7 +10,12 @@ pub(super) fn command(dir: &Path, config: &Config) -> Result<Command> {
     fs::write(&file, configuration(config)).context("write dhcpd's configuration")?;
     fs::write(dir.join(LEASES), "").context("write dhcpd's lease file")?; // it insists on one
     let mut command = program("dhcpd")?;
-    command.args(["-4", "-f", "-d", "--no-pid", "-cf"]).arg(file).arg("-lf").arg(dir.join(LEASES)).arg(Lan::SERVER_LINK);
+    command
+        .args(["-4", "-f", "-d", "--no-pid", "-cf"])
+        .arg(file)
+        .arg("-lf")
+        .arg(dir.join(LEASES))
+        .arg(Lan::SERVER_LINK);
     Ok(command)
 }
 

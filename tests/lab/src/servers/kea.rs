@@ -32,7 +32,8 @@ fn configuration(dir: &Path, config: &Config) -> Result<Value> {
         subnet.extend(time.map(|time| (name.to_owned(), time.as_secs().into())));
     }
     for object in extra {
-        let object: Map<String, Value> = serde_json::from_str(object).context("extra configuration for Kea")?;
+        let object: Map<String, Value> =
+            serde_json::from_str(object).context("extra configuration for Kea")?;
         subnet.extend(object);
     }
     Ok(json!({"Dhcp4": {
@@ -54,7 +55,8 @@ pub(super) fn holds(leases: &str, address: Ipv4Addr) -> bool {
     let mut lines = leases.lines();
     let columns: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();
     let address = address.to_string();
-    let Some(row) = lines.map(|line| line.split(',').collect::<Vec<_>>()).rfind(|row| row[0] == address) else {
+    let Some(row) = lines.map(|line| line.split(',').collect::<Vec<_>>()).rfind(|row| row[0] == address)
+    else {
         return false;
     };
     let number = |name: &str| {

@@ -25,7 +25,11 @@ impl Package {
     }
 
     fn is_installed(&self) -> bool {
-        if self.file.starts_with('/') { Path::new(self.file).exists() } else { find_program(self.file).is_some() }
+        if self.file.starts_with('/') {
+            Path::new(self.file).exists()
+        } else {
+            find_program(self.file).is_some()
+        }
     }
 }
 
@@ -64,7 +68,11 @@ pub fn ensure(needs: &[Package]) -> Result {
         apt_get("install", &missing)?;
     }
     let missing = self::missing(needs);
-    ensure!(missing.is_empty(), "installed, and still without the programs expected of them: {}", missing.join(", "));
+    ensure!(
+        missing.is_empty(),
+        "installed, and still without the programs expected of them: {}",
+        missing.join(", ")
+    );
     Ok(())
 }
 
@@ -78,7 +86,8 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
 }
 
 fn missing(needs: &[Package]) -> Vec<&'static str> {
-    let mut missing: Vec<_> = needs.iter().filter(|package| !package.is_installed()).map(|p| p.name).collect();
+    let mut missing: Vec<_> =
+        needs.iter().filter(|package| !package.is_installed()).map(|p| p.name).collect();
     missing.sort_unstable();
     missing.dedup();
     missing

@@ -1,0 +1,25 @@
+//! The lab tests itself, with its own runner: what it promises holds as root and as an ordinary user.
+
+use std::process::ExitCode;
+
+use lab::Suite;
+
+mod client;
+mod dhcp;
+mod lan;
+mod runner;
+mod servers;
+mod world;
+
+fn main() -> ExitCode {
+    if runner::is_faulty() {
+        return Suite::new().tests(runner::FAULTY_TESTS).run();
+    }
+    Suite::new()
+        .tests(world::TESTS)
+        .tests(lan::TESTS)
+        .tests(dhcp::TESTS)
+        .tests(servers::TESTS)
+        .tests(runner::TESTS)
+        .run()
+}
