@@ -11,7 +11,6 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::fstat;
@@ -202,8 +201,5 @@ fn namespace_type(fd: BorrowedFd<'_>) -> nix::Result<c_int> {
     nix::ioctl_none!(ns_get_nstype, 0xb7, 3);
     // SAFETY: the descriptor is open for the length of the call, and the request takes no
     // argument and answers in its return value.
-    unsafe { ns_get_nstype(fd.as_raw_fd()) }.map_err(|errno| match errno {
-        Errno::ENOTTY => Errno::EINVAL,
-        other => other,
-    })
+    unsafe { ns_get_nstype(fd.as_raw_fd()) }
 }

@@ -29,14 +29,6 @@ impl Netlink {
         self.add_link(name, InfoKind::Bridge, None)
     }
 
-    /// Makes a link that swallows everything, down.
-    ///
-    /// # Errors
-    /// `is_exists` if the name is taken.
-    pub fn add_dummy(&self, name: &str) -> Result<()> {
-        self.add_link(name, InfoKind::Dummy, None)
-    }
-
     fn add_link(&self, name: &str, kind: InfoKind, data: Option<InfoData>) -> Result<()> {
         let what = format!("create {kind} {name}");
         let mut message = LinkMessage::default();

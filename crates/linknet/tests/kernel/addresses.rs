@@ -1,0 +1,176 @@
+//! Addresses.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use libtest_mimic::Failed;
+use linknet::{Address, Dad, NewAddress, Protocol, Scope};
+
+use crate::{Space, Test, cable, until};
+
+crate::tests![
+    an_address_is_read_back_with_all_it_has,
+    an_address_has_the_broadcast_address_of_its_prefix,
+    short_prefixes_have_no_broadcast_address,
+    an_address_without_lifetimes_stays_for_ever,
+    replacing_an_address_sets_its_lifetimes,
+    adding_an_address_twice_says_that_it_exists,
+    deleting_an_address_twice_says_that_it_is_absent,
+    the_second_address_of_a_prefix_is_secondary,
+    an_ipv6_address_is_tentative_until_it_is_known_to_be_unique,
+    an_ipv6_address_that_somebody_else_has_fails,
+    an_ipv6_address_can_do_without_the_question,
+    the_addresses_of_one_link_are_its_own,
+];
+
+fn net(text: &str) -> IpNet {
+    text.parse().expect("a prefix")
+}
+
+/// The address of that link which is `of`.
+fn find(space: &Space, link: &str, of: IpNet) -> Result<Address, Failed> {
+    let addresses = space.netlink.addresses(space.link(link)?.index)?;
+    Ok(addresses.into_iter().find(|address| address.net == of).ok_or_else(|| format!("no {of} on {link}"))?)
+}
+
+fn an_address_is_read_back_with_all_it_has() -> Test {
+    let space = Space::new()?;
+    let index = space.plug("eth0")?.index;
+    for net in [net("10.99.0.5/24"), net("fd00::5/64")] {
+        let new = NewAddress {
+            valid: Some(Duration::from_millis(3_600_900)),
+            preferred: Some(Duration::from_secs(1800)),
+            nodad: true,
+            metric: Some(77),
+            protocol: Some(Protocol::DHCP),
+            ..NewAddress::new(net)
+        };
+        space.netlink.add_address(index, &new)?;
+        let address = find(&space, "eth0", net)?;
+        assert_eq!((address.index, address.peer, address.scope), (index, None, Scope::UNIVERSE));
+        let seconds = |lifetime: Option<Duration>| lifetime.map(|lifetime| lifetime.as_secs());
+        assert!((3590..=3600).contains(&seconds(address.valid).unwrap_or(0)), "{address:?}");
+        assert!((1790..=1800).contains(&seconds(address.preferred).unwrap_or(0)), "{address:?}");
+        assert_eq!((address.metric, address.protocol), (Some(77), Some(Protocol::DHCP)));
+        assert_eq!((address.dad, address.secondary), (Dad::Done, false));
+    }
+    Ok(())
+}
+
+fn an_address_has_the_broadcast_address_of_its_prefix() -> Test {
+    let space = Space::new()?;
+    let index = space.plug("eth0")?.index;
+    space.netlink.add_address(index, &NewAddress::new(net("10.99.3.5/22")))?;
+    let address = find(&space, "eth0", net("10.99.3.5/22"))?;
+    assert_eq!(address.broadcast, Some(Ipv4Addr::new(10, 99, 3, 255)));
+    Ok(())
+}
+
+fn short_prefixes_have_no_broadcast_address() -> Test {
+    let space = Space::new()?;
+    let index = space.plug("eth0")?.index;
+    for net in [net("10.99.0.4/31"), net("10.99.0.6/32")] {
+        space.netlink.add_address(index, &NewAddress::new(net))?;
+        assert_eq!(find(&space, "eth0", net)?.broadcast, None);
+    }
+    Ok(())
+}
+
+fn an_address_without_lifetimes_stays_for_ever() -> Test {
+    let space = Space::new()?;
+    let index = space.plug("eth0")?.index;
+    for net in [net("10.99.0.5/24"), net("fd00::5/64")] {
+        space.netlink.add_address(index, &NewAddress::new(net))?;
+        let address = find(&space, "eth0", net)?;
+        assert_eq!((address.valid, address.preferred, address.metric), (None, None, None));
+    }
+    Ok(())
+}
+
+fn replacing_an_address_sets_its_lifetimes() -> Test {
+    let space = Space::new()?;
+    let index = space.plug("eth0")?.index;
+    for net in [net("10.99.0.5/24"), net("fd00::5/64")] {
+        let short = NewAddress { valid: Some(Duration::from_secs(60)), ..NewAddress::new(net) };
+        space.netlink.replace_address(index, &short)?;
+        let address = find(&space, "eth0", net)?;
+        assert!(address.valid <= Some(Duration::from_secs(60)) && address.preferred <= address.valid);
+        space.netlink.replace_address(index, &NewAddress::new(net))?;
+        assert_eq!(find(&space, "eth0", net)?.valid, None);
+    }
+    Ok(())
+}
+
+fn adding_an_address_twice_says_that_it_exists() -> Test {
+    let space = Space::new()?;
+    let index = space.plug("eth0")?.index;
+    for net in [net("10.99.0.5/24"), net("fd00::5/64")] {
+        space.netlink.add_address(index, &NewAddress::new(net))?;
+        let error = space.netlink.add_address(index, &NewAddress::new(net)).expect_err("there already");
+        assert!(error.is_exists(), "{error}");
+        assert!(error.to_string().contains(&net.to_string()), "{error}");
+    }
+    Ok(())
+}
+
+fn deleting_an_address_twice_says_that_it_is_absent() -> Test {
+    let space = Space::new()?;
+    let index = space.plug("eth0")?.index;
+    for net in [net("10.99.0.5/24"), net("fd00::5/64")] {
+        space.netlink.add_address(index, &NewAddress::new(net))?;
+        space.netlink.delete_address(index, net)?;
+        let error = space.netlink.delete_address(index, net).expect_err("gone");
+        assert!(error.is_absent(), "{error}");
+    }
+    Ok(())
+}
+
+fn the_second_address_of_a_prefix_is_secondary() -> Test {
+    let space = Space::new()?;
+    let index = space.plug("eth0")?.index;
+    for last in [5, 6] {
+        let net = IpNet::new(Ipv4Addr::new(10, 99, 0, last).into(), 24)?;
+        space.netlink.add_address(index, &NewAddress::new(net))?;
+        assert_eq!(find(&space, "eth0", net)?.secondary, last == 6);
+    }
+    Ok(())
+}
+
+fn an_ipv6_address_is_tentative_until_it_is_known_to_be_unique() -> Test {
+    let (left, _right) = cable()?;
+    let net = net("fd00::5/64");
+    left.netlink.add_address(left.link("left")?.index, &NewAddress::new(net))?;
+    assert_eq!(find(&left, "left", net)?.dad, Dad::Tentative);
+    until("detection to end", || Ok((find(&left, "left", net)?.dad == Dad::Done).then_some(())))
+}
+
+fn an_ipv6_address_that_somebody_else_has_fails() -> Test {
+    let (left, right) = cable()?;
+    let net = net("fd00::5/64");
+    let theirs = NewAddress { nodad: true, ..NewAddress::new(net) };
+    right.netlink.add_address(right.link("right")?.index, &theirs)?;
+    left.netlink.add_address(left.link("left")?.index, &NewAddress::new(net))?;
+    until("detection to fail", || Ok((find(&left, "left", net)?.dad == Dad::Failed).then_some(())))
+}
+
+fn an_ipv6_address_can_do_without_the_question() -> Test {
+    let (left, _right) = cable()?;
+    let net = net("fd00::5/64");
+    let new = NewAddress { nodad: true, ..NewAddress::new(net) };
+    left.netlink.add_address(left.link("left")?.index, &new)?;
+    assert_eq!(find(&left, "left", net)?.dad, Dad::Done);
+    Ok(())
+}
+
+fn the_addresses_of_one_link_are_its_own() -> Test {
+    let space = Space::new()?;
+    let (one, other) = (space.plug("eth0")?.index, space.plug("eth1")?.index);
+    space.netlink.add_address(one, &NewAddress::new(net("10.0.0.1/8")))?;
+    space.netlink.add_address(other, &NewAddress::new(net("11.0.0.1/8")))?;
+    assert!(space.netlink.addresses(one)?.iter().all(|address| address.index == one));
+    assert!(space.netlink.all_addresses()?.len() >= 2);
+    let error = space.netlink.addresses(999_999).expect_err("no such link");
+    assert!(error.is_absent(), "{error}");
+    Ok(())
+}

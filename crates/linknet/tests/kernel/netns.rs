@@ -1,0 +1,100 @@
+//! Namespaces.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::Command;
+
+use linknet::{Netlink, Netns, NetnsError};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use crate::Test;
+
+crate::tests![
+    a_path_without_anything_is_not_found,
+    something_that_is_no_network_namespace_is_refused,
+    what_runs_in_a_namespace_is_in_it_and_the_caller_is_not,
+    a_command_spawned_in_a_namespace_stays_in_it,
+    a_panic_inside_goes_on_outside,
+    a_namespace_is_known_by_its_id,
+    a_bound_namespace_outlives_its_handle_until_it_is_unbound,
+    a_socket_keeps_its_namespace_and_sees_nothing_else,
+];
+
+fn a_path_without_anything_is_not_found() -> Test {
+    for path in ["/tmp/nothing", "/proc/999999999/ns/net", "/proc/self/comm/below"] {
+        let error = Netns::open(path).expect_err(path);
+        assert!(matches!(&error, NetnsError::NotFound(at) if at == Path::new(path)), "{error:?}");
+        assert!(error.to_string().contains(path), "{error}");
+    }
+    Ok(())
+}
+
+fn something_that_is_no_network_namespace_is_refused() -> Test {
+    fs::write("/tmp/left-behind", "")?;
+    mkfifo("/tmp/fifo", Mode::S_IRWXU)?; // must not be waited for
+    for path in ["/tmp/left-behind", "/tmp/fifo", "/tmp", "/proc/self/ns/uts", "/proc/self/status"] {
+        let error = Netns::open(path).expect_err(path);
+        assert!(matches!(&error, NetnsError::NotNetns(at) if at == Path::new(path)), "{error:?}");
+    }
+    let file = fs::File::open("/tmp/left-behind")?;
+    assert!(matches!(Netns::from_fd(file.into()), Err(NetnsError::NotNetns(_))));
+    Ok(())
+}
+
+fn what_runs_in_a_namespace_is_in_it_and_the_caller_is_not() -> Test {
+    let here = Netns::current()?.id()?;
+    let there = Netns::create()?;
+    let inside = there.run(|| Netns::current().map(|netns| netns.id()))???;
+    assert_eq!(inside, there.id()?);
+    assert_ne!(inside, here);
+    assert_eq!(Netns::current()?.id()?, here);
+    Ok(())
+}
+
+fn a_command_spawned_in_a_namespace_stays_in_it() -> Test {
+    let netns = Netns::create()?;
+    let mut command = Command::new("readlink");
+    let output = netns.run(|| command.arg("/proc/self/ns/net").output())??;
+    assert_eq!(String::from_utf8(output.stdout)?.trim_end(), netns.id()?.to_string());
+    Ok(())
+}
+
+fn a_panic_inside_goes_on_outside() -> Test {
+    let netns = Netns::create()?;
+    let panic = catch_unwind(AssertUnwindSafe(|| netns.run(|| std::panic::panic_any("inside"))));
+    assert_eq!(panic.expect_err("it panicked").downcast_ref(), Some(&"inside"));
+    Ok(())
+}
+
+fn a_namespace_is_known_by_its_id() -> Test {
+    let (one, other) = (Netns::create()?, Netns::create()?);
+    assert_eq!(one.id()?, one.try_clone()?.id()?);
+    assert_ne!(one.id()?, other.id()?);
+    Ok(())
+}
+
+fn a_bound_namespace_outlives_its_handle_until_it_is_unbound() -> Test {
+    let path = "/tmp/blue";
+    let netns = Netns::create()?;
+    netns.bind(path)?;
+    let id = netns.id()?;
+    drop(netns);
+    assert_eq!(Netns::open(path)?.id()?, id);
+    let again = Netns::create()?.bind(path).expect_err("the name is taken");
+    assert_eq!(again.kind(), std::io::ErrorKind::AlreadyExists);
+    Netns::unbind(path)?;
+    assert!(matches!(Netns::open(path), Err(NetnsError::NotFound(_))));
+    Ok(())
+}
+
+fn a_socket_keeps_its_namespace_and_sees_nothing_else() -> Test {
+    let netns = Netns::create()?;
+    let netlink = Netlink::open_in(&netns)?;
+    drop(netns);
+    netlink.add_bridge("only-there")?;
+    assert!(netlink.link("only-there")?.is_some());
+    assert!(Netlink::open()?.link("only-there")?.is_none());
+    Ok(())
+}

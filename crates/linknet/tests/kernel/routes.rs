@@ -1,0 +1,202 @@
+//! Routes.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use linknet::{NewAddress, Protocol, Route, Scope};
+
+use crate::{Space, Test};
+
+crate::tests![
+    a_route_is_read_back_as_it_was_made,
+    a_gateway_out_of_reach_is_refused_unless_on_link,
+    a_32_bit_address_reaches_its_gateway_by_a_route_to_it,
+    a_default_route_needs_no_gateway,
+    an_ipv4_route_can_have_an_ipv6_gateway,
+    adding_a_route_twice_says_that_it_exists_even_by_another_gateway,
+    replacing_a_route_changes_its_gateway,
+    deleting_a_route_twice_says_that_it_is_absent,
+    the_same_route_of_another_metric_is_another_route,
+    a_route_with_bits_beyond_its_prefix_is_taken_for_the_prefix,
+    a_route_over_several_hops_is_listed_once_for_each,
+    the_routes_of_one_link_are_its_own,
+];
+
+fn net(text: &str) -> IpNet {
+    text.parse().expect("a prefix")
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// A namespace with a link that has 10.99.0.5/24 and fd00::5/64, and the link's index.
+fn space() -> Result<(Space, u32), libtest_mimic::Failed> {
+    let space = Space::new()?;
+    let index = space.plug("eth0")?.index;
+    space.netlink.add_address(index, &NewAddress::new(net("10.99.0.5/24")))?;
+    space.netlink.add_address(index, &NewAddress { nodad: true, ..NewAddress::new(net("fd00::5/64")) })?;
+    Ok((space, index))
+}
+
+fn a_route_is_read_back_as_it_was_made() -> Test {
+    let (space, index) = space()?;
+    let route = |dst: &str| Route { metric: 50, ..Route::new(net(dst), index) };
+    let routes = [
+        route("10.1.0.0/16"),
+        route("0.0.0.0/0").via(ip("10.99.0.1")),
+        Route { protocol: Protocol::DHCP, ..route("10.2.0.0/16").via(ip("10.99.0.1")) },
+        Route { table: 100, ..route("10.3.0.0/16") },
+        Route { table: 100_000, ..route("0.0.0.0/0").via(ip("10.99.0.1")) },
+        Route { scope: Scope::HOST, ..route("10.4.0.0/16") },
+        Route { scope: Scope::SITE, ..route("10.5.0.0/16").via(ip("10.99.0.1")) },
+        Route { mtu: Some(1400), advmss: Some(1300), ..route("10.6.0.0/16").via(ip("10.99.0.1")) },
+        Route { source: Some(ip("10.99.0.5")), ..route("10.7.0.1/32") },
+        Route { onlink: true, ..route("10.8.0.0/16").via(ip("172.16.0.1")) },
+        route("fd01::/64"),
+        route("::/0").via(ip("fd00::1")),
+        Route { protocol: Protocol::STATIC, mtu: Some(1400), ..route("fd02::/64").via(ip("fd00::1")) },
+        Route { table: 100, ..route("fd03::/64") },
+        Route { source: Some(ip("fd00::5")), ..route("fd04::1/128") },
+        Route { onlink: true, ..route("fd05::/64").via(ip("fd99::1")) },
+    ];
+    for route in &routes {
+        space.netlink.add_route(route)?;
+    }
+    let listed = space.netlink.routes(None)?;
+    for route in &routes {
+        assert!(listed.contains(route), "{route:?}\nis not among\n{listed:#?}");
+    }
+    Ok(())
+}
+
+fn a_gateway_out_of_reach_is_refused_unless_on_link() -> Test {
+    let (space, index) = space()?;
+    for (dst, gateway) in [("10.1.0.0/16", "172.16.0.1"), ("fd01::/64", "fd99::1")] {
+        let route = Route::new(net(dst), index).via(ip(gateway));
+        let error = space.netlink.add_route(&route).expect_err("out of reach");
+        assert!(!error.is_exists(), "{error}");
+        assert!(error.kernel_text().is_some() || dst.contains(':'), "IPv4 explains itself: {error}");
+        assert!(error.what().contains(gateway), "{error}");
+        space.netlink.add_route(&Route { onlink: true, ..route })?;
+    }
+    Ok(())
+}
+
+fn a_32_bit_address_reaches_its_gateway_by_a_route_to_it() -> Test {
+    let space = Space::new()?;
+    let index = space.plug("eth0")?.index;
+    space.netlink.add_address(index, &NewAddress::new(net("192.0.2.5/32")))?;
+    space.netlink.add_route(&Route::new(net("192.0.2.1/32"), index))?;
+    let default = Route::new(net("0.0.0.0/0"), index).via(ip("192.0.2.1"));
+    space.netlink.add_route(&default)?;
+    assert!(space.netlink.routes(Some(index))?.contains(&default));
+    Ok(())
+}
+
+fn a_default_route_needs_no_gateway() -> Test {
+    let (space, index) = space()?;
+    for dst in ["0.0.0.0/0", "::/0"] {
+        let route = Route { metric: 9, ..Route::new(net(dst), index) };
+        space.netlink.add_route(&route)?;
+        assert!(space.netlink.routes(Some(index))?.contains(&route), "{dst}");
+    }
+    Ok(())
+}
+
+fn an_ipv4_route_can_have_an_ipv6_gateway() -> Test {
+    let (space, index) = space()?;
+    let route = Route::new(net("10.1.0.0/16"), index).via(ip("fd00::1"));
+    space.netlink.add_route(&route)?;
+    assert!(space.netlink.routes(Some(index))?.contains(&route));
+    Ok(())
+}
+
+fn adding_a_route_twice_says_that_it_exists_even_by_another_gateway() -> Test {
+    let (space, index) = space()?;
+    let route = Route::new(net("0.0.0.0/0"), index).via(ip("10.99.0.1"));
+    space.netlink.add_route(&route)?;
+    for gateway in ["10.99.0.1", "10.99.0.2"] {
+        let error = space.netlink.add_route(&route.clone().via(ip(gateway))).expect_err("there already");
+        assert!(error.is_exists(), "{error}");
+    }
+    let listed = space.netlink.routes(Some(index))?;
+    assert!(listed.iter().any(|there| there.is_same(&route)));
+    assert!(!listed.iter().any(|there| there.is_same(&route.clone().via(ip("10.99.0.2")))));
+    Ok(())
+}
+
+fn replacing_a_route_changes_its_gateway() -> Test {
+    let (space, index) = space()?;
+    for (dst, old, new) in [("0.0.0.0/0", "10.99.0.1", "10.99.0.2"), ("::/0", "fd00::1", "fd00::2")] {
+        let old = Route { metric: 7, ..Route::new(net(dst), index).via(ip(old)) };
+        let new = old.clone().via(ip(new));
+        space.netlink.replace_route(&old)?;
+        space.netlink.replace_route(&new)?;
+        let listed = space.netlink.routes(Some(index))?;
+        assert!(listed.contains(&new) && !listed.contains(&old), "{listed:#?}");
+    }
+    Ok(())
+}
+
+fn deleting_a_route_twice_says_that_it_is_absent() -> Test {
+    let (space, index) = space()?;
+    for (dst, gateway) in [("0.0.0.0/0", "10.99.0.1"), ("::/0", "fd00::1")] {
+        let route = Route { table: 100, metric: 7, ..Route::new(net(dst), index).via(ip(gateway)) };
+        space.netlink.add_route(&route)?;
+        space.netlink.delete_route(&route)?;
+        assert!(!space.netlink.routes(None)?.contains(&route));
+        let error = space.netlink.delete_route(&route).expect_err("gone");
+        assert!(error.is_absent(), "{error}");
+    }
+    Ok(())
+}
+
+fn the_same_route_of_another_metric_is_another_route() -> Test {
+    let (space, index) = space()?;
+    let route = |metric| Route { metric, ..Route::new(net("10.1.0.0/16"), index) };
+    space.netlink.add_route(&route(10))?;
+    space.netlink.add_route(&route(20))?;
+    space.netlink.delete_route(&route(20))?;
+    let listed = space.netlink.routes(Some(index))?;
+    assert!(listed.contains(&route(10)) && !listed.contains(&route(20)));
+    assert!(!route(10).is_same(&route(20)));
+    let v6 = |metric| Route { metric, ..Route::new(net("fd01::/64"), index) };
+    assert!(v6(0).is_same(&v6(1024)));
+    Ok(())
+}
+
+fn a_route_with_bits_beyond_its_prefix_is_taken_for_the_prefix() -> Test {
+    let (space, index) = space()?;
+    let route = Route { dst: net("10.1.2.3/16"), ..Route::new(net("10.1.0.0/16"), index) };
+    space.netlink.add_route(&route)?;
+    assert!(space.netlink.routes(Some(index))?.iter().any(|there| there.is_same(&route)));
+    Ok(())
+}
+
+fn a_route_over_several_hops_is_listed_once_for_each() -> Test {
+    let (space, index) = space()?;
+    space.ip("route add default nexthop via 10.99.0.1 dev eth0 nexthop via 10.99.0.2 dev eth0")?;
+    space.ip("route add fd01::/64 nexthop via fd00::1 dev eth0 nexthop via fd00::2 dev eth0")?;
+    let listed = space.netlink.routes(Some(index))?;
+    for (dst, gateways) in [("0.0.0.0/0", ["10.99.0.1", "10.99.0.2"]), ("fd01::/64", ["fd00::1", "fd00::2"])]
+    {
+        for gateway in gateways {
+            let route = Route::new(net(dst), index).via(ip(gateway));
+            assert!(listed.iter().any(|there| there.is_same(&route)), "{route:?}\n{listed:#?}");
+        }
+    }
+    Ok(())
+}
+
+fn the_routes_of_one_link_are_its_own() -> Test {
+    let (space, index) = space()?;
+    let other = space.plug("eth1")?.index;
+    space.netlink.add_route(&Route::new(net("10.1.0.0/16"), other))?;
+    assert!(space.netlink.routes(Some(index))?.iter().all(|route| route.index == index));
+    let both = space.netlink.routes(None)?;
+    assert!([index, other].iter().all(|index| both.iter().any(|route| route.index == *index)));
+    let error = space.netlink.routes(Some(999_999)).expect_err("no such link");
+    assert!(error.is_absent(), "{error}");
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! Packet and UDP sockets, and announcements.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use libtest_mimic::Failed;
+use linknet::frame::Rejected;
+use linknet::{Mac, Netns, NewAddress, NewMacvlan, PacketSocket, Received, UdpClient, announce, sysctl};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket};
+
+use crate::{Space, Test, cable, until};
+
+crate::tests![
+    a_broadcast_reaches_the_server_from_a_link_without_an_address,
+    an_answer_whose_checksum_was_left_to_the_device_is_accepted,
+    two_packet_sockets_talk_by_unicast,
+    the_filter_lets_only_its_port_through,
+    a_frame_longer_than_the_buffer_is_truncated,
+    a_packet_socket_on_a_missing_link_is_refused,
+    a_packet_socket_on_a_link_that_goes_down_says_so,
+    a_udp_client_sends_from_the_address_it_is_told,
+    a_udp_client_hears_its_own_link_only,
+    udp_clients_share_a_port,
+    an_announcement_is_on_the_wire,
+    a_setting_is_read_back_and_a_missing_one_is_absent,
+];
+
+const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+const CLIENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 50), 68);
+const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 1), 67);
+const EVERYBODY: Ipv4Addr = Ipv4Addr::BROADCAST;
+
+/// Opens something in a space.
+fn inside<T: Send, E: Into<Failed> + Send>(
+    space: &Space,
+    open: impl FnOnce() -> Result<T, E> + Send,
+) -> Result<T, Failed> {
+    space.netns.run(open)?.map_err(Into::into)
+}
+
+fn packet_socket(space: &Space, link: &str, port: u16) -> Result<PacketSocket, Failed> {
+    let index = space.link(link)?.index;
+    inside(space, || PacketSocket::open(index, port))
+}
+
+fn give(space: &Space, link: &str, address: SocketAddrV4) -> Test {
+    let net = ipnet::Ipv4Net::new(*address.ip(), 24)?;
+    Ok(space.netlink.add_address(space.link(link)?.index, &NewAddress::new(net))?)
+}
+
+/// A server's ordinary socket on a link that has its address.
+fn server(space: &Space, link: &str) -> Result<UdpSocket, Failed> {
+    give(space, link, SERVER)?;
+    let server = inside(space, || UdpSocket::bind((ANY, 67)))?;
+    server.set_broadcast(true)?;
+    server.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+    Ok(server)
+}
+
+/// The next frame that is not [`Received::Nothing`], handed to `check`.
+fn next(socket: &PacketSocket, buffer_len: usize, check: impl Fn(Received<'_>)) -> Test {
+    let mut buffer = vec![0; buffer_len];
+    until("a frame", || match socket.recv(&mut buffer)? {
+        Received::Nothing => Ok(None),
+        received => {
+            check(received);
+            Ok(Some(()))
+        }
+    })
+}
+
+fn a_broadcast_reaches_the_server_from_a_link_without_an_address() -> Test {
+    let (left, right) = cable()?;
+    let server = server(&right, "right")?;
+    let client = packet_socket(&left, "left", 68)?;
+    let everybody = SocketAddrV4::new(EVERYBODY, 67);
+    client.send(Mac::BROADCAST, SocketAddrV4::new(ANY, 68), everybody, b"discover")?;
+    let mut buffer = [0; 100];
+    let (length, from) = server.recv_from(&mut buffer)?;
+    assert_eq!((&buffer[..length], from.to_string().as_str()), (&b"discover"[..], "0.0.0.0:68"));
+    Ok(())
+}
+
+fn an_answer_whose_checksum_was_left_to_the_device_is_accepted() -> Test {
+    let (left, right) = cable()?;
+    let server = server(&right, "right")?;
+    let client = packet_socket(&left, "left", 68)?;
+    right.ip("route add 255.255.255.255 dev right")?;
+    server.send_to(b"offer", (EVERYBODY, 68))?;
+    let server_mac = right.link("right")?.mac;
+    next(&client, 2048, |received| {
+        let Received::Datagram(datagram) = received else { panic!("{received:?}") };
+        assert_eq!(datagram.payload, b"offer");
+        assert_eq!((datagram.source, datagram.destination), (SERVER, SocketAddrV4::new(EVERYBODY, 68)));
+        assert_eq!((Some(datagram.source_mac), datagram.destination_mac), (server_mac, Mac::BROADCAST));
+    })
+}
+
+fn two_packet_sockets_talk_by_unicast() -> Test {
+    let (left, right) = cable()?;
+    let (client, server) = (packet_socket(&left, "left", 68)?, packet_socket(&right, "right", 67)?);
+    assert_eq!(Some(client.mac()), left.link("left")?.mac);
+    assert_eq!(client.recv(&mut [0; 100])?, Received::Nothing);
+    server.send(client.mac(), SERVER, CLIENT, b"offer")?;
+    next(&client, 2048, |received| {
+        let Received::Datagram(datagram) = received else { panic!("{received:?}") };
+        assert_eq!(
+            (datagram.source, datagram.destination, datagram.payload),
+            (SERVER, CLIENT, &b"offer"[..])
+        );
+        assert_eq!((datagram.source_mac, datagram.destination_mac), (server.mac(), client.mac()));
+    })
+}
+
+fn the_filter_lets_only_its_port_through() -> Test {
+    let (left, right) = cable()?;
+    let (client, server) = (packet_socket(&left, "left", 68)?, packet_socket(&right, "right", 67)?);
+    let to = |port| SocketAddrV4::new(*CLIENT.ip(), port);
+    for port in [67, 69, 68 << 8, 0] {
+        server.send(client.mac(), SERVER, to(port), b"not for us")?;
+    }
+    server.send(client.mac(), SERVER, to(68), b"for us")?;
+    next(&client, 2048, |received| {
+        assert!(
+            matches!(received, Received::Datagram(datagram) if datagram.payload == b"for us"),
+            "{received:?}"
+        );
+    })
+}
+
+fn a_frame_longer_than_the_buffer_is_truncated() -> Test {
+    let (left, right) = cable()?;
+    let (client, server) = (packet_socket(&left, "left", 68)?, packet_socket(&right, "right", 67)?);
+    server.send(client.mac(), SERVER, CLIENT, &[0; 300])?;
+    next(&client, 200, |received| assert_eq!(received, Received::Rejected(Rejected::Truncated)))?;
+    server.send(client.mac(), SERVER, CLIENT, &[0; 300])?;
+    next(&client, 342, |received| assert!(matches!(received, Received::Datagram(_)), "{received:?}"))
+}
+
+fn a_packet_socket_on_a_missing_link_is_refused() -> Test {
+    let space = Space::new()?;
+    let error = space.netns.run(|| PacketSocket::open(4711, 68))?.expect_err("no such link");
+    assert!(error.is_absent(), "{error}");
+    Ok(())
+}
+
+fn a_packet_socket_on_a_link_that_goes_down_says_so() -> Test {
+    let (left, right) = cable()?;
+    let (client, server) = (packet_socket(&left, "left", 68)?, packet_socket(&right, "right", 67)?);
+    let index = left.link("left")?.index;
+    left.netlink.set_down(index)?;
+    let error = until("an error", || Ok(client.recv(&mut [0; 100]).err()))?;
+    assert_eq!(error.kind(), io::ErrorKind::NetworkDown);
+    left.netlink.set_up(index)?;
+    until("the cable to carry", || Ok(right.link("right")?.carrier.then_some(())))?;
+    server.send(client.mac(), SERVER, CLIENT, b"again")?;
+    next(&client, 2048, |received| assert!(matches!(received, Received::Datagram(_)), "{received:?}"))
+}
+
+fn a_udp_client_sends_from_the_address_it_is_told() -> Test {
+    let (left, right) = cable()?;
+    let server = server(&right, "right")?;
+    let other = SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 51), 68);
+    give(&left, "left", CLIENT)?;
+    give(&left, "left", other)?;
+    let index = left.link("left")?.index;
+    let client = inside(&left, || UdpClient::open(index, 68))?;
+    for source in [CLIENT, other] {
+        client.send(*source.ip(), SERVER, b"request")?;
+        let (length, from) = server.recv_from(&mut [0; 100])?;
+        assert_eq!((length, from), (7, source.into()));
+    }
+    assert!(client.recv(&mut [0; 100])?.is_none());
+    server.send_to(b"ack", other)?;
+    let mut buffer = [0; 100];
+    let received = until("the answer", || Ok(client.recv(&mut buffer)?))?;
+    assert_eq!((received, &buffer[..3]), ((3, SERVER), &b"ack"[..]));
+    let error = client.send(Ipv4Addr::new(10, 99, 0, 52), SERVER, b"").expect_err("not ours");
+    assert_ne!(error.kind(), io::ErrorKind::WouldBlock);
+    Ok(())
+}
+
+fn a_udp_client_hears_its_own_link_only() -> Test {
+    let (left, right) = cable()?;
+    let server = server(&right, "right")?;
+    give(&left, "left", CLIENT)?;
+    let other = left.plug("other")?.index;
+    let index = left.link("left")?.index;
+    let deaf = inside(&left, || UdpClient::open(other, 68))?;
+    let client = inside(&left, || UdpClient::open(index, 68))?;
+    server.send_to(b"ack", CLIENT)?;
+    until("the answer", || Ok(client.recv(&mut [0; 100])?))?;
+    assert!(deaf.recv(&mut [0; 100])?.is_none());
+    Ok(())
+}
+
+fn udp_clients_share_a_port() -> Test {
+    let space = Space::new()?;
+    let index = space.plug("eth0")?.index;
+    let _one = inside(&space, || UdpClient::open(index, 68))?;
+    let _other = inside(&space, || UdpClient::open(index, 68))?;
+    Ok(())
+}
+
+/// A socket that hears every frame in a namespace.
+fn tap(netns: &Netns) -> Result<OwnedFd, Failed> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(netns.run(|| socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll))??)
+}
+
+fn an_announcement_is_on_the_wire() -> Test {
+    let (host, lan) = cable()?;
+    let container = Space::new()?;
+    let new = NewMacvlan { up: true, ..NewMacvlan::new("eth0", host.link("left")?.index) };
+    let link = host.netlink.add_macvlan(&new, &container.netns, &container.netlink)?;
+    give(&container, "eth0", CLIENT)?;
+
+    let tap = tap(&lan.netns)?;
+    announce(&container.netns, link.index)?;
+    let mac = link.mac.expect("an Ethernet link").octets();
+    let address = CLIENT.ip().octets();
+    // Broadcast from our MAC, ARP, with our address as both sender and target (RFC 5227 §1.1).
+    let expected = [&[0xff; 6], &mac[..], &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &mac, &address].concat();
+    let mut buffer = [0; 2048];
+    until("a gratuitous ARP", || {
+        let length = recv(tap.as_raw_fd(), &mut buffer, MsgFlags::empty()).unwrap_or(0);
+        let frame = &buffer[..length];
+        Ok((frame.starts_with(&expected) && frame.get(38..42) == Some(&address)).then_some(()))
+    })?;
+    assert_eq!(container.link("eth0")?.mac, link.mac);
+    let notify = container.netns.run(|| sysctl::get(&["ipv4", "conf", "eth0", "arp_notify"]))??;
+    assert_eq!(notify, "1");
+
+    container.netlink.delete_link(link.index)?;
+    let error = announce(&container.netns, link.index).expect_err("gone");
+    assert!(error.is_absent(), "{error}");
+    Ok(())
+}
+
+fn a_setting_is_read_back_and_a_missing_one_is_absent() -> Test {
+    let space = Space::new()?;
+    space.plug("eth0.5")?;
+    let setting = ["ipv4", "conf", "eth0.5", "arp_notify"];
+    inside(&space, || sysctl::set(&setting, "1"))?;
+    assert_eq!(inside(&space, || sysctl::get(&setting))?, "1");
+    let missing = ["ipv4", "conf", "eth9", "arp_notify"];
+    let error = space.netns.run(|| sysctl::set(&missing, "1"))?.expect_err("no such link");
+    assert!(error.is_absent(), "{error}");
+    assert!(error.to_string().contains("eth9"), "{error}");
+    Ok(())
+}
