@@ -109,6 +109,9 @@ struct Variables {
 impl Variables {
     fn read(env: &Env) -> Result<Variables, Error> {
         let invalid = |msg: String| Error::new(code::INVALID_ENVIRONMENT, msg);
+        if env.get("CNI_COMMAND").is_none() {
+            return Err(invalid("missing: CNI_COMMAND".to_owned()));
+        }
         let verb: Verb =
             text(env, "CNI_COMMAND").map_err(|what| invalid(format!("CNI_COMMAND {what}")))?.parse()?;
         let required = required(verb);
@@ -119,11 +122,10 @@ impl Variables {
 
         let mut wrong = Vec::new();
         let mut name = |name: &str, validate: fn(&str) -> Result<(), String>| {
-            // Verbs that need no container pay no attention to what is in these variables.
-            let value = if required.contains(&name) { text(env, name) } else { Ok(String::new()) };
-            let value = value.and_then(|value| {
-                if required.contains(&name) { validate(&value).map(|()| value) } else { Ok(value) }
-            });
+            if !required.contains(&name) {
+                return String::new(); // A verb that needs no container does not care what this holds.
+            }
+            let value = text(env, name).and_then(|value| validate(&value).map(|()| value));
             value.unwrap_or_else(|what| {
                 wrong.push(format!("{name} {what}"));
                 String::new()

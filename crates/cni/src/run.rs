@@ -111,7 +111,8 @@ fn report_versions(stdin: impl Read) -> Result<Value, Error> {
         None => Value::Null,
         Some(Ok(document)) => document,
         Some(Err(error)) => {
-            return Err(Error::new(code::DECODING_FAILURE, format!("stdin is not valid JSON: {error}")));
+            let code = if error.is_io() { code::IO_FAILURE } else { code::DECODING_FAILURE };
+            return Err(Error::new(code, format!("cannot read JSON from stdin: {error}")));
         }
     };
     let asked = asked.as_object().and_then(|object| go::get(object, "cniVersion")).and_then(Value::as_str);

@@ -65,7 +65,9 @@ fn each_verb_names_all_the_variables_it_misses_in_one_message() {
 
 #[test]
 fn an_unknown_or_absent_command_is_refused() {
-    for (command, text) in [("FOO", "unknown CNI_COMMAND \"FOO\""), ("add", "\"add\""), ("", "CNI_COMMAND")] {
+    for (command, text) in
+        [("FOO", "unknown CNI_COMMAND \"FOO\""), ("add", "\"add\""), ("", "missing: CNI_COMMAND")]
+    {
         let error = parse(&[("CNI_COMMAND", command)]).unwrap_err();
         assert_eq!(error.code, code::INVALID_ENVIRONMENT);
         assert!(error.msg.contains(text), "{error}");
