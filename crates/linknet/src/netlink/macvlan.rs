@@ -3,8 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
-use std::os::fd::AsFd;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::str::FromStr;
 
 use libc::RTM_NEWLINK;
@@ -50,8 +49,8 @@ pub struct Macvlan {
     pub bc_queue_len: Option<u32>,
     /// The length that the parent's queue has: the longest that any of its macvlans asked for.
     pub bc_queue_len_used: Option<u32>,
-    /// From how many recipients on a multicast is left to the queue (`bclim`); absent at the kernel's
-    /// own choice.
+    /// From how many recipients on a multicast is left to the queue (`bclim`); `None` at the
+    /// kernel's own choice.
     pub bc_cutoff: Option<i32>,
 }
 
@@ -74,7 +73,8 @@ pub struct NewMacvlan<'a> {
     pub sources: &'a [Mac],
     /// See [`Macvlan::bc_queue_len`].
     pub bc_queue_len: Option<u32>,
-    /// See [`Macvlan::bc_cutoff`].
+    /// See [`Macvlan::bc_cutoff`]. Kernels before 6.5 ignore it; whether it was taken shows when the
+    /// link is read back.
     pub bc_cutoff: Option<i32>,
     /// Whether it is set up at once.
     pub up: bool,
