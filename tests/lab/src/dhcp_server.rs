@@ -1,10 +1,12 @@
 //! A DHCP server that does what it is told: right by default and at once, wrong on demand.
 //!
 //! ```ignore
-//! let server = DhcpServer::start(&lan.lan, Settings { lease_time: Some(Duration::from_secs(4)), ..Settings::default() })?;
+//! let settings = Settings { lease_time: Some(Duration::from_secs(4)), ..Settings::default() };
+//! let server = DhcpServer::start(&lan.lan, settings)?;
 //! server.when(MessageType::Discover).times(2).then(Reaction::silence());
 //! server.when(MessageType::Request).once().then(Reaction::answer().wrong_xid());
-//! …
+//! let result = network.add(&attachment)?;
+//! network.del(&attachment)?;
 //! let release = server.wait_for(MessageType::Release, 1, Duration::from_secs(2))?;
 //! assert_eq!(*release.source.ip(), address);
 //! assert!(server.leases().is_empty());

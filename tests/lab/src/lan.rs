@@ -9,9 +9,9 @@ use std::{
 
 use anyhow::{Context, ensure};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use linknet::{Address, Link, Netlink, Netns, NewAddress, Route};
+use linknet::{Address, Link, Netlink, Netns, NewAddress, OperState, Route};
 
-use crate::{Result, ping};
+use crate::{Result, ping, until};
 
 /// Where network namespaces have their names.
 const NETNS_DIR: &str = "/run/netns";
@@ -51,6 +51,12 @@ impl Lan {
         let servers = lan.lan.netlink()?;
         servers.set_up(lan.lan.link(Self::SERVER_LINK)?.index)?;
         lan.lan.add_address(Self::SERVER_LINK, Self::NET.into())?;
+        // The kernel notices a carrier in its own time; until then it drops what is sent.
+        for (node, link) in [(&lan.host, Self::MASTER), (&lan.lan, Self::SERVER_LINK)] {
+            until("the cable is live", Duration::from_secs(5), || {
+                node.link(link).is_ok_and(|link| link.state == OperState::Up)
+            })?;
+        }
         Ok(lan)
     }
 

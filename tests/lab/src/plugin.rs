@@ -108,8 +108,8 @@ impl Call {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let what =
             format!("{} {}", self.program.display(), self.variable("CNI_COMMAND").unwrap_or("(no verb)"));
-        let started = Instant::now();
-        let mut child = host.spawn(&mut command)?;
+        let (started, child) = host.run(|| (Instant::now(), command.spawn()))?;
+        let mut child = child.with_context(|| format!("start {what}"))?;
         let mut stdin = child.stdin.take().context("the plugin has a standard input")?;
         // On a thread: more than a pipe holds may be written, to a plugin that does not read. One that ends without
         // having read all of it (EPIPE) may well be right.
@@ -189,7 +189,7 @@ pub struct Outcome {
     pub document: Option<Value>,
     /// What it wrote to standard error.
     pub stderr: String,
-    /// From before it was started until all of its output had been read.
+    /// From before it was started (but already on the host) until it had ended and all of its output had been read.
     pub took: Duration,
 }
 

@@ -8,7 +8,12 @@
 //!         test!(a_renewal_at_t1_is_unicast).needs(&[packages::DNSMASQ]),
 //!         test!(a_nak_takes_the_address_away).within(Duration::from_secs(20)),
 //!     ];
-//!     fn a_renewal_at_t1_is_unicast(world: &World) -> lab::Result { … }
+//!
+//!     fn a_renewal_at_t1_is_unicast(world: &World) -> lab::Result {
+//!         let lan = Lan::new()?; // `?` for what the test stands on,
+//!         assert_eq!(renewal.source, address); // an assertion for what it is about: it says where it stands
+//!         Ok(())
+//!     }
 //! }
 //!
 //! fn main() -> ExitCode {
@@ -145,8 +150,8 @@ impl Suite {
             }
         };
         let name = env::args().nth(1).unwrap_or_default();
-        let test =
-            self.tests.iter().find(|test| test.name() == name).expect("the runner names a test it has");
+        let test = self.tests.iter().chain([&PROBE]).find(|test| test.name() == name);
+        let test = test.expect("the runner names a test that it has");
         let verdict = match catch_unwind(AssertUnwindSafe(|| (test.run)(&world))) {
             Ok(Ok(())) => Verdict::Passed,
             Ok(Err(error)) => {
@@ -191,9 +196,9 @@ impl Suite {
             trials.push(trial);
         }
         if !arguments.list
-            && let Err(error) = packages::ensure(&needs)
+            && let Err(reason) = prepare(&needs)
         {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {reason}");
             return ExitCode::FAILURE;
         }
         let conclusion = libtest_mimic::run(&arguments, trials);
@@ -270,6 +275,15 @@ impl From<Failure> for Failed {
     fn from(failure: Failure) -> Failed {
         Failed::from(format!("{}\n{}", failure.output, failure.reason))
     }
+}
+
+/// A test that needs no more than a world.
+const PROBE: Test = Test::new("lab::probe", |_| Ok(()));
+
+/// What would fail every test alike is found out, and said, once.
+fn prepare(needs: &[Package]) -> std::result::Result<(), String> {
+    run_in_child(&PROBE, true).map_err(|Failure { output, reason }| output + &reason)?;
+    packages::ensure(needs).map_err(|error| format!("{error:#}"))
 }
 
 fn run_in_child(test: &Test, capture: bool) -> std::result::Result<(), Failure> {

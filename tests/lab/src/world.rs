@@ -13,7 +13,7 @@
 
 use std::{
     convert::Infallible,
-    env, fs,
+    env, fs, io,
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, exit},
@@ -212,9 +212,9 @@ fn enter_command(pid: u32, user_namespace: bool) -> String {
 }
 
 /// The error for a system that does not let its users (or this root) have namespaces.
-fn forbidden(what: &str, error: std::io::Error) -> anyhow::Error {
+fn forbidden(what: &str, error: io::Error) -> anyhow::Error {
     let hint = remedies(|path| fs::read_to_string(path).ok()).join("\n");
-    anyhow!(error).context(format!("this system does not allow namespaces (could not {what})\n{hint}\n"))
+    anyhow!("this system does not allow namespaces: could not {what}: {error}\n{hint}")
 }
 
 /// What to do about it, most likely first. `read` returns a sysctl file's content, or nothing where there is no such file.

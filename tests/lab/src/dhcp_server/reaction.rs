@@ -13,9 +13,11 @@ pub struct Reaction {
     answers: Answers,
     delay: Duration,
     further_copies: usize,
-    edits: Vec<Arc<dyn Fn(&mut Message) + Send + Sync>>,
-    mangles: Vec<Arc<dyn Fn(&mut Vec<u8>) + Send + Sync>>,
+    edits: Vec<Change<Message>>,
+    mangles: Vec<Change<Vec<u8>>>,
 }
+
+type Change<T> = Arc<dyn Fn(&mut T) + Send + Sync>;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Answers {

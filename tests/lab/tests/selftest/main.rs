@@ -7,6 +7,7 @@ use lab::Suite;
 mod client;
 mod dhcp;
 mod lan;
+mod plugins;
 mod runner;
 mod servers;
 mod world;
@@ -16,10 +17,12 @@ fn main() -> ExitCode {
         return Suite::new().tests(runner::FAULTY_TESTS).run();
     }
     Suite::new()
+        .plugin_dir(plugins::PLUGIN_DIR)
         .tests(world::TESTS)
         .tests(lan::TESTS)
         .tests(dhcp::TESTS)
         .tests(servers::TESTS)
+        .tests(plugins::TESTS)
         .tests(runner::TESTS)
         .run()
 }
