@@ -59,8 +59,8 @@ use exchange::{Exchange, Held};
 /// **Time.** A lease runs from the first message that the server can have been answering. While RENEWING and
 /// REBINDING each message is an exchange of its own, so that is the very message.
 ///
-/// **Driving.** After each call, drain [`poll_transmit`](Client::poll_transmit) and then
-/// [`poll_event`](Client::poll_event), and call [`handle_timeout`](Client::handle_timeout) no later than
+/// **Driving.** After each call, drain [`poll_event`](Client::poll_event) and then
+/// [`poll_transmit`](Client::poll_transmit), and call [`handle_timeout`](Client::handle_timeout) no later than
 /// [`poll_timeout`](Client::poll_timeout) says. The client never gives up by itself: a driver that has waited long
 /// enough drops it, or calls [`release`](Client::release) so that a server does not keep a half-won address.
 #[derive(Clone, Debug)]

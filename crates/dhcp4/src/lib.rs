@@ -10,11 +10,11 @@
 //! # fn wait(_: dhcp4::Listen, _until: Option<Instant>) -> Option<(Vec<u8>, std::net::Ipv4Addr)> { None }
 //! let mut client = Client::new(Config::new([2, 0, 0, 0, 0, 1]), 0x5eed, boottime());
 //! loop {
-//!     while let Some(transmit) = client.poll_transmit() {
-//!         send(transmit);
-//!     }
 //!     while let Some(event) = client.poll_event() {
 //!         act_on(event);
+//!     }
+//!     while let Some(transmit) = client.poll_transmit() {
+//!         send(transmit);
 //!     }
 //!     match wait(client.listen(), client.poll_timeout()) {
 //!         Some((payload, from)) => match client.handle_packet(boottime(), &payload, from) {

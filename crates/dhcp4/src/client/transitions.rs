@@ -242,7 +242,7 @@ impl Client {
 
     fn discover_again(&mut self, now: Instant, exchange: Exchange) {
         // An exchange that has gone on for long begins anew: a lease won by rapid commit runs from its beginning.
-        let is_old = now.since(exchange.since) >= self.config.retry.max;
+        let is_old = now.since(exchange.since) >= self.config.retry.max / 2;
         let exchange =
             if is_old { Exchange { xid: self.rng.next_u32(), since: now, ..exchange } } else { exchange };
         self.discover(now, exchange);

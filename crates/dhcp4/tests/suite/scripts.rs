@@ -1,29 +1,27 @@
 //! Whole exchanges, each as one would see it in a capture.
 
+mod acquiring;
+mod keeping;
+mod leaving;
+
 use dhcp4::{Client, Config};
 
-use crate::support::script::play;
-use crate::support::{START, config};
+use crate::support::START;
 
 fn new(config: Config) -> Client {
     Client::new(config, 1, START)
 }
 
-#[test]
-fn an_address_is_won_in_two_round_trips_and_renewed_at_half_its_time() {
-    play(
-        new(config()),
-        "
-        0      > DISCOVER to=all
-        0.1    < OFFER 10.0.0.5 from=10.0.0.1 lease=3600
-        0.1    > REQUEST to=all 50=10.0.0.5 54=10.0.0.1
-        0.2    < ACK 10.0.0.5 from=10.0.0.1 lease=3600
-        0.2    = BOUND 10.0.0.5 until=3600.1
-        0.2    . BOUND
-        ~1800  > REQUEST to=10.0.0.1 from=10.0.0.5 ciaddr=10.0.0.5
-        1900   . RENEWING
-        1900   < ACK 10.0.0.5 from=10.0.0.1 lease=3600
-        1900   = RENEWED 10.0.0.5
-        ",
-    );
+/// The beginning that most scripts share: 10.0.0.5 from 10.0.0.1, for the given configuration and lease time.
+fn bound(config: Config, lease: &str) -> Client {
+    crate::support::script::play(
+        new(config),
+        &format!(
+            "0 > DISCOVER to=all
+             0 < OFFER 10.0.0.5 from=10.0.0.1 {lease}
+             0 > REQUEST to=all 50=10.0.0.5 54=10.0.0.1
+             0 < ACK 10.0.0.5 from=10.0.0.1 {lease}
+             0 = BOUND 10.0.0.5"
+        ),
+    )
 }

@@ -19,7 +19,8 @@ pub(crate) fn config() -> Config {
     Config { client_id: Some(CLIENT_ID.to_vec()), ..Config::new(MAC) }
 }
 
-/// The start of the tests, and so long after.
+/// So long after the start of the tests; before it, if negative.
 pub(crate) fn after(seconds: f64) -> Instant {
-    START + Duration::from_secs_f64(seconds)
+    let span = Duration::from_secs_f64(seconds.abs());
+    if seconds < 0.0 { START.before(span) } else { START + span }
 }

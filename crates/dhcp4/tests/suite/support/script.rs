@@ -22,10 +22,16 @@ use dhcp4::{Client, Event, Instant, Lease};
 use super::message::{ACK, NAK, OFFER, Reply, Request};
 use super::{START, after};
 
-/// Runs a script to its end; returns the client for further questions.
+/// Plays the script from [`START`] to its end; returns the client for further questions.
 #[track_caller]
 pub(crate) fn play(client: Client, script: &str) -> Client {
-    let mut stage = Stage::new(client);
+    play_from(0.0, client, script)
+}
+
+/// Plays the script from so many seconds after [`START`], when the client was made.
+#[track_caller]
+pub(crate) fn play_from(begin: f64, client: Client, script: &str) -> Client {
+    let mut stage = Stage::new(client, after(begin));
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         stage.line(line);
     }
@@ -43,8 +49,8 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(client: Client) -> Stage {
-        let mut stage = Stage { client, now: START, xid: 0, output: VecDeque::new() };
+    fn new(client: Client, now: Instant) -> Stage {
+        let mut stage = Stage { client, now, xid: 0, output: VecDeque::new() };
         stage.collect();
         stage
     }
@@ -125,13 +131,13 @@ impl Stage {
     }
 
     fn collect(&mut self) {
+        while let Some(event) = self.client.poll_event() {
+            self.output.push_back((self.now, format!("= {}", describe(&event))));
+        }
         while let Some(transmit) = self.client.poll_transmit() {
             let request = Request::read(transmit);
             self.xid = request.xid();
             self.output.push_back((self.now, format!("> {request}")));
-        }
-        while let Some(event) = self.client.poll_event() {
-            self.output.push_back((self.now, format!("= {}", describe(&event))));
         }
     }
 
@@ -200,7 +206,7 @@ fn term(lease: &Lease) -> String {
 }
 
 fn seconds(at: Instant) -> f64 {
-    at.since(START).as_secs_f64()
+    at.since_boot().as_secs_f64() - START.since_boot().as_secs_f64()
 }
 
 /// A time and how far off it may be.

@@ -1,0 +1,202 @@
+//! GRANTED, DECLINE, RELEASE.
+
+use dhcp4::{Client, Config, StateName};
+
+use super::{bound, new};
+use crate::support::script::play;
+use crate::support::{START, after, config};
+
+fn confirming() -> Config {
+    Config { confirm: true, ..config() }
+}
+
+fn granted() -> Client {
+    play(
+        new(confirming()),
+        "
+        0      > DISCOVER to=all
+        0      < OFFER 10.0.0.5 from=10.0.0.1 lease=100
+        0      > REQUEST to=all 50=10.0.0.5 54=10.0.0.1
+        0      < ACK 10.0.0.5 from=10.0.0.1 lease=100
+        0      = GRANTED 10.0.0.5 until=100.0
+        0      . GRANTED
+        ",
+    )
+}
+
+#[test]
+fn a_granted_address_is_not_a_lease_before_it_is_accepted() {
+    let client = granted();
+    assert_eq!(client.lease(), None);
+    let client = play(
+        client,
+        "
+        0.2    ! accept
+        0.2    = BOUND 10.0.0.5 until=100.0
+        0.2    . BOUND
+        ",
+    );
+    assert!(client.lease().is_some());
+}
+
+#[test]
+fn a_granted_address_in_use_by_another_is_declined_and_not_asked_for_again() {
+    play(
+        granted(),
+        "
+        0.2    ! decline
+        0.2    > DECLINE to=all 50=10.0.0.5 54=10.0.0.1
+        0.2    . INIT
+        10.2   > DISCOVER to=all
+        ",
+    );
+}
+
+#[test]
+fn a_granted_address_never_accepted_runs_out() {
+    let mut client = play(granted(), "100 > DISCOVER to=all");
+    assert!(!client.accept(after(100.0)));
+    assert!(!client.decline(after(100.0)));
+    assert_eq!(client.state(), StateName::Selecting);
+}
+
+#[test]
+fn a_granted_address_accepted_late_is_renewed_at_once() {
+    play(
+        granted(),
+        "
+        60     ! accept
+        60     = BOUND 10.0.0.5
+        60     > REQUEST to=10.0.0.1 from=10.0.0.5 ciaddr=10.0.0.5
+        ",
+    );
+}
+
+#[test]
+fn an_address_won_by_rapid_commit_or_reboot_is_to_be_confirmed_too() {
+    play(
+        new(Config { rapid_commit: true, ..confirming() }),
+        "
+        0      > DISCOVER to=all rapid
+        0      < ACK 10.0.0.5 from=10.0.0.1 lease=100 rapid
+        0      = GRANTED 10.0.0.5
+        ",
+    );
+    play(
+        Client::reboot(confirming(), 1, [10, 0, 0, 5].into(), None, START),
+        "
+        0      > REQUEST to=all 50=10.0.0.5
+        0      < ACK 10.0.0.5 from=10.0.0.1 lease=100
+        0      = GRANTED 10.0.0.5
+        ",
+    );
+}
+
+#[test]
+fn a_renewed_address_need_not_be_confirmed_again() {
+    let client = play(granted(), "0 ! accept\n 0 = BOUND 10.0.0.5");
+    play(
+        client,
+        "
+        ~50    > REQUEST to=10.0.0.1 from=10.0.0.5 ciaddr=10.0.0.5
+        55     < ACK 10.0.0.5 from=10.0.0.1 lease=100
+        55     = RENEWED 10.0.0.5
+        ",
+    );
+}
+
+#[test]
+fn an_address_in_use_that_meets_another_user_is_lost_and_declined() {
+    play(
+        bound(config(), "lease=100"),
+        "
+        20     ! decline
+        20     = LOST 10.0.0.5 declined
+        20     > DECLINE to=all 50=10.0.0.5 54=10.0.0.1
+        30     > DISCOVER to=all
+        ",
+    );
+}
+
+#[test]
+fn a_bound_address_is_released_from_itself() {
+    let mut client = play(
+        bound(config(), "lease=100"),
+        "
+        20     ! release
+        20     > RELEASE to=10.0.0.1 from=10.0.0.5 ciaddr=10.0.0.5 54=10.0.0.1
+        20     . STOPPED
+        ",
+    );
+    assert_eq!(client.poll_timeout(), None);
+    assert_eq!(client.lease(), None);
+    client.release(after(21.0));
+    client.link_restored(after(22.0));
+    assert_eq!(client.poll_transmit(), None);
+    assert_eq!(client.state(), StateName::Stopped);
+}
+
+#[test]
+fn a_granted_address_is_released() {
+    play(
+        granted(),
+        "
+        1      ! release
+        1      > RELEASE to=10.0.0.1 from=10.0.0.5 ciaddr=10.0.0.5 54=10.0.0.1
+        ",
+    );
+}
+
+#[test]
+fn a_half_won_address_is_released() {
+    play(
+        new(config()),
+        "
+        0      > DISCOVER to=all
+        0      < OFFER 10.0.0.5 from=10.0.0.1 lease=100
+        0      > REQUEST to=all 50=10.0.0.5 54=10.0.0.1
+        0.1    ! release
+        0.1    > RELEASE to=10.0.0.1 from=10.0.0.5 ciaddr=10.0.0.5 54=10.0.0.1
+        ",
+    );
+}
+
+#[test]
+fn a_remembered_address_being_asked_for_is_released_if_its_server_is_known() {
+    let reboot = |server| Client::reboot(config(), 1, [10, 0, 0, 5].into(), server, START);
+    play(
+        reboot(Some([10, 0, 0, 1].into())),
+        "
+        0      > REQUEST to=all 50=10.0.0.5
+        0.1    ! release
+        0.1    > RELEASE to=10.0.0.1 from=10.0.0.5 ciaddr=10.0.0.5 54=10.0.0.1
+        ",
+    );
+    play(
+        reboot(None),
+        "
+        0      > REQUEST to=all 50=10.0.0.5
+        0.1    ! release
+        0.1    . STOPPED
+        ",
+    );
+}
+
+#[test]
+fn nothing_is_released_when_nothing_was_won() {
+    play(
+        new(config()),
+        "
+        0      > DISCOVER to=all
+        0.1    ! release
+        0.1    . STOPPED
+        ",
+    );
+}
+
+#[test]
+fn a_lease_that_has_ended_is_not_released() {
+    let mut client = bound(config(), "lease=100");
+    client.release(after(100.0));
+    assert_eq!(client.poll_transmit(), None);
+}
