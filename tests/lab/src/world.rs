@@ -29,7 +29,7 @@ use nix::{
         signal::Signal,
         wait::{WaitStatus, wait},
     },
-    unistd::{Pid, Uid, getegid, geteuid},
+    unistd::{Pid, getegid, geteuid},
 };
 
 use crate::Result;
@@ -116,13 +116,14 @@ fn world_dir() -> PathBuf {
 /// Makes the namespaces, starts [`init`] in them and waits. The caller itself stays in its old pid namespace
 /// (only children enter a new one) and in its old root.
 fn door() -> Result<Infallible> {
-    let user = User::current();
-    let user_namespace = unshare_world(user)?;
-    die_with_parent()?;
-    let mut init = next_stage(INIT).spawn().context("start the world's pid 1")?;
+    let user_namespace = unshare_world()?;
+    // A kept world must outlive the run that made it; the stages further in depend on this one still.
     if keep() {
-        eprintln!("to enter this world: {}", enter_command(init.id(), user_namespace));
+        eprintln!("to enter this world: {}", enter_command(user_namespace));
+    } else {
+        die_with_parent()?;
     }
+    let mut init = next_stage(INIT).spawn().context("start the world's pid 1")?;
     let status = init.wait().context("wait for the world's pid 1")?;
     exit(exit_code(status))
 }
@@ -143,28 +144,16 @@ fn init() -> Result<Infallible> {
     }
 }
 
-/// A kept world must outlive the run that made it.
 fn die_with_parent() -> Result<()> {
     // The signal is reset by the change of credentials that a new user namespace is: to be set after it.
-    if keep() { Ok(()) } else { set_pdeathsig(Signal::SIGKILL).context("set the parent-death signal") }
-}
-
-#[derive(Clone, Copy)]
-struct User {
-    uid: Uid,
-    gid: nix::unistd::Gid,
-}
-
-impl User {
-    fn current() -> User {
-        User { uid: geteuid(), gid: getegid() }
-    }
+    set_pdeathsig(Signal::SIGKILL).context("set the parent-death signal")
 }
 
 /// Returns whether a user namespace was needed.
-fn unshare_world(user: User) -> Result<bool> {
+fn unshare_world() -> Result<bool> {
+    let (uid, gid) = (geteuid(), getegid()); // inside, they are nobody's until they are mapped
     let world = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
-    if user.uid.is_root() && unshare(world).is_ok() {
+    if uid.is_root() && unshare(world).is_ok() {
         return Ok(false);
     }
     unshare(world | CloneFlags::CLONE_NEWUSER)
@@ -172,8 +161,8 @@ fn unshare_world(user: User) -> Result<bool> {
     // A process without CAP_SETGID outside must give up setgroups before it may map its group (user_namespaces(7)).
     for (file, content) in [
         ("setgroups", "deny".to_owned()),
-        ("uid_map", format!("0 {} 1", user.uid)),
-        ("gid_map", format!("0 {} 1", user.gid)),
+        ("uid_map", format!("0 {uid} 1")),
+        ("gid_map", format!("0 {gid} 1")),
     ] {
         fs::write(Path::new("/proc/self").join(file), content)
             .map_err(|error| forbidden(&format!("write /proc/self/{file}"), error))?;
@@ -206,9 +195,13 @@ fn exit_code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-fn enter_command(pid: u32, user_namespace: bool) -> String {
+/// Through the door, which is in all of the world's namespaces but that of its pids.
+fn enter_command(user_namespace: bool) -> String {
+    let door = std::process::id();
     let user = if user_namespace { " --user --preserve-credentials" } else { "" };
-    format!("nsenter --target {pid}{user} --net --mount --pid -- sh   # end it with: kill -9 {pid}")
+    format!(
+        "nsenter --target {door}{user} --net --mount --pid=/proc/{door}/ns/pid_for_children -- sh   # end it with: kill {door}"
+    )
 }
 
 /// The error for a system that does not let its users (or this root) have namespaces.

@@ -125,8 +125,7 @@ fn a_failed_tests_world_is_kept_on_request(_: &World) -> Result {
     assert!(!passed);
     let (_, pid) = output.split_once("to enter this world: nsenter --target ").context(output.clone())?;
     let pid = Pid::from_raw(pid.split(' ').next().unwrap_or_default().parse()?);
-    kill(pid, None).context("its pid 1 is still there")?;
-    kill(pid, Signal::SIGKILL)?;
+    kill(pid, Signal::SIGTERM).context("it is still there")?;
     until("it is gone", Duration::from_secs(5), || kill(pid, None).is_err())?;
 
     let (passed, _) = run(&["runner::passes", "--exact"], &[("LAB_KEEP", "1")])?;
