@@ -17,7 +17,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts the daemon under test on `host`, on `dhcp.sock` in the world's directory, and waits until it accepts.
+    /// Starts the daemon under test on `host`, on `dhcp.sock` in the world's directory, and waits until it
+    /// accepts.
     ///
     /// # Errors
     /// When it ends or does not accept within ten seconds; with its log.

@@ -12,8 +12,9 @@
 //! assert!(server.leases().is_empty());
 //! ```
 //!
-//! It runs on a thread of the test and listens on a packet socket, so that it sees every frame with its addresses,
-//! also those that a UDP socket would never be given, and can send any. Several may run on one LAN.
+//! It runs on a thread of the test and listens on a packet socket, so that it sees every frame with its
+//! addresses, also those that a UDP socket would never be given, and can send any. Several may run on one
+//! LAN.
 
 use std::{
     fmt::Write as _,
@@ -120,7 +121,8 @@ impl DhcpServer {
         self.shared.lock().sent.clone()
     }
 
-    /// Waits for the `nth` (from 1) message of this type since the start; returns at once if it was heard before.
+    /// Waits for the `nth` (from 1) message of this type since the start; returns at once if it was heard
+    /// before.
     ///
     /// # Errors
     /// When it does not come in time; the error shows the whole exchange.

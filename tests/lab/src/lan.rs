@@ -21,7 +21,8 @@ const NETNS_DIR: &str = "/run/netns";
 pub struct Lan {
     /// Where the plugins and the daemon run; its parent link `eth1` is one end of the cable.
     pub host: Node,
-    /// Where the servers run; the other end, `eth0`, has the addresses [`Lan::ADDRESS`] and, if asked for, [`Lan::ADDRESS6`].
+    /// Where the servers run; the other end, `eth0`, has the addresses [`Lan::ADDRESS`] and, if asked for,
+    /// [`Lan::ADDRESS6`].
     pub lan: Node,
 }
 

@@ -1,5 +1,5 @@
-//! A conflist and what libcni does with it: the plugins in order, each with its predecessor's result; results cached
-//! between ADD and DEL.
+//! A conflist and what libcni does with it: the plugins in order, each with its predecessor's result;
+//! results cached between ADD and DEL.
 
 use std::{cell::RefCell, collections::BTreeMap, path::PathBuf};
 
@@ -89,10 +89,12 @@ impl<'a> Network<'a> {
         Ok(())
     }
 
-    /// DEL of each plugin in reverse order, with the cached result (from version 0.4.0); then the cache entry goes.
+    /// DEL of each plugin in reverse order, with the cached result (from version 0.4.0); then the cache
+    /// entry goes.
     ///
     /// # Errors
-    /// The first plugin's that fails ([`CniError`]); the cache entry stays then, for the runtime to try again.
+    /// The first plugin's that fails ([`CniError`]); the cache entry stays then, for the runtime to try
+    /// again.
     pub fn del(&self, attachment: &Attachment) -> Result {
         let result = self
             .cached(attachment)
@@ -116,7 +118,8 @@ impl<'a> Network<'a> {
         Ok(())
     }
 
-    /// GC of each plugin in order, telling it which attachments are still valid; unlike the other verbs it goes on after an error.
+    /// GC of each plugin in order, telling it which attachments are still valid; unlike the other verbs it
+    /// goes on after an error.
     ///
     /// # Errors
     /// The first plugin's that fails ([`CniError`]).
@@ -142,8 +145,8 @@ impl<'a> Network<'a> {
         self.cache.borrow().get(&key(attachment)).cloned()
     }
 
-    /// The call that this network makes for a verb and the plugin at `index`, for a test that wants to change it or
-    /// to look at the outcome itself.
+    /// The call that this network makes for a verb and the plugin at `index`, for a test that wants to
+    /// change it or to look at the outcome itself.
     ///
     /// # Errors
     /// When the conflist has no such plugin.

@@ -1,4 +1,5 @@
-//! ICMP echo over a raw socket: root over a network namespace may always have one, and no ping program is needed.
+//! ICMP echo over a raw socket: root over a network namespace may always have one, and no ping program is
+//! needed.
 
 use std::{
     io::IoSlice,
@@ -31,8 +32,8 @@ pub(crate) fn ping(to: IpAddr, within: Duration) -> Result<Duration> {
         IpAddr::V6(_) => raw_socket(AddressFamily::Inet6, SockProtocol::IcmpV6),
     };
     let socket = socket.context("open a raw ICMP socket")?;
-    // All pings of a namespace share its raw sockets' answers; this descriptor's number tells them apart well enough,
-    // since no two live sockets of a process have the same.
+    // All pings of a namespace share its raw sockets' answers; this descriptor's number tells them apart
+    // well enough, since no two live sockets of a process have the same.
     let id = (std::process::id() << 6) as u16 ^ socket.as_raw_fd() as u16;
     let deadline = Instant::now() + within;
     let mut failed = None;

@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use crate::{Node, Result, suite};
 
-/// A call that is being put together. Nothing is in its environment but what is said here, `CNI_PATH` (the directory
-/// of the plugins under test, then Debian's) and a `PATH`.
+/// A call that is being put together. Nothing is in its environment but what is said here, `CNI_PATH` (the
+/// directory of the plugins under test, then Debian's) and a `PATH`.
 #[derive(Clone, Debug)]
 pub struct Call {
     program: PathBuf,
@@ -24,7 +24,8 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call of the plugin named `plugin`, among those [under test](suite::plugin_dir), with `CNI_COMMAND` set to `verb`.
+    /// A call of the plugin named `plugin`, among those [under test](suite::plugin_dir), with `CNI_COMMAND`
+    /// set to `verb`.
     pub fn new(plugin: &str, verb: &str) -> Call {
         Call::of(suite::plugin_dir().join(plugin), &[suite::plugin_dir(), Path::new(DEBIANS_PLUGINS)], verb)
     }
@@ -111,8 +112,8 @@ impl Call {
         let (started, child) = host.run(|| (Instant::now(), command.spawn()))?;
         let mut child = child.with_context(|| format!("start {what}"))?;
         let mut stdin = child.stdin.take().context("the plugin has a standard input")?;
-        // On a thread: more than a pipe holds may be written, to a plugin that does not read. One that ends without
-        // having read all of it (EPIPE) may well be right.
+        // On a thread: more than a pipe holds may be written, to a plugin that does not read. One that ends
+        // without having read all of it (EPIPE) may well be right.
         thread::spawn(move || stdin.write_all(&self.stdin).unwrap_or(()));
         Ok(Running { what, child, started })
     }
@@ -189,7 +190,8 @@ pub struct Outcome {
     pub document: Option<Value>,
     /// What it wrote to standard error.
     pub stderr: String,
-    /// From before it was started (but already on the host) until it had ended and all of its output had been read.
+    /// From before it was started (but already on the host) until it had ended and all of its output had
+    /// been read.
     pub took: Duration,
 }
 

@@ -14,7 +14,8 @@ use nix::{
 
 use crate::{Condition, Node, Result, World, until, world};
 
-/// A long-running program on a [`Node`]: a daemon or a server. Its output goes to a log in the world's directory.
+/// A long-running program on a [`Node`]: a daemon or a server. Its output goes to a log in the world's
+/// directory.
 ///
 /// Dropping it kills it, except in a world that is to be kept.
 #[derive(Debug)]

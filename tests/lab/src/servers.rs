@@ -1,6 +1,7 @@
 //! Real DHCP servers, each with its configuration and leases in the world's directory.
 //!
-//! All give the same: 10.99.0.100–199/24 with router and DNS server 10.99.0.1, and whatever a [`Config`] changes of it.
+//! All give the same: 10.99.0.100–199/24 with router and DNS server 10.99.0.1, and whatever a [`Config`]
+//! changes of it.
 
 use std::{
     fs,
@@ -117,8 +118,8 @@ impl Kind {
 }
 
 impl Server {
-    /// Whether the address is leased to somebody, by what the server has written down. It writes a moment after
-    /// it has answered: wait with [`until`](crate::until()).
+    /// Whether the address is leased to somebody, by what the server has written down. It writes a moment
+    /// after it has answered: wait with [`until`](crate::until()).
     pub fn holds(&self, address: Ipv4Addr) -> bool {
         match self.kind {
             Kind::Dnsmasq => dnsmasq::holds(&self.leases(), address),

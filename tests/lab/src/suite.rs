@@ -1,4 +1,5 @@
-//! The runner: every test in a process and a world of its own, under a deadline, with `cargo test`'s own flags.
+//! The runner: every test in a process and a world of its own, under a deadline, with `cargo test`'s own
+//! flags.
 //!
 //! A suite is a test binary with `harness = false`:
 //!
@@ -231,8 +232,8 @@ pub fn other_plugins() -> bool {
 
 static PLUGINS: OnceLock<PathBuf> = OnceLock::new();
 
-/// What a test's process says of its test, over the socket that is its standard input: the exit status would come too late
-/// where a failed test's world is kept.
+/// What a test's process says of its test, over the socket that is its standard input: the exit status
+/// would come too late where a failed test's world is kept.
 #[derive(Debug)]
 enum Verdict {
     Passed,

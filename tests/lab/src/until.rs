@@ -29,7 +29,8 @@ impl<T> Condition for Option<T> {
 /// Waits until `condition` holds, for at most `within`.
 ///
 /// # Errors
-/// When the time is over; the message is "not within 5s: " and `what`, so `what` reads like "the lease is gone".
+/// When the time is over; the message is "not within 5s: " and `what`, so `what` reads like "the lease is
+/// gone".
 pub fn until<C: Condition>(
     what: &str,
     within: Duration,

@@ -1,4 +1,5 @@
-//! Namespaces for one program: user (unless root), network, mount and pid, entered without any helper program.
+//! Namespaces for one program: user (unless root), network, mount and pid, entered without any helper
+//! program.
 //!
 //! [`enter`] runs the program three times over, each stage named by its `argv[0]`:
 //!
@@ -37,8 +38,8 @@ use crate::Result;
 /// What every stage is executed from; works wherever the file itself can no longer be reached by its path.
 pub(crate) const SELF: &str = "/proc/self/exe";
 
-/// `argv[0]` of the later stages. Not an environment variable: those are inherited by everything that is run inside,
-/// and another program that calls [`enter`] there must get a world of its own.
+/// `argv[0]` of the later stages. Not an environment variable: those are inherited by everything that is
+/// run inside, and another program that calls [`enter`] there must get a world of its own.
 const INIT: &str = "lab-init";
 const INSIDE: &str = "lab-inside";
 
@@ -59,15 +60,17 @@ impl World {
     }
 }
 
-/// Puts the calling program into a world of its own. To be called first thing in `main`, while there is one thread.
+/// Puts the calling program into a world of its own. To be called first thing in `main`, while there is one
+/// thread.
 ///
-/// The program starts again inside, with the same arguments; only there the call returns. Outside, the process
-/// waits for it and exits with its status. Standard streams and environment stay the same.
+/// The program starts again inside, with the same arguments; only there the call returns. Outside, the
+/// process waits for it and exits with its status. Standard streams and environment stay the same.
 ///
 /// Inside, the caller is root over the network, mount and pid namespaces. An ordinary user becomes so
-/// through a user namespace. Root does without one: real servers give up root for users of their own and set their
-/// groups, and container runtimes mount what a user namespace may not, so that as root they run as they do in production;
-/// only where root may not unshare either (a container's root) is a user namespace tried.
+/// through a user namespace. Root does without one: real servers give up root for users of their own and
+/// set their groups, and container runtimes mount what a user namespace may not, so that as root they run
+/// as they do in production; only where root may not unshare either (a container's root) is a user
+/// namespace tried.
 ///
 /// # Errors
 /// When the system does not allow namespaces: the error says which setting forbids it and what to do.
@@ -158,7 +161,8 @@ fn unshare_world() -> Result<bool> {
     }
     unshare(world | CloneFlags::CLONE_NEWUSER)
         .map_err(|errno| forbidden("make a user namespace", errno.into()))?;
-    // A process without CAP_SETGID outside must give up setgroups before it may map its group (user_namespaces(7)).
+    // A process without CAP_SETGID outside must give up setgroups before it may map its group
+    // (user_namespaces(7)).
     for (file, content) in [
         ("setgroups", "deny".to_owned()),
         ("uid_map", format!("0 {uid} 1")),
@@ -175,8 +179,8 @@ fn furnish() -> Result<()> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .map_err(|errno| forbidden("make mounts private", errno.into()))?;
-    // Where parts of /proc are masked (in most containers), a user namespace may not mount a whole one. The old one
-    // serves as well, it only shows other pids.
+    // Where parts of /proc are masked (in most containers), a user namespace may not mount a whole one. The
+    // old one serves as well, it only shows other pids.
     match mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none) {
         Ok(()) | Err(Errno::EPERM) => {}
         Err(errno) => bail!("mount /proc: {errno}"),
@@ -210,7 +214,8 @@ fn forbidden(what: &str, error: io::Error) -> anyhow::Error {
     anyhow!("this system does not allow namespaces: could not {what}: {error}\n{hint}")
 }
 
-/// What to do about it, most likely first. `read` returns a sysctl file's content, or nothing where there is no such file.
+/// What to do about it, most likely first. `read` returns a sysctl file's content, or nothing where there
+/// is no such file.
 fn remedies(read: impl Fn(&str) -> Option<String>) -> Vec<String> {
     const SWITCHES: [(&str, &str, &str); 3] = [
         (

@@ -27,7 +27,8 @@ pub struct Settings {
     pub t1: Option<Duration>,
     /// The rebinding time T2, sent only if set.
     pub t2: Option<Duration>,
-    /// Further options, each sent if the client's parameter request list (55) has it, or if the client sends none.
+    /// Further options, each sent if the client's parameter request list (55) has it, or if the client
+    /// sends none.
     pub options: Vec<DhcpOption>,
     /// What becomes of a REQUEST for an address that the client holds no lease of.
     pub strangers: Strangers,
@@ -35,7 +36,8 @@ pub struct Settings {
     pub rapid_commit: bool,
 }
 
-/// How a REQUEST (INIT-REBOOT, renewing, rebinding) is treated from a client without a lease of what it asks for.
+/// How a REQUEST (INIT-REBOOT, renewing, rebinding) is treated from a client without a lease of what it
+/// asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strangers {
     /// NAK: this server knows its network.
@@ -83,7 +85,8 @@ pub struct Lease {
 
 impl Lease {
     fn is_of(&self, client: &Message) -> bool {
-        // The identifier is who a client is; the hardware address only where it sends none (RFC 2131, section 4.2).
+        // The identifier is who a client is; the hardware address only where it sends none (RFC 2131,
+        // section 4.2).
         match (&self.client_id, client_id(client)) {
             (Some(ours), Some(theirs)) => ours == theirs,
             (None, None) => self.mac == client.chaddr(),
@@ -166,7 +169,8 @@ impl Pool {
             self.leases.retain(|_, lease| lease.acknowledged || !lease.is_of(client));
             return None;
         }
-        // RFC 2131, section 4.3.2: SELECTING and INIT-REBOOT name the address in option 50, RENEWING and REBINDING in ciaddr.
+        // RFC 2131, section 4.3.2: SELECTING and INIT-REBOOT name the address in option 50, RENEWING and
+        // REBINDING in ciaddr.
         let address =
             if client.ciaddr().is_unspecified() { requested_address(client)? } else { client.ciaddr() };
         let held = self.settings.pool.contains(&address)
@@ -287,7 +291,8 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Where it goes (RFC 2131, section 4.1): Ethernet and IPv4 destination. `asker` sent the request's frame.
+    /// Where it goes (RFC 2131, section 4.1): Ethernet and IPv4 destination. `asker` sent the request's
+    /// frame.
     pub(super) fn destination(&self, asker: [u8; 6]) -> ([u8; 6], Ipv4Addr) {
         let everybody = ([0xff; 6], Ipv4Addr::BROADCAST);
         if self.message.opts().has_msg_type(MessageType::Nak) {
@@ -302,7 +307,8 @@ impl Answer {
     }
 }
 
-/// What is said to a message under a reaction. Nothing is learnt from a message that is met with silence or a NAK.
+/// What is said to a message under a reaction. Nothing is learnt from a message that is met with silence or
+/// a NAK.
 pub(super) fn answer_of(
     reaction: &Reaction,
     pool: &mut Pool,

@@ -7,7 +7,8 @@ use dhcproto::v4::{Message, MessageType, OptionCode};
 use super::packet::{self, Packet};
 use crate::Result;
 
-/// What a server does on a message. Made by [`Reaction::answer`], [`Reaction::silence`] or [`Reaction::nak`], then spoilt.
+/// What a server does on a message. Made by [`Reaction::answer`], [`Reaction::silence`] or
+/// [`Reaction::nak`], then spoilt.
 #[derive(Clone, Default)]
 pub struct Reaction {
     answers: Answers,
@@ -123,7 +124,8 @@ impl Reaction {
         })
     }
 
-    /// All options but the message type in the fields `file` and `sname` (option overload, RFC 2132, section 9.3).
+    /// All options but the message type in the fields `file` and `sname` (option overload, RFC 2132,
+    /// section 9.3).
     #[must_use]
     pub fn overloaded(self) -> Reaction {
         self.mangle(overload)
@@ -197,7 +199,8 @@ fn overload(payload: &mut Vec<u8>) {
     }
 }
 
-/// Takes the options field apart, lets `change` have its way, and puts it together again, as long as before or longer.
+/// Takes the options field apart, lets `change` have its way, and puts it together again, as long as before
+/// or longer.
 fn rewrite_options(payload: &mut Vec<u8>, change: impl FnOnce(&mut Options)) {
     let length = payload.len();
     let mut options = split_options(&payload[OPTIONS..]);

@@ -36,7 +36,8 @@ impl Service {
         Service { shared, socket, alive, late: Vec::new() }
     }
 
-    /// Until the server is dropped. A failure of the system is shown where the test's other output is, and ends the service.
+    /// Until the server is dropped. A failure of the system is shown where the test's other output is, and
+    /// ends the service.
     pub(super) fn run(mut self) {
         if let Err(error) = self.serve() {
             eprintln!("the DHCP server stops: {error:#}");

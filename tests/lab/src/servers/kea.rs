@@ -50,7 +50,8 @@ fn configuration(dir: &Path, config: &Config) -> Result<Value> {
     }}))
 }
 
-/// CSV, appended to: an address' last row is what holds. A released lease's has no lifetime left or (since 2.4) another state.
+/// CSV, appended to: an address' last row is what holds. A released lease's has no lifetime left or (since
+/// 2.4) another state.
 pub(super) fn holds(leases: &str, address: Ipv4Addr) -> bool {
     let mut lines = leases.lines();
     let columns: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();

@@ -47,8 +47,8 @@ option dns {gateway}
     )
 }
 
-/// The lease file is written when SIGUSR1 asks for it: eight octets of time, then a record for each lease, all of it in
-/// network byte order, beginning with the seconds left and the address.
+/// The lease file is written when SIGUSR1 asks for it: eight octets of time, then a record for each lease,
+/// all of it in network byte order, beginning with the seconds left and the address.
 pub(super) fn holds(server: &Process, dir: &Path, address: Ipv4Addr) -> bool {
     const HEADER: usize = 8;
     const RECORD: usize = 36;

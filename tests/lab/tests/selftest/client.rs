@@ -1,4 +1,5 @@
-//! A DHCP client of few lines, to have something to say to a server: it asks for broadcast replies, so a UDP socket will do.
+//! A DHCP client of few lines, to have something to say to a server: it asks for broadcast replies, so a
+//! UDP socket will do.
 
 use std::{
     net::{Ipv4Addr, UdpSocket},

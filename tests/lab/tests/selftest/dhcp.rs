@@ -148,7 +148,8 @@ fn strangers_are_treated_as_told(_: &World) -> Result {
     ] {
         server.reconfigure(|settings| settings.strangers = strangers);
         let said = server.sent().len();
-        // As when rebinding. What is answered is looked up at the server: an ACK goes to an address that is not ours.
+        // As when rebinding. What is answered is looked up at the server: an ACK goes to an address that is
+        // not ours.
         client.send(MessageType::Request, FIRST, vec![])?;
         server.wait_for(MessageType::Request, nth, SOON)?;
         let answer = server.sent().get(said).map(|packet| packet.kind().expect("we can read our own"));

@@ -1,5 +1,5 @@
-//! What the runner makes of tests that fail. It runs this very binary, inside the world of the test, with the tests
-//! of [`FAULTY_TESTS`] in place of the others.
+//! What the runner makes of tests that fail. It runs this very binary, inside the world of the test, with
+//! the tests of [`FAULTY_TESTS`] in place of the others.
 
 use std::{
     env, fs,

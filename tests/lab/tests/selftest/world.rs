@@ -31,7 +31,8 @@ fn run_and_the_caches_of_libcni_are_private(world: &World) -> Result {
 }
 
 fn an_orphan_is_reaped(_: &World) -> Result {
-    // The shell ends at once and leaves a child behind, which ends a moment later; as a zombie it would keep its pid.
+    // The shell ends at once and leaves a child behind, which ends a moment later; as a zombie it would
+    // keep its pid.
     let shell = Command::new("sh").args(["-c", "sleep 0.05 >/dev/null & echo $!"]).output()?;
     let orphan = String::from_utf8(shell.stdout)?.trim().parse()?;
     let orphan = nix::unistd::Pid::from_raw(orphan);
