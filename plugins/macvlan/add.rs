@@ -68,10 +68,22 @@ fn create(
     let deadline = Instant::now() + DYING;
     loop {
         match outside.add_macvlan(&new, netns, inside) {
-            Ok(link) => return Ok(link),
+            Ok(link) => return with_mac(inside, link, config),
             Err(error) if error.is_address_in_use() && Instant::now() < deadline => sleep(DYING / 40),
             Err(error) => return Err(configure::diagnose(&error, config, parent, ifname)),
         }
+    }
+}
+
+/// In mode passthru the kernel gives the interface its parent's MAC whatever was asked for; setting it afterwards
+/// sets the parent's too, and the kernel undoes that when the interface goes.
+fn with_mac(inside: &Netlink, link: Link, config: &Config) -> Result<Link, Error> {
+    match config.mac {
+        Some(mac) if link.mac != Some(mac) => match inside.set_mac(link.index, mac) {
+            Ok(()) => Ok(Link { mac: Some(mac), ..link }),
+            Err(error) => Err(undo(inside, &link, asking(error))),
+        },
+        _ => Ok(link),
     }
 }
 

@@ -117,7 +117,17 @@ impl CniResult {
     /// [`crate::code::INCOMPATIBLE_VERSION`] when it has no address and the version demands one
     /// ([`Version::requires_ip`]). Of several addresses 0.1.0 and 0.2.0 show the first of each family, as libcni does.
     pub fn to_value(&self, version: Version) -> Result<Value, Error> {
-        write::result(self, version)
+        write::result(self, version, version)
+    }
+
+    /// Writes the result for a plugin that delegated to this one. The document is of `version`, but keeps the fields
+    /// of later versions, as the Go plugins write and read them: a route's metric must reach whoever makes the route,
+    /// even where it cannot be told to the runtime.
+    ///
+    /// # Errors
+    /// As [`CniResult::to_value`].
+    pub fn to_value_for_caller(&self, version: Version) -> Result<Value, Error> {
+        write::result(self, version, Version::LATEST)
     }
 }
 

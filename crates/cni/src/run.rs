@@ -88,7 +88,11 @@ fn dispatch(plugin: &dyn Plugin, request: &Request) -> Result<Option<Value>, Err
     match request.verb {
         Verb::Add => {
             let result = plugin.add(request)?;
-            let document = result.to_value(request.config.version).inspect_err(|_| {
+            let version = request.config.version;
+            let delegated = request.config.plugin_type != plugin.about().name;
+            let document =
+                if delegated { result.to_value_for_caller(version) } else { result.to_value(version) };
+            let document = document.inspect_err(|_| {
                 // Nobody will hear of what was made, so nobody would remove it. The first error is the one to report.
                 let _ = plugin.del(request);
             });

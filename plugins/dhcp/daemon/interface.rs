@@ -49,9 +49,11 @@ pub(crate) fn follow(
         && new.map(Lease::net) != Some(lease.net())
     {
         note(ignore_absent(netlink.delete_address(place.ifindex, lease.net())));
-        if new.is_some() {
-            note(linknet::announce(netns, place.ifindex));
-        }
+    }
+    if let Some(lease) = new
+        && old.map(Lease::net) != Some(lease.net())
+    {
+        note(linknet::announce(netns, place.ifindex));
     }
     outcome
 }

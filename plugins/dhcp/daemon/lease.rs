@@ -109,7 +109,6 @@ impl Held {
         let netns = self.place.reopen()?;
         self.client.borrow_mut().handle_timeout(now());
         let mut sockets = Sockets::new(netns.try_clone().map_err(|_| Gone::Netns)?, self.place.ifindex);
-        let mut lost: Option<Lease> = None;
         loop {
             let event = tokio::select! {
                 event = next_event(&self.client, &mut sockets, &self.server_mac) => event.map_err(|_| Gone::Interface)?,
@@ -123,13 +122,12 @@ impl Held {
                 }
                 Event::Bound(new) => {
                     tracing::info!(%attachment, address = %new.address, server = %new.server_id, "address leased anew");
-                    self.follow(attachment, &netns, lost.as_ref(), Some(&new));
+                    self.follow(attachment, &netns, None, Some(&new));
                     return Ok(());
                 }
                 Event::Lost { lease, why } => {
                     tracing::warn!(%attachment, address = %lease.address, %why, "address lost");
                     self.follow(attachment, &netns, Some(&lease), None);
-                    lost = Some(lease);
                 }
                 Event::Granted(_) => drop(self.client.borrow_mut().accept(now())),
                 Event::Informed(_) => {}

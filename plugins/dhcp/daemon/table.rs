@@ -254,7 +254,10 @@ fn attempts_within(patience: Duration, first: Duration) -> u32 {
 }
 
 fn seed() -> Result<u64, Error> {
-    getrandom::u64().map_err(|error| internal(&error))
+    let mut seed = [0; 8];
+    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| internal(&error))?;
+    Ok(u64::from_ne_bytes(seed))
 }
 
 fn internal(problem: &dyn std::fmt::Display) -> Error {

@@ -138,6 +138,16 @@ fn every_version_has_its_own_document() {
 }
 
 #[test]
+fn a_plugin_that_delegated_hears_of_metrics_in_every_version() {
+    for version in Version::ALL.into_iter().filter(|version| !version.requires_ip()) {
+        let document = full().to_value_for_caller(version).unwrap();
+        assert_eq!(document["cniVersion"], version.as_str());
+        assert_eq!(document["routes"][1]["priority"], 100, "{document}");
+        assert_eq!(CniResult::from_value(document, version).unwrap(), full());
+    }
+}
+
+#[test]
 fn an_empty_result_is_little_more_than_its_version() {
     let written = |version| CniResult::default().to_value(version).unwrap();
     assert_eq!(written(Version::V1_1_0), json!({ "cniVersion": "1.1.0" }));

@@ -6,9 +6,13 @@ use serde_json::{Map, Value};
 use super::{CniResult, Dns, Interface, IpConfig, Route};
 use crate::{Error, Version, code};
 
-pub(super) fn result(result: &CniResult, version: Version) -> Result<Value, Error> {
-    let mut document =
-        if version.requires_ip() { by_family(result, version)? } else { by_list(result, version) };
+/// The document has the shape of `version`, and the fields that interfaces and routes have in `fields`.
+pub(super) fn result(result: &CniResult, version: Version, fields: Version) -> Result<Value, Error> {
+    let mut document = if version.requires_ip() {
+        by_family(result, version, fields)?
+    } else {
+        by_list(result, version, fields)
+    };
     document.insert("cniVersion".to_owned(), version.as_str().into());
     // libcni writes an empty `dns` up to 0.4.0 and leaves it out since.
     if version < Version::V1_0_0 || !result.dns.is_empty() {
@@ -18,16 +22,16 @@ pub(super) fn result(result: &CniResult, version: Version) -> Result<Value, Erro
 }
 
 /// 0.3.0 and later: interfaces, addresses and routes in lists.
-fn by_list(result: &CniResult, version: Version) -> Map<String, Value> {
+fn by_list(result: &CniResult, version: Version, fields: Version) -> Map<String, Value> {
     let mut document = result.extra.clone();
-    put_list(&mut document, "interfaces", result.interfaces.iter().map(|i| interface(i, version)));
+    put_list(&mut document, "interfaces", result.interfaces.iter().map(|i| interface(i, fields)));
     put_list(&mut document, "ips", result.ips.iter().map(|ip| ip_config(ip, version)));
-    put_list(&mut document, "routes", result.routes.iter().map(|r| route(r, version)));
+    put_list(&mut document, "routes", result.routes.iter().map(|r| route(r, fields)));
     document
 }
 
 /// 0.1.0 and 0.2.0: `ip4` and `ip6`, each one address with the routes of its family; no interfaces.
-fn by_family(result: &CniResult, version: Version) -> Result<Map<String, Value>, Error> {
+fn by_family(result: &CniResult, version: Version, fields: Version) -> Result<Map<String, Value>, Error> {
     let mut document = result.extra.clone();
     let is_v4 = |net: &IpNet| matches!(net, IpNet::V4(_));
     for (family, v4) in [("ip4", true), ("ip6", false)] {
@@ -36,7 +40,7 @@ fn by_family(result: &CniResult, version: Version) -> Result<Map<String, Value>,
         object.insert("ip".to_owned(), ip.address.to_string().into());
         put(&mut object, "gateway", ip.gateway.map(|gateway| gateway.to_string()));
         let routes = result.routes.iter().filter(|route| is_v4(&route.dst) == v4);
-        put_list(&mut object, "routes", routes.map(|r| route(r, version)));
+        put_list(&mut object, "routes", routes.map(|r| route(r, fields)));
         document.insert(family.to_owned(), object.into());
     }
     if result.ips.is_empty() {
@@ -49,12 +53,12 @@ fn by_family(result: &CniResult, version: Version) -> Result<Map<String, Value>,
     Ok(document)
 }
 
-fn interface(interface: &Interface, version: Version) -> Value {
+fn interface(interface: &Interface, fields: Version) -> Value {
     let mut object = interface.extra.clone();
     object.insert("name".to_owned(), interface.name.as_str().into());
     put_text(&mut object, "mac", &interface.mac);
     put_text(&mut object, "sandbox", &interface.sandbox);
-    if version >= Version::V1_1_0 {
+    if fields >= Version::V1_1_0 {
         put(&mut object, "mtu", interface.mtu);
         put_text(&mut object, "socketPath", &interface.socket_path);
         put_text(&mut object, "pciID", &interface.pci_id);
@@ -74,11 +78,11 @@ fn ip_config(ip: &IpConfig, version: Version) -> Value {
     object.into()
 }
 
-fn route(route: &Route, version: Version) -> Value {
+fn route(route: &Route, fields: Version) -> Value {
     let mut object = route.extra.clone();
     object.insert("dst".to_owned(), route.dst.to_string().into());
     put(&mut object, "gw", route.gw.map(|gw| gw.to_string()));
-    if version >= Version::V1_1_0 {
+    if fields >= Version::V1_1_0 {
         put(&mut object, "mtu", route.mtu);
         put(&mut object, "advmss", route.advmss);
         put(&mut object, "priority", route.priority);

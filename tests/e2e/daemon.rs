@@ -1,0 +1,135 @@
+//! The daemon as a process: its socket, its signals, its flags.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+
+use lab::anyhow::ensure;
+use lab::dhcp_server::Settings;
+use lab::suite::Package;
+use lab::{Daemon, DhcpServer, Lan, Network, Process, Result, Test, World, network, suite, test, until};
+
+use crate::scenario::{SOON, Scenario, conflist, reported};
+use lab::serde_json::json;
+
+const SYSTEMD: Package = Package::new("systemd", "systemd-socket-activate");
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(a_socket_left_by_a_killed_daemon_is_no_obstacle),
+    test!(a_second_daemon_says_that_there_is_a_first),
+    test!(sigterm_ends_it_cleanly_and_gives_no_lease_back),
+    test!(systemd_can_pass_the_socket).needs(&[SYSTEMD]),
+    test!(the_socket_is_for_root_alone),
+    test!(nonsense_on_the_socket_harms_nobody),
+    test!(an_idle_lease_holds_no_thread_and_no_descriptor),
+];
+
+fn a_socket_left_by_a_killed_daemon_is_no_obstacle(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let conflist = scenario.dhcp();
+    let Scenario { lan, daemon } = scenario;
+    let socket = daemon.socket().to_owned();
+    daemon.kill()?;
+    ensure!(socket.exists(), "a killed daemon leaves its socket file");
+    let _daemon = Daemon::start(world, &lan.host)?;
+    let container = lan.container("c1")?;
+    reported(&Network::new(&lan.host, conflist).add(&network::Attachment::new(&container))?, &container)?;
+    Ok(())
+}
+
+fn a_second_daemon_says_that_there_is_a_first(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let mut command = Command::new(suite::plugin_dir().join("dhcp"));
+    command.args(["daemon", "-socketpath"]).arg(scenario.daemon.socket());
+    let output = scenario.lan.host.run(|| command.output())??;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success() && stderr.contains("another dhcp daemon"), "{stderr}");
+    ensure!(UnixStream::connect(scenario.daemon.socket()).is_ok(), "the first one still listens");
+    Ok(())
+}
+
+fn sigterm_ends_it_cleanly_and_gives_no_lease_back(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    Network::new(&scenario.lan.host, scenario.dhcp()).add(&network::Attachment::new(&container))?;
+    let socket = scenario.daemon.socket().to_owned();
+    scenario.daemon.stop()?;
+    ensure!(!socket.exists(), "the socket file goes with the daemon");
+    ensure!(server.leases().len() == 1, "the container still has its address");
+    Ok(())
+}
+
+fn systemd_can_pass_the_socket(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let _server = DhcpServer::start(&lan.lan, Settings::default())?;
+    let socket = world.dir().join("activated.sock");
+    let mut command = Command::new("systemd-socket-activate");
+    command.arg("-l").arg(&socket).arg(suite::plugin_dir().join("dhcp")).arg("daemon");
+    let _daemon = Process::spawn(world, &lan.host, "activated-daemon", command)?;
+    until("systemd listens", SOON, || socket.exists())?;
+    let container = lan.container("c1")?;
+    let ipam = json!({ "type": "dhcp", "daemonSocketPath": socket });
+    let network = Network::new(&lan.host, conflist(json!({ "ipam": ipam })));
+    let attachment = network::Attachment::new(&container);
+    reported(&network.add(&attachment)?, &container)?;
+    network.check(&attachment)?;
+    network.del(&attachment)
+}
+
+fn the_socket_is_for_root_alone(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let mode = fs::metadata(scenario.daemon.socket())?.permissions().mode() & 0o777;
+    ensure!(mode == 0o600, "{mode:o}");
+    Ok(())
+}
+
+fn nonsense_on_the_socket_harms_nobody(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let long = vec![b'x'; 70_000];
+    for nonsense in [
+        b"\n".as_slice(),
+        b"{}\n",
+        b"{\"protocol\":99}\n",
+        b"\xff\xfe\n",
+        b"{\"protocol\":1,\"verb\":\"fly\"}\n",
+        &long,
+    ] {
+        let mut stream = UnixStream::connect(scenario.daemon.socket())?;
+        stream.set_read_timeout(Some(SOON))?;
+        // The daemon may hang up before it has read the whole of it.
+        let _ = stream.write_all(nonsense);
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        ensure!(answer.is_empty() || answer.contains("\"error\""), "{answer}");
+    }
+    let silent = UnixStream::connect(scenario.daemon.socket())?;
+    let container = scenario.lan.container("c1")?;
+    reported(
+        &Network::new(&scenario.lan.host, scenario.dhcp()).add(&network::Attachment::new(&container))?,
+        &container,
+    )?;
+    drop(silent);
+    Ok(())
+}
+
+fn an_idle_lease_holds_no_thread_and_no_descriptor(world: &World) -> Result {
+    let mut scenario = Scenario::new(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let pid = scenario.daemon.process().pid();
+    let count = |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).map(Iterator::count);
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let before = count("fd")?;
+    for i in 0..20 {
+        let container = scenario.lan.container(&format!("c{i}"))?;
+        network.add(&network::Attachment::new(&container))?;
+    }
+    until("every descriptor is closed again", SOON, || count("fd").is_ok_and(|now| now <= before))?;
+    let threads = count("task")?;
+    ensure!(threads <= 3, "{threads} threads for 20 leases");
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! The end-to-end suite: real plugins, real servers, real callers, each test in a world of its own (see `lab`).
+//!
+//! `LEASEHOLD_PLUGIN_DIR=/usr/lib/cni` runs it against other plugins of the same names.
+
+mod attach;
+//mod callers;
+mod daemon;
+mod failure;
+mod ipam;
+mod scenario;
+mod servers;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let built = Path::new(env!("CARGO_BIN_EXE_macvlan")).parent().unwrap_or(Path::new("."));
+    lab::Suite::new()
+        .plugin_dir(built)
+        .tests(attach::TESTS)
+        .tests(servers::TESTS)
+        .tests(ipam::TESTS)
+        .tests(failure::TESTS)
+        .tests(daemon::TESTS)
+        //.tests(callers::TESTS)
+        .run()
+}
