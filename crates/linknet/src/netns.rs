@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::{process, thread};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -95,17 +95,28 @@ impl Netns {
         .unwrap_or_else(|error| Err(NetnsError::from_io(Path::new("(new)"), error)))
     }
 
-    /// Runs `f` in this namespace, on a thread of its own that lasts as long as `f` does. What
-    /// `f` opens or spawns stays in the namespace. A panic in `f` goes on in the caller.
+    /// Runs `f` in this namespace and comes back. What `f` opens or spawns stays in the namespace.
+    /// A panic in `f` goes on in the caller.
+    ///
+    /// `f` runs on the calling thread, and must not give up its capabilities: a thread that cannot
+    /// come back ends the process. Where that is known beforehand (in a user namespace that does
+    /// not own the network namespace it is in), `f` runs on a thread of its own, which need not
+    /// come back, but may have to wait for a processor: up to milliseconds on a busy machine.
     ///
     /// # Errors
-    /// If the namespace cannot be entered (CAP_SYS_ADMIN over it and oneself), or no thread can
-    /// be started.
+    /// If the namespace cannot be entered (CAP_SYS_ADMIN over it and oneself).
     pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> io::Result<T> {
-        in_scratch_thread(|| {
-            setns(self, CloneFlags::CLONE_NEWNET)?;
-            Ok(f())
-        })?
+        let enter = || setns(self, CloneFlags::CLONE_NEWNET);
+        match Home::with_way_back() {
+            Some(_home) => {
+                enter()?;
+                Ok(f())
+            }
+            None => in_scratch_thread(|| {
+                enter()?;
+                Ok(f())
+            })?,
+        }
     }
 
     /// Which namespace this is.
@@ -182,6 +193,28 @@ impl NetnsError {
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => NetnsError::NotFound(path.to_owned()),
             _ => NetnsError::Io { path: path.to_owned(), error },
+        }
+    }
+}
+
+/// The namespace that a thread is in, to which it returns when this is dropped.
+struct Home(Netns);
+
+impl Home {
+    /// The calling thread's namespace, if the thread may enter it.
+    fn with_way_back() -> Option<Home> {
+        let home = Netns::current().ok()?;
+        setns(&home, CloneFlags::CLONE_NEWNET).ok()?;
+        Some(Home(home))
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Err(errno) = setns(&self.0, CloneFlags::CLONE_NEWNET) {
+            // Whatever this thread did next, it would do to a container.
+            eprintln!("cannot return from a network namespace: {errno}");
+            process::abort();
         }
     }
 }

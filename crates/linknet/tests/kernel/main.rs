@@ -24,6 +24,15 @@ use nix::unistd::{Gid, Uid, getgid, getuid};
 type Test = Result<(), Failed>;
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(netns::GUEST) {
+        return match netns::guest() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failed) => {
+                eprintln!("{failed:?}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = Arguments::from_args();
     if let Err(error) = enter_world() {
         eprintln!("cannot make a namespace of our own for the tests: {error}");
@@ -38,7 +47,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// Becomes root of user, network and mount namespaces of its own, with an empty `/tmp`.
+/// Becomes root of user, network and mount namespaces of its own, with an empty `/run`.
 fn enter_world() -> std::io::Result<()> {
     let (uid, gid): (Uid, Gid) = (getuid(), getgid());
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)?;
@@ -47,7 +56,7 @@ fn enter_world() -> std::io::Result<()> {
     fs::write("/proc/self/gid_map", format!("0 {gid} 1"))?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-    mount(Some("tmpfs"), "/tmp", Some("tmpfs"), MsFlags::empty(), none)?;
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none)?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use linknet::{Netlink, Netns, NetnsError};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
@@ -17,13 +18,14 @@ crate::tests![
     what_runs_in_a_namespace_is_in_it_and_the_caller_is_not,
     a_command_spawned_in_a_namespace_stays_in_it,
     a_panic_inside_goes_on_outside,
+    a_namespace_can_be_entered_from_one_that_cannot_be_returned_to,
     a_namespace_is_known_by_its_id,
     a_bound_namespace_outlives_its_handle_until_it_is_unbound,
     a_socket_keeps_its_namespace_and_sees_nothing_else,
 ];
 
 fn a_path_without_anything_is_not_found() -> Test {
-    for path in ["/tmp/nothing", "/proc/999999999/ns/net", "/proc/self/comm/below"] {
+    for path in ["/run/nothing", "/proc/999999999/ns/net", "/proc/self/comm/below"] {
         let error = Netns::open(path).expect_err(path);
         assert!(matches!(&error, NetnsError::NotFound(at) if at == Path::new(path)), "{error:?}");
         assert!(error.to_string().contains(path), "{error}");
@@ -32,13 +34,13 @@ fn a_path_without_anything_is_not_found() -> Test {
 }
 
 fn something_that_is_no_network_namespace_is_refused() -> Test {
-    fs::write("/tmp/left-behind", "")?;
-    mkfifo("/tmp/fifo", Mode::S_IRWXU)?; // must not be waited for
-    for path in ["/tmp/left-behind", "/tmp/fifo", "/tmp", "/proc/self/ns/uts", "/proc/self/status"] {
+    fs::write("/run/left-behind", "")?;
+    mkfifo("/run/fifo", Mode::S_IRWXU)?; // must not be waited for
+    for path in ["/run/left-behind", "/run/fifo", "/run", "/proc/self/ns/uts", "/proc/self/status"] {
         let error = Netns::open(path).expect_err(path);
         assert!(matches!(&error, NetnsError::NotNetns(at) if at == Path::new(path)), "{error:?}");
     }
-    let file = fs::File::open("/tmp/left-behind")?;
+    let file = fs::File::open("/run/left-behind")?;
     assert!(matches!(Netns::from_fd(file.into()), Err(NetnsError::NotNetns(_))));
     Ok(())
 }
@@ -62,9 +64,32 @@ fn a_command_spawned_in_a_namespace_stays_in_it() -> Test {
 }
 
 fn a_panic_inside_goes_on_outside() -> Test {
+    let here = Netns::current()?.id()?;
     let netns = Netns::create()?;
     let panic = catch_unwind(AssertUnwindSafe(|| netns.run(|| std::panic::panic_any("inside"))));
     assert_eq!(panic.expect_err("it panicked").downcast_ref(), Some(&"inside"));
+    assert_eq!(Netns::current()?.id()?, here);
+    Ok(())
+}
+
+fn a_namespace_can_be_entered_from_one_that_cannot_be_returned_to() -> Test {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user"]).arg(std::env::current_exe()?).arg(GUEST);
+    let output = command.output()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// The argument that makes this program run [`guest`] only.
+pub(crate) const GUEST: &str = "--guest-of-another-user-namespace";
+
+/// What runs in a user namespace that does not own its network namespace.
+pub(crate) fn guest() -> Test {
+    let home = Netns::current()?;
+    assert!(setns(&home, CloneFlags::CLONE_NEWNET).is_err(), "this is what makes it a guest");
+    let netns = Netns::create()?;
+    assert_eq!(netns.run(|| Netns::current().map(|netns| netns.id()))???, netns.id()?);
+    assert_eq!(Netns::current()?.id()?, home.id()?);
     Ok(())
 }
 
@@ -76,7 +101,7 @@ fn a_namespace_is_known_by_its_id() -> Test {
 }
 
 fn a_bound_namespace_outlives_its_handle_until_it_is_unbound() -> Test {
-    let path = "/tmp/blue";
+    let path = "/run/blue";
     let netns = Netns::create()?;
     netns.bind(path)?;
     let id = netns.id()?;
