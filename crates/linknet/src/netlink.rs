@@ -69,7 +69,7 @@ impl Netlink {
     /// Sends a request to change something, and waits for the kernel's verdict.
     fn change(&self, what: &dyn Fn() -> String, kind: u16, how: Change, body: &impl Emitable) -> Result<()> {
         self.send(what, kind, NLM_F_ACK | how.flags(), body)?;
-        self.receive(what, |_, _| Ok(())).map(|_| ())
+        self.receive(what, |_| Ok(())).map(|_| ())
     }
 
     /// Asks for one object. `None` if the kernel says that there is no such thing.
@@ -82,7 +82,7 @@ impl Netlink {
         let mut found = None;
         // With an acknowledgement after the answer, every request ends in the same way.
         self.send(what, kind, NLM_F_ACK, body)?;
-        let end = self.receive(what, |_, payload| {
+        let end = self.receive(what, |payload| {
             found = Some(M::parse(payload)?);
             Ok(())
         });
@@ -103,7 +103,7 @@ impl Netlink {
         for _ in 0..DUMP_TRIES {
             let mut found = Vec::new();
             self.send(what, kind, NLM_F_DUMP, body)?;
-            let end = self.receive(what, |_, payload| {
+            let end = self.receive(what, |payload| {
                 found.push(M::parse(payload)?);
                 Ok(())
             })?;
@@ -131,12 +131,11 @@ impl Netlink {
         Ok(())
     }
 
-    /// Receives the answer to the last request up to its end, and hands each object of it to `take`
-    /// with its message type.
+    /// Receives the answer to the last request up to its end, and hands each object of it to `take`.
     fn receive(
         &self,
         what: &dyn Fn() -> String,
-        mut take: impl FnMut(u16, &[u8]) -> Result<(), netlink_packet_core::DecodeError>,
+        mut take: impl FnMut(&[u8]) -> Result<(), netlink_packet_core::DecodeError>,
     ) -> Result<Consistency> {
         let mut consistency = Consistency::Whole;
         let mut problem = None;
@@ -170,7 +169,7 @@ impl Netlink {
                         };
                     }
                     // One bad object does not end the answer, whose rest must still be read.
-                    kind => problem = take(kind, message.payload()).err().or(problem),
+                    _ => problem = take(message.payload()).err().or(problem),
                 }
             }
         }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use libc::{RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR};
 use netlink_packet_core::{DecodeError, Parseable};
 use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
+    AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo,
 };
 
 use super::{Change, Netlink, Protocol, Scope, family};
@@ -222,19 +222,19 @@ fn read(message: &AddressMessage) -> Option<Address> {
             AddressAttribute::Flags(it) => flags = *it,
             AddressAttribute::CacheInfo(it) => lifetimes = (it.ifa_valid, it.ifa_preferred),
             AddressAttribute::RoutePriority(it) => metric = Some(*it),
-            AddressAttribute::Protocol(it) => protocol = Some(Protocol(protocol_number(*it))),
+            AddressAttribute::Protocol(it) => protocol = Some(Protocol((*it).into())),
             _ => {}
         }
     }
     // IFA_ADDRESS is the prefix's own address, which differs from the local one on a point-to-point
     // link only; IPv6 sends IFA_LOCAL in that case only (linux/if_addr.h).
     let own = local.or(address)?;
-    let dad = match () {
-        () if flags.contains(AddressFlags::Dadfailed) => Dad::Failed,
-        () if flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic) => {
-            Dad::Tentative
-        }
-        () => Dad::Done,
+    let dad = if flags.contains(AddressFlags::Dadfailed) {
+        Dad::Failed
+    } else if flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic) {
+        Dad::Tentative
+    } else {
+        Dad::Done
     };
     Some(Address {
         index: message.header.index,
@@ -249,8 +249,4 @@ fn read(message: &AddressMessage) -> Option<Address> {
         metric,
         protocol,
     })
-}
-
-fn protocol_number(protocol: AddressProtocol) -> u8 {
-    protocol.into()
 }
