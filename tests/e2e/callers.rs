@@ -6,12 +6,12 @@ use std::process::Command;
 use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::Settings;
 use lab::serde_json::{self, Value};
-use lab::suite::{self, packages};
+use lab::suite::{self, cnitool};
 use lab::{DhcpServer, Node, Result, Test, World, test, until};
 
 use crate::scenario::{Scenario, SOON, ensure_nothing_left, reported};
 
-pub(crate) const TESTS: &[Test] = &[test!(cnitool_adds_checks_and_deletes).needs(&[packages::CNITOOL])];
+pub(crate) const TESTS: &[Test] = &[test!(cnitool_adds_checks_and_deletes).needs(&[cnitool::CNITOOL])];
 
 fn cnitool_adds_checks_and_deletes(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
@@ -20,7 +20,7 @@ fn cnitool_adds_checks_and_deletes(world: &World) -> Result {
     let configuration = world.dir().join("net.d");
     std::fs::create_dir(&configuration)?;
     std::fs::write(configuration.join("10-lan.conflist"), scenario.dhcp().to_string())?;
-    let cnitool = Cnitool { program: packages::cnitool()?, configuration };
+    let cnitool = Cnitool { program: cnitool::path()?, configuration };
 
     let result: Value = serde_json::from_str(&cnitool.run(&scenario.lan.host, "add", &container.path())?)?;
     reported(&result, &container)?;

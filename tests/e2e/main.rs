@@ -3,7 +3,7 @@
 //! `LEASEHOLD_PLUGIN_DIR=/usr/lib/cni` runs it against other plugins of the same names.
 
 mod attach;
-//mod callers;
+mod callers;
 mod daemon;
 mod failure;
 mod ipam;
@@ -22,6 +22,6 @@ fn main() -> ExitCode {
         .tests(ipam::TESTS)
         .tests(failure::TESTS)
         .tests(daemon::TESTS)
-        //.tests(callers::TESTS)
+        .tests(callers::TESTS)
         .run()
 }

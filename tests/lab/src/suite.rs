@@ -49,6 +49,7 @@ use crate::{
     world::{self, World},
 };
 
+pub mod cnitool;
 pub mod packages;
 pub use packages::Package;
 

@@ -12,16 +12,23 @@ use nix::unistd::geteuid;
 use crate::Result;
 
 /// A Debian package, and a file by which one sees that it is installed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Package {
     name: &'static str,
     file: &'static str,
+    then: Option<fn() -> Result>,
 }
 
 impl Package {
     /// `file` is a program looked for in `PATH` and the `sbin` directories, or an absolute path.
     pub const fn new(name: &'static str, file: &'static str) -> Package {
-        Package { name, file }
+        Package { name, file, then: None }
+    }
+
+    /// With something to be made once the package is installed, unless it is there already.
+    #[must_use]
+    pub const fn then(self, make: fn() -> Result) -> Package {
+        Package { then: Some(make), ..self }
     }
 
     fn is_installed(&self) -> bool {
@@ -51,6 +58,20 @@ pub const GO_PLUGINS: Package = Package::new("containernetworking-plugins", "/us
 /// # Errors
 /// Naming the packages, and the command that installs them, when the caller is not root or apt-get fails.
 pub fn ensure(needs: &[Package]) -> Result {
+    install(needs)?;
+    let mut made = Vec::new();
+    for package in needs {
+        if let Some(make) = package.then
+            && !made.contains(&package.name)
+        {
+            make()?;
+            made.push(package.name);
+        }
+    }
+    Ok(())
+}
+
+fn install(needs: &[Package]) -> Result {
     let missing = missing(needs);
     if missing.is_empty() {
         return Ok(());
