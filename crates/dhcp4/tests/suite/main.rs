@@ -1,5 +1,6 @@
 //! The client against servers that exist only here, on a clock that only the tests move.
 
+mod properties;
 mod scripts;
 mod support;
 mod table;

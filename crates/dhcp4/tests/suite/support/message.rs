@@ -26,7 +26,61 @@ impl Request {
         assert_eq!(message.opcode(), v4::Opcode::BootRequest);
         assert!(transmit.payload.len() >= 300, "padded as BOOTP relays want it");
         assert_eq!(transmit.payload[240], 53, "the message type comes first");
-        Request { message, delivery: transmit.delivery, payload: transmit.payload }
+        let request = Request { message, delivery: transmit.delivery, payload: transmit.payload };
+        request.assert_is_of_table_5();
+        request
+    }
+
+    /// RFC 2131 table 5, for every message that any test ever sees.
+    fn assert_is_of_table_5(&self) {
+        use v4::MessageType::{Decline, Discover, Inform, Release, Request};
+
+        let ciaddr = self.message.ciaddr();
+        let (asks_for, names_server) = (self.has(50), self.has(54));
+        let is_question = match self.kind() {
+            Discover => {
+                assert!(ciaddr.is_unspecified() && !names_server, "{self}");
+                true
+            }
+            // SELECTING names both, INIT-REBOOT the address alone, RENEWING and REBINDING only ciaddr.
+            Request => {
+                assert_eq!(ciaddr.is_unspecified(), asks_for, "{self}");
+                assert!(asks_for || !names_server, "{self}");
+                assert!(!self.has(80), "{self}");
+                true
+            }
+            Inform => {
+                assert!(!ciaddr.is_unspecified() && !asks_for && !names_server, "{self}");
+                assert!(!self.has(51) && !self.has(80), "{self}");
+                true
+            }
+            Decline => {
+                assert!(ciaddr.is_unspecified() && asks_for && names_server, "{self}");
+                false
+            }
+            Release => {
+                assert!(!ciaddr.is_unspecified() && !asks_for && names_server, "{self}");
+                assert_eq!(
+                    self.delivery,
+                    Delivery::Unicast { source: ciaddr, server: self.server_id().unwrap() }
+                );
+                false
+            }
+            other => panic!("clients do not send {other:?}"),
+        };
+        let source = match self.delivery {
+            Delivery::Broadcast { source } | Delivery::Unicast { source, .. } => source,
+        };
+        assert_eq!(source, ciaddr, "from the address that it names as its own: {self}");
+        assert_eq!(self.message.chaddr().len(), 6, "{self}");
+        if is_question {
+            assert!(self.message.secs() > 0, "{self}");
+            assert!(self.has(55) && self.has(57), "{self}");
+        } else {
+            assert_eq!(self.message.secs(), 0, "{self}");
+            let only: Vec<u8> = self.message.opts().iter().map(|(&code, _)| code.into()).collect();
+            assert!(only.iter().all(|code| [50, 53, 54, 56, 61].contains(code)), "{self} with {only:?}");
+        }
     }
 
     pub(crate) fn kind(&self) -> v4::MessageType {

@@ -1,0 +1,319 @@
+//! What holds whatever happens: operations in any order, at any time, with any answers.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use dhcp4::{Client, Config, Event, Instant, Listen, Servers, StateName};
+use proptest::prelude::*;
+
+use crate::support::message::{ACK, NAK, OFFER, Reply, Request};
+use crate::support::{CLIENT_ID, START, config};
+
+/// Something done to a client.
+#[derive(Clone, Debug)]
+enum Op {
+    /// Time passes, every timer called when it is due (and no more than a hundred of them).
+    Wait(Duration),
+    /// Time passes, and nobody looks: the machine slept.
+    Oversleep(Duration),
+    Receive(Answer),
+    Junk(Vec<u8>),
+    Accept,
+    Decline,
+    LinkRestored,
+    /// The daemon restarts.
+    Resume,
+    Release,
+}
+
+#[derive(Clone, Debug)]
+struct Answer {
+    kind: u8,
+    server: u8,
+    /// `None`: the address the client spoke of last.
+    address: Option<Ipv4Addr>,
+    lease: u32,
+    t1: Option<u32>,
+    t2: Option<u32>,
+    rapid: bool,
+    to_last_question: bool,
+    echo: bool,
+}
+
+impl Answer {
+    fn encode(&self, model: &Model) -> Vec<u8> {
+        let xid = if self.to_last_question { model.xid } else { model.xid ^ 1 };
+        let server = Ipv4Addr::new(10, 0, 0, self.server);
+        let address = self.address.or(model.address).unwrap_or(Ipv4Addr::new(10, 0, 0, 100));
+        let mut reply = Reply::lease(self.kind, xid, address, server, self.lease);
+        let times = [(58, self.t1), (59, self.t2)].into_iter().filter_map(|(code, t)| Some((code, t?)));
+        reply.options.extend(times.map(|(code, seconds)| (code, seconds.to_be_bytes().to_vec())));
+        reply.options.extend(self.rapid.then(|| (80, Vec::new())));
+        reply.options.extend(self.echo.then(|| (61, CLIENT_ID.to_vec())));
+        reply.encode()
+    }
+}
+
+/// A client, and what its messages and events should add up to.
+struct Model {
+    client: Client,
+    now: Instant,
+    seed: u64,
+    xid: u32,
+    /// The address that the client asked for last.
+    address: Option<Ipv4Addr>,
+    /// According to the events.
+    holds: Option<Ipv4Addr>,
+    granted: bool,
+    received: u64,
+    ignored: u64,
+}
+
+impl Model {
+    fn new(client: Client) -> Model {
+        let mut model = Model {
+            client,
+            now: START,
+            seed: 1,
+            xid: 0,
+            address: None,
+            holds: None,
+            granted: false,
+            received: 0,
+            ignored: 0,
+        };
+        model.settle();
+        model
+    }
+
+    fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Wait(span) => self.wait(*span),
+            Op::Oversleep(span) => {
+                self.now = self.now + *span;
+                self.client.handle_timeout(self.now);
+                self.settle();
+            }
+            Op::Receive(answer) => self.receive(&answer.encode(self), Ipv4Addr::new(10, 0, 0, answer.server)),
+            Op::Junk(payload) => self.receive(payload, Ipv4Addr::UNSPECIFIED),
+            Op::Accept => {
+                let accepted = self.client.accept(self.now);
+                assert_eq!(accepted, self.granted);
+                self.granted = false;
+            }
+            Op::Decline => {
+                let declined = self.client.decline(self.now);
+                assert_eq!(declined, self.granted || self.holds.is_some());
+                self.granted = false;
+            }
+            Op::LinkRestored => self.client.link_restored(self.now),
+            Op::Resume => {
+                if let Some(lease) = self.client.lease().cloned() {
+                    self.seed += 1;
+                    self.client = Client::resume(self.client.config().clone(), self.seed, lease, self.now);
+                    (self.received, self.ignored) = (0, 0);
+                }
+            }
+            Op::Release => {
+                self.client.release(self.now);
+                (self.holds, self.granted) = (None, false);
+            }
+        }
+        self.settle();
+    }
+
+    fn receive(&mut self, payload: &[u8], from: Ipv4Addr) {
+        self.received += 1;
+        self.ignored += u64::from(self.client.handle_packet(self.now, payload, from).is_err());
+    }
+
+    fn wait(&mut self, span: Duration) {
+        let until = self.now + span;
+        for _ in 0..100 {
+            let Some(due) = self.client.poll_timeout().filter(|&due| due <= until) else {
+                self.now = until;
+                return;
+            };
+            assert!(due > self.now, "a timer that does not advance");
+            self.now = due;
+            self.client.handle_timeout(due);
+            self.settle();
+        }
+    }
+
+    /// Reads what the client says, and checks all that must hold in between.
+    fn settle(&mut self) {
+        while let Some(event) = self.client.poll_event() {
+            match event {
+                Event::Granted(_) => {
+                    assert!(self.holds.is_none() && !self.granted);
+                    self.granted = true;
+                }
+                Event::Bound(lease) => {
+                    assert_eq!(self.holds, None, "bound twice");
+                    self.holds = Some(lease.address);
+                }
+                Event::Renewed { old, new } => {
+                    assert_eq!((Some(old.address), old.address), (self.holds, new.address));
+                }
+                Event::Lost { lease, .. } => {
+                    assert_eq!(self.holds.take(), Some(lease.address), "lost what was not held");
+                }
+                Event::Informed(_) => panic!("nobody asked"),
+            }
+        }
+        if self.client.state() != StateName::Granted {
+            self.granted = false; // ran out
+        }
+
+        if let Some(transmit) = self.client.poll_transmit() {
+            let request = Request::read(transmit);
+            assert_eq!(request.client_id(), Some(CLIENT_ID), "the same in every message: {request}");
+            assert_eq!(self.client.poll_transmit(), None, "two messages at once");
+            self.xid = request.xid();
+            let spoken_of = request.requested_address();
+            self.address = spoken_of.or(Some(request.message.ciaddr()).filter(|a| !a.is_unspecified()));
+        }
+
+        let lease = self.client.lease();
+        assert_eq!(lease.map(|lease| lease.address), self.holds, "in {}", self.client.state());
+        if let Some(lease) = lease {
+            assert!(lease.requested_at <= self.now);
+            assert!(lease.expires_at().is_none_or(|end| end > self.now), "an address beyond its lifetime");
+            assert!(lease.t1 < lease.t2 && lease.t2 < lease.lifetime || lease.lifetime.is_none());
+        }
+        let endless = lease.is_some_and(|lease| lease.lifetime.is_none()) || self.granted;
+        match self.client.poll_timeout() {
+            Some(due) => assert!(due > self.now, "due already in {}", self.client.state()),
+            None => assert!(endless || self.client.state() == StateName::Stopped),
+        }
+        let awaits = !matches!(
+            self.client.state(),
+            StateName::Init | StateName::Granted | StateName::Bound | StateName::Stopped
+        );
+        assert_eq!(self.client.listen() != Listen::Nothing, awaits);
+
+        let report = self.client.report();
+        assert_eq!(report.received, self.received);
+        assert_eq!(report.ignored.values().sum::<u64>(), self.ignored);
+    }
+
+    /// A server that answers everything at once, for a while.
+    fn meet_a_good_server(&mut self) {
+        let server = Ipv4Addr::new(10, 0, 0, 1);
+        let end = self.now + Duration::from_secs(900);
+        while self.now < end && self.holds.is_none() && self.client.state() != StateName::Stopped {
+            let kind = match self.client.state() {
+                StateName::Selecting => Some(OFFER),
+                StateName::Requesting | StateName::Rebooting => Some(ACK),
+                _ => None,
+            };
+            if let Some(kind) = kind {
+                let address = match kind {
+                    ACK => self.address.unwrap_or(Ipv4Addr::new(10, 0, 0, 50)),
+                    _ => Ipv4Addr::new(10, 0, 0, 50),
+                };
+                let reply = Reply::lease(kind, self.xid, address, server, 3600);
+                self.receive(&reply.encode(), server);
+                self.settle();
+            }
+            if self.granted {
+                self.apply(&Op::Accept);
+            }
+            if self.holds.is_none()
+                && let Some(due) = self.client.poll_timeout()
+            {
+                self.wait(due.since(self.now).min(Duration::from_millis(500)));
+            }
+        }
+    }
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    prop::collection::vec(op(), 0..60)
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => span().prop_map(Op::Wait),
+        1 => span().prop_map(Op::Oversleep),
+        12 => answer().prop_map(Op::Receive),
+        1 => prop::collection::vec(any::<u8>(), 0..400).prop_map(Op::Junk),
+        2 => Just(Op::Accept),
+        1 => Just(Op::Decline),
+        1 => Just(Op::LinkRestored),
+        1 => Just(Op::Resume),
+        1 => Just(Op::Release),
+    ]
+}
+
+fn span() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        Just(Duration::ZERO),
+        (0..3_000u64).prop_map(Duration::from_millis),
+        (0..3_000u64).prop_map(Duration::from_secs),
+        (0..3_000u64).prop_map(|hours| Duration::from_secs(3600 * hours)),
+    ]
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let kind = prop_oneof![4 => Just(OFFER), 6 => Just(ACK), 1 => Just(NAK), 1 => 0..20u8];
+    let address =
+        prop_oneof![6 => Just(None), 1 => (0..4u8).prop_map(|n| Some(Ipv4Addr::new(10, 0, 0, 100 + n)))];
+    let seconds = || prop_oneof![0..10u32, 0..100_000u32, any::<u32>(), Just(u32::MAX)];
+    let mostly = |p| prop::bool::weighted(p);
+    (
+        (kind, 1..4u8, address, seconds()),
+        (prop::option::of(seconds()), prop::option::of(seconds())),
+        (mostly(0.3), mostly(0.9), mostly(0.5)),
+    )
+        .prop_map(|((kind, server, address, lease), (t1, t2), (rapid, to_last_question, echo))| Answer {
+            kind,
+            server,
+            address,
+            lease,
+            t1,
+            t2,
+            rapid,
+            to_last_question,
+            echo,
+        })
+}
+
+fn any_config() -> impl Strategy<Value = Config> {
+    let collect = prop_oneof![Just(0), 0..5_000u64].prop_map(Duration::from_millis);
+    let deny = prop_oneof![3 => Just(vec![]), 1 => Just(vec![Ipv4Addr::new(10, 0, 0, 3)])];
+    (any::<bool>(), any::<bool>(), any::<bool>(), collect, deny).prop_map(
+        |(confirm, rapid_commit, broadcast, collect, deny)| Config {
+            confirm,
+            rapid_commit,
+            broadcast,
+            collect,
+            servers: Servers { allow: Vec::new(), deny },
+            ..config()
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_client_keeps_its_promises_whatever_happens(
+        config in any_config(), reboots: bool, seed: u64, ops in ops(),
+    ) {
+        let address = Ipv4Addr::new(10, 0, 0, 100);
+        let client = if reboots {
+            Client::reboot(config, seed, address, None, START)
+        } else {
+            Client::new(config, seed, START)
+        };
+        let mut model = Model::new(client);
+        for op in &ops {
+            model.apply(op);
+        }
+        model.meet_a_good_server();
+        let ended = model.client.state() == StateName::Stopped;
+        prop_assert!(ended || model.holds.is_some(), "not bound in the end: {}", model.client.report());
+    }
+}
