@@ -2,5 +2,6 @@
 
 mod properties;
 mod scripts;
+mod simulation;
 mod support;
 mod table;

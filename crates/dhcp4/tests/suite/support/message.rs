@@ -20,13 +20,14 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// Reads what a client wants sent, and checks all that holds for any message.
     pub(crate) fn read(transmit: Transmit) -> Request {
-        let message =
-            v4::Message::decode(&mut Decoder::new(&transmit.payload)).expect("a message that decodes");
+        let Transmit { payload, delivery } = transmit;
+        let message = v4::Message::decode(&mut Decoder::new(&payload)).expect("a message that decodes");
         assert_eq!(message.opcode(), v4::Opcode::BootRequest);
-        assert!(transmit.payload.len() >= 300, "padded as BOOTP relays want it");
-        assert_eq!(transmit.payload[240], 53, "the message type comes first");
-        let request = Request { message, delivery: transmit.delivery, payload: transmit.payload };
+        assert!(payload.len() >= 300, "padded as BOOTP relays want it");
+        assert_eq!(payload[240], 53, "the message type comes first");
+        let request = Request { message, delivery, payload };
         request.assert_is_of_table_5();
         request
     }
@@ -72,7 +73,6 @@ impl Request {
             Delivery::Broadcast { source } | Delivery::Unicast { source, .. } => source,
         };
         assert_eq!(source, ciaddr, "from the address that it names as its own: {self}");
-        assert_eq!(self.message.chaddr().len(), 6, "{self}");
         if is_question {
             assert!(self.message.secs() > 0, "{self}");
             assert!(self.has(55) && self.has(57), "{self}");
@@ -89,6 +89,10 @@ impl Request {
 
     pub(crate) fn xid(&self) -> u32 {
         self.message.xid()
+    }
+
+    pub(crate) fn mac(&self) -> [u8; 6] {
+        self.message.chaddr().try_into().expect("an Ethernet address")
     }
 
     pub(crate) fn has(&self, code: u8) -> bool {
@@ -211,17 +215,6 @@ impl Reply {
     pub(crate) fn option(mut self, code: u8, data: impl AsRef<[u8]>) -> Reply {
         self.options.push((code, data.as_ref().to_vec()));
         self
-    }
-
-    /// Removes an option.
-    pub(crate) fn without(mut self, code: u8) -> Reply {
-        self.options.retain(|option| option.0 != code);
-        self
-    }
-
-    /// Gives an option another value.
-    pub(crate) fn with(self, code: u8, data: impl AsRef<[u8]>) -> Reply {
-        self.without(code).option(code, data)
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {

@@ -1,0 +1,176 @@
+//! Any octets as a received packet, in every state. Shared by the fuzz target `dhcp4_packet` and by the test that
+//! replays its corpus.
+
+use std::net::Ipv4Addr;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use dhcp4::{Client, Config, Event, Instant, Lease, StateName};
+
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const START: Instant = Instant::from_boot(Duration::from_secs(1000));
+
+/// Gives the packet to a client in each state and checks what must hold afterwards. A packet whose transaction id is 0
+/// is given the one that the client awaits, which no fuzzer would guess.
+pub(crate) fn receive(packet: &[u8]) {
+    static CASES: LazyLock<Vec<Case>> = LazyLock::new(cases);
+    for case in CASES.iter() {
+        case.clone().receive(packet);
+    }
+}
+
+/// A client in some state.
+#[derive(Clone)]
+struct Case {
+    client: Client,
+    now: Instant,
+    xid: [u8; 4],
+}
+
+fn cases() -> Vec<Case> {
+    let config = Config {
+        client_id: Some(b"\0fuzz/lan/eth0".to_vec()),
+        rapid_commit: true,
+        requested_address: Some(ADDRESS),
+        ..Config::new(MAC)
+    };
+    let collecting = Config { requested_address: None, collect: Duration::from_secs(1), ..config.clone() };
+    let confirming = Config { confirm: true, ..config.clone() };
+    let new = |config: &Config| Case::new(Client::new(config.clone(), 1, START));
+
+    let bound = new(&config).after(5, true);
+    let mut declined = bound.clone();
+    assert!(declined.client.decline(START));
+    let mut checking = bound.clone();
+    checking.client.link_restored(START);
+    let mut stopped = bound.clone();
+    stopped.client.release(START);
+    let renewing = bound.clone().at_next_timer();
+    let mut rebinding = renewing.clone();
+    while rebinding.client.state() == StateName::Renewing {
+        rebinding = rebinding.at_next_timer();
+    }
+
+    let cases = [
+        declined,
+        new(&config),
+        new(&collecting).after(2, false),
+        new(&config).after(2, false),
+        Case::new(Client::reboot(config.clone(), 1, ADDRESS, Some(SERVER), START)),
+        checking,
+        new(&confirming).after(5, true),
+        bound,
+        renewing,
+        rebinding,
+        Case::new(Client::inform(config.clone(), 1, ADDRESS, START)),
+        stopped,
+    ];
+    cases.map(Case::quiet).to_vec()
+}
+
+impl Case {
+    fn new(client: Client) -> Case {
+        Case { client, now: START, xid: [0; 4] }.quiet()
+    }
+
+    /// Forgets what the client said, but for the id of its last message.
+    fn quiet(mut self) -> Case {
+        while self.client.poll_event().is_some() {}
+        if let Some(transmit) = self.client.poll_transmit() {
+            self.xid.copy_from_slice(&transmit.payload[4..8]);
+        }
+        self
+    }
+
+    /// After an answer that this state awaits: OFFER (2) or ACK (5).
+    fn after(mut self, kind: u8, rapid: bool) -> Case {
+        let mut packet = vec![2, 1, 6, 0];
+        packet.extend(self.xid);
+        packet.resize(16, 0);
+        packet.extend(ADDRESS.octets());
+        packet.resize(28, 0);
+        packet.extend(MAC);
+        packet.resize(236, 0);
+        packet.extend([99, 130, 83, 99, 53, 1, kind, 54, 4]);
+        packet.extend(SERVER.octets());
+        packet.extend([51, 4, 0, 0, 14, 16]);
+        packet.extend(rapid.then_some([80, 0]).iter().flatten());
+        self.client.handle_packet(self.now, &packet, SERVER).expect("an awaited answer");
+        self.quiet()
+    }
+
+    fn at_next_timer(mut self) -> Case {
+        self.now = self.client.poll_timeout().expect("a timer");
+        self.client.handle_timeout(self.now);
+        self.quiet()
+    }
+
+    fn receive(mut self, packet: &[u8]) {
+        let mut packet = packet.to_vec();
+        if let Some(xid) = packet.get_mut(4..8).filter(|xid| **xid == [0; 4]) {
+            xid.copy_from_slice(&self.xid);
+        }
+        let before = (self.client.state(), self.client.lease().cloned());
+        let result = self.client.handle_packet(self.now, &packet, SERVER);
+        let ignored = result.is_err();
+        if ignored {
+            assert_eq!(before, (self.client.state(), self.client.lease().cloned()));
+        }
+        self.check(ignored);
+
+        // And the life thereafter, for a while.
+        for _ in 0..4 {
+            let Some(due) = self.client.poll_timeout() else { break };
+            assert!(due > self.now);
+            self.now = due;
+            self.client.handle_timeout(due);
+            self.check(false);
+        }
+    }
+
+    fn check(&mut self, ignored: bool) {
+        if let Some(lease) = self.client.lease() {
+            assert!(lease.expires_at().is_none_or(|end| end > self.now));
+            check_lease(lease);
+        }
+        while let Some(event) = self.client.poll_event() {
+            assert!(!ignored, "an ignored packet has no consequence, but {event:?}");
+            match event {
+                Event::Granted(lease) | Event::Bound(lease) | Event::Lost { lease, .. } => {
+                    check_lease(&lease);
+                }
+                Event::Renewed { old, new } => {
+                    assert_eq!(old.address, new.address);
+                    check_lease(&new);
+                }
+                Event::Informed(options) => check_names(options.domain.iter().chain(&options.search)),
+            }
+        }
+        while let Some(transmit) = self.client.poll_transmit() {
+            assert!(!ignored, "an ignored packet has no consequence");
+            assert!(transmit.payload.len() >= 300);
+        }
+        assert!(!self.client.report().to_string().contains(char::is_control));
+    }
+}
+
+fn check_lease(lease: &Lease) {
+    assert!(lease.prefix_len <= 32);
+    for route in lease.routes() {
+        assert_eq!(route.dst, route.dst.trunc());
+    }
+    let options = &lease.options;
+    check_names(options.domain.iter().chain(&options.search).chain(&options.hostname));
+    assert!(options.mtu.is_none_or(|mtu| mtu >= 576));
+    let stored = serde_json::to_string(lease).expect("a lease can be written");
+    assert_eq!(serde_json::from_str::<Lease>(&stored).expect("and read"), *lease);
+}
+
+fn check_names<'a>(names: impl Iterator<Item = &'a String>) {
+    for name in names {
+        assert!((1..=253).contains(&name.len()), "{name:?}");
+        assert!(name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c)), "{name:?}");
+    }
+}
