@@ -18,36 +18,43 @@ use exchange::{Exchange, Held};
 
 /// A DHCPv4 client for one interface, as a value.
 ///
-/// RFC 2131 figure 5, with what this client adds in double lines: the address is `GRANTED` while the driver looks
-/// for a conflict, a server may commit at once (RFC 4039), and a link that comes back is a reason to ask again.
+/// RFC 2131 figure 5, with what this client adds in double lines: a server may commit at once (RFC 4039), and an
+/// address may be `GRANTED` only, until the driver has looked for a conflict ([`Config::confirm`]).
 ///
 /// ```text
-///  reboot()                                  new()
-///     │                                        │
-///  INIT-REBOOT          ┌───────────────────▶ INIT ◀─────────────────────────┬──────────────┐
-///     │ REQUEST         │                      │ DISCOVER                    │              │
-///     ▼                 │ NAK,                 ▼                             │              │
-///  REBOOTING ───────────┤ no answer        SELECTING ◀──┐ OFFER,             │              │
-///     │                 │                   │   ║   └───┘ no answer: again   │              │
-///     │                 │      choose offer,│   ║                            │              │
-///     │                 │           REQUEST ▼   ║ ACK with                   │              │
-///     │                 └───────── REQUESTING   ║ rapid commit               │              │
-///     │ ACK                             │ ACK   ║                            │              │
-///     └────────────────────────┐        ▼       ║                            │              │
-///  link_restored(): REBOOTING  ╚═══▶ GRANTED ◀══╝ ═══ decline(): DECLINE ═══▶│              │
-///  with the lease kept,              accept()║    (pause)                    │              │
-///  back when not answered                    ▼                               │              │
-///     ╔═══════════════════════════════════ BOUND ◀───────────────┐           │              │
-///     ║    (Config::confirm off: at once)    │ T1: REQUEST       │           │              │
-///     ║                                      ▼ unicast           │           │              │
-///     ║                                  RENEWING ── ACK ───────▶┤           │              │
-///     ║                                      │  └─── NAK ────────┼──────────▶│              │
-///     ║                                      │ T2: REQUEST       │           │              │
-///     ║                                      ▼ broadcast         │           │              │
-///     ║ release(): RELEASE              REBINDING ── ACK ───────▶┘           │              │
-///     ▼                                      └────── NAK, lease expired ─────┘──────────────┘
-///  STOPPED
+///   reboot()                         new()
+///      │                               │
+/// INIT-REBOOT                        INIT ◀──────────────────────────────┐
+///      │ REQUEST                       │ DISCOVER                        │
+///      ▼           NAK, silence        ▼                                 │
+/// REBOOTING ────────────────────▶ SELECTING (again while silent)         │
+///      │                           │   ║                                 │
+///      │                OFFER taken│   ║                                 │
+///      │                    REQUEST▼   ║ ACK with rapid commit           │
+///      │                 REQUESTING ───╫─────────────── NAK, silence ───▶│
+///      │                           │   ║                                 │
+///      │ ACK                    ACK│   ║                                 │
+///      │                           ▼   ▼                                 │
+///      ╞══════════════════════▶ GRANTED ══ decline(): DECLINE, a pause ═▶│
+///      │                           ║                                     │
+///      │                           ║ accept()                            │
+///      │                           ▼                                     │
+///      └──────────────────────▶  BOUND ◀──────────────┐                  │
+///                                  │ T1: REQUEST      │                  │
+///                                  ▼ to our server    │ ACK              │
+///                              RENEWING ──────────────┤                  │
+///                                  │  └───────────────┼───────── NAK ───▶│
+///                                  │ T2: REQUEST      │                  │
+///                                  ▼ to all           │                  │
+///                              REBINDING ─────────────┘                  │
+///                                     └──────────────── NAK, expiry ─────┘
 /// ```
+///
+/// Not drawn: a lease that runs out ends whatever state holds it, and discovery starts again.
+/// [`decline`](Client::decline) does the same to an address in use, after a pause.
+/// [`link_restored`](Client::link_restored) leads from an address in use to REBOOTING, the lease kept meanwhile, and
+/// back when nobody answers. [`release`](Client::release) leads from anywhere to STOPPED.
+/// [`inform`](Client::inform) is a life of its own: INFORMING, then STOPPED.
 ///
 /// Whatever is not an awaited answer is [`Ignored`] and leaves the state as it was.
 ///

@@ -17,7 +17,7 @@ pub struct Config {
     /// The interface's Ethernet address, sent and expected back as `chaddr`.
     pub mac: [u8; 6],
     /// The whole body of option 61, the same in every message of a lease's life; `None` sends none, and the server
-    /// then knows the client by its `mac`. See [`crate::client_id`].
+    /// then knows the client by its `mac`. Two octets at least (RFC 2132 section 9.14). See [`crate::client_id`].
     pub client_id: Option<Vec<u8>>,
     /// The codes of option 55, in order of preference; empty sends no such option. Default: [`DEFAULT_REQUEST`].
     pub request: Vec<u8>,

@@ -26,6 +26,7 @@ impl RawOption {
 
 /// What a server said beside the address and its times. What was absent, malformed or absurd is absent here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)] // a lease stored by an earlier version lacks what that did not know
 pub struct Options {
     /// Option 3, in the server's order of preference.
     pub routers: Vec<Ipv4Addr>,

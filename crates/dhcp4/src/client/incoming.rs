@@ -1,6 +1,7 @@
 //! What arrives: whether it is for us, and what it means in each state.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use super::{Candidate, Client, Offer, State};
 use crate::event::{Event, Nak, Why};
@@ -146,7 +147,7 @@ impl Client {
         let offer = Offer { address: offered_address(reply)?, server };
         let rank = self.rank(offer);
         let wait = match rank {
-            Rank::KnownAddress => std::time::Duration::ZERO,
+            Rank::KnownAddress => Duration::ZERO,
             Rank::KnownServer | Rank::Any => self.config.collect,
             Rank::Unreliable => self.config.collect.max(self.config.retry.first),
         };

@@ -7,7 +7,7 @@
 //! | secs | counted | as DISCOVER | counted | counted | counted | 0 | 0 | counted |
 //! | 50 requested address | remembered | offered | remembered | – | – | declined | – | – |
 //! | 54 server identifier | – | yes | – | – | – | yes | yes | – |
-//! | 55, 57, configured options | yes | yes | yes | yes | yes | – | – | yes |
+//! | 55, 57, configured options | yes | yes | yes | yes | yes | – | – | yes, but 51 |
 //! | 61 client identifier | same | same | same | same | same | same | same | same |
 //! | 80 rapid commit | by choice | – | – | – | – | – | – | – |
 
@@ -103,7 +103,11 @@ impl Client {
         if !config.request.is_empty() {
             options.push(RawOption::new(code::PARAMETER_REQUEST_LIST, config.request.as_slice()));
         }
-        options.extend(config.options.iter().filter(|option| !Config::is_reserved(option.code)).cloned());
+        let may_have = |option: &&RawOption| {
+            let no_lease_asked = kind == Sent::Inform && option.code == code::LEASE_TIME;
+            !Config::is_reserved(option.code) && !no_lease_asked
+        };
+        options.extend(config.options.iter().filter(may_have).cloned());
         // A server answers a ciaddr by unicast whatever the flag says (RFC 2131 section 4.1).
         let broadcast = ciaddr == NO_ADDRESS && (config.broadcast || self.wants_broadcast);
         let Exchange { xid, secs, .. } = *exchange;

@@ -1,5 +1,6 @@
 //! From state to state, and what falls due in each.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::exchange::{Exchange, Held, backoff, renewal_wait};
@@ -79,12 +80,12 @@ impl Client {
         self.request(now, exchange, offer);
     }
 
-    pub(super) fn enter_rebooting(&mut self, now: Instant, address: std::net::Ipv4Addr, held: Option<Held>) {
+    pub(super) fn enter_rebooting(&mut self, now: Instant, address: Ipv4Addr, held: Option<Held>) {
         let exchange = self.open_exchange(now);
         self.request_remembered(now, exchange, address, held);
     }
 
-    pub(super) fn enter_informing(&mut self, now: Instant, address: std::net::Ipv4Addr) {
+    pub(super) fn enter_informing(&mut self, now: Instant, address: Ipv4Addr) {
         let exchange = self.open_exchange(now);
         self.inform_again(now, exchange, address);
     }
@@ -265,7 +266,7 @@ impl Client {
         &mut self,
         now: Instant,
         mut exchange: Exchange,
-        address: std::net::Ipv4Addr,
+        address: Ipv4Addr,
         held: Option<Held>,
     ) {
         exchange.secs = self.secs(now);
@@ -292,7 +293,7 @@ impl Client {
         self.state = State::Rebinding { exchange, held };
     }
 
-    fn inform_again(&mut self, now: Instant, mut exchange: Exchange, address: std::net::Ipv4Addr) {
+    fn inform_again(&mut self, now: Instant, mut exchange: Exchange, address: Ipv4Addr) {
         exchange.secs = self.secs(now);
         self.count_attempt(now, &mut exchange);
         self.send_inform(&exchange, address);
