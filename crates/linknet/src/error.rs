@@ -74,6 +74,11 @@ impl Error {
         self.is(&[Errno::EPERM, Errno::EACCES])
     }
 
+    /// EINVAL: a value is impossible, or does not go with the rest.
+    pub fn is_invalid(&self) -> bool {
+        self.is(&[Errno::EINVAL])
+    }
+
     /// EOPNOTSUPP: this kernel lacks the module or the feature.
     pub fn is_unsupported(&self) -> bool {
         self.is(&[Errno::EOPNOTSUPP])
@@ -81,6 +86,11 @@ impl Error {
 
     fn is(&self, errnos: &[Errno]) -> bool {
         matches!(&self.cause, Cause::Kernel { errno, .. } if errnos.contains(errno))
+    }
+
+    /// The refusal with this number and text, for the tests of those who tell refusals apart.
+    pub fn refusal(what: impl Into<String>, errno: i32, text: Option<&str>) -> Error {
+        Error::kernel(what, Errno::from_raw(errno), text.map(str::to_owned))
     }
 
     pub(crate) fn new(what: impl Into<String>, errno: Errno) -> Error {

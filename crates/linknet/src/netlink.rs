@@ -189,6 +189,8 @@ enum Change {
     Existing,
     /// There must be none: EEXIST otherwise.
     Create,
+    /// There may be one, which stays, unless it is the very same: EEXIST then.
+    Beside,
     /// There may be one, which gives way.
     Replace,
 }
@@ -198,6 +200,7 @@ impl Change {
         match self {
             Change::Existing => 0,
             Change::Create => NLM_F_CREATE | NLM_F_EXCL,
+            Change::Beside => NLM_F_CREATE,
             Change::Replace => NLM_F_CREATE | NLM_F_REPLACE,
         }
     }

@@ -23,6 +23,8 @@ pub struct Link {
     pub alt_names: Vec<String>,
     /// The administrator's note on it (`ip link set … alias`).
     pub alias: Option<String>,
+    /// The group that it was put into (`ip link set … group`); 0 is the default one.
+    pub group: u32,
     /// Its hardware address, if that is an Ethernet one.
     pub mac: Option<Mac>,
     /// The largest packet it takes, in octets.
@@ -165,6 +167,17 @@ impl Netlink {
         self.set_attribute(&|| format!("set the alias of link {index}"), index, attribute)
     }
 
+    /// Notes something on a link, at most 255 octets, and puts it into a group, both at once.
+    ///
+    /// # Errors
+    /// If there is no such link.
+    pub fn set_alias_and_group(&self, index: u32, alias: &str, group: u32) -> Result<()> {
+        let mut message = change(index);
+        message.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
+        message.attributes.push(LinkAttribute::Group(group));
+        self.set_link(&|| format!("set alias and group of link {index}"), &message)
+    }
+
     /// Makes a link a port of a bridge, bond or VRF; with `None`, of nothing.
     ///
     /// # Errors
@@ -238,6 +251,7 @@ impl From<LinkMessage> for Link {
             name: String::new(),
             alt_names: Vec::new(),
             alias: None,
+            group: 0,
             mac: None,
             mtu: 0,
             max_mtu: None,
@@ -258,6 +272,7 @@ impl From<LinkMessage> for Link {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+                LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::Address(octets) => link.mac = octets.try_into().ok().map(Mac),
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 // Zero stands for "no limit of its own".

@@ -78,6 +78,9 @@ pub struct NewMacvlan<'a> {
     pub bc_cutoff: Option<i32>,
     /// Whether it is set up at once.
     pub up: bool,
+    /// See [`Link::group`]. Unlike an alias, the kernel takes it together with everything else, so that
+    /// a link can be recognised that was made by somebody who died right after.
+    pub group: u32,
 }
 
 impl<'a> NewMacvlan<'a> {
@@ -94,6 +97,7 @@ impl<'a> NewMacvlan<'a> {
             bc_queue_len: None,
             bc_cutoff: None,
             up: false,
+            group: 0,
         }
     }
 }
@@ -104,7 +108,7 @@ impl Netlink {
     ///
     /// One message does it all, under the final name. Kernels before 6.15 refuse a name that is
     /// also taken in the parent's namespace, as `eth0` often is; there the link is made under a
-    /// name of its own and renamed.
+    /// name of its own and renamed. That name follows from the link's group, if it has one.
     ///
     /// # Errors
     /// `is_exists` if the name is taken in `netns`, and whatever the driver objects to. Nothing is
@@ -120,6 +124,27 @@ impl Netlink {
         inside.link(new.name)?.ok_or_else(|| gone(what()))
     }
 
+    /// Whether this kernel has macvlans, or the module for them; which is loaded by asking.
+    ///
+    /// The kernel is asked for a macvlan in a mode that does not exist, on no parent. Whoever has the
+    /// driver refuses that (EINVAL) before there is a link.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn has_macvlan(&self) -> Result<bool> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::MacVlan),
+            LinkInfo::Data(InfoData::MacVlan(vec![InfoMacVlan::Mode(MacVlanMode::Other(0))])),
+        ]));
+        let what = || "ask for the macvlan driver".to_owned();
+        match self.change(&what, RTM_NEWLINK, Change::Create, &message) {
+            Err(error) if error.is_unsupported() => Ok(false),
+            Err(error) if error.is_invalid() => Ok(true),
+            end => end.map(|()| true),
+        }
+    }
+
     /// The detour that older kernels need.
     fn add_macvlan_renamed(
         &self,
@@ -128,7 +153,10 @@ impl Netlink {
         netns: &Netns,
         inside: &Netlink,
     ) -> Result<()> {
-        let passing = format!("mv{:012x}", RandomState::new().build_hasher().finish() >> 16);
+        let passing = match new.group {
+            0 => format!("mv{:012x}", RandomState::new().build_hasher().finish() >> 16),
+            group => format!("mv{group:08x}"),
+        };
         self.change(what, RTM_NEWLINK, Change::Create, &message(new, &passing, false, netns))?;
         let index = inside.link(&passing)?.ok_or_else(|| gone(what()))?.index;
 
@@ -217,6 +245,7 @@ fn message(new: &NewMacvlan<'_>, name: &str, up: bool, netns: &Netns) -> LinkMes
     message.attributes.push(LinkAttribute::NetNsFd(netns.as_fd().as_raw_fd()));
     message.attributes.extend(new.mac.map(|mac| LinkAttribute::Address(mac.octets().to_vec())));
     message.attributes.extend(new.mtu.map(LinkAttribute::Mtu));
+    message.attributes.extend(Some(new.group).filter(|&group| group != 0).map(LinkAttribute::Group));
 
     let mut data = vec![InfoMacVlan::Mode(mode_into(new.mode))];
     if new.nopromisc {

@@ -131,6 +131,17 @@ impl Netlink {
         self.change(&what, RTM_NEWROUTE, Change::Create, &message(route))
     }
 
+    /// Makes a route beside whatever leads to that destination already, as iproute2's `prepend` does: of
+    /// IPv4 routes of the same metric in the same table the newest is used, of IPv6 ones each in turn.
+    ///
+    /// # Errors
+    /// `is_exists` if there is one already that leads there in the same way, and otherwise as for
+    /// [`Netlink::add_route`].
+    pub fn add_route_beside(&self, route: &Route) -> Result<()> {
+        let what = || format!("add route {}", text(route));
+        self.change(&what, RTM_NEWROUTE, Change::Beside, &message(route))
+    }
+
     /// Makes a route, in place of the one to that destination of that metric in that table, if
     /// there is one.
     ///

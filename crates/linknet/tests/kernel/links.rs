@@ -16,6 +16,8 @@ crate::tests![
     the_broadcast_cutoff_is_read_back,
     the_kernels_refusals_are_told_apart,
     a_refusal_says_what_was_asked_and_what_the_kernel_said,
+    a_macvlan_is_made_in_its_group,
+    asking_for_the_driver_makes_nothing,
     a_link_is_found_by_every_name_it_has,
     a_link_that_is_not_there_is_none,
     a_link_can_be_changed,
@@ -192,6 +194,26 @@ fn a_refusal_says_what_was_asked_and_what_the_kernel_said() -> Test {
         link.index
     );
     assert_eq!(error.to_string(), expected);
+    Ok(())
+}
+
+fn a_macvlan_is_made_in_its_group() -> Test {
+    let (host, container) = (Space::new()?, Space::new()?);
+    let parent = host.plug("eth1")?;
+    assert_eq!(parent.group, 0);
+    let new = NewMacvlan { group: 0xfedc_ba98, ..NewMacvlan::new("net1", parent.index) };
+    let link = host.netlink.add_macvlan(&new, &container.netns, &container.netlink)?;
+    assert_eq!((link.group, link.alias), (0xfedc_ba98, None));
+    container.netlink.set_alias_and_group(link.index, "done", 0)?;
+    let link = container.link("net1")?;
+    assert_eq!((link.group, link.alias.as_deref()), (0, Some("done")));
+    Ok(())
+}
+
+fn asking_for_the_driver_makes_nothing() -> Test {
+    let space = Space::new()?;
+    assert!(space.netlink.has_macvlan()?);
+    assert_eq!(space.netlink.links()?.len(), 1, "loopback");
     Ok(())
 }
 

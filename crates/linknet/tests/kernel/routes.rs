@@ -14,6 +14,7 @@ crate::tests![
     a_default_route_needs_no_gateway,
     an_ipv4_route_can_have_an_ipv6_gateway,
     adding_a_route_twice_says_that_it_exists_even_by_another_gateway,
+    a_route_beside_another_of_the_same_metric_goes_before_it,
     replacing_a_route_changes_its_gateway,
     deleting_a_route_twice_says_that_it_is_absent,
     the_same_route_of_another_metric_is_another_route,
@@ -123,6 +124,24 @@ fn adding_a_route_twice_says_that_it_exists_even_by_another_gateway() -> Test {
     let listed = space.netlink.routes(Some(index))?;
     assert!(listed.iter().any(|there| there.is_same(&route)));
     assert!(!listed.iter().any(|there| there.is_same(&route.clone().via(ip("10.99.0.2")))));
+    Ok(())
+}
+
+fn a_route_beside_another_of_the_same_metric_goes_before_it() -> Test {
+    let (space, index) = space()?;
+    for (dst, gateways) in [("0.0.0.0/0", ["10.99.0.1", "10.99.0.2"]), ("::/0", ["fd00::1", "fd00::2"])] {
+        let [older, newer] = gateways.map(|gateway| Route::new(net(dst), index).via(ip(gateway)));
+        space.netlink.add_route(&older)?;
+        space.netlink.add_route_beside(&newer)?;
+        for route in [&older, &newer] {
+            let error = space.netlink.add_route_beside(route).expect_err("the same");
+            assert!(error.is_exists(), "{error}");
+        }
+        let listed = space.netlink.routes(Some(index))?;
+        let place = |route: &Route| listed.iter().position(|listed| listed.is_same(route));
+        assert!(place(&older).is_some() && place(&newer).is_some(), "{listed:#?}");
+        assert!(dst.contains(':') || place(&newer) < place(&older), "{listed:#?}");
+    }
     Ok(())
 }
 
