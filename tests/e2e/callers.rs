@@ -9,7 +9,7 @@ use lab::serde_json::{self, Value};
 use lab::suite::{self, cnitool};
 use lab::{DhcpServer, Node, Result, Test, World, test, until};
 
-use crate::scenario::{Scenario, SOON, ensure_nothing_left, reported};
+use crate::scenario::{SOON, Scenario, ensure_nothing_left, reported};
 
 pub(crate) const TESTS: &[Test] = &[test!(cnitool_adds_checks_and_deletes).needs(&[cnitool::CNITOOL])];
 
@@ -39,7 +39,11 @@ struct Cnitool {
 impl Cnitool {
     fn run(&self, host: &Node, verb: &str, netns: &Path) -> Result<String> {
         let mut command = Command::new(&self.program);
-        command.args([verb, "lan"]).arg(netns).env("NETCONFPATH", &self.configuration).env("CNI_PATH", suite::plugin_dir());
+        command
+            .args([verb, "lan"])
+            .arg(netns)
+            .env("NETCONFPATH", &self.configuration)
+            .env("CNI_PATH", suite::plugin_dir());
         let output = host.run(|| command.output())?.context("cnitool")?;
         let text = String::from_utf8(output.stdout)?;
         ensure!(output.status.success(), "cnitool {verb}: {text}{}", String::from_utf8_lossy(&output.stderr));

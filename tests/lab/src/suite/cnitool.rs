@@ -19,7 +19,9 @@ pub const CNITOOL: Package = Package::new("golang-go", "go").then(build);
 /// # Errors
 /// When the test does not say that it needs [`CNITOOL`].
 pub fn path() -> Result<PathBuf> {
-    find_program("cnitool").or_else(|| built().ok().filter(|file| file.is_file())).context("cnitool is not there")
+    find_program("cnitool")
+        .or_else(|| built().ok().filter(|file| file.is_file()))
+        .context("cnitool is not there")
 }
 
 fn build() -> Result {
@@ -30,7 +32,10 @@ fn build() -> Result {
     let mut command = Command::new("sh");
     command.args(["-c", include_str!("cnitool.sh"), "cnitool.sh"]).arg(&target).stdin(Stdio::null());
     let status = command.status().context("run sh")?;
-    ensure!(status.success(), "building cnitool from Debian's source package golang-github-appc-cni failed: {status}");
+    ensure!(
+        status.success(),
+        "building cnitool from Debian's source package golang-github-appc-cni failed: {status}"
+    );
     Ok(())
 }
 
