@@ -14,6 +14,10 @@ pub trait Plugin {
     /// Whatever kept the attachment from being made.
     fn add(&self, request: &Request) -> Result<CniResult, Error>;
 
+    /// The result of [`Plugin::add`] is on stdout, and nothing can make the attachment fail any more: a plugin that has
+    /// marked it as unfinished, so that it can tell what a crash has left behind, takes the mark away.
+    fn added(&self, _request: &Request) {}
+
     /// Verifies that the attachment is as ADD left it (`request.config.prev_result` is there).
     ///
     /// # Errors

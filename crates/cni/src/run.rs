@@ -50,6 +50,7 @@ pub fn run(
         return SUCCESS;
     }
     let mut version = Version::LATEST;
+    let mut added = None;
     let serve = || {
         let verb = env.get("CNI_COMMAND").and_then(OsStr::to_str);
         if verb == Some(Verb::Version.as_str()) {
@@ -62,7 +63,9 @@ pub fn run(
         for warning in &request.warnings {
             let _ = writeln!(stderr, "{}: {warning}", about.name);
         }
-        dispatch(plugin, &request)
+        let document = dispatch(plugin, &request)?;
+        added = Some(request).filter(|request| request.verb == Verb::Add);
+        Ok(document)
     };
     let answer = catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|panic| Err(panicked(&about, &*panic)));
     let (document, status) = match answer {
@@ -70,13 +73,31 @@ pub fn run(
         Err(error) => (Some(error.to_value(version)), FAILURE),
     };
     let Some(document) = document else { return status };
-    match write_document(&mut stdout, &document) {
+    let written = write_document(&mut stdout, &document);
+    if let Some(request) = added {
+        conclude(plugin, &request, written.is_ok());
+    }
+    match written {
         Ok(()) => status,
         Err(error) => {
             let _ = writeln!(stderr, "{}: cannot write to stdout: {error}", about.name);
             FAILURE
         }
     }
+}
+
+/// The end of an ADD that succeeded, if the runtime has heard of it. Whatever happens here cannot be reported any more.
+fn conclude(plugin: &dyn Plugin, request: &Request, heard: bool) {
+    let _ = catch_unwind(AssertUnwindSafe(|| match heard {
+        true => plugin.added(request),
+        false => undo(plugin, request),
+    }));
+}
+
+/// Removes what nobody has heard of, so that nobody would remove it. What kept it from being heard of is the error to
+/// report, and not what happens here.
+fn undo(plugin: &dyn Plugin, request: &Request) {
+    let _ = plugin.del(request);
 }
 
 const SUCCESS: u8 = 0;
@@ -92,11 +113,7 @@ fn dispatch(plugin: &dyn Plugin, request: &Request) -> Result<Option<Value>, Err
             let delegated = request.config.plugin_type != plugin.about().name;
             let document =
                 if delegated { result.to_value_for_caller(version) } else { result.to_value(version) };
-            let document = document.inspect_err(|_| {
-                // Nobody will hear of what was made, so nobody would remove it. The first error is the one to report.
-                let _ = plugin.del(request);
-            });
-            document.map(Some)
+            document.inspect_err(|_| undo(plugin, request)).map(Some)
         }
         Verb::Check => plugin.check(request).map(|()| None),
         Verb::Del => plugin.del(request).map(|()| None),

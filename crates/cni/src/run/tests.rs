@@ -36,6 +36,10 @@ impl Plugin for Fake {
         (self.add)(request)
     }
 
+    fn added(&self, _: &Request) {
+        self.calls.borrow_mut().push("added");
+    }
+
     fn check(&self, _: &Request) -> Result<(), Error> {
         self.note("CHECK")
     }
@@ -84,6 +88,19 @@ fn invoke_in(plugin: &Fake, env: &Env, stdin: &[u8]) -> Outcome {
     Outcome { status, stdout: String::from_utf8(stdout).unwrap(), stderr: String::from_utf8(stderr).unwrap() }
 }
 
+/// A stream whose reader is gone.
+struct Closed;
+
+impl Write for Closed {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+}
+
 fn config(version: &str) -> Vec<u8> {
     json!({ "cniVersion": version, "name": "lan", "type": "fake", "prevResult": {} }).to_string().into_bytes()
 }
@@ -97,6 +114,26 @@ fn l2_only(_: &Request) -> Result<CniResult, Error> {
 
 fn with_ip(_: &Request) -> Result<CniResult, Error> {
     Ok(CniResult { ips: vec![IpConfig::new("10.0.0.2/24".parse().unwrap())], ..CniResult::default() })
+}
+
+#[test]
+fn a_plugin_is_told_when_its_result_is_out() {
+    let fake = Fake::new(with_ip);
+    invoke(&fake, "ADD", &config("1.0.0"));
+    assert_eq!(*fake.calls.borrow(), ["ADD", "added"]);
+    let fake = Fake::new(|_| Err(Error::new(code::TRY_AGAIN_LATER, "not now")));
+    invoke(&fake, "ADD", &config("1.0.0"));
+    assert_eq!(*fake.calls.borrow(), ["ADD"]);
+}
+
+#[test]
+fn an_add_whose_result_nobody_hears_is_undone() {
+    let fake = Fake::new(with_ip);
+    let env =
+        [("CNI_COMMAND", "ADD"), ("CNI_CONTAINERID", "c1"), ("CNI_NETNS", "/n"), ("CNI_IFNAME", "eth0")];
+    let stdin = config("1.0.0");
+    let status = run(&fake, &env.into_iter().collect(), stdin.as_slice(), Closed, io::sink());
+    assert_eq!((status, fake.calls.borrow().as_slice()), (FAILURE, ["ADD", "DEL"].as_slice()));
 }
 
 #[test]
@@ -209,15 +246,6 @@ fn a_stdin_that_cannot_be_read_is_an_error() {
 
 #[test]
 fn a_stderr_that_takes_nothing_changes_nothing() {
-    struct Closed;
-    impl Write for Closed {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
-    }
     let env: Env =
         [("CNI_COMMAND", "DEL"), ("CNI_CONTAINERID", "c1"), ("CNI_IFNAME", "eth0")].into_iter().collect();
     let stdin = br#"{ "cniVersion": "1.0.0", "name": "lan", "prevResult": 5 }"#;
