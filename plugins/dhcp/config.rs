@@ -1,37 +1,51 @@
 //! The `ipam` section: the Go plugin's keys, resolved for one attachment into the terms of a lease.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use cni::{Error, Request, code};
 use dhcp4::{RawOption, client_id, names};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
+use crate::duration;
 use crate::protocol::{DEFAULT_SOCKET, Terms};
+use crate::store::Store;
 
 /// What one invocation needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
-    /// Where the daemon listens.
-    pub(crate) socket: PathBuf,
+    /// Where the daemon is.
+    pub(crate) daemon: Whereabouts,
     /// What to ask servers for, and how.
     pub(crate) terms: Terms,
+}
+
+/// Where the daemon listens, and where it keeps its leases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Whereabouts {
+    /// Its socket.
+    pub(crate) socket: PathBuf,
+    /// Its leases.
+    pub(crate) store: Store,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Keys {
-    daemon_socket_path: String,
     provide: Vec<Provide>,
     request: Vec<Ask>,
     priority: Option<u32>,
+    #[serde(deserialize_with = "timeout")]
+    timeout: Option<Duration>,
 }
 
 /// The part of the section that DEL needs: a mistake elsewhere must not keep a container from going.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct SocketKey {
+struct DaemonKeys {
     daemon_socket_path: String,
+    state_dir: String,
 }
 
 /// An option to send.
@@ -86,21 +100,34 @@ impl Config {
             client_id: Some(client_id.unwrap_or_else(|| default_client_id(request))),
             request: request_list(&keys.request),
             provide,
+            timeout: keys.timeout,
             priority: keys.priority,
         };
-        Ok(Config { socket: socket_path(keys.daemon_socket_path), terms })
+        Ok(Config { daemon: Whereabouts::read(request)?, terms })
     }
+}
 
-    /// Where the daemon listens; reads nothing else.
+impl Whereabouts {
+    /// Reads these keys, and no other.
     ///
     /// # Errors
-    /// 7, when the key is no string.
-    pub(crate) fn socket(request: &Request) -> Result<PathBuf, Error> {
-        let keys: SocketKey = match &request.config.ipam {
+    /// 7, when one is no string.
+    pub(crate) fn read(request: &Request) -> Result<Whereabouts, Error> {
+        let keys: DaemonKeys = match &request.config.ipam {
             Some(ipam) => cni::go::decode_under("ipam", ipam)?,
-            None => SocketKey::default(),
+            None => DaemonKeys::default(),
         };
-        Ok(socket_path(keys.daemon_socket_path))
+        let socket = if keys.daemon_socket_path.is_empty() {
+            PathBuf::from(DEFAULT_SOCKET)
+        } else {
+            keys.daemon_socket_path.into()
+        };
+        let store = if keys.state_dir.is_empty() {
+            Store::of_socket(&socket)
+        } else {
+            Store::at(keys.state_dir.into())
+        };
+        Ok(Whereabouts { socket, store })
     }
 }
 
@@ -109,9 +136,37 @@ const CLIENT_ID: u8 = 61;
 /// Option 77, a list of strings each with its length (RFC 3004 §4).
 const USER_CLASS: u8 = 77;
 
-fn socket_path(configured: String) -> PathBuf {
-    if configured.is_empty() { DEFAULT_SOCKET.into() } else { configured.into() }
+/// A bound on ADD, as Go writes durations (`30s`) or as a number of seconds.
+fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    struct Timeout;
+
+    impl Visitor<'_> for Timeout {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a duration such as \"30s\", or a number of seconds")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+            duration::parse(text).map_err(E::custom)
+        }
+
+        fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Duration, E> {
+            Ok(Duration::from_secs(seconds))
+        }
+    }
+    let timeout = deserializer.deserialize_any(Timeout)?;
+    if timeout.is_zero() || timeout > LONGEST {
+        return Err(de::Error::custom(format_args!(
+            "must be more than nothing and at most {} s",
+            LONGEST.as_secs()
+        )));
+    }
+    Ok(Some(timeout))
 }
+
+/// The longest `timeout`: kubelet gives up at two minutes, and somebody must be there to hear the answer.
+const LONGEST: Duration = Duration::from_secs(110);
 
 /// The Go plugin's identifier, octet by octet: servers know the client by it.
 fn default_client_id(request: &Request) -> RawOption {

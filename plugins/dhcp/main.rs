@@ -1,11 +1,15 @@
 //! The CNI plugin `dhcp`: leases a container's address from the LAN's own DHCP server. Run as `dhcp daemon` it is
 //! also the daemon that keeps the leases.
 
+mod absent;
 mod admin;
 mod client;
 mod config;
 mod daemon;
+mod duration;
+mod place;
 mod protocol;
+mod store;
 mod verbs;
 
 use std::process::ExitCode;

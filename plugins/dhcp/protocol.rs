@@ -4,6 +4,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use dhcp4::RawOption;
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,8 @@ pub(crate) enum Verb {
     },
     /// Can the daemon serve an ADD?
     Status,
+    /// Hand the listening socket over, and end.
+    Takeover,
     /// Give back every lease of a network whose attachment is not listed.
     Gc {
         /// Name of the network.
@@ -66,6 +69,18 @@ pub(crate) enum Verb {
         /// Attachments to keep.
         keep: Vec<Attachment>,
     },
+}
+
+impl Verb {
+    /// Whom it is about, where it is about one.
+    pub(crate) fn attachment(&self) -> Option<&Attachment> {
+        match self {
+            Verb::Add { attachment, .. } | Verb::Check { attachment, .. } | Verb::Del { attachment } => {
+                Some(attachment)
+            }
+            Verb::Status | Verb::Takeover | Verb::Gc { .. } => None,
+        }
+    }
 }
 
 /// One interface of one container on one network: what CNI calls an attachment, and the key of a lease.
@@ -79,6 +94,20 @@ pub(crate) struct Attachment {
     pub(crate) network: String,
     /// `CNI_IFNAME`.
     pub(crate) ifname: String,
+}
+
+impl Attachment {
+    /// Whether its parts are such as CNI allows (spec §2, "Parameters"), so that they can name a file.
+    pub(crate) fn is_well_formed(&self) -> bool {
+        let identifier = |text: &str| {
+            text.starts_with(|first: char| first.is_ascii_alphanumeric())
+                && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+        };
+        let interface = |name: &str| {
+            (1..=15).contains(&name.len()) && !matches!(name, "." | "..") && !name.contains(['/', ':', '\0'])
+        };
+        identifier(&self.container_id) && identifier(&self.network) && interface(&self.ifname)
+    }
 }
 
 impl std::fmt::Display for Attachment {
@@ -100,9 +129,36 @@ pub(crate) struct Terms {
     /// Options sent as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) provide: Vec<RawOption>,
+    /// How long an ADD goes on asking; absent: as long as the daemon is told to.
+    #[serde(default, with = "seconds", skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout: Option<Duration>,
     /// Metric of the routes in the result and in the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) priority: Option<u32>,
+}
+
+/// A span of time as a number of seconds.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(
+        time: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => serializer.serialize_f64(time.as_secs_f64()),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let seconds = Option::<f64>::deserialize(deserializer)?;
+        seconds.map(|seconds| Duration::try_from_secs_f64(seconds).map_err(de::Error::custom)).transpose()
+    }
 }
 
 /// The daemon's answer.

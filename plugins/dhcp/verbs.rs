@@ -6,8 +6,9 @@ use std::os::fd::AsFd;
 use cni::{About, CniResult, Error, KnownArgs, Plugin, Request, Version, code};
 use linknet::{Netns, NetnsError};
 
+use crate::absent;
 use crate::client::{Failure, ask};
-use crate::config::Config;
+use crate::config::{Config, Whereabouts};
 use crate::protocol::{Attachment, Reply, Verb};
 
 /// The plugin.
@@ -37,7 +38,7 @@ impl Plugin for Dhcp {
             Error::new(code, format!("CNI_NETNS: {error}"))
         })?;
         let verb = Verb::Add { attachment: attachment(request), netns: path, terms: Box::new(config.terms) };
-        match ask(&config.socket, verb, request.traceparent.clone(), Some(netns.as_fd()))? {
+        match ask(&config.daemon.socket, verb, request.traceparent.clone(), Some(netns.as_fd()))? {
             Reply::Lease(result) => CniResult::from_value(result, Version::LATEST),
             other => Err(unexpected(&other)),
         }
@@ -51,26 +52,27 @@ impl Plugin for Dhcp {
         };
         let previous = request.config.prev_result.iter();
         let addresses: Vec<Ipv4Addr> = previous.flat_map(|result| &result.ips).filter_map(v4).collect();
-        done(ask(&config.socket, Verb::Check { attachment: attachment(request), addresses }, None, None)?)
+        done(ask(
+            &config.daemon.socket,
+            Verb::Check { attachment: attachment(request), addresses },
+            None,
+            None,
+        )?)
     }
 
     fn del(&self, request: &Request) -> Result<(), Error> {
-        let socket = Config::socket(request)?;
-        let verb = Verb::Del { attachment: attachment(request) };
-        match ask(&socket, verb, request.traceparent.clone(), None) {
-            Ok(reply) => done(reply),
-            // Without a daemon there is no lease to give back, and a container must be able to go (spec §2, DEL).
-            Err(Failure::Absent(error)) => {
-                eprintln!("dhcp: nothing was given back: {error}");
-                Ok(())
-            }
-            Err(Failure::Failed(error)) => Err(error),
-        }
+        let daemon = Whereabouts::read(request)?;
+        let attachment = attachment(request);
+        let ask_daemon = || {
+            let verb = Verb::Del { attachment: attachment.clone() };
+            done(ask(&daemon.socket, verb, request.traceparent.clone(), None)?).map_err(Failure::Failed)
+        };
+        absent::without_daemon(&daemon.store, ask_daemon, |store| absent::strike(store, &attachment))
     }
 
     fn status(&self, request: &Request) -> Result<(), Error> {
         let config = Config::read(request)?;
-        let reply = ask(&config.socket, Verb::Status, None, None).map_err(|failure| {
+        let reply = ask(&config.daemon.socket, Verb::Status, None, None).map_err(|failure| {
             let error = Error::from(failure);
             Error { code: code::PLUGIN_NOT_AVAILABLE, ..error }
         })?;
@@ -80,13 +82,22 @@ impl Plugin for Dhcp {
     fn gc(&self, request: &Request) -> Result<(), Error> {
         let Some(valid) = &request.valid_attachments else { return Ok(()) };
         let network = request.config.name.clone();
-        let keep = valid.iter().map(|attachment| Attachment {
-            container_id: attachment.container_id.clone(),
-            network: network.clone(),
-            ifname: attachment.ifname.clone(),
-        });
-        let verb = Verb::Gc { keep: keep.collect(), network: network.clone() };
-        done(ask(&Config::socket(request)?, verb, request.traceparent.clone(), None)?)
+        let keep: Vec<Attachment> = valid
+            .iter()
+            .map(|attachment| Attachment {
+                container_id: attachment.container_id.clone(),
+                network: network.clone(),
+                ifname: attachment.ifname.clone(),
+            })
+            .collect();
+        let daemon = Whereabouts::read(request)?;
+        let ask_daemon = || {
+            let verb = Verb::Gc { keep: keep.clone(), network: network.clone() };
+            done(ask(&daemon.socket, verb, request.traceparent.clone(), None)?).map_err(Failure::Failed)
+        };
+        absent::without_daemon(&daemon.store, ask_daemon, |store| {
+            absent::strike_all_but(store, &network, &keep)
+        })
     }
 }
 

@@ -1,13 +1,17 @@
 //! One caller: who may speak, one bounded request with its descriptor, one reply, and the hang-up noticed in between.
 
-use std::io::{self, ErrorKind, IoSliceMut};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use crate::protocol::{MAX_DOCUMENT, Reply, Request, VERSION};
 
@@ -55,7 +59,7 @@ impl Connection {
 
     /// Reads the request and the netns descriptor beside it.
     pub(crate) async fn request(&mut self) -> Result<(Request, Option<OwnedFd>), Refusal> {
-        let (line, descriptor) = tokio::time::timeout(PATIENCE, self.line())
+        let (line, descriptor) = timeout(PATIENCE, self.line())
             .await
             .map_err(|_| io::Error::new(ErrorKind::TimedOut, "no request within 5 s"))??;
         // The version first: the rest may well look different in another one.
@@ -72,11 +76,28 @@ impl Connection {
 
     /// Sends the reply; a caller that does not read it is given up.
     pub(crate) async fn reply(&mut self, reply: &Reply) -> io::Result<()> {
+        self.reply_with(reply, None).await
+    }
+
+    /// Sends the reply, with a descriptor beside its first octets.
+    pub(crate) async fn reply_with(
+        &mut self,
+        reply: &Reply,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
         let mut document = serde_json::to_vec(reply)?;
         document.push(b'\n');
-        tokio::time::timeout(PATIENCE, self.stream.write_all(&document))
-            .await
-            .map_err(|_| io::Error::from(ErrorKind::TimedOut))?
+        let send = async {
+            let mut sent = 0;
+            if let Some(descriptor) = descriptor {
+                self.stream.writable().await?;
+                sent = self
+                    .stream
+                    .try_io(Interest::WRITABLE, || send_with(&self.stream, &document, descriptor))?;
+            }
+            self.stream.write_all(&document[sent..]).await
+        };
+        timeout(PATIENCE, send).await.map_err(|_| io::Error::from(ErrorKind::TimedOut))?
     }
 
     /// Returns once the caller is gone. Whatever it still sends is read and thrown away.
@@ -120,8 +141,20 @@ impl Connection {
     }
 }
 
+fn send_with(stream: &UnixStream, document: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor];
+    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    Ok(sendmsg(stream, &[IoSlice::new(document)], &mut ancillary, SendFlags::NOSIGNAL)?)
+}
+
 /// Receives what is there, and keeps the last descriptor that came along; others are closed.
-fn receive(stream: &UnixStream, buffer: &mut [u8], descriptor: &mut Option<OwnedFd>) -> io::Result<usize> {
+pub(super) fn receive(
+    stream: impl AsFd,
+    buffer: &mut [u8],
+    descriptor: &mut Option<OwnedFd>,
+) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let message = recvmsg(stream, &mut [IoSliceMut::new(buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;

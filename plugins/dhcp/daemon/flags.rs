@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use super::duration;
+use crate::duration;
 
 /// Leases addresses for containers from the LAN's own DHCP server, keeps them renewed and gives them back.
 ///
@@ -25,6 +25,14 @@ pub(crate) struct Flags {
     /// Socket on which the plugin reaches the daemon
     #[arg(long, value_name = "PATH", default_value = crate::protocol::DEFAULT_SOCKET)]
     pub(crate) socketpath: PathBuf,
+
+    /// Keep leases in this directory, instead of the one under /var/lib/cni that follows from the socket's path
+    #[arg(long, value_name = "DIR")]
+    pub(crate) statedir: Option<PathBuf>,
+
+    /// Take over from the daemon that is running: its socket and its leases
+    #[arg(long)]
+    pub(crate) takeover: bool,
 
     /// Ask servers to broadcast their replies, for networks on which unicast ones do not arrive
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = go_bool)]

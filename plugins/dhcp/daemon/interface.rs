@@ -6,7 +6,7 @@ use dhcp4::Lease;
 use ipnet::IpNet;
 use linknet::{Link, Netlink, Netns, NewAddress, Protocol, Route};
 
-use super::place::Place;
+use crate::place::Place;
 use crate::protocol::Terms;
 
 /// RTPROT_DHCP of linux/rtnetlink.h.

@@ -1,18 +1,26 @@
 //! A lease that the daemon keeps, and the slot that an attachment has for it.
 
 use std::cell::{Cell, RefCell};
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::time::Duration;
 
 use cni::{CniResult, Error, code};
-use dhcp4::{Client, Event, Lease};
+use dhcp4::{Client, Event, Lease, StateName};
 use linknet::{Mac, Netns};
 use tokio::sync::{Mutex, Notify};
 
 use super::alarm::Alarm;
 use super::exchange::{flush, next_event, now};
-use super::place::{Gone, Place};
 use super::sockets::Sockets;
 use super::{interface, result};
+use crate::place::{Gone, Place};
 use crate::protocol::{Attachment, Terms};
+use crate::store::Record;
+
+/// How often an exchange that goes on and on looks whether its container is still there. Without it, one that no
+/// server answers would keep alive a netns that everybody else has let go of.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The place of an attachment in the daemon's table. One exchange with a server at a time: whoever has the turn.
 #[derive(Debug)]
@@ -24,7 +32,7 @@ pub(crate) struct Slot {
     /// Tells the one that has the turn to let go, because the attachment ends.
     pub(crate) ending: Notify,
     /// The lease, while there is one.
-    pub(crate) held: RefCell<Option<std::rc::Rc<Held>>>,
+    pub(crate) held: RefCell<Option<Rc<Held>>>,
     /// When the lease wants attention next.
     pub(crate) alarm: Cell<Option<Alarm>>,
 }
@@ -42,20 +50,36 @@ impl Slot {
     }
 }
 
-/// A lease with everything that it takes to keep it. Idle, it has no socket, no thread and no netns.
+/// A lease with everything that it takes to keep it. Idle, it has no socket, no thread and, as a rule, no netns.
 #[derive(Debug)]
 pub(crate) struct Held {
     client: RefCell<Client>,
-    place: Place,
+    /// Where the interface is.
+    pub(crate) place: Place,
     terms: Terms,
     /// Where the server, or the relay before it, was last heard.
     server_mac: Cell<Option<Mac>>,
+    /// The netns itself, where the daemon cannot find it by its path: in a container of its own, for example.
+    kept: Option<Netns>,
 }
 
 impl Held {
     /// A client that has just been started for this place.
-    pub(crate) fn new(client: Client, place: Place, terms: Terms) -> Held {
-        Held { client: RefCell::new(client), place, terms, server_mac: Cell::default() }
+    pub(crate) fn new(client: Client, place: Place, terms: Terms, netns: &Netns) -> Held {
+        let kept = place.reopen().is_err().then(|| netns.try_clone().ok()).flatten();
+        Held { client: RefCell::new(client), place, terms, server_mac: Cell::default(), kept }
+    }
+
+    /// A client that goes on with a recorded lease.
+    pub(crate) fn resumed(client: Client, record: Record) -> Held {
+        let server_mac = Cell::new(record.server_mac);
+        Held {
+            client: RefCell::new(client),
+            place: record.place,
+            terms: record.terms,
+            server_mac,
+            kept: None,
+        }
     }
 
     /// Whether this is the lease of that very interface, asked for on the same terms, and good.
@@ -68,9 +92,53 @@ impl Held {
         self.client.borrow().lease().map(|lease| result::result(lease, &self.terms))
     }
 
+    /// The lease as it is written down; `None` while there is no address.
+    pub(crate) fn record(&self, attachment: &Attachment) -> Option<Record> {
+        let client = self.client.borrow();
+        let lease = client.lease()?.clone();
+        Some(Record::new(
+            attachment.clone(),
+            self.place.clone(),
+            self.terms.clone(),
+            lease,
+            self.server_mac.get(),
+        ))
+    }
+
+    /// The address in force.
+    pub(crate) fn address(&self) -> Option<Ipv4Addr> {
+        self.client.borrow().lease().map(|lease| lease.address)
+    }
+
+    /// Whether nothing is to be done now.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.client.borrow().state() == StateName::Bound
+    }
+
     /// When the client wants to be woken next.
     pub(crate) fn due(&self) -> Option<dhcp4::Instant> {
         self.client.borrow().poll_timeout()
+    }
+
+    /// How far the client got: what it sent, received and ignored.
+    pub(crate) fn report(&self) -> String {
+        self.client.borrow().report().to_string()
+    }
+
+    /// The sentence about the interface at the end of an error.
+    pub(crate) fn health(&self, netns: &Netns) -> String {
+        interface::health(netns, &self.place)
+    }
+
+    /// The container's netns, if container and interface are still those of the lease.
+    pub(crate) fn open(&self) -> Result<Netns, Gone> {
+        match &self.kept {
+            Some(netns) => {
+                self.place.look_at(netns)?;
+                netns.try_clone().map_err(|_| Gone::Netns)
+            }
+            None => self.place.reopen(),
+        }
     }
 
     /// Asks servers until an address is ours.
@@ -95,39 +163,37 @@ impl Held {
         }
     }
 
-    /// How far the client got: what it sent, received and ignored.
-    pub(crate) fn report(&self) -> String {
-        self.client.borrow().report().to_string()
-    }
-
     /// Does what is due: renews, rebinds, or starts over, until the lease is good again. The container's interface
-    /// follows.
+    /// follows, and `noted` is called at every change.
     ///
     /// # Errors
     /// When the container is gone.
-    pub(crate) async fn maintain(&self, attachment: &Attachment) -> Result<(), Gone> {
-        let netns = self.place.reopen()?;
+    pub(crate) async fn maintain(&self, attachment: &Attachment, noted: impl Fn()) -> Result<(), Gone> {
+        let netns = self.open()?;
         self.client.borrow_mut().handle_timeout(now());
         let mut sockets = Sockets::new(netns.try_clone().map_err(|_| Gone::Netns)?, self.place.ifindex);
         loop {
             let event = tokio::select! {
                 event = next_event(&self.client, &mut sockets, &self.server_mac) => event.map_err(|_| Gone::Interface)?,
-                () = self.disappears() => return Err(Gone::Netns),
+                gone = self.disappears() => return Err(gone),
             };
             match event {
                 Event::Renewed { old, new } => {
                     tracing::info!(%attachment, address = %new.address, server = %new.server_id, "lease renewed");
                     self.follow(attachment, &netns, Some(&old), Some(&new));
+                    noted();
                     return Ok(());
                 }
                 Event::Bound(new) => {
                     tracing::info!(%attachment, address = %new.address, server = %new.server_id, "address leased anew");
                     self.follow(attachment, &netns, None, Some(&new));
+                    noted();
                     return Ok(());
                 }
                 Event::Lost { lease, why } => {
                     tracing::warn!(%attachment, address = %lease.address, %why, "address lost");
                     self.follow(attachment, &netns, Some(&lease), None);
+                    noted();
                 }
                 Event::Granted(_) => drop(self.client.borrow_mut().accept(now())),
                 Event::Informed(_) => {}
@@ -135,14 +201,12 @@ impl Held {
         }
     }
 
-    /// Returns once the container's netns is no longer where it was. Without this, an exchange that goes on for
-    /// hours because no server answers would keep a netns alive that everybody else has let go of.
-    async fn disappears(&self) {
-        let mut ticks = tokio::time::interval(std::time::Duration::from_secs(5));
+    /// Returns once the container is gone.
+    async fn disappears(&self) -> Gone {
         loop {
-            ticks.tick().await;
-            if self.place.reopen().is_err() {
-                return;
+            tokio::time::sleep(LOOK).await;
+            if let Err(gone) = self.open() {
+                return gone;
             }
         }
     }
@@ -159,25 +223,13 @@ impl Held {
         flush(&self.client, sockets, &self.server_mac);
     }
 
-    /// The same where only the place is known; without the container there is no way to send anything.
+    /// The same where no exchange is under way. Without the container there is no way to send anything.
+    ///
+    /// # Errors
+    /// When the container is gone.
     pub(crate) fn release_in_place(&self) -> Result<(), Gone> {
-        let netns = self.place.reopen()?;
+        let netns = self.open()?;
         self.release(&mut Sockets::new(netns, self.place.ifindex));
         Ok(())
-    }
-
-    /// The address in force.
-    pub(crate) fn address(&self) -> Option<std::net::Ipv4Addr> {
-        self.client.borrow().lease().map(|lease| lease.address)
-    }
-
-    /// The sentence about the interface at the end of an error.
-    pub(crate) fn health(&self, netns: &Netns) -> String {
-        interface::health(netns, &self.place)
-    }
-
-    /// Name of the interface.
-    pub(crate) fn ifname(&self) -> &str {
-        &self.place.ifname
     }
 }

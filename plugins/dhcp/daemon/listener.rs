@@ -1,29 +1,32 @@
 //! How the daemon comes by its socket: handed over by systemd (socket activation), or bound by itself under a
 //! lock, past whatever a daemon that was killed has left behind.
 
+use std::cell::RefCell;
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::Mode;
 use rustix::process::umask;
+
+use super::connection::receive;
+use crate::protocol::{Request, VERSION, Verb};
+
+/// How long another daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The listening socket, and what must be undone when the daemon ends.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: UnixListener,
-    /// Set where we bound the socket ourselves; systemd's own stays when we go.
-    _bound: Option<Bound>,
-}
-
-/// A socket file of our making.
-#[derive(Debug)]
-struct Bound {
-    path: PathBuf,
-    /// Held for as long as we listen; the kernel drops it when we die, however we die.
-    _lock: File,
+    /// The file that is ours to remove; systemd's own stays when we go, and so does one that we handed on.
+    file: RefCell<Option<PathBuf>>,
+    /// Held for as long as we listen on a socket of our making; the kernel drops it when we die, however we die.
+    _lock: Option<File>,
 }
 
 /// Why the daemon cannot listen.
@@ -61,9 +64,27 @@ impl Listener {
                 .take_unix_listener(0)
                 .and_then(|socket| socket.ok_or_else(|| ErrorKind::InvalidInput.into()))
                 .map_err(ListenError::Activation)?;
-            return Ok(Listener { socket, _bound: None });
+            return Ok(Listener { socket, file: RefCell::new(None), _lock: None });
         }
         Listener::bind(path)
+    }
+
+    /// Takes the socket from the daemon that listens on `path`, which then ends; binds it as [`Listener::open`] does
+    /// when there is none.
+    pub(crate) fn take_over(path: &Path) -> Result<Listener, ListenError> {
+        let Ok(stream) = UnixStream::connect(path) else { return Listener::open(path) };
+        let refused = |source| ListenError::Io { what: "taking over", path: path.to_path_buf(), source };
+        let socket = ask_for_socket(stream).map_err(refused)?;
+        // A socket that systemd made is systemd's to remove: it has no lock file of ours beside it.
+        let lock = lock_file(path);
+        let ours = lock.exists();
+        let file = if ours { Some(path.to_path_buf()) } else { None };
+        let lock = if ours { Some(File::options().write(true).open(&lock).map_err(refused)?) } else { None };
+        if let Some(lock) = &lock {
+            // The other lets go of it in a moment, when its last answers are out.
+            lock.lock().map_err(refused)?;
+        }
+        Ok(Listener { socket, file: RefCell::new(file), _lock: lock })
     }
 
     fn bind(path: &Path) -> Result<Listener, ListenError> {
@@ -78,14 +99,14 @@ impl Listener {
                 .create(directory)
                 .map_err(failed("creating", directory))?;
         }
-        let lock_path = path.with_added_extension("lock");
-        let file = File::options()
+        let lock_path = lock_file(path);
+        let lock = File::options()
             .create(true)
             .truncate(false)
             .write(true)
             .open(&lock_path)
             .map_err(failed("opening the lock", &lock_path))?;
-        file.try_lock().map_err(|refused| match refused {
+        lock.try_lock().map_err(|refused| match refused {
             TryLockError::WouldBlock => ListenError::Taken(path.to_path_buf()),
             TryLockError::Error(error) => failed("locking", &lock_path)(error),
         })?;
@@ -94,7 +115,12 @@ impl Listener {
         let socket = UnixListener::bind(path);
         umask(previous);
         let socket = socket.map_err(failed("binding", path))?;
-        Ok(Listener { socket, _bound: Some(Bound { path: path.to_path_buf(), _lock: file }) })
+        Ok(Listener { socket, file: RefCell::new(Some(path.to_path_buf())), _lock: Some(lock) })
+    }
+
+    /// Leaves the socket's file where it is when we end: somebody else listens there now.
+    pub(crate) fn leave_the_file(&self) {
+        self.file.take();
     }
 
     /// The socket itself, for the event loop.
@@ -104,13 +130,41 @@ impl Listener {
     }
 }
 
-impl Drop for Bound {
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for Listener {
     fn drop(&mut self) {
         // The lock file stays: removing it would let two daemons hold "the" lock on two different files.
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "the socket file could not be removed");
+        if let Some(path) = self.file.take()
+            && let Err(error) = fs::remove_file(&path)
+        {
+            tracing::warn!(path = %path.display(), %error, "the socket file could not be removed");
         }
     }
+}
+
+fn lock_file(socket: &Path) -> PathBuf {
+    socket.with_added_extension("lock")
+}
+
+/// Asks a daemon to hand its listening socket over.
+fn ask_for_socket(mut stream: UnixStream) -> io::Result<UnixListener> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let request = Request { protocol: VERSION, traceparent: None, verb: Verb::Takeover };
+    let mut document = serde_json::to_vec(&request)?;
+    document.push(b'\n');
+    stream.write_all(&document)?;
+    let mut descriptor = None;
+    let mut answer = [0; 4096];
+    let length = receive(&stream, &mut answer, &mut descriptor)?;
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    let descriptor =
+        descriptor.ok_or_else(|| io::Error::other(format!("the other daemon answered {}", answer.trim())))?;
+    Ok(UnixListener::from(descriptor))
 }
 
 /// Removes what a daemon that died without cleaning up has left at `path`. We hold the lock, so whoever still

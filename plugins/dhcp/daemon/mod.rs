@@ -1,35 +1,64 @@
 //! The daemon: one thread, one event loop, as many leases as there are containers.
 
 mod alarm;
+mod attempt;
 mod connection;
-mod duration;
 mod exchange;
 mod flags;
 mod interface;
 mod lease;
 mod listener;
+mod memory;
 mod pidfile;
-mod place;
 mod result;
 mod service;
 mod sockets;
 mod table;
+mod vanish;
 mod watch;
 
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
+use cni::{Error, code};
 use sd_notify::NotifyState;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::{JoinSet, LocalSet, spawn_local};
+use tokio::time::{interval, sleep, timeout};
 
+use crate::store::{Lock, Store};
 use flags::Flags;
+use lease::Slot;
 use listener::Listener;
 use pidfile::PidFile;
 use table::Table;
+
+/// How many callers are let in at a time; further ones wait on the socket, which the kernel does for us.
+const CALLERS: usize = 512;
+
+/// How long callers have to take their "try again" when the daemon stops.
+const FAREWELL: Duration = Duration::from_millis(800);
+
+/// How often what has expired is looked for on disk.
+const SWEEP: Duration = Duration::from_secs(3600);
+
+/// How long another daemon may take to let go of its leases when it is asked to hand over.
+const HANDOVER: Duration = Duration::from_secs(5);
+
+/// What serves callers and leases.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    table: Table,
+    listener: Listener,
+    /// Somebody asked for the end.
+    stop: Notify,
+}
 
 /// Runs the daemon with the arguments after `dhcp daemon`, until SIGTERM or SIGINT.
 pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -51,48 +80,126 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
-    let listener = Listener::open(&flags.socketpath)?;
+    raise_descriptor_limit();
+    let listener = if flags.takeover {
+        Listener::take_over(&flags.socketpath)
+    } else {
+        Listener::open(&flags.socketpath)
+    }?;
+    let store = match &flags.statedir {
+        Some(directory) => Store::at(directory.clone()),
+        None => Store::of_socket(&flags.socketpath),
+    };
+    let lock = lock(&store, if flags.takeover { HANDOVER } else { Duration::ZERO })?;
     let _pidfile = flags.pidfile.clone().map(PidFile::write).transpose()?;
     // Two threads for what blocks, which is the closing of packet sockets.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
     let local = LocalSet::new();
-    let served = local.block_on(&runtime, serve(flags, &listener));
-    // In-flight requests end here, and their callers see the connection close.
+    local.block_on(&runtime, async {
+        let socket = UnixListener::from_std(listener.socket()?)?;
+        let daemon = Rc::new(Daemon { table: Table::new(flags, store)?, listener, stop: Notify::new() });
+        serve(&daemon, socket).await
+    })?;
     drop(local);
-    served?;
+    // Only now: whoever waits for it goes on with the leases as they are on disk.
+    drop(lock);
     Ok(())
 }
 
-/// Serves callers and leases until a signal says to stop.
-async fn serve(flags: Flags, listener: &Listener) -> io::Result<()> {
-    let socket = UnixListener::from_std(listener.socket()?)?;
+/// Serves callers and leases until a signal, or a successor, says to stop.
+async fn serve(daemon: &Rc<Daemon>, socket: UnixListener) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tracing::info!(socket = %flags.socketpath.display(), version = env!("CARGO_PKG_VERSION"), "dhcp daemon is ready");
-    let table = Rc::new(Table::new(flags)?);
+    let mut sweep = interval(SWEEP);
+    daemon.table.resume()?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), leases = daemon.table.len(), "dhcp daemon is ready");
     notify(NotifyState::Ready);
+    let callers = Arc::new(Semaphore::new(CALLERS));
+    let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = socket.accept() => match accepted {
-                Ok((stream, _)) => drop(spawn_local(service::serve(Rc::clone(&table), stream))),
+            (accepted, place) = accept(&socket, &callers) => match accepted {
+                Ok(stream) => {
+                    let daemon = Rc::clone(daemon);
+                    tasks.spawn_local(async move {
+                        service::serve(&daemon, stream).await;
+                        drop(place);
+                    });
+                }
                 Err(error) => {
                     // Out of descriptors, most likely: those in use will be given back.
                     tracing::error!(%error, "a caller could not be let in");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    sleep(Duration::from_millis(100)).await;
                 }
             },
-            due = table.due() => {
-                let (table, slot) = (Rc::clone(&table), due?);
-                spawn_local(async move { table.maintain(slot).await });
-            }
+            due = daemon.table.due() => drop(tasks.spawn_local(maintain(Rc::clone(daemon), due?))),
+            gone = daemon.table.vanished() => gone?,
+            Some(ended) = tasks.join_next() => if let Err(error) = ended && error.is_panic() {
+                tracing::error!(%error, "serving a caller failed; this is a bug");
+            },
+            _ = sweep.tick() => daemon.table.sweep(),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            () = daemon.stop.notified() => break,
         }
     }
     notify(NotifyState::Stopping);
-    tracing::info!(leases = table.len(), "dhcp daemon stops; no lease is given back");
+    daemon.table.stop();
+    // Requests under way are answered with "try again"; who does not take the answer now has gone.
+    let _ = timeout(FAREWELL, async { while tasks.join_next().await.is_some() {} }).await;
+    tracing::info!(leases = daemon.table.len(), "dhcp daemon stops; no lease is given back");
     Ok(())
+}
+
+/// Lets the next caller in, once there is room for one.
+async fn accept(
+    socket: &UnixListener,
+    callers: &Arc<Semaphore>,
+) -> (io::Result<tokio::net::UnixStream>, Option<tokio::sync::OwnedSemaphorePermit>) {
+    let place = Arc::clone(callers).acquire_owned().await.ok();
+    (socket.accept().await.map(|(stream, _)| stream), place)
+}
+
+/// Does what a lease wants done. A bug that one lease brings to light costs the others nothing, and this one its
+/// exchange: it is taken up again as it is on disk.
+async fn maintain(daemon: Rc<Daemon>, slot: Rc<Slot>) {
+    let task = {
+        let (daemon, slot) = (Rc::clone(&daemon), Rc::clone(&slot));
+        spawn_local(async move { daemon.table.maintain(&slot).await })
+    };
+    if let Err(error) = task.await
+        && error.is_panic()
+    {
+        tracing::error!(attachment = %slot.attachment, %error, "keeping a lease failed; this is a bug");
+        daemon.table.recover(&slot);
+    }
+}
+
+/// Takes the lock of the state directory, waiting for at most `patience` while another daemon has it.
+fn lock(store: &Store, patience: Duration) -> Result<Lock, Box<dyn std::error::Error>> {
+    let directory = store.directory().display();
+    let deadline = std::time::Instant::now() + patience;
+    loop {
+        match store.lock() {
+            Ok(Some(lock)) => return Ok(lock),
+            Ok(None) if std::time::Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            Ok(None) => {
+                return Err(format!("another dhcp daemon keeps its leases in {directory}: stop it first, or choose another -statedir").into());
+            }
+            Err(error) => {
+                return Err(format!("the state directory {directory} cannot be used: {error}").into());
+            }
+        }
+    }
+}
+
+/// A request takes a few descriptors while it lasts, and the usual soft limit is low. That it cannot be raised is no
+/// reason not to start.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Tells the service manager, if there is one.
@@ -100,4 +207,9 @@ fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "the service manager could not be told");
     }
+}
+
+/// An error that is nobody's fault but ours.
+fn internal(problem: &dyn std::fmt::Display) -> Error {
+    Error::new(code::INTERNAL, format!("the dhcp daemon failed: {problem}"))
 }

@@ -1,19 +1,19 @@
 //! Serving one caller: its request, and what becomes of it.
 
-use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::os::fd::{AsFd, OwnedFd};
 
 use cni::{Error, Version, code};
 use linknet::Netns;
 use tokio::net::UnixStream;
 
+use super::Daemon;
 use super::connection::{Connection, Refusal};
 use super::table::Table;
 use crate::protocol::{Reply, Request, Verb};
 
 /// Serves a caller from its request to its reply. A caller that hangs up in between is served no further, and what
 /// was under way for it is undone.
-pub(crate) async fn serve(table: Rc<Table>, stream: UnixStream) {
+pub(crate) async fn serve(daemon: &Daemon, stream: UnixStream) {
     let (mut connection, request, descriptor) = match admit(stream).await {
         Ok(admitted) => admitted,
         Err((refusal, connection)) => {
@@ -28,8 +28,12 @@ pub(crate) async fn serve(table: Rc<Table>, stream: UnixStream) {
         }
     };
     tracing::debug!(verb = ?request.verb, traceparent = request.traceparent, "request");
+    if matches!(request.verb, Verb::Takeover) {
+        hand_over(daemon, &mut connection).await;
+        return;
+    }
     let reply = tokio::select! {
-        reply = perform(&table, request.verb, descriptor) => reply,
+        reply = perform(&daemon.table, request.verb, descriptor) => reply,
         () = connection.hung_up() => {
             tracing::info!("the caller hung up; its request is cancelled");
             return;
@@ -37,6 +41,19 @@ pub(crate) async fn serve(table: Rc<Table>, stream: UnixStream) {
     };
     if let Err(error) = connection.reply(&reply).await {
         tracing::info!(%error, "the caller was gone before the reply");
+    }
+}
+
+/// Hands the listening socket to a successor, and ends: it goes on with the leases as they are on disk, and no caller
+/// finds the door shut meanwhile.
+async fn hand_over(daemon: &Daemon, connection: &mut Connection) {
+    tracing::info!("another daemon takes over");
+    match connection.reply_with(&Reply::Done, Some(daemon.listener.as_fd())).await {
+        Ok(()) => {
+            daemon.listener.leave_the_file();
+            daemon.stop.notify_one();
+        }
+        Err(error) => tracing::error!(%error, "it could not be handed the socket"),
     }
 }
 
@@ -51,6 +68,10 @@ async fn admit(stream: UnixStream) -> Result<Admitted, (Refusal, Option<Connecti
 }
 
 async fn perform(table: &Table, verb: Verb, descriptor: Option<OwnedFd>) -> Reply {
+    if let Some(attachment) = verb.attachment().filter(|attachment| !attachment.is_well_formed()) {
+        let what = format!("{attachment:?} is no attachment that CNI allows");
+        return failed(Error::new(code::INVALID_ENVIRONMENT, what));
+    }
     match verb {
         Verb::Add { attachment, netns, terms } => {
             let opened = match descriptor {
@@ -78,7 +99,7 @@ async fn perform(table: &Table, verb: Verb, descriptor: Option<OwnedFd>) -> Repl
             table.del(&attachment).await;
             Reply::Done
         }
-        Verb::Status => Reply::Done,
+        Verb::Status | Verb::Takeover => Reply::Done,
         Verb::Gc { network, keep } => {
             table.gc(&network, &keep).await;
             Reply::Done

@@ -1,6 +1,6 @@
 //! The leases of all containers, and what the verbs do to them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -10,28 +10,103 @@ use std::time::Duration;
 use cni::{CniResult, Error, code};
 use dhcp4::Client;
 use linknet::Netns;
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
 
 use super::alarm::Alarms;
+use super::attempt::Attempt;
 use super::exchange::now;
 use super::flags::Flags;
+use super::internal;
 use super::lease::{Held, Slot};
-use super::place::Place;
+use super::memory::{Identity, Memory};
 use super::sockets::Sockets;
+use super::vanish::Vanishing;
+use crate::place::{Gone, Place};
 use crate::protocol::{Attachment, Terms};
+use crate::store::{Record, Standing, Store};
+
+/// How many ADDs talk to servers at a time; further ones wait their turn, first come, first served. Each takes a few
+/// descriptors, and servers are as easily flooded.
+const EXCHANGES: usize = 128;
 
 /// All leases.
 #[derive(Debug)]
 pub(crate) struct Table {
     slots: RefCell<HashMap<Attachment, Rc<Slot>>>,
+    memory: RefCell<Memory>,
     alarms: Alarms<Weak<Slot>>,
+    vanishing: Vanishing,
+    exchanges: Semaphore,
+    stopping: Cell<bool>,
+    store: Store,
     flags: Flags,
 }
 
 impl Table {
     /// No leases yet. Needs a tokio runtime.
-    pub(crate) fn new(flags: Flags) -> std::io::Result<Table> {
-        Ok(Table { slots: RefCell::default(), alarms: Alarms::new()?, flags })
+    pub(crate) fn new(flags: Flags, store: Store) -> std::io::Result<Table> {
+        Ok(Table {
+            slots: RefCell::default(),
+            memory: RefCell::default(),
+            alarms: Alarms::new()?,
+            vanishing: Vanishing::new()?,
+            exchanges: Semaphore::new(EXCHANGES),
+            stopping: Cell::new(false),
+            store,
+            flags,
+        })
+    }
+
+    /// Takes up every lease that an earlier daemon has left: good ones go on where they were, those of containers
+    /// that are gone are remembered.
+    pub(crate) fn resume(&self) -> std::io::Result<()> {
+        for record in self.store.load()? {
+            if let Err(error) = self.resume_one(record) {
+                tracing::error!(%error, "a lease could not be taken up again");
+            }
+        }
+        for expired in self.memory.borrow_mut().forget_expired() {
+            self.forget(&expired);
+        }
+        Ok(())
+    }
+
+    fn resume_one(&self, record: Record) -> Result<(), Error> {
+        let attachment = record.attachment.clone();
+        if record.standing == Standing::Released {
+            self.remember(record);
+            return Ok(());
+        }
+        let config = self.config(&record.place, &record.terms);
+        let client = match record.standing {
+            Standing::Lost => Client::new(config, seed()?, now()),
+            _ => Client::resume(config, seed()?, record.lease.clone(), now()),
+        };
+        let held = Held::resumed(client, record.clone());
+        // Neither netns nor times mean anything after a reboot.
+        let netns = if record.is_of_this_boot() { held.open() } else { Err(Gone::Netns) };
+        match netns {
+            Err(gone) => {
+                tracing::info!(%attachment, address = %record.lease.address, "lease not taken up: {gone}");
+                self.remember(record.now(Standing::Left));
+            }
+            // The plugin struck it while no daemon ran, and the interface is still there to say so from.
+            Ok(netns) if record.standing == Standing::Left => {
+                held.release(&mut Sockets::new(netns, held.place.ifindex));
+                tracing::info!(%attachment, address = %record.lease.address, "address given back, late");
+                self.remember(record.now(Standing::Released));
+            }
+            Ok(_) => {
+                tracing::info!(%attachment, address = %record.lease.address, "lease taken up again");
+                let slot = self.slot(&attachment);
+                // Whatever is due already is done first thing.
+                let due = if held.is_bound() { held.due() } else { Some(now()) };
+                self.vanishing.watch(&held.place.path);
+                *slot.held.borrow_mut() = Some(Rc::new(held));
+                self.set_alarm_at(&slot, due);
+            }
+        }
+        Ok(())
     }
 
     /// Leases an address for the interface of `attachment` in `netns`. A lease that it has already is returned as it
@@ -48,31 +123,85 @@ impl Table {
         path: &Path,
         terms: Terms,
     ) -> Result<CniResult, Error> {
-        let slot = self.slot(attachment);
+        loop {
+            let slot = self.slot(attachment);
+            let added = tokio::select! {
+                added = self.add_in_turn(&slot, &netns, path, &terms) => added,
+                () = slot.ending.notified() => Err(Error::new(
+                    code::TRY_AGAIN_LATER,
+                    format!("ADD of {attachment} was overtaken by {}", self.ender()),
+                )),
+            };
+            self.tidy(&slot);
+            match added {
+                Ok(None) => {}
+                Ok(Some(result)) => return Ok(result),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// `None` when the slot was given up while we waited for our turn.
+    async fn add_in_turn(
+        &self,
+        slot: &Rc<Slot>,
+        netns: &Netns,
+        path: &Path,
+        terms: &Terms,
+    ) -> Result<Option<CniResult>, Error> {
         let _turn = slot.turn.lock().await;
-        let place = Place::find(&netns, &self.on_host(path), &attachment.ifname)?;
+        let attachment = &slot.attachment;
+        if !self.slots.borrow().get(attachment).is_some_and(|mapped| Rc::ptr_eq(mapped, slot)) {
+            return Ok(None);
+        }
+        let place = Place::find(netns, &self.on_host(path), &attachment.ifname)?;
         let there = slot.held.borrow().clone();
         if let Some(held) = there {
-            if let Some(result) = held.result().filter(|_| held.serves(&place, &terms)) {
-                return Ok(result);
+            if let Some(result) = held.result().filter(|_| held.serves(&place, terms)) {
+                return Ok(Some(result));
             }
             // The netns, the interface or the terms are others now.
-            self.end(&slot);
+            self.end(slot);
         }
-        let client = Client::new(self.config(&place, &terms), seed()?, now());
+        let _one_of_many = self.exchanges.acquire().await.map_err(|error| internal(&error))?;
+        let patience = terms.timeout.unwrap_or(self.flags.resendtimeout);
         let sockets = Sockets::new(netns.try_clone().map_err(|error| internal(&error))?, place.ifindex);
-        let mut attempt = Attempt { held: Some(Held::new(client, place, terms)), sockets };
-        let held = tokio::select! {
-            held = attempt.win(&netns, self.flags.resendtimeout) => Rc::new(held?),
-            () = slot.ending.notified() => {
-                return Err(Error::new(code::TRY_AGAIN_LATER, format!("ADD of {attachment} was overtaken by a DEL")));
-            }
-        };
+        let (client, recalled) = self.client(attachment, &place, terms)?;
+        let mut attempt = Attempt::new(Held::new(client, place, terms.clone(), netns), sockets);
+        let held = Rc::new(attempt.win(netns, patience).await?);
         let result = held.result().ok_or_else(|| internal(&"a lease was bound and is not there"))?;
-        tracing::info!(%attachment, address = %result.ips[0].address, "address leased");
+        self.vanishing.watch(&held.place.path);
         *slot.held.borrow_mut() = Some(held);
-        self.set_alarm(&slot);
-        Ok(result)
+        // On disk before anybody hears of it: from here on no crash can lose it.
+        self.note(slot);
+        if let Some(record) = recalled.filter(|record| record.attachment != *attachment) {
+            self.forget(&record);
+        }
+        self.set_alarm(slot);
+        tracing::info!(%attachment, address = %result.ips[0].address, "address leased");
+        Ok(Some(result))
+    }
+
+    /// A client for this place: one that asks for the address it had, if it is known to have had one.
+    fn client(
+        &self,
+        attachment: &Attachment,
+        place: &Place,
+        terms: &Terms,
+    ) -> Result<(Client, Option<Record>), Error> {
+        let mut config = self.config(place, terms);
+        let identity = Identity::new(&attachment.network, terms, place.mac);
+        let recalled = self.memory.borrow_mut().recall(&identity);
+        let Some((remembered, record)) = recalled else {
+            return Ok((Client::new(config, seed()?, now()), None));
+        };
+        let client = if remembered.released || config.requested_address.is_some() {
+            config.requested_address.get_or_insert(remembered.address);
+            Client::new(config, seed()?, now())
+        } else {
+            Client::reboot(config, seed()?, remembered.address, Some(remembered.server), now())
+        };
+        Ok((client, Some(record)))
     }
 
     /// Whether the attachment has a lease, of one of these addresses. Never waits for the network.
@@ -80,8 +209,14 @@ impl Table {
         let held = self.slots.borrow().get(attachment).and_then(|slot| slot.held.borrow().clone());
         let Some(held) = held else {
             return Err(Error::new(crate::NO_LEASE, format!("no lease is held for {attachment}"))
-                .details("the dhcp daemon was restarted, or the lease was released: the container must be attached anew"));
+                .details("it was released, or its container was gone: the container must be attached anew"));
         };
+        if let Err(gone) = held.open() {
+            return Err(Error::new(
+                crate::NO_LEASE,
+                format!("the lease of {attachment} is of no use: {gone}"),
+            ));
+        }
         match held.address() {
             None => Err(Error::new(
                 crate::NO_LEASE,
@@ -101,12 +236,11 @@ impl Table {
     pub(crate) async fn del(&self, attachment: &Attachment) {
         let Some(slot) = self.slots.borrow().get(attachment).cloned() else { return };
         slot.ending.notify_waiters();
-        let _turn = slot.turn.lock().await;
-        self.end(&slot);
-        // An ADD that queues behind us keeps the slot.
-        if Rc::strong_count(&slot) == 2 {
-            self.slots.borrow_mut().remove(attachment);
+        {
+            let _turn = slot.turn.lock().await;
+            self.end(&slot);
         }
+        self.tidy(&slot);
     }
 
     /// Ends every lease of the network whose attachment is not to be kept.
@@ -129,6 +263,14 @@ impl Table {
         self.slots.borrow().len()
     }
 
+    /// Ends whatever is under way, because the daemon stops. Leases stay as they are.
+    pub(crate) fn stop(&self) {
+        self.stopping.set(true);
+        for slot in self.slots.borrow().values() {
+            slot.ending.notify_waiters();
+        }
+    }
+
     /// Waits until a lease wants attention.
     pub(crate) async fn due(&self) -> std::io::Result<Rc<Slot>> {
         loop {
@@ -139,20 +281,61 @@ impl Table {
     }
 
     /// Renews the lease of a slot, or does whatever else is due.
-    pub(crate) async fn maintain(&self, slot: Rc<Slot>) {
+    pub(crate) async fn maintain(&self, slot: &Rc<Slot>) {
         // Whoever has the turn sets the alarm anew when done.
-        let Ok(_turn) = slot.turn.try_lock() else { return };
+        let Ok(turn) = slot.turn.try_lock() else { return };
         let Some(held) = slot.held.borrow().clone() else { return };
         tokio::select! {
-            maintained = held.maintain(&slot.attachment) => match maintained {
-                Ok(()) => self.set_alarm(&slot),
-                Err(gone) => {
-                    tracing::info!(attachment = %slot.attachment, "lease dropped: {gone}");
-                    slot.held.take();
-                    self.slots.borrow_mut().remove(&slot.attachment);
-                }
+            maintained = held.maintain(&slot.attachment, || self.note(slot)) => match maintained {
+                Ok(()) => self.set_alarm(slot),
+                Err(gone) => self.drop_lease(slot, gone),
             },
             () = slot.ending.notified() => {}
+        }
+        drop(turn);
+        self.tidy(slot);
+    }
+
+    /// Lets go of a lease whose maintenance failed in a way that it should not have, and takes it up again as it is on
+    /// disk.
+    pub(crate) fn recover(&self, slot: &Rc<Slot>) {
+        slot.held.take();
+        match self.store.read(&slot.attachment) {
+            Ok(Some(record)) => {
+                if let Err(error) = self.resume_one(record) {
+                    tracing::error!(attachment = %slot.attachment, %error, "the lease could not be taken up again");
+                }
+            }
+            Ok(None) => tracing::error!(attachment = %slot.attachment, "the lease is lost"),
+            Err(error) => tracing::error!(attachment = %slot.attachment, %error, "the lease is lost"),
+        }
+    }
+
+    /// Waits until containers have vanished, and drops their leases.
+    pub(crate) async fn vanished(&self) -> std::io::Result<()> {
+        for path in self.vanishing.gone().await? {
+            self.look_for(&path);
+        }
+        Ok(())
+    }
+
+    /// Drops the leases whose container was under this path and is there no more.
+    fn look_for(&self, path: &Path) {
+        let slots: Vec<Rc<Slot>> = self.slots.borrow().values().cloned().collect();
+        for slot in slots {
+            let held = slot.held.borrow().clone().filter(|held| held.place.path == path);
+            if let Some(Err(gone)) = held.map(|held| held.open()) {
+                slot.ending.notify_waiters();
+                self.drop_lease(&slot, gone);
+                self.tidy(&slot);
+            }
+        }
+    }
+
+    /// Forgets what is of no use any more.
+    pub(crate) fn sweep(&self) {
+        for record in self.memory.borrow_mut().forget_expired() {
+            self.forget(&record);
         }
     }
 
@@ -162,26 +345,96 @@ impl Table {
         Rc::clone(slot)
     }
 
+    /// Removes a slot that has no lease. Whoever waits for its turn finds out, and makes another.
+    fn tidy(&self, slot: &Rc<Slot>) {
+        let mut slots = self.slots.borrow_mut();
+        let mapped = slots.get(&slot.attachment).is_some_and(|mapped| Rc::ptr_eq(mapped, slot));
+        if mapped && slot.held.borrow().is_none() && slot.turn.try_lock().is_ok() {
+            slots.remove(&slot.attachment);
+        }
+    }
+
     /// Releases the lease of a slot whose turn we have.
     fn end(&self, slot: &Slot) {
         if let Some(alarm) = slot.alarm.take() {
             self.alarms.cancel(alarm);
         }
         let Some(held) = slot.held.take() else { return };
-        let address = held.address();
+        let (attachment, address) = (&slot.attachment, held.address());
+        // On disk first: a lease that was given back must not be taken up again.
+        let record = held.record(attachment);
+        match record {
+            Some(record) => self.remember(record.now(Standing::Released)),
+            None => self.erase(attachment),
+        }
         match held.release_in_place() {
-            Ok(()) => tracing::info!(attachment = %slot.attachment, ?address, "address given back"),
-            Err(gone) => {
-                tracing::info!(attachment = %slot.attachment, ?address, "lease forgotten, not given back: {gone}")
+            Ok(()) => tracing::info!(%attachment, ?address, "address given back"),
+            Err(gone) => tracing::info!(%attachment, ?address, "address not given back: {gone}"),
+        }
+    }
+
+    /// Lets go of a lease whose container is gone. Nothing can be sent any more.
+    fn drop_lease(&self, slot: &Rc<Slot>, gone: Gone) {
+        if let Some(alarm) = slot.alarm.take() {
+            self.alarms.cancel(alarm);
+        }
+        let Some(held) = slot.held.take() else { return };
+        tracing::info!(attachment = %slot.attachment, address = ?held.address(), "lease dropped: {gone}");
+        match held.record(&slot.attachment) {
+            Some(record) => self.remember(record.now(Standing::Left)),
+            None => self.erase(&slot.attachment),
+        }
+    }
+
+    /// Writes down how a slot's lease stands. An address that was lost is still the best to say of where the
+    /// container is, and what it wants.
+    fn note(&self, slot: &Slot) {
+        let record = slot.held.borrow().as_ref().and_then(|held| held.record(&slot.attachment));
+        let lost = || Some(self.store.read(&slot.attachment).ok()??.now(Standing::Lost));
+        if let Some(record) = record.or_else(lost) {
+            self.write(&record);
+        }
+    }
+
+    /// Keeps a lease that has ended in memory, here and on disk.
+    fn remember(&self, record: Record) {
+        self.write(&record);
+        let attachment = record.attachment.clone();
+        for forgotten in self.memory.borrow_mut().remember(record) {
+            if forgotten.attachment != attachment {
+                self.forget(&forgotten);
             }
         }
     }
 
+    /// Removes a record that nobody needs, unless its attachment has a lease by now.
+    fn forget(&self, record: &Record) {
+        if !self.slots.borrow().contains_key(&record.attachment) {
+            self.erase(&record.attachment);
+        }
+    }
+
+    fn write(&self, record: &Record) {
+        if let Err(error) = self.store.write(record) {
+            tracing::error!(attachment = %record.attachment, %error, "the lease could not be written to disk; it would not survive the daemon");
+        }
+    }
+
+    fn erase(&self, attachment: &Attachment) {
+        if let Err(error) = self.store.remove(attachment) {
+            tracing::error!(%attachment, %error, "the file of a lease could not be removed");
+        }
+    }
+
     fn set_alarm(&self, slot: &Rc<Slot>) {
+        let due = slot.held.borrow().as_ref().and_then(|held| held.due());
+        self.set_alarm_at(slot, due);
+    }
+
+    fn set_alarm_at(&self, slot: &Rc<Slot>, due: Option<dhcp4::Instant>) {
         if let Some(old) = slot.alarm.take() {
             self.alarms.cancel(old);
         }
-        let due = slot.held.borrow().as_ref().and_then(|held| held.due());
         slot.alarm.set(due.map(|due| self.alarms.set(due, Rc::downgrade(slot))));
     }
 
@@ -209,34 +462,9 @@ impl Table {
         config.retry.requests = attempts_within(self.flags.timeout, config.retry.first);
         config
     }
-}
 
-/// An attempt to win a lease. Dropped before it is won, it gives back what a server may have set aside for it.
-struct Attempt {
-    held: Option<Held>,
-    sockets: Sockets,
-}
-
-impl Attempt {
-    async fn win(&mut self, netns: &Netns, patience: Duration) -> Result<Held, Error> {
-        let Some(held) = &self.held else { return Err(internal(&"the attempt is over")) };
-        match timeout(patience, held.acquire(&mut self.sockets)).await {
-            Ok(outcome) => outcome?,
-            Err(_) => {
-                let what = format!("no address for {} within {} s", held.ifname(), patience.as_secs());
-                let details = format!("{}; {}", held.report(), held.health(netns));
-                return Err(Error::new(code::TRY_AGAIN_LATER, what).details(details));
-            }
-        }
-        self.held.take().ok_or_else(|| internal(&"the lease was taken twice"))
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        if let Some(held) = self.held.take() {
-            held.release(&mut self.sockets);
-        }
+    fn ender(&self) -> &'static str {
+        if self.stopping.get() { "the end of the daemon: try again" } else { "a DEL" }
     }
 }
 
@@ -258,8 +486,4 @@ fn seed() -> Result<u64, Error> {
     rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
         .map_err(|error| internal(&error))?;
     Ok(u64::from_ne_bytes(seed))
-}
-
-fn internal(problem: &dyn std::fmt::Display) -> Error {
-    Error::new(code::INTERNAL, format!("the dhcp daemon failed: {problem}"))
 }

@@ -4,18 +4,22 @@ use std::path::{Path, PathBuf};
 
 use cni::{Error, code};
 use linknet::{Mac, Netlink, Netns, NetnsId};
+use serde::{Deserialize, Serialize};
 
 /// An interface in a container. The netns is known by device and inode, the interface by index and MAC, so that
 /// a name used again is never taken for the old one. It holds nothing open.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Place {
-    path: PathBuf,
+    /// Where the netns was found, as the daemon sees it.
+    pub(crate) path: PathBuf,
+    #[serde(with = "WrittenNetnsId")]
     netns: NetnsId,
     /// Name of the interface when it was found.
     pub(crate) ifname: String,
     /// Index of the interface in its netns.
     pub(crate) ifindex: u32,
     /// Its hardware address.
+    #[serde(with = "mac")]
     pub(crate) mac: Mac,
 }
 
@@ -60,16 +64,62 @@ impl Place {
         Ok(Place { path: path.to_owned(), netns: id, ifname: ifname.to_owned(), ifindex: link.index, mac })
     }
 
-    /// Opens the netns again, if it and the interface are still those of the lease.
+    /// Opens the netns again by its path, if it and the interface are still those of the lease.
     pub(crate) fn reopen(&self) -> Result<Netns, Gone> {
         let netns = Netns::open(&self.path).map_err(|_| Gone::Netns)?;
         if netns.id().ok() != Some(self.netns) {
             return Err(Gone::Netns);
         }
-        let link = Netlink::open_in(&netns).and_then(|netlink| netlink.link_by_index(self.ifindex));
+        self.look_at(&netns)?;
+        Ok(netns)
+    }
+
+    /// Whether the interface is still the lease's, in its own netns.
+    pub(crate) fn look_at(&self, netns: &Netns) -> Result<(), Gone> {
+        let link = Netlink::open_in(netns).and_then(|netlink| netlink.link_by_index(self.ifindex));
         match link {
-            Ok(Some(link)) if link.mac == Some(self.mac) => Ok(netns),
+            Ok(Some(link)) if link.mac == Some(self.mac) => Ok(()),
             _ => Err(Gone::Interface),
         }
+    }
+}
+
+/// [`NetnsId`] as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "NetnsId")]
+struct WrittenNetnsId {
+    dev: u64,
+    ino: u64,
+}
+
+/// A hardware address as text.
+mod mac {
+    use linknet::Mac;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(mac: &Mac, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(mac)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mac, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// The same where there may be none.
+pub(crate) mod optional_mac {
+    use linknet::Mac;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(crate) fn serialize<S: Serializer>(mac: &Option<Mac>, serializer: S) -> Result<S::Ok, S::Error> {
+        match mac {
+            Some(mac) => serializer.collect_str(mac),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mac>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(de::Error::custom)).transpose()
     }
 }
