@@ -24,6 +24,11 @@ const HEADER: usize = 240;
 const MIN_SENT: usize = 300;
 /// A jumbo frame. Nothing that a server has to say to a host takes more.
 const MAX_RECEIVED: usize = 9216;
+/// A search list longer than this, in octets, or than [`MAX_SEARCH`] names is nobody's wish: compression lets a packet
+/// of a few thousand octets unfold into a megabyte of names.
+const MAX_SEARCH_LEN: usize = 1024;
+/// See [`MAX_SEARCH_LEN`].
+const MAX_SEARCH: usize = 64;
 /// An interface MTU below what every host must accept (RFC 791) breaks DHCP itself.
 const MIN_MTU: u16 = 576;
 
@@ -299,7 +304,7 @@ impl Reply {
             .collect();
         let search: Vec<String> = match self.typed(code::DOMAIN_SEARCH) {
             Some(DhcpOption::DomainSearch(names)) => {
-                names.iter().filter_map(|name| domain_name(&name.to_ascii())).collect()
+                names.iter().filter_map(|name| domain_name(&name.to_ascii())).take(MAX_SEARCH).collect()
             }
             _ if words.len() > 1 => words.clone(),
             _ => Vec::new(),
@@ -388,7 +393,8 @@ fn is_well_formed(code: u8, data: &[u8]) -> bool {
         code::LEASE_TIME | code::T1 | code::T2 => len == 4,
         code::ROUTERS | code::DNS | code::NTP => len > 0 && len.is_multiple_of(4),
         code::STATIC_ROUTES => len > 0 && len.is_multiple_of(8),
-        code::HOST_NAME | code::DOMAIN_NAME | code::DOMAIN_SEARCH => len > 0,
+        code::HOST_NAME | code::DOMAIN_NAME => len > 0,
+        code::DOMAIN_SEARCH => (1..=MAX_SEARCH_LEN).contains(&len),
         code::CLASSLESS_ROUTES => len > 0 && are_classless_routes(data),
         _ => false,
     }

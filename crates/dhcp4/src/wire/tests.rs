@@ -113,14 +113,14 @@ mod layout {
 
     #[test]
     fn the_pieces_of_a_long_option_are_joined_wherever_they_stand() {
-        let names: Vec<u8> = (0..100).flat_map(|_| *b"\x04abcd\x00").collect();
+        let names: Vec<u8> = (0..50).flat_map(|_| *b"\x0aabcdefghij\x00").collect();
         let (first, second) = names.split_at(250);
         let (second, third) = second.split_at(101);
         let options = options(
             &[option(119, first), option(3, &[10, 0, 0, 1]), option(119, second), option(119, third)]
                 .concat(),
         );
-        assert_eq!(options.search, vec!["abcd"; 100]);
+        assert_eq!(options.search, vec!["abcdefghij"; 50]);
         assert_eq!(options.routers, [Ipv4Addr::new(10, 0, 0, 1)]);
     }
 
@@ -267,6 +267,18 @@ mod values {
         // eng.apple.com and marketing.apple.com, the example of RFC 3397 section 2.
         let list = b"\x03eng\x05apple\x03com\0\x09marketing\xc0\x04\x05a b c\0";
         assert_eq!(options(&option(119, list)).search, ["eng.apple.com", "marketing.apple.com"]);
+    }
+
+    #[test]
+    fn a_search_list_that_unfolds_into_a_megabyte_is_cut_or_refused() {
+        let unfolding = |len: usize| {
+            let mut list = b"\x01a".repeat(125);
+            list.push(0);
+            list.extend([0xc0, 0].repeat((len - list.len()) / 2));
+            options(&option(119, &list)).search
+        };
+        assert_eq!(unfolding(1023).len(), 64);
+        assert_eq!(unfolding(1025).len(), 0);
     }
 
     #[test]
