@@ -7,6 +7,7 @@ mod callers;
 mod daemon;
 mod failure;
 mod ipam;
+mod persistence;
 mod scenario;
 mod servers;
 
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         .tests(ipam::TESTS)
         .tests(failure::TESTS)
         .tests(daemon::TESTS)
+        .tests(persistence::TESTS)
         .tests(callers::TESTS)
         .run()
 }

@@ -1,0 +1,321 @@
+//! Leases outlive the daemon: killed, stopped, replaced, or away while things happened.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lab::anyhow::{Context, ensure};
+use lab::dhcp_server::{Reaction, Settings};
+use lab::dhcproto::v4::MessageType;
+use lab::serde_json::{self, Value, json};
+use lab::{Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, network, test, until};
+
+use crate::scenario::{SOON, Scenario, address, conflist, ensure_nothing_left, reported};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(a_killed_daemon_goes_on_with_its_leases),
+    test!(a_lease_that_ran_out_while_the_daemon_was_away_is_won_again),
+    test!(del_without_a_daemon_is_remembered_by_the_next),
+    test!(a_container_that_went_while_the_daemon_was_away_is_not_taken_up),
+    test!(a_container_that_vanishes_without_del_is_let_go_at_once),
+    test!(a_released_address_is_asked_for_again),
+    test!(an_address_that_was_never_released_is_confirmed_in_one_round_trip),
+    test!(a_file_that_cannot_be_read_is_set_aside),
+    test!(two_daemons_never_share_a_state_directory),
+    test!(a_successor_takes_over_without_a_refused_connection),
+    test!(an_add_under_way_is_told_to_try_again_when_the_daemon_stops),
+    test!(add_of_an_attachment_that_has_a_lease_returns_it),
+    test!(del_overtakes_an_add_that_is_still_asking),
+];
+
+fn a_killed_daemon_goes_on_with_its_leases(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, short_leases())?;
+    let container = scenario.lan.container("c1")?;
+    let Scenario { lan, daemon } = scenario;
+    let network = Network::new(&lan.host, dhcp(daemon.socket()));
+    let attachment = network::Attachment::new(&container);
+    let leased = reported(&network.add(&attachment)?, &container)?;
+    daemon.kill()?;
+
+    let daemon = Daemon::start(world, &lan.host)?;
+    network.check(&attachment)?;
+    let requests = server.received_of(MessageType::Request).len();
+    let renewal = server.wait_for(MessageType::Request, requests + 1, Duration::from_secs(6))?;
+    ensure!(*renewal.source.ip() == leased, "{renewal:?}");
+    ensure!(address(&container)? == leased, "the address stays");
+    network.del(&attachment)?;
+    until("the lease is given back", SOON, || server.leases().is_empty())?;
+    drop(daemon);
+    Ok(())
+}
+
+fn a_lease_that_ran_out_while_the_daemon_was_away_is_won_again(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(
+        &scenario.lan.lan,
+        Settings { lease_time: Some(Duration::from_secs(2)), ..Settings::default() },
+    )?;
+    let container = scenario.lan.container("c1")?;
+    let Scenario { lan, daemon } = scenario;
+    let network = Network::new(&lan.host, dhcp(daemon.socket()));
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    daemon.kill()?;
+    until("the lease has run out", Duration::from_secs(5), || server.leases().is_empty())?;
+
+    let _daemon = Daemon::start(world, &lan.host)?;
+    until("the address is leased again", SOON, || server.leases().len() == 1)?;
+    until("CHECK passes", SOON, || network.check(&attachment).is_ok())?;
+    container.ping(Lan::ADDRESS.into(), SOON)?;
+    Ok(())
+}
+
+fn del_without_a_daemon_is_remembered_by_the_next(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let [one, two] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
+    let Scenario { lan, daemon } = scenario;
+    let socket = daemon.socket().to_owned();
+    let network = Network::new(&lan.host, dhcp(&socket));
+    network.add(&network::Attachment::new(&one))?;
+    network.add(&network::Attachment::new(&two))?;
+    daemon.kill()?;
+    network.del(&network::Attachment::new(&one))?;
+    ensure_nothing_left(&one)?;
+
+    // The other's interface stays when only its IPAM part ends: the next daemon can still give the address back.
+    let leased = address(&two)?;
+    ipam_alone("DEL", &two, &socket)?.run(&lan.host)?.success()?;
+    let daemon = Daemon::start(world, &lan.host)?;
+    let release = server.wait_for(MessageType::Release, 1, SOON)?;
+    ensure!(*release.source.ip() == leased, "{release:?}");
+    ensure!(daemon.log().matches("taken up again").count() == 0, "{}", daemon.log());
+    Ok(())
+}
+
+fn a_container_that_went_while_the_daemon_was_away_is_not_taken_up(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let Scenario { lan, daemon } = scenario;
+    let network = Network::new(&lan.host, dhcp(daemon.socket()));
+    network.add(&network::Attachment::new(&container))?;
+    daemon.kill()?;
+    container.remove()?;
+    // Its name, used again: another netns, with another interface.
+    let other = lan.container("c1")?;
+    Network::new(&lan.host, conflist(json!({}))).add(&network::Attachment::new(&other))?;
+
+    let daemon = Daemon::start(world, &lan.host)?;
+    until("the lease is not taken up", SOON, || daemon.log().contains("lease not taken up"))?;
+    ensure!(other.ipv4("eth0")?.is_empty(), "the new one of that name is left alone");
+    Ok(())
+}
+
+fn a_container_that_vanishes_without_del_is_let_go_at_once(world: &World) -> Result {
+    let mut scenario = Scenario::new(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    network.add(&network::Attachment::new(&container))?;
+    let leased = address(&container)?;
+    container.remove()?;
+    until("the daemon notices", SOON, || scenario.daemon.log().contains("lease dropped"))?;
+    let pid = scenario.daemon.process().pid();
+    let descriptors =
+        fs::read_dir(format!("/proc/{pid}/fd"))?.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+    let netns: Vec<PathBuf> = descriptors.filter(|target| target.starts_with("net:")).collect();
+    ensure!(netns.is_empty(), "the daemon keeps a netns alive: {netns:?}");
+    until("the interface is gone", SOON, || {
+        scenario.lan.lan.ping(leased.into(), Duration::from_millis(200)).is_err()
+    })?;
+    Ok(())
+}
+
+fn a_released_address_is_asked_for_again(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let [one, other] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let attachment = network::Attachment::new(&one);
+    network.add(&network::Attachment::new(&other))?;
+    let first = reported(&network.add(&attachment)?, &one)?;
+    network.del(&network::Attachment::new(&other))?;
+    network.del(&attachment)?;
+    until("both are given back", SOON, || server.leases().is_empty())?;
+    // The server would give the lowest address, which is the other's.
+    let again = reported(&network.add(&attachment)?, &one)?;
+    ensure!(again == first, "it was {first} and is {again} now");
+    Ok(())
+}
+
+fn an_address_that_was_never_released_is_confirmed_in_one_round_trip(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let container = scenario.lan.container("c1")?;
+    let first = reported(&network.add(&network::Attachment::new(&container))?, &container)?;
+    container.remove()?;
+    until("the daemon notices", SOON, || scenario.daemon.log().contains("lease dropped"))?;
+    let discovers = server.received_of(MessageType::Discover).len();
+
+    let container = scenario.lan.container("c1")?;
+    let again = reported(&network.add(&network::Attachment::new(&container))?, &container)?;
+    ensure!(again == first, "it was {first} and is {again} now");
+    ensure!(server.received_of(MessageType::Discover).len() == discovers, "{}", server.transcript());
+    Ok(())
+}
+
+fn a_file_that_cannot_be_read_is_set_aside(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let Scenario { lan, daemon } = scenario;
+    let network = Network::new(&lan.host, dhcp(daemon.socket()));
+    network.add(&network::Attachment::new(&container))?;
+    daemon.kill()?;
+    let mine = the_only_lease_file()?;
+    let future = mine.with_file_name("c2:eth0.json");
+    let mut document: Value = serde_json::from_slice(&fs::read(&mine)?)?;
+    document["version"] = json!(99);
+    fs::write(&future, document.to_string())?;
+    let torn = mine.with_file_name("c3:eth0.json");
+    fs::write(&torn, "{\"version\": 1, \"attach")?;
+
+    let daemon = Daemon::start(world, &lan.host)?;
+    network.check(&network::Attachment::new(&container))?;
+    for file in [&future, &torn] {
+        ensure!(!file.exists(), "{} is still in the way", file.display());
+        ensure!(file.with_added_extension("unreadable").exists(), "{} is lost", file.display());
+    }
+    ensure!(daemon.log().contains("version 99"), "{}", daemon.log());
+    Ok(())
+}
+
+fn two_daemons_never_share_a_state_directory(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let state = world.dir().join("state");
+    let state = state.to_str().context("a path of ours")?;
+    let _first = Daemon::start_with(world, &lan.host, &["-statedir", state])?;
+    let socket = world.dir().join("second.sock");
+    let mut command = std::process::Command::new(lab::suite::plugin_dir().join("dhcp"));
+    command.args(["daemon", "-statedir", state, "-socketpath"]).arg(socket);
+    let output = lan.host.run(|| command.output())??;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success() && stderr.contains(state), "{stderr}");
+    Ok(())
+}
+
+fn a_successor_takes_over_without_a_refused_connection(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, short_leases())?;
+    let container = scenario.lan.container("c1")?;
+    let Scenario { lan, mut daemon } = scenario;
+    let socket = daemon.socket().to_owned();
+    let network = Network::new(&lan.host, dhcp(&socket));
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+
+    // Somebody asks all the time.
+    let (stop, asking) = std::sync::mpsc::channel::<()>();
+    let path = socket.clone();
+    let caller = std::thread::spawn(move || {
+        let mut asked = 0;
+        while asking.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            std::os::unix::net::UnixStream::connect(&path)
+                .map_err(|error| format!("after {asked}: {error}"))?;
+            asked += 1;
+        }
+        Ok::<usize, String>(asked)
+    });
+    let mut command = std::process::Command::new(lab::suite::plugin_dir().join("dhcp"));
+    command.args(["daemon", "--takeover", "-socketpath"]).arg(&socket);
+    let mut successor = lab::Process::spawn(world, &lan.host, "successor", command)?;
+    daemon.process().wait(SOON)?;
+    until("the successor is ready", SOON, || successor.log().contains("is ready"))?;
+    network.check(&attachment)?;
+    let requests = server.received_of(MessageType::Request).len();
+    server.wait_for(MessageType::Request, requests + 1, Duration::from_secs(6))?;
+    drop(stop);
+    let asked = caller.join().map_err(|_| lab::anyhow::anyhow!("the caller panicked"))?;
+    ensure!(asked.as_ref().is_ok_and(|asked| *asked > 0), "{asked:?}");
+    network.del(&attachment)?;
+    until("the lease is given back", SOON, || server.leases().is_empty())?;
+    successor.stop()?;
+    ensure!(!socket.exists(), "the socket file goes with the last daemon");
+    Ok(())
+}
+
+fn an_add_under_way_is_told_to_try_again_when_the_daemon_stops(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    server.when(MessageType::Discover).then(Reaction::silence());
+    let container = scenario.lan.container("c1")?;
+    let Scenario { lan, daemon } = scenario;
+    Network::new(&lan.host, conflist(json!({}))).add(&network::Attachment::new(&container))?;
+    let call = ipam_alone("ADD", &container, daemon.socket())?.start(&lan.host)?;
+    server.wait_for(MessageType::Discover, 1, SOON)?;
+    daemon.stop()?;
+    let error = call.finish()?.error()?;
+    ensure!(error.code == 11 && error.msg.contains("try again"), "{error:?}");
+    Ok(())
+}
+
+fn add_of_an_attachment_that_has_a_lease_returns_it(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    Network::new(&scenario.lan.host, conflist(json!({}))).add(&network::Attachment::new(&container))?;
+    let add = || ipam_alone("ADD", &container, scenario.daemon.socket())?.run(&scenario.lan.host)?.success();
+    let first = add()?;
+    let discovers = server.received_of(MessageType::Discover).len();
+    ensure!(add()? == first, "the second answer differs from {first}");
+    ensure!(server.received_of(MessageType::Discover).len() == discovers, "{}", server.transcript());
+    Ok(())
+}
+
+fn del_overtakes_an_add_that_is_still_asking(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    server.when(MessageType::Request).then(Reaction::silence());
+    let container = scenario.lan.container("c1")?;
+    let host = &scenario.lan.host;
+    Network::new(host, conflist(json!({}))).add(&network::Attachment::new(&container))?;
+    let call = ipam_alone("ADD", &container, scenario.daemon.socket())?.start(host)?;
+    server.wait_for(MessageType::Request, 1, SOON)?;
+    ipam_alone("DEL", &container, scenario.daemon.socket())?.run(host)?.success()?;
+    let error = call.finish()?.error()?;
+    ensure!(error.code == 11 && error.msg.contains("DEL"), "{error:?}");
+    server.wait_for(MessageType::Release, 1, SOON)?;
+    Ok(())
+}
+
+fn short_leases() -> Settings {
+    Settings { lease_time: Some(Duration::from_secs(6)), ..Settings::default() }
+}
+
+fn dhcp(socket: &Path) -> Value {
+    conflist(json!({ "ipam": { "type": "dhcp", "daemonSocketPath": socket } }))
+}
+
+/// A call of the IPAM plugin without macvlan above it.
+fn ipam_alone(verb: &str, container: &Node, socket: &Path) -> Result<lab::plugin::Call> {
+    let config = json!({
+        "cniVersion": "1.0.0", "name": "lan", "type": "dhcp",
+        "ipam": { "type": "dhcp", "daemonSocketPath": socket },
+    });
+    let call = lab::plugin::Call::new("dhcp", verb);
+    Ok(call.container(container.name()).netns(container.path()).ifname("eth0").config(&config))
+}
+
+/// The world's /var/lib is its own.
+fn the_only_lease_file() -> Result<PathBuf> {
+    for store in fs::read_dir("/var/lib/cni")?.flatten() {
+        let file = store.path().join("lan/c1:eth0.json");
+        if file.exists() {
+            return Ok(file);
+        }
+    }
+    lab::anyhow::bail!("no lease file")
+}
