@@ -28,6 +28,8 @@ pub(crate) struct Whereabouts {
     pub(crate) socket: PathBuf,
     /// Its leases.
     pub(crate) store: Store,
+    /// Start one where none listens.
+    pub(crate) autostart: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -46,6 +48,7 @@ struct Keys {
 struct DaemonKeys {
     daemon_socket_path: String,
     state_dir: String,
+    autostart: bool,
 }
 
 /// An option to send.
@@ -111,7 +114,7 @@ impl Whereabouts {
     /// Reads these keys, and no other.
     ///
     /// # Errors
-    /// 7, when one is no string.
+    /// 7, when one is not of its type.
     pub(crate) fn read(request: &Request) -> Result<Whereabouts, Error> {
         let keys: DaemonKeys = match &request.config.ipam {
             Some(ipam) => cni::go::decode_under("ipam", ipam)?,
@@ -127,7 +130,7 @@ impl Whereabouts {
         } else {
             Store::at(keys.state_dir.into())
         };
-        Ok(Whereabouts { socket, store })
+        Ok(Whereabouts { socket, store, autostart: keys.autostart })
     }
 }
 

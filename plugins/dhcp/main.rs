@@ -3,6 +3,7 @@
 
 mod absent;
 mod admin;
+mod autostart;
 mod client;
 mod config;
 mod daemon;

@@ -143,10 +143,20 @@ impl Store {
         let file =
             File::options().create(true).truncate(false).write(true).open(self.directory.join("lock"))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Lock { _file: file })),
+            Ok(()) => {
+                file.set_len(0)?;
+                writeln!(&file, "{}", std::process::id())?;
+                Ok(Some(Lock { _file: file }))
+            }
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    /// The process that has the lock, or had it last.
+    pub(crate) fn holder(&self) -> Option<rustix::process::Pid> {
+        let text = fs::read_to_string(self.directory.join("lock")).ok()?;
+        rustix::process::Pid::from_raw(text.trim().parse().ok()?)
     }
 
     /// Writes a record, in place of the one that its attachment has.

@@ -7,6 +7,7 @@ use cni::{About, CniResult, Error, KnownArgs, Plugin, Request, Version, code};
 use linknet::{Netns, NetnsError};
 
 use crate::absent;
+use crate::autostart;
 use crate::client::{Failure, ask};
 use crate::config::{Config, Whereabouts};
 use crate::protocol::{Attachment, Reply, Verb};
@@ -37,8 +38,17 @@ impl Plugin for Dhcp {
             };
             Error::new(code, format!("CNI_NETNS: {error}"))
         })?;
-        let verb = Verb::Add { attachment: attachment(request), netns: path, terms: Box::new(config.terms) };
-        match ask(&config.daemon.socket, verb, request.traceparent.clone(), Some(netns.as_fd()))? {
+        let terms = Box::new(config.terms);
+        let verb = Verb::Add { attachment: attachment(request), netns: path, terms };
+        let ask_daemon =
+            || ask(&config.daemon.socket, verb.clone(), request.traceparent.clone(), Some(netns.as_fd()));
+        let reply = match ask_daemon() {
+            Err(Failure::Absent(_)) if config.daemon.autostart => {
+                autostart::start(&config.daemon, ask_daemon)
+            }
+            other => other,
+        };
+        match reply? {
             Reply::Lease(result) => CniResult::from_value(result, Version::LATEST),
             other => Err(unexpected(&other)),
         }

@@ -14,7 +14,7 @@ use lab::{Daemon, DhcpServer, Lan, Network, Process, Result, Test, World, networ
 use crate::scenario::{SOON, Scenario, conflist, reported};
 use lab::serde_json::json;
 
-const SYSTEMD: Package = Package::new("systemd", "systemd-socket-activate");
+pub(crate) const SYSTEMD: Package = Package::new("systemd", "systemd-socket-activate");
 
 pub(crate) const TESTS: &[Test] = &[
     test!(a_socket_left_by_a_killed_daemon_is_no_obstacle),

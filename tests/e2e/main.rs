@@ -3,6 +3,7 @@
 //! `LEASEHOLD_PLUGIN_DIR=/usr/lib/cni` runs it against other plugins of the same names.
 
 mod attach;
+mod autostart;
 mod callers;
 mod daemon;
 mod failure;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         .tests(failure::TESTS)
         .tests(daemon::TESTS)
         .tests(persistence::TESTS)
+        .tests(autostart::TESTS)
         .tests(callers::TESTS)
         .run()
 }

@@ -34,6 +34,15 @@ pub(crate) struct Flags {
     #[arg(long)]
     pub(crate) takeover: bool,
 
+    /// Leave when there has been no lease for this long
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) idle: Option<Duration>,
+
+    /// Run in a session of its own, with none of the caller's descriptors, and log to the journal (or, where there is
+    /// none, to a file in the state directory)
+    #[arg(long)]
+    pub(crate) detach: bool,
+
     /// Ask servers to broadcast their replies, for networks on which unicast ones do not arrive
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = go_bool)]
     pub(crate) broadcast: bool,

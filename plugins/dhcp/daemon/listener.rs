@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,9 +24,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Listener {
     socket: UnixListener,
     /// The file that is ours to remove; systemd's own stays when we go, and so does one that we handed on.
-    file: RefCell<Option<PathBuf>>,
+    file: RefCell<Option<SocketFile>>,
     /// Held for as long as we listen on a socket of our making; the kernel drops it when we die, however we die.
     _lock: Option<File>,
+}
+
+/// A socket's file, by more than its path: somebody else may have made another there since.
+#[derive(Debug, PartialEq, Eq)]
+struct SocketFile {
+    path: PathBuf,
+    inode: u64,
 }
 
 /// Why the daemon cannot listen.
@@ -55,9 +62,10 @@ pub(crate) enum ListenError {
 }
 
 impl Listener {
-    /// Takes the socket from the service manager where it passes one, and binds `path` otherwise. A socket
-    /// file that nobody listens on is removed. The socket is usable by its owner only (0600).
-    pub(crate) fn open(path: &Path) -> Result<Listener, ListenError> {
+    /// Takes the socket from the service manager where it passes one; from the daemon that listens on `path`, which
+    /// then ends, where `take_over` says so; and binds `path` otherwise. A socket file that nobody listens on is
+    /// removed. The socket is usable by its owner only (0600).
+    pub(crate) fn open(path: &Path, take_over: bool) -> Result<Listener, ListenError> {
         let mut passed = listenfd::ListenFd::from_env();
         if passed.len() > 0 {
             let socket = passed
@@ -66,25 +74,24 @@ impl Listener {
                 .map_err(ListenError::Activation)?;
             return Ok(Listener { socket, file: RefCell::new(None), _lock: None });
         }
+        if take_over && let Ok(stream) = UnixStream::connect(path) {
+            return Listener::take_over(path, stream);
+        }
         Listener::bind(path)
     }
 
-    /// Takes the socket from the daemon that listens on `path`, which then ends; binds it as [`Listener::open`] does
-    /// when there is none.
-    pub(crate) fn take_over(path: &Path) -> Result<Listener, ListenError> {
-        let Ok(stream) = UnixStream::connect(path) else { return Listener::open(path) };
+    fn take_over(path: &Path, stream: UnixStream) -> Result<Listener, ListenError> {
         let refused = |source| ListenError::Io { what: "taking over", path: path.to_path_buf(), source };
         let socket = ask_for_socket(stream).map_err(refused)?;
         // A socket that systemd made is systemd's to remove: it has no lock file of ours beside it.
         let lock = lock_file(path);
-        let ours = lock.exists();
-        let file = if ours { Some(path.to_path_buf()) } else { None };
-        let lock = if ours { Some(File::options().write(true).open(&lock).map_err(refused)?) } else { None };
-        if let Some(lock) = &lock {
-            // The other lets go of it in a moment, when its last answers are out.
-            lock.lock().map_err(refused)?;
+        if !lock.exists() {
+            return Ok(Listener { socket, file: RefCell::new(None), _lock: None });
         }
-        Ok(Listener { socket, file: RefCell::new(file), _lock: lock })
+        let lock = File::options().write(true).open(&lock).map_err(refused)?;
+        // The other lets go of it in a moment, when its last answers are out.
+        lock.lock().map_err(refused)?;
+        Ok(Listener { socket, file: RefCell::new(SocketFile::at(path)), _lock: Some(lock) })
     }
 
     fn bind(path: &Path) -> Result<Listener, ListenError> {
@@ -115,7 +122,7 @@ impl Listener {
         let socket = UnixListener::bind(path);
         umask(previous);
         let socket = socket.map_err(failed("binding", path))?;
-        Ok(Listener { socket, file: RefCell::new(Some(path.to_path_buf())), _lock: Some(lock) })
+        Ok(Listener { socket, file: RefCell::new(SocketFile::at(path)), _lock: Some(lock) })
     }
 
     /// Leaves the socket's file where it is when we end: somebody else listens there now.
@@ -139,11 +146,19 @@ impl AsFd for Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         // The lock file stays: removing it would let two daemons hold "the" lock on two different files.
-        if let Some(path) = self.file.take()
-            && let Err(error) = fs::remove_file(&path)
+        if let Some(file) = self.file.take()
+            && SocketFile::at(&file.path).as_ref() == Some(&file)
+            && let Err(error) = fs::remove_file(&file.path)
         {
-            tracing::warn!(path = %path.display(), %error, "the socket file could not be removed");
+            tracing::warn!(path = %file.path.display(), %error, "the socket file could not be removed");
         }
+    }
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> Option<SocketFile> {
+        let inode = fs::symlink_metadata(path).ok()?.ino();
+        Some(SocketFile { path: path.to_path_buf(), inode })
     }
 }
 
@@ -234,6 +249,16 @@ mod tests {
         fs::create_dir_all(path.parent().expect("it has one")).expect("creating it");
         let _other = UnixListener::bind(&path).expect("another daemon's socket");
         assert!(matches!(Listener::bind(&path), Err(ListenError::Taken(_))));
+    }
+
+    #[test]
+    fn a_socket_that_somebody_else_has_made_since_is_left_alone() {
+        let (_scratch, path) = scratch();
+        let ours = Listener::bind(&path).expect("nothing is in the way");
+        fs::remove_file(&path).expect("it is there");
+        let _theirs = UnixListener::bind(&path).expect("the path is free");
+        drop(ours);
+        assert!(path.exists(), "it was not ours to remove");
     }
 
     #[test]

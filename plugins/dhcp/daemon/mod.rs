@@ -8,6 +8,7 @@ mod flags;
 mod interface;
 mod lease;
 mod listener;
+mod log;
 mod memory;
 mod pidfile;
 mod result;
@@ -58,13 +59,23 @@ pub(crate) struct Daemon {
     listener: Listener,
     /// Somebody asked for the end.
     stop: Notify,
+    /// How long to stay without a lease; `None`: for ever.
+    idle: Option<Duration>,
 }
 
 /// Runs the daemon with the arguments after `dhcp daemon`, until SIGTERM or SIGINT.
 pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let flags = Flags::from_args(args);
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_target(false).init();
-    match run(flags) {
+    let store = match &flags.statedir {
+        Some(directory) => Store::at(directory.clone()),
+        None => Store::of_socket(&flags.socketpath),
+    };
+    if !flags.detach {
+        log::to_stderr();
+    } else if log::detached(store.directory()).is_err() {
+        return ExitCode::FAILURE;
+    }
+    match run(flags, store) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let mut causes = String::new();
@@ -79,17 +90,9 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
+fn run(flags: Flags, store: Store) -> Result<(), Box<dyn std::error::Error>> {
     raise_descriptor_limit();
-    let listener = if flags.takeover {
-        Listener::take_over(&flags.socketpath)
-    } else {
-        Listener::open(&flags.socketpath)
-    }?;
-    let store = match &flags.statedir {
-        Some(directory) => Store::at(directory.clone()),
-        None => Store::of_socket(&flags.socketpath),
-    };
+    let listener = Listener::open(&flags.socketpath, flags.takeover)?;
     let lock = lock(&store, if flags.takeover { HANDOVER } else { Duration::ZERO })?;
     let _pidfile = flags.pidfile.clone().map(PidFile::write).transpose()?;
     // Two threads for what blocks, which is the closing of packet sockets.
@@ -98,7 +101,9 @@ fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
     let local = LocalSet::new();
     local.block_on(&runtime, async {
         let socket = UnixListener::from_std(listener.socket()?)?;
-        let daemon = Rc::new(Daemon { table: Table::new(flags, store)?, listener, stop: Notify::new() });
+        let idle = flags.idle;
+        let daemon =
+            Rc::new(Daemon { table: Table::new(flags, store)?, listener, stop: Notify::new(), idle });
         serve(&daemon, socket).await
     })?;
     drop(local);
@@ -118,6 +123,7 @@ async fn serve(daemon: &Rc<Daemon>, socket: UnixListener) -> io::Result<()> {
     let callers = Arc::new(Semaphore::new(CALLERS));
     let mut tasks = JoinSet::new();
     loop {
+        let busy = !tasks.is_empty();
         tokio::select! {
             (accepted, place) = accept(&socket, &callers) => match accepted {
                 Ok(stream) => {
@@ -139,6 +145,10 @@ async fn serve(daemon: &Rc<Daemon>, socket: UnixListener) -> io::Result<()> {
                 tracing::error!(%error, "serving a caller failed; this is a bug");
             },
             _ = sweep.tick() => daemon.table.sweep(),
+            () = idle(daemon, busy) => {
+                tracing::info!("no lease for a while");
+                break;
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             () = daemon.stop.notified() => break,
@@ -150,6 +160,15 @@ async fn serve(daemon: &Rc<Daemon>, socket: UnixListener) -> io::Result<()> {
     let _ = timeout(FAREWELL, async { while tasks.join_next().await.is_some() {} }).await;
     tracing::info!(leases = daemon.table.len(), "dhcp daemon stops; no lease is given back");
     Ok(())
+}
+
+/// Returns when there has been nothing to do for as long as the daemon is to stay without a lease. Whatever happens
+/// meanwhile begins this anew.
+async fn idle(daemon: &Daemon, busy: bool) {
+    match daemon.idle {
+        Some(patience) if !busy && daemon.table.len() == 0 => sleep(patience).await,
+        _ => std::future::pending().await,
+    }
 }
 
 /// Lets the next caller in, once there is room for one.
@@ -180,10 +199,22 @@ async fn maintain(daemon: Rc<Daemon>, slot: Rc<Slot>) {
 fn lock(store: &Store, patience: Duration) -> Result<Lock, Box<dyn std::error::Error>> {
     let directory = store.directory().display();
     let deadline = std::time::Instant::now() + patience;
+    let mut asked = false;
     loop {
         match store.lock() {
             Ok(Some(lock)) => return Ok(lock),
-            Ok(None) if std::time::Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            Ok(None) if std::time::Instant::now() < deadline => {
+                // It was asked over its socket, unless that is ours by now: systemd binds the path anew.
+                if !asked && let Some(holder) = store.holder() {
+                    tracing::info!(
+                        pid = holder.as_raw_nonzero(),
+                        "asking the daemon that has the leases to end"
+                    );
+                    let _ = rustix::process::kill_process(holder, rustix::process::Signal::TERM);
+                    asked = true;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
             Ok(None) => {
                 return Err(format!("another dhcp daemon keeps its leases in {directory}: stop it first, or choose another -statedir").into());
             }

@@ -1,0 +1,94 @@
+//! No daemon needed to start with: the plugin starts one where the configuration says so.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use lab::anyhow::{Context, ensure};
+use lab::dhcp_server::Settings;
+use lab::serde_json::{Value, json};
+use lab::{DhcpServer, Lan, Network, Process, Result, Test, World, network, suite, test, until};
+
+use crate::daemon::SYSTEMD;
+use crate::scenario::{SOON, conflist, reported};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(the_plugin_starts_a_daemon_that_belongs_to_nobody),
+    test!(an_idle_daemon_leaves),
+    test!(a_managed_daemon_takes_over_from_a_started_one).needs(&[SYSTEMD]),
+];
+
+fn the_plugin_starts_a_daemon_that_belongs_to_nobody(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let server = DhcpServer::start(&lan.lan, Settings::default())?;
+    let socket = world.dir().join("auto.sock");
+    let network = Network::new(&lan.host, autostarting(&socket));
+    let containers = [lan.container("c1")?, lan.container("c2")?];
+    for container in &containers {
+        reported(&network.add(&network::Attachment::new(container))?, container)?;
+    }
+    let pid = holder()?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let session =
+        stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(3)).context("a session")?;
+    ensure!(session == pid, "it has a session of its own: {stat}");
+    let environment = fs::read(format!("/proc/{pid}/environ"))?;
+    ensure!(environment.is_empty(), "{}", String::from_utf8_lossy(&environment));
+    for container in &containers {
+        network.check(&network::Attachment::new(container))?;
+        network.del(&network::Attachment::new(container))?;
+    }
+    until("the leases are given back", SOON, || server.leases().is_empty())?;
+    Ok(())
+}
+
+fn an_idle_daemon_leaves(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let socket = world.dir().join("idle.sock");
+    let mut command = std::process::Command::new(suite::plugin_dir().join("dhcp"));
+    command.args(["daemon", "-idle", "500ms", "-socketpath"]).arg(&socket);
+    let mut daemon = Process::spawn(world, &lan.host, "idle-daemon", command)?;
+    let status = daemon.wait(Duration::from_secs(10))?;
+    ensure!(status.success(), "{status}: {}", daemon.log());
+    ensure!(!socket.exists(), "the socket goes with it");
+    Ok(())
+}
+
+fn a_managed_daemon_takes_over_from_a_started_one(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let _server = DhcpServer::start(&lan.lan, Settings::default())?;
+    let socket = world.dir().join("auto.sock");
+    let network = Network::new(&lan.host, autostarting(&socket));
+    let container = lan.container("c1")?;
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    let first = holder()?;
+
+    // systemd binds the path anew, so the daemon that is there cannot be asked over its own socket.
+    fs::remove_file(&socket)?;
+    let mut command = std::process::Command::new("systemd-socket-activate");
+    command.arg("-l").arg(&socket).arg(suite::plugin_dir().join("dhcp")).args(["daemon", "--takeover"]);
+    command.arg("-socketpath").arg(&socket);
+    let managed = Process::spawn(world, &lan.host, "managed-daemon", command)?;
+    until("systemd listens", SOON, || socket.exists())?;
+    network.check(&attachment)?;
+    ensure!(managed.log().contains("is ready"), "{}", managed.log());
+    ensure!(holder()? != first, "the managed daemon has the leases");
+    until("the first one is gone", SOON, || !Path::new("/proc").join(&first).exists())?;
+    network.del(&attachment)?;
+    Ok(())
+}
+
+fn autostarting(socket: &Path) -> Value {
+    conflist(json!({ "ipam": { "type": "dhcp", "daemonSocketPath": socket, "autostart": true } }))
+}
+
+/// The process that has the leases. The world's /var/lib is its own.
+fn holder() -> Result<String> {
+    for store in fs::read_dir("/var/lib/cni")?.flatten() {
+        if let Ok(pid) = fs::read_to_string(store.path().join("lock")) {
+            return Ok(pid.trim().to_owned());
+        }
+    }
+    lab::anyhow::bail!("no daemon has ever had a lease here")
+}
