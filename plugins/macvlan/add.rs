@@ -1,94 +1,86 @@
 //! ADD: one message makes the interface in the container, IPAM gives it its addresses, all or nothing.
 
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-
 use cni::delegate::Ipam;
 use cni::{CniResult, Error, Interface, Request, code};
-use linknet::{Link, Netlink, Netns, NewMacvlan};
+use linknet::{Link, Netlink};
 
 use crate::config::Config;
-use crate::{configure, container, parent};
+use crate::diagnosis::{self, also};
+use crate::make::{Workshop, asking, sysfs};
+use crate::mark::Mark;
+use crate::{addresses, container, parent};
 
-/// How long to wait for another macvlan of the same MAC to go: its netns is torn down in the background.
-const DYING: Duration = Duration::from_secs(2);
-
-/// Attaches the container.
-pub(crate) fn add(request: &Request) -> Result<CniResult, Error> {
-    let config = Config::read(request)?;
-    let ipam = Ipam::find(request)?;
-    if ipam.is_none() && request.config.version.requires_ip() {
-        return Err(Error::new(
-            code::INVALID_NETWORK_CONFIG,
-            format!(
-                "a result of cniVersion {} needs an address, and no ipam is configured",
-                request.config.version
-            ),
-        )
-        .details("without ipam, cniVersion must be 0.3.0 or later"));
-    }
-    let netns = container::open(request)?;
-    let inside = Netlink::open_in(&netns).map_err(asking)?;
-    let outside =
-        if config.link_in_container { Netlink::open_in(&netns) } else { Netlink::open() }.map_err(asking)?;
-    let parent = parent::find(&outside, config.master.as_ref())?;
-    configure::check_mtu(&config, &parent)?;
-
-    let link = create(&outside, &inside, &netns, &config, &parent, &request.ifname)?;
-    let attached = match &ipam {
-        None => Ok(CniResult::default()),
-        Some(ipam) => assign(&inside, &netns, &link, ipam),
-    };
-    match attached {
-        Ok(result) => Ok(complete(result, request, &link)),
-        Err(error) => Err(undo(&inside, &link, error)),
-    }
+/// An interface whose ADD the runtime has not heard the end of.
+pub(crate) struct Unfinished {
+    inside: Netlink,
+    index: u32,
+    mark: Mark,
 }
 
-/// Makes the interface in the container: its name, MAC, MTU and mode, up, with one message.
-fn create(
-    outside: &Netlink,
-    inside: &Netlink,
-    netns: &Netns,
-    config: &Config,
-    parent: &Link,
-    ifname: &str,
-) -> Result<Link, Error> {
-    let new = NewMacvlan {
-        mode: config.mode,
-        mac: config.mac,
-        mtu: config.mtu,
-        nopromisc: config.nopromisc,
-        sources: &config.sources,
-        bc_queue_len: config.bc_queue_len,
-        bc_cutoff: config.bc_cutoff,
-        up: true,
-        ..NewMacvlan::new(ifname, parent.index)
-    };
-    let deadline = Instant::now() + DYING;
-    loop {
-        match outside.add_macvlan(&new, netns, inside) {
-            Ok(link) => return with_mac(inside, link, config),
-            Err(error) if error.is_address_in_use() && Instant::now() < deadline => sleep(DYING / 40),
-            Err(error) => return Err(configure::diagnose(&error, config, parent, ifname)),
+impl Unfinished {
+    /// From now on the interface is not to be replaced by another ADD.
+    pub(crate) fn finish(self) {
+        if let Err(error) = self.inside.set_alias_and_group(self.index, &self.mark.alias, 0) {
+            eprintln!("macvlan: the interface could not be marked as finished: {error}");
         }
     }
 }
 
-/// In mode passthru the kernel gives the interface its parent's MAC whatever was asked for; setting it afterwards
-/// sets the parent's too, and the kernel undoes that when the interface goes.
-fn with_mac(inside: &Netlink, link: Link, config: &Config) -> Result<Link, Error> {
-    match config.mac {
-        Some(mac) if link.mac != Some(mac) => match inside.set_mac(link.index, mac) {
-            Ok(()) => Ok(Link { mac: Some(mac), ..link }),
-            Err(error) => Err(undo(inside, &link, asking(error))),
-        },
-        _ => Ok(link),
+/// Attaches the container.
+pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
+    let config = Config::read(request)?;
+    let ipam = Ipam::find(request)?;
+    if ipam.is_none() && request.config.version.requires_ip() {
+        return Err(no_address_possible(request));
+    }
+    let netns = container::open(request)?;
+    let inside = Netlink::open_in(&netns).map_err(|error| asking(&error))?;
+    let elsewhere = match config.link_in_container {
+        true => None,
+        false => Some(Netlink::open().map_err(|error| asking(&error))?),
+    };
+    let outside = elsewhere.as_ref().unwrap_or(&inside);
+    let parent = parent::find(outside, config.master.as_ref())?;
+    diagnosis::fits(&parent, &config)?;
+    let troubles = diagnosis::parent_troubles(&parent, sysfs(&config));
+    if !parent.up && request.config.ipam_type() == Some("dhcp") {
+        // An address can be given without the LAN, a lease cannot: no need to find out in a minute.
+        return Err(Error::new(
+            code::TRY_AGAIN_LATER,
+            format!("no lease can be had: {}", troubles.join("; ")),
+        ));
+    }
+
+    let mark = Mark::of(request);
+    let workshop = Workshop {
+        config: &config,
+        ipam: ipam.as_ref(),
+        mark: &mark,
+        ifname: &request.ifname,
+        parent: &parent,
+        outside,
+        netns: &netns,
+        inside: &inside,
+    };
+    let link = workshop.make()?;
+    let assigned = ipam.as_ref().map_or(Ok(CniResult::default()), |ipam| assign(&workshop, &link, ipam));
+    match assigned {
+        Ok(result) => {
+            for trouble in troubles {
+                eprintln!("macvlan: {trouble}");
+            }
+            let index = link.index;
+            Ok((complete(result, request, &link), Unfinished { inside, index, mark }))
+        }
+        Err(error) => {
+            let error = troubles.iter().fold(error, |error, trouble| also(error, trouble));
+            Err(workshop.unmake(&link, error))
+        }
     }
 }
 
 /// Asks IPAM for addresses, and configures them. On failure nothing of IPAM's is left.
-fn assign(inside: &Netlink, netns: &Netns, link: &Link, ipam: &Ipam<'_>) -> Result<CniResult, Error> {
+fn assign(workshop: &Workshop<'_>, link: &Link, ipam: &Ipam<'_>) -> Result<CniResult, Error> {
     let result = ipam.add()?;
     let configured = if result.ips.is_empty() {
         Err(Error::new(
@@ -96,7 +88,7 @@ fn assign(inside: &Netlink, netns: &Netns, link: &Link, ipam: &Ipam<'_>) -> Resu
             format!("IPAM plugin {} gave no address for {}", ipam.name(), link.name),
         ))
     } else {
-        configure::configure(inside, netns, link, &result)
+        addresses::configure(workshop.inside, workshop.netns, link, &result)
     };
     match configured {
         Ok(()) => Ok(result),
@@ -107,41 +99,32 @@ fn assign(inside: &Netlink, netns: &Netns, link: &Link, ipam: &Ipam<'_>) -> Resu
     }
 }
 
-/// The result of the whole: IPAM's, on our interface.
-fn complete(mut result: CniResult, request: &Request, link: &Link) -> CniResult {
-    result.interfaces = vec![Interface {
+/// The result of the whole: what plugins earlier in the chain made (spec §2, "Execution protocol": a `prevResult` is
+/// passed on), then our interface with IPAM's addresses. The configuration's DNS goes before IPAM's, and that before
+/// an earlier plugin's.
+fn complete(assigned: CniResult, request: &Request, link: &Link) -> CniResult {
+    let mut result = request.config.prev_result.clone().unwrap_or_default();
+    let ours = result.interfaces.len();
+    result.interfaces.push(Interface {
         name: link.name.clone(),
         mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
         mtu: Some(link.mtu),
         sandbox: container::path(request).display().to_string(),
         ..Interface::default()
-    }];
-    for ip in &mut result.ips {
-        ip.interface = Some(0);
-    }
-    if !request.config.dns.is_empty() {
-        result.dns = request.config.dns.clone();
-    }
+    });
+    result.ips.extend(assigned.ips.into_iter().map(|ip| cni::IpConfig { interface: Some(ours), ..ip }));
+    result.routes.extend(assigned.routes);
+    result.extra.extend(assigned.extra);
+    let dns = [request.config.dns.clone(), assigned.dns].into_iter().find(|dns| !dns.is_empty());
+    result.dns = dns.unwrap_or(result.dns);
     result
 }
 
-/// Takes the interface away again after `error`, which is what the caller needs to hear.
-fn undo(inside: &Netlink, link: &Link, error: Error) -> Error {
-    match inside.delete_link(link.index) {
-        Ok(()) => error,
-        Err(second) if second.is_absent() => error,
-        Err(second) => also(error, &format!("removing {} again failed too: {second}", link.name)),
-    }
-}
-
-fn also(mut error: Error, what: &str) -> Error {
-    if !error.details.is_empty() {
-        error.details.push_str("; ");
-    }
-    error.details.push_str(what);
-    error
-}
-
-fn asking(error: linknet::Error) -> Error {
-    Error::new(code::IO_FAILURE, error.to_string())
+fn no_address_possible(request: &Request) -> Error {
+    let version = request.config.version;
+    Error::new(
+        code::INVALID_NETWORK_CONFIG,
+        format!("a result of cniVersion {version} needs an address, and no ipam is configured"),
+    )
+    .details("without ipam, cniVersion must be 0.3.0 or later")
 }

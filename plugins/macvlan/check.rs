@@ -1,47 +1,54 @@
 //! CHECK: is the interface as ADD reported it, and does IPAM agree?
+//!
+//! Later plugins of the chain may have changed what ADD made (spec §4, "CHECK"), and say so in `prevResult`: MAC, MTU and
+//! addresses are compared with that, not with the configuration. Routes they may have moved to another table or
+//! interface without a word.
 
 use cni::delegate::Ipam;
 use cni::{CniResult, Error, Interface, Request, code};
 use linknet::{Link, Netlink, Route};
 
 use crate::config::Config;
-use crate::{configure, container, parent};
-
-/// Our own error code for an attachment that is not as `prevResult` says.
-pub(crate) const DIFFERS: u32 = 110;
+use crate::make::asking;
+use crate::mark::is_macvlan;
+use crate::{codes, container, parent, routes};
 
 /// Compares what is there with `prevResult` and the configuration, then asks IPAM.
+///
+/// # Errors
+/// 110 with the first difference.
 pub(crate) fn check(request: &Request) -> Result<(), Error> {
     let config = Config::read(request)?;
     let previous = request.config.prev_result.as_ref().ok_or_else(|| {
         Error::new(code::INVALID_NETWORK_CONFIG, "invalid network configuration: prevResult is missing")
     })?;
     let netns = container::open(request)?;
-    let inside = Netlink::open_in(&netns).map_err(asking)?;
-    let Some(link) = inside.link(&request.ifname).map_err(asking)? else {
+    let inside = Netlink::open_in(&netns).map_err(|error| asking(&error))?;
+    let (index, expected) = ours(previous, request)?;
+    let Some(link) = inside.link(&request.ifname).map_err(|error| asking(&error))? else {
         return Err(differs(&request.ifname, "it does not exist in the container"));
     };
-    check_link(&link, ours(previous, request)?, &config)?;
-    if !config.link_in_container {
-        check_parent(&link, &config)?;
+    compare_link(&link, expected, &config)?;
+    if config.link_in_container {
+        check_parent(&inside, &link, &config)?;
+    } else {
+        check_parent(&Netlink::open().map_err(|error| asking(&error))?, &link, &config)?;
     }
-    check_addresses(&inside, &link, previous)?;
+    check_addresses(&inside, &link, previous, index)?;
     check_routes(&inside, &link, previous)?;
     Ipam::find(request)?.map_or(Ok(()), |ipam| ipam.check())
 }
 
-/// The entry of `prevResult` that is about our interface.
-fn ours<'a>(previous: &'a CniResult, request: &Request) -> Result<&'a Interface, Error> {
+/// The entry of `prevResult` that is about our interface, and its place.
+fn ours<'a>(previous: &'a CniResult, request: &Request) -> Result<(usize, &'a Interface), Error> {
     let sandbox = container::path(request).display().to_string();
-    previous
-        .interfaces
-        .iter()
-        .find(|interface| interface.name == request.ifname && interface.sandbox == sandbox)
+    let mut all = previous.interfaces.iter().enumerate();
+    all.find(|(_, interface)| interface.name == request.ifname && interface.sandbox == sandbox)
         .ok_or_else(|| differs(&request.ifname, format!("prevResult does not list it in {sandbox}")))
 }
 
-fn check_link(link: &Link, expected: &Interface, config: &Config) -> Result<(), Error> {
-    let Some(macvlan) = link.macvlan.as_ref() else {
+fn compare_link(link: &Link, expected: &Interface, config: &Config) -> Result<(), Error> {
+    let Some(macvlan) = link.macvlan.as_ref().filter(|_| is_macvlan(link)) else {
         let kind = link.kind.as_deref().unwrap_or("physical device");
         return Err(differs(&link.name, format!("it is a {kind}, not a macvlan")));
     };
@@ -62,56 +69,115 @@ fn check_link(link: &Link, expected: &Interface, config: &Config) -> Result<(), 
     Ok(())
 }
 
-/// The parent is known by its index in the host's netns; nothing else can be said of it from inside.
-fn check_parent(link: &Link, config: &Config) -> Result<(), Error> {
-    let outside = Netlink::open().map_err(asking)?;
-    let parent = parent::find(&outside, config.master.as_ref())?;
-    match link.parent {
-        Some(index) if index != parent.index => Err(differs(
+/// The parent is known by its index in the namespace that it is in, and must be up: "the container is generally
+/// unreachable" otherwise.
+fn check_parent(outside: &Netlink, link: &Link, config: &Config) -> Result<(), Error> {
+    let index = link.parent.ok_or_else(|| differs(&link.name, "it has no parent"))?;
+    let Some(parent) = outside.link_by_index(index).map_err(|error| asking(&error))? else {
+        return Err(differs(
             &link.name,
-            format!("it sits on the host's link {index}, not on {} ({})", parent.name, parent.index),
-        )),
-        _ => Ok(()),
+            format!("its parent (number {index}) is in another network namespace"),
+        ));
+    };
+    if !parent::admits(outside, config.master.as_ref(), &parent)? {
+        let wanted = config.master.as_ref().map(ToString::to_string).unwrap_or_default();
+        return Err(differs(&link.name, format!("its parent is {}, not {wanted}", parent.name)));
     }
+    if !parent.up {
+        return Err(differs(&link.name, format!("its parent {} is down", parent.name)));
+    }
+    Ok(())
 }
 
-fn check_addresses(inside: &Netlink, link: &Link, previous: &CniResult) -> Result<(), Error> {
-    let there = inside.addresses(link.index).map_err(asking)?;
-    let ours = |ip: &&cni::IpConfig| match ip.interface {
-        Some(index) => previous.interfaces.get(index).is_some_and(|interface| interface.name == link.name),
-        None => true,
-    };
-    for ip in previous.ips.iter().filter(ours) {
-        if !there.iter().any(|address| address.net == ip.address) {
+/// Addresses of other interfaces are other plugins' business. One that names no interface is ours if there is no other.
+fn check_addresses(inside: &Netlink, link: &Link, previous: &CniResult, index: usize) -> Result<(), Error> {
+    let there = inside.addresses(link.index).map_err(|error| asking(&error))?;
+    for ip in &previous.ips {
+        let is_ours = ip.interface.map_or(previous.interfaces.len() == 1, |interface| interface == index);
+        if is_ours && !there.iter().any(|address| address.net == ip.address) {
             return Err(differs(&link.name, format!("address {} is missing", ip.address)));
         }
     }
     Ok(())
 }
 
-/// Every route of the result must be in the container, through whichever interface: a later plugin of the chain
-/// may have moved it.
+/// Every route of the result must be in the container.
 fn check_routes(inside: &Netlink, link: &Link, previous: &CniResult) -> Result<(), Error> {
-    let there = inside.routes(None).map_err(asking)?;
-    for route in configure::routes(link, previous) {
-        let same = |found: &Route| {
-            found.dst == route.dst && found.gateway == route.gateway && found.table == route.table
-        };
-        if !there.iter().any(same) {
+    let there = inside.routes(None).map_err(|error| asking(&error))?;
+    for route in routes::plan(link.index, previous) {
+        if !there.iter().any(|found| is_kept(&route, found)) {
             let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
-            return Err(differs(
-                &link.name,
-                format!("route {}{via} (table {}) is missing", route.dst, route.table),
-            ));
+            let table = match route.table {
+                Route::MAIN => String::new(),
+                table => format!(" (table {table})"),
+            };
+            return Err(differs(&link.name, format!("route {}{via}{table} is missing", route.dst)));
         }
     }
     Ok(())
 }
 
-fn differs(ifname: &str, how: impl std::fmt::Display) -> Error {
-    Error::new(DIFFERS, format!("{ifname} is not as it was made: {how}"))
+/// Whether `found` is the route that the result has, or what a later plugin (`sbr`) has made of it: in a table of its
+/// own, where there was none named.
+fn is_kept(route: &Route, found: &Route) -> bool {
+    found.dst == route.dst
+        && found.gateway == route.gateway
+        && (found.table == route.table || route.table == Route::MAIN)
 }
 
-fn asking(error: linknet::Error) -> Error {
-    Error::new(code::IO_FAILURE, error.to_string())
+fn differs(ifname: &str, how: impl std::fmt::Display) -> Error {
+    Error::new(codes::DIFFERS, format!("{ifname} is not as it was made: {how}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use linknet::{Macvlan, MacvlanMode};
+
+    use super::*;
+    use crate::testing::{device, macvlan};
+
+    #[test]
+    fn the_first_difference_is_named() {
+        let link = macvlan("eth0");
+        let expected = Interface {
+            name: "eth0".to_owned(),
+            mac: "02:00:00:00:00:07".to_owned(),
+            mtu: Some(1500),
+            ..Interface::default()
+        };
+        let config = Config::default();
+        assert_eq!(compare_link(&link, &expected, &config), Ok(()));
+        // A configured MTU counts where the result has none (before 1.1.0), and the result's where a later plugin has
+        // changed it.
+        let shy = Interface { mtu: None, ..expected.clone() };
+        let smaller = Config { mtu: Some(1400), ..Config::default() };
+        assert_eq!(compare_link(&link, &expected, &smaller), Ok(()));
+        let private = link.macvlan.clone().map(|it| Macvlan { mode: Some(MacvlanMode::Private), ..it });
+        for (link, expected, config, word) in [
+            (device("eth0"), &expected, &config, "physical device"),
+            (Link { kind: Some("veth".to_owned()), ..device("eth0") }, &expected, &config, "it is a veth"),
+            (Link { macvlan: private, ..link.clone() }, &expected, &config, "mode is private, not bridge"),
+            (Link { mac: Some(crate::testing::MAC), ..link.clone() }, &expected, &config, "MAC is 52:54"),
+            (Link { mtu: 1300, ..link.clone() }, &expected, &config, "MTU is 1300, not 1500"),
+            (link.clone(), &shy, &smaller, "MTU is 1500, not 1400"),
+            (Link { up: false, ..link.clone() }, &expected, &config, "down"),
+        ] {
+            let error = compare_link(&link, expected, config).unwrap_err();
+            assert!(error.code == codes::DIFFERS && error.msg.contains(word), "{word}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_route_may_have_been_moved_but_not_redirected() {
+        let via = |gateway: &str| {
+            Route::new("0.0.0.0/0".parse::<ipnet::IpNet>().unwrap(), 7)
+                .via(gateway.parse::<std::net::IpAddr>().unwrap())
+        };
+        let route = via("10.0.0.1");
+        assert!(is_kept(&route, &Route { table: 100, index: 9, metric: 7, ..route.clone() }));
+        assert!(!is_kept(&route, &via("10.0.0.2")));
+        let elsewhere = Route { table: 100, ..route.clone() };
+        assert!(is_kept(&elsewhere, &elsewhere));
+        assert!(!is_kept(&elsewhere, &route), "a table that was asked for is not left by accident");
+    }
 }

@@ -10,7 +10,7 @@ use serde::de::{self, Deserializer};
 use crate::parent::Selector;
 
 /// What to make, as the configuration and the runtime say.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Config {
     /// The parent device; `None`: that of the default route.
     pub(crate) master: Option<Selector>,
@@ -33,9 +33,8 @@ pub(crate) struct Config {
 }
 
 /// The keys as they stand in the configuration.
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
-#[derive(Default)]
 struct Keys {
     master: Option<Selector>,
     link_in_container: bool,
@@ -68,8 +67,7 @@ impl Config {
             })
         });
         let config = Config {
-            // The Go plugin takes an empty name for none.
-            master: keys.master.filter(|master| *master != Selector::Name(String::new())),
+            master: keys.master.filter(|master| !master.is_empty()),
             link_in_container: keys.link_in_container,
             mode: keys.mode,
             mtu: keys.mtu,

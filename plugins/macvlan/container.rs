@@ -1,9 +1,12 @@
-//! The container's network namespace, as CNI_NETNS names it.
+//! Network namespaces: the container's, as CNI_NETNS names it, and those of other containers that can be found.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use cni::{Error, Request, code};
-use linknet::{Netns, NetnsError};
+use linknet::{Netns, NetnsError, NetnsId};
+
+use crate::codes;
 
 /// Opens the container's netns, and makes sure that it is not the plugin's own.
 ///
@@ -12,9 +15,7 @@ use linknet::{Netns, NetnsError};
 pub(crate) fn open(request: &Request) -> Result<Netns, Error> {
     let path = path(request);
     let netns = Netns::open(path).map_err(|error| not_open(&error))?;
-    let own = Netns::current().and_then(|own| own.id().map_err(|error| io(path, error)));
-    let id = netns.id().map_err(|error| not_open(&io(path, error)))?;
-    if own.map_err(|error| not_open(&error))? == id && !request.netns_override {
+    if !request.netns_override && is_own(&netns).map_err(|error| not_open(&error))? {
         return Err(Error::new(
             code::INVALID_ENVIRONMENT,
             format!("CNI_NETNS={} is the plugin's own network namespace, not a container's", path.display()),
@@ -24,18 +25,20 @@ pub(crate) fn open(request: &Request) -> Result<Netns, Error> {
     Ok(netns)
 }
 
-/// The same where a container that is gone already is fine: `None` then.
+/// The same for DEL, to which a container that is gone already is fine: `None` then. It is gone too when only the file
+/// is left that its netns was mounted on; and in the plugin's own netns ADD has made nothing.
 ///
 /// # Errors
-/// As [`open`], but for code 3.
+/// When there is a netns that cannot be opened.
 pub(crate) fn open_if_there(request: &Request) -> Result<Option<Netns>, Error> {
-    if request.netns.is_none() {
-        return Ok(None);
-    }
-    match open(request) {
-        Ok(netns) => Ok(Some(netns)),
-        Err(error) if error.code == code::UNKNOWN_CONTAINER => Ok(None),
-        Err(error) => Err(error),
+    let Some(path) = &request.netns else { return Ok(None) };
+    match Netns::open(path) {
+        Ok(netns) => {
+            let own = !request.netns_override && is_own(&netns).map_err(|error| not_open(&error))?;
+            Ok((!own).then_some(netns))
+        }
+        Err(NetnsError::NotFound(_) | NetnsError::NotNetns(_)) => Ok(None),
+        Err(error) => Err(not_open(&error)),
     }
 }
 
@@ -44,15 +47,36 @@ pub(crate) fn path(request: &Request) -> &Path {
     request.netns.as_deref().unwrap_or(Path::new(""))
 }
 
-fn io(path: &Path, error: std::io::Error) -> NetnsError {
-    NetnsError::Io { path: path.to_owned(), error }
+/// Where runtimes and iproute2 give namespaces their names. On most systems the second is the first.
+const NAMED: [&str; 2] = ["/run/netns", "/var/run/netns"];
+
+/// The namespaces that have a name in the file system, the plugin's own left out.
+pub(crate) fn named() -> Vec<(PathBuf, Netns)> {
+    let mut seen: Vec<NetnsId> = Netns::current().ok().and_then(|own| own.id().ok()).into_iter().collect();
+    let mut found = Vec::new();
+    for entry in NAMED.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
+        // What cannot be opened is no namespace (any more), and nobody's concern here.
+        let Ok(netns) = Netns::open(entry.path()) else { continue };
+        let Ok(id) = netns.id() else { continue };
+        if !seen.contains(&id) {
+            seen.push(id);
+            found.push((entry.path(), netns));
+        }
+    }
+    found
+}
+
+fn is_own(netns: &Netns) -> Result<bool, NetnsError> {
+    let io = |error| NetnsError::Io { path: PathBuf::from("(own)"), error };
+    let own = Netns::current()?;
+    Ok(own.id().map_err(io)? == netns.id().map_err(io)?)
 }
 
 fn not_open(error: &NetnsError) -> Error {
     let code = match error {
         NetnsError::NotFound(_) => code::UNKNOWN_CONTAINER,
         NetnsError::NotNetns(_) => code::INVALID_ENVIRONMENT,
-        NetnsError::Io { .. } => code::IO_FAILURE,
+        NetnsError::Io { .. } => codes::KERNEL,
     };
     Error::new(code, format!("CNI_NETNS: {error}"))
 }

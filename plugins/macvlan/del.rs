@@ -1,10 +1,11 @@
 //! DEL: gives the addresses back and removes the interface, whatever of the two is still there.
 
 use cni::delegate::Ipam;
-use cni::{Error, Request, code};
-use linknet::Netlink;
+use cni::{Error, Request};
+use linknet::{Link, Netlink};
 
-use crate::container;
+use crate::mark::{self, Mark};
+use crate::{codes, container};
 
 /// Detaches the container. The interface goes even when IPAM fails; IPAM goes first, because a DHCP RELEASE is sent
 /// from the interface.
@@ -14,21 +15,124 @@ pub(crate) fn del(request: &Request) -> Result<(), Error> {
     released
 }
 
-/// Removes our interface from the container, if container and interface are there.
+/// Removes our interface from the container, if container and interface are there, and whatever an ADD has left that
+/// was killed.
 fn remove(request: &Request) -> Result<(), Error> {
     let Some(netns) = container::open_if_there(request)? else { return Ok(()) };
     let failed = |error: linknet::Error| {
-        Error::new(code::IO_FAILURE, format!("removing {} failed: {error}", request.ifname))
+        Error::new(codes::KERNEL, format!("removing {} failed", request.ifname)).details(error.to_string())
     };
     let inside = Netlink::open_in(&netns).map_err(failed)?;
-    let Some(link) = inside.link(&request.ifname).map_err(failed)? else { return Ok(()) };
-    if link.kind.as_deref() != Some("macvlan") {
-        let kind = link.kind.as_deref().unwrap_or("physical device");
-        eprintln!("macvlan: {} is a {kind} and not ours: left alone", link.name);
-        return Ok(());
+    let mark = Mark::of(request);
+    for link in inside.links().map_err(failed)? {
+        match claim(&link, &mark, request) {
+            Claim::Ours => match inside.delete_link(link.index) {
+                Err(error) if !error.is_absent() => return Err(failed(error)),
+                _ => {}
+            },
+            Claim::NotOurs(why) if link.name == request.ifname => {
+                eprintln!("macvlan: {} {why}: left alone", link.name);
+            }
+            Claim::NotOurs(_) => {}
+        }
     }
-    match inside.delete_link(link.index) {
-        Err(error) if !error.is_absent() => Err(failed(error)),
-        _ => Ok(()),
+    Ok(())
+}
+
+/// Whose a link is.
+#[derive(Debug, PartialEq, Eq)]
+enum Claim {
+    Ours,
+    NotOurs(&'static str),
+}
+
+fn claim(link: &Link, mark: &Mark, request: &Request) -> Claim {
+    if mark.is_unfinished(link) || mark.is_finished(link) {
+        return Claim::Ours;
+    }
+    if !mark::is_macvlan(link) {
+        return Claim::NotOurs("is no macvlan");
+    }
+    if mark::is_marked(link) {
+        return Claim::NotOurs("is another attachment's");
+    }
+    if link.name != request.ifname {
+        return Claim::NotOurs("is another interface");
+    }
+    // Made by the Go plugin, which leaves no mark: then its MAC is as the result says, if the runtime kept that.
+    let previous = request.config.prev_result.as_ref();
+    let known = previous.and_then(|result| result.interfaces.iter().find(|known| known.name == link.name));
+    let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
+    match known {
+        Some(known) if !known.mac.is_empty() && !known.mac.eq_ignore_ascii_case(&mac) => {
+            Claim::NotOurs("has another MAC than prevResult says")
+        }
+        _ => Claim::Ours,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cni::{Env, KnownArgs};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::{device, macvlan};
+
+    fn request(prev_result: &Value) -> Request {
+        let env: Env =
+            [("CNI_COMMAND", "DEL"), ("CNI_CONTAINERID", "c1"), ("CNI_IFNAME", "eth0")].into_iter().collect();
+        let config =
+            json!({ "cniVersion": "1.0.0", "name": "lan", "type": "macvlan", "prevResult": prev_result });
+        Request::parse(&env, config.to_string().as_bytes(), KnownArgs::Any).unwrap()
+    }
+
+    fn claimed(link: &Link, prev_result: &Value) -> Claim {
+        let request = request(prev_result);
+        claim(link, &Mark::of(&request), &request)
+    }
+
+    fn with_alias(alias: &str) -> Link {
+        Link { alias: Some(alias.to_owned()), ..macvlan("eth0") }
+    }
+
+    #[test]
+    fn what_bears_our_mark_is_ours_whatever_its_name_and_mac() {
+        let mac = json!({ "interfaces": [{ "name": "eth0", "mac": "02:00:00:00:00:99" }] });
+        let ours = with_alias("leasehold:eth0/c1/lan");
+        assert_eq!(claimed(&ours, &mac), Claim::Ours);
+        assert_eq!(claimed(&Link { name: "renamed".to_owned(), ..ours }, &mac), Claim::Ours);
+        let group = Mark::of(&request(&Value::Null)).group;
+        assert_eq!(claimed(&Link { group, ..macvlan("mv01234567") }, &Value::Null), Claim::Ours);
+    }
+
+    #[test]
+    fn what_bears_anothers_mark_is_not() {
+        for alias in ["leasehold:eth0/c2/lan", "leasehold:eth0/c1/wan", "leasehold:net1/c1/lan"] {
+            assert_eq!(
+                claimed(&with_alias(alias), &Value::Null),
+                Claim::NotOurs("is another attachment's"),
+                "{alias}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_go_plugin_made_is_known_by_name_and_mac() {
+        let known = |mac: &str| json!({ "interfaces": [{ "name": "eth0", "mac": mac }] });
+        let unmarked = macvlan("eth0");
+        assert_eq!(claimed(&unmarked, &known("02:00:00:00:00:07")), Claim::Ours);
+        assert_eq!(claimed(&unmarked, &known("")), Claim::Ours);
+        assert_eq!(claimed(&unmarked, &Value::Null), Claim::Ours, "before 0.4.0 there is no prevResult");
+        assert!(matches!(claimed(&unmarked, &known("02:00:00:00:00:99")), Claim::NotOurs(_)));
+        assert!(matches!(claimed(&macvlan("eth1"), &Value::Null), Claim::NotOurs(_)));
+        // An alias of the user's own is no mark.
+        assert_eq!(claimed(&with_alias("uplink"), &Value::Null), Claim::Ours);
+    }
+
+    #[test]
+    fn another_kind_of_link_is_never_ours() {
+        let veth = Link { kind: Some("veth".to_owned()), ..device("eth0") };
+        assert_eq!(claimed(&veth, &Value::Null), Claim::NotOurs("is no macvlan"));
     }
 }

@@ -1,9 +1,45 @@
 //! GC: what belongs to no valid attachment goes.
 
-use cni::delegate::Ipam;
-use cni::{Error, Request};
+use std::collections::BTreeSet;
 
-/// Interfaces die with their container's netns, so only IPAM can have something left over.
+use cni::delegate::Ipam;
+use cni::{Attachment, Error, Request};
+use linknet::Netlink;
+
+use crate::{codes, container, mark};
+
+/// Forwards to IPAM (spec §4: it must be), which goes first because a release is sent from the interface, and removes
+/// interfaces of this network that bear the mark of an attachment not in the list. Without a list nothing is removed.
 pub(crate) fn gc(request: &Request) -> Result<(), Error> {
-    Ipam::find(request)?.map_or(Ok(()), |ipam| ipam.gc())
+    let collected = Ipam::find(request).and_then(|ipam| ipam.map_or(Ok(()), |ipam| ipam.gc()));
+    let removed = match &request.valid_attachments {
+        Some(valid) => remove_invalid(&request.config.name, valid),
+        None => Ok(()),
+    };
+    collected.and(removed)
+}
+
+/// Looks through the namespaces that have a name. An interface in any other dies with it, when its container's last
+/// process does.
+fn remove_invalid(network: &str, valid: &BTreeSet<Attachment>) -> Result<(), Error> {
+    let mut outcome = Ok(());
+    for (path, netns) in container::named() {
+        let Ok(inside) = Netlink::open_in(&netns) else { continue };
+        for link in inside.links().unwrap_or_default() {
+            let Some(attachment) = mark::attachment(&link, network) else { continue };
+            if valid.contains(&attachment) {
+                continue;
+            }
+            let Attachment { container_id, .. } = attachment;
+            eprintln!("macvlan: removing {} of {container_id} in {}", link.name, path.display());
+            match inside.delete_link(link.index) {
+                Err(error) if !error.is_absent() && outcome.is_ok() => {
+                    let what = format!("removing {} in {} failed", link.name, path.display());
+                    outcome = Err(Error::new(codes::KERNEL, what).details(error.to_string()));
+                }
+                _ => {}
+            }
+        }
+    }
+    outcome
 }

@@ -2,25 +2,37 @@
 //! one of the host's.
 
 mod add;
+mod addresses;
 mod check;
+mod codes;
 mod config;
-mod configure;
 mod container;
 mod del;
+mod diagnosis;
 mod gc;
+mod make;
+mod mark;
 mod parent;
+mod routes;
 mod status;
+#[cfg(test)]
+mod testing;
 
+use std::cell::RefCell;
 use std::process::ExitCode;
 
 use cni::{About, CniResult, Error, KnownArgs, Plugin, Request};
 
 fn main() -> ExitCode {
-    cni::main(&Macvlan)
+    cni::main(&Macvlan::default())
 }
 
 /// The plugin: each verb is a module of its name.
-struct Macvlan;
+#[derive(Default)]
+struct Macvlan {
+    /// What ADD has made, until the runtime has heard of it.
+    unfinished: RefCell<Option<add::Unfinished>>,
+}
 
 impl Plugin for Macvlan {
     fn about(&self) -> About {
@@ -28,13 +40,21 @@ impl Plugin for Macvlan {
             name: "macvlan",
             version: env!("CARGO_PKG_VERSION"),
             summary: "puts a container on the LAN with a macvlan interface",
-            usage: "",
+            usage: USAGE,
             known_args: KnownArgs::Only(&["MAC"]),
         }
     }
 
     fn add(&self, request: &Request) -> Result<CniResult, Error> {
-        add::add(request)
+        let (result, unfinished) = add::add(request)?;
+        self.unfinished.replace(Some(unfinished));
+        Ok(result)
+    }
+
+    fn added(&self, _: &Request) {
+        if let Some(unfinished) = self.unfinished.take() {
+            unfinished.finish();
+        }
     }
 
     fn check(&self, request: &Request) -> Result<(), Error> {
@@ -53,3 +73,18 @@ impl Plugin for Macvlan {
         gc::gc(request)
     }
 }
+
+const USAGE: &str = "\
+Keys of the network configuration:
+  master           the device on the LAN: its name, altname, alias or MAC, a glob (\"en*\"), a list of these in
+                   order of preference, or {\"subnet\": \"192.168.1.0/24\"}; by default that of the default route
+  mode             bridge (default), private, vepa, passthru, source
+  mtu, mac         of the interface; by default the parent's, and a random one
+  linkInContainer  look for master in the container
+  bcqueuelen       length of the parent's queue of broadcasts
+  bclim            from how many receivers on broadcasts go through that queue
+  sourceMacs       mode source: whom to hear
+  nopromisc        mode passthru: leave the parent unpromiscuous
+  ipam, dns        as of any plugin; without ipam the interface has no address
+CNI_ARGS: MAC. Capabilities: mac, and those of the IPAM plugin.
+";

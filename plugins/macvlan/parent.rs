@@ -1,45 +1,62 @@
 //! Which device of the host a macvlan sits on: `master` in all its forms, so that one configuration fits every node.
 
-use std::fmt;
+mod selector;
 
 use cni::{Error, code};
 use ipnet::IpNet;
-use linknet::{Link, Netlink, Route};
-use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use linknet::{Address, Link, Mac, Netlink, Route};
+use wildmatch::WildMatch;
 
-/// The `master` key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Selector {
-    /// A name, alternative name, alias or MAC; or a glob over names (`en*`, `eth?`).
-    Name(String),
-    /// The first of these that exists.
-    FirstOf(Vec<String>),
-    /// `{"subnet": "192.168.1.0/24"}`: the device that has an address in there.
-    InSubnet(IpNet),
-}
+pub(crate) use selector::Selector;
+
+use crate::codes;
 
 /// Finds the parent among the links that `netlink` sees; without a selector, that of the default route.
 ///
 /// # Errors
 /// 7 when there is none (with the names that exist) or more than one (with the candidates).
 pub(crate) fn find(netlink: &Netlink, selector: Option<&Selector>) -> Result<Link, Error> {
-    match selector {
-        None => default_route(netlink),
-        Some(Selector::Name(name)) => match named(netlink, name)? {
-            Some(link) => Ok(link),
-            None => Err(missing(netlink, &format!("master {name:?} does not exist"))),
-        },
-        Some(Selector::FirstOf(names)) => {
-            for name in names {
-                if let Some(link) = named(netlink, name)? {
-                    return Ok(link);
-                }
-            }
-            Err(missing(netlink, &format!("none of master {names:?} exists")))
+    let Some(selector) = selector else { return default_route(netlink) };
+    let found = match selector {
+        Selector::Name(name) => named(netlink, name)?,
+        Selector::FirstOf(names) => first_of(netlink, names)?,
+        Selector::InSubnet(subnet) => {
+            let links = in_subnet(&links(netlink)?, &addresses(netlink)?, *subnet);
+            only(&selector.to_string(), links)?
         }
-        Some(Selector::InSubnet(subnet)) => in_subnet(netlink, *subnet),
+    };
+    found.ok_or_else(|| {
+        let why = match selector {
+            Selector::Name(_) => "does not exist",
+            Selector::FirstOf(_) => "does not exist, not one of them",
+            Selector::InSubnet(_) => "does not exist: no device has an address in there",
+        };
+        missing(netlink, &format!("{selector} {why}"))
+    })
+}
+
+/// Whether `selector` may have meant `parent` when the macvlan was made. That it would choose another one now (a better
+/// one of the list has come, the default route has moved) takes nothing from the one that was chosen.
+pub(crate) fn admits(netlink: &Netlink, selector: Option<&Selector>, parent: &Link) -> Result<bool, Error> {
+    let names = match selector {
+        None => return Ok(true),
+        Some(Selector::Name(name)) => std::slice::from_ref(name),
+        Some(Selector::FirstOf(names)) => names,
+        Some(Selector::InSubnet(subnet)) => {
+            let candidates = in_subnet(&links(netlink)?, &addresses(netlink)?, *subnet);
+            return Ok(candidates.iter().any(|link| link.index == parent.index));
+        }
+    };
+    if names.iter().any(|name| is_called(parent, name)) {
+        return Ok(true);
     }
+    // On a macvlan the kernel puts a new one beside it, on its own parent.
+    let all = links(netlink)?;
+    Ok(all.iter().any(|link| {
+        link.macvlan.is_some()
+            && link.parent == Some(parent.index)
+            && names.iter().any(|name| is_called(link, name))
+    }))
 }
 
 /// The link that `name` means: exactly, or as another of its names, or as a pattern.
@@ -49,43 +66,63 @@ fn named(netlink: &Netlink, name: &str) -> Result<Option<Link>, Error> {
     {
         return Ok(Some(link));
     }
-    let links = netlink.links().map_err(asking)?;
-    one_of(&format!("master {name:?}"), links.into_iter().filter(|link| is_called(link, name)).collect())
+    only(&format!("master {name:?}"), called(&links(netlink)?, name))
+}
+
+fn first_of(netlink: &Netlink, names: &[String]) -> Result<Option<Link>, Error> {
+    for name in names {
+        if let Some(link) = named(netlink, name)? {
+            return Ok(Some(link));
+        }
+    }
+    Ok(None)
+}
+
+/// Those of the links that `name` may mean.
+fn called(links: &[Link], name: &str) -> Vec<Link> {
+    let mut found: Vec<Link> = links.iter().filter(|link| is_called(link, name)).cloned().collect();
+    found.retain(|link| !link.loopback || !is_glob(name));
+    if found.len() > 1 && name.parse::<Mac>().is_ok() {
+        // A bridge or bond shares the MAC of a port, and a port can have no macvlan; a VLAN or a macvlan in mode
+        // passthru shares that of the device below, which is the one that the MAC was read off.
+        found.retain(|link| link.master.is_none() && !is_stacked(link));
+    }
+    found
 }
 
 fn is_called(link: &Link, name: &str) -> bool {
-    let mac = |mac: linknet::Mac| mac.to_string().eq_ignore_ascii_case(name);
     if is_glob(name) {
-        return matches_glob(name, &link.name) || link.alt_names.iter().any(|alt| matches_glob(name, alt));
+        let pattern = WildMatch::new(name);
+        return pattern.matches(&link.name) || link.alt_names.iter().any(|alt| pattern.matches(alt));
     }
-    // A macvlan in passthru mode, a VLAN or a bridge port shares its parent's MAC: the device itself is meant.
-    link.alt_names.iter().any(|alt| alt == name)
+    link.name == name
+        || link.alt_names.iter().any(|alt| alt == name)
         || link.alias.as_deref() == Some(name)
-        || (link.mac.is_some_and(mac) && link.parent.is_none() && link.kind.as_deref() != Some("bridge"))
+        || name.parse().is_ok_and(|mac: Mac| link.mac == Some(mac) && !mac.is_zero())
 }
 
-fn in_subnet(netlink: &Netlink, subnet: IpNet) -> Result<Link, Error> {
-    let mut found = Vec::new();
-    for link in netlink.links().map_err(asking)? {
-        let addresses = netlink.addresses(link.index).map_err(asking)?;
-        if addresses.iter().any(|address| subnet.contains(&address.net.addr())) {
-            found.push(link);
+/// The devices that have an address in `subnet`. A macvlan on the host (by which it reaches its own containers) stands
+/// for its parent, as it does for the kernel.
+fn in_subnet(links: &[Link], addresses: &[Address], subnet: IpNet) -> Vec<Link> {
+    let mut found: Vec<Link> = Vec::new();
+    for address in addresses.iter().filter(|address| subnet.contains(&address.net.addr())) {
+        let by_index = |index| links.iter().find(|link| link.index == index);
+        let Some(link) = by_index(address.index) else { continue };
+        let below = link.parent.filter(|_| link.macvlan.is_some() && link.parent_netnsid.is_none());
+        let link = below.and_then(by_index).unwrap_or(link);
+        if !found.iter().any(|known| known.index == link.index) {
+            found.push(link.clone());
         }
     }
-    let what = format!("master {{\"subnet\": \"{subnet}\"}}");
-    match one_of(&what, found)? {
-        Some(link) => Ok(link),
-        None => Err(missing(netlink, &format!("{what}: no device has an address in it"))),
-    }
+    found
 }
 
 /// The only one of them; `None` if there is none.
-fn one_of(what: &str, mut found: Vec<Link>) -> Result<Option<Link>, Error> {
+fn only(what: &str, mut found: Vec<Link>) -> Result<Option<Link>, Error> {
     if found.len() > 1 {
-        let names: Vec<&str> = found.iter().map(|link| link.name.as_str()).collect();
         return Err(Error::new(
             code::INVALID_NETWORK_CONFIG,
-            format!("{what} is ambiguous: {}", names.join(", ")),
+            format!("{what} is ambiguous: {}", names(&found)),
         )
         .details("name one of them, or list names in order of preference"));
     }
@@ -107,87 +144,53 @@ fn default_route(netlink: &Netlink) -> Result<Link, Error> {
 }
 
 fn missing(netlink: &Netlink, what: &str) -> Error {
-    let mut error = Error::new(code::INVALID_NETWORK_CONFIG, what);
-    if let Ok(links) = netlink.links() {
-        let names: Vec<String> =
-            links.into_iter().map(|link| link.name).filter(|name| name != "lo").collect();
-        error = error.details(match names.as_slice() {
-            [] => "there is no device but lo".to_owned(),
-            names => format!("devices that exist: {}", names.join(", ")),
-        });
+    let error = Error::new(code::INVALID_NETWORK_CONFIG, what);
+    match netlink.links() {
+        Ok(mut links) => {
+            links.retain(|link| !link.loopback);
+            error.details(match links.as_slice() {
+                [] => "there is no device but lo".to_owned(),
+                links => format!("devices that exist: {}", names(links)),
+            })
+        }
+        Err(_) => error,
     }
-    error
 }
 
-fn asking(error: linknet::Error) -> Error {
-    Error::new(code::IO_FAILURE, format!("looking for the parent device failed: {error}"))
+fn names(links: &[Link]) -> String {
+    links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
+/// Whether the link has its MAC from the one that it sits on.
+fn is_stacked(link: &Link) -> bool {
+    matches!(link.kind.as_deref(), Some("vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap"))
+}
+
+/// Brackets are not special: names of devices may have them.
 fn is_glob(name: &str) -> bool {
     name.contains(['*', '?'])
 }
 
-/// Shell patterns with `*` and `?`; nothing else is special, since device names hold brackets too.
-fn matches_glob(pattern: &str, name: &str) -> bool {
-    match (pattern.chars().next(), name.chars().next()) {
-        (None, None) => true,
-        (Some('*'), _) => {
-            let rest = &pattern[1..];
-            name.char_indices().map(|(i, _)| i).chain([name.len()]).any(|i| matches_glob(rest, &name[i..]))
-        }
-        (Some('?'), Some(any)) => matches_glob(&pattern[1..], &name[any.len_utf8()..]),
-        (Some(wanted), Some(found)) if wanted == found => {
-            matches_glob(&pattern[wanted.len_utf8()..], &name[found.len_utf8()..])
-        }
-        _ => false,
-    }
+fn links(netlink: &Netlink) -> Result<Vec<Link>, Error> {
+    netlink.links().map_err(asking)
 }
 
-impl<'de> Deserialize<'de> for Selector {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Selector, D::Error> {
-        deserializer.deserialize_any(SelectorVisitor)
-    }
+fn addresses(netlink: &Netlink) -> Result<Vec<Address>, Error> {
+    netlink.all_addresses().map_err(asking)
 }
 
-struct SelectorVisitor;
-
-impl<'de> Visitor<'de> for SelectorVisitor {
-    type Value = Selector;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a device name, a list of them, or {\"subnet\": \"192.168.1.0/24\"}")
-    }
-
-    fn visit_str<E: de::Error>(self, name: &str) -> Result<Selector, E> {
-        Ok(Selector::Name(name.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Selector, A::Error> {
-        let mut all = Vec::new();
-        while let Some(name) = names.next_element()? {
-            all.push(name);
-        }
-        if all.is_empty() {
-            return Err(de::Error::custom("the list is empty"));
-        }
-        Ok(Selector::FirstOf(all))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Selector, A::Error> {
-        match map.next_entry::<String, String>()? {
-            Some((key, subnet)) if key == "subnet" => {
-                let subnet: IpNet =
-                    subnet.parse().map_err(|_| de::Error::custom(format_args!("{subnet:?} is no subnet")))?;
-                Ok(Selector::InSubnet(subnet.trunc()))
-            }
-            _ => Err(de::Error::custom("only {\"subnet\": \"…\"} is understood")),
-        }
-    }
+fn asking(error: linknet::Error) -> Error {
+    Error::new(codes::KERNEL, "looking for the parent device failed").details(error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{MAC, device, macvlan};
+
+    fn names_of(found: &[Link]) -> Vec<&str> {
+        found.iter().map(|link| link.name.as_str()).collect()
+    }
 
     #[test]
     fn globs_match_as_a_shell_would() {
@@ -196,13 +199,70 @@ mod tests {
             ("en*", "eth0", false),
             ("eth?", "eth1", true),
             ("eth?", "eth10", false),
+            ("eth?", "eth", false),
             ("*", "lo", true),
             ("*.5", "eth0.5", true),
             ("e*1*0", "eth100", true),
-            ("", "", true),
-            ("?", "", false),
+            ("e[t]*", "eth0", false),
         ] {
-            assert_eq!(matches_glob(pattern, name), matches, "{pattern} {name}");
+            assert_eq!(is_called(&device(name), pattern), matches, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn a_device_answers_to_all_its_names() {
+        let link = Link {
+            alt_names: vec!["enp0s31f6".to_owned()],
+            alias: Some("uplink".to_owned()),
+            ..device("eth0")
+        };
+        for name in ["eth0", "enp0s31f6", "enp*", "uplink", "52:54:00:00:00:01", "52-54-00-00-00-01"] {
+            assert!(is_called(&link, name), "{name}");
+        }
+        for name in ["eth", "eth00", "up*", "52:54:00:00:00:02"] {
+            assert!(!is_called(&link, name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_mac_means_the_bridge_rather_than_its_port_and_the_device_rather_than_its_vlan() {
+        let port = Link { index: 3, master: Some(4), ..device("eth0") };
+        let bridge = Link { index: 4, kind: Some("bridge".to_owned()), ..device("br0") };
+        let vlan = Link { index: 5, kind: Some("vlan".to_owned()), parent: Some(4), ..device("br0.5") };
+        let all = [port.clone(), bridge, vlan];
+        assert_eq!(names_of(&called(&all, &MAC.to_string())), ["br0"]);
+        // With nothing else of that MAC, the port is meant; why it will not do is said later.
+        assert_eq!(names_of(&called(&[port], &MAC.to_string())), ["eth0"]);
+    }
+
+    #[test]
+    fn a_subnet_means_the_device_below_the_hosts_own_macvlan() {
+        let address = |index, net: &str| Address {
+            index,
+            net: net.parse().unwrap(),
+            peer: None,
+            broadcast: None,
+            scope: linknet::Scope::UNIVERSE,
+            valid: None,
+            preferred: None,
+            dad: linknet::Dad::Done,
+            secondary: false,
+            metric: None,
+            protocol: None,
+        };
+        let links = [device("eth0"), macvlan("shim"), Link { index: 9, ..device("eth9") }];
+        let addresses = [
+            address(2, "10.0.0.5/24"),
+            address(7, "10.0.0.6/32"),
+            address(2, "10.0.0.7/24"),
+            address(9, "10.9.0.5/24"),
+        ];
+        let found = |subnet: &str| in_subnet(&links, &addresses, subnet.parse().unwrap());
+        assert_eq!(names_of(&found("10.0.0.0/24")), ["eth0"]);
+        assert_eq!(names_of(&found("10.0.0.6/32")), ["eth0"]);
+        assert_eq!(names_of(&found("10.0.0.0/8")), ["eth0", "eth9"]);
+        assert!(found("192.0.2.0/24").is_empty());
+        let error = only("master", found("10.0.0.0/8")).unwrap_err();
+        assert!(error.msg.contains("eth0, eth9"), "{error}");
     }
 }

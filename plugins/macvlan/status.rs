@@ -5,16 +5,34 @@ use cni::{Error, Request, code};
 use linknet::Netlink;
 
 use crate::config::Config;
-use crate::parent;
+use crate::make::asking;
+use crate::{diagnosis, parent};
 
-/// The parent must be there, and IPAM must be ready.
+/// The kernel must have macvlans, the parent must be there, fit, and be up, and IPAM must be ready.
+///
+/// # Errors
+/// 50; 51 when the parent is down, which containers that exist suffer from too.
 pub(crate) fn status(request: &Request) -> Result<(), Error> {
     let config = Config::read(request)?;
-    let unavailable = |error: Error| Error { code: code::PLUGIN_NOT_AVAILABLE, ..error };
-    if !config.link_in_container {
-        let outside =
-            Netlink::open().map_err(|error| Error::new(code::PLUGIN_NOT_AVAILABLE, error.to_string()))?;
-        parent::find(&outside, config.master.as_ref()).map_err(unavailable)?;
+    let ipam = Ipam::find(request)?;
+    let outside = Netlink::open().map_err(|error| unavailable(asking(&error)))?;
+    if !outside.has_macvlan().map_err(|error| unavailable(asking(&error)))? {
+        let what = "this kernel has no macvlan driver";
+        return Err(Error::new(code::PLUGIN_NOT_AVAILABLE, what).details(diagnosis::DRIVER));
     }
-    Ipam::find(request)?.map_or(Ok(()), |ipam| ipam.status())
+    // A parent in the container cannot be looked for: STATUS is of no container.
+    if !config.link_in_container {
+        let parent = parent::find(&outside, config.master.as_ref()).map_err(unavailable)?;
+        diagnosis::fits(&parent, &config).map_err(unavailable)?;
+        if !parent.up {
+            let what = format!("{} is down", parent.name);
+            return Err(Error::new(code::LIMITED_CONNECTIVITY, what)
+                .details(format!("ip link set {} up", parent.name)));
+        }
+    }
+    ipam.map_or(Ok(()), |ipam| ipam.status())
+}
+
+fn unavailable(error: Error) -> Error {
+    Error { code: code::PLUGIN_NOT_AVAILABLE, ..error }
 }
