@@ -2,6 +2,7 @@
 
 mod alarm;
 mod attempt;
+mod books;
 mod connection;
 mod exchange;
 mod flags;
@@ -12,6 +13,7 @@ mod log;
 mod memory;
 mod pidfile;
 mod result;
+mod resume;
 mod service;
 mod sockets;
 mod table;

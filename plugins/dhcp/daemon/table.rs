@@ -14,11 +14,12 @@ use tokio::sync::Semaphore;
 
 use super::alarm::Alarms;
 use super::attempt::Attempt;
+use super::books::Books;
 use super::exchange::now;
 use super::flags::Flags;
 use super::internal;
 use super::lease::{Held, Slot};
-use super::memory::{Identity, Memory};
+use super::memory::Identity;
 use super::sockets::Sockets;
 use super::vanish::Vanishing;
 use crate::place::{Gone, Place};
@@ -33,12 +34,11 @@ const EXCHANGES: usize = 128;
 #[derive(Debug)]
 pub(crate) struct Table {
     slots: RefCell<HashMap<Attachment, Rc<Slot>>>,
-    memory: RefCell<Memory>,
+    pub(super) books: Books,
     alarms: Alarms<Weak<Slot>>,
-    vanishing: Vanishing,
+    pub(super) vanishing: Vanishing,
     exchanges: Semaphore,
     stopping: Cell<bool>,
-    store: Store,
     flags: Flags,
 }
 
@@ -47,66 +47,13 @@ impl Table {
     pub(crate) fn new(flags: Flags, store: Store) -> std::io::Result<Table> {
         Ok(Table {
             slots: RefCell::default(),
-            memory: RefCell::default(),
+            books: Books::new(store),
             alarms: Alarms::new()?,
             vanishing: Vanishing::new()?,
             exchanges: Semaphore::new(EXCHANGES),
             stopping: Cell::new(false),
-            store,
             flags,
         })
-    }
-
-    /// Takes up every lease that an earlier daemon has left: good ones go on where they were, those of containers
-    /// that are gone are remembered.
-    pub(crate) fn resume(&self) -> std::io::Result<()> {
-        for record in self.store.load()? {
-            if let Err(error) = self.resume_one(record) {
-                tracing::error!(%error, "a lease could not be taken up again");
-            }
-        }
-        for expired in self.memory.borrow_mut().forget_expired() {
-            self.forget(&expired);
-        }
-        Ok(())
-    }
-
-    fn resume_one(&self, record: Record) -> Result<(), Error> {
-        let attachment = record.attachment.clone();
-        if record.standing == Standing::Released {
-            self.remember(record);
-            return Ok(());
-        }
-        let config = self.config(&record.place, &record.terms);
-        let client = match record.standing {
-            Standing::Lost => Client::new(config, seed()?, now()),
-            _ => Client::resume(config, seed()?, record.lease.clone(), now()),
-        };
-        let held = Held::resumed(client, record.clone());
-        // Neither netns nor times mean anything after a reboot.
-        let netns = if record.is_of_this_boot() { held.open() } else { Err(Gone::Netns) };
-        match netns {
-            Err(gone) => {
-                tracing::info!(%attachment, address = %record.lease.address, "lease not taken up: {gone}");
-                self.remember(record.now(Standing::Left));
-            }
-            // The plugin struck it while no daemon ran, and the interface is still there to say so from.
-            Ok(netns) if record.standing == Standing::Left => {
-                held.release(&mut Sockets::new(netns, held.place.ifindex));
-                tracing::info!(%attachment, address = %record.lease.address, "address given back, late");
-                self.remember(record.now(Standing::Released));
-            }
-            Ok(_) => {
-                tracing::info!(%attachment, address = %record.lease.address, "lease taken up again");
-                let slot = self.slot(&attachment);
-                // Whatever is due already is done first thing.
-                let due = if held.is_bound() { held.due() } else { Some(now()) };
-                self.vanishing.watch(&held.place.path);
-                *slot.held.borrow_mut() = Some(Rc::new(held));
-                self.set_alarm_at(&slot, due);
-            }
-        }
-        Ok(())
     }
 
     /// Leases an address for the interface of `attachment` in `netns`. A lease that it has already is returned as it
@@ -175,7 +122,7 @@ impl Table {
         // On disk before anybody hears of it: from here on no crash can lose it.
         self.note(slot);
         if let Some(record) = recalled.filter(|record| record.attachment != *attachment) {
-            self.forget(&record);
+            self.books.forget(&record);
         }
         self.set_alarm(slot);
         tracing::info!(%attachment, address = %result.ips[0].address, "address leased");
@@ -191,7 +138,7 @@ impl Table {
     ) -> Result<(Client, Option<Record>), Error> {
         let mut config = self.config(place, terms);
         let identity = Identity::new(&attachment.network, terms, place.mac);
-        let recalled = self.memory.borrow_mut().recall(&identity);
+        let recalled = self.books.recall(&identity);
         let Some((remembered, record)) = recalled else {
             return Ok((Client::new(config, seed()?, now()), None));
         };
@@ -300,7 +247,7 @@ impl Table {
     /// disk.
     pub(crate) fn recover(&self, slot: &Rc<Slot>) {
         slot.held.take();
-        match self.store.read(&slot.attachment) {
+        match self.books.read(&slot.attachment) {
             Ok(Some(record)) => {
                 if let Err(error) = self.resume_one(record) {
                     tracing::error!(attachment = %slot.attachment, %error, "the lease could not be taken up again");
@@ -334,12 +281,10 @@ impl Table {
 
     /// Forgets what is of no use any more.
     pub(crate) fn sweep(&self) {
-        for record in self.memory.borrow_mut().forget_expired() {
-            self.forget(&record);
-        }
+        self.books.sweep();
     }
 
-    fn slot(&self, attachment: &Attachment) -> Rc<Slot> {
+    pub(super) fn slot(&self, attachment: &Attachment) -> Rc<Slot> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.entry(attachment.clone()).or_insert_with(|| Rc::new(Slot::new(attachment.clone())));
         Rc::clone(slot)
@@ -364,8 +309,8 @@ impl Table {
         // On disk first: a lease that was given back must not be taken up again.
         let record = held.record(attachment);
         match record {
-            Some(record) => self.remember(record.now(Standing::Released)),
-            None => self.erase(attachment),
+            Some(record) => self.books.remember(record.now(Standing::Released)),
+            None => self.books.erase(attachment),
         }
         match held.release_in_place() {
             Ok(()) => tracing::info!(%attachment, ?address, "address given back"),
@@ -381,48 +326,17 @@ impl Table {
         let Some(held) = slot.held.take() else { return };
         tracing::info!(attachment = %slot.attachment, address = ?held.address(), "lease dropped: {gone}");
         match held.record(&slot.attachment) {
-            Some(record) => self.remember(record.now(Standing::Left)),
-            None => self.erase(&slot.attachment),
+            Some(record) => self.books.remember(record.now(Standing::Left)),
+            None => self.books.erase(&slot.attachment),
         }
     }
 
-    /// Writes down how a slot's lease stands. An address that was lost is still the best to say of where the
-    /// container is, and what it wants.
+    /// Writes down how a slot's lease stands.
     fn note(&self, slot: &Slot) {
         let record = slot.held.borrow().as_ref().and_then(|held| held.record(&slot.attachment));
-        let lost = || Some(self.store.read(&slot.attachment).ok()??.now(Standing::Lost));
-        if let Some(record) = record.or_else(lost) {
-            self.write(&record);
-        }
-    }
-
-    /// Keeps a lease that has ended in memory, here and on disk.
-    fn remember(&self, record: Record) {
-        self.write(&record);
-        let attachment = record.attachment.clone();
-        for forgotten in self.memory.borrow_mut().remember(record) {
-            if forgotten.attachment != attachment {
-                self.forget(&forgotten);
-            }
-        }
-    }
-
-    /// Removes a record that nobody needs, unless its attachment has a lease by now.
-    fn forget(&self, record: &Record) {
-        if !self.slots.borrow().contains_key(&record.attachment) {
-            self.erase(&record.attachment);
-        }
-    }
-
-    fn write(&self, record: &Record) {
-        if let Err(error) = self.store.write(record) {
-            tracing::error!(attachment = %record.attachment, %error, "the lease could not be written to disk; it would not survive the daemon");
-        }
-    }
-
-    fn erase(&self, attachment: &Attachment) {
-        if let Err(error) = self.store.remove(attachment) {
-            tracing::error!(%attachment, %error, "the file of a lease could not be removed");
+        match record {
+            Some(record) => self.books.write(&record),
+            None => self.books.note_lost(&slot.attachment),
         }
     }
 
@@ -431,7 +345,7 @@ impl Table {
         self.set_alarm_at(slot, due);
     }
 
-    fn set_alarm_at(&self, slot: &Rc<Slot>, due: Option<dhcp4::Instant>) {
+    pub(super) fn set_alarm_at(&self, slot: &Rc<Slot>, due: Option<dhcp4::Instant>) {
         if let Some(old) = slot.alarm.take() {
             self.alarms.cancel(old);
         }
@@ -452,7 +366,7 @@ impl Table {
             .map_err(|error| Error::new(code::UNKNOWN_CONTAINER, format!("CNI_NETNS: {error}")))
     }
 
-    fn config(&self, place: &Place, terms: &Terms) -> dhcp4::Config {
+    pub(super) fn config(&self, place: &Place, terms: &Terms) -> dhcp4::Config {
         let mut config = dhcp4::Config::new(place.mac.octets());
         config.client_id = terms.client_id.as_ref().map(|option| option.data.clone());
         config.request = terms.request.clone();
@@ -481,7 +395,8 @@ fn attempts_within(patience: Duration, first: Duration) -> u32 {
     attempts
 }
 
-fn seed() -> Result<u64, Error> {
+/// Randomness for a client.
+pub(super) fn seed() -> Result<u64, Error> {
     let mut seed = [0; 8];
     rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
         .map_err(|error| internal(&error))?;
