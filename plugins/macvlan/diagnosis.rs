@@ -10,7 +10,7 @@ use linknet::{Link, MacvlanMode};
 
 use crate::codes;
 use crate::config::Config;
-use crate::mark::{is_macvlan, is_marked};
+use crate::mark::{Mark, is_macvlan, is_marked};
 
 /// What there is to know about a refusal.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) config: &'a Config,
     /// Its name.
     pub(crate) ifname: &'a str,
+    /// Its mark.
+    pub(crate) mark: &'a Mark,
     /// On what.
     pub(crate) parent: &'a Link,
     /// The links beside the parent.
@@ -166,6 +168,9 @@ impl Verdict {
 fn name_taken(scene: &Scene<'_>) -> Verdict {
     let there = scene.inside.iter().find(|link| link.name == scene.ifname);
     let whose = match there {
+        Some(link) if scene.mark.is_finished(link) => {
+            ": this ADD has been done, and DEL must come before another"
+        }
         Some(link) if is_marked(link) => " and is another attachment's",
         Some(_) => " and was not made for this attachment",
         None => "",

@@ -115,6 +115,7 @@ impl Workshop<'_> {
         let scene = Scene {
             config: self.config,
             ifname: self.ifname,
+            mark: self.mark,
             parent: self.parent,
             beside: &beside,
             inside: &inside,

@@ -38,7 +38,8 @@ impl Mark {
         Mark::new(&request.ifname, &request.container_id, &request.config.name)
     }
 
-    fn new(ifname: &str, container_id: &str, network: &str) -> Mark {
+    /// The mark of the attachment of this interface of this container to this network.
+    pub(crate) fn new(ifname: &str, container_id: &str, network: &str) -> Mark {
         // None of the three can hold a slash. What comes first is never cut off.
         let mut alias = format!("{PREFIX}{ifname}/{container_id}/{network}");
         // It need only be the same for the ADD that died and the one that is tried again.

@@ -8,6 +8,7 @@ mod callers;
 mod daemon;
 mod failure;
 mod ipam;
+mod macvlan;
 mod persistence;
 mod scenario;
 mod servers;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         .tests(servers::TESTS)
         .tests(ipam::TESTS)
         .tests(failure::TESTS)
+        .tests(&macvlan::tests())
         .tests(daemon::TESTS)
         .tests(persistence::TESTS)
         .tests(autostart::TESTS)

@@ -49,6 +49,24 @@ impl Request {
         })
     }
 
+    /// What the runtime calls the container: the pod's name in Kubernetes, the container's in Podman, which both send as
+    /// `K8S_POD_NAME` in CNI_ARGS.
+    pub fn container_name(&self) -> Option<&str> {
+        self.args.get("K8S_POD_NAME").filter(|name| !name.is_empty())
+    }
+
+    /// A name for this attachment that stays when the container is made anew: `namespace/pod/network/interface`, or
+    /// `container/network/interface` where the runtime tells no namespace. `None` when it tells no name either.
+    ///
+    /// Whatever is to outlive the container (its MAC address, how a DHCP server knows it) is derived from this. It is as
+    /// unique as its parts: of two machines on one LAN that run containers of the same name, one needs another name for
+    /// its network.
+    pub fn stable_name(&self) -> Option<String> {
+        let namespace = self.args.get("K8S_POD_NAMESPACE").filter(|name| !name.is_empty());
+        let parts = namespace.into_iter().chain([self.container_name()?, &self.config.name, &self.ifname]);
+        Some(parts.collect::<Vec<_>>().join("/"))
+    }
+
     fn places(&self) -> [(&Map<String, Value>, &'static str); 2] {
         [(&self.config.runtime_config, "runtimeConfig"), (&self.config.cni_args, "args.cni")]
     }
@@ -109,6 +127,16 @@ mod tests {
             Ok(vec!["10.9.9.9".parse().unwrap()])
         );
         assert_eq!(request(json!({}), "").requested_ips(), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn an_attachment_keeps_its_name_when_the_container_is_made_anew() {
+        let name = |args| request(json!({}), args).stable_name();
+        assert_eq!(name("IgnoreUnknown=1;K8S_POD_NAME=web").as_deref(), Some("web/lan/eth0"));
+        assert_eq!(name("K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0").as_deref(), Some("shop/web-0/lan/eth0"));
+        for nameless in ["", "K8S_POD_NAME=", "K8S_POD_NAMESPACE=shop"] {
+            assert_eq!(name(nameless), None, "{nameless}");
+        }
     }
 
     #[test]

@@ -12,6 +12,11 @@ pub(crate) use read::{dns, result as read};
 mod read;
 mod write;
 
+use write::Fields;
+
+/// The key of [`IpConfig::valid_lifetime`].
+const VALID_LIFETIME: &str = "leasehold/validLifetime";
+
 /// What ADD made, and what `prevResult` says was made (spec §5 "Success").
 ///
 /// Fields that no version of the specification knows are kept in `extra`, here and in every part, and are written again.
@@ -57,6 +62,9 @@ pub struct IpConfig {
     pub address: IpNet,
     /// The subnet's default gateway.
     pub gateway: Option<IpAddr>,
+    /// For how many seconds from now the address is ours; `None` is for ever. No version of the specification has
+    /// this: it is written for a plugin that delegated to this one, which sets the address, and for nobody else.
+    pub valid_lifetime: Option<u32>,
     /// Unknown fields.
     pub extra: Map<String, Value>,
 }
@@ -117,7 +125,7 @@ impl CniResult {
     /// [`crate::code::INCOMPATIBLE_VERSION`] when it has no address and the version demands one
     /// ([`Version::requires_ip`]). Of several addresses 0.1.0 and 0.2.0 show the first of each family, as libcni does.
     pub fn to_value(&self, version: Version) -> Result<Value, Error> {
-        write::result(self, version, version)
+        write::result(self, version, Fields::Of(version))
     }
 
     /// Writes the result for a plugin that delegated to this one. The document is of `version`, but keeps the fields
@@ -127,14 +135,14 @@ impl CniResult {
     /// # Errors
     /// As [`CniResult::to_value`].
     pub fn to_value_for_caller(&self, version: Version) -> Result<Value, Error> {
-        write::result(self, version, Version::LATEST)
+        write::result(self, version, Fields::All)
     }
 }
 
 impl IpConfig {
     /// An address, and nothing else said about it.
     pub fn new(address: IpNet) -> IpConfig {
-        IpConfig { interface: None, address, gateway: None, extra: Map::new() }
+        IpConfig { interface: None, address, gateway: None, valid_lifetime: None, extra: Map::new() }
     }
 }
 

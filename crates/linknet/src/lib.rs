@@ -25,9 +25,9 @@ pub use clock::boottime;
 pub use error::{Error, Result};
 pub use mac::{Mac, ParseMacError};
 pub use netlink::{
-    Address, Dad, Link, Macvlan, MacvlanMode, Netlink, NewAddress, NewMacvlan, OperState, ParseModeError,
+    Address, Dad, Heard, Link, LinkWatch, Macvlan, MacvlanMode, Netlink, NewAddress, NewMacvlan, OperState, ParseModeError,
     Protocol, Route, Scope,
 };
 pub use netns::{Netns, NetnsError, NetnsId};
-pub use packet::{PacketSocket, Received};
+pub use packet::{Arp, ArpSocket, PacketSocket, Received};
 pub use udp::UdpClient;

@@ -6,6 +6,7 @@ mod link;
 mod macvlan;
 mod route;
 mod virt;
+mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -27,6 +28,7 @@ pub use address::{Address, Dad, NewAddress};
 pub use link::{Link, OperState};
 pub use macvlan::{Macvlan, MacvlanMode, NewMacvlan, ParseModeError};
 pub use route::Route;
+pub use watch::{Heard, LinkWatch};
 
 /// An rtnetlink socket: it sees and changes the network namespace that it was opened in, from
 /// whichever thread it is used.

@@ -1,7 +1,10 @@
 //! A packet socket for DHCP on a link that has no address.
 #![allow(unsafe_code, reason = "nix can neither attach a filter nor make a link address")]
 
+mod arp;
 mod filter;
+
+pub use arp::{Arp, ArpSocket};
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddrV4;
@@ -59,7 +62,7 @@ impl PacketSocket {
             filter::attach(fd.as_fd(), port)?;
             // SAFETY: PACKET_AUXDATA takes an int (packet(7)).
             unsafe { sockopt::set(&fd, SOL_PACKET, PACKET_AUXDATA, &1_i32)? };
-            bind_to_link(fd.as_fd(), index)?;
+            bind_to_link(fd.as_fd(), index, ETH_P_IP)?;
             let mac = own_mac(fd.as_fd())?;
             Ok(PacketSocket { fd, mac })
         };
@@ -131,10 +134,10 @@ impl AsRawFd for PacketSocket {
     }
 }
 
-/// Hooks the socket up to one link and to IPv4, which starts its receiving.
-fn bind_to_link(fd: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+/// Hooks the socket up to one link and one protocol (an `ETH_P_…`), which starts its receiving.
+fn bind_to_link(fd: BorrowedFd<'_>, index: u32, protocol: c_int) -> io::Result<()> {
     let address = sockaddr_ll {
-        sll_protocol: (ETH_P_IP as u16).to_be(),
+        sll_protocol: (protocol as u16).to_be(),
         sll_ifindex: c_int::try_from(index).map_err(|_| Errno::ENODEV)?,
         ..UNSPECIFIED
     };

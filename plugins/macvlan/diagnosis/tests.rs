@@ -37,6 +37,7 @@ impl Case {
         let scene = Scene {
             config: &self.config,
             ifname: "eth0",
+            mark: &Mark::new("eth0", "c1", "lan"),
             parent: &self.parent,
             beside: &self.beside,
             inside: &self.inside,
@@ -132,7 +133,12 @@ fn what_the_kernel_explains_itself_is_passed_on() {
 fn a_taken_name_is_said_to_be_whose() {
     let veth = Link { kind: Some("veth".to_owned()), ..device("eth0") };
     let marked = Link { alias: Some("leasehold:eth0/c2/lan".to_owned()), ..macvlan("eth0") };
-    for (there, words) in [(veth, "eth0 (veth) exists"), (marked, "is another attachment's")] {
+    let done = Link { alias: Some("leasehold:eth0/c1/lan".to_owned()), ..macvlan("eth0") };
+    for (there, words) in [
+        (veth, "eth0 (veth) exists"),
+        (marked, "is another attachment's"),
+        (done, "DEL must come before another"),
+    ] {
         let Diagnosis { error, passing } = Case { inside: vec![there], ..Case::new() }.diagnose(EEXIST, None);
         assert_eq!((error.code, passing), (4, false));
         assert!(error.msg.contains("CNI_IFNAME") && error.msg.contains(words), "{error}");

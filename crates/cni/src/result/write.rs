@@ -3,11 +3,29 @@
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 
-use super::{CniResult, Dns, Interface, IpConfig, Route};
+use super::{CniResult, Dns, Interface, IpConfig, Route, VALID_LIFETIME};
 use crate::{Error, Version, code};
 
-/// The document has the shape of `version`, and the fields that interfaces and routes have in `fields`.
-pub(super) fn result(result: &CniResult, version: Version, fields: Version) -> Result<Value, Error> {
+/// Which of the fields that came after the first version a document has.
+#[derive(Clone, Copy)]
+pub(super) enum Fields {
+    /// Those of this version.
+    Of(Version),
+    /// Those of every version, and those of none that this library has.
+    All,
+}
+
+impl Fields {
+    fn include(self, since: Version) -> bool {
+        match self {
+            Fields::Of(version) => version >= since,
+            Fields::All => true,
+        }
+    }
+}
+
+/// The document has the shape of `version`, and these fields in its parts.
+pub(super) fn result(result: &CniResult, version: Version, fields: Fields) -> Result<Value, Error> {
     let mut document = if version.requires_ip() {
         by_family(result, version, fields)?
     } else {
@@ -22,16 +40,16 @@ pub(super) fn result(result: &CniResult, version: Version, fields: Version) -> R
 }
 
 /// 0.3.0 and later: interfaces, addresses and routes in lists.
-fn by_list(result: &CniResult, version: Version, fields: Version) -> Map<String, Value> {
+fn by_list(result: &CniResult, version: Version, fields: Fields) -> Map<String, Value> {
     let mut document = result.extra.clone();
     put_list(&mut document, "interfaces", result.interfaces.iter().map(|i| interface(i, fields)));
-    put_list(&mut document, "ips", result.ips.iter().map(|ip| ip_config(ip, version)));
+    put_list(&mut document, "ips", result.ips.iter().map(|ip| ip_config(ip, version, fields)));
     put_list(&mut document, "routes", result.routes.iter().map(|r| route(r, fields)));
     document
 }
 
 /// 0.1.0 and 0.2.0: `ip4` and `ip6`, each one address with the routes of its family; no interfaces.
-fn by_family(result: &CniResult, version: Version, fields: Version) -> Result<Map<String, Value>, Error> {
+fn by_family(result: &CniResult, version: Version, fields: Fields) -> Result<Map<String, Value>, Error> {
     let mut document = result.extra.clone();
     let is_v4 = |net: &IpNet| matches!(net, IpNet::V4(_));
     for (family, v4) in [("ip4", true), ("ip6", false)] {
@@ -39,6 +57,7 @@ fn by_family(result: &CniResult, version: Version, fields: Version) -> Result<Ma
         let mut object = ip.extra.clone();
         object.insert("ip".to_owned(), ip.address.to_string().into());
         put(&mut object, "gateway", ip.gateway.map(|gateway| gateway.to_string()));
+        put_lifetime(&mut object, ip, fields);
         let routes = result.routes.iter().filter(|route| is_v4(&route.dst) == v4);
         put_list(&mut object, "routes", routes.map(|r| route(r, fields)));
         document.insert(family.to_owned(), object.into());
@@ -53,12 +72,12 @@ fn by_family(result: &CniResult, version: Version, fields: Version) -> Result<Ma
     Ok(document)
 }
 
-fn interface(interface: &Interface, fields: Version) -> Value {
+fn interface(interface: &Interface, fields: Fields) -> Value {
     let mut object = interface.extra.clone();
     object.insert("name".to_owned(), interface.name.as_str().into());
     put_text(&mut object, "mac", &interface.mac);
     put_text(&mut object, "sandbox", &interface.sandbox);
-    if fields >= Version::V1_1_0 {
+    if fields.include(Version::V1_1_0) {
         put(&mut object, "mtu", interface.mtu);
         put_text(&mut object, "socketPath", &interface.socket_path);
         put_text(&mut object, "pciID", &interface.pci_id);
@@ -66,7 +85,7 @@ fn interface(interface: &Interface, fields: Version) -> Value {
     object.into()
 }
 
-fn ip_config(ip: &IpConfig, version: Version) -> Value {
+fn ip_config(ip: &IpConfig, version: Version, fields: Fields) -> Value {
     let mut object = ip.extra.clone();
     if version < Version::V1_0_0 {
         let family = if matches!(ip.address, IpNet::V4(_)) { "4" } else { "6" };
@@ -75,14 +94,22 @@ fn ip_config(ip: &IpConfig, version: Version) -> Value {
     object.insert("address".to_owned(), ip.address.to_string().into());
     put(&mut object, "gateway", ip.gateway.map(|gateway| gateway.to_string()));
     put(&mut object, "interface", ip.interface);
+    put_lifetime(&mut object, ip, fields);
     object.into()
 }
 
-fn route(route: &Route, fields: Version) -> Value {
+fn put_lifetime(object: &mut Map<String, Value>, ip: &IpConfig, fields: Fields) {
+    match fields {
+        Fields::Of(_) => {}
+        Fields::All => put(object, VALID_LIFETIME, ip.valid_lifetime),
+    }
+}
+
+fn route(route: &Route, fields: Fields) -> Value {
     let mut object = route.extra.clone();
     object.insert("dst".to_owned(), route.dst.to_string().into());
     put(&mut object, "gw", route.gw.map(|gw| gw.to_string()));
-    if fields >= Version::V1_1_0 {
+    if fields.include(Version::V1_1_0) {
         put(&mut object, "mtu", route.mtu);
         put(&mut object, "advmss", route.advmss);
         put(&mut object, "priority", route.priority);

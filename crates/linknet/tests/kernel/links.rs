@@ -1,8 +1,9 @@
 //! Links.
 
-use linknet::{Mac, MacvlanMode, Netlink, NewMacvlan, OperState};
+use libtest_mimic::Failed;
+use linknet::{Heard, LinkWatch, Mac, MacvlanMode, Netlink, NewMacvlan, OperState};
 
-use crate::{Space, Test, cable};
+use crate::{Space, Test, cable, until};
 
 crate::tests![
     a_macvlan_appears_in_another_namespace_with_everything_at_once,
@@ -25,6 +26,7 @@ crate::tests![
     a_bridge_has_ports,
     deleting_a_link_twice_says_that_it_is_absent,
     many_links_are_listed_whole,
+    a_watch_hears_of_a_carrier_that_goes_and_comes,
 ];
 
 const MAC: Mac = Mac([0x02, 0, 0, 0, 0, 0x11]);
@@ -307,4 +309,27 @@ fn many_links_are_listed_whole() -> Test {
     let reader = Netlink::open_in(&space.netns)?;
     assert_eq!(reader.links()?.len(), 151);
     Ok(())
+}
+
+fn a_watch_hears_of_a_carrier_that_goes_and_comes() -> Test {
+    let (left, right) = cable()?;
+    let watch = left.netns.run(LinkWatch::open)??;
+    assert_eq!(watch.next()?, Heard::Nothing);
+    let far_end = right.link("right")?.index;
+    right.netlink.set_down(far_end)?;
+    until("the carrier to go", || heard(&watch, false))?;
+    right.netlink.set_up(far_end)?;
+    until("the carrier to come", || heard(&watch, true))?;
+    let index = left.link("left")?.index;
+    left.netlink.delete_link(index)?;
+    until("the link to go", || {
+        let Heard::Links { gone, .. } = watch.next()? else { return Ok(None) };
+        Ok(gone.contains(&index).then_some(()))
+    })
+}
+
+/// Whether the watch has a word about the carrier of `left`.
+fn heard(watch: &LinkWatch, carrier: bool) -> Result<Option<()>, Failed> {
+    let Heard::Links { changed, .. } = watch.next()? else { return Ok(None) };
+    Ok(changed.iter().any(|link| link.name == "left" && link.carrier == carrier).then_some(()))
 }

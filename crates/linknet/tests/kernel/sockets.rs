@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use libtest_mimic::Failed;
 use linknet::frame::Rejected;
-use linknet::{Mac, Netns, NewAddress, NewMacvlan, PacketSocket, Received, UdpClient, announce, sysctl};
+use linknet::{ArpSocket, Mac, Netns, NewAddress, NewMacvlan, PacketSocket, Received, UdpClient, announce, sysctl};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket};
 
 use crate::{Space, Test, cable, until};
@@ -22,6 +22,8 @@ crate::tests![
     a_udp_client_sends_from_the_address_it_is_told,
     a_udp_client_hears_its_own_link_only,
     udp_clients_share_a_port,
+    who_has_an_address_contests_it,
+    who_probes_at_the_same_time_contests_it_too,
     an_announcement_is_on_the_wire,
     a_setting_is_read_back_and_a_missing_one_is_absent,
 ];
@@ -200,6 +202,34 @@ fn udp_clients_share_a_port() -> Test {
     let index = space.plug("eth0")?.index;
     let _one = inside(&space, || UdpClient::open(index, 68))?;
     let _other = inside(&space, || UdpClient::open(index, 68))?;
+    Ok(())
+}
+
+fn arp_socket(space: &Space, link: &str) -> Result<ArpSocket, Failed> {
+    let index = space.link(link)?.index;
+    inside(space, || ArpSocket::open(index))
+}
+
+fn who_has_an_address_contests_it() -> Test {
+    let (left, right) = cable()?;
+    give(&right, "right", SERVER)?;
+    let socket = arp_socket(&left, "left")?;
+    socket.probe(*CLIENT.ip())?;
+    socket.probe(*SERVER.ip())?;
+    let contender = until("an answer", || Ok(socket.contender(*SERVER.ip())?))?;
+    assert_eq!(Some(contender), right.link("right")?.mac);
+    assert_eq!(socket.contender(*CLIENT.ip())?, None);
+    assert!(inside(&left, || ArpSocket::open(4711)).is_err(), "no such link");
+    Ok(())
+}
+
+fn who_probes_at_the_same_time_contests_it_too() -> Test {
+    let (left, right) = cable()?;
+    let (one, other) = (arp_socket(&left, "left")?, arp_socket(&right, "right")?);
+    one.probe(*CLIENT.ip())?;
+    let contender = until("a probe", || Ok(other.contender(*CLIENT.ip())?))?;
+    assert_eq!(Some(contender), left.link("left")?.mac);
+    assert_eq!(one.contender(*CLIENT.ip())?, None, "our own probe is nobody else's");
     Ok(())
 }
 

@@ -1,0 +1,185 @@
+//! The plugin killed at every step of an ADD: the next ADD works, and DEL leaves nothing.
+//!
+//! strace kills it (SIGKILL) on entry to one system call, and then to the next, until it has lived through: no hook in
+//! the product, and no step left out.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lab::anyhow::{Context, ensure};
+use lab::plugin::DEBIANS_PLUGINS;
+use lab::serde_json::{Value, json};
+use lab::suite::{self, Package, packages};
+use lab::{Lan, Network, Node, Result, Test, World, network, test, until};
+
+use crate::scenario::{SOON, conflist, ensure_nothing_left};
+
+const STRACE: Package = Package::new("strace", "strace");
+
+pub(super) const TESTS: &[Test] = &[
+    test!(killed_at_any_step_add_can_be_repeated).needs(&[STRACE]),
+    test!(killed_at_any_step_add_with_addresses_can_be_repeated)
+        .needs(&[STRACE, packages::GO_PLUGINS])
+        .within(Duration::from_secs(120)),
+    test!(killed_at_any_step_add_in_mode_passthru_can_be_repeated).needs(&[STRACE]),
+    test!(killed_at_any_step_add_leaves_nothing_after_del)
+        .needs(&[STRACE, packages::GO_PLUGINS])
+        .within(Duration::from_secs(120)),
+];
+
+/// What the world can be changed by, or waited for with; memory and signals are nobody else's business.
+const CALLS: &str = "setns,socket,bind,connect,sendto,sendmsg,recvfrom,recvmsg,openat,write,vfork,clone,clone3,\
+                     wait4,waitid,exit_group";
+
+fn killed_at_any_step_add_can_be_repeated(world: &World) -> Result {
+    add_again_after_each_step(world, json!({}))
+}
+
+fn killed_at_any_step_add_with_addresses_can_be_repeated(world: &World) -> Result {
+    add_again_after_each_step(world, json!({ "ipam": host_local(world) }))
+}
+
+fn killed_at_any_step_add_in_mode_passthru_can_be_repeated(world: &World) -> Result {
+    add_again_after_each_step(world, json!({ "mode": "passthru", "mac": "02:00:00:00:00:17" }))
+}
+
+fn add_again_after_each_step(world: &World, keys: Value) -> Result {
+    let lan = Lan::new()?;
+    let doomed = Doomed::new(world, &lan, keys)?;
+    let mut steps = doomed.steps()?;
+    // The last request marks the interface as finished: the runtime has its result then, and an ADD of what is complete
+    // is refused.
+    let last = steps.iter().rposition(|(call, _)| call == "sendto").context("it asks the kernel")?;
+    steps.truncate(last + 1);
+    for step in steps {
+        let container = lan.container("c1")?;
+        let attachment = network::Attachment::new(&container);
+        doomed.add_until(&step, &container)?;
+        let network = Network::new(&lan.host, doomed.conflist.clone());
+        network.add(&attachment).with_context(|| format!("again, after {step:?}"))?;
+        ensure!(container.links()?.len() == 2, "after {step:?}: {:?}", container.links()?);
+        network.check(&attachment).with_context(|| format!("after {step:?}"))?;
+        network.del(&attachment).with_context(|| format!("after {step:?}"))?;
+        doomed.ensure_nothing_left(&container).with_context(|| format!("after {step:?}"))?;
+        container.remove()?;
+    }
+    Ok(())
+}
+
+fn killed_at_any_step_add_leaves_nothing_after_del(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let doomed = Doomed::new(world, &lan, json!({ "ipam": host_local(world) }))?;
+    for step in doomed.steps()? {
+        let container = lan.container("c1")?;
+        doomed.add_until(&step, &container)?;
+        let network = Network::new(&lan.host, doomed.conflist.clone());
+        network.del(&network::Attachment::new(&container)).with_context(|| format!("after {step:?}"))?;
+        doomed.ensure_nothing_left(&container).with_context(|| format!("after {step:?}"))?;
+        container.remove()?;
+    }
+    Ok(())
+}
+
+/// It gives an attachment that has an address no second one, so that a forgotten DEL shows.
+fn host_local(world: &World) -> Value {
+    json!({
+        "type": "host-local",
+        "dataDir": store(world),
+        "ranges": [[{ "subnet": "10.99.0.0/24", "gateway": "10.99.0.1" }]],
+        "routes": [{ "dst": "0.0.0.0/0" }],
+    })
+}
+
+fn store(world: &World) -> PathBuf {
+    world.dir().join("host-local")
+}
+
+/// The n-th call of this system call.
+type Step = (String, usize);
+
+/// The plugin, to be killed.
+struct Doomed<'a> {
+    lan: &'a Lan,
+    conflist: Value,
+    /// A plugin `macvlan` that runs the real one under strace, with the arguments that [`Doomed::arguments`] holds.
+    folder: PathBuf,
+    store: PathBuf,
+}
+
+impl<'a> Doomed<'a> {
+    fn new(world: &World, lan: &'a Lan, keys: Value) -> Result<Doomed<'a>> {
+        let folder = world.dir().join("strace");
+        fs::create_dir(&folder)?;
+        let plugin = suite::plugin_dir().join("macvlan");
+        let script = format!(
+            "#!/bin/sh\nexec strace -qq $(cat {}) {}\n",
+            folder.join("arguments").display(),
+            plugin.display()
+        );
+        fs::write(folder.join("macvlan"), script)?;
+        fs::set_permissions(folder.join("macvlan"), fs::Permissions::from_mode(0o755))?;
+        Ok(Doomed { lan, conflist: conflist(keys), folder, store: store(world) })
+    }
+
+    /// ADD by the plugin under strace with these arguments.
+    fn add(&self, arguments: &str, container: &Node) -> Result<bool> {
+        fs::write(self.folder.join("arguments"), arguments)?;
+        let path = vec![self.folder.clone(), DEBIANS_PLUGINS.into()];
+        let network = Network::with_path(&self.lan.host, self.conflist.clone(), path);
+        let add = network.prepare("ADD", 0, &network::Attachment::new(container), None)?;
+        Ok(add.run(&self.lan.host)?.status.success())
+    }
+
+    /// Every call that an ADD makes after it has read its configuration, in order.
+    fn steps(&self) -> Result<Vec<Step>> {
+        let container = self.lan.container("counted")?;
+        let log = self.folder.join("log");
+        ensure!(
+            self.add(&format!("-o {} -e trace={CALLS}", log.display()), &container)?,
+            "an ADD that is not killed"
+        );
+        let network = Network::new(&self.lan.host, self.conflist.clone());
+        network.del(&network::Attachment::new(&container))?;
+        container.remove()?;
+
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        let mut steps = Vec::new();
+        for line in fs::read_to_string(&log)?.lines() {
+            let Some((call, _)) = line.split_once('(') else { continue };
+            let count = counts.entry(call.to_owned()).or_default();
+            *count += 1;
+            steps.push((call.to_owned(), *count));
+        }
+        let first = steps.iter().position(|(call, _)| call == "setns").context("it enters the container")?;
+        steps.drain(..first);
+        ensure!(steps.len() > 10, "too few steps to be true: {steps:?}");
+        Ok(steps)
+    }
+
+    /// An ADD that is killed on entry to this call.
+    fn add_until(&self, (call, nth): &Step, container: &Node) -> Result {
+        let arguments = format!("-o /dev/null -e trace={call} -e inject={call}:signal=KILL:when={nth}");
+        ensure!(!self.add(&arguments, container)?, "it was to be killed at {call} {nth}");
+        // What it was waiting for goes on without it, and must not be overtaken here.
+        until("IPAM has ended", SOON, || !is_running("host-local"))
+    }
+
+    fn ensure_nothing_left(&self, container: &Node) -> Result {
+        ensure_nothing_left(container)?;
+        let Ok(entries) = fs::read_dir(self.store.join("lan")) else { return Ok(()) };
+        let left: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+        ensure!(!left.iter().any(|name| name.to_string_lossy().starts_with("10.")), "addresses: {left:?}");
+        Ok(())
+    }
+}
+
+fn is_running(program: &str) -> bool {
+    let Ok(processes) = fs::read_dir("/proc") else { return false };
+    processes.flatten().any(|process| {
+        fs::read_link(process.path().join("exe"))
+            .is_ok_and(|exe| exe.file_name() == Path::new(program).file_name())
+    })
+}

@@ -1,0 +1,248 @@
+//! Every refusal says which device is in the way and what to do, leaves nothing behind, and costs no time.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lab::anyhow::{Context, ensure};
+use lab::plugin::{CniError, Outcome};
+use lab::serde_json::{Value, json};
+use lab::suite::packages;
+use lab::{Lan, Network, Node, Result, Test, World, network, test, until};
+
+use super::{addresses, plug};
+use crate::scenario::{SOON, conflist, ensure_nothing_left};
+
+pub(super) const TESTS: &[Test] = &[
+    test!(loopback_is_no_parent),
+    test!(a_device_that_is_not_ethernet_is_no_parent).needs(&[packages::IPROUTE2]),
+    test!(a_port_of_a_bridge_names_the_bridge),
+    test!(a_passthru_macvlan_in_the_way_is_named),
+    test!(passthru_names_the_macvlans_in_its_way),
+    test!(a_passthru_macvlan_on_its_way_out_is_waited_for),
+    test!(a_mac_that_no_interface_can_have_is_refused),
+    test!(the_parents_own_mac_is_refused),
+    test!(a_mac_in_use_is_named_with_its_holder_after_a_while),
+    test!(a_mac_is_taken_over_from_a_container_on_its_way_out),
+    test!(an_mtu_that_is_too_small_is_refused_in_the_kernels_words),
+    test!(a_taken_name_is_left_alone),
+    test!(a_parent_that_is_down_gives_no_lease_and_that_is_said_at_once),
+    test!(a_parent_that_is_down_is_a_note_where_no_lease_is_needed).needs(&[packages::GO_PLUGINS]),
+    test!(a_cable_that_is_out_is_said_when_ipam_fails),
+];
+
+/// An ADD with these keys in a new container, and how long it took.
+fn add(lan: &Lan, container: &Node, keys: Value) -> Result<Outcome> {
+    let attachment = network::Attachment::new(container);
+    Network::new(&lan.host, conflist(keys)).prepare("ADD", 0, &attachment, None)?.run(&lan.host)
+}
+
+/// The error of an ADD that is refused at once and leaves nothing.
+fn refusal(lan: &Lan, keys: Value) -> Result<CniError> {
+    let container = lan.container("refused")?;
+    let outcome = add(lan, &container, keys)?;
+    ensure!(outcome.took < Duration::from_secs(1), "{outcome:?}");
+    let error = outcome.error()?;
+    ensure_nothing_left(&container)?;
+    container.remove()?;
+    Ok(error)
+}
+
+fn loopback_is_no_parent(_: &World) -> Result {
+    let error = refusal(&Lan::new()?, json!({ "master": "lo" }))?;
+    ensure!(error.code == 7 && error.msg.contains("lo is the loopback device"), "{error:?}");
+    Ok(())
+}
+
+fn a_device_that_is_not_ethernet_is_no_parent(_: &World) -> Result {
+    let lan = Lan::new()?;
+    lan.host.output(&["ip", "tuntap", "add", "tun0", "mode", "tun"])?;
+    let error = refusal(&lan, json!({ "master": "tun0" }))?;
+    ensure!(error.code == 7 && error.msg.contains("tun0 (tun) is not an Ethernet device"), "{error:?}");
+    Ok(())
+}
+
+fn a_port_of_a_bridge_names_the_bridge(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let host = lan.host.netlink()?;
+    host.add_bridge("br0")?;
+    host.set_master(lan.host.link(Lan::MASTER)?.index, Some(lan.host.link("br0")?.index))?;
+    let error = refusal(&lan, json!({}))?;
+    ensure!(error.code == 7 && error.msg.contains("eth1 is a port of bridge br0"), "{error:?}");
+    ensure!(error.details.contains("use br0 as master") && error.details.contains("EBUSY"), "{error:?}");
+    // Which is good advice.
+    let container = lan.container("c1")?;
+    add(&lan, &container, json!({ "master": "br0" }))?.success()?;
+    Ok(())
+}
+
+fn a_passthru_macvlan_in_the_way_is_named(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let holder = lan.container("c1")?;
+    add(&lan, &holder, json!({ "mode": "passthru" }))?.success()?;
+    for mode in ["bridge", "passthru"] {
+        let error = refusal(&lan, json!({ "mode": mode }))?;
+        ensure!(error.code == 7 && error.msg.contains("eth0 in /run/netns/c1"), "{mode}: {error:?}");
+        ensure!(error.msg.contains("passthru"), "{mode}: {error:?}");
+    }
+    Ok(())
+}
+
+fn passthru_names_the_macvlans_in_its_way(_: &World) -> Result {
+    let lan = Lan::new()?;
+    for name in ["c1", "c2"] {
+        add(&lan, &lan.container(name)?, json!({}))?.success()?;
+    }
+    let error = refusal(&lan, json!({ "mode": "passthru" }))?;
+    ensure!(error.code == 7 && error.msg.contains("needs eth1 to itself"), "{error:?}");
+    ensure!(error.msg.contains("/run/netns/c1") && error.msg.contains("/run/netns/c2"), "{error:?}");
+    Ok(())
+}
+
+fn a_passthru_macvlan_on_its_way_out_is_waited_for(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let dying = nameless_holder(&lan, json!({ "mode": "passthru" }))?;
+    let container = lan.container("c2")?;
+    let end = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(200));
+        drop(dying);
+    });
+    add(&lan, &container, json!({ "mode": "passthru" }))?.success()?;
+    end.join().ok().context("the other thread")?;
+    Ok(())
+}
+
+fn a_mac_that_no_interface_can_have_is_refused(_: &World) -> Result {
+    let lan = Lan::new()?;
+    for (mac, word) in [
+        ("01:00:5e:00:00:01", "multicast"),
+        ("ff:ff:ff:ff:ff:ff", "multicast"),
+        ("00:00:00:00:00:00", "00:00:00:00:00:00"),
+        ("02:00:00:00:00", "02:00:00:00:00"),
+    ] {
+        let error = refusal(&lan, json!({ "mac": mac }))?;
+        ensure!(error.code == 7 && error.msg.contains(word), "{mac}: {error:?}");
+    }
+    Ok(())
+}
+
+fn the_parents_own_mac_is_refused(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let mac = lan.host.link(Lan::MASTER)?.mac.context("a MAC")?.to_string();
+    let error = refusal(&lan, json!({ "mac": mac }))?;
+    ensure!(error.code == 7 && error.msg.contains(&mac) && error.msg.contains("eth1 itself"), "{error:?}");
+    Ok(())
+}
+
+const MAC: &str = "02:00:00:00:00:17";
+
+fn a_mac_in_use_is_named_with_its_holder_after_a_while(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let holder = lan.container("c1")?;
+    add(&lan, &holder, json!({ "mac": MAC }))?.success()?;
+    let container = lan.container("c2")?;
+    let outcome = add(&lan, &container, json!({ "mac": MAC }))?;
+    let took = outcome.took;
+    ensure!(took > Duration::from_secs(1) && took < Duration::from_secs(5), "{took:?}");
+    let error = outcome.error()?;
+    ensure!(error.code == 11 && error.msg.contains(MAC), "{error:?}");
+    ensure!(error.msg.contains("eth0 in /run/netns/c1"), "{error:?}");
+    ensure_nothing_left(&container)
+}
+
+fn a_mac_is_taken_over_from_a_container_on_its_way_out(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let dying = nameless_holder(&lan, json!({ "mac": MAC }))?;
+    let container = lan.container("c2")?;
+    let end = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(200));
+        drop(dying);
+    });
+    let started = Instant::now();
+    add(&lan, &container, json!({ "mac": MAC }))?.success()?;
+    ensure!(started.elapsed() > Duration::from_millis(150), "it was waited for");
+    end.join().ok().context("the other thread")?;
+    Ok(())
+}
+
+/// A container whose namespace has no name any more, and lives for as long as what is returned.
+fn nameless_holder(lan: &Lan, keys: Value) -> Result<linknet::Netns> {
+    let holder = lan.container("c1")?;
+    add(lan, &holder, keys)?.success()?;
+    let netns = holder.netns().try_clone()?;
+    holder.remove()?;
+    Ok(netns)
+}
+
+fn an_mtu_that_is_too_small_is_refused_in_the_kernels_words(_: &World) -> Result {
+    let error = refusal(&Lan::new()?, json!({ "mtu": 60 }))?;
+    ensure!(error.code == 7 && error.details.contains("mtu less than device minimum"), "{error:?}");
+    Ok(())
+}
+
+fn a_taken_name_is_left_alone(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let veth = plug(&lan, &container, "eth0")?;
+    let error = add(&lan, &container, json!({}))?.error()?;
+    ensure!(error.code == 4 && error.msg.contains("eth0 (veth)"), "{error:?}");
+    ensure!(container.link("eth0")?.index == veth.index, "it is still there");
+
+    // Another network's interface is not ours either.
+    let other = lan.container("c2")?;
+    let attachment = network::Attachment::new(&other);
+    let mut elsewhere = conflist(json!({}));
+    elsewhere["name"] = json!("wan");
+    Network::new(&lan.host, elsewhere).add(&attachment)?;
+    let first = other.link("eth0")?;
+    let error = add(&lan, &other, json!({}))?.error()?;
+    ensure!(error.code == 4 && error.msg.contains("another attachment's"), "{error:?}");
+    ensure!(other.link("eth0")? == first, "it is as it was");
+    Ok(())
+}
+
+fn a_parent_that_is_down_gives_no_lease_and_that_is_said_at_once(_: &World) -> Result {
+    let lan = Lan::new()?;
+    lan.host.netlink()?.set_down(lan.host.link(Lan::MASTER)?.index)?;
+    let error = refusal(&lan, json!({ "ipam": { "type": "dhcp" } }))?;
+    ensure!(error.code == 11 && error.msg.contains("ip link set eth1 up"), "{error:?}");
+    Ok(())
+}
+
+fn a_parent_that_is_down_is_a_note_where_no_lease_is_needed(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let host = lan.host.netlink()?;
+    let parent = lan.host.link(Lan::MASTER)?.index;
+    host.set_down(parent)?;
+    let container = lan.container("c1")?;
+    let keys = json!({ "ipam": addresses(&["10.99.0.60/24", "fd99::60/64"]) });
+    let network = Network::new(&lan.host, conflist(keys.clone()));
+    let attachment = network::Attachment::new(&container);
+    let outcome = add(&lan, &container, keys)?;
+    ensure!(outcome.stderr.contains("eth1 is down"), "{outcome:?}");
+    ensure!(
+        outcome.took < Duration::from_secs(3),
+        "nobody waits for duplicates that cannot be looked for: {outcome:?}"
+    );
+    let result = outcome.success()?;
+
+    // CHECK and STATUS do not take it for well.
+    let check = network.prepare("CHECK", 0, &attachment, Some(&result))?.run(&lan.host)?.error()?;
+    ensure!(check.code == 110 && check.msg.contains("eth1 is down"), "{check:?}");
+    host.set_up(parent)?;
+    until("the LAN is reached", SOON, || {
+        container.ping(Lan::ADDRESS.into(), Duration::from_millis(100)).ok()
+    })?;
+    network.prepare("CHECK", 0, &attachment, Some(&result))?.run(&lan.host)?.success()?;
+    Ok(())
+}
+
+fn a_cable_that_is_out_is_said_when_ipam_fails(_: &World) -> Result {
+    let lan = Lan::new()?;
+    lan.lan.netlink()?.set_down(lan.lan.link(Lan::SERVER_LINK)?.index)?;
+    until("the carrier is gone", SOON, || lan.host.link(Lan::MASTER).is_ok_and(|link| !link.carrier))?;
+    // No daemon answers at this path; what matters is that its words are not all.
+    let error =
+        refusal(&lan, json!({ "ipam": { "type": "dhcp", "daemonSocketPath": "/run/cni/nobody.sock" } }))?;
+    ensure!(error.details.contains("eth1 has no carrier"), "{error:?}");
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! The macvlan plugin by itself: everything it makes, refuses, recognises and leaves alone. Addresses come from
+//! Debian's `static` and `host-local`.
+
+mod chain;
+mod crash;
+mod diagnosis;
+mod keys;
+mod layer3;
+mod leaving;
+mod master;
+mod matrix;
+mod reach;
+mod verbs;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use lab::anyhow::Context;
+use lab::plugin::DEBIANS_PLUGINS;
+use lab::serde_json::{Value, json};
+use lab::{Lan, Network, Node, Result, Test, World};
+use linknet::Link;
+
+/// All of them.
+pub(crate) fn tests() -> Vec<Test> {
+    [
+        matrix::TESTS,
+        keys::TESTS,
+        reach::TESTS,
+        master::TESTS,
+        diagnosis::TESTS,
+        layer3::TESTS,
+        verbs::TESTS,
+        leaving::TESTS,
+        crash::TESTS,
+        chain::TESTS,
+    ]
+    .concat()
+}
+
+/// An `ipam` section with these addresses.
+fn addresses(addresses: &[&str]) -> Value {
+    let addresses: Vec<Value> = addresses.iter().map(|address| json!({ "address": address })).collect();
+    json!({ "type": "static", "addresses": addresses })
+}
+
+/// A plugin of this name for one world, and the `CNI_PATH` to find it on.
+fn script(world: &World, name: &str, body: &str) -> Result<Vec<PathBuf>> {
+    let folder = world.dir().join("bin");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join(name), format!("#!/bin/sh\n{body}"))?;
+    fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755))?;
+    Ok(vec![lab::suite::plugin_dir().to_owned(), folder, DEBIANS_PLUGINS.into()])
+}
+
+/// The network of `conflist` with an IPAM plugin that always gives this result: it is quick, and says what no real one
+/// would.
+fn given<'a>(world: &World, lan: &'a Lan, mut conflist: Value, result: &Value) -> Result<Network<'a>> {
+    let mut document = json!({ "cniVersion": "1.0.0" });
+    document.as_object_mut().context("an object")?.extend(result.as_object().context("an object")?.clone());
+    let body = format!("cat >/dev/null\n[ $CNI_COMMAND != ADD ] || cat <<'END'\n{document}\nEND\n");
+    let path = script(world, "given", &body)?;
+    conflist["plugins"][0]["ipam"] = json!({ "type": "given" });
+    Ok(Network::with_path(&lan.host, conflist, path))
+}
+
+/// Plugs one end of a new cable into `node` and the other into the LAN's side, where nobody answers; both up.
+fn plug(lan: &Lan, node: &Node, name: &str) -> Result<Link> {
+    let far = format!("{}-{name}", node.name());
+    let netlink = node.netlink()?;
+    netlink.add_veth(name, &far, Some(lan.lan.netns()))?;
+    lan.lan.netlink()?.set_up(lan.lan.link(&far)?.index)?;
+    netlink.set_up(node.link(name)?.index)?;
+    node.link(name)
+}

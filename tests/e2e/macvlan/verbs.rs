@@ -1,0 +1,213 @@
+//! CHECK, STATUS and GC.
+
+use std::fs;
+use std::path::PathBuf;
+
+use lab::anyhow::{Context, ensure};
+use lab::plugin::Call;
+use lab::serde_json::{Value, json};
+use lab::{Lan, Network, Result, Test, World, network, test};
+use linknet::{NewMacvlan, Route};
+
+use super::{given, plug, script};
+use crate::scenario::{conflist, ensure_nothing_left};
+
+pub(super) const TESTS: &[Test] = &[
+    test!(check_finds_every_difference),
+    test!(check_asks_ipam),
+    test!(status_is_good_when_add_would_be),
+    test!(status_names_what_is_in_the_way),
+    test!(status_asks_ipam),
+    test!(gc_removes_what_is_not_valid_and_nothing_else),
+    test!(gc_without_a_list_removes_nothing),
+    test!(gc_is_forwarded_to_ipam_whatever_else_fails),
+];
+
+fn newest(keys: Value) -> Value {
+    let mut conflist = conflist(keys);
+    conflist["cniVersion"] = json!("1.1.0");
+    conflist
+}
+
+/// Each difference is made in a container of its own, and CHECK names it.
+fn check_finds_every_difference(world: &World) -> Result {
+    let lan = Lan::new()?;
+    plug(&lan, &lan.host, "eth2")?;
+    let result = json!({
+        "ips": [{ "address": "10.99.0.60/24", "gateway": "10.99.0.1" }],
+        "routes": [{ "dst": "0.0.0.0/0" }],
+    });
+    let keys = json!({ "mac": "02:00:00:00:00:17" });
+    for difference in ["gone", "kind", "mode", "parent", "MAC", "MTU", "down", "address", "route", "gateway"]
+    {
+        let container = lan.container(difference)?;
+        let mut changed = keys.clone();
+        match difference {
+            "mode" => changed["mode"] = json!("vepa"),
+            "parent" => changed["master"] = json!("eth2"),
+            _ => {}
+        }
+        let network = given(world, &lan, newest(keys.clone()), &result)?;
+        let attachment = network::Attachment::new(&container);
+        let made = given(world, &lan, newest(changed), &result)?.add(&attachment)?;
+        let check = || network.prepare("CHECK", 0, &attachment, Some(&made))?.run(&lan.host);
+
+        let netlink = container.netlink()?;
+        let index = container.link("eth0")?.index;
+        let words = match difference {
+            "gone" => {
+                netlink.delete_link(index)?;
+                "does not exist"
+            }
+            "kind" => {
+                netlink.delete_link(index)?;
+                plug(&lan, &container, "eth0")?;
+                "it is a veth, not a macvlan"
+            }
+            "mode" => "its mode is vepa, not bridge",
+            "parent" => "its parent is eth2, not master \"eth1\"",
+            "MAC" => {
+                netlink.set_mac(index, "02:00:00:00:00:18".parse()?)?;
+                "its MAC is 02:00:00:00:00:18, not 02:00:00:00:00:17"
+            }
+            "MTU" => {
+                netlink.set_mtu(index, 1400)?;
+                "its MTU is 1400, not 1500"
+            }
+            "down" => {
+                netlink.set_down(index)?;
+                "it is down"
+            }
+            "address" => {
+                let net: ipnet::IpNet = "10.99.0.60/24".parse()?;
+                netlink.delete_address(index, net)?;
+                "address 10.99.0.60/24 is missing"
+            }
+            "route" | "gateway" => {
+                let routes = container.routes()?;
+                let default = routes.iter().find(|route| route.dst.prefix_len() == 0).context("a route")?;
+                netlink.delete_route(default)?;
+                if difference == "gateway" {
+                    let gateway = Some("10.99.0.9".parse()?);
+                    netlink.add_route(&Route { gateway, ..default.clone() })?;
+                }
+                "route 0.0.0.0/0 via 10.99.0.1 is missing"
+            }
+            _ => unreachable!("a difference without a deed"),
+        };
+        let error = check()?.error()?;
+        ensure!(error.code == 110 && error.msg.contains(words), "{difference}: {error:?}");
+        network.del(&attachment)?;
+        container.remove()?;
+    }
+    Ok(())
+}
+
+/// An IPAM plugin that notes its verbs, and fails with 123 for all but ADD and DEL.
+fn grumbler<'a>(world: &World, lan: &'a Lan) -> Result<(Network<'a>, PathBuf)> {
+    let calls = world.dir().join("calls");
+    let body = format!(
+        "echo $CNI_COMMAND >>{}\ncat >/dev/null\ncase $CNI_COMMAND in\n\
+         ADD) echo '{{\"cniVersion\":\"1.1.0\",\"ips\":[{{\"address\":\"10.99.0.60/24\"}}]}}';;\nDEL) ;;\n\
+         *) echo '{{\"cniVersion\":\"1.1.0\",\"code\":123,\"msg\":\"grumble\"}}'; exit 1;;\nesac\n",
+        calls.display()
+    );
+    let path = script(world, "grumbler", &body)?;
+    Ok((Network::with_path(&lan.host, newest(json!({ "ipam": { "type": "grumbler" } })), path), calls))
+}
+
+fn check_asks_ipam(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let (network, calls) = grumbler(world, &lan)?;
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    let error = network::cni_error(network.check(&attachment));
+    ensure!(error.code == 123 && error.msg == "grumble", "{error:?}");
+    network.del(&attachment)?;
+    ensure!(fs::read_to_string(calls)? == "ADD\nCHECK\nDEL\n");
+    Ok(())
+}
+
+fn status_is_good_when_add_would_be(_: &World) -> Result {
+    let lan = Lan::new()?;
+    Network::new(&lan.host, newest(json!({}))).status()?;
+    Network::new(&lan.host, newest(json!({ "master": "uplink", "linkInContainer": true }))).status()?;
+    ensure!(lan.host.links()?.len() == 2, "asking makes nothing: {:?}", lan.host.links()?);
+    Ok(())
+}
+
+fn status_names_what_is_in_the_way(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let status = |keys: Value| network::cni_error(Network::new(&lan.host, newest(keys)).status());
+    let error = status(json!({ "master": "eth7" }));
+    ensure!(error.code == 50 && error.msg.contains("eth7") && error.details.contains("eth1"), "{error:?}");
+    let error = status(json!({ "master": "lo" }));
+    ensure!(error.code == 50 && error.msg.contains("loopback"), "{error:?}");
+    let error = status(json!({ "ipam": { "type": "nosuch" } }));
+    ensure!(error.code == 50 && error.msg.contains("nosuch"), "{error:?}");
+    lan.host.netlink()?.set_down(lan.host.link(Lan::MASTER)?.index)?;
+    let error = status(json!({}));
+    ensure!(error.code == 51 && error.msg.contains("eth1 is down"), "containers suffer too: {error:?}");
+    Ok(())
+}
+
+fn status_asks_ipam(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let (network, _) = grumbler(world, &lan)?;
+    let error = network::cni_error(network.status());
+    ensure!(error.code == 123, "{error:?}");
+    Ok(())
+}
+
+fn gc_removes_what_is_not_valid_and_nothing_else(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let network = Network::new(&lan.host, newest(json!({})));
+    let mut wan = newest(json!({}));
+    wan["name"] = json!("wan");
+    let wan = Network::new(&lan.host, wan);
+    let (kept, stale) = (lan.container("kept")?, lan.container("stale")?);
+    let attachment = network::Attachment::new;
+    let second = network::Attachment { ifname: "net1".into(), ..attachment(&kept) };
+    network.add(&attachment(&kept))?;
+    network.add(&second)?;
+    network.add(&attachment(&stale))?;
+    wan.add(&network::Attachment { ifname: "wan0".into(), ..attachment(&stale) })?;
+    // Nobody's: made by hand, or by the Go plugin.
+    let host = lan.host.netlink()?;
+    let new = NewMacvlan::new("hand0", lan.host.link(Lan::MASTER)?.index);
+    host.add_macvlan(&new, stale.netns(), &stale.netlink()?)?;
+
+    network.gc(&[&attachment(&kept)])?;
+    let names = |node: &lab::Node| -> Result<Vec<String>> {
+        Ok(node.links()?.into_iter().map(|link| link.name).filter(|name| name != "lo").collect())
+    };
+    ensure!(names(&kept)? == ["eth0"], "{:?}", names(&kept)?);
+    ensure!(names(&stale)? == ["wan0", "hand0"], "{:?}", names(&stale)?);
+    network.del(&second)?;
+    Ok(())
+}
+
+fn gc_without_a_list_removes_nothing(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let network = Network::new(&lan.host, newest(json!({})));
+    network.add(&network::Attachment::new(&container))?;
+    let config = json!({ "cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "master": Lan::MASTER });
+    Call::new("macvlan", "GC").config(&config).run(&lan.host)?.success()?;
+    container.link("eth0")?;
+    network.gc(&[])?;
+    ensure_nothing_left(&container)
+}
+
+fn gc_is_forwarded_to_ipam_whatever_else_fails(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let (network, calls) = grumbler(world, &lan)?;
+    network.add(&network::Attachment::new(&container))?;
+    let error = network::cni_error(network.gc(&[]));
+    ensure!(error.code == 123, "{error:?}");
+    ensure_nothing_left(&container).context("the interface goes though IPAM failed")?;
+    ensure!(fs::read_to_string(calls)? == "ADD\nGC\n");
+    Ok(())
+}
