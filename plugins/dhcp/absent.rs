@@ -14,6 +14,9 @@ use crate::store::{Standing, Store};
 /// How long a daemon may take from having its leases to listening, or from closing its socket to letting go of them.
 const IN_BETWEEN: Duration = Duration::from_secs(5);
 
+/// How long to wait before looking again.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Asks the daemon; where there is none, changes the store itself, under the lock that the daemon would have.
 ///
 /// # Errors
@@ -29,6 +32,12 @@ pub(crate) fn without_daemon(
             Ok(()) => return Ok(()),
             Err(Failure::Failed(error)) => return Err(error),
             Err(Failure::Absent(absent)) => absent,
+            // Killed, or replaced, before or after it did what it was asked: asked twice, it does no harm.
+            Err(Failure::Ended(ended)) if Instant::now() >= deadline => return Err(ended),
+            Err(Failure::Ended(_)) => {
+                sleep(PAUSE);
+                continue;
+            }
         };
         if !store.directory().exists() {
             // No daemon has ever had a lease here.
@@ -38,7 +47,7 @@ pub(crate) fn without_daemon(
         match changed {
             Ok(Some(())) => return Ok(()),
             // A daemon has it: it is about to listen, or about to end.
-            Ok(None) if Instant::now() < deadline => sleep(Duration::from_millis(20)),
+            Ok(None) if Instant::now() < deadline => sleep(PAUSE),
             Ok(None) => return Err(Error { code: code::TRY_AGAIN_LATER, ..absent }),
             Err(error) => {
                 // Better a lease that runs out by itself than a container that cannot go.
@@ -55,8 +64,13 @@ pub(crate) fn without_daemon(
 /// Notes that an attachment has ended, so that a daemon that comes back gives its address back if it still can.
 pub(crate) fn strike(store: &Store, attachment: &Attachment) -> io::Result<()> {
     match store.read(attachment)? {
-        Some(record) if record.standing != Standing::Released => store.write(&record.now(Standing::Left)),
-        _ => Ok(()),
+        Some(record) => match record.standing {
+            Standing::Held | Standing::Left => store.write(&record.now(Standing::Left)),
+            // Somebody else may have the address by now.
+            Standing::Lost => store.remove(attachment),
+            Standing::Released => Ok(()),
+        },
+        None => Ok(()),
     }
 }
 

@@ -37,7 +37,8 @@ pub(crate) fn start<T>(
     let deadline = Instant::now() + PATIENCE;
     loop {
         match ask_daemon() {
-            Err(Failure::Absent(_)) if Instant::now() < deadline => {}
+            // Or one that was there before has just left.
+            Err(Failure::Absent(_) | Failure::Ended(_)) if Instant::now() < deadline => {}
             Err(Failure::Absent(absent)) => {
                 let end = match child.try_wait() {
                     Ok(Some(status)) => format!("it ended with {status}"),

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(115);
 /// Asks the daemon at `socket` to do `verb`, handing it the container's netns where there is one.
 ///
 /// # Errors
-/// [`Failure::Absent`] when no daemon listens there; otherwise the daemon's own error, or 5 when the
+/// [`Failure::Absent`] when no daemon listens there, [`Failure::Ended`] when it went away; otherwise the daemon's own error, or 5 when the
 /// conversation broke off.
 pub(crate) fn ask(
     socket: &Path,
@@ -37,9 +37,12 @@ pub(crate) fn ask(
         BufReader::new(stream).take(MAX_DOCUMENT as u64).read_line(&mut line)?;
         Ok(line)
     };
-    let line = converse(&mut stream).map_err(|error| broken(socket, error.to_string()))?;
+    let line = converse(&mut stream).map_err(|error| match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ended(socket),
+        _ => broken(socket, error.to_string()),
+    })?;
     if line.is_empty() {
-        return Err(broken(socket, "it closed the connection without an answer".into()));
+        return Err(ended(socket));
     }
     match serde_json::from_str(&line) {
         Ok(Reply::Error { code, msg, details }) => {
@@ -55,6 +58,8 @@ pub(crate) fn ask(
 pub(crate) enum Failure {
     /// Nobody listens on the socket.
     Absent(Error),
+    /// The daemon ended before it answered; another may be there in a moment.
+    Ended(Error),
     /// The daemon refused, or the conversation broke off.
     Failed(Error),
 }
@@ -62,7 +67,7 @@ pub(crate) enum Failure {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Error {
         match failure {
-            Failure::Absent(error) | Failure::Failed(error) => error,
+            Failure::Absent(error) | Failure::Ended(error) | Failure::Failed(error) => error,
         }
     }
 }
@@ -79,6 +84,13 @@ fn absent_or_broken(socket: &Path, error: io::Error) -> Failure {
              `daemonSocketPath` in the ipam section",
         ),
     )
+}
+
+fn ended(socket: &Path) -> Failure {
+    Failure::Ended(Error::new(
+        code::TRY_AGAIN_LATER,
+        format!("the dhcp daemon at {} ended before it answered: try again", socket.display()),
+    ))
 }
 
 fn broken(socket: &Path, why: String) -> Failure {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cni::{Error, code};
-use linknet::{Mac, Netlink, Netns, NetnsId};
+use linknet::{Mac, Netlink, Netns, NetnsError, NetnsId};
 use serde::{Deserialize, Serialize};
 
 /// An interface in a container. The netns is known by device and inode, the interface by index and MAC, so that
@@ -23,7 +23,7 @@ pub(crate) struct Place {
     pub(crate) mac: Mac,
 }
 
-/// The place is no more.
+/// Why a place cannot be entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Gone {
     /// No netns at its path, or another one.
@@ -32,6 +32,22 @@ pub(crate) enum Gone {
     /// No such interface in it, or another one.
     #[error("its interface is gone")]
     Interface,
+    /// It may well be there: the system did not let us look, for want of descriptors, memory or a right.
+    #[error("its network namespace cannot be looked into at present")]
+    Unclear,
+}
+
+impl Gone {
+    /// Whether the container, or its interface, is no more; not so where we only failed to find out.
+    pub(crate) fn is_certain(self) -> bool {
+        !matches!(self, Gone::Unclear)
+    }
+
+    /// Something failed on the way: said here, since it is not what becomes of the container.
+    pub(crate) fn unclear(error: &dyn std::error::Error) -> Gone {
+        tracing::warn!(%error, "a container cannot be looked into");
+        Gone::Unclear
+    }
 }
 
 impl Place {
@@ -66,8 +82,11 @@ impl Place {
 
     /// Opens the netns again by its path, if it and the interface are still those of the lease.
     pub(crate) fn reopen(&self) -> Result<Netns, Gone> {
-        let netns = Netns::open(&self.path).map_err(|_| Gone::Netns)?;
-        if netns.id().ok() != Some(self.netns) {
+        let netns = Netns::open(&self.path).map_err(|error| match error {
+            NetnsError::NotFound(_) | NetnsError::NotNetns(_) => Gone::Netns,
+            NetnsError::Io { .. } => Gone::unclear(&error),
+        })?;
+        if netns.id().map_err(|error| Gone::unclear(&error))? != self.netns {
             return Err(Gone::Netns);
         }
         self.look_at(&netns)?;
@@ -79,7 +98,8 @@ impl Place {
         let link = Netlink::open_in(netns).and_then(|netlink| netlink.link_by_index(self.ifindex));
         match link {
             Ok(Some(link)) if link.mac == Some(self.mac) => Ok(()),
-            _ => Err(Gone::Interface),
+            Ok(_) => Err(Gone::Interface),
+            Err(error) => Err(Gone::unclear(&error)),
         }
     }
 }

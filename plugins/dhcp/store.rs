@@ -8,10 +8,9 @@
 //! A file is written beside its place and renamed, so what is read is whole. Nothing is synced to the disk: after a
 //! power cut there are no containers left, and all that a file could still tell is who had which address.
 
-use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -64,6 +63,26 @@ pub(crate) enum Standing {
 }
 
 impl Record {
+    /// Reads a document that a daemon of this version has written.
+    ///
+    /// # Errors
+    /// Why it cannot be understood.
+    fn parse(document: &[u8]) -> Result<Record, String> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let Versioned { version } = serde_json::from_slice(document).map_err(|error| error.to_string())?;
+        if version != VERSION {
+            return Err(format!("it is of version {version}, and this daemon knows version {VERSION}"));
+        }
+        let record: Record = serde_json::from_slice(document).map_err(|error| error.to_string())?;
+        if !record.attachment.is_well_formed() {
+            return Err(format!("{:?} is no attachment that CNI allows", record.attachment));
+        }
+        Ok(record)
+    }
+
     /// A lease that is held, as of now.
     pub(crate) fn new(
         attachment: Attachment,
@@ -153,10 +172,21 @@ impl Store {
         }
     }
 
-    /// The process that has the lock, or had it last.
+    /// The process that has the lock, as far as it can be seen from here: it has written down its number, and the
+    /// kernel, which counts in our pid namespace, confirms it.
     pub(crate) fn holder(&self) -> Option<rustix::process::Pid> {
-        let text = fs::read_to_string(self.directory.join("lock")).ok()?;
-        rustix::process::Pid::from_raw(text.trim().parse().ok()?)
+        let path = self.directory.join("lock");
+        let pid: i32 = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
+        let inode = fs::metadata(&path).ok()?.ino();
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        // `1: FLOCK  ADVISORY  WRITE 4711 00:2a:1234 0 EOF` (proc_locks(5)).
+        let confirmed = locks.lines().any(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words.get(1) == Some(&"FLOCK")
+                && words.get(4) == Some(&pid.to_string().as_str())
+                && words.get(5).and_then(|file| file.rsplit(':').next()) == Some(&inode.to_string())
+        });
+        rustix::process::Pid::from_raw(pid).filter(|_| confirmed)
     }
 
     /// Writes a record, in place of the one that its attachment has.
@@ -180,7 +210,7 @@ impl Store {
     /// Reads the record of an attachment; `None` if it has none, or none that can be understood.
     pub(crate) fn read(&self, attachment: &Attachment) -> io::Result<Option<Record>> {
         match fs::read(self.file(attachment)) {
-            Ok(document) => Ok(serde_json::from_slice(&document).ok()),
+            Ok(document) => Ok(Record::parse(&document).ok()),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -202,16 +232,28 @@ impl Store {
                 continue;
             }
             for file in entries(&network)? {
-                if file.extension() != Some(OsStr::new("json")) {
-                    continue;
-                }
-                match understand(&file) {
-                    Ok(record) => records.push(record),
-                    Err(problem) => set_aside(&file, &problem),
+                match file.extension() {
+                    Some(kind) if kind == "json" => match self.understand(&file) {
+                        Ok(record) => records.push(record),
+                        Err(problem) => set_aside(&file, &problem),
+                    },
+                    // Half written by a daemon that was killed: of no use, and in nobody's way if it stays.
+                    Some(kind) if kind == "new" => drop(fs::remove_file(&file)),
+                    _ => {}
                 }
             }
         }
         Ok(records)
+    }
+
+    fn understand(&self, file: &Path) -> Result<Record, String> {
+        let document = fs::read(file).map_err(|error| error.to_string())?;
+        let record = Record::parse(&document)?;
+        if self.file(&record.attachment) == file {
+            Ok(record)
+        } else {
+            Err(format!("it tells of another attachment, {:?}", record.attachment))
+        }
     }
 
     fn file(&self, attachment: &Attachment) -> PathBuf {
@@ -235,19 +277,6 @@ fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }
-}
-
-fn understand(file: &Path) -> Result<Record, String> {
-    #[derive(Deserialize)]
-    struct Versioned {
-        version: u32,
-    }
-    let document = fs::read(file).map_err(|error| error.to_string())?;
-    let Versioned { version } = serde_json::from_slice(&document).map_err(|error| error.to_string())?;
-    if version != VERSION {
-        return Err(format!("it is of version {version}, and this daemon knows version {VERSION}"));
-    }
-    serde_json::from_slice(&document).map_err(|error| error.to_string())
 }
 
 fn set_aside(file: &Path, problem: &str) {

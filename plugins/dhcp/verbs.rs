@@ -43,7 +43,7 @@ impl Plugin for Dhcp {
         let ask_daemon =
             || ask(&config.daemon.socket, verb.clone(), request.traceparent.clone(), Some(netns.as_fd()));
         let reply = match ask_daemon() {
-            Err(Failure::Absent(_)) if config.daemon.autostart => {
+            Err(Failure::Absent(_) | Failure::Ended(_)) if config.daemon.autostart => {
                 autostart::start(&config.daemon, ask_daemon)
             }
             other => other,

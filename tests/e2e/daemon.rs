@@ -123,6 +123,7 @@ fn an_idle_lease_holds_no_thread_and_no_descriptor(world: &World) -> Result {
     let pid = scenario.daemon.process().pid();
     let count = |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).map(Iterator::count);
     let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    until("the daemon is ready", SOON, || scenario.daemon.log().contains("is ready"))?;
     let before = count("fd")?;
     for i in 0..20 {
         let container = scenario.lan.container(&format!("c{i}"))?;

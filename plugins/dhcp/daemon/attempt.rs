@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cni::{Error, code};
 use linknet::Netns;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::lease::Held;
 use super::sockets::Sockets;
@@ -21,14 +21,19 @@ impl Attempt {
         Attempt { held: Some(held), sockets }
     }
 
-    /// Asks until an address is ours.
+    /// Asks until an address is ours, or until the deadline, which is when `patience` is over.
     ///
     /// # Errors
     /// 11 when no server granted one in time: how far it got, and how the interface is.
-    pub(crate) async fn win(&mut self, netns: &Netns, patience: Duration) -> Result<Held, Error> {
+    pub(crate) async fn win(
+        &mut self,
+        netns: &Netns,
+        deadline: Instant,
+        patience: Duration,
+    ) -> Result<Held, Error> {
         let over = || super::internal(&"the attempt is over");
         let held = self.held.as_ref().ok_or_else(over)?;
-        match timeout(patience, held.acquire(&mut self.sockets)).await {
+        match timeout_at(deadline, held.acquire(&mut self.sockets)).await {
             Ok(outcome) => outcome?,
             Err(_) => {
                 let what = format!("no address for {} within {} s", held.place.ifname, patience.as_secs());

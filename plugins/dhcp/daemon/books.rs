@@ -31,11 +31,13 @@ impl Books {
         self.store.read(attachment)
     }
 
-    /// Writes down how a lease stands.
-    pub(crate) fn write(&self, record: &Record) {
-        if let Err(error) = self.store.write(record) {
+    /// Writes down how a lease stands. False when the disk does not take it.
+    pub(crate) fn write(&self, record: &Record) -> bool {
+        let written = self.store.write(record);
+        if let Err(error) = &written {
             tracing::error!(attachment = %record.attachment, %error, "the lease could not be written to disk; it would not survive the daemon");
         }
+        written.is_ok()
     }
 
     /// Notes that an address was lost. Where the container is, and what it wants, stays as it was written.
@@ -47,15 +49,24 @@ impl Books {
 
     /// Keeps a lease that has ended, so that its client can be given the same address again.
     pub(crate) fn remember(&self, record: Record) {
-        self.write(&record);
+        if !self.write(&record) {
+            // What is written says that the lease is held, and would be believed. To remove takes no room on the disk.
+            self.erase(&record.attachment);
+        }
         for forgotten in self.memory.borrow_mut().remember(record) {
             self.forget(&forgotten);
         }
     }
 
-    /// What is known of a client. Its record is the caller's to forget, once it has a lease again.
+    /// What is known of a client, and where from.
     pub(crate) fn recall(&self, identity: &Identity) -> Option<(Remembered, Record)> {
-        self.memory.borrow_mut().recall(identity)
+        self.memory.borrow().recall(identity)
+    }
+
+    /// Forgets what was recalled, because the client has a lease again, which is written down.
+    pub(crate) fn supersede(&self, recalled: &Record) {
+        self.memory.borrow_mut().forget(recalled);
+        self.forget(recalled);
     }
 
     /// Removes a record that nobody needs any more, unless its attachment has another by now.

@@ -19,7 +19,7 @@ use crate::protocol::{MAX_DOCUMENT, Reply, Request, VERSION};
 /// does not is cut off, lest silent callers use up the descriptors.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A caller that was let in.
+/// A caller.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: UnixStream,
@@ -48,17 +48,17 @@ pub(crate) enum Refusal {
 }
 
 impl Connection {
-    /// Lets the caller in when it is root, or runs as the daemon does (SO_PEERCRED).
-    pub(crate) fn accept(stream: UnixStream) -> Result<Connection, Refusal> {
-        let uid = stream.peer_cred()?.uid();
-        if uid != 0 && uid != rustix::process::geteuid().as_raw() {
-            return Err(Refusal::NotRoot(uid));
-        }
-        Ok(Connection { stream })
+    /// A caller that has connected.
+    pub(crate) fn new(stream: UnixStream) -> Connection {
+        Connection { stream }
     }
 
-    /// Reads the request and the netns descriptor beside it.
+    /// Reads the request and the netns descriptor beside it, from a caller that may speak (SO_PEERCRED).
     pub(crate) async fn request(&mut self) -> Result<(Request, Option<OwnedFd>), Refusal> {
+        let uid = self.stream.peer_cred()?.uid();
+        if !may_speak(uid, rustix::process::geteuid().as_raw()) {
+            return Err(Refusal::NotRoot(uid));
+        }
         let (line, descriptor) = timeout(PATIENCE, self.line())
             .await
             .map_err(|_| io::Error::new(ErrorKind::TimedOut, "no request within 5 s"))??;
@@ -139,6 +139,11 @@ impl Connection {
             }
         }
     }
+}
+
+/// Whether a caller of this uid is heard: root, and whoever the daemon itself runs as.
+fn may_speak(uid: u32, own: u32) -> bool {
+    uid == 0 || uid == own
 }
 
 fn send_with(stream: &UnixStream, document: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<usize> {

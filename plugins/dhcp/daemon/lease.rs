@@ -71,15 +71,16 @@ impl Held {
     }
 
     /// A client that goes on with a recorded lease.
-    pub(crate) fn resumed(client: Client, record: Record) -> Held {
+    ///
+    /// `kept` is the netns that was kept for it, if one was.
+    pub(crate) fn resumed(client: Client, record: Record, kept: Option<Netns>) -> Held {
         let server_mac = Cell::new(record.server_mac);
-        Held {
-            client: RefCell::new(client),
-            place: record.place,
-            terms: record.terms,
-            server_mac,
-            kept: None,
-        }
+        Held { client: RefCell::new(client), place: record.place, terms: record.terms, server_mac, kept }
+    }
+
+    /// The netns that had to be kept for it.
+    pub(crate) fn into_kept(held: Rc<Held>) -> Option<Netns> {
+        held.kept.as_ref().and_then(|netns| netns.try_clone().ok())
     }
 
     /// Whether this is the lease of that very interface, asked for on the same terms, and good.
@@ -135,7 +136,7 @@ impl Held {
         match &self.kept {
             Some(netns) => {
                 self.place.look_at(netns)?;
-                netns.try_clone().map_err(|_| Gone::Netns)
+                netns.try_clone().map_err(|error| Gone::unclear(&error))
             }
             None => self.place.reopen(),
         }
@@ -167,14 +168,19 @@ impl Held {
     /// follows, and `noted` is called at every change.
     ///
     /// # Errors
-    /// When the container is gone.
+    /// When the container is gone, or cannot be looked into.
     pub(crate) async fn maintain(&self, attachment: &Attachment, noted: impl Fn()) -> Result<(), Gone> {
         let netns = self.open()?;
         self.client.borrow_mut().handle_timeout(now());
-        let mut sockets = Sockets::new(netns.try_clone().map_err(|_| Gone::Netns)?, self.place.ifindex);
+        let for_sockets = netns.try_clone().map_err(|error| Gone::unclear(&error))?;
+        let mut sockets = Sockets::new(for_sockets, self.place.ifindex);
         loop {
             let event = tokio::select! {
-                event = next_event(&self.client, &mut sockets, &self.server_mac) => event.map_err(|_| Gone::Interface)?,
+                event = next_event(&self.client, &mut sockets, &self.server_mac) => {
+                    // An exchange fails with the interface, or for want of descriptors or memory, which is no
+                    // reason to let go of a lease.
+                    event.map_err(|error| self.open().err().unwrap_or_else(|| Gone::unclear(&error)))?
+                }
                 gone = self.disappears() => return Err(gone),
             };
             match event {
@@ -192,8 +198,9 @@ impl Held {
                 }
                 Event::Lost { lease, why } => {
                     tracing::warn!(%attachment, address = %lease.address, %why, "address lost");
-                    self.follow(attachment, &netns, Some(&lease), None);
+                    // Noted first: a daemon killed in between leaves an address that the next one knows to remove.
                     noted();
+                    self.follow(attachment, &netns, Some(&lease), None);
                 }
                 Event::Granted(_) => drop(self.client.borrow_mut().accept(now())),
                 Event::Informed(_) => {}
@@ -205,10 +212,17 @@ impl Held {
     async fn disappears(&self) -> Gone {
         loop {
             tokio::time::sleep(LOOK).await;
-            if let Err(gone) = self.open() {
+            if let Err(gone) = self.open()
+                && gone.is_certain()
+            {
                 return gone;
             }
         }
+    }
+
+    /// Removes from the interface what a lease that was lost may have left there.
+    pub(crate) fn clear(&self, attachment: &Attachment, netns: &Netns, lost: &Lease) {
+        self.follow(attachment, netns, Some(lost), None);
     }
 
     fn follow(&self, attachment: &Attachment, netns: &Netns, old: Option<&Lease>, new: Option<&Lease>) {

@@ -60,22 +60,30 @@ impl Memory {
             let first = self
                 .records
                 .iter()
-                .min_by_key(|(_, record)| record.expires)
+                .min_by_key(|(_, record)| (record.expires.is_none(), record.expires))
                 .map(|(identity, _)| identity.clone());
             forgotten.extend(first.and_then(|identity| self.records.remove(&identity)));
         }
         forgotten
     }
 
-    /// What is known of a client. It is forgotten here, since the lease it gets now is worth more.
-    pub(crate) fn recall(&mut self, identity: &Identity) -> Option<(Remembered, Record)> {
-        let record = self.records.remove(identity).filter(|record| !record.has_expired())?;
+    /// What is known of a client.
+    pub(crate) fn recall(&self, identity: &Identity) -> Option<(Remembered, Record)> {
+        let record = self.records.get(identity).filter(|record| !record.has_expired())?;
         let remembered = Remembered {
             address: record.lease.address,
             server: record.lease.server_id,
             released: record.standing == Standing::Released,
         };
-        Some((remembered, record))
+        Some((remembered, record.clone()))
+    }
+
+    /// Forgets what a record says, if it is still what is known of its client.
+    pub(crate) fn forget(&mut self, record: &Record) {
+        let identity = Identity::of(record);
+        if self.records.get(&identity) == Some(record) {
+            self.records.remove(&identity);
+        }
     }
 
     /// Forgets, and returns, the records of leases that have ended by the calendar.

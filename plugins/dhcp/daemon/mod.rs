@@ -32,7 +32,7 @@ use sd_notify::NotifyState;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
-use tokio::task::{JoinSet, LocalSet, spawn_local};
+use tokio::task::{JoinError, JoinSet, LocalSet};
 use tokio::time::{interval, sleep, timeout};
 
 use crate::store::{Lock, Store};
@@ -43,7 +43,10 @@ use pidfile::PidFile;
 use table::Table;
 
 /// How many callers are let in at a time; further ones wait on the socket, which the kernel does for us.
-const CALLERS: usize = 512;
+const CALLERS: u64 = 512;
+
+/// How many ADDs talk to servers at a time: servers are easily flooded.
+const EXCHANGES: u64 = 128;
 
 /// How long callers have to take their "try again" when the daemon stops.
 const FAREWELL: Duration = Duration::from_millis(800);
@@ -53,6 +56,10 @@ const SWEEP: Duration = Duration::from_secs(3600);
 
 /// How long another daemon may take to let go of its leases when it is asked to hand over.
 const HANDOVER: Duration = Duration::from_secs(5);
+
+/// How long the leases may be in other hands at the start: a DEL that found no daemon has them for milliseconds, a
+/// daemon that was told to stop for the time of its farewell.
+const IN_USE: Duration = Duration::from_secs(2);
 
 /// What serves callers and leases.
 #[derive(Debug)]
@@ -93,20 +100,26 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(flags: Flags, store: Store) -> Result<(), Box<dyn std::error::Error>> {
-    raise_descriptor_limit();
+    let room = Room::within(raise_descriptor_limit());
     let listener = Listener::open(&flags.socketpath, flags.takeover)?;
-    let lock = lock(&store, if flags.takeover { HANDOVER } else { Duration::ZERO })?;
+    let lock = lock(&store, flags.takeover)?;
     let _pidfile = flags.pidfile.clone().map(PidFile::write).transpose()?;
     // Two threads for what blocks, which is the closing of packet sockets.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
+    // What is still under way at the end closes its sockets through the runtime.
+    let _context = runtime.enter();
     let local = LocalSet::new();
     local.block_on(&runtime, async {
         let socket = UnixListener::from_std(listener.socket()?)?;
         let idle = flags.idle;
-        let daemon =
-            Rc::new(Daemon { table: Table::new(flags, store)?, listener, stop: Notify::new(), idle });
-        serve(&daemon, socket).await
+        let daemon = Rc::new(Daemon {
+            table: Table::new(flags, store, room.exchanges)?,
+            listener,
+            stop: Notify::new(),
+            idle,
+        });
+        serve(&daemon, socket, room.callers).await
     })?;
     drop(local);
     // Only now: whoever waits for it goes on with the leases as they are on disk.
@@ -115,14 +128,17 @@ fn run(flags: Flags, store: Store) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Serves callers and leases until a signal, or a successor, says to stop.
-async fn serve(daemon: &Rc<Daemon>, socket: UnixListener) -> io::Result<()> {
+async fn serve(daemon: &Rc<Daemon>, socket: UnixListener, callers: usize) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut sweep = interval(SWEEP);
+    // Twice as often as the service manager wants to hear that we are alive.
+    let watchdog = sd_notify::watchdog_enabled().filter(|period| !period.is_zero());
+    let mut heartbeat = interval(watchdog.map_or(SWEEP, |period| period / 2));
     daemon.table.resume()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), leases = daemon.table.len(), "dhcp daemon is ready");
     notify(NotifyState::Ready);
-    let callers = Arc::new(Semaphore::new(CALLERS));
+    let callers = Arc::new(Semaphore::new(callers));
     let mut tasks = JoinSet::new();
     loop {
         let busy = !tasks.is_empty();
@@ -147,6 +163,7 @@ async fn serve(daemon: &Rc<Daemon>, socket: UnixListener) -> io::Result<()> {
                 tracing::error!(%error, "serving a caller failed; this is a bug");
             },
             _ = sweep.tick() => daemon.table.sweep(),
+            _ = heartbeat.tick(), if watchdog.is_some() => notify(NotifyState::Watchdog),
             () = idle(daemon, busy) => {
                 tracing::info!("no lease for a while");
                 break;
@@ -185,23 +202,32 @@ async fn accept(
 /// Does what a lease wants done. A bug that one lease brings to light costs the others nothing, and this one its
 /// exchange: it is taken up again as it is on disk.
 async fn maintain(daemon: Rc<Daemon>, slot: Rc<Slot>) {
-    let task = {
+    let work = {
         let (daemon, slot) = (Rc::clone(&daemon), Rc::clone(&slot));
-        spawn_local(async move { daemon.table.maintain(&slot).await })
+        async move { daemon.table.maintain(&slot).await }
     };
-    if let Err(error) = task.await
-        && error.is_panic()
-    {
-        tracing::error!(attachment = %slot.attachment, %error, "keeping a lease failed; this is a bug");
+    if let Err(panic) = contained(work).await {
+        tracing::error!(attachment = %slot.attachment, %panic, "keeping a lease failed; this is a bug");
         daemon.table.recover(&slot);
     }
 }
 
-/// Takes the lock of the state directory, waiting for at most `patience` while another daemon has it.
-fn lock(store: &Store, patience: Duration) -> Result<Lock, Box<dyn std::error::Error>> {
+/// Does something that may panic, at the cost of nobody else. It goes with whoever waits for it.
+async fn contained(work: impl Future<Output = ()> + 'static) -> Result<(), JoinError> {
+    let mut task = JoinSet::new();
+    task.spawn_local(work);
+    match task.join_next().await {
+        Some(Err(error)) if error.is_panic() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the lock of the state directory, waiting a little while somebody else has it; with `take_over`, a daemon that
+/// has it is asked to end.
+fn lock(store: &Store, take_over: bool) -> Result<Lock, Box<dyn std::error::Error>> {
     let directory = store.directory().display();
-    let deadline = std::time::Instant::now() + patience;
-    let mut asked = false;
+    let deadline = std::time::Instant::now() + if take_over { HANDOVER } else { IN_USE };
+    let mut asked = !take_over;
     loop {
         match store.lock() {
             Ok(Some(lock)) => return Ok(lock),
@@ -227,12 +253,29 @@ fn lock(store: &Store, patience: Duration) -> Result<Lock, Box<dyn std::error::E
     }
 }
 
+/// How much is taken on at a time. More waits in line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Room {
+    callers: usize,
+    exchanges: usize,
+}
+
+impl Room {
+    /// As much as so many descriptors allow: a caller takes two while it waits, one that is served three more, and a
+    /// fifth is left for what leases want meanwhile.
+    fn within(descriptors: u64) -> Room {
+        let at_most = |share: u64, most: u64| usize::try_from(share.clamp(4, most)).unwrap_or(4);
+        Room { callers: at_most(descriptors / 5, CALLERS), exchanges: at_most(descriptors / 8, EXCHANGES) }
+    }
+}
+
 /// A request takes a few descriptors while it lasts, and the usual soft limit is low. That it cannot be raised is no
-/// reason not to start.
-fn raise_descriptor_limit() {
+/// reason not to start. Returns what there is now.
+fn raise_descriptor_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Tells the service manager, if there is one.
@@ -245,4 +288,38 @@ fn notify(state: NotifyState<'_>) {
 /// An error that is nobody's fault but ours.
 fn internal(problem: &dyn std::fmt::Display) -> Error {
     Error::new(code::INTERNAL, format!("the dhcp daemon failed: {problem}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_costs_nobody_else_anything() {
+        let local = LocalSet::new();
+        let others = local.run_until(async {
+            let mut others = JoinSet::new();
+            others.spawn_local(async {
+                sleep(Duration::from_millis(20)).await;
+                "done"
+            });
+            let panicked = contained(async { panic!("a bug") }).await;
+            assert!(panicked.is_err_and(|error| error.to_string().contains("a bug")));
+            assert!(contained(async {}).await.is_ok());
+            others.join_next().await
+        });
+        assert!(matches!(others.await, Some(Ok("done"))));
+    }
+
+    #[test]
+    fn what_is_taken_on_fits_the_descriptors() {
+        for descriptors in [64, 256, 1024, 4096, 1 << 20, u64::MAX] {
+            let Room { callers, exchanges } = Room::within(descriptors);
+            assert!(
+                (2 * callers + 3 * exchanges) as u64 <= descriptors,
+                "{descriptors}: {callers} {exchanges}"
+            );
+        }
+        assert_eq!(Room::within(1 << 20), Room { callers: 512, exchanges: 128 });
+    }
 }

@@ -1,6 +1,7 @@
 //! Serving one caller: its request, and what becomes of it.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use cni::{Error, Version, code};
 use linknet::Netns;
@@ -8,39 +9,53 @@ use tokio::net::UnixStream;
 
 use super::Daemon;
 use super::connection::{Connection, Refusal};
-use super::table::Table;
-use crate::protocol::{Reply, Request, Verb};
+use super::table::{Added, Table};
+use crate::protocol::{Attachment, Reply, Request, Terms, Verb};
 
 /// Serves a caller from its request to its reply. A caller that hangs up in between is served no further, and what
 /// was under way for it is undone.
 pub(crate) async fn serve(daemon: &Daemon, stream: UnixStream) {
     let (mut connection, request, descriptor) = match admit(stream).await {
         Ok(admitted) => admitted,
-        Err((refusal, connection)) => {
+        Err((refusal, mut connection)) => {
             tracing::warn!("request refused: {refusal}");
-            if let Some(mut connection) = connection {
-                let refused =
-                    Error::new(code::IO_FAILURE, format!("the dhcp daemon refused the request: {refusal}"));
-                // Whoever cannot be told has gone.
-                let _ = connection.reply(&failed(refused)).await;
-            }
+            let refused =
+                Error::new(code::IO_FAILURE, format!("the dhcp daemon refused the request: {refusal}"));
+            // Whoever cannot be told has gone.
+            let _ = connection.reply(&failed(refused)).await;
             return;
         }
     };
     tracing::debug!(verb = ?request.verb, traceparent = request.traceparent, "request");
-    if matches!(request.verb, Verb::Takeover) {
-        hand_over(daemon, &mut connection).await;
-        return;
-    }
-    let reply = tokio::select! {
-        reply = perform(&daemon.table, request.verb, descriptor) => reply,
-        () = connection.hung_up() => {
-            tracing::info!("the caller hung up; its request is cancelled");
-            return;
+    let table = &daemon.table;
+    match request.verb {
+        Verb::Add { attachment, netns, terms } => {
+            let added = tokio::select! {
+                added = add(table, &attachment, &netns, *terms, descriptor) => added,
+                () = connection.hung_up() => {
+                    tracing::info!(%attachment, "the caller hung up; its request is cancelled");
+                    return;
+                }
+            };
+            let reply = match added.as_ref() {
+                Ok(added) => added.result.to_value(Version::LATEST).map_or_else(failed, Reply::Lease),
+                Err(error) => failed(error.clone()),
+            };
+            if let Err(error) = connection.reply(&reply).await {
+                tracing::info!(%attachment, %error, "the caller was gone before the reply");
+                if let Ok(added) = added {
+                    table.undo(&attachment, &added).await;
+                }
+            }
         }
-    };
-    if let Err(error) = connection.reply(&reply).await {
-        tracing::info!(%error, "the caller was gone before the reply");
+        Verb::Takeover => hand_over(daemon, &mut connection).await,
+        // What ends leases is done to its end, whoever is there to hear of it.
+        verb => {
+            let reply = perform(table, verb).await;
+            if let Err(error) = connection.reply(&reply).await {
+                tracing::info!(%error, "the caller was gone before the reply");
+            }
+        }
     }
 }
 
@@ -59,38 +74,36 @@ async fn hand_over(daemon: &Daemon, connection: &mut Connection) {
 
 type Admitted = (Connection, Request, Option<OwnedFd>);
 
-async fn admit(stream: UnixStream) -> Result<Admitted, (Refusal, Option<Connection>)> {
-    let mut connection = Connection::accept(stream).map_err(|refusal| (refusal, None))?;
+async fn admit(stream: UnixStream) -> Result<Admitted, (Refusal, Connection)> {
+    let mut connection = Connection::new(stream);
     match connection.request().await {
         Ok((request, descriptor)) => Ok((connection, request, descriptor)),
-        Err(refusal) => Err((refusal, Some(connection))),
+        Err(refusal) => Err((refusal, connection)),
     }
 }
 
-async fn perform(table: &Table, verb: Verb, descriptor: Option<OwnedFd>) -> Reply {
-    if let Some(attachment) = verb.attachment().filter(|attachment| !attachment.is_well_formed()) {
-        let what = format!("{attachment:?} is no attachment that CNI allows");
-        return failed(Error::new(code::INVALID_ENVIRONMENT, what));
+async fn add(
+    table: &Table,
+    attachment: &Attachment,
+    path: &Path,
+    terms: Terms,
+    descriptor: Option<OwnedFd>,
+) -> Result<Added, Error> {
+    well_formed(attachment)?;
+    let netns = match descriptor {
+        Some(descriptor) => Netns::from_fd(descriptor)
+            .map_err(|error| Error::new(code::INVALID_ENVIRONMENT, format!("CNI_NETNS: {error}")))?,
+        None => table.open_netns(path)?,
+    };
+    let added = table.add(attachment, netns, path, terms).await;
+    added.inspect_err(|error| tracing::warn!(%attachment, "ADD failed: {error}"))
+}
+
+async fn perform(table: &Table, verb: Verb) -> Reply {
+    if let Some(Err(malformed)) = verb.attachment().map(well_formed) {
+        return failed(malformed);
     }
     match verb {
-        Verb::Add { attachment, netns, terms } => {
-            let opened = match descriptor {
-                Some(descriptor) => Netns::from_fd(descriptor)
-                    .map_err(|error| Error::new(code::INVALID_ENVIRONMENT, format!("CNI_NETNS: {error}"))),
-                None => table.open_netns(&netns),
-            };
-            let added = match opened {
-                Ok(opened) => table.add(&attachment, opened, &netns, *terms).await,
-                Err(error) => Err(error),
-            };
-            match added.and_then(|result| result.to_value(Version::LATEST)) {
-                Ok(result) => Reply::Lease(result),
-                Err(error) => {
-                    tracing::warn!(%attachment, "ADD failed: {error}");
-                    failed(error)
-                }
-            }
-        }
         Verb::Check { attachment, addresses } => match table.check(&attachment, &addresses) {
             Ok(()) => Reply::Done,
             Err(error) => failed(error),
@@ -99,12 +112,21 @@ async fn perform(table: &Table, verb: Verb, descriptor: Option<OwnedFd>) -> Repl
             table.del(&attachment).await;
             Reply::Done
         }
-        Verb::Status | Verb::Takeover => Reply::Done,
         Verb::Gc { network, keep } => {
             table.gc(&network, &keep).await;
             Reply::Done
         }
+        Verb::Status => Reply::Done,
+        Verb::Add { .. } | Verb::Takeover => failed(super::internal(&"a request went astray")),
     }
+}
+
+fn well_formed(attachment: &Attachment) -> Result<(), Error> {
+    if attachment.is_well_formed() {
+        return Ok(());
+    }
+    let what = format!("{attachment:?} is no attachment that CNI allows");
+    Err(Error::new(code::INVALID_ENVIRONMENT, what))
 }
 
 fn failed(Error { code, msg, details }: Error) -> Reply {

@@ -11,6 +11,7 @@ use cni::{CniResult, Error, code};
 use dhcp4::Client;
 use linknet::Netns;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use super::alarm::Alarms;
 use super::attempt::Attempt;
@@ -26,9 +27,19 @@ use crate::place::{Gone, Place};
 use crate::protocol::{Attachment, Terms};
 use crate::store::{Record, Standing, Store};
 
-/// How many ADDs talk to servers at a time; further ones wait their turn, first come, first served. Each takes a few
-/// descriptors, and servers are as easily flooded.
-const EXCHANGES: usize = 128;
+/// When a lease is looked after again that could not be, for want of descriptors, memory or sense.
+pub(super) const RETRY: Duration = Duration::from_secs(10);
+
+/// What an ADD came to.
+#[derive(Debug)]
+pub(crate) struct Added {
+    /// What the container is told.
+    pub(crate) result: CniResult,
+    /// The lease.
+    held: Rc<Held>,
+    /// It was not there before.
+    anew: bool,
+}
 
 /// All leases.
 #[derive(Debug)]
@@ -43,14 +54,15 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// No leases yet. Needs a tokio runtime.
-    pub(crate) fn new(flags: Flags, store: Store) -> std::io::Result<Table> {
+    /// No leases yet, and room for so many ADDs that talk to servers at a time; further ones wait their turn, first
+    /// come, first served. Needs a tokio runtime.
+    pub(crate) fn new(flags: Flags, store: Store, exchanges: usize) -> std::io::Result<Table> {
         Ok(Table {
             slots: RefCell::default(),
             books: Books::new(store),
             alarms: Alarms::new()?,
             vanishing: Vanishing::new()?,
-            exchanges: Semaphore::new(EXCHANGES),
+            exchanges: Semaphore::new(exchanges),
             stopping: Cell::new(false),
             flags,
         })
@@ -69,22 +81,36 @@ impl Table {
         netns: Netns,
         path: &Path,
         terms: Terms,
-    ) -> Result<CniResult, Error> {
+    ) -> Result<Added, Error> {
+        let patience = terms.timeout.unwrap_or(self.flags.resendtimeout);
+        let deadline = Instant::now() + patience;
+        let overtaken = || {
+            let what = format!("ADD of {attachment} was overtaken by {}", self.ender());
+            Error::new(code::TRY_AGAIN_LATER, what)
+        };
         loop {
-            let slot = self.slot(attachment);
-            let added = tokio::select! {
-                added = self.add_in_turn(&slot, &netns, path, &terms) => added,
-                () = slot.ending.notified() => Err(Error::new(
-                    code::TRY_AGAIN_LATER,
-                    format!("ADD of {attachment} was overtaken by {}", self.ender()),
-                )),
-            };
-            self.tidy(&slot);
-            match added {
-                Ok(None) => {}
-                Ok(Some(result)) => return Ok(result),
-                Err(error) => return Err(error),
+            if self.stopping.get() {
+                return Err(overtaken());
             }
+            let slot = self.slot(attachment);
+            let _tidying = Tidying { table: self, slot: &slot };
+            let added = tokio::select! {
+                added = self.add_in_turn(&slot, &netns, path, &terms, deadline) => added,
+                () = slot.ending.notified() => Err(overtaken()),
+            };
+            if let Some(added) = added? {
+                return Ok(added);
+            }
+        }
+    }
+
+    /// Gives back what an ADD has won whose caller was gone before it could be told.
+    pub(crate) async fn undo(&self, attachment: &Attachment, added: &Added) {
+        let ours =
+            |slot: &Slot| slot.held.borrow().as_ref().is_some_and(|held| Rc::ptr_eq(held, &added.held));
+        let slot = self.slots.borrow().get(attachment).cloned();
+        if added.anew && slot.is_some_and(|slot| ours(&slot)) {
+            self.del(attachment).await;
         }
     }
 
@@ -95,9 +121,16 @@ impl Table {
         netns: &Netns,
         path: &Path,
         terms: &Terms,
-    ) -> Result<Option<CniResult>, Error> {
-        let _turn = slot.turn.lock().await;
+        deadline: Instant,
+    ) -> Result<Option<Added>, Error> {
+        let patience = terms.timeout.unwrap_or(self.flags.resendtimeout);
         let attachment = &slot.attachment;
+        let late = |waited_for: &str| {
+            let what = format!("no address for {attachment} within {} s", patience.as_secs());
+            Error::new(code::TRY_AGAIN_LATER, what).details(format!("all that time was spent {waited_for}"))
+        };
+        let turn = timeout_at(deadline, slot.turn.lock()).await;
+        let _turn = turn.map_err(|_| late("waiting for another exchange of the same attachment"))?;
         if !self.slots.borrow().get(attachment).is_some_and(|mapped| Rc::ptr_eq(mapped, slot)) {
             return Ok(None);
         }
@@ -105,28 +138,30 @@ impl Table {
         let there = slot.held.borrow().clone();
         if let Some(held) = there {
             if let Some(result) = held.result().filter(|_| held.serves(&place, terms)) {
-                return Ok(Some(result));
+                return Ok(Some(Added { result, held, anew: false }));
             }
             // The netns, the interface or the terms are others now.
             self.end(slot);
         }
-        let _one_of_many = self.exchanges.acquire().await.map_err(|error| internal(&error))?;
-        let patience = terms.timeout.unwrap_or(self.flags.resendtimeout);
+        let admitted = timeout_at(deadline, self.exchanges.acquire()).await;
+        let _one_of_many = admitted
+            .map_err(|_| late("in the queue behind other ADDs"))?
+            .map_err(|error| internal(&error))?;
         let sockets = Sockets::new(netns.try_clone().map_err(|error| internal(&error))?, place.ifindex);
         let (client, recalled) = self.client(attachment, &place, terms)?;
         let mut attempt = Attempt::new(Held::new(client, place, terms.clone(), netns), sockets);
-        let held = Rc::new(attempt.win(netns, patience).await?);
+        let held = Rc::new(attempt.win(netns, deadline, patience).await?);
         let result = held.result().ok_or_else(|| internal(&"a lease was bound and is not there"))?;
         self.vanishing.watch(&held.place.path);
-        *slot.held.borrow_mut() = Some(held);
+        *slot.held.borrow_mut() = Some(Rc::clone(&held));
         // On disk before anybody hears of it: from here on no crash can lose it.
         self.note(slot);
-        if let Some(record) = recalled.filter(|record| record.attachment != *attachment) {
-            self.books.forget(&record);
+        if let Some(record) = recalled {
+            self.books.supersede(&record);
         }
         self.set_alarm(slot);
-        tracing::info!(%attachment, address = %result.ips[0].address, "address leased");
-        Ok(Some(result))
+        tracing::info!(%attachment, address = ?held.address(), "address leased");
+        Ok(Some(Added { result, held, anew: true }))
     }
 
     /// A client for this place: one that asks for the address it had, if it is known to have had one.
@@ -182,12 +217,10 @@ impl Table {
     /// nothing to do.
     pub(crate) async fn del(&self, attachment: &Attachment) {
         let Some(slot) = self.slots.borrow().get(attachment).cloned() else { return };
+        let _tidying = Tidying { table: self, slot: &slot };
         slot.ending.notify_waiters();
-        {
-            let _turn = slot.turn.lock().await;
-            self.end(&slot);
-        }
-        self.tidy(&slot);
+        let _turn = slot.turn.lock().await;
+        self.end(&slot);
     }
 
     /// Ends every lease of the network whose attachment is not to be kept.
@@ -235,7 +268,8 @@ impl Table {
         tokio::select! {
             maintained = held.maintain(&slot.attachment, || self.note(slot)) => match maintained {
                 Ok(()) => self.set_alarm(slot),
-                Err(gone) => self.drop_lease(slot, gone),
+                Err(gone) if gone.is_certain() => self.drop_lease(slot, gone),
+                Err(_) => self.set_alarm_at(slot, Some(now() + RETRY)),
             },
             () = slot.ending.notified() => {}
         }
@@ -246,16 +280,23 @@ impl Table {
     /// Lets go of a lease whose maintenance failed in a way that it should not have, and takes it up again as it is on
     /// disk.
     pub(crate) fn recover(&self, slot: &Rc<Slot>) {
-        slot.held.take();
-        match self.books.read(&slot.attachment) {
-            Ok(Some(record)) => {
-                if let Err(error) = self.resume_one(record) {
-                    tracing::error!(attachment = %slot.attachment, %error, "the lease could not be taken up again");
+        // None: a DEL came first.
+        if let Some(held) = slot.held.take() {
+            match self.books.read(&slot.attachment) {
+                Ok(Some(record)) => {
+                    if let Err(error) = self.resume_one(record, Held::into_kept(held)) {
+                        tracing::error!(attachment = %slot.attachment, %error, "the lease could not be taken up again");
+                    }
                 }
+                Ok(None) => tracing::error!(attachment = %slot.attachment, "the lease is lost"),
+                Err(error) => tracing::error!(attachment = %slot.attachment, %error, "the lease is lost"),
             }
-            Ok(None) => tracing::error!(attachment = %slot.attachment, "the lease is lost"),
-            Err(error) => tracing::error!(attachment = %slot.attachment, %error, "the lease is lost"),
         }
+        if slot.held.borrow().is_some() {
+            // Not at once, lest a bug that is met every time keep us busy.
+            self.set_alarm_at(slot, Some(now() + RETRY));
+        }
+        self.tidy(slot);
     }
 
     /// Waits until containers have vanished, and drops their leases.
@@ -271,7 +312,9 @@ impl Table {
         let slots: Vec<Rc<Slot>> = self.slots.borrow().values().cloned().collect();
         for slot in slots {
             let held = slot.held.borrow().clone().filter(|held| held.place.path == path);
-            if let Some(Err(gone)) = held.map(|held| held.open()) {
+            if let Some(Err(gone)) = held.map(|held| held.open())
+                && gone.is_certain()
+            {
                 slot.ending.notify_waiters();
                 self.drop_lease(&slot, gone);
                 self.tidy(&slot);
@@ -335,7 +378,7 @@ impl Table {
     fn note(&self, slot: &Slot) {
         let record = slot.held.borrow().as_ref().and_then(|held| held.record(&slot.attachment));
         match record {
-            Some(record) => self.books.write(&record),
+            Some(record) => drop(self.books.write(&record)),
             None => self.books.note_lost(&slot.attachment),
         }
     }
@@ -379,6 +422,18 @@ impl Table {
 
     fn ender(&self) -> &'static str {
         if self.stopping.get() { "the end of the daemon: try again" } else { "a DEL" }
+    }
+}
+
+/// Tidies a slot up when whoever used it is done with it, however that ends: its future may be dropped.
+struct Tidying<'a> {
+    table: &'a Table,
+    slot: &'a Rc<Slot>,
+}
+
+impl Drop for Tidying<'_> {
+    fn drop(&mut self) {
+        self.table.tidy(self.slot);
     }
 }
 
