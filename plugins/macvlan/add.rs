@@ -63,9 +63,12 @@ pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
         inside: &inside,
     };
     let link = workshop.make()?;
-    let assigned = ipam.as_ref().map_or(Ok(CniResult::default()), |ipam| assign(&workshop, &link, ipam));
+    let assigned = match &ipam {
+        Some(ipam) => assign(&workshop, &link, ipam),
+        None => Ok((CniResult::default(), link.clone())),
+    };
     match assigned {
-        Ok(result) => {
+        Ok((result, link)) => {
             for trouble in troubles {
                 eprintln!("macvlan: {trouble}");
             }
@@ -79,8 +82,9 @@ pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
     }
 }
 
-/// Asks IPAM for addresses, and configures them. On failure nothing of IPAM's is left.
-fn assign(workshop: &Workshop<'_>, link: &Link, ipam: &Ipam<'_>) -> Result<CniResult, Error> {
+/// Asks IPAM for addresses, and configures them; returns the link as it is then, since IPAM may have set its MTU. On
+/// failure nothing of IPAM's is left.
+fn assign(workshop: &Workshop<'_>, link: &Link, ipam: &Ipam<'_>) -> Result<(CniResult, Link), Error> {
     let result = ipam.add()?;
     let configured = if result.ips.is_empty() {
         Err(Error::new(
@@ -89,9 +93,10 @@ fn assign(workshop: &Workshop<'_>, link: &Link, ipam: &Ipam<'_>) -> Result<CniRe
         ))
     } else {
         addresses::configure(workshop.inside, workshop.netns, link, &result)
+            .and_then(|()| workshop.inside.link_by_index(link.index).map_err(|error| asking(&error)))
     };
     match configured {
-        Ok(()) => Ok(result),
+        Ok(now) => Ok((result, now.unwrap_or_else(|| link.clone()))),
         Err(error) => Err(match ipam.del() {
             Ok(()) => error,
             Err(second) => also(error, &format!("giving the address back failed too: {second}")),

@@ -28,7 +28,10 @@ pub(crate) fn check(request: &Request) -> Result<(), Error> {
     let Some(link) = inside.link(&request.ifname).map_err(|error| asking(&error))? else {
         return Err(differs(&request.ifname, "it does not exist in the container"));
     };
-    compare_link(&link, expected, &config)?;
+    // Where the configuration names no MTU, that of a lease is taken on, and a renewal may change it.
+    let mtu_follows_lease = config.mtu.is_none() && request.config.ipam_type() == Some("dhcp");
+    let expected = Interface { mtu: expected.mtu.filter(|_| !mtu_follows_lease), ..expected.clone() };
+    compare_link(&link, &expected, &config)?;
     if config.link_in_container {
         check_parent(&inside, &link, &config)?;
     } else {

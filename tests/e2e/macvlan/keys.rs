@@ -6,6 +6,7 @@ use lab::suite::packages;
 use lab::{Lan, Network, Node, Result, Test, World, network, test};
 use linknet::{Link, Mac};
 
+use super::script;
 use crate::scenario::{conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
@@ -16,6 +17,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(the_runtimes_mac_goes_before_the_users_and_the_users_before_the_configurations),
     test!(the_runtimes_addresses_reach_ipam).needs(&[packages::GO_PLUGINS]),
     test!(the_mtu_is_the_parents_or_less),
+    test!(the_result_has_the_mtu_that_ipam_has_set).needs(&[packages::IPROUTE2]),
     test!(keys_in_another_case_are_understood),
     test!(keys_without_effect_in_the_mode_are_refused),
     test!(a_source_interface_has_its_list),
@@ -132,6 +134,24 @@ fn the_mtu_is_the_parents_or_less(_: &World) -> Result {
     let error = network::cni_error(network.add(&network::Attachment::new(&container)));
     ensure!(error.msg.contains("1450"), "it says what the parent has: {error:?}");
     ensure_nothing_left(&container)
+}
+
+/// As the MTU of a lease (option 26).
+fn the_result_has_the_mtu_that_ipam_has_set(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let answer = json!({ "cniVersion": "1.1.0", "ips": [{ "address": "10.99.0.60/24" }] });
+    let body = format!(
+        "cat >/dev/null\n[ $CNI_COMMAND = ADD ] || exit 0\nip -n c1 link set eth0 mtu 1300\necho '{answer}'\n"
+    );
+    let path = script(world, "mtu-setter", &body)?;
+    let mut conflist = conflist(json!({ "ipam": { "type": "mtu-setter" } }));
+    conflist["cniVersion"] = json!("1.1.0");
+    let network = Network::with_path(&lan.host, conflist, path);
+    let attachment = network::Attachment::new(&container);
+    let result = network.add(&attachment)?;
+    ensure!(result["interfaces"][0]["mtu"] == 1300, "{result}");
+    network.check(&attachment)
 }
 
 fn keys_in_another_case_are_understood(_: &World) -> Result {

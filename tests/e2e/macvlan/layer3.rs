@@ -26,9 +26,7 @@ pub(super) const TESTS: &[Test] = &[
 
 /// A network in which IPAM gives this result.
 fn giving<'a>(world: &World, lan: &'a Lan, result: Value) -> Result<Network<'a>> {
-    let mut conflist = conflist(json!({}));
-    conflist["cniVersion"] = json!("1.1.0");
-    given(world, lan, conflist, &result)
+    given(world, lan, conflist(json!({})), &result)
 }
 
 /// The container's routes to this destination.
@@ -46,10 +44,13 @@ fn the_only(container: &Node, dst: &str) -> Result<Route> {
 fn metric_table_scope_mtu_and_advmss_reach_the_kernel(world: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
-    let network = giving(
+    let mut newest = conflist(json!({}));
+    newest["cniVersion"] = json!("1.1.0");
+    let network = given(
         world,
         &lan,
-        json!({
+        newest,
+        &json!({
             "ips": [{ "address": "10.99.0.60/24", "gateway": "10.99.0.1" }],
             "routes": [
                 { "dst": "10.1.0.0/16", "priority": 50, "mtu": 1400, "advmss": 1300 },

@@ -13,6 +13,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(versions_and_modes_of_old_on_a_parent_in_the_container),
     test!(the_newest_version_and_mode_on_a_parent_of_the_host),
     test!(the_newest_version_and_mode_on_a_parent_in_the_container),
+    test!(what_a_version_cannot_express_is_refused_beforehand),
     test!(version_answers_in_the_version_asked),
 ];
 
@@ -54,7 +55,9 @@ fn newest() -> Vec<Case> {
 fn every(world: &World, cases: &[Case], parent: Parent) -> Result {
     let lan = Lan::new()?;
     for (number, (version, mode)) in cases.iter().enumerate() {
-        for ipam in [false, true] {
+        // Before 0.3.0 a result is addresses and nothing else.
+        let with_and_without: &[bool] = if *version < "0.3.0" { &[true] } else { &[true, false] };
+        for &ipam in with_and_without {
             let case = format!("{version} {mode} {parent:?} ipam={ipam}");
             let container = lan.container(&format!("c{number}-{}", u8::from(ipam)))?;
             one(world, &lan, container, version, mode, parent, ipam).context(case)?;
@@ -88,23 +91,17 @@ fn one(
     };
     let attachment = network::Attachment::new(&container);
 
-    if !ipam && version < "0.3.0" {
-        // Before 0.3.0 a result is addresses and nothing else.
-        let error = network::cni_error(network.add(&attachment));
-        ensure!(error.code == 7 && error.msg.contains("address"), "{error:?}");
-    } else {
-        let result = network.add(&attachment)?;
-        ensure_result(&result, version, ipam, &container)?;
-        let made = container.link("eth0")?;
-        let made_mode = made.macvlan.as_ref().and_then(|macvlan| macvlan.mode);
-        ensure!(made.up && made_mode.is_some_and(|made| made.to_string() == mode), "{made:?}");
-        let check = network.check(&attachment);
-        match version {
-            "0.1.0" | "0.2.0" | "0.3.0" | "0.3.1" => ensure!(network::cni_error(check).code == 1),
-            _ => check?,
-        }
-        network.del(&attachment)?;
+    let result = network.add(&attachment)?;
+    ensure_result(&result, version, ipam, &container)?;
+    let made = container.link("eth0")?;
+    let made_mode = made.macvlan.as_ref().and_then(|macvlan| macvlan.mode);
+    ensure!(made.up && made_mode.is_some_and(|made| made.to_string() == mode), "{made:?}");
+    let check = network.check(&attachment);
+    match version {
+        "0.1.0" | "0.2.0" | "0.3.0" | "0.3.1" => ensure!(network::cni_error(check).code == 1),
+        _ => check?,
     }
+    network.del(&attachment)?;
     ensure!(names(&container)? == before, "left behind: {:?}", names(&container)?);
     container.remove()
 }
@@ -129,6 +126,20 @@ fn ensure_result(result: &Value, version: &str, ipam: bool, container: &Node) ->
             ip["version"] = json!("4");
         }
         ensure!(result["ips"] == json!([ip]), "{result}");
+    }
+    Ok(())
+}
+
+fn what_a_version_cannot_express_is_refused_beforehand(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    for version in ["", "0.1.0", "0.2.0"] {
+        let mut conflist = conflist(json!({}));
+        conflist["cniVersion"] = json!(version);
+        let network = Network::new(&lan.host, conflist);
+        let error = network::cni_error(network.add(&network::Attachment::new(&container)));
+        ensure!(error.code == 7 && error.msg.contains("needs an address"), "{version:?}: {error:?}");
+        ensure!(names(&container)? == ["lo"], "nothing was made");
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ fn check_finds_every_difference(world: &World) -> Result {
         "ips": [{ "address": "10.99.0.60/24", "gateway": "10.99.0.1" }],
         "routes": [{ "dst": "0.0.0.0/0" }],
     });
-    let keys = json!({ "mac": "02:00:00:00:00:17" });
+    let keys = json!({ "mac": "02:00:00:00:00:17", "mtu": 1450 });
     for difference in ["gone", "kind", "mode", "parent", "MAC", "MTU", "down", "address", "route", "gateway"]
     {
         let container = lan.container(difference)?;
@@ -47,9 +47,9 @@ fn check_finds_every_difference(world: &World) -> Result {
             "parent" => changed["master"] = json!("eth2"),
             _ => {}
         }
-        let network = given(world, &lan, newest(keys.clone()), &result)?;
+        let network = given(world, &lan, conflist(keys.clone()), &result)?;
         let attachment = network::Attachment::new(&container);
-        let made = given(world, &lan, newest(changed), &result)?.add(&attachment)?;
+        let made = given(world, &lan, conflist(changed), &result)?.add(&attachment)?;
         let check = || network.prepare("CHECK", 0, &attachment, Some(&made))?.run(&lan.host);
 
         let netlink = container.netlink()?;
@@ -72,7 +72,7 @@ fn check_finds_every_difference(world: &World) -> Result {
             }
             "MTU" => {
                 netlink.set_mtu(index, 1400)?;
-                "its MTU is 1400, not 1500"
+                "its MTU is 1400, not 1450"
             }
             "down" => {
                 netlink.set_down(index)?;
@@ -104,22 +104,24 @@ fn check_finds_every_difference(world: &World) -> Result {
 }
 
 /// An IPAM plugin that notes its verbs, and fails with 123 for all but ADD and DEL.
-fn grumbler<'a>(world: &World, lan: &'a Lan) -> Result<(Network<'a>, PathBuf)> {
+fn grumbler<'a>(world: &World, lan: &'a Lan, version: &str) -> Result<(Network<'a>, PathBuf)> {
     let calls = world.dir().join("calls");
     let body = format!(
         "echo $CNI_COMMAND >>{}\ncat >/dev/null\ncase $CNI_COMMAND in\n\
-         ADD) echo '{{\"cniVersion\":\"1.1.0\",\"ips\":[{{\"address\":\"10.99.0.60/24\"}}]}}';;\nDEL) ;;\n\
+         ADD) echo '{{\"cniVersion\":\"1.0.0\",\"ips\":[{{\"address\":\"10.99.0.60/24\"}}]}}';;\nDEL) ;;\n\
          *) echo '{{\"cniVersion\":\"1.1.0\",\"code\":123,\"msg\":\"grumble\"}}'; exit 1;;\nesac\n",
         calls.display()
     );
     let path = script(world, "grumbler", &body)?;
-    Ok((Network::with_path(&lan.host, newest(json!({ "ipam": { "type": "grumbler" } })), path), calls))
+    let mut conflist = conflist(json!({ "ipam": { "type": "grumbler" } }));
+    conflist["cniVersion"] = json!(version);
+    Ok((Network::with_path(&lan.host, conflist, path), calls))
 }
 
 fn check_asks_ipam(world: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
-    let (network, calls) = grumbler(world, &lan)?;
+    let (network, calls) = grumbler(world, &lan, "1.0.0")?;
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
     let error = network::cni_error(network.check(&attachment));
@@ -154,7 +156,7 @@ fn status_names_what_is_in_the_way(_: &World) -> Result {
 
 fn status_asks_ipam(world: &World) -> Result {
     let lan = Lan::new()?;
-    let (network, _) = grumbler(world, &lan)?;
+    let (network, _) = grumbler(world, &lan, "1.1.0")?;
     let error = network::cni_error(network.status());
     ensure!(error.code == 123, "{error:?}");
     Ok(())
@@ -203,7 +205,7 @@ fn gc_without_a_list_removes_nothing(_: &World) -> Result {
 fn gc_is_forwarded_to_ipam_whatever_else_fails(world: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
-    let (network, calls) = grumbler(world, &lan)?;
+    let (network, calls) = grumbler(world, &lan, "1.1.0")?;
     network.add(&network::Attachment::new(&container))?;
     let error = network::cni_error(network.gc(&[]));
     ensure!(error.code == 123, "{error:?}");
