@@ -1,0 +1,92 @@
+//! Podman with its CNI backend, as the documentation's section says.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use lab::anyhow::{Context, bail, ensure};
+use lab::serde_json::{self, Value};
+use lab::suite::{Package, packages};
+use lab::{Result, Test, World, test};
+
+use crate::document;
+use crate::image;
+use crate::machine;
+use crate::scenario::{PLUGINS, SOON, Scenario};
+
+pub(crate) const PODMAN: &[Package] = &[
+    Package::new("podman", "podman"),
+    Package::new("crun", "crun"),
+    Package::new("conmon", "conmon"),
+    Package::new("busybox-static", "/bin/busybox"),
+    packages::DNSMASQ,
+];
+
+pub(crate) const TESTS: &[Test] = &[test!(podman_runs_what_the_documentation_says).needs(PODMAN)];
+
+fn podman_runs_what_the_documentation_says(world: &World) -> Result {
+    machine::enter(world)?;
+    configure()?;
+    let scenario = Scenario::new(world, PLUGINS, &["02:11:22:33:44:55,10.99.0.42"])?;
+    let sections = document::commands("Podman");
+    let [configuration, create, run, inspect, fixed, restart, remove] = sections[..] else {
+        bail!("the section has other commands than this test knows: {sections:#?}");
+    };
+    scenario.shell(configuration)?;
+    image::busybox(Path::new("/tmp/busybox.tar"))?;
+    scenario.shell("podman load --input /tmp/busybox.tar")?;
+
+    scenario.shell(create)?;
+    let written: Value = serde_json::from_slice(&std::fs::read("/etc/cni/net.d/lan.conflist")?)?;
+    let example: Value =
+        serde_json::from_slice(&std::fs::read(machine::checkout("examples/podman/lan.conflist"))?)?;
+    ensure!(written == example, "Podman writes another conflist than the example: {written:#}");
+
+    scenario.shell(run)?;
+    let told = scenario.shell(inspect)?;
+    let [address, gateway, mac] = told.split_whitespace().collect::<Vec<_>>()[..] else {
+        bail!("podman inspect says: {told}");
+    };
+    let address: Ipv4Addr = address.parse().with_context(|| told.clone())?;
+    ensure!(gateway == "10.99.0.1", "{told}");
+    let link = scenario.shell("podman exec web ip link show eth0")?;
+    ensure!(link.contains(mac), "inspect says {told}, the container {link}");
+    scenario.leased(address)?;
+    scenario.lan.lan.ping(address.into(), SOON).context("another host pings the container")?;
+    let routes = scenario.shell("podman exec web ip route")?;
+    ensure!(routes.contains("default via 10.99.0.1"), "{routes}");
+
+    scenario.shell(fixed)?;
+    let reserved = Ipv4Addr::new(10, 99, 0, 42);
+    scenario.lan.lan.ping(reserved.into(), SOON).context("the reservation was not kept")?;
+
+    scenario.shell(restart)?;
+    ensure!(scenario.shell(inspect)?.starts_with(&address.to_string()), "podman restart changed the address");
+    scenario.lan.lan.ping(address.into(), SOON)?;
+
+    scenario.shell(remove)?;
+    scenario.given_back(address)?;
+    scenario.given_back(reserved)?;
+    ensure!(!Path::new("/etc/cni/net.d/lan.conflist").exists());
+    Ok(())
+}
+
+/// What Podman needs to run here at all; none of it is about networks.
+pub(crate) fn configure() -> Result {
+    // No service manager, no cgroup controllers, and a root without CAP_SYS_RESOURCE, which may raise no limit.
+    machine::write(
+        "/etc/containers/containers.conf",
+        "[containers]\n\
+         cgroups = \"disabled\"\n\
+         log_driver = \"k8s-file\"\n\
+         default_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
+         [engine]\n\
+         cgroup_manager = \"cgroupfs\"\n\
+         events_logger = \"file\"\n\
+         runtime = \"crun\"\n",
+    )?;
+    machine::write(
+        "/etc/containers/storage.conf",
+        "[storage]\ndriver = \"overlay\"\ngraphroot = \"/var/lib/containers/storage\"\nrunroot = \"/run/containers/storage\"\n",
+    )?;
+    machine::write("/etc/containers/policy.json", "{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}")
+}
