@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lab::anyhow::{Context, ensure};
+use lab::dhcp_server::{Reaction, Settings};
+use lab::dhcproto::v4::MessageType;
 use lab::plugin::DEBIANS_PLUGINS;
 use lab::serde_json::{Value, json};
 use lab::suite::{self, Package, packages};
-use lab::{Lan, Network, Node, Result, Test, World, network, test, until};
+use lab::{DhcpServer, Lan, Network, Node, Result, Test, World, network, test, until};
 
-use crate::scenario::{SOON, conflist, ensure_nothing_left};
+use crate::scenario::{SOON, Scenario, conflist, ensure_nothing_left, reported};
 
 const STRACE: Package = Package::new("strace", "strace");
 
@@ -28,7 +30,33 @@ pub(super) const TESTS: &[Test] = &[
     test!(killed_at_any_step_add_leaves_nothing_after_del)
         .needs(&[STRACE, packages::GO_PLUGINS])
         .within(Duration::from_secs(120)),
+    test!(killed_while_a_lease_is_sought_add_can_be_repeated),
 ];
+
+/// The IPAM plugin lives on without its caller, and the daemon goes on asking.
+fn killed_while_a_lease_is_sought_add_can_be_repeated(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let attachment = network::Attachment::new(&container);
+    for silent_to in [MessageType::Discover, MessageType::Request] {
+        server.when(silent_to).then(Reaction::silence());
+        let before = server.received_of(silent_to).len();
+        let killed = network.prepare("ADD", 0, &attachment, None)?.start(&scenario.lan.host)?;
+        server.wait_for(silent_to, before + 1, SOON)?;
+        killed.kill()?;
+        server.behave();
+        let result = network.add(&attachment)?;
+        let leased = reported(&result, &container)?;
+        network.check(&attachment)?;
+        ensure!(server.leases().iter().any(|lease| lease.address == leased), "{:?}", server.leases());
+        network.del(&attachment)?;
+        ensure_nothing_left(&container)?;
+        until("every lease is given back", SOON, || server.leases().is_empty())?;
+    }
+    Ok(())
+}
 
 /// What the world can be changed by, or waited for with; memory and signals are nobody else's business.
 const CALLS: &str = "setns,socket,bind,connect,sendto,sendmsg,recvfrom,recvmsg,openat,write,vfork,clone,clone3,\

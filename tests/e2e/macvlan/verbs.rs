@@ -38,6 +38,7 @@ fn check_finds_every_difference(world: &World) -> Result {
         "routes": [{ "dst": "0.0.0.0/0" }],
     });
     let keys = json!({ "mac": "02:00:00:00:00:17", "mtu": 1450 });
+    let mut missed = Vec::new();
     for difference in ["gone", "kind", "mode", "parent", "MAC", "MTU", "down", "address", "route", "gateway"]
     {
         let container = lan.container(difference)?;
@@ -95,11 +96,17 @@ fn check_finds_every_difference(world: &World) -> Result {
             }
             _ => unreachable!("a difference without a deed"),
         };
-        let error = check()?.error()?;
-        ensure!(error.code == 110 && error.msg.contains(words), "{difference}: {error:?}");
+        let outcome = check()?;
+        if outcome.status.success() {
+            missed.push(difference);
+        } else if !lab::suite::other_plugins() {
+            let error = outcome.error()?;
+            ensure!(error.code == 110 && error.msg.contains(words), "{difference}: {error:?}");
+        }
         network.del(&attachment)?;
         container.remove()?;
     }
+    ensure!(missed.is_empty(), "CHECK passes in spite of: {missed:?}");
     Ok(())
 }
 

@@ -273,7 +273,7 @@ fn a_veth_reaches_into_another_namespace() -> Test {
     assert_eq!((one.parent, other.parent), (Some(other.index), Some(one.index)));
     assert!(one.parent_netnsid.is_some());
     right.netlink.set_down(other.index)?;
-    crate::until("the carrier to go", || Ok((!left.link("left")?.carrier).then_some(())))?;
+    until("the carrier to go", || Ok((!left.link("left")?.carrier).then_some(())))?;
     assert!(left.link("left")?.up);
     Ok(())
 }
