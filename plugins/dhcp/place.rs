@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cni::{Error, code};
-use linknet::{Mac, Netlink, Netns, NetnsError, NetnsId};
+use linknet::{Link, Mac, Netlink, Netns, NetnsError, NetnsId};
 use serde::{Deserialize, Serialize};
 
 /// An interface in a container. The netns is known by device and inode, the interface by index and MAC, so that
@@ -81,7 +81,7 @@ impl Place {
     }
 
     /// Opens the netns again by its path, if it and the interface are still those of the lease.
-    pub(crate) fn reopen(&self) -> Result<Netns, Gone> {
+    pub(crate) fn reopen(&self) -> Result<(Netns, Link), Gone> {
         let netns = Netns::open(&self.path).map_err(|error| match error {
             NetnsError::NotFound(_) | NetnsError::NotNetns(_) => Gone::Netns,
             NetnsError::Io { .. } => Gone::unclear(&error),
@@ -89,15 +89,15 @@ impl Place {
         if netns.id().map_err(|error| Gone::unclear(&error))? != self.netns {
             return Err(Gone::Netns);
         }
-        self.look_at(&netns)?;
-        Ok(netns)
+        let link = self.look_at(&netns)?;
+        Ok((netns, link))
     }
 
-    /// Whether the interface is still the lease's, in its own netns.
-    pub(crate) fn look_at(&self, netns: &Netns) -> Result<(), Gone> {
+    /// The interface, if it is still the lease's, in its own netns.
+    pub(crate) fn look_at(&self, netns: &Netns) -> Result<Link, Gone> {
         let link = Netlink::open_in(netns).and_then(|netlink| netlink.link_by_index(self.ifindex));
         match link {
-            Ok(Some(link)) if link.mac == Some(self.mac) => Ok(()),
+            Ok(Some(link)) if link.mac == Some(self.mac) => Ok(link),
             Ok(_) => Err(Gone::Interface),
             Err(error) => Err(Gone::unclear(&error)),
         }

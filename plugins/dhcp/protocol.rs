@@ -2,12 +2,14 @@
 //! container's network namespace beside the request as a file descriptor (SCM_RIGHTS). ARCHITECTURE.md
 //! describes it for other implementors; a change here is a change there.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use dhcp4::RawOption;
-use serde::{Deserialize, Serialize};
+use ipnet::IpNet;
+use linknet::Mac;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 
 /// Where the daemon listens unless told otherwise: the Go daemon's path.
@@ -121,20 +123,172 @@ impl std::fmt::Display for Attachment {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Terms {
-    /// Option 61; absent: the server knows the client by its MAC.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) client_id: Option<RawOption>,
+    /// How the server knows the client.
+    pub(crate) client_id: ClientId,
     /// Codes of the parameter request list (option 55), in order of preference.
     pub(crate) request: Vec<u8>,
     /// Options sent as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) provide: Vec<RawOption>,
+    /// An address to ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) requested_address: Option<Ipv4Addr>,
+    /// Which servers are listened to.
+    #[serde(default, skip_serializing_if = "Servers::is_any")]
+    pub(crate) servers: Servers,
+    /// Ask for replies by broadcast from the first message on.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) broadcast: bool,
+    /// Take an address in one round trip from a server that gives it (RFC 4039).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) rapid_commit: bool,
+    /// How to find out whether somebody else has the address.
+    #[serde(default)]
+    pub(crate) conflict_detection: ConflictDetection,
+    /// Tell the neighbours when the address changes.
+    pub(crate) announce: bool,
     /// How long an ADD goes on asking; absent: as long as the daemon is told to.
     #[serde(default, with = "seconds", skip_serializing_if = "Option::is_none")]
     pub(crate) timeout: Option<Duration>,
-    /// Metric of the routes in the result and in the container.
+    /// What of the server's answer is not used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) suppress: Vec<Suppress>,
+    /// Routes beside the server's, or instead of those to the same destinations.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) routes: Vec<StaticRoute>,
+    /// Metric of the routes in the result and in the container that have none of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) priority: Option<u32>,
+}
+
+impl Terms {
+    /// The settings of a DHCP client on these terms, for the interface with this address.
+    pub(crate) fn client_config(&self, mac: Mac) -> dhcp4::Config {
+        dhcp4::Config {
+            client_id: self.client_id.body(mac),
+            request: self.request.clone(),
+            options: self.provide.clone(),
+            requested_address: self.requested_address,
+            broadcast: self.broadcast,
+            rapid_commit: self.rapid_commit,
+            confirm: self.conflict_detection != ConflictDetection::Off,
+            servers: dhcp4::Servers { allow: self.servers.allow.clone(), deny: self.servers.deny.clone() },
+            ..dhcp4::Config::new(mac.octets())
+        }
+    }
+}
+
+/// How a server knows the client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClientId {
+    /// By option 61 with this body.
+    Sent(Hex),
+    /// By option 61 with the interface's hardware address.
+    Mac,
+    /// By the hardware address that every message carries, without option 61.
+    None,
+}
+
+impl ClientId {
+    /// The body of option 61 for the interface with this address.
+    pub(crate) fn body(&self, mac: Mac) -> Option<Vec<u8>> {
+        match self {
+            ClientId::Sent(Hex(body)) => Some(body.clone()),
+            ClientId::Mac => Some(dhcp4::client_id::mac(mac.octets())),
+            ClientId::None => None,
+        }
+    }
+}
+
+/// Which servers are listened to, by their identifier (option 54).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Servers {
+    /// If not empty, these alone.
+    pub(crate) allow: Vec<Ipv4Addr>,
+    /// Never these.
+    pub(crate) deny: Vec<Ipv4Addr>,
+}
+
+impl Servers {
+    fn is_any(&self) -> bool {
+        *self == Servers::default()
+    }
+}
+
+/// How to find out whether somebody else has an address before it is used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ConflictDetection {
+    /// Not at all: it is the server's business.
+    #[default]
+    Off,
+    /// ARP probes as in RFC 5227, at a pace that a starting container can wait for.
+    Fast,
+    /// At the pace of RFC 5227: some seconds.
+    Rfc5227,
+}
+
+/// A part of the server's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Suppress {
+    /// The gateway, and every default route.
+    Gateway,
+    /// Every other route.
+    Routes,
+    /// Name servers, domain and search list.
+    Dns,
+    /// The MTU.
+    Mtu,
+}
+
+/// A route as CNI writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StaticRoute {
+    /// Where to.
+    pub(crate) dst: IpNet,
+    /// Through whom; absent: the server's router; the unspecified address: on the link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) gw: Option<IpAddr>,
+    /// Path MTU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mtu: Option<u32>,
+    /// The maximum segment size to announce.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) advmss: Option<u32>,
+    /// The metric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) priority: Option<u32>,
+    /// The routing table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) table: Option<u32>,
+    /// The scope by its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scope: Option<u8>,
+}
+
+/// Octets, written as hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hex(pub(crate) Vec<u8>);
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let digits: String = self.0.iter().map(|octet| format!("{octet:02x}")).collect();
+        serializer.serialize_str(&digits)
+    }
+}
+
+impl<'de> Deserialize<'de> for Hex {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Hex, D::Error> {
+        let digits = String::deserialize(deserializer)?;
+        dhcp4::client_id::hex(&digits).map(Hex).map_err(de::Error::custom)
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A span of time as a number of seconds.

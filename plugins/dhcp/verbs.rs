@@ -38,13 +38,14 @@ impl Plugin for Dhcp {
             };
             Error::new(code, format!("CNI_NETNS: {error}"))
         })?;
-        let terms = Box::new(config.terms);
+        let daemon = config.daemon.clone();
+        let terms = Box::new(config.terms(request)?);
         let verb = Verb::Add { attachment: attachment(request), netns: path, terms };
         let ask_daemon =
-            || ask(&config.daemon.socket, verb.clone(), request.traceparent.clone(), Some(netns.as_fd()));
+            || ask(&daemon.socket, verb.clone(), request.traceparent.clone(), Some(netns.as_fd()));
         let reply = match ask_daemon() {
-            Err(Failure::Absent(_) | Failure::Ended(_)) if config.daemon.autostart => {
-                autostart::start(&config.daemon, ask_daemon)
+            Err(Failure::Absent(_) | Failure::Ended(_)) if daemon.autostart => {
+                autostart::start(&daemon, ask_daemon)
             }
             other => other,
         };

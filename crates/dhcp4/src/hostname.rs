@@ -26,6 +26,29 @@ pub fn hostname(name: &str) -> Option<String> {
     (!label.is_empty()).then(|| label.to_owned())
 }
 
+/// The body of option 81 (RFC 4702) for a name: complete where it has a dot, otherwise one for the server to complete.
+/// The server is asked to enter the address in DNS. `None` if it is no domain name.
+///
+/// A client that sends this one must not send option 12 as well (RFC 4702 section 3.1).
+pub fn fqdn(name: &str) -> Option<Vec<u8>> {
+    /// S, "the server shall update A", and E, "in the encoding of RFC 1035" (RFC 4702 section 2.1).
+    const FLAGS: u8 = 0b0101;
+    /// RCODE1 and RCODE2, which mean nothing in a client's message (section 2.2).
+    const RCODES: [u8; 2] = [0, 0];
+    let plain = domain_name(name)?;
+    let mut body = vec![FLAGS];
+    body.extend(RCODES);
+    for label in plain.split('.') {
+        body.push(label.len() as u8); // 63 at most
+        body.extend(label.bytes());
+    }
+    // Section 2.3.1: a partial name has no root at its end.
+    if name.contains('.') {
+        body.push(0);
+    }
+    Some(body)
+}
+
 /// A domain name from the network, without its final dot; `None` unless every label is made of letters, digits,
 /// hyphens and underscores. Names go into files and other programs' input, so nothing else gets past here.
 pub(crate) fn domain_name(name: &str) -> Option<String> {
@@ -70,6 +93,14 @@ mod tests {
         for name in ["", "-", "...", "日本"] {
             assert_eq!(hostname(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_name_in_option_81_is_complete_if_it_has_a_dot() {
+        assert_eq!(fqdn("web").as_deref(), Some(&b"\x05\0\0\x03web"[..]));
+        assert_eq!(fqdn("web.").as_deref(), Some(&b"\x05\0\0\x03web\0"[..]));
+        assert_eq!(fqdn("web.lan.example").as_deref(), Some(&b"\x05\0\0\x03web\x03lan\x07example\0"[..]));
+        assert_eq!(fqdn("no name"), None);
     }
 
     #[test]

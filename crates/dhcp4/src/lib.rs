@@ -44,7 +44,7 @@ mod wire;
 pub use client::Client;
 pub use config::{Config, DEFAULT_REQUEST, Retry, Servers};
 pub use event::{Delivery, Event, Listen, Nak, StateName, Transmit, Why};
-pub use hostname::hostname;
+pub use hostname::{fqdn, hostname};
 pub use lease::Lease;
 pub use options::{Options, RawOption};
 pub use report::{Ignored, Kind, Reason, Report, Sent};

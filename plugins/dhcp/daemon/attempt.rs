@@ -33,7 +33,7 @@ impl Attempt {
     ) -> Result<Held, Error> {
         let over = || super::internal(&"the attempt is over");
         let held = self.held.as_ref().ok_or_else(over)?;
-        match timeout_at(deadline, held.acquire(&mut self.sockets)).await {
+        match timeout_at(deadline, held.acquire(netns, &mut self.sockets)).await {
             Ok(outcome) => outcome?,
             Err(_) => {
                 let what = format!("no address for {} within {} s", held.place.ifname, patience.as_secs());

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 
-use dhcp4::{Client, Event, Instant};
+use dhcp4::{Client, Event, Instant, StateName};
 use linknet::Mac;
 use tokio::time::sleep;
 
@@ -14,7 +14,7 @@ pub(crate) fn now() -> Instant {
     Instant::from_boot(linknet::boottime())
 }
 
-/// Runs the client until something happens to its lease.
+/// Runs the client until something happens to its lease; `None` when it has one and waits for nothing but time to pass.
 ///
 /// `server_mac` keeps the link-layer address that the last message heeded came from: the server's, or its relay's.
 ///
@@ -25,12 +25,15 @@ pub(crate) async fn next_event(
     client: &RefCell<Client>,
     sockets: &mut Sockets,
     server_mac: &Cell<Option<Mac>>,
-) -> io::Result<Event> {
+) -> io::Result<Option<Event>> {
     loop {
         sockets.listen(client.borrow().listen())?;
         flush(client, sockets, server_mac);
         if let Some(event) = client.borrow_mut().poll_event() {
-            return Ok(event);
+            return Ok(Some(event));
+        }
+        if client.borrow().state() == StateName::Bound {
+            return Ok(None);
         }
         let due = client.borrow().poll_timeout();
         tokio::select! {

@@ -1,30 +1,42 @@
 //! The container's interface follows its lease: what a renewal changed is changed there, what is lost is removed.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::time::Duration;
 
-use dhcp4::Lease;
-use ipnet::IpNet;
-use linknet::{Link, Netlink, Netns, NewAddress, Protocol, Route};
+use dhcp4::{Instant, Lease};
+use linknet::{Link, Netlink, Netns, NewAddress, Protocol, Route, Scope};
 
+use super::result;
 use crate::place::Place;
-use crate::protocol::Terms;
+use crate::protocol::{Suppress, Terms};
 
-/// RTPROT_DHCP of linux/rtnetlink.h.
-const DHCP: Protocol = Protocol(16);
+/// What was changed, to be read in a log.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes(Vec<String>);
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { f.write_str("nothing") } else { f.write_str(&self.0.join(", ")) }
+    }
+}
 
 /// Makes the interface follow from `old` to `new`. The new address and routes come before the old ones go, so that
-/// what can go on, does.
+/// what can go on, does. The kernel takes the address away by itself when the lease ends and nobody is there to do so.
 ///
-/// # Errors
-/// The first thing that the kernel refused; the rest is done all the same.
+/// Returns what was changed, and the first thing that the kernel refused; the rest is done all the same.
 pub(crate) fn follow(
     netns: &Netns,
     place: &Place,
     terms: &Terms,
     old: Option<&Lease>,
     new: Option<&Lease>,
-) -> linknet::Result<()> {
-    let netlink = Netlink::open_in(netns)?;
+    now: Instant,
+) -> (Changes, linknet::Result<()>) {
+    let netlink = match Netlink::open_in(netns) {
+        Ok(netlink) => netlink,
+        Err(error) => return (Changes::default(), Err(error)),
+    };
+    let mut changes = Changes::default();
     let mut outcome = Ok(());
     let mut note = |result: linknet::Result<()>| {
         if let Err(error) = result
@@ -36,57 +48,106 @@ pub(crate) fn follow(
     let routes =
         |lease: Option<&Lease>| lease.map(|lease| routes(place.ifindex, lease, terms)).unwrap_or_default();
     let (had, wanted) = (routes(old), routes(new));
+    let other_address = new.map(Lease::net) != old.map(Lease::net);
     if let Some(lease) = new {
-        note(netlink.replace_address(place.ifindex, &address(lease)));
+        note(netlink.replace_address(place.ifindex, &address(lease, now)));
+        match set_mtu(&netlink, place, terms, lease) {
+            Ok(mtu) => changes.0.extend(mtu.map(|mtu| format!("MTU {mtu}"))),
+            Err(error) => note(Err(error)),
+        }
+    }
+    if other_address {
+        changes.0.extend(new.map(|lease| format!("address {} added", lease.net())));
     }
     for route in wanted.iter().filter(|route| !had.contains(route)) {
         note(netlink.replace_route(route));
+        changes.0.push(format!("route {} added", text(route)));
     }
     for route in had.iter().filter(|route| !wanted.contains(route)) {
-        note(ignore_absent(netlink.delete_route(route)));
+        // Another metric is another route to the kernel; anything else has been replaced.
+        if !wanted
+            .iter()
+            .any(|new| (new.dst, new.metric, new.table) == (route.dst, route.metric, route.table))
+        {
+            note(ignore_absent(netlink.delete_route(route)));
+        }
+        changes.0.push(format!("route {} removed", text(route)));
     }
-    if let Some(lease) = old
-        && new.map(Lease::net) != Some(lease.net())
-    {
+    if let Some(lease) = old.filter(|_| other_address) {
         note(ignore_absent(netlink.delete_address(place.ifindex, lease.net())));
+        changes.0.push(format!("address {} removed", lease.net()));
     }
-    if let Some(lease) = new
-        && old.map(Lease::net) != Some(lease.net())
-    {
+    if new.is_some() && other_address && terms.announce {
         note(linknet::announce(netns, place.ifindex));
     }
-    outcome
+    (changes, outcome)
 }
 
-fn address(lease: &Lease) -> NewAddress {
+/// Gives the interface the MTU that the server tells (option 26), where it may have it.
+///
+/// # Errors
+/// Whatever the kernel refused.
+pub(crate) fn adopt_mtu(netns: &Netns, place: &Place, terms: &Terms, lease: &Lease) -> linknet::Result<()> {
+    if lease.options.mtu.is_none() {
+        return Ok(());
+    }
+    set_mtu(&Netlink::open_in(netns)?, place, terms, lease).map(drop)
+}
+
+/// Sets the MTU, and returns it if it was another. A macvlan may go up to its parent's MTU, which the kernel sees to; of
+/// other links nobody knows what their other end takes, so theirs only goes down.
+fn set_mtu(netlink: &Netlink, place: &Place, terms: &Terms, lease: &Lease) -> linknet::Result<Option<u32>> {
+    let Some(mtu) = lease.options.mtu.map(u32::from).filter(|_| !terms.suppress.contains(&Suppress::Mtu))
+    else {
+        return Ok(None);
+    };
+    let Some(link) = netlink.link_by_index(place.ifindex)? else { return Ok(None) };
+    if link.mtu == mtu || (link.mtu < mtu && link.macvlan.is_none()) {
+        return Ok(None);
+    }
+    match netlink.set_mtu(place.ifindex, mtu) {
+        Ok(()) => Ok(Some(mtu)),
+        Err(error) if error.is_invalid() && link.mtu < mtu => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The address of a lease. The kernel has whole seconds.
+fn address(lease: &Lease, now: Instant) -> NewAddress {
+    let valid = result::lifetime(lease, now).map(|seconds| Duration::from_secs(seconds.into()));
     NewAddress {
         broadcast: lease.options.broadcast.or(NewAddress::new(lease.net()).broadcast),
-        protocol: Some(DHCP),
+        protocol: Some(Protocol::DHCP),
+        valid,
+        preferred: valid,
         ..NewAddress::new(lease.net())
     }
 }
 
-/// The routes of a lease. A gateway that no prefix covers gets a route of its own first, as macvlan has it at ADD.
+/// The routes of a lease, as the kernel has them: as a plugin sets them that is given our result.
 fn routes(ifindex: u32, lease: &Lease, terms: &Terms) -> Vec<Route> {
-    let mut on_link = vec![lease.net()];
-    let mut routes = Vec::new();
-    for route in lease.routes() {
-        let shape = |dst: IpNet| Route { metric: terms.priority.unwrap_or(0), ..Route::new(dst, ifindex) };
-        match route.gateway {
-            None => {
-                on_link.push(route.dst);
-                routes.push(shape(route.dst.into()));
-            }
-            Some(gateway) => {
-                if !on_link.iter().any(|prefix| prefix.contains(&gateway)) {
-                    on_link.push(gateway.into());
-                    routes.push(shape(IpAddr::V4(gateway).into()));
-                }
-                routes.push(shape(route.dst.into()).via(gateway));
-            }
-        }
+    let route = |told: cni::Route| {
+        let route = Route {
+            metric: told.priority.unwrap_or(0),
+            table: told.table.unwrap_or(Route::MAIN),
+            mtu: told.mtu,
+            advmss: told.advmss,
+            ..Route::new(told.dst, ifindex)
+        };
+        let route = match told.gw.filter(|gateway| !gateway.is_unspecified()) {
+            Some(gateway) => route.via(gateway),
+            None => route,
+        };
+        Route { scope: told.scope.map_or(route.scope, Scope), ..route }
+    };
+    result::routes(lease, terms).into_iter().map(route).collect()
+}
+
+fn text(route: &Route) -> String {
+    match route.gateway {
+        Some(gateway) => format!("{} via {gateway}", route.dst),
+        None => route.dst.to_string(),
     }
-    routes
 }
 
 fn ignore_absent(result: linknet::Result<()>) -> linknet::Result<()> {

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use cni::{CniResult, Error, code};
 use dhcp4::{Client, Event, Lease, StateName};
-use linknet::{Mac, Netns};
+use linknet::{Link, Mac, Netns};
 use tokio::sync::{Mutex, Notify};
 
 use super::alarm::Alarm;
 use super::exchange::{flush, next_event, now};
 use super::sockets::Sockets;
-use super::{interface, result};
+use super::{conflict, interface, result};
 use crate::place::{Gone, Place};
 use crate::protocol::{Attachment, Terms};
 use crate::store::Record;
@@ -61,13 +61,26 @@ pub(crate) struct Held {
     server_mac: Cell<Option<Mac>>,
     /// The netns itself, where the daemon cannot find it by its path: in a container of its own, for example.
     kept: Option<Netns>,
+    /// The link that the interface sits on in another netns than its own: the host's, as a rule.
+    parent: Cell<Option<u32>>,
+    /// Tells that the parent's carrier is back.
+    restored: Notify,
 }
 
 impl Held {
     /// A client that has just been started for this place.
     pub(crate) fn new(client: Client, place: Place, terms: Terms, netns: &Netns) -> Held {
         let kept = place.reopen().is_err().then(|| netns.try_clone().ok()).flatten();
-        Held { client: RefCell::new(client), place, terms, server_mac: Cell::default(), kept }
+        let parent = Cell::new(place.look_at(netns).ok().and_then(|link| parent_of(&link)));
+        Held {
+            client: RefCell::new(client),
+            place,
+            terms,
+            server_mac: Cell::default(),
+            kept,
+            parent,
+            restored: Notify::new(),
+        }
     }
 
     /// A client that goes on with a recorded lease.
@@ -75,7 +88,15 @@ impl Held {
     /// `kept` is the netns that was kept for it, if one was.
     pub(crate) fn resumed(client: Client, record: Record, kept: Option<Netns>) -> Held {
         let server_mac = Cell::new(record.server_mac);
-        Held { client: RefCell::new(client), place: record.place, terms: record.terms, server_mac, kept }
+        Held {
+            client: RefCell::new(client),
+            place: record.place,
+            terms: record.terms,
+            server_mac,
+            kept,
+            parent: Cell::default(),
+            restored: Notify::new(),
+        }
     }
 
     /// The netns that had to be kept for it.
@@ -90,7 +111,7 @@ impl Held {
 
     /// The lease as a CNI result; `None` while there is no address.
     pub(crate) fn result(&self) -> Option<CniResult> {
-        self.client.borrow().lease().map(|lease| result::result(lease, &self.terms))
+        self.client.borrow().lease().map(|lease| result::result(lease, &self.terms, now()))
     }
 
     /// The lease as it is written down; `None` while there is no address.
@@ -133,13 +154,25 @@ impl Held {
 
     /// The container's netns, if container and interface are still those of the lease.
     pub(crate) fn open(&self) -> Result<Netns, Gone> {
-        match &self.kept {
+        let (netns, link) = match &self.kept {
             Some(netns) => {
-                self.place.look_at(netns)?;
-                netns.try_clone().map_err(|error| Gone::unclear(&error))
+                let link = self.place.look_at(netns)?;
+                (netns.try_clone().map_err(|error| Gone::unclear(&error))?, link)
             }
-            None => self.place.reopen(),
-        }
+            None => self.place.reopen()?,
+        };
+        self.parent.set(parent_of(&link));
+        Ok(netns)
+    }
+
+    /// Whether the interface sits on one of these links of the daemon's netns.
+    pub(crate) fn sits_on(&self, links: &[u32]) -> bool {
+        self.parent.get().is_some_and(|parent| links.contains(&parent))
+    }
+
+    /// Has the lease asked for again when it is next maintained, at once if that is now.
+    pub(crate) fn link_restored(&self) {
+        self.restored.notify_one();
     }
 
     /// Asks servers until an address is ours.
@@ -147,7 +180,7 @@ impl Held {
     /// # Errors
     /// When the interface goes away meanwhile. Silence is no error: the caller decides how long to wait, and learns
     /// from [`Held::report`] how far it got.
-    pub(crate) async fn acquire(&self, sockets: &mut Sockets) -> Result<(), Error> {
+    pub(crate) async fn acquire(&self, netns: &Netns, sockets: &mut Sockets) -> Result<(), Error> {
         let gone = |error: std::io::Error| {
             Error::new(
                 code::IO_FAILURE,
@@ -156,12 +189,33 @@ impl Held {
         };
         loop {
             match next_event(&self.client, sockets, &self.server_mac).await.map_err(gone)? {
-                Event::Bound(_) | Event::Renewed { .. } => return Ok(()),
-                // Taken at once: whoever wants conflicts looked for says so in the terms.
-                Event::Granted(_) => drop(self.client.borrow_mut().accept(now())),
-                Event::Lost { .. } | Event::Informed(_) => {}
+                Some(Event::Bound(lease)) => {
+                    if let Err(error) = interface::adopt_mtu(netns, &self.place, &self.terms, &lease) {
+                        tracing::error!(%error, "the MTU that the server tells could not be set");
+                    }
+                    return Ok(());
+                }
+                Some(Event::Granted(lease)) => self.confirm(netns, &lease).await.map_err(gone)?,
+                Some(Event::Renewed { .. }) | None => return Ok(()),
+                Some(Event::Lost { .. } | Event::Informed(_)) => {}
             }
         }
+    }
+
+    /// Takes an address that was granted, unless somebody else is found to have it.
+    async fn confirm(&self, netns: &Netns, lease: &Lease) -> std::io::Result<()> {
+        let Lease { address, server_id: server, .. } = lease;
+        let detection = self.terms.conflict_detection;
+        let contender = conflict::contender(netns, self.place.ifindex, *address, detection).await?;
+        let mut client = self.client.borrow_mut();
+        match contender {
+            None => client.accept(now()),
+            Some(mac) => {
+                tracing::warn!(%address, %mac, %server, "somebody else has the address that was granted: declined");
+                client.decline(now())
+            }
+        };
+        Ok(())
     }
 
     /// Does what is due: renews, rebinds, or starts over, until the lease is good again. The container's interface
@@ -176,34 +230,38 @@ impl Held {
         let mut sockets = Sockets::new(for_sockets, self.place.ifindex);
         loop {
             let event = tokio::select! {
+                biased;
+                () = self.restored.notified() => {
+                    tracing::info!(%attachment, "the parent's carrier is back: asking whether the address is still good");
+                    self.client.borrow_mut().link_restored(now());
+                    continue;
+                }
                 event = next_event(&self.client, &mut sockets, &self.server_mac) => {
-                    // An exchange fails with the interface, or for want of descriptors or memory, which is no
-                    // reason to let go of a lease.
-                    event.map_err(|error| self.open().err().unwrap_or_else(|| Gone::unclear(&error)))?
+                    event.map_err(|error| self.why(&error))?
                 }
                 gone = self.disappears() => return Err(gone),
             };
             match event {
-                Event::Renewed { old, new } => {
-                    tracing::info!(%attachment, address = %new.address, server = %new.server_id, "lease renewed");
-                    self.follow(attachment, &netns, Some(&old), Some(&new));
+                Some(Event::Renewed { old, new }) => {
+                    self.follow(attachment, &netns, "lease renewed", Some(&old), Some(&new));
                     noted();
                     return Ok(());
                 }
-                Event::Bound(new) => {
-                    tracing::info!(%attachment, address = %new.address, server = %new.server_id, "address leased anew");
-                    self.follow(attachment, &netns, None, Some(&new));
+                Some(Event::Bound(new)) => {
+                    self.follow(attachment, &netns, "address leased anew", None, Some(&new));
                     noted();
                     return Ok(());
                 }
-                Event::Lost { lease, why } => {
-                    tracing::warn!(%attachment, address = %lease.address, %why, "address lost");
+                Some(Event::Lost { lease, why }) => {
                     // Noted first: a daemon killed in between leaves an address that the next one knows to remove.
                     noted();
-                    self.follow(attachment, &netns, Some(&lease), None);
+                    self.follow(attachment, &netns, &format!("address lost: {why}"), Some(&lease), None);
                 }
-                Event::Granted(_) => drop(self.client.borrow_mut().accept(now())),
-                Event::Informed(_) => {}
+                Some(Event::Granted(lease)) => {
+                    self.confirm(&netns, &lease).await.map_err(|error| self.why(&error))?;
+                }
+                Some(Event::Informed(_)) => {}
+                None => return Ok(()),
             }
         }
     }
@@ -222,12 +280,32 @@ impl Held {
 
     /// Removes from the interface what a lease that was lost may have left there.
     pub(crate) fn clear(&self, attachment: &Attachment, netns: &Netns, lost: &Lease) {
-        self.follow(attachment, netns, Some(lost), None);
+        self.follow(attachment, netns, "address removed", Some(lost), None);
     }
 
-    fn follow(&self, attachment: &Attachment, netns: &Netns, old: Option<&Lease>, new: Option<&Lease>) {
-        if let Err(error) = interface::follow(netns, &self.place, &self.terms, old, new) {
-            tracing::error!(%attachment, %error, "the container's interface could not follow its lease");
+    /// Why an exchange failed: with the interface, or for want of descriptors or memory, which is no reason to let go
+    /// of a lease.
+    fn why(&self, error: &std::io::Error) -> Gone {
+        self.open().err().unwrap_or_else(|| Gone::unclear(error))
+    }
+
+    /// Makes the interface follow its lease, and logs what happened as one event.
+    fn follow(
+        &self,
+        attachment: &Attachment,
+        netns: &Netns,
+        what: &str,
+        old: Option<&Lease>,
+        new: Option<&Lease>,
+    ) {
+        let (changes, outcome) = interface::follow(netns, &self.place, &self.terms, old, new, now());
+        let address = new.or(old).map(|lease| lease.address);
+        let server = new.map(|lease| lease.server_id);
+        match outcome {
+            Ok(()) => tracing::info!(%attachment, ?address, ?server, changed = %changes, "{what}"),
+            Err(error) => {
+                tracing::error!(%attachment, ?address, ?server, changed = %changes, %error, "{what}, and the interface could not follow");
+            }
         }
     }
 
@@ -246,4 +324,9 @@ impl Held {
         self.release(&mut Sockets::new(netns, self.place.ifindex));
         Ok(())
     }
+}
+
+/// The link below, where it is in another netns.
+fn parent_of(link: &Link) -> Option<u32> {
+    link.parent.filter(|_| link.parent_netnsid.is_some())
 }

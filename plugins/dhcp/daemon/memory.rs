@@ -19,10 +19,7 @@ pub(crate) struct Identity {
 impl Identity {
     /// The identity of a client on these terms.
     pub(crate) fn new(network: &str, terms: &Terms, mac: linknet::Mac) -> Identity {
-        let client = match &terms.client_id {
-            Some(option) => option.data.clone(),
-            None => mac.octets().to_vec(),
-        };
+        let client = terms.client_id.body(mac).unwrap_or_else(|| mac.octets().to_vec());
         Identity { network: network.to_owned(), client }
     }
 

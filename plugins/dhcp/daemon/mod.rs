@@ -3,6 +3,8 @@
 mod alarm;
 mod attempt;
 mod books;
+mod carrier;
+mod conflict;
 mod connection;
 mod exchange;
 mod flags;
@@ -159,6 +161,7 @@ async fn serve(daemon: &Rc<Daemon>, socket: UnixListener, callers: usize) -> io:
             },
             due = daemon.table.due() => drop(tasks.spawn_local(maintain(Rc::clone(daemon), due?))),
             gone = daemon.table.vanished() => gone?,
+            reconnected = daemon.table.reconnected() => reconnected?,
             Some(ended) = tasks.join_next() => if let Err(error) = ended && error.is_panic() {
                 tracing::error!(%error, "serving a caller failed; this is a bug");
             },

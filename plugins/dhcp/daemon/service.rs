@@ -38,7 +38,9 @@ pub(crate) async fn serve(daemon: &Daemon, stream: UnixStream) {
                 }
             };
             let reply = match added.as_ref() {
-                Ok(added) => added.result.to_value(Version::LATEST).map_or_else(failed, Reply::Lease),
+                Ok(added) => {
+                    added.result.to_value_for_caller(Version::LATEST).map_or_else(failed, Reply::Lease)
+                }
                 Err(error) => failed(error.clone()),
             };
             if let Err(error) = connection.reply(&reply).await {

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::alarm::Alarms;
 use super::attempt::Attempt;
 use super::books::Books;
+use super::carrier::Carriers;
 use super::exchange::now;
 use super::flags::Flags;
 use super::internal;
@@ -48,6 +49,7 @@ pub(crate) struct Table {
     pub(super) books: Books,
     alarms: Alarms<Weak<Slot>>,
     pub(super) vanishing: Vanishing,
+    carriers: Carriers,
     exchanges: Semaphore,
     stopping: Cell<bool>,
     flags: Flags,
@@ -62,6 +64,7 @@ impl Table {
             books: Books::new(store),
             alarms: Alarms::new()?,
             vanishing: Vanishing::new()?,
+            carriers: Carriers::new()?,
             exchanges: Semaphore::new(exchanges),
             stopping: Cell::new(false),
             flags,
@@ -322,6 +325,23 @@ impl Table {
         }
     }
 
+    /// Waits until parents have their carrier back, and has the leases on them asked for again, one after the other: a
+    /// switch that was restarted must not be met by all of its hosts at once.
+    pub(crate) async fn reconnected(&self) -> std::io::Result<()> {
+        const APART: Duration = Duration::from_millis(10);
+        let parents = self.carriers.restored().await?;
+        let mut due = now();
+        let slots: Vec<Rc<Slot>> = self.slots.borrow().values().cloned().collect();
+        for slot in slots {
+            if let Some(held) = slot.held.borrow().as_ref().filter(|held| held.sits_on(&parents)) {
+                held.link_restored();
+                self.set_alarm_at(&slot, Some(due));
+                due = due + APART;
+            }
+        }
+        Ok(())
+    }
+
     /// Forgets what is of no use any more.
     pub(crate) fn sweep(&self) {
         self.books.sweep();
@@ -410,11 +430,8 @@ impl Table {
     }
 
     pub(super) fn config(&self, place: &Place, terms: &Terms) -> dhcp4::Config {
-        let mut config = dhcp4::Config::new(place.mac.octets());
-        config.client_id = terms.client_id.as_ref().map(|option| option.data.clone());
-        config.request = terms.request.clone();
-        config.options = terms.provide.clone();
-        config.broadcast = self.flags.broadcast;
+        let mut config = terms.client_config(place.mac);
+        config.broadcast |= self.flags.broadcast;
         config.retry.max = self.flags.resendmax.max(config.retry.first);
         config.retry.requests = attempts_within(self.flags.timeout, config.retry.first);
         config
