@@ -1,0 +1,311 @@
+//! How long a runtime waits for our plugins, beside how long it waits for others of the same names.
+//!
+//! ```text
+//! cargo bench --bench plugins                      # against Debian's Go plugins, if they are installed
+//! cargo bench --bench plugins -- --rounds 1000 /opt/cni/bin
+//! ```
+//!
+//! Both sides are called in one world of namespaces (no privileges are needed), on one LAN, with a DHCP server that
+//! answers at once; each side's plugins ask their own daemon. The sides take turns, and which begins changes from round
+//! to round, so that whatever drifts falls on both. What is measured is what a runtime sees: from starting a plugin's
+//! process to its end. Nothing is asserted of the times.
+
+use std::{
+    env,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use lab::{
+    DhcpServer, Lan, Node, Process, Result, World,
+    anyhow::Context,
+    dhcp_server::{Packet, Settings},
+    dhcproto::v4::MessageType,
+    plugin::{Call, Outcome},
+    serde_json::{Value, json},
+};
+
+/// Measures our plugins against those of another directory.
+#[derive(Parser)]
+#[command(version, about)]
+struct Options {
+    /// Directory of the plugins to compare with [default: $LEASEHOLD_BASELINE, or Debian's /usr/lib/cni]
+    baseline: Option<PathBuf>,
+    /// How often each side does what takes milliseconds
+    #[arg(long, default_value_t = 100)]
+    rounds: usize,
+    /// How often each side attaches a container with macvlan and dhcp together, which takes the Go plugins seconds
+    #[arg(long, default_value_t = 10)]
+    slow_rounds: usize,
+    /// What cargo passes to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result {
+    let world = lab::world::enter()?;
+    let bench = Bench::set(&world, directories(options))?;
+    bench.print_head();
+    bench.version(options.rounds)?;
+    bench.macvlan(options.rounds)?;
+    bench.dhcp(options.rounds)?;
+    bench.both(options.slow_rounds)
+}
+
+/// The directory of our plugins, and that of the others if they are there.
+fn directories(options: &Options) -> Vec<PathBuf> {
+    let built = Path::new(env!("CARGO_BIN_EXE_macvlan")).parent().unwrap_or(Path::new("."));
+    let ours = built.to_owned();
+    let baseline = options.baseline.clone().or_else(|| env::var_os("LEASEHOLD_BASELINE").map(PathBuf::from));
+    let baseline = baseline.unwrap_or_else(|| PathBuf::from(lab::plugin::DEBIANS_PLUGINS));
+    if let Some(missing) = ["macvlan", "dhcp"].iter().find(|name| !baseline.join(name).is_file()) {
+        println!(
+            "There is no {missing} in {}: only ours are measured. To compare, install other plugins there (Debian's \
+             package is containernetworking-plugins), or name their directory as the argument.\n",
+            baseline.display()
+        );
+        return vec![ours];
+    }
+    println!("others: {}\n", baseline.display());
+    vec![ours, baseline]
+}
+
+/// One side: plugins with their daemon.
+struct Side {
+    dir: PathBuf,
+    socket: PathBuf,
+    /// Killed when dropped.
+    _daemon: Process,
+}
+
+impl Side {
+    fn start(world: &World, host: &Node, number: usize, dir: PathBuf) -> Result<Side> {
+        let name = format!("dhcp-{number}");
+        let socket = world.dir().join(format!("{name}.sock"));
+        let mut command = Command::new(dir.join("dhcp"));
+        command.args(["daemon", "-socketpath"]).arg(&socket);
+        let mut daemon = Process::spawn(world, host, &name, command)?;
+        daemon
+            .until("its socket accepts", Duration::from_secs(10), || UnixStream::connect(&socket).is_ok())?;
+        Ok(Side { dir, socket, _daemon: daemon })
+    }
+
+    /// A call of one of its plugins for the container `name`, whose interface is `eth0`. Its delegates are its own too.
+    fn call(&self, plugin: &str, verb: &str, container: &Node, config: &Value) -> Call {
+        Call::of(self.dir.join(plugin), &[&self.dir], verb)
+            .container(container.name())
+            .netns(container.path())
+            .ifname("eth0")
+            .config(config)
+    }
+}
+
+/// The spec version of every configuration: the newest that Debian's Go plugins know.
+const VERSION: &str = "1.0.0";
+
+/// One LAN, one server, and the sides on one host.
+struct Bench {
+    lan: Lan,
+    server: DhcpServer,
+    sides: Vec<Side>,
+}
+
+impl Bench {
+    fn set(world: &World, directories: Vec<PathBuf>) -> Result<Bench> {
+        let lan = Lan::new()?;
+        // Leases without an end: no renewal of an earlier round falls into a later one.
+        let server = DhcpServer::start(&lan.lan, Settings { lease_time: None, ..Settings::default() })?;
+        let sides = directories
+            .into_iter()
+            .enumerate()
+            .map(|(number, dir)| Side::start(world, &lan.host, number, dir))
+            .collect::<Result<_>>()?;
+        Ok(Bench { lan, server, sides })
+    }
+
+    /// A process that does next to nothing.
+    fn version(&self, rounds: usize) -> Result {
+        let config = json!({ "cniVersion": VERSION });
+        let samples = self.take_turns(rounds, |side| {
+            let version = |plugin: &str| {
+                let call = Call::of(side.dir.join(plugin), &[&side.dir], "VERSION").config(&config);
+                call.run(&self.lan.host).and_then(time)
+            };
+            Ok([version("macvlan")?, version("dhcp")?])
+        })?;
+        self.print(["macvlan VERSION", "dhcp VERSION"], &samples);
+        Ok(())
+    }
+
+    /// An interface without an address.
+    fn macvlan(&self, rounds: usize) -> Result {
+        let container = self.lan.container("layer2")?;
+        let samples =
+            self.take_turns(rounds, |side| Ok(self.attach(side, "macvlan", &container, config())?.times()))?;
+        self.print(["macvlan ADD", "macvlan DEL"], &samples);
+        Ok(())
+    }
+
+    /// An address for an interface that is up already: the dhcp plugin and its daemon alone.
+    fn dhcp(&self, rounds: usize) -> Result {
+        let container = self.lan.container("leases")?;
+        let add = self.sides[0].call("macvlan", "ADD", &container, &config());
+        add.run(&self.lan.host)?.success()?;
+        let samples = self.take_turns(rounds, |side| {
+            Ok(self.attach(side, "dhcp", &container, with_dhcp(config(), side))?.times())
+        })?;
+        self.print(["dhcp ADD, link up before", "dhcp DEL, link up before"], &samples);
+        Ok(())
+    }
+
+    /// The whole, an interface with an address, and where the time of its ADD goes: a DISCOVER that is sent before the
+    /// new link carries anything costs its sender the wait until it sends another.
+    fn both(&self, rounds: usize) -> Result {
+        let container = self.lan.container("whole")?;
+        let samples = self.take_turns(rounds, |side| {
+            let (heard, said) = (self.server.received().len(), self.server.sent().len());
+            let attached = self.attach(side, "macvlan", &container, with_dhcp(config(), side))?;
+            let discover = moment(&self.server.received()[heard..], MessageType::Discover)?;
+            let ack = moment(&self.server.sent()[said..], MessageType::Ack)?;
+            let [add, del] = attached.times();
+            Ok([add, del, discover - attached.begun, ack - discover, attached.begun + add - ack])
+        })?;
+        let labels = [
+            "macvlan + dhcp ADD",
+            "macvlan + dhcp DEL",
+            "  ADD until DISCOVER is heard",
+            "  ADD from there to the ACK",
+            "  ADD from there to its end",
+        ];
+        self.print(labels, &samples);
+        Ok(())
+    }
+
+    /// ADD and DEL, as a runtime calls them.
+    fn attach(&self, side: &Side, plugin: &str, container: &Node, mut config: Value) -> Result<Attached> {
+        // The server ignores RELEASE from no address, as the Go daemon sends it: it would run out of addresses.
+        self.server.forget();
+        let outcome = side.call(plugin, "ADD", container, &config).run(&self.lan.host)?;
+        let add = outcome.took;
+        let begun = Instant::now() - add;
+        config["prevResult"] =
+            outcome.success().with_context(|| format!("the plugins of {}", side.dir.display()))?;
+        let del = time(side.call(plugin, "DEL", container, &config).run(&self.lan.host)?)?;
+        Ok(Attached { begun, add, del })
+    }
+
+    /// Does something `rounds` times with each side. Which side begins changes from round to round.
+    fn take_turns<const N: usize>(
+        &self,
+        rounds: usize,
+        step: impl Fn(&Side) -> Result<[Duration; N]>,
+    ) -> Result<Vec<Samples<N>>> {
+        let mut samples = vec![[const { Vec::new() }; N]; self.sides.len()];
+        let mut order: Vec<usize> = (0..self.sides.len()).collect();
+        for _ in 0..rounds {
+            for &side in &order {
+                for (all, one) in samples[side].iter_mut().zip(step(&self.sides[side])?) {
+                    all.push(one);
+                }
+            }
+            order.reverse();
+        }
+        Ok(samples)
+    }
+
+    fn print_head(&self) {
+        print!("{:<28}  {:>27}", "median (min to max), in ms", "ours");
+        if self.sides.len() > 1 {
+            print!("  {:>27}  faster", "others");
+        }
+        println!("  rounds");
+    }
+
+    /// A line for each step, with each side's times and how many times faster the first is.
+    fn print<const N: usize>(&self, labels: [&str; N], samples: &[Samples<N>]) {
+        for (step, label) in labels.iter().enumerate() {
+            let stats: Vec<Stats> = samples.iter().filter_map(|side| Stats::of(&side[step])).collect();
+            print!("{label:<28}");
+            for Stats { median, min, max } in &stats {
+                print!("  {:>27}", format!("{median:.2} ({min:.2} to {max:.2})"));
+            }
+            if let [ours, others] = stats.as_slice() {
+                print!("  {:>5.1}×", others.median / ours.median);
+            }
+            println!("  {:>6}", samples[0][step].len());
+        }
+    }
+}
+
+/// The times of one side, a list for each of the steps that make up a round.
+type Samples<const N: usize> = [Vec<Duration>; N];
+
+/// An attachment come and gone.
+struct Attached {
+    /// When ADD was started.
+    begun: Instant,
+    add: Duration,
+    del: Duration,
+}
+
+impl Attached {
+    fn times(&self) -> [Duration; 2] {
+        [self.add, self.del]
+    }
+}
+
+/// In milliseconds.
+struct Stats {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Stats {
+    /// Of at least one sample.
+    fn of(samples: &[Duration]) -> Option<Stats> {
+        let mut sorted: Vec<f64> = samples.iter().map(|time| time.as_secs_f64() * 1000.0).collect();
+        sorted.sort_by(f64::total_cmp);
+        Some(Stats {
+            median: sorted.get(sorted.len() / 2).copied()?,
+            min: *sorted.first()?,
+            max: *sorted.last()?,
+        })
+    }
+}
+
+fn config() -> Value {
+    json!({ "cniVersion": VERSION, "name": "bench", "type": "macvlan", "master": Lan::MASTER })
+}
+
+fn with_dhcp(mut config: Value, side: &Side) -> Value {
+    config["ipam"] = json!({ "type": "dhcp", "daemonSocketPath": side.socket });
+    config
+}
+
+/// How long a call took that must have succeeded.
+fn time(outcome: Outcome) -> Result<Duration> {
+    let took = outcome.took;
+    outcome.success()?;
+    Ok(took)
+}
+
+/// When the first message of this type was heard or sent.
+fn moment(packets: &[Packet], kind: MessageType) -> Result<Instant> {
+    let packet = packets.iter().find(|packet| packet.kind() == Some(kind));
+    Ok(packet.with_context(|| format!("an ADD without {kind:?}"))?.at)
+}
