@@ -51,9 +51,12 @@ pub(crate) fn refused(error: &linknet::Error) -> Error {
     Error::new(code, format!("the kernel refused to {error}"))
 }
 
-/// Gives the interface an address. IPAM may list the same one twice.
+/// Gives the interface an address, for as long as its lease lasts: nobody uses it any longer, even if the daemon that
+/// renews it has died. IPAM may list the same one twice.
 fn add_address(inside: &Netlink, link: &Link, ip: &cni::IpConfig) -> Result<(), Error> {
-    let refusal = match inside.add_address(link.index, &NewAddress::new(ip.address)) {
+    let lifetime = ip.valid_lifetime.map(|seconds| Duration::from_secs(seconds.into()));
+    let new = NewAddress { valid: lifetime, preferred: lifetime, ..NewAddress::new(ip.address) };
+    let refusal = match inside.add_address(link.index, &new) {
         Ok(()) => return Ok(()),
         Err(refusal) => refusal,
     };

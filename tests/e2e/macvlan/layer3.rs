@@ -14,6 +14,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_32_bit_address_reaches_the_lan_through_a_gateway_outside_it),
     test!(a_31_bit_prefix_has_its_two_ends),
     test!(a_route_without_a_gateway_is_on_the_link),
+    test!(a_leased_address_is_set_for_as_long_as_the_lease),
     test!(duplicates_are_made_once_and_contradictions_refused),
     test!(a_second_default_route_goes_first_as_with_the_go_plugin).needs(&[packages::GO_PLUGINS]),
     test!(both_families_work_when_add_returns).needs(&[packages::GO_PLUGINS]),
@@ -132,6 +133,24 @@ fn a_route_without_a_gateway_is_on_the_link(world: &World) -> Result {
     let route = the_only(&container, "10.99.0.0/24")?;
     ensure!(route.gateway.is_none(), "{route:?}");
     network.check(&attachment)
+}
+
+/// What our IPAM plugin tells us alone; the runtime does not hear of it.
+fn a_leased_address_is_set_for_as_long_as_the_lease(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let ips = json!([
+        { "address": "10.99.0.60/24", "leasehold/validLifetime": 600 },
+        { "address": "10.99.0.61/24" },
+    ]);
+    let result = giving(world, &lan, json!({ "ips": ips }))?.add(&network::Attachment::new(&container))?;
+    ensure!(!result.to_string().contains("validLifetime"), "{result}");
+    let there = container.addresses("eth0")?;
+    let valid =
+        |net: &str| there.iter().find(|address| address.net.to_string() == net).and_then(|it| it.valid);
+    ensure!(valid("10.99.0.60/24").is_some_and(|valid| (590..=600).contains(&valid.as_secs())), "{there:?}");
+    ensure!(valid("10.99.0.61/24").is_none(), "{there:?}");
+    Ok(())
 }
 
 fn duplicates_are_made_once_and_contradictions_refused(world: &World) -> Result {
