@@ -131,7 +131,7 @@ fn a_nak_takes_the_address_away_and_another_is_leased(world: &World) -> Result {
     let first = address(&container)?;
 
     server.reconfigure(|settings| {
-        settings.pool = "10.99.0.200".parse().unwrap()..="10.99.0.210".parse().unwrap()
+        settings.pool = "10.99.0.200".parse().unwrap()..="10.99.0.210".parse().unwrap();
     });
     server.when(MessageType::Request).once().then(lab::dhcp_server::Reaction::nak());
     server.forget();
