@@ -164,7 +164,13 @@ pub(crate) struct Terms {
 impl Terms {
     /// The settings of a DHCP client on these terms, for the interface with this address.
     pub(crate) fn client_config(&self, mac: Mac) -> dhcp4::Config {
+        let mut retry = dhcp4::Retry::default();
+        if self.conflict_detection == ConflictDetection::Fast {
+            // RFC 2131 §3.1.5 wants ten, lest a server be flooded; somebody is waiting, and the pauses grow.
+            retry.after_decline = Duration::from_secs(1);
+        }
         dhcp4::Config {
+            retry,
             client_id: self.client_id.body(mac),
             request: self.request.clone(),
             options: self.provide.clone(),

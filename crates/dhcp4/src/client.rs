@@ -81,6 +81,8 @@ pub struct Client {
     unreliable: Option<Ipv4Addr>,
     /// Refusals since the last lease.
     naks: u32,
+    /// Addresses found in use by others since the last lease.
+    declines: u32,
     /// Two messages in a row went unanswered since the last lease, so replies are asked for by broadcast.
     wants_broadcast: bool,
     /// When acquisition or renewal began, for `secs`.
@@ -179,6 +181,7 @@ impl Client {
             state: State::Stopped,
             unreliable: None,
             naks: 0,
+            declines: 0,
             wants_broadcast: false,
             began: now,
             transmit: None,

@@ -116,7 +116,8 @@ pub struct Retry {
     pub requests: u32,
     /// How often a REQUEST for a remembered address (INIT-REBOOT) is sent before discovery starts. Default 2.
     pub reboots: u32,
-    /// How long to wait before discovery starts over after a DECLINE. Default 10 s (RFC 2131 section 3.1.5).
+    /// How long to wait before discovery starts over after a DECLINE; twice as long after each further one, up to
+    /// `max`, until there is a lease. Default 10 s (RFC 2131 section 3.1.5).
     pub after_decline: Duration,
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::exchange::{Exchange, Held, backoff, renewal_wait};
 use super::{Candidate, Client, Offer, Remembered, State};
+use crate::config::Retry;
 use crate::event::{Delivery, Event, Why};
 use crate::lease::Lease;
 use crate::time::Instant;
@@ -137,7 +138,7 @@ impl Client {
         let pause = match &why {
             Why::Expired => Duration::ZERO,
             Why::Nak(_) => self.refusal_pause(),
-            Why::Declined => self.config.retry.after_decline,
+            Why::Declined => self.decline_pause(),
         };
         if why != Why::Expired {
             self.remembered.address = None;
@@ -161,7 +162,8 @@ impl Client {
         if was_granted {
             self.remembered.address = None;
             self.began = now;
-            self.pause(now, self.config.retry.after_decline);
+            let pause = self.decline_pause();
+            self.pause(now, pause);
         } else {
             self.lose(now, lease, Why::Declined);
         }
@@ -212,6 +214,7 @@ impl Client {
         self.remembered = Remembered { address: Some(lease.address), server: Some(lease.server_id) };
         self.unreliable = None;
         self.naks = 0;
+        self.declines = 0;
         self.wants_broadcast = false;
     }
 
@@ -239,6 +242,14 @@ impl Client {
             0 => Duration::ZERO,
             _ => backoff(&self.config.retry, before, &mut self.rng),
         }
+    }
+
+    /// Where one address is in use by somebody else, the next one may be too: each pause is twice the one before.
+    fn decline_pause(&mut self) -> Duration {
+        let before = self.declines.min(31);
+        self.declines = before + 1;
+        let Retry { after_decline, max, .. } = self.config.retry;
+        after_decline.saturating_mul(1 << before).min(max.max(after_decline))
     }
 
     fn discover_again(&mut self, now: Instant, exchange: Exchange) {

@@ -1,6 +1,8 @@
 //! GRANTED, DECLINE, RELEASE.
 
-use dhcp4::{Client, Config, StateName};
+use std::time::Duration;
+
+use dhcp4::{Client, Config, Retry, StateName};
 
 use super::{bound, new};
 use crate::support::script::play;
@@ -50,6 +52,35 @@ fn a_granted_address_in_use_by_another_is_declined_and_not_asked_for_again() {
         10.2   > DISCOVER to=all
         ",
     );
+}
+
+#[test]
+fn each_further_decline_is_followed_by_a_longer_pause_until_there_is_a_lease() {
+    let retry = Retry { after_decline: Duration::from_secs(1), ..config().retry };
+    let granted = |at: u32, host: u8| {
+        format!(
+            "
+            {at}   > DISCOVER to=all
+            {at}   < OFFER 10.0.0.{host} from=10.0.0.1 lease=1000
+            {at}   > REQUEST to=all 50=10.0.0.{host} 54=10.0.0.1
+            {at}   < ACK 10.0.0.{host} from=10.0.0.1 lease=1000
+            {at}   = GRANTED 10.0.0.{host}
+            "
+        )
+    };
+    let declined = |at: u32, host: u8| {
+        granted(at, host) + &format!("{at} ! decline\n{at} > DECLINE to=all 50=10.0.0.{host} 54=10.0.0.1\n")
+    };
+    let script = [declined(0, 5), declined(1, 6), declined(3, 7), granted(7, 8)].concat()
+        + "
+        7      ! accept
+        7      = BOUND 10.0.0.8
+        8      ! decline
+        8      = LOST 10.0.0.8 declined
+        8      > DECLINE to=all 50=10.0.0.8 54=10.0.0.1
+        9      > DISCOVER to=all
+        ";
+    play(new(Config { retry, ..confirming() }), &script);
 }
 
 #[test]
