@@ -228,9 +228,9 @@ impl Bench {
     }
 
     fn print_head(&self) {
-        print!("{:<28}  {:>27}", "median (min to max), in ms", "ours");
+        print!("{:<28}  {:>29}", "median (min to max), in ms", "ours");
         if self.sides.len() > 1 {
-            print!("  {:>27}  faster", "others");
+            print!("  {:>29}  faster", "others");
         }
         println!("  rounds");
     }
@@ -241,7 +241,7 @@ impl Bench {
             let stats: Vec<Stats> = samples.iter().filter_map(|side| Stats::of(&side[step])).collect();
             print!("{label:<28}");
             for Stats { median, min, max } in &stats {
-                print!("  {:>27}", format!("{median:.2} ({min:.2} to {max:.2})"));
+                print!("  {:>29}", format!("{median:.2} ({min:.2} to {max:.2})"));
             }
             if let [ours, others] = stats.as_slice() {
                 print!("  {:>5.1}×", others.median / ours.median);
