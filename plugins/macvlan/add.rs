@@ -92,7 +92,7 @@ fn assign(workshop: &Workshop<'_>, link: &Link, ipam: &Ipam<'_>) -> Result<(CniR
             format!("IPAM plugin {} gave no address for {}", ipam.name(), link.name),
         ))
     } else {
-        addresses::configure(workshop.inside, workshop.netns, link, &result)
+        addresses::configure(workshop.inside, workshop.netns, link, &result, workshop.config.announce)
             .and_then(|()| workshop.inside.link_by_index(link.index).map_err(|error| asking(&error)))
     };
     match configured {

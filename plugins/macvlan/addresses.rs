@@ -14,7 +14,7 @@ const DAD: Duration = Duration::from_secs(10);
 /// The smallest MTU that IPv6 works with (RFC 8200 §5).
 const IPV6_MTU: u32 = 1280;
 
-/// Sets addresses and routes, waits until the addresses can be used, and tells the neighbours.
+/// Sets addresses and routes, waits until the addresses can be used, and tells the neighbours if that is wanted.
 ///
 /// # Errors
 /// 7 for what the kernel refuses, naming the address or route; 113 if somebody else has an IPv6 address, 11 if that
@@ -24,6 +24,7 @@ pub(crate) fn configure(
     netns: &Netns,
     link: &Link,
     result: &CniResult,
+    announce: bool,
 ) -> Result<(), Error> {
     let has_v6 = result.ips.iter().any(|ip| ip.address.addr().is_ipv6());
     if has_v6 {
@@ -38,7 +39,7 @@ pub(crate) fn configure(
     if has_v6 {
         wait_for_dad(inside, link, result)?;
     }
-    if let Err(error) = linknet::announce(netns, link.index) {
+    if announce && let Err(error) = linknet::announce(netns, link.index) {
         // Without it neighbours that knew the address elsewhere learn of it later, that is all.
         eprintln!("macvlan: {} could not be announced: {error}", link.name);
     }

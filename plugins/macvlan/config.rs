@@ -2,10 +2,11 @@
 
 use std::str::FromStr;
 
-use cni::{Error, Request, code};
+use cni::{Error, Request, Verb, code};
 use linknet::{Mac, MacvlanMode};
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
+use sha2::{Digest, Sha256};
 
 use crate::parent::Selector;
 
@@ -30,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) nopromisc: bool,
     /// Mode source: the senders to receive from.
     pub(crate) sources: Vec<Mac>,
+    /// Tell the neighbours where the addresses are.
+    pub(crate) announce: bool,
 }
 
 /// The keys as they stand in the configuration.
@@ -43,12 +46,37 @@ struct Keys {
     #[serde(deserialize_with = "mtu")]
     mtu: Option<u32>,
     #[serde(deserialize_with = "mac")]
-    mac: Option<Mac>,
+    mac: MacKey,
     bcqueuelen: Option<u32>,
     bclim: Option<i32>,
     nopromisc: bool,
     #[serde(deserialize_with = "macs")]
     source_macs: Vec<Mac>,
+}
+
+/// `mac`: which one the interface gets.
+#[derive(Clone, Copy, Default)]
+enum MacKey {
+    /// The kernel chooses one at random.
+    #[default]
+    Random,
+    /// This one.
+    Fixed(Mac),
+    /// One that the container keeps when it is made anew.
+    Stable,
+}
+
+/// The one key of dhcp's that is about what is done here.
+#[derive(Deserialize)]
+#[serde(default)]
+struct DhcpKeys {
+    announce: bool,
+}
+
+impl Default for DhcpKeys {
+    fn default() -> DhcpKeys {
+        DhcpKeys { announce: true }
+    }
 }
 
 impl Config {
@@ -71,11 +99,15 @@ impl Config {
             link_in_container: keys.link_in_container,
             mode: keys.mode,
             mtu: keys.mtu,
-            mac: requested.transpose()?.or(keys.mac),
+            mac: match requested.transpose()? {
+                Some(mac) => Some(mac),
+                None => keys.mac.resolve(request)?,
+            },
             bc_queue_len: keys.bcqueuelen.filter(|length| *length > 0),
             bc_cutoff: keys.bclim,
             nopromisc: keys.nopromisc,
             sources: keys.source_macs,
+            announce: announce(request)?,
         };
         config.consistent()?;
         Ok(config)
@@ -99,6 +131,44 @@ impl Config {
             return Err(refuse("nopromisc", "passthru"));
         }
         Ok(())
+    }
+}
+
+impl MacKey {
+    /// # Errors
+    /// 7, when ADD needs the container's name and the runtime tells none.
+    fn resolve(self, request: &Request) -> Result<Option<Mac>, Error> {
+        match self {
+            MacKey::Random => Ok(None),
+            MacKey::Fixed(mac) => Ok(Some(mac)),
+            MacKey::Stable => match request.stable_name() {
+                Some(name) => Ok(Some(stable_mac(&name))),
+                None if request.verb != Verb::Add => Ok(None),
+                None => Err(Error::new(
+                    code::INVALID_NETWORK_CONFIG,
+                    "invalid network configuration: mac: \"stable\" is made of the container's name, and the runtime \
+                     tells none (K8S_POD_NAME in CNI_ARGS)",
+                )
+                .details("Podman and Kubernetes do; elsewhere give the address itself")),
+            },
+        }
+    }
+}
+
+/// The MAC of an attachment that has this name, for ever.
+fn stable_mac(name: &str) -> Mac {
+    let digest: [u8; 32] = Sha256::digest(format!("leasehold mac {name}")).into();
+    let [a, b, c, d, e, f, ..] = digest;
+    Mac::local([a, b, c, d, e, f])
+}
+
+/// Whether dhcp is to have its addresses announced, which at ADD is done here.
+fn announce(request: &Request) -> Result<bool, Error> {
+    match &request.config.ipam {
+        Some(ipam) if request.config.ipam_type() == Some("dhcp") => {
+            Ok(cni::go::decode_under::<DhcpKeys>("ipam", ipam)?.announce)
+        }
+        _ => Ok(true),
     }
 }
 
@@ -134,14 +204,30 @@ fn mtu<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Err
     }
 }
 
-fn mac<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mac>, D::Error> {
+fn mac<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MacKey, D::Error> {
     match String::deserialize(deserializer)?.as_str() {
-        "" => Ok(None),
-        text => parse_mac(text).map(Some).map_err(de::Error::custom),
+        "" => Ok(MacKey::Random),
+        "stable" => Ok(MacKey::Stable),
+        text => parse_mac(text).map(MacKey::Fixed).map_err(de::Error::custom),
     }
 }
 
 fn macs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Mac>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
     texts.iter().map(|text| parse_mac(text).map_err(de::Error::custom)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stable_mac_is_the_same_for_ever_and_such_as_an_interface_can_have() {
+        // Reservations in routers are made for it: this must never change.
+        assert_eq!(stable_mac("shop/web-0/lan/eth0").to_string(), "a6:b9:79:49:73:0e");
+        for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+            let mac = stable_mac(name);
+            assert!(!mac.is_multicast() && mac.octets()[0] & 0b10 != 0, "{mac}");
+        }
+    }
 }

@@ -347,10 +347,14 @@ fn any_interface() -> impl Strategy<Value = Interface> {
 }
 
 fn any_ip_config() -> impl Strategy<Value = IpConfig> {
-    (option::of(0..9usize), any_net(), option::of(any::<IpAddr>()), any_extra())
-        .prop_map(|(interface, address, gateway, extra)| {
-            IpConfig { interface, gateway, extra, ..IpConfig::new(address) }
-        })
+    (option::of(0..9usize), any_net(), option::of(any::<IpAddr>()), any_extra()).prop_map(
+        |(interface, address, gateway, extra)| IpConfig {
+            interface,
+            gateway,
+            extra,
+            ..IpConfig::new(address)
+        },
+    )
 }
 
 fn any_route() -> impl Strategy<Value = Route> {

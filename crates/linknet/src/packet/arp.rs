@@ -57,12 +57,8 @@ impl ArpSocket {
     /// # Errors
     /// If the link is down or gone, or its queue is full (`WouldBlock`).
     pub fn probe(&self, address: Ipv4Addr) -> io::Result<()> {
-        let probe = Arp {
-            is_request: true,
-            sender_mac: self.mac,
-            sender: Ipv4Addr::UNSPECIFIED,
-            target: address,
-        };
+        let probe =
+            Arp { is_request: true, sender_mac: self.mac, sender: Ipv4Addr::UNSPECIFIED, target: address };
         send(self.fd.as_raw_fd(), &probe.frame(), MsgFlags::empty())?;
         Ok(())
     }

@@ -6,7 +6,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use libtest_mimic::Failed;
 use linknet::frame::Rejected;
-use linknet::{ArpSocket, Mac, Netns, NewAddress, NewMacvlan, PacketSocket, Received, UdpClient, announce, sysctl};
+use linknet::{
+    ArpSocket, Mac, Netns, NewAddress, NewMacvlan, PacketSocket, Received, UdpClient, announce, sysctl,
+};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket};
 
 use crate::{Space, Test, cable, until};
