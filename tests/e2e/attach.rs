@@ -199,7 +199,7 @@ fn two_interfaces_of_one_container_have_leases_of_their_own(world: &World) -> Re
     let first = network::Attachment::new(&container);
     let second = network::Attachment { ifname: "net1".into(), ..network::Attachment::new(&container) };
     network.add(&first)?;
-    // The second default route collides with the first unless it has another metric.
+    // With a metric the second default route comes after the first one, without it before.
     let mut conflist = scenario.dhcp_with(json!({ "priority": 200 }));
     conflist["name"] = json!("lan2");
     let other = Network::new(&scenario.lan.host, conflist);
