@@ -5,6 +5,7 @@
 mod attach;
 mod autostart;
 mod callers;
+mod chaos;
 mod daemon;
 mod failure;
 mod ipam;
@@ -29,5 +30,6 @@ fn main() -> ExitCode {
         .tests(persistence::TESTS)
         .tests(autostart::TESTS)
         .tests(callers::TESTS)
+        .tests(chaos::TESTS)
         .run()
 }
