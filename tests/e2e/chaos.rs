@@ -19,7 +19,7 @@ use lab::plugin::CniError;
 use lab::serde_json::{self, Value, json};
 use lab::{Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, network, test, until};
 
-use crate::scenario::{SOON, address, conflist, reported};
+use crate::scenario::{SOON, address, conflist, netns_held_by, reported};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(chaos_ends_in_agreement).within(Duration::from_secs(3600)),
@@ -51,8 +51,16 @@ fn chaos_ends_in_agreement(world: &World) -> Result {
                 scope.spawn(move || Worker { number, lan, network, random, order, there }.work(over))
             })
             .collect();
-        let disturbed =
-            disturb(&mut Random(seed), Duration::from_secs(seconds), world, &lan, &server, &mut daemon, &order, &there);
+        let disturbed = disturb(
+            &mut Random(seed),
+            Duration::from_secs(seconds),
+            world,
+            &lan,
+            &server,
+            &mut daemon,
+            &order,
+            &there,
+        );
         over.store(true, Ordering::Relaxed);
         let mut containers = Vec::new();
         for worker in workers {
@@ -69,11 +77,7 @@ fn chaos_ends_in_agreement(world: &World) -> Result {
             .with_context(|| format!("with LEASEHOLD_CHAOS_SEED={seed}\n{}", daemon.log()))?;
     }
     let pid = daemon.process().pid();
-    let kept = || {
-        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        descriptors.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|target| target.starts_with("net:"))
-    };
-    until("no netns is held", SOON, || !kept())?;
+    until("no netns is held", SOON, || netns_held_by(pid).is_ok_and(|held| held == 0))?;
 
     let network = Network::new(&lan.host, configuration);
     for container in &containers {
@@ -127,7 +131,8 @@ fn lease_files() -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for store in fs::read_dir("/var/lib/cni")?.flatten() {
         for file in fs::read_dir(store.path().join("lan")).into_iter().flatten().flatten() {
-            files.extend(Some(file.path()).filter(|path| path.extension().is_some_and(|kind| kind == "json")));
+            files
+                .extend(Some(file.path()).filter(|path| path.extension().is_some_and(|kind| kind == "json")));
         }
     }
     Ok(files)
@@ -273,10 +278,11 @@ fn expected(error: &lab::anyhow::Error, codes: &[u64]) -> Result {
 
 /// Rounds of ADDs with a kill -9 of the daemon in the middle of them, at a time of its own each.
 fn kill_after_kill_no_lease_is_lost_and_each_address_comes_back(world: &World) -> Result {
-    const ROUNDS: u64 = 20;
+    const ROUNDS: u64 = 24;
     const AT_A_TIME: usize = 3;
     let lan = Lan::new()?;
-    let server = DhcpServer::start(&lan.lan, Settings { lease_time: Some(Duration::from_secs(600)), ..settings() })?;
+    let server =
+        DhcpServer::start(&lan.lan, Settings { lease_time: Some(Duration::from_secs(600)), ..settings() })?;
     let mut daemon = Daemon::start(world, &lan.host)?;
     let configuration = dhcp(daemon.socket());
     let old = lan.container("old")?;
@@ -293,17 +299,14 @@ fn kill_after_kill_no_lease_is_lost_and_each_address_comes_back(world: &World) -
                     scope.spawn(move || (network.add(&network::Attachment::new(node)), network))
                 })
                 .collect();
-            thread::sleep(Duration::from_millis(5 + 3 * round));
+            thread::sleep(Duration::from_millis(4 + 5 * round % 24));
             let killed = daemon.process().kill();
             let outcomes: Vec<_> = adds.into_iter().map(thread::ScopedJoinHandle::join).collect();
             killed.map(|()| outcomes)
         })?;
         // What the server lent, whether or not anybody was told.
-        let lent: BTreeMap<Vec<u8>, Ipv4Addr> = server
-            .leases()
-            .into_iter()
-            .filter_map(|lease| Some((lease.client_id?, lease.address)))
-            .collect();
+        let lent: BTreeMap<Vec<u8>, Ipv4Addr> =
+            server.leases().into_iter().filter_map(|lease| Some((lease.client_id?, lease.address))).collect();
         daemon = Daemon::start(world, &lan.host)?;
         network.check(&network::Attachment::new(&old)).context("a lease is lost")?;
         for (node, outcome) in nodes.iter().zip(outcomes) {
@@ -330,7 +333,10 @@ fn kill_after_kill_no_lease_is_lost_and_each_address_comes_back(world: &World) -
         }
         until("all is given back", SOON, || server.leases().len() == 1)?;
     }
-    eprintln!("{failed} of {} ADDs failed, {halfway} of them after the server had lent an address", ROUNDS * 3);
+    eprintln!(
+        "{failed} of {} ADDs failed, {halfway} of them after the server had lent an address",
+        ROUNDS * 3
+    );
     ensure!(failed > 0, "no ADD was under way at any kill");
     Ok(())
 }

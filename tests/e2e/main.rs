@@ -9,6 +9,7 @@ mod chaos;
 mod daemon;
 mod failure;
 mod ipam;
+mod limits;
 mod macvlan;
 mod persistence;
 mod scenario;
@@ -31,5 +32,6 @@ fn main() -> ExitCode {
         .tests(autostart::TESTS)
         .tests(callers::TESTS)
         .tests(chaos::TESTS)
+        .tests(limits::TESTS)
         .run()
 }

@@ -10,7 +10,7 @@ use lab::dhcproto::v4::MessageType;
 use lab::serde_json::{self, Value, json};
 use lab::{Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, network, test, until};
 
-use crate::scenario::{SOON, Scenario, address, conflist, ensure_nothing_left, reported};
+use crate::scenario::{SOON, Scenario, address, conflist, ensure_nothing_left, netns_held_by, reported};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(a_killed_daemon_goes_on_with_its_leases),
@@ -123,10 +123,7 @@ fn a_container_that_vanishes_without_del_is_let_go_at_once(world: &World) -> Res
     container.remove()?;
     until("the daemon notices", SOON, || scenario.daemon.log().contains("lease dropped"))?;
     let pid = scenario.daemon.process().pid();
-    let descriptors =
-        fs::read_dir(format!("/proc/{pid}/fd"))?.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
-    let netns: Vec<PathBuf> = descriptors.filter(|target| target.starts_with("net:")).collect();
-    ensure!(netns.is_empty(), "the daemon keeps a netns alive: {netns:?}");
+    until("the daemon keeps no netns alive", SOON, || netns_held_by(pid).is_ok_and(|held| held == 0))?;
     until("the interface is gone", SOON, || {
         scenario.lan.lan.ping(leased.into(), Duration::from_millis(200)).is_err()
     })?;

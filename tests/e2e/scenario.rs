@@ -1,6 +1,8 @@
 //! What most tests begin with: a LAN, a daemon, a conflist, and questions about a container's interface.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use lab::anyhow::{Context, anyhow, ensure};
@@ -54,6 +56,15 @@ fn merge(object: &mut Value, keys: Value) {
     if let (Value::Object(object), Value::Object(keys)) = (object, keys) {
         object.extend(keys);
     }
+}
+
+/// How many descriptors of containers' network namespaces a process has.
+pub(crate) fn netns_held_by(pid: nix::unistd::Pid) -> Result<usize> {
+    // Known by device: a descriptor's link may name the path that it was opened by.
+    let own = fs::metadata(format!("/proc/{pid}/ns/net"))?;
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?.flatten();
+    let files = descriptors.filter_map(|descriptor| fs::metadata(descriptor.path()).ok());
+    Ok(files.filter(|file| file.dev() == own.dev() && file.ino() != own.ino()).count())
 }
 
 /// The only IPv4 address of `eth0` in the container.

@@ -170,3 +170,15 @@ pub(super) fn receive(
     }
     Ok(message.bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_may_speak_and_whoever_the_daemon_runs_as_and_nobody_else() {
+        assert!(may_speak(0, 0) && may_speak(0, 1000) && may_speak(1000, 1000));
+        assert!(!may_speak(1000, 0) && !may_speak(65534, 1000));
+        assert!(Refusal::NotRoot(1000).to_string().contains("only root"));
+    }
+}

@@ -264,11 +264,12 @@ struct Room {
 }
 
 impl Room {
-    /// As much as so many descriptors allow: a caller takes two while it waits, one that is served three more, and a
-    /// fifth is left for what leases want meanwhile.
+    /// As much as so many descriptors allow: a caller takes two while it waits, and one that is served four more, until
+    /// its sockets are closed. The daemon itself, and what its leases want meanwhile, takes some as well.
     fn within(descriptors: u64) -> Room {
+        let left = descriptors.saturating_sub(24);
         let at_most = |share: u64, most: u64| usize::try_from(share.clamp(4, most)).unwrap_or(4);
-        Room { callers: at_most(descriptors / 5, CALLERS), exchanges: at_most(descriptors / 8, EXCHANGES) }
+        Room { callers: at_most(left / 5, CALLERS), exchanges: at_most(left / 10, EXCHANGES) }
     }
 }
 
@@ -319,7 +320,7 @@ mod tests {
         for descriptors in [64, 256, 1024, 4096, 1 << 20, u64::MAX] {
             let Room { callers, exchanges } = Room::within(descriptors);
             assert!(
-                (2 * callers + 3 * exchanges) as u64 <= descriptors,
+                (2 * callers + 4 * exchanges + 24) as u64 <= descriptors,
                 "{descriptors}: {callers} {exchanges}"
             );
         }

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use dhcp4::{Delivery, Listen, Transmit};
 use linknet::{Mac, Netns, PacketSocket, Received, UdpClient};
 use tokio::io::unix::AsyncFd;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 
 use super::watch::watch;
@@ -27,6 +28,8 @@ pub(crate) struct Sockets {
     link: Option<AsyncFd<PacketSocket>>,
     /// Hears and speaks from the leased address.
     address: Option<AsyncFd<UdpClient>>,
+    /// The right to have them, where it is limited: given back when they are closed, and not before.
+    admitted: Option<OwnedSemaphorePermit>,
 }
 
 /// A DHCP message that arrived, not yet looked into.
@@ -43,7 +46,14 @@ pub(crate) struct Arrived {
 impl Sockets {
     /// No socket yet, for the interface of this index in this netns.
     pub(crate) fn new(netns: Netns, ifindex: u32) -> Sockets {
-        Sockets { netns, ifindex, link: None, address: None }
+        Sockets { netns, ifindex, link: None, address: None, admitted: None }
+    }
+
+    /// The same, with a right that is given back when they are closed.
+    pub(crate) fn admitted(netns: Netns, ifindex: u32, permit: OwnedSemaphorePermit) -> Sockets {
+        let mut sockets = Sockets::new(netns, ifindex);
+        sockets.admitted = Some(permit);
+        sockets
     }
 
     /// Opens the socket on which a reply can arrive, unless it is open. The other one stays until the exchange is
@@ -115,7 +125,11 @@ impl Drop for Sockets {
         if let Some(link) = self.link.take() {
             // Milliseconds in which the event loop would serve nobody.
             let socket = link.into_inner();
-            spawn_blocking(move || drop(socket));
+            let admitted = self.admitted.take();
+            spawn_blocking(move || {
+                drop(socket);
+                drop(admitted);
+            });
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cni::{CniResult, Error, code};
@@ -50,7 +51,7 @@ pub(crate) struct Table {
     alarms: Alarms<Weak<Slot>>,
     pub(super) vanishing: Vanishing,
     carriers: Carriers,
-    exchanges: Semaphore,
+    exchanges: Arc<Semaphore>,
     stopping: Cell<bool>,
     flags: Flags,
 }
@@ -65,7 +66,7 @@ impl Table {
             alarms: Alarms::new()?,
             vanishing: Vanishing::new()?,
             carriers: Carriers::new()?,
-            exchanges: Semaphore::new(exchanges),
+            exchanges: Arc::new(Semaphore::new(exchanges)),
             stopping: Cell::new(false),
             flags,
         })
@@ -146,11 +147,12 @@ impl Table {
             // The netns, the interface or the terms are others now.
             self.end(slot);
         }
-        let admitted = timeout_at(deadline, self.exchanges.acquire()).await;
-        let _one_of_many = admitted
+        let admitted = timeout_at(deadline, Arc::clone(&self.exchanges).acquire_owned()).await;
+        let admitted = admitted
             .map_err(|_| late("in the queue behind other ADDs"))?
             .map_err(|error| internal(&error))?;
-        let sockets = Sockets::new(netns.try_clone().map_err(|error| internal(&error))?, place.ifindex);
+        let for_sockets = netns.try_clone().map_err(|error| internal(&error))?;
+        let sockets = Sockets::admitted(for_sockets, place.ifindex, admitted);
         let (client, recalled) = self.client(attachment, &place, terms)?;
         let mut attempt = Attempt::new(Held::new(client, place, terms.clone(), netns), sockets);
         let held = Rc::new(attempt.win(netns, deadline, patience).await?);

@@ -1,0 +1,411 @@
+//! What the daemon does when there is too much, too little, or somebody who should not be there.
+
+use std::fs::{self, File};
+use std::io::{IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lab::anyhow::{Context, anyhow, ensure};
+use lab::dhcp_server::{Reaction, Settings};
+use lab::dhcproto::v4::MessageType;
+use lab::plugin::Call;
+use lab::serde_json::{self, Value, json};
+use lab::{
+    Daemon, DhcpServer, Lan, Network, Node, Process, Result, Test, World, network, suite, test, until,
+};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use crate::scenario::{SOON, Scenario, address, conflist, netns_held_by, reported};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(three_hundred_adds_at_a_time_all_succeed).within(Duration::from_secs(180)),
+    test!(with_few_descriptors_callers_wait_and_none_fails),
+    test!(a_daemon_out_of_descriptors_renews_later),
+    test!(a_full_disk_costs_no_container_its_address_and_nothing_comes_back),
+    test!(a_state_directory_that_cannot_be_written_costs_no_container_its_address),
+    test!(a_silent_caller_is_cut_off_and_told_why),
+    test!(a_descriptor_that_is_no_netns_is_refused),
+    test!(without_a_descriptor_the_path_is_looked_up_under_the_prefix),
+    test!(a_daemon_that_cannot_see_the_path_keeps_the_netns_until_del_or_gc),
+    test!(an_add_whose_caller_hung_up_leaves_no_trace),
+    test!(an_add_that_failed_does_not_forget_the_address_of_old),
+    test!(a_del_that_has_the_leases_does_not_keep_a_daemon_from_starting),
+    test!(a_del_through_a_daemon_that_is_killed_is_done_all_the_same),
+    test!(a_lease_file_that_tells_of_somebody_else_is_set_aside),
+];
+
+fn three_hundred_adds_at_a_time_all_succeed(world: &World) -> Result {
+    adds_at_a_time(world, &suite::plugin_dir().join("dhcp"), 300)
+}
+
+fn with_few_descriptors_callers_wait_and_none_fails(world: &World) -> Result {
+    let program =
+        script(world, &format!("ulimit -n 64; exec {}/dhcp \"$@\"", suite::plugin_dir().display()))?;
+    adds_at_a_time(world, &program, 60)
+}
+
+fn adds_at_a_time(world: &World, daemon: &Path, number: usize) -> Result {
+    let lan = Lan::new()?;
+    let server = DhcpServer::start(
+        &lan.lan,
+        Settings {
+            pool: [10, 99, 1, 0].into()..=[10, 99, 8, 0].into(),
+            prefix_len: 16,
+            ..Settings::default()
+        },
+    )?;
+    let daemon = Daemon::start_program(world, &lan.host, daemon, &[])?;
+    let configuration = dhcp(daemon.socket());
+    let containers = (0..number).map(|i| lan.container(&format!("c{i}"))).collect::<Result<Vec<_>>>()?;
+    let began = Instant::now();
+    thread::scope(|scope| {
+        let adds: Vec<_> = containers
+            .iter()
+            .map(|container| {
+                let network = Network::new(&lan.host, configuration.clone());
+                scope.spawn(move || network.add(&network::Attachment::new(container)).map(drop))
+            })
+            .collect();
+        adds.into_iter().try_for_each(|add| add.join().map_err(|_| anyhow!("an ADD panicked"))?)
+    })
+    .with_context(|| daemon.log())?;
+    eprintln!("{number} ADDs in {:?}", began.elapsed());
+    ensure!(server.leases().len() == number, "{} leases", server.leases().len());
+    Ok(())
+}
+
+fn a_daemon_out_of_descriptors_renews_later(world: &World) -> Result {
+    let mut scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(
+        &scenario.lan.lan,
+        Settings { t1: Some(Duration::from_secs(2)), ..Settings::default() },
+    )?;
+    let container = scenario.lan.container("c1")?;
+    Network::new(&scenario.lan.host, scenario.dhcp()).add(&network::Attachment::new(&container))?;
+    let pid = scenario.daemon.process().pid();
+    let limit =
+        |soft: &str| scenario.lan.host.output(&["prlimit", "--pid", &pid.to_string(), soft]).map(drop);
+    limit("--nofile=5:")?;
+    until("the daemon has tried", SOON, || scenario.daemon.log().contains("cannot be looked into"))?;
+    limit("--nofile=1024:")?;
+    let asked = server.received_of(MessageType::Request).len();
+    server.wait_for(MessageType::Request, asked + 1, Duration::from_secs(15))?;
+    ensure!(!scenario.daemon.log().contains("lease dropped"), "{}", scenario.daemon.log());
+    Ok(())
+}
+
+fn a_full_disk_costs_no_container_its_address_and_nothing_comes_back(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let server = DhcpServer::start(&lan.lan, Settings::default())?;
+    let state = world.dir().join("state");
+    fs::create_dir(&state)?;
+    let state = state.to_str().context("a path of ours")?;
+    lan.host.output(&["mount", "-t", "tmpfs", "-o", "size=64k", "small", state])?;
+    let daemon = Daemon::start_with(world, &lan.host, &["-statedir", state])?;
+    let configuration = dhcp_with(daemon.socket(), json!({ "stateDir": state }));
+    let network = Network::new(&lan.host, configuration);
+    let [before, full] = [lan.container("c1")?, lan.container("c2")?];
+    let l2 = Network::new(&lan.host, conflist(json!({})));
+    for container in [&before, &full] {
+        l2.add(&network::Attachment::new(container))?;
+    }
+    let ipam =
+        |verb: &str, container: &Node| network.prepare(verb, 0, &network::Attachment::new(container), None);
+    // The IPAM plugin alone, so that the interfaces stay and a lease could be taken up.
+    let call = |verb: &str, container: &Node| -> Result<Value> {
+        ipam(verb, container)?; // the configuration is one that macvlan understands, too
+        ipam_alone(verb, container, daemon.socket(), state).run(&lan.host)?.success()
+    };
+    call("ADD", &before)?;
+    let mut filler = File::create(Path::new(state).join("filler"))?;
+    while filler.write_all(&[0; 512]).is_ok() {}
+    call("ADD", &full)?;
+    ensure!(daemon.log().contains("could not be written"), "{}", daemon.log());
+    call("DEL", &before)?;
+    until("it is given back", SOON, || server.leases().len() == 1)?;
+    daemon.kill()?;
+
+    let daemon = Daemon::start_with(world, &lan.host, &["-statedir", state])?;
+    ensure!(!daemon.log().contains("taken up"), "what was given back comes back: {}", daemon.log());
+    Ok(())
+}
+
+fn a_state_directory_that_cannot_be_written_costs_no_container_its_address(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let _server = DhcpServer::start(&lan.lan, Settings::default())?;
+    let state = world.dir().join("state");
+    fs::create_dir(&state)?;
+    let state = state.to_str().context("a path of ours")?;
+    lan.host.output(&["mount", "-t", "tmpfs", "readonly", state])?;
+    let daemon = Daemon::start_with(world, &lan.host, &["-statedir", state])?;
+    // The lock is open for writing: only what is to come is forbidden.
+    fs::create_dir(Path::new(state).join("lan"))?;
+    lan.host.output(&["mount", "-t", "tmpfs", "-o", "ro", "readonly", &format!("{state}/lan")])?;
+    let network = Network::new(&lan.host, dhcp_with(daemon.socket(), json!({ "stateDir": state })));
+    let container = lan.container("c1")?;
+    let attachment = network::Attachment::new(&container);
+    reported(&network.add(&attachment)?, &container)?;
+    network.check(&attachment)?;
+    ensure!(daemon.log().contains("could not be written"), "{}", daemon.log());
+    network.del(&attachment)
+}
+
+fn a_silent_caller_is_cut_off_and_told_why(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let mut silent = UnixStream::connect(scenario.daemon.socket())?;
+    let mut slow = UnixStream::connect(scenario.daemon.socket())?;
+    for caller in [&silent, &slow] {
+        caller.set_read_timeout(Some(Duration::from_secs(10)))?;
+    }
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(7) && slow.write_all(b" ").is_ok() {
+        thread::sleep(Duration::from_millis(200));
+    }
+    for caller in [&mut silent, &mut slow] {
+        let mut answer = String::new();
+        let _ = caller.read_to_string(&mut answer);
+        ensure!(answer.contains("no request within 5 s"), "{answer}");
+    }
+    Ok(())
+}
+
+fn a_descriptor_that_is_no_netns_is_refused(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let container = scenario.lan.container("c1")?;
+    for (path, problem) in [
+        (PathBuf::from("/dev/null"), "not a network namespace"),
+        ("/proc/self/ns/mnt".into(), "not a network namespace"),
+        (world.dir().to_owned(), "not a network namespace"),
+    ] {
+        let file = File::open(&path)?;
+        let answer = ask(scenario.daemon.socket(), &add_request(&container.path()), Some(file.as_fd()))?;
+        ensure!(answer["error"]["code"] == 4, "{}: {answer}", path.display());
+        ensure!(answer.to_string().contains(problem), "{}: {answer}", path.display());
+    }
+    Ok(())
+}
+
+fn without_a_descriptor_the_path_is_looked_up_under_the_prefix(world: &World) -> Result {
+    let prefix = world.dir().join("rootfs");
+    fs::create_dir_all(prefix.join("run"))?;
+    std::os::unix::fs::symlink("/run/netns", prefix.join("run/netns"))?;
+    let prefix = prefix.to_str().context("a path of ours")?;
+    let scenario = Scenario::with_daemon(world, &["-hostprefix", prefix])?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    Network::new(&scenario.lan.host, conflist(json!({}))).add(&network::Attachment::new(&container))?;
+    let answer = ask(scenario.daemon.socket(), &add_request(&container.path()), None)?;
+    ensure!(answer["lease"]["ips"][0]["address"].is_string(), "{answer}");
+
+    // What is under the host's root, and not under the prefix, is not reached.
+    fs::remove_file(Path::new(prefix).join("run/netns"))?;
+    let answer = ask(scenario.daemon.socket(), &add_request(&container.path()), None)?;
+    ensure!(answer["error"]["code"] == 3 && answer.to_string().contains(prefix), "{answer}");
+    Ok(())
+}
+
+fn a_daemon_that_cannot_see_the_path_keeps_the_netns_until_del_or_gc(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let server =
+        DhcpServer::start(&lan.lan, Settings { t1: Some(Duration::from_secs(2)), ..Settings::default() })?;
+    let containers = [lan.container("c1")?, lan.container("c2")?];
+    let program = script(
+        world,
+        &format!(
+            "exec unshare --mount sh -c 'mount -t tmpfs none /run/netns && exec {}/dhcp \"$@\"' dhcp \"$@\"",
+            suite::plugin_dir().display()
+        ),
+    )?;
+    let mut daemon = Daemon::start_program(world, &lan.host, &program, &[])?;
+    let mut configuration = dhcp(daemon.socket());
+    configuration["cniVersion"] = json!("1.1.0");
+    let network = Network::new(&lan.host, configuration);
+    let attachments = containers.each_ref().map(network::Attachment::new);
+    for (container, attachment) in containers.iter().zip(&attachments) {
+        reported(&network.add(attachment)?, container)?;
+        network.check(attachment)?;
+    }
+    let pid = daemon.process().pid();
+    let kept = || netns_held_by(pid);
+    until("one for each is kept", SOON, || kept().is_ok_and(|kept| kept == 2))?;
+    let leased = address(&containers[0])?;
+    let renewed = || {
+        let requests = server.received_of(MessageType::Request);
+        requests.iter().any(|request| *request.source.ip() == leased)
+    };
+    until("it is renewed", SOON, renewed)?;
+    network.check(&attachments[0])?;
+
+    network.del(&attachments[0])?;
+    until("DEL lets go of it", SOON, || kept().is_ok_and(|kept| kept == 1))?;
+    network.gc(&[])?;
+    until("GC lets go of it", SOON, || kept().is_ok_and(|kept| kept == 0))?;
+    until("both are given back", SOON, || server.leases().is_empty())?;
+    Ok(())
+}
+
+fn an_add_whose_caller_hung_up_leaves_no_trace(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let server = DhcpServer::start(&lan.lan, Settings::default())?;
+    server.when(MessageType::Discover).then(Reaction::silence());
+    let socket = world.dir().join("dhcp.sock");
+    let mut command = std::process::Command::new(suite::plugin_dir().join("dhcp"));
+    command.args(["daemon", "-idle", "2s", "-socketpath"]).arg(&socket);
+    let mut daemon = Process::spawn(world, &lan.host, "idle-daemon", command)?;
+    until("it listens", SOON, || UnixStream::connect(&socket).is_ok())?;
+    let container = lan.container("c1")?;
+    Network::new(&lan.host, conflist(json!({}))).add(&network::Attachment::new(&container))?;
+    let call = ipam_alone("ADD", &container, &socket, "").start(&lan.host)?;
+    server.wait_for(MessageType::Discover, 1, SOON)?;
+    call.kill()?;
+    // It would stay for whatever it still knew of.
+    let status = daemon.wait(Duration::from_secs(8)).with_context(|| daemon.log())?;
+    ensure!(status.success(), "{status}: {}", daemon.log());
+    Ok(())
+}
+
+fn an_add_that_failed_does_not_forget_the_address_of_old(world: &World) -> Result {
+    let scenario = Scenario::with_daemon(world, &["-resendtimeout", "1s"])?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let [one, other] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let attachment = network::Attachment::new(&one);
+    network.add(&network::Attachment::new(&other))?;
+    let first = reported(&network.add(&attachment)?, &one)?;
+    network.del(&network::Attachment::new(&other))?;
+    network.del(&attachment)?;
+    until("both are given back", SOON, || server.leases().is_empty())?;
+    server.when(MessageType::Discover).then(Reaction::silence());
+    let error = network::cni_error(network.add(&attachment));
+    ensure!(error.code == 11, "{error:?}");
+    server.behave();
+    let again = reported(&network.add(&attachment)?, &one)?;
+    ensure!(again == first, "it was {first} and is {again} now");
+    Ok(())
+}
+
+fn a_del_that_has_the_leases_does_not_keep_a_daemon_from_starting(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let state = world.dir().join("state");
+    fs::create_dir(&state)?;
+    let lock = File::create(state.join("lock"))?;
+    lock.lock()?;
+    let releasing = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(300));
+        drop(lock);
+    });
+    let daemon =
+        Daemon::start_with(world, &lan.host, &["-statedir", state.to_str().context("a path of ours")?])?;
+    until("it is ready", SOON, || daemon.log().contains("is ready")).with_context(|| daemon.log())?;
+    releasing.join().map_err(|_| anyhow!("a thread panicked"))
+}
+
+fn a_del_through_a_daemon_that_is_killed_is_done_all_the_same(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let server = DhcpServer::start(&lan.lan, Settings::default())?;
+    let mut daemon = Daemon::start(world, &lan.host)?;
+    let container = lan.container("c1")?;
+    let network = Network::new(&lan.host, dhcp(daemon.socket()));
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    let socket = daemon.socket().to_owned();
+    // Stopped, it lets the caller in and does not answer; killed, it never will.
+    daemon.process().signal(nix::sys::signal::Signal::SIGSTOP)?;
+    let call = ipam_alone("DEL", &container, &socket, "").start(&lan.host)?;
+    let log = format!("/proc/{}/wchan", call.pid());
+    until("the plugin waits for an answer", SOON, || {
+        fs::read_to_string(&log).is_ok_and(|channel| channel.contains("unix_stream"))
+            || fs::metadata(&log).is_err()
+    })?;
+    daemon.kill()?;
+    call.finish()?.success()?;
+    let daemon = Daemon::start(world, &lan.host)?;
+    server.wait_for(MessageType::Release, 1, SOON).with_context(|| daemon.log())?;
+    Ok(())
+}
+
+fn a_lease_file_that_tells_of_somebody_else_is_set_aside(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let _server = DhcpServer::start(&lan.lan, Settings::default())?;
+    let state = world.dir().join("state");
+    let flags = ["-statedir", state.to_str().context("a path of ours")?];
+    let daemon = Daemon::start_with(world, &lan.host, &flags)?;
+    let container = lan.container("c1")?;
+    let network = Network::new(&lan.host, dhcp_with(daemon.socket(), json!({ "stateDir": state })));
+    network.add(&network::Attachment::new(&container))?;
+    daemon.kill()?;
+    let mine = state.join("lan/c1:eth0.json");
+    let mut document: Value = serde_json::from_slice(&fs::read(&mine)?)?;
+    let copy = state.join("lan/c2:eth0.json");
+    fs::write(&copy, document.to_string())?;
+    document["attachment"]["containerID"] = json!("../../../../outside");
+    let crooked = state.join("lan/c3:eth0.json");
+    fs::write(&crooked, document.to_string())?;
+    let torn = state.join("lan/.4711.new");
+    fs::write(&torn, "{")?;
+
+    let _daemon = Daemon::start_with(world, &lan.host, &flags)?;
+    until("the others are set aside", SOON, || !copy.exists() && !crooked.exists() && !torn.exists())?;
+    network.check(&network::Attachment::new(&container))?;
+    ensure!(mine.exists(), "its own is left alone");
+    Ok(())
+}
+
+/// A program of a few words of shell.
+fn script(world: &World, text: &str) -> Result<PathBuf> {
+    let path = world.dir().join("daemon.sh");
+    fs::write(&path, format!("#!/bin/sh\n{text}\n"))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(path)
+}
+
+fn dhcp(socket: &Path) -> Value {
+    dhcp_with(socket, json!({}))
+}
+
+fn dhcp_with(socket: &Path, keys: Value) -> Value {
+    let mut ipam = json!({ "type": "dhcp", "daemonSocketPath": socket });
+    if let (Value::Object(ipam), Value::Object(keys)) = (&mut ipam, keys) {
+        ipam.extend(keys);
+    }
+    conflist(json!({ "ipam": ipam }))
+}
+
+fn ipam_alone(verb: &str, container: &Node, socket: &Path, state: &str) -> Call {
+    let config = json!({
+        "cniVersion": "1.0.0", "name": "lan", "type": "dhcp",
+        "ipam": { "type": "dhcp", "daemonSocketPath": socket, "stateDir": state },
+    });
+    Call::new("dhcp", verb).container(container.name()).netns(container.path()).ifname("eth0").config(&config)
+}
+
+/// ADD as the plugin would ask it, for `c1`.
+fn add_request(netns: &Path) -> Value {
+    json!({
+        "protocol": 1, "verb": "add", "netns": netns, "terms": { "request": [1, 3, 51] },
+        "attachment": { "containerID": "c1", "network": "lan", "ifname": "eth0" },
+    })
+}
+
+fn ask(socket: &Path, request: &Value, descriptor: Option<BorrowedFd<'_>>) -> Result<Value> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let descriptors: Vec<_> = descriptor.into_iter().collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    }
+    let document = format!("{request}\n");
+    sendmsg(&stream, &[IoSlice::new(document.as_bytes())], &mut ancillary, SendFlags::empty())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let _ = stream.shutdown(Shutdown::Both);
+    serde_json::from_str(&answer).with_context(|| answer.clone())
+}
