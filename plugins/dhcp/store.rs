@@ -43,6 +43,9 @@ pub(crate) struct Record {
     /// Where the server, or the relay before it, was last heard.
     #[serde(default, with = "crate::place::optional_mac", skip_serializing_if = "Option::is_none")]
     pub(crate) server_mac: Option<linknet::Mac>,
+    /// The daemon cannot find the netns by its path, and keeps it open until DEL or GC. With the daemon it is lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    netns_kept: bool,
     /// When the lease ends, by the calendar; absent for one without end.
     #[serde(default, with = "calendar", skip_serializing_if = "Option::is_none")]
     pub(crate) expires: Option<SystemTime>,
@@ -102,7 +105,13 @@ impl Record {
             expires: lease.remaining(now).and_then(|left| SystemTime::now().checked_add(left)),
             lease,
             server_mac,
+            netns_kept: false,
         }
+    }
+
+    /// The same lease of a container whose netns has to be kept open, or not.
+    pub(crate) fn with_netns_kept(self, netns_kept: bool) -> Record {
+        Record { netns_kept, ..self }
     }
 
     /// The same lease, standing differently.

@@ -127,7 +127,7 @@ fn held_on_disk() -> Result<BTreeMap<String, Ipv4Addr>> {
 }
 
 /// The world's /var/lib is its own.
-fn lease_files() -> Result<Vec<PathBuf>> {
+pub(crate) fn lease_files() -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for store in fs::read_dir("/var/lib/cni")?.flatten() {
         for file in fs::read_dir(store.path().join("lan")).into_iter().flatten().flatten() {

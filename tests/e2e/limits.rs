@@ -21,6 +21,7 @@ use lab::{
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
+use crate::chaos::lease_files;
 use crate::scenario::{SOON, Scenario, address, conflist, netns_held_by, reported};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -177,14 +178,16 @@ fn a_silent_caller_is_cut_off_and_told_why(world: &World) -> Result {
 
 fn a_descriptor_that_is_no_netns_is_refused(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
+    let request = add_request(&scenario, &container.path())?;
     for (path, problem) in [
         (PathBuf::from("/dev/null"), "not a network namespace"),
         ("/proc/self/ns/mnt".into(), "not a network namespace"),
         (world.dir().to_owned(), "not a network namespace"),
     ] {
         let file = File::open(&path)?;
-        let answer = ask(scenario.daemon.socket(), &add_request(&container.path()), Some(file.as_fd()))?;
+        let answer = ask(scenario.daemon.socket(), &request, Some(file.as_fd()))?;
         ensure!(answer["error"]["code"] == 4, "{}: {answer}", path.display());
         ensure!(answer.to_string().contains(problem), "{}: {answer}", path.display());
     }
@@ -200,12 +203,13 @@ fn without_a_descriptor_the_path_is_looked_up_under_the_prefix(world: &World) ->
     let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
     Network::new(&scenario.lan.host, conflist(json!({}))).add(&network::Attachment::new(&container))?;
-    let answer = ask(scenario.daemon.socket(), &add_request(&container.path()), None)?;
+    let request = add_request(&scenario, &container.path())?;
+    let answer = ask(scenario.daemon.socket(), &request, None)?;
     ensure!(answer["lease"]["ips"][0]["address"].is_string(), "{answer}");
 
     // What is under the host's root, and not under the prefix, is not reached.
     fs::remove_file(Path::new(prefix).join("run/netns"))?;
-    let answer = ask(scenario.daemon.socket(), &add_request(&container.path()), None)?;
+    let answer = ask(scenario.daemon.socket(), &request, None)?;
     ensure!(answer["error"]["code"] == 3 && answer.to_string().contains(prefix), "{answer}");
     Ok(())
 }
@@ -222,8 +226,10 @@ fn a_daemon_that_cannot_see_the_path_keeps_the_netns_until_del_or_gc(world: &Wor
             suite::plugin_dir().display()
         ),
     )?;
-    let mut daemon = Daemon::start_program(world, &lan.host, &program, &[])?;
-    let mut configuration = dhcp(daemon.socket());
+    let state = world.dir().join("state");
+    let flags = ["-statedir", state.to_str().context("a path of ours")?];
+    let mut daemon = Daemon::start_program(world, &lan.host, &program, &flags)?;
+    let mut configuration = dhcp_with(daemon.socket(), json!({ "stateDir": state }));
     configuration["cniVersion"] = json!("1.1.0");
     let network = Network::new(&lan.host, configuration);
     let attachments = containers.each_ref().map(network::Attachment::new);
@@ -234,6 +240,8 @@ fn a_daemon_that_cannot_see_the_path_keeps_the_netns_until_del_or_gc(world: &Wor
     let pid = daemon.process().pid();
     let kept = || netns_held_by(pid);
     until("one for each is kept", SOON, || kept().is_ok_and(|kept| kept == 2))?;
+    let written: Value = serde_json::from_slice(&fs::read(state.join("lan/c1:eth0.json"))?)?;
+    ensure!(written["netnsKept"] == true, "{written}");
     let leased = address(&containers[0])?;
     let renewed = || {
         let requests = server.received_of(MessageType::Request);
@@ -385,12 +393,16 @@ fn ipam_alone(verb: &str, container: &Node, socket: &Path, state: &str) -> Call 
     Call::new("dhcp", verb).container(container.name()).netns(container.path()).ifname("eth0").config(&config)
 }
 
-/// ADD as the plugin would ask it, for `c1`.
-fn add_request(netns: &Path) -> Value {
-    json!({
-        "protocol": 1, "verb": "add", "netns": netns, "terms": { "request": [1, 3, 51] },
+/// ADD as the plugin would ask it, for `c1`, on the terms that another container has its lease.
+fn add_request(scenario: &Scenario, netns: &Path) -> Result<Value> {
+    let other = scenario.lan.container("other")?;
+    Network::new(&scenario.lan.host, scenario.dhcp()).add(&network::Attachment::new(&other))?;
+    let written = fs::read(lease_files()?.first().context("a lease that is written down")?)?;
+    let written: Value = serde_json::from_slice(&written)?;
+    Ok(json!({
+        "protocol": 1, "verb": "add", "netns": netns, "terms": written["terms"],
         "attachment": { "containerID": "c1", "network": "lan", "ifname": "eth0" },
-    })
+    }))
 }
 
 fn ask(socket: &Path, request: &Value, descriptor: Option<BorrowedFd<'_>>) -> Result<Value> {

@@ -8,6 +8,7 @@ mod callers;
 mod chaos;
 mod daemon;
 mod failure;
+mod hostile;
 mod ipam;
 mod limits;
 mod macvlan;
@@ -33,5 +34,6 @@ fn main() -> ExitCode {
         .tests(callers::TESTS)
         .tests(chaos::TESTS)
         .tests(limits::TESTS)
+        .tests(hostile::TESTS)
         .run()
 }

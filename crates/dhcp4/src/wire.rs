@@ -286,6 +286,8 @@ impl Reply {
             })
             .unwrap_or_default()
             .into_iter()
+            // One route that no kernel takes must not cost the container the others, nor its lease.
+            .filter(|(_, gateway)| gateway.is_unspecified() || is_host(*gateway))
             .map(|(dst, gateway)| Route {
                 dst: dst.trunc(),
                 gateway: (!gateway.is_unspecified()).then_some(gateway),

@@ -118,13 +118,14 @@ impl Held {
     pub(crate) fn record(&self, attachment: &Attachment) -> Option<Record> {
         let client = self.client.borrow();
         let lease = client.lease()?.clone();
-        Some(Record::new(
+        let record = Record::new(
             attachment.clone(),
             self.place.clone(),
             self.terms.clone(),
             lease,
             self.server_mac.get(),
-        ))
+        );
+        Some(record.with_netns_kept(self.kept.is_some()))
     }
 
     /// The address in force.
