@@ -6,6 +6,7 @@
 //! `cargo test`; `sudo cargo test --test runtimes` runs it.
 
 mod capabilities;
+mod conflists;
 mod containerd;
 mod document;
 mod image;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         .tests(podman::TESTS)
         .tests(containerd::TESTS)
         .tests(kubernetes::TESTS)
+        .tests(conflists::TESTS)
         .tests(capabilities::TESTS)
         .tests(systemd::TESTS)
         .tests(package::TESTS)

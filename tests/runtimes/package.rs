@@ -1,1 +1,187 @@
-pub(crate) const TESTS: &[lab::Test] = &[];
+//! The Debian package's life on a machine: installed, upgraded, removed and purged, alone and beside
+//! containernetworking-plugins, with systemd running.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use lab::anyhow::{Context, ensure};
+use lab::dhcp_server::Settings;
+use lab::{Attachment, DhcpServer, Lan, Result, Test, World, test, until};
+
+use crate::machine::{self, run};
+use crate::scenario::SOON;
+use crate::systemd::{self, SYSTEMD, Systemd};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(the_package_is_installed_upgraded_and_purged_and_loses_no_lease).needs(SYSTEMD).within(PATIENCE),
+    test!(beside_debians_plugins_ours_serve_and_theirs_come_back).needs(SYSTEMD).within(PATIENCE),
+];
+
+/// dpkg and xz take their time on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Files that both packages have, and how theirs are named while ours are there. The unit's is the old spelling of the
+/// path, which theirs has in Debian 12.
+const SHARED: [(&str, &str); 3] = [
+    ("/usr/lib/cni/macvlan", "/usr/lib/cni/macvlan.distrib"),
+    ("/usr/lib/cni/dhcp", "/usr/lib/cni/dhcp.distrib"),
+    ("/lib/systemd/system/cni-dhcp.service", "/lib/systemd/system/cni-dhcp.service.distrib.usr-is-merged"),
+];
+
+fn the_package_is_installed_upgraded_and_purged_and_loses_no_lease(world: &World) -> Result {
+    machine::enter(world)?;
+    without_debians_plugins()?;
+    let lan = Lan::new()?;
+    let server = DhcpServer::start(&lan.lan, Settings::default())?;
+    let systemd = Systemd::boot(world, &lan.host)?;
+    let before = listing()?;
+
+    install(&systemd, &build(1)?)?;
+    for unit in ["cni-dhcp.socket", "cni-dhcp.service"] {
+        ensure!(
+            systemd.state(unit)? == "active",
+            "{unit} is {}\n{}",
+            systemd.state(unit)?,
+            systemd.journal()
+        );
+        systemd.run(&["systemctl", "is-enabled", unit])?;
+    }
+    let network = systemd::network(&lan.host)?;
+    let (attachment, container) = systemd::attached(&systemd, &network, &lan, "c1")?;
+    let address = systemd::address(&container)?;
+
+    // The daemon is exchanged under the callers' hands, and none of them notices.
+    let newer = build(2)?;
+    let first = main_pid(&systemd)?;
+    let done = AtomicBool::new(false);
+    let (installed, called) = thread::scope(|scope| {
+        let caller = scope.spawn(|| {
+            let mut calls = 0;
+            while !done.load(Relaxed) {
+                run(&["/usr/lib/cni/dhcp", "status"]).with_context(|| format!("after {calls} calls"))?;
+                calls += 1;
+            }
+            Ok::<u32, lab::anyhow::Error>(calls)
+        });
+        let installed = install(&systemd, &newer);
+        done.store(true, Relaxed);
+        (installed, caller.join())
+    });
+    installed?;
+    let calls = called.map_err(|_| lab::anyhow::anyhow!("the caller panicked"))??;
+    ensure!(calls > 0 && main_pid(&systemd)? != first, "the upgrade starts the new daemon");
+    ensure!(systemd.journal().contains("leases=1"), "{}", systemd.journal());
+    network.check(&attachment)?;
+    ensure!(systemd::address(&container)? == address);
+    network.del(&attachment)?;
+    until("the lease is given back", SOON, || server.leases().is_empty())?;
+
+    systemd.run(&["dpkg", "--purge", "leasehold"])?;
+    ensure!(systemd.state("cni-dhcp.socket")? == "inactive");
+    ensure!(run(&["dpkg-divert", "--list", "leasehold"])?.is_empty());
+    ensure!(!Path::new("/var/lib/cni/dhcp").exists());
+    let after = listing()?;
+    ensure!(before == after, "left behind or missing: {:?}", differences(&before, &after));
+    Ok(())
+}
+
+fn beside_debians_plugins_ours_serve_and_theirs_come_back(world: &World) -> Result {
+    machine::enter(world)?;
+    without_debians_plugins()?;
+    let lan = Lan::new()?;
+    let _server = DhcpServer::start(&lan.lan, Settings::default())?;
+    let systemd = Systemd::boot(world, &lan.host)?;
+
+    // Theirs first, then ours; an upgrade of theirs must not reach ours.
+    install(&systemd, &build_theirs(1)?)?;
+    install(&systemd, &build(1)?)?;
+    install(&systemd, &build_theirs(2)?)?;
+    for (ours, theirs) in SHARED {
+        ensure!(fs::read_to_string(theirs).is_ok_and(|text| text == "theirs 2"), "{theirs}");
+        ensure!(fs::read(ours)? != b"theirs 2", "{ours}");
+    }
+    let network = systemd::network(&lan.host)?;
+    let (attachment, _): (Attachment, _) = systemd::attached(&systemd, &network, &lan, "c1")?;
+    network.del(&attachment)?;
+
+    systemd.run(&["dpkg", "--remove", "leasehold"])?;
+    systemd.run(&["dpkg", "--purge", "leasehold"])?;
+    for (theirs, diverted) in SHARED {
+        ensure!(fs::read_to_string(theirs)? == "theirs 2" && !Path::new(diverted).exists(), "{theirs}");
+    }
+    let verified = run(&["dpkg", "--verify", "containernetworking-plugins"])?;
+    ensure!(verified.is_empty(), "{verified}");
+
+    // Ours first, then theirs.
+    systemd.run(&["dpkg", "--purge", "containernetworking-plugins"])?;
+    install(&systemd, &build(1)?)?;
+    install(&systemd, &build_theirs(3)?)?;
+    for (ours, theirs) in SHARED {
+        ensure!(fs::read_to_string(theirs)? == "theirs 3" && fs::read(ours)? != b"theirs 3", "{ours}");
+    }
+    Ok(())
+}
+
+/// Builds our package in a revision, from the programs under test.
+fn build(revision: u32) -> Result<String> {
+    fs::create_dir_all("/tmp/packages")?;
+    let quickly = "DPKG_DEB_COMPRESSOR_LEVEL=0";
+    run(&["env", quickly, "packaging/deb", "target/release", "/tmp/packages", &revision.to_string()])?;
+    let suffix = format!("-{revision}_");
+    let package = fs::read_dir("/tmp/packages")?
+        .flatten()
+        .find(|file| file.file_name().to_string_lossy().contains(&suffix));
+    Ok(package.context("a package was built")?.path().display().to_string())
+}
+
+/// A package with the name and the paths of Debian's.
+fn build_theirs(version: u32) -> Result<String> {
+    let (stage, package) = (format!("/tmp/theirs-{version}"), format!("/tmp/theirs-{version}.deb"));
+    for (file, _) in SHARED {
+        machine::write(format!("{stage}{file}"), &format!("theirs {version}"))?;
+    }
+    machine::write(
+        format!("{stage}/DEBIAN/control"),
+        &format!(
+            "Package: containernetworking-plugins\nVersion: {version}\nArchitecture: all\nMaintainer: A Test <test@example.org>\nDescription: stands for Debian's\n"
+        ),
+    )?;
+    run(&["dpkg-deb", "--build", &stage, &package])?;
+    Ok(package)
+}
+
+fn install(systemd: &Systemd, package: &str) -> Result {
+    systemd.run(&["dpkg", "--force-unsafe-io", "--install", package])?;
+    Ok(())
+}
+
+fn without_debians_plugins() -> Result {
+    // Asks nobody: on a build machine a policy may forbid services.
+    let _ = fs::remove_file("/usr/sbin/policy-rc.d");
+    let installed = run(&["dpkg-query", "--show", "--showformat=${Status}", "containernetworking-plugins"]);
+    if installed.is_ok_and(|status| status.contains(" installed")) {
+        run(&["dpkg", "--purge", "--force-depends", "containernetworking-plugins"])?;
+    }
+    Ok(())
+}
+
+fn main_pid(systemd: &Systemd) -> Result<String> {
+    systemd.run(&["systemctl", "show", "--property=MainPID", "cni-dhcp.service"])
+}
+
+/// Everything where a package of ours may leave something.
+fn listing() -> Result<Vec<String>> {
+    // Not every one of these directories need be there.
+    const FIND: &str = "find /etc /lib/systemd/ /usr/lib/cni /usr/share /var/lib/cni /var/lib/systemd ! -type d 2>/dev/null | sort";
+    Ok(run(&["sh", "-c", FIND])?.lines().map(str::to_owned).collect())
+}
+
+fn differences<'a>(before: &'a [String], after: &'a [String]) -> Vec<&'a String> {
+    let only = |in_this: &'a [String], not_in: &'a [String]| {
+        in_this.iter().filter(move |file| !not_in.contains(file))
+    };
+    only(before, after).chain(only(after, before)).collect()
+}

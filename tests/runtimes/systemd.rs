@@ -1,1 +1,221 @@
-pub(crate) const TESTS: &[lab::Test] = &[];
+//! systemd: the units by its own tools, and the daemon run by it, hardened as it is shipped.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use lab::anyhow::{Context, ensure};
+use lab::dhcp_server::{Reaction, Settings};
+use lab::dhcproto::v4::MessageType;
+use lab::serde_json::{self, Value};
+use lab::suite::Package;
+use lab::{Attachment, DhcpServer, Lan, Network, Node, Process, Result, Test, World, test, until};
+
+use nix::unistd::Pid;
+
+use crate::machine::{self, output, run};
+use crate::scenario::{PLUGINS, SOCKET, SOON};
+
+pub(crate) const SYSTEMD: &[Package] = &[
+    Package::new("systemd", "systemd-analyze"),
+    Package::new("make", "make"),
+    Package::new("mandoc", "mandoc"),
+    Package::new("man-db", "man"), // systemd-analyze looks for the documentation that a unit names
+];
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(systemd_finds_no_fault_with_the_units).needs(SYSTEMD),
+    test!(systemd_runs_the_daemon_as_hardened_as_its_unit_says).needs(SYSTEMD),
+];
+
+/// What systemd finds exposed, of 10.0; the capabilities that the daemon needs are most of it.
+const EXPOSURE: &str = "27"; // tenths
+
+fn systemd_finds_no_fault_with_the_units(world: &World) -> Result {
+    machine::enter(world)?;
+    make("install")?;
+    let units = ["service", "socket"].map(|kind| format!("/usr/lib/systemd/system/cni-dhcp.{kind}"));
+    let mut verify = Command::new("systemd-analyze");
+    let told = verify.args(["verify", "--man=yes"]).args(&units).output()?;
+    let told_all = [told.stdout, told.stderr].concat();
+    let said = String::from_utf8_lossy(&told_all);
+    ensure!(told.status.success() && !said.contains("cni-dhcp"), "{said}");
+    run(&["systemd-analyze", "security", "--offline=true", &format!("--threshold={EXPOSURE}"), &units[0]])?;
+
+    run(&["mandoc", "-Tlint", "-Wwarning", "packaging/man/cni-dhcp.8", "packaging/man/cni-macvlan.8"])?;
+
+    make("uninstall")?;
+    for file in [&units[0], &units[1], "/usr/share/man/man8/cni-dhcp.8", "/usr/lib/cni/dhcp"] {
+        ensure!(!Path::new(file).exists(), "{file} is still there");
+    }
+    Ok(())
+}
+
+fn systemd_runs_the_daemon_as_hardened_as_its_unit_says(world: &World) -> Result {
+    machine::enter(world)?;
+    make("install")?;
+    let lan = Lan::new()?;
+    let lease = Settings { lease_time: Some(Duration::from_secs(4)), ..Settings::default() };
+    let server = DhcpServer::start(&lan.lan, lease)?;
+    let systemd = Systemd::boot(world, &lan.host)?;
+    systemd.run(&["systemctl", "start", "cni-dhcp.socket"])?;
+    ensure!(fs::metadata(SOCKET)?.permissions().mode() & 0o777 == 0o600, "the socket is for root alone");
+    ensure!(systemd.state("cni-dhcp.service")? == "inactive", "the first caller starts the daemon");
+
+    // A netns that is younger than systemd, in a daemon that is younger still.
+    let network = network(&lan.host)?;
+    let older = attached(&systemd, &network, &lan, "c1")?;
+    ensure!(systemd.state("cni-dhcp.service")? == "active");
+    // And one that is younger than the daemon, whose own mounts were made before.
+    let younger = attached(&systemd, &network, &lan, "c2")?;
+    server
+        .wait_for(MessageType::Request, 4, SOON)
+        .context("both are renewed")
+        .with_context(|| systemd.journal())?;
+    let first = address(&younger.1)?;
+    server.when(MessageType::Request).once().then(Reaction::nak());
+    server.when(MessageType::Request).once().then(Reaction::nak());
+    server.forget();
+    let log = || systemd.journal().contains("address leased anew");
+    until("an address is lost, and leased anew", Duration::from_secs(10), log)
+        .with_context(|| systemd.journal())?;
+    ensure!(!systemd.journal().contains("ERROR"), "{}", systemd.journal());
+
+    // Killed, it is started again by systemd, and goes on with its leases; meanwhile callers wait on the socket.
+    systemd.run(&["systemctl", "kill", "--signal=KILL", "cni-dhcp.service"])?;
+    run(&["/usr/lib/cni/dhcp", "status"])?;
+    let log = || systemd.journal().contains("leases=2");
+    until("the leases are taken up again", SOON, log).with_context(|| systemd.journal())?;
+    server.forget();
+    lan.lan.ping(address(&older.1)?.into(), SOON)?;
+
+    for (attachment, _) in [&older, &younger] {
+        network.del(attachment).with_context(|| systemd.journal())?;
+    }
+    until("the leases are given back", SOON, || server.leases().is_empty())
+        .with_context(|| format!("{first}\n{}", systemd.journal()))?;
+    Ok(())
+}
+
+/// systemd as the first process of a PID namespace, with nothing to start but what is asked of it. Its services are on
+/// the host.
+#[derive(Debug)]
+pub(crate) struct Systemd {
+    process: Process,
+}
+
+impl Systemd {
+    /// Boots, on a machine that the process has entered.
+    pub(crate) fn boot(world: &World, host: &Node) -> Result<Systemd> {
+        for wants in fs::read_dir("/etc/systemd/system")?.flatten() {
+            if wants.file_name().to_string_lossy().ends_with(".wants") {
+                fs::remove_dir_all(wants.path())?;
+            }
+        }
+        machine::write("/etc/machine-id", "00000000000000000000000000000001\n")?;
+        machine::write(
+            "/etc/systemd/journald.conf.d/lab.conf",
+            "[Journal]\nStorage=volatile\nReadKMsg=no\n",
+        )?;
+        machine::write(
+            "/etc/systemd/system/lab.target",
+            "[Unit]\nDescription=Nothing but the basics\nRequires=basic.target\nAfter=basic.target\n",
+        )?;
+        let mut command = Command::new("unshare");
+        command.args([
+            "--mount",
+            "--propagation",
+            "slave",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ]);
+        command.args(["/lib/systemd/systemd", "--system", "--unit=lab.target", "--show-status=no"]);
+        command.env_clear().env("container", "lab").env("PATH", "/usr/sbin:/usr/bin");
+        let mut process = Process::spawn(world, host, "systemd", command)?;
+        let pid = process.pid();
+        process.until("the basics are up", Duration::from_secs(30), || {
+            state_in(pid, "lab.target").is_ok_and(|state| state == "active")
+        })?;
+        Ok(Systemd { process })
+    }
+
+    /// Runs a command where systemd is.
+    pub(crate) fn run(&self, words: &[&str]) -> Result<String> {
+        output(inside(self.process.pid()).args(words)).with_context(|| self.journal())
+    }
+
+    /// `active`, `inactive`, …
+    pub(crate) fn state(&self, unit: &str) -> Result<String> {
+        state_in(self.process.pid(), unit)
+    }
+
+    /// What the daemon has logged, and systemd about it.
+    pub(crate) fn journal(&self) -> String {
+        let mut command = inside(self.process.pid());
+        command.args([
+            "journalctl",
+            "--no-pager",
+            "--output=short",
+            "--unit=cni-dhcp.service",
+            "--unit=cni-dhcp.socket",
+        ]);
+        output(&mut command).unwrap_or_else(|error| error.to_string())
+    }
+}
+
+/// systemctl must be among systemd's processes: it is refused otherwise.
+fn inside(unshare: Pid) -> Command {
+    let mut command = Command::new("nsenter");
+    command.args([
+        format!("--pid=/proc/{unshare}/ns/pid_for_children"),
+        format!("--mount=/proc/{unshare}/ns/mnt"),
+    ]);
+    command
+}
+
+fn state_in(unshare: Pid, unit: &str) -> Result<String> {
+    let told = inside(unshare).args(["systemctl", "is-active", unit]).output()?;
+    Ok(String::from_utf8_lossy(&told.stdout).trim().to_owned())
+}
+
+/// The example's network, with the plugins where Debian has them.
+pub(crate) fn network(host: &Node) -> Result<Network<'_>> {
+    let conflist: Value =
+        serde_json::from_slice(&fs::read(machine::checkout("examples/containerd/10-lan.conflist"))?)?;
+    Ok(Network::with_path(host, conflist, vec![PLUGINS.into()]))
+}
+
+/// A new container on the network.
+pub(crate) fn attached(
+    systemd: &Systemd,
+    network: &Network<'_>,
+    lan: &Lan,
+    name: &str,
+) -> Result<(Attachment, Node)> {
+    let container = lan.container(name)?;
+    let attachment = Attachment::new(&container);
+    network.add(&attachment).with_context(|| systemd.journal())?;
+    Ok((attachment, container))
+}
+
+/// The container's address.
+pub(crate) fn address(container: &Node) -> Result<std::net::Ipv4Addr> {
+    Ok(container.ipv4("eth0")?.first().context("an address")?.addr())
+}
+
+fn make(target: &str) -> Result<String> {
+    let mut make = Command::new("make");
+    make.args([
+        "-C",
+        "packaging",
+        target,
+        "programs=../target/release",
+        "prefix=/usr",
+        "cnidir=/usr/lib/cni",
+    ]);
+    output(make.current_dir(machine::CHECKOUT))
+}
