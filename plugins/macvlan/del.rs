@@ -26,7 +26,7 @@ fn remove(request: &Request) -> Result<(), Error> {
     let mark = Mark::of(request);
     for link in inside.links().map_err(failed)? {
         match claim(&link, &mark, request) {
-            Claim::Ours => match inside.delete_link(link.index) {
+            Claim::Ours => match inside.delete_link_soon(&netns, link.index) {
                 Err(error) if !error.is_absent() => return Err(failed(error)),
                 _ => {}
             },

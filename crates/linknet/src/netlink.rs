@@ -2,6 +2,7 @@
 
 mod ack;
 mod address;
+mod farewell;
 mod link;
 mod macvlan;
 mod route;
@@ -118,6 +119,13 @@ impl Netlink {
     }
 
     fn send(&self, what: &dyn Fn() -> String, kind: u16, flags: u16, body: &impl Emitable) -> Result<()> {
+        let message = self.encode(kind, flags, body);
+        uninterrupted(|| self.socket.send(&message, 0)).map_err(|error| Error::io(what(), &error))?;
+        Ok(())
+    }
+
+    /// The next request, as it is sent.
+    fn encode(&self, kind: u16, flags: u16, body: &impl Emitable) -> Vec<u8> {
         self.sequence.set(self.sequence.get().wrapping_add(1));
         let mut header = NetlinkHeader::default();
         header.length = (header.buffer_len() + body.buffer_len()) as u32;
@@ -129,8 +137,7 @@ impl Netlink {
         let (head, tail) = message.split_at_mut(header.buffer_len());
         header.emit(head);
         body.emit(tail);
-        uninterrupted(|| self.socket.send(&message, 0)).map_err(|error| Error::io(what(), &error))?;
-        Ok(())
+        message
     }
 
     /// Receives the answer to the last request up to its end, and hands each object of it to `take`.

@@ -25,6 +25,8 @@ crate::tests![
     a_veth_reaches_into_another_namespace,
     a_bridge_has_ports,
     deleting_a_link_twice_says_that_it_is_absent,
+    a_link_deleted_soon_is_gone_and_its_name_free,
+    a_refusal_to_delete_a_link_soon_is_told,
     many_links_are_listed_whole,
     a_watch_hears_of_a_carrier_that_goes_and_comes,
 ];
@@ -298,6 +300,28 @@ fn deleting_a_link_twice_says_that_it_is_absent() -> Test {
     space.netlink.delete_link(link.index)?;
     let error = space.netlink.delete_link(link.index).expect_err("gone");
     assert!(error.is_absent(), "{error}");
+    Ok(())
+}
+
+fn a_link_deleted_soon_is_gone_and_its_name_free() -> Test {
+    let space = Space::new()?;
+    for _ in 0..20 {
+        let link = space.plug("eth0")?;
+        space.netlink.delete_link_soon(&space.netns, link.index)?;
+        assert_eq!(space.netlink.link("eth0")?, None);
+    }
+    Ok(())
+}
+
+fn a_refusal_to_delete_a_link_soon_is_told() -> Test {
+    let space = Space::new()?;
+    let link = space.plug("eth0")?;
+    space.netlink.delete_link_soon(&space.netns, link.index)?;
+    let error = space.netlink.delete_link_soon(&space.netns, link.index).expect_err("gone");
+    assert!(error.is_absent(), "{error}");
+    let loopback = space.link("lo")?;
+    let error = space.netlink.delete_link_soon(&space.netns, loopback.index).expect_err("not a virtual one");
+    assert!(!error.is_absent(), "{error}");
     Ok(())
 }
 
