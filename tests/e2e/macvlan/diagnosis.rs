@@ -14,7 +14,6 @@ use crate::scenario::{SOON, conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
     test!(loopback_is_no_parent),
-    test!(a_device_that_is_not_ethernet_is_no_parent).needs(&[packages::IPROUTE2]),
     test!(a_port_of_a_bridge_names_the_bridge),
     test!(a_passthru_macvlan_in_the_way_is_named),
     test!(passthru_names_the_macvlans_in_its_way),
@@ -50,14 +49,6 @@ fn refusal(lan: &Lan, keys: Value) -> Result<CniError> {
 fn loopback_is_no_parent(_: &World) -> Result {
     let error = refusal(&Lan::new()?, json!({ "master": "lo" }))?;
     ensure!(error.code == 7 && error.msg.contains("lo is the loopback device"), "{error:?}");
-    Ok(())
-}
-
-fn a_device_that_is_not_ethernet_is_no_parent(_: &World) -> Result {
-    let lan = Lan::new()?;
-    lan.host.output(&["ip", "tuntap", "add", "tun0", "mode", "tun"])?;
-    let error = refusal(&lan, json!({ "master": "tun0" }))?;
-    ensure!(error.code == 7 && error.msg.contains("tun0 (tun) is not an Ethernet device"), "{error:?}");
     Ok(())
 }
 

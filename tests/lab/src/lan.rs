@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use linknet::{Address, Link, Netlink, Netns, NewAddress, OperState, Route};
 
-use crate::{Result, ping, until};
+use crate::{Result, ping, suite::packages::find_program, until};
 
 /// Where network namespaces have their names.
 const NETNS_DIR: &str = "/run/netns";
@@ -148,7 +148,8 @@ impl Node {
     /// When it fails; the error has its standard error.
     pub fn output(&self, words: &[&str]) -> Result<String> {
         let (program, arguments) = words.split_first().context("a command needs a program")?;
-        let mut command = Command::new(program);
+        // `bridge` and its like are in directories that an ordinary user's PATH may lack.
+        let mut command = Command::new(find_program(program).unwrap_or_else(|| program.into()));
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let Output { status, stdout, stderr } = self.spawn(&mut command)?.wait_with_output()?;
         ensure!(
