@@ -7,6 +7,7 @@ mod autostart;
 mod callers;
 mod chaos;
 mod daemon;
+mod dhcp;
 mod failure;
 mod hostile;
 mod ipam;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         .tests(ipam::TESTS)
         .tests(failure::TESTS)
         .tests(&macvlan::tests())
+        .tests(&dhcp::tests())
         .tests(daemon::TESTS)
         .tests(persistence::TESTS)
         .tests(autostart::TESTS)

@@ -36,7 +36,7 @@ impl Attempt {
         match timeout_at(deadline, held.acquire(netns, &mut self.sockets)).await {
             Ok(outcome) => outcome?,
             Err(_) => {
-                let what = format!("no address for {} within {} s", held.place.ifname, patience.as_secs());
+                let what = format!("no address for {} within {patience:?}", held.place.ifname);
                 let details = format!("{}; {}", held.report(), held.health(netns));
                 return Err(Error::new(code::TRY_AGAIN_LATER, what).details(details));
             }

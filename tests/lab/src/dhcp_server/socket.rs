@@ -50,7 +50,8 @@ impl Socket {
                 frame.shrink_to_fit();
                 Ok(Some(frame))
             }
-            Err(Errno::EAGAIN) => Ok(None),
+            // A link that goes down says so once, and is heard again when it comes back up.
+            Err(Errno::EAGAIN | Errno::ENETDOWN) => Ok(None),
             Err(errno) => bail!("receive a frame: {errno}"),
         }
     }

@@ -1,0 +1,86 @@
+//! The parent's carrier goes and comes back.
+
+use std::time::Duration;
+
+use lab::anyhow::ensure;
+use lab::dhcp_server::{Reaction, Settings};
+use lab::dhcproto::v4::{MessageType, OptionCode};
+use lab::{Attachment, DhcpServer, Lan, Network, Result, Test, World, test, until};
+
+use super::requested;
+use crate::scenario::{SOON, Scenario, address, decoded};
+
+pub(super) const TESTS: &[Test] = &[
+    test!(an_address_is_asked_for_again_when_the_carrier_is_back),
+    test!(in_another_network_the_container_gets_another_address),
+    test!(without_an_answer_the_lease_goes_on),
+];
+
+/// Pulls the cable out at the far end and puts it in again.
+fn replug(scenario: &Scenario) -> Result {
+    let far_end = scenario.lan.lan.link(Lan::SERVER_LINK)?.index;
+    let netlink = scenario.lan.lan.netlink()?;
+    let carrier = |wanted| scenario.lan.host.link(Lan::MASTER).is_ok_and(|link| link.carrier == wanted);
+    netlink.set_down(far_end)?;
+    until("the carrier is gone", SOON, || carrier(false))?;
+    netlink.set_up(far_end)?;
+    until("the carrier is back", SOON, || carrier(true))
+}
+
+fn an_address_is_asked_for_again_when_the_carrier_is_back(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let containers = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    for container in &containers {
+        network.add(&Attachment::new(container))?;
+    }
+    replug(&scenario)?;
+    for (nth, container) in (3..).zip(&containers) {
+        let request = server.wait_for(MessageType::Request, nth, SOON)?;
+        // INIT-REBOOT: to all, from nowhere, for the address that it had (RFC 2131 §4.3.2).
+        ensure!(request.destination.ip().is_broadcast(), "{request:?}");
+        ensure!(decoded(&request)?.ciaddr().is_unspecified() && requested(&request).is_some(), "{request:?}");
+        ensure!(request.option(OptionCode::ServerIdentifier).is_none(), "{request:?}");
+        ensure!(container.ipv4("eth0")?.len() == 1, "the address is used meanwhile");
+        network.check(&Attachment::new(container))?;
+    }
+    until("both are confirmed", SOON, || scenario.daemon.log().matches("lease renewed").count() == 2)?;
+    ensure!(server.received_of(MessageType::Discover).len() == 2, "{}", server.transcript());
+    Ok(())
+}
+
+fn in_another_network_the_container_gets_another_address(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
+    server.forget();
+    server.reconfigure(|settings| {
+        settings.pool = [10, 99, 0, 200].into()..=[10, 99, 0, 210].into();
+    });
+    replug(&scenario)?;
+    until("the address is of the other network", SOON, || {
+        address(&container).is_ok_and(|now| now.octets()[3] >= 200)
+    })?;
+    container.ping(Lan::ADDRESS.into(), SOON)?;
+    Ok(())
+}
+
+fn without_an_answer_the_lease_goes_on(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let attachment = Attachment::new(&container);
+    network.add(&attachment)?;
+    let leased = address(&container)?;
+    server.when(MessageType::Request).then(Reaction::silence());
+    replug(&scenario)?;
+    server.wait_for(MessageType::Request, 3, Duration::from_secs(8))?;
+    network.check(&attachment)?;
+    ensure!(address(&container)? == leased, "RFC 2131 §3.2: what is left of the lease may be used");
+    server.behave();
+    network.del(&attachment)?;
+    until("the lease is given back", SOON, || server.leases().is_empty())
+}

@@ -1,0 +1,254 @@
+//! Servers that do what they should not, and networks that lose what they should not.
+
+use std::time::Duration;
+
+use lab::anyhow::{Context, ensure};
+use lab::dhcp_server::{Reaction, Settings};
+use lab::dhcproto::v4::{DhcpOption, MessageType, OptionCode};
+use lab::serde_json::{Value, json};
+use lab::{Attachment, DhcpServer, Lan, Network, Node, Result, Test, World, network, test, until};
+
+use crate::scenario::{SOON, Scenario, address, decoded, ensure_nothing_left, reported};
+
+pub(super) const TESTS: &[Test] = &[
+    test!(what_was_ignored_is_in_the_error_of_a_failed_add),
+    test!(silence_at_each_step_is_outlasted),
+    test!(a_late_offer_is_as_good_as_any),
+    test!(overloaded_options_are_read),
+    test!(duplicate_acks_change_nothing),
+    test!(an_offer_that_carries_rapid_commit_is_an_offer),
+    test!(rapid_commit_takes_one_round_trip),
+    test!(a_nak_out_of_place_is_ignored),
+    test!(a_bad_option_costs_that_option_alone),
+    test!(servers_can_be_allowed_and_denied),
+    test!(of_two_servers_one_is_chosen_and_the_other_told),
+    test!(an_exhausted_pool_is_silence),
+];
+
+fn what_was_ignored_is_in_the_error_of_a_failed_add(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp_with(json!({ "timeout": "600ms" })));
+    let offers: [(Reaction, &str); 6] = [
+        (Reaction::answer().wrong_chaddr(), "1 offer ignored: wrong chaddr"),
+        (Reaction::answer().wrong_xid(), "1 offer ignored: wrong transaction id"),
+        (Reaction::answer().without(OptionCode::ServerIdentifier), "1 offer ignored: no server identifier"),
+        (Reaction::answer().without(OptionCode::AddressLeaseTime), "1 offer ignored: no lease time"),
+        (Reaction::answer().bad_length(OptionCode::AddressLeaseTime), "1 offer ignored: no lease time"),
+        (Reaction::answer().mangle(|payload| payload.truncate(100)), "1 frame ignored: too short"),
+    ];
+    for (reaction, expected) in offers {
+        server.behave();
+        server.when(MessageType::Discover).then(reaction);
+        let error = network::cni_error(network.add(&Attachment::new(&container)));
+        ensure!(error.code == 11, "{error:?}");
+        ensure!(error.details.contains("sent 1 DISCOVER, received 1 frame;"), "{error:?}");
+        ensure!(error.details.contains(expected), "{expected}: {error:?}");
+        ensure_nothing_left(&container)?;
+    }
+    server.behave();
+    server.when(MessageType::Request).then(Reaction::nak());
+    let error = network::cni_error(network.add(&Attachment::new(&container)));
+    ensure!(error.details.contains("NAK from 10.99.0.1: \"no lease of that address\""), "{error:?}");
+    Ok(())
+}
+
+fn silence_at_each_step_is_outlasted(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let settings = Settings {
+        lease_time: Some(Duration::from_secs(8)),
+        t1: Some(Duration::from_secs(2)),
+        t2: Some(Duration::from_secs(4)),
+        ..Settings::default()
+    };
+    let server = DhcpServer::start(&scenario.lan.lan, settings)?;
+    server.when(MessageType::Discover).once().then(Reaction::silence());
+    server.when(MessageType::Request).once().then(Reaction::silence());
+    let container = scenario.lan.container("c1")?;
+    Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
+    let leased = address(&container)?;
+    ensure!(server.received_of(MessageType::Discover).len() == 2, "{}", server.transcript());
+
+    // RENEWING is not answered, REBINDING is.
+    let before = server.received_of(MessageType::Request).len();
+    server.when(MessageType::Request).times(1).then(Reaction::silence());
+    let renewing = server.wait_for(MessageType::Request, before + 1, SOON)?;
+    ensure!(*renewing.destination.ip() == Lan::ADDRESS, "{renewing:?}");
+    until("the lease is extended", SOON, || scenario.daemon.log().contains("lease renewed"))?;
+    ensure!(address(&container)? == leased, "{:?}", container.ipv4("eth0")?);
+    Ok(())
+}
+
+/// An ADD, which succeeds, against a server that reacts like this to messages of one kind.
+fn added_with(
+    world: &World,
+    kind: MessageType,
+    reaction: Reaction,
+) -> Result<(Scenario, DhcpServer, Node, Value)> {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    server.when(kind).then(reaction);
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let attachment = Attachment::new(&container);
+    let result = network.add(&attachment)?;
+    reported(&result, &container)?;
+    network.check(&attachment)?;
+    Ok((scenario, server, container, result))
+}
+
+fn a_late_offer_is_as_good_as_any(world: &World) -> Result {
+    let reaction = Reaction::answer().late(Duration::from_millis(1700));
+    let (_scenario, server, ..) = added_with(world, MessageType::Discover, reaction)?;
+    // The second DISCOVER had been sent by then, under the same id.
+    let discovers = server.received_of(MessageType::Discover);
+    ensure!(discovers.len() == 2, "{}", server.transcript());
+    let ids: Vec<u32> = discovers
+        .iter()
+        .map(|packet| decoded(packet).map(lab::dhcproto::v4::Message::xid))
+        .collect::<Result<_>>()?;
+    ensure!(ids[0] == ids[1], "{ids:x?}");
+    Ok(())
+}
+
+fn overloaded_options_are_read(world: &World) -> Result {
+    let (_scenario, _server, container, result) =
+        added_with(world, MessageType::Request, Reaction::answer().overloaded())?;
+    ensure!(result["dns"]["nameservers"] == json!(["10.99.0.1"]), "{result}");
+    container.ping(Lan::ADDRESS.into(), SOON)?;
+    Ok(())
+}
+
+fn duplicate_acks_change_nothing(world: &World) -> Result {
+    let (scenario, server, ..) = added_with(world, MessageType::Request, Reaction::answer().copies(3))?;
+    ensure!(server.leases().len() == 1, "{:?}", server.leases());
+    ensure!(server.received_of(MessageType::Request).len() == 1, "{}", server.transcript());
+    ensure!(scenario.daemon.log().matches("address leased").count() == 1, "{}", scenario.daemon.log());
+    Ok(())
+}
+
+fn an_offer_that_carries_rapid_commit_is_an_offer(world: &World) -> Result {
+    let parrot = Reaction::answer().edit(|message| {
+        message.opts_mut().insert(DhcpOption::RapidCommit);
+    });
+    let (_scenario, server, ..) = added_with(world, MessageType::Discover, parrot)?;
+    ensure!(server.received_of(MessageType::Request).len() == 1, "{}", server.transcript());
+    Ok(())
+}
+
+fn rapid_commit_takes_one_round_trip(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let settings = Settings { rapid_commit: true, ..Settings::default() };
+    let server = DhcpServer::start(&scenario.lan.lan, settings)?;
+    for (name, keys, requests) in [("c1", json!({}), 0), ("c2", json!({ "rapidCommit": false }), 1)] {
+        let container = scenario.lan.container(name)?;
+        let network = Network::new(&scenario.lan.host, scenario.dhcp_with(keys));
+        reported(&network.add(&Attachment::new(&container))?, &container)?;
+        ensure!(server.received_of(MessageType::Request).len() == requests, "{}", server.transcript());
+    }
+    Ok(())
+}
+
+fn a_nak_out_of_place_is_ignored(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let settings = Settings {
+        lease_time: Some(Duration::from_secs(6)),
+        t1: Some(Duration::from_secs(2)),
+        ..Settings::default()
+    };
+    let server = DhcpServer::start(&scenario.lan.lan, settings)?;
+    // To a DISCOVER, and in RENEWING from another server than the one asked.
+    server.when(MessageType::Discover).once().then(Reaction::nak());
+    let container = scenario.lan.container("c1")?;
+    Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
+    let leased = address(&container)?;
+    server.when(MessageType::Request).once().then(Reaction::nak().edit(|message| {
+        message.opts_mut().insert(DhcpOption::ServerIdentifier([10, 99, 0, 66].into()));
+    }));
+    let before = server.received_of(MessageType::Request).len();
+    server.wait_for(MessageType::Request, before + 2, SOON)?;
+    until("the lease is extended", SOON, || scenario.daemon.log().contains("lease renewed"))?;
+    ensure!(address(&container)? == leased, "{:?}", container.ipv4("eth0")?);
+    ensure!(!scenario.daemon.log().contains("address lost"), "{}", scenario.daemon.log());
+    Ok(())
+}
+
+fn a_bad_option_costs_that_option_alone(world: &World) -> Result {
+    let bad = Reaction::answer()
+        .edit(|message| {
+            message.opts_mut().insert(DhcpOption::InterfaceMtu(1400));
+            message.opts_mut().insert(DhcpOption::DomainName("$(reboot)".into()));
+        })
+        .bad_length(OptionCode::InterfaceMtu)
+        .bad_length(OptionCode::DomainNameServer);
+    let (_scenario, _server, container, result) = added_with(world, MessageType::Request, bad)?;
+    ensure!(container.link("eth0")?.mtu == 1500, "{:?}", container.link("eth0")?);
+    ensure!(result["dns"].get("domain").is_none(), "{result}");
+    container.ping(Lan::ADDRESS.into(), SOON)?;
+    Ok(())
+}
+
+fn servers_can_be_allowed_and_denied(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let [_good, _rogue] = two_servers(&scenario)?;
+    for (name, keys, from) in [
+        ("c1", json!({ "servers": { "allow": ["10.99.0.2"] } }), 200),
+        ("c2", json!({ "servers": { "deny": ["10.99.0.2"] } }), 100),
+    ] {
+        let container = scenario.lan.container(name)?;
+        let network = Network::new(&scenario.lan.host, scenario.dhcp_with(keys));
+        network.add(&Attachment::new(&container))?;
+        ensure!(address(&container)?.octets()[3] / 100 * 100 == from, "{:?}", container.ipv4("eth0")?);
+    }
+    let container = scenario.lan.container("c3")?;
+    let keys = json!({ "servers": { "deny": ["10.99.0.1", "10.99.0.2"] }, "timeout": "600ms" });
+    let network = Network::new(&scenario.lan.host, scenario.dhcp_with(keys));
+    let error = network::cni_error(network.add(&Attachment::new(&container)));
+    ensure!(error.details.contains("2 offers ignored: server not allowed"), "{error:?}");
+    Ok(())
+}
+
+/// One that leases from .100, and one that leases from .200.
+fn two_servers(scenario: &Scenario) -> Result<[DhcpServer; 2]> {
+    let settings = Settings {
+        address: [10, 99, 0, 2].into(),
+        pool: [10, 99, 0, 200].into()..=[10, 99, 0, 210].into(),
+        ..Settings::default()
+    };
+    let good = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    Ok([good, DhcpServer::start(&scenario.lan.lan, settings)?])
+}
+
+fn of_two_servers_one_is_chosen_and_the_other_told(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let servers = two_servers(&scenario)?;
+    let container = scenario.lan.container("c1")?;
+    Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
+    let leased = address(&container)?;
+    let leases: Vec<_> = servers.iter().flat_map(DhcpServer::leases).collect();
+    ensure!(leases.len() == 1 && leases[0].address == leased, "{leases:?}");
+    // The REQUEST that takes the one offer is how the other server learns of it.
+    for server in &servers {
+        let request = server.wait_for(MessageType::Request, 1, SOON)?;
+        ensure!(request.destination.ip().is_broadcast(), "{request:?}");
+        request.option(OptionCode::ServerIdentifier).context("the chosen server")?;
+    }
+    Ok(())
+}
+
+fn an_exhausted_pool_is_silence(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let pool = [10, 99, 0, 100].into()..=[10, 99, 0, 100].into();
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings { pool, ..Settings::default() })?;
+    let [one, other] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
+    let network = Network::new(&scenario.lan.host, scenario.dhcp_with(json!({ "timeout": "600ms" })));
+    network.add(&Attachment::new(&one))?;
+    let error = network::cni_error(network.add(&Attachment::new(&other)));
+    ensure!(error.code == 11 && error.details.contains("received 0 frames"), "{error:?}");
+    ensure_nothing_left(&other)?;
+    // Room is made, and it works.
+    network.del(&Attachment::new(&one))?;
+    network.add(&Attachment::new(&other))?;
+    Ok(())
+}

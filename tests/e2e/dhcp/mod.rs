@@ -1,0 +1,59 @@
+//! What is asked of DHCP servers, what is made of their answers, and how the client stands what they do.
+
+mod answer;
+mod conflict;
+mod identity;
+mod link;
+mod lives;
+mod misbehaving;
+mod wire;
+
+use std::net::Ipv4Addr;
+
+use lab::anyhow::Context;
+use lab::dhcp_server::Packet;
+use lab::dhcproto::v4::{DhcpOption, OptionCode};
+use lab::{Attachment, Node, Result, Test};
+
+/// All of them.
+pub(crate) fn tests() -> Vec<Test> {
+    [
+        identity::TESTS,
+        answer::TESTS,
+        conflict::TESTS,
+        link::TESTS,
+        misbehaving::TESTS,
+        lives::TESTS,
+        wire::TESTS,
+    ]
+    .concat()
+}
+
+/// An attachment of which the runtime tells a name, as Podman does.
+fn named(container: &Node, name: &str) -> Attachment {
+    Attachment { args: format!("IgnoreUnknown=1;K8S_POD_NAME={name}"), ..Attachment::new(container) }
+}
+
+/// The client identifier of a message (option 61).
+fn client_id(packet: &Packet) -> Option<&[u8]> {
+    match packet.option(OptionCode::ClientIdentifier) {
+        Some(DhcpOption::ClientIdentifier(id)) => Some(id),
+        _ => None,
+    }
+}
+
+/// The address that a message asks for (option 50).
+fn requested(packet: &Packet) -> Option<Ipv4Addr> {
+    match packet.option(OptionCode::RequestedIpAddress) {
+        Some(DhcpOption::RequestedIpAddress(address)) => Some(*address),
+        _ => None,
+    }
+}
+
+/// The codes of a message's parameter request list (option 55).
+fn asked_for(packet: &Packet) -> Result<Vec<u8>> {
+    match packet.option(OptionCode::ParameterRequestList) {
+        Some(DhcpOption::ParameterRequestList(codes)) => Ok(codes.iter().copied().map(u8::from).collect()),
+        _ => None.context("a parameter request list"),
+    }
+}

@@ -1,0 +1,200 @@
+//! Our messages as others read them: an independent decoder, and beside those of the Go plugin.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use lab::anyhow::{Context, ensure};
+use lab::dhcp_server::{Packet, Reaction, Settings};
+use lab::dhcproto::v4::MessageType;
+use lab::plugin::{Call, DEBIANS_PLUGINS};
+use lab::serde_json::json;
+use lab::suite::packages::{self, Package};
+use lab::{Attachment, Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, test, until};
+
+use super::{asked_for, client_id};
+use crate::scenario::{SOON, Scenario, address, conflist, decoded};
+
+pub(super) const TESTS: &[Test] = &[
+    test!(tshark_finds_every_message_well_formed).needs(&[TSHARK]),
+    test!(beside_the_go_plugins_messages_ours_differ_as_meant).needs(&[packages::GO_PLUGINS]),
+];
+
+const TSHARK: Package = Package::new("tshark", "tshark");
+
+/// What a BOOTP message is padded to (RFC 1542 §2.1).
+const LEAST: usize = 300;
+
+fn tshark_finds_every_message_well_formed(world: &World) -> Result {
+    let frames = every_message(world)?;
+    let file = world.dir().join("ours.pcap");
+    fs::write(&file, pcap(&frames))?;
+    let mut command = Command::new("tshark");
+    command.arg("-r").arg(&file).args(["-T", "fields", "-E", "separator=|", "-n"]);
+    for preference in ["ip.check_checksum:TRUE", "udp.check_checksum:TRUE"] {
+        command.args(["-o", preference]);
+    }
+    for field in [
+        "dhcp.option.dhcp",
+        "ip.checksum.status",
+        "udp.checksum.status",
+        "_ws.malformed",
+        "_ws.expert.message",
+    ] {
+        command.args(["-e", field]);
+    }
+    let output = command.env("HOME", world.dir()).output().context("run tshark")?;
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success() && text.lines().count() == frames.len(), "{text}\n{errors}");
+
+    /// "Good" of tshark's checksum status.
+    const GOOD: &str = "1";
+    let mut kinds = BTreeSet::new();
+    for (packet, line) in frames.iter().zip(text.lines()) {
+        let [kind, ip, udp, malformed, expert] = line.split('|').collect::<Vec<_>>()[..] else {
+            lab::anyhow::bail!("not the fields that were asked for: {line}");
+        };
+        // What leaves through an ordinary socket has its UDP checksum left to the device, which a veth is without.
+        let by_kernel = !packet.source.ip().is_unspecified();
+        ensure!(ip == GOOD && (udp == GOOD || by_kernel), "{line}: {packet:?}");
+        ensure!(malformed.is_empty() && (expert.is_empty() || by_kernel), "{line}: {packet:?}");
+        ensure!(packet.payload().len() >= LEAST, "{} octets: {packet:?}", packet.payload().len());
+        kinds.insert(kind.to_owned());
+    }
+    // DISCOVER, REQUEST, DECLINE, RELEASE.
+    ensure!(kinds == ["1", "3", "4", "7"].map(str::to_owned).into(), "{kinds:?}");
+    Ok(())
+}
+
+/// What a client sends in a life in which everything happens, with every option that it can send.
+fn every_message(world: &World) -> Result<Vec<Packet>> {
+    let scenario = Scenario::new(world)?;
+    let settings = Settings {
+        lease_time: Some(Duration::from_secs(9)),
+        t1: Some(Duration::from_secs(1)),
+        t2: Some(Duration::from_secs(2)),
+        ..Settings::default()
+    };
+    let server = DhcpServer::start(&scenario.lan.lan, settings)?;
+    // The first address is taken: DECLINE.
+    scenario.lan.lan.add_address(Lan::SERVER_LINK, "10.99.0.100/24".parse::<ipnet::Ipv4Net>()?.into())?;
+    let container = scenario.lan.container("c1")?;
+    let keys = json!({
+        "clientId": { "text": "x".repeat(254) },
+        "fqdn": "web.example.com",
+        "conflictDetection": "fast",
+        "requestedAddress": "10.99.0.100",
+        "provide": [
+            { "option": "vendor-class-identifier", "value": "leasehold" },
+            { "option": "user-class", "value": "pods" },
+            { "option": "43", "hex": "0102ffff" },
+        ],
+    });
+    let network = Network::new(&scenario.lan.host, scenario.dhcp_with(keys));
+    let attachment = Attachment::new(&container);
+    network.add(&attachment)?;
+    // RENEWING in vain, REBINDING.
+    let requests = server.received_of(MessageType::Request).len();
+    server.when(MessageType::Request).once().then(Reaction::silence());
+    server.wait_for(MessageType::Request, requests + 2, SOON)?;
+    until("it is extended", SOON, || scenario.daemon.log().contains("lease renewed"))?;
+    // INIT-REBOOT.
+    let index = scenario.lan.lan.link(Lan::SERVER_LINK)?.index;
+    scenario.lan.lan.netlink()?.set_down(index)?;
+    until("the carrier is gone", SOON, || {
+        scenario.lan.host.link(Lan::MASTER).is_ok_and(|link| !link.carrier)
+    })?;
+    scenario.lan.lan.netlink()?.set_up(index)?;
+    until("it is confirmed", SOON, || {
+        server
+            .received_of(MessageType::Request)
+            .iter()
+            .skip(requests)
+            .any(|request| decoded(request).is_ok_and(|message| message.ciaddr().is_unspecified()))
+    })?;
+    until("there is an address", SOON, || address(&container).is_ok())?;
+    network.del(&attachment)?;
+    server.wait_for(MessageType::Release, 1, SOON)?;
+    Ok(server.received())
+}
+
+/// A capture file (the classic format, link type Ethernet).
+fn pcap(packets: &[Packet]) -> Vec<u8> {
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65535, 1] {
+        file.extend(word.to_le_bytes());
+    }
+    for (second, packet) in (0_u32..).zip(packets) {
+        let length = packet.frame.len() as u32;
+        for word in [second, 0, length, length] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend(&packet.frame);
+    }
+    file
+}
+
+/// A default configuration, the same container, the same server.
+fn beside_the_go_plugins_messages_ours_differ_as_meant(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let server = DhcpServer::start(&lan.lan, Settings::default())?;
+    let container = lan.container("c1")?;
+    Network::new(&lan.host, conflist(json!({}))).add(&Attachment::new(&container))?;
+    let go = asked_by(world, &lan, &server, &container, Path::new(DEBIANS_PLUGINS))?;
+    let ours = asked_by(world, &lan, &server, &container, lab::suite::plugin_dir())?;
+    for (kind, go, ours) in [("DISCOVER", &go[0], &ours[0]), ("REQUEST", &go[1], &ours[1])] {
+        ensure!(client_id(ours) == client_id(go) && client_id(go).is_some(), "{kind}:\n{ours:?}\n{go:?}");
+        // A longer list of what is asked for, which has all of theirs.
+        let (theirs, more) = (asked_for(go)?, asked_for(ours)?);
+        ensure!(theirs.iter().all(|code| more.contains(code)), "{kind}: {theirs:?}, {more:?}");
+        // They count from 0 at the start, which some servers refuse.
+        ensure!(decoded(ours)?.secs() == 1 && decoded(go)?.secs() == 0, "{kind}: secs");
+    }
+    let only_ours = |nth: usize| -> Result<Vec<u8>> {
+        let (go, ours) = (codes(&go[nth])?, codes(&ours[nth])?);
+        ensure!(go.is_subset(&ours), "theirs alone: {:?}", go.difference(&ours));
+        Ok(ours.difference(&go).copied().collect())
+    };
+    // 57: how long a message may be. 80: rapid commit.
+    ensure!(only_ours(0)? == [57, 80], "DISCOVER: {:?}", only_ours(0)?);
+    ensure!(only_ours(1)? == [57], "REQUEST: {:?}", only_ours(1)?);
+    Ok(())
+}
+
+/// The DISCOVER and the REQUEST with which these plugins lease an address, which they then give back.
+fn asked_by(
+    world: &World,
+    lan: &Lan,
+    server: &DhcpServer,
+    container: &Node,
+    plugins: &Path,
+) -> Result<[Packet; 2]> {
+    let before = [MessageType::Discover, MessageType::Request].map(|kind| server.received_of(kind).len());
+    let daemon = Daemon::start_program(world, &lan.host, &plugins.join("dhcp"), &[])?;
+    let config = json!({
+        "cniVersion": "1.0.0", "name": "lan", "type": "macvlan",
+        "ipam": { "type": "dhcp", "daemonSocketPath": daemon.socket() },
+    });
+    let call = |verb| -> Result {
+        let call = Call::of(plugins.join("dhcp"), &[plugins], verb).config(&config);
+        call.container(container.name()).netns(container.path()).ifname("eth0").run(&lan.host)?.success()?;
+        Ok(())
+    };
+    call("ADD")?;
+    call("DEL")?;
+    let socket = daemon.socket().to_owned();
+    daemon.kill()?;
+    // The Go daemon would not start with its predecessor's socket in place.
+    let _ = fs::remove_file(socket);
+    Ok([
+        server.wait_for(MessageType::Discover, before[0] + 1, SOON)?,
+        server.wait_for(MessageType::Request, before[1] + 1, SOON)?,
+    ])
+}
+
+/// The codes of a message's options.
+fn codes(packet: &Packet) -> Result<BTreeSet<u8>> {
+    Ok(decoded(packet)?.opts().iter().map(|(code, _)| u8::from(*code)).collect())
+}
