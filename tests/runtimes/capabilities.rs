@@ -26,6 +26,9 @@ pub(crate) const TESTS: &[Test] = &[
 /// In setpriv's words.
 const ALL: [&str; 4] = ["sys_admin", "net_raw", "net_bind_service", "net_admin"];
 
+/// Half of it is until a renewal is due; past the whole of it a REQUEST is no renewal.
+const LEASE: Duration = Duration::from_secs(8);
+
 fn the_unit_and_the_daemonset_give_the_same_capabilities(_: &World) -> Result {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let unit = std::fs::read_to_string(examples.join("systemd/cni-dhcp.service"))?;
@@ -84,7 +87,7 @@ fn fails_without(world: &World, capability: &str, expected: Stage) -> Result {
 fn life(world: &World, capabilities: &[&str]) -> std::result::Result<(), (Stage, lab::anyhow::Error)> {
     let at = |stage| move |error| (stage, error);
     let lan = Lan::new().map_err(at(Stage::Start))?;
-    let lease = Settings { lease_time: Some(Duration::from_secs(4)), ..Settings::default() };
+    let lease = Settings { lease_time: Some(LEASE), ..Settings::default() };
     let server = DhcpServer::start(&lan.lan, lease).map_err(at(Stage::Start))?;
     let mut daemon = start(world, &lan, capabilities).map_err(at(Stage::Start))?;
     let container = lan.container("c1").map_err(at(Stage::Start))?;
@@ -96,14 +99,14 @@ fn life(world: &World, capabilities: &[&str]) -> std::result::Result<(), (Stage,
 
     network.add(&attachment).map_err(at(Stage::Add))?;
     let first = address(&container).map_err(at(Stage::Add))?;
-    server.wait_for(MessageType::Request, 2, Duration::from_secs(3)).map_err(at(Stage::Renew))?;
+    server.wait_for(MessageType::Request, 2, LEASE * 3 / 4).map_err(at(Stage::Renew))?;
 
     let pool = Ipv4Addr::new(10, 99, 0, 200)..=Ipv4Addr::new(10, 99, 0, 210);
     server.reconfigure(|settings| settings.pool = pool);
     server.when(MessageType::Request).once().then(Reaction::nak());
     server.forget();
     let changed = || address(&container).is_ok_and(|now| now != first);
-    until("the address is another", Duration::from_secs(8), changed)
+    until("the address is another", LEASE * 2, changed)
         .and_then(|()| lan.lan.ping(address(&container)?.into(), SOON).map(drop))
         .with_context(|| daemon.log())
         .map_err(at(Stage::Follow))?;
