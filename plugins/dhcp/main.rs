@@ -8,6 +8,8 @@ mod client;
 mod config;
 mod daemon;
 mod duration;
+#[cfg(test)]
+mod fuzz;
 mod place;
 mod protocol;
 mod store;

@@ -70,7 +70,7 @@ impl Record {
     ///
     /// # Errors
     /// Why it cannot be understood.
-    fn parse(document: &[u8]) -> Result<Record, String> {
+    pub(crate) fn parse(document: &[u8]) -> Result<Record, String> {
         #[derive(Deserialize)]
         struct Versioned {
             version: u32,
@@ -265,7 +265,8 @@ impl Store {
         }
     }
 
-    fn file(&self, attachment: &Attachment) -> PathBuf {
+    /// Where the record of an attachment is.
+    pub(crate) fn file(&self, attachment: &Attachment) -> PathBuf {
         // Neither an identifier nor an interface's name can have a colon or a slash in it.
         let name = format!("{}:{}.json", attachment.container_id, attachment.ifname);
         self.directory.join(&attachment.network).join(name)
