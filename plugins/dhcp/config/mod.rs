@@ -13,7 +13,6 @@ use std::time::Duration;
 use cni::{Error, Request, code};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
-use serde_json::Value;
 
 use crate::duration;
 use crate::protocol::{ConflictDetection, DEFAULT_SOCKET, Servers, StaticRoute, Suppress, Terms};
@@ -174,7 +173,12 @@ impl Whereabouts {
 
 /// Whether the plugin above us was told an MTU: what is configured goes before what a server says.
 fn has_mtu(request: &Request) -> bool {
-    request.config.raw.get("mtu").and_then(Value::as_u64).is_some_and(|mtu| mtu > 0)
+    #[derive(Deserialize)]
+    struct Above {
+        mtu: Option<i64>,
+    }
+    // If it is no number, that is for the plugin to say whose key it is.
+    cni::go::decode(&request.config.raw).is_ok_and(|Above { mtu }| mtu.is_some_and(|mtu| mtu > 0))
 }
 
 /// A bound on ADD, as Go writes durations (`30s`) or as a number of seconds.

@@ -1,6 +1,6 @@
 use cni::{Env, KnownArgs};
 use dhcp4::RawOption;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::protocol::{ClientId, Hex};
@@ -156,9 +156,15 @@ fn the_runtimes_address_goes_before_the_configurations() {
 
 #[test]
 fn a_configured_mtu_goes_before_the_servers() {
-    let request = request(json!({ "name": "lan", "mtu": 1400, "ipam": {} }), "");
-    let terms = Config::read(&request).and_then(|config| config.terms(&request)).expect("good terms");
-    assert_eq!(terms.suppress, [Suppress::Mtu]);
+    for (key, mtu, expected) in [
+        ("mtu", json!(1400), &[Suppress::Mtu][..]),
+        ("MTU", json!(1400), &[Suppress::Mtu]),
+        ("mtu", json!(0), &[]),
+    ] {
+        let request = request(json!({ "name": "lan", key: mtu, "ipam": {} }), "");
+        let terms = Config::read(&request).and_then(|config| config.terms(&request)).expect("good terms");
+        assert_eq!(terms.suppress, expected, "{key}");
+    }
 }
 
 #[test]

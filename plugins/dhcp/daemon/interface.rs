@@ -59,22 +59,17 @@ pub(crate) fn follow(
     if other_address {
         changes.0.extend(new.map(|lease| format!("address {} added", lease.net())));
     }
+    // Each beside the other, never in its place: what has the same destination may be another interface's.
     for route in wanted.iter().filter(|route| !had.contains(route)) {
-        note(netlink.replace_route(route));
+        note(ignore(linknet::Error::is_exists, netlink.add_route_beside(route)));
         changes.0.push(format!("route {} added", text(route)));
     }
     for route in had.iter().filter(|route| !wanted.contains(route)) {
-        // Another metric is another route to the kernel; anything else has been replaced.
-        if !wanted
-            .iter()
-            .any(|new| (new.dst, new.metric, new.table) == (route.dst, route.metric, route.table))
-        {
-            note(ignore_absent(netlink.delete_route(route)));
-        }
+        note(ignore(linknet::Error::is_absent, netlink.delete_route(route)));
         changes.0.push(format!("route {} removed", text(route)));
     }
     if let Some(lease) = old.filter(|_| other_address) {
-        note(ignore_absent(netlink.delete_address(place.ifindex, lease.net())));
+        note(ignore(linknet::Error::is_absent, netlink.delete_address(place.ifindex, lease.net())));
         changes.0.push(format!("address {} removed", lease.net()));
     }
     if new.is_some() && other_address && terms.announce {
@@ -150,9 +145,9 @@ fn text(route: &Route) -> String {
     }
 }
 
-fn ignore_absent(result: linknet::Result<()>) -> linknet::Result<()> {
+fn ignore(what: fn(&linknet::Error) -> bool, result: linknet::Result<()>) -> linknet::Result<()> {
     match result {
-        Err(error) if error.is_absent() => Ok(()),
+        Err(error) if what(&error) => Ok(()),
         other => other,
     }
 }

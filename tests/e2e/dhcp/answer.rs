@@ -20,6 +20,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_renewal_changes_routes_and_mtu),
     test!(the_mtu_is_the_servers_within_the_parents),
     test!(an_address_goes_with_its_lease_even_without_a_daemon),
+    test!(another_interfaces_route_is_left_alone_when_ours_changes),
     test!(neighbours_are_told_unless_they_are_not_to_be),
 ];
 
@@ -173,6 +174,31 @@ fn a_renewal_changes_routes_and_mtu(world: &World) -> Result {
     {
         ensure!(event.contains(change), "{change} in one event: {event}");
     }
+    Ok(())
+}
+
+fn another_interfaces_route_is_left_alone_when_ours_changes(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, brief())?;
+    let container = scenario.lan.container("c1")?;
+    Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
+    // Of the same destination and metric, and made later, so it goes first.
+    let other = scenario.lan.host.netlink()?;
+    other.add_veth("other", "net1", Some(container.netns()))?;
+    container.netlink()?.set_up(container.link("net1")?.index)?;
+    container.add_address("net1", "10.98.0.2/24".parse::<ipnet::Ipv4Net>()?.into())?;
+    let theirs = linknet::Route::new("0.0.0.0/0".parse::<ipnet::Ipv4Net>()?, container.link("net1")?.index);
+    container.netlink()?.add_route_beside(&theirs.via(IpAddr::from([10, 98, 0, 1])))?;
+
+    server.reconfigure(|settings| settings.options = vec![DhcpOption::Router(vec![[10, 99, 0, 2].into()])]);
+    until("ours is the new one", SOON, || {
+        default_gateways(&container).is_ok_and(|all| all.contains(&[10, 99, 0, 2].into()))
+    })?;
+    until("and not the old one", SOON, || {
+        default_gateways(&container).is_ok_and(|all| !all.contains(&IpAddr::V4(Lan::ADDRESS)))
+    })?;
+    let all = default_gateways(&container)?;
+    ensure!(all.contains(&[10, 98, 0, 1].into()), "the other interface's is gone: {all:?}");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::scenario::{SOON, Scenario, address, conflist, decoded};
 
 pub(super) const TESTS: &[Test] = &[
     test!(tshark_finds_every_message_well_formed).needs(&[TSHARK]),
+    test!(each_works_beside_the_go_plugins_other).needs(&[packages::GO_PLUGINS]),
     test!(beside_the_go_plugins_messages_ours_differ_as_meant).needs(&[packages::GO_PLUGINS]),
 ];
 
@@ -160,6 +161,48 @@ fn beside_the_go_plugins_messages_ours_differ_as_meant(world: &World) -> Result 
     // 57: how long a message may be. 80: rapid commit.
     ensure!(only_ours(0)? == [57, 80], "DISCOVER: {:?}", only_ours(0)?);
     ensure!(only_ours(1)? == [57], "REQUEST: {:?}", only_ours(1)?);
+    Ok(())
+}
+
+/// Only one of the two has been replaced.
+fn each_works_beside_the_go_plugins_other(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let settings = Settings {
+        lease_time: Some(Duration::from_secs(20)),
+        t1: Some(Duration::from_secs(2)),
+        ..Settings::default()
+    };
+    let server = DhcpServer::start(&scenario.lan.lan, settings)?;
+    let container = scenario.lan.container("c1")?;
+    let attachment = Attachment::new(&container);
+    let only = |plugin: &str| -> Result<Vec<PathBuf>> {
+        let folder = world.dir().join(format!("only-{plugin}"));
+        fs::create_dir(&folder)?;
+        std::os::unix::fs::symlink(lab::suite::plugin_dir().join(plugin), folder.join(plugin))?;
+        Ok(vec![folder, DEBIANS_PLUGINS.into()])
+    };
+    let network = Network::with_path(&scenario.lan.host, scenario.dhcp(), only("dhcp")?);
+    network.add(&attachment)?;
+    container.ping(Lan::ADDRESS.into(), SOON)?;
+    // The Go macvlan sets the address for ever; a renewal knows better.
+    until("the address has a lifetime", SOON, || {
+        container.addresses("eth0").is_ok_and(|all| all.iter().any(|address| address.valid.is_some()))
+    })?;
+    network.check(&attachment)?;
+    network.del(&attachment)?;
+    until("the lease is given back", SOON, || server.leases().is_empty())?;
+
+    let conflist = scenario.dhcp();
+    let Scenario { lan, daemon } = scenario;
+    let socket = daemon.socket().to_owned();
+    daemon.stop()?;
+    let _ = fs::remove_file(socket);
+    let _daemon = Daemon::start_program(world, &lan.host, &Path::new(DEBIANS_PLUGINS).join("dhcp"), &[])?;
+    let network = Network::with_path(&lan.host, conflist, only("macvlan")?);
+    network.add(&attachment)?;
+    container.ping(Lan::ADDRESS.into(), SOON)?;
+    network.check(&attachment)?;
+    network.del(&attachment)?;
     Ok(())
 }
 
