@@ -281,8 +281,7 @@ pub(crate) struct Hex(pub(crate) Vec<u8>);
 
 impl Serialize for Hex {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let digits: String = self.0.iter().map(|octet| format!("{octet:02x}")).collect();
-        serializer.serialize_str(&digits)
+        serializer.serialize_str(&dhcp4::client_id::digits(&self.0))
     }
 }
 

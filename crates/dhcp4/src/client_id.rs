@@ -63,6 +63,15 @@ pub fn hex(digits: &str) -> Result<Vec<u8>, NotHex> {
         .collect()
 }
 
+/// The hexadecimal digits that stand for these octets: what [`hex`] reads.
+pub fn digits(octets: &[u8]) -> String {
+    octets
+        .iter()
+        .flat_map(|octet| [octet >> 4, octet & 0xf])
+        .map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]))
+        .collect()
+}
+
 /// Not hexadecimal digits, two to an octet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -100,6 +109,7 @@ mod tests {
         for text in ["0102ff", "01:02:ff", "01-02-FF", "01 02 ff"] {
             assert_eq!(hex(text), Ok(vec![1, 2, 255]), "{text}");
         }
+        assert_eq!(digits(&[1, 2, 255]), "0102ff");
         assert_eq!(hex(""), Ok(vec![]));
         for text in ["1", "1:2", "012", "0g", "é"] {
             assert_eq!(hex(text), Err(NotHex(text.to_owned())), "{text}");

@@ -92,17 +92,10 @@ pub(crate) mod code {
 }
 
 mod hex {
-    use std::fmt::Write;
-
     use serde::{Deserialize, Deserializer, Serializer, de};
 
     pub(super) fn serialize<S: Serializer>(data: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        let mut digits = String::with_capacity(data.len() * 2);
-        for octet in data {
-            // Writing to a String cannot fail.
-            let _ = write!(digits, "{octet:02x}");
-        }
-        serializer.serialize_str(&digits)
+        serializer.serialize_str(&crate::client_id::digits(data))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
