@@ -106,7 +106,8 @@ impl Attachment {
                 && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
         };
         let interface = |name: &str| {
-            (1..=15).contains(&name.len()) && !matches!(name, "." | "..") && !name.contains(['/', ':', '\0'])
+            let forbidden = |c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control();
+            (1..=15).contains(&name.len()) && !matches!(name, "." | "..") && !name.contains(forbidden)
         };
         identifier(&self.container_id) && identifier(&self.network) && interface(&self.ifname)
     }

@@ -31,7 +31,7 @@ const CONTAINERS: usize = 8; // of each worker
 const LEASE: Duration = Duration::from_secs(8);
 
 fn chaos_ends_in_agreement(world: &World) -> Result {
-    let seconds = from_environment("LEASEHOLD_CHAOS_SECONDS").unwrap_or(20);
+    let seconds = from_environment("LEASEHOLD_CHAOS_SECONDS").unwrap_or(12);
     let seed = from_environment("LEASEHOLD_CHAOS_SEED").unwrap_or_else(clock);
     eprintln!("LEASEHOLD_CHAOS_SEED={seed} LEASEHOLD_CHAOS_SECONDS={seconds}");
     let lan = Lan::new()?;

@@ -306,17 +306,18 @@ impl Table {
 
     /// Waits until containers have vanished, and drops their leases.
     pub(crate) async fn vanished(&self) -> std::io::Result<()> {
-        for path in self.vanishing.gone().await? {
-            self.look_for(&path);
+        match self.vanishing.gone().await? {
+            Some(paths) => self.look_for(|path| paths.iter().any(|gone| gone == path)),
+            None => self.look_for(|_| true),
         }
         Ok(())
     }
 
-    /// Drops the leases whose container was under this path and is there no more.
-    fn look_for(&self, path: &Path) {
+    /// Drops the leases whose container was under such a path and is there no more.
+    fn look_for(&self, suspect: impl Fn(&Path) -> bool) {
         let slots: Vec<Rc<Slot>> = self.slots.borrow().values().cloned().collect();
         for slot in slots {
-            let held = slot.held.borrow().clone().filter(|held| held.place.path == path);
+            let held = slot.held.borrow().clone().filter(|held| suspect(&held.place.path));
             if let Some(Err(gone)) = held.map(|held| held.open())
                 && gone.is_certain()
             {

@@ -45,16 +45,18 @@ impl Vanishing {
         }
     }
 
-    /// Waits until names have gone, and returns them.
-    pub(crate) async fn gone(&self) -> io::Result<Vec<PathBuf>> {
+    /// Waits until names have gone, and returns them; `None` where so many went that the kernel lost count.
+    pub(crate) async fn gone(&self) -> io::Result<Option<Vec<PathBuf>>> {
         loop {
             let mut ready = self.notifier.readable().await?;
             let mut buffer = [MaybeUninit::uninit(); 4096];
             let mut reader = Reader::new(self.notifier.get_ref(), &mut buffer);
             let mut gone = Vec::new();
+            let mut overflowed = false;
             loop {
                 match reader.next() {
                     Ok(event) => {
+                        overflowed |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
                         let directories = self.directories.borrow();
                         let path = directories.get(&event.wd()).zip(event.file_name());
                         gone.extend(
@@ -70,8 +72,11 @@ impl Vanishing {
                 }
             }
             ready.clear_ready();
+            if overflowed {
+                return Ok(None);
+            }
             if !gone.is_empty() {
-                return Ok(gone);
+                return Ok(Some(gone));
             }
         }
     }
