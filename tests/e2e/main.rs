@@ -17,13 +17,12 @@ mod persistence;
 mod scenario;
 mod servers;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let built = Path::new(env!("CARGO_BIN_EXE_macvlan")).parent().unwrap_or(Path::new("."));
     lab::Suite::new()
-        .plugin_dir(built)
+        .plugin_dir(plugins_of_ours())
         .tests(attach::TESTS)
         .tests(servers::TESTS)
         .tests(ipam::TESTS)
@@ -38,4 +37,11 @@ fn main() -> ExitCode {
         .tests(limits::TESTS)
         .tests(hostile::TESTS)
         .run()
+}
+
+/// Where cargo has put the plugins; or beside this program, where both were copied to another place.
+fn plugins_of_ours() -> PathBuf {
+    let beside = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.to_owned()));
+    let built = || Path::new(env!("CARGO_BIN_EXE_macvlan")).parent().unwrap_or(Path::new(".")).to_owned();
+    beside.filter(|directory| directory.join("macvlan").is_file()).unwrap_or_else(built)
 }
