@@ -24,11 +24,11 @@ pub(super) const TESTS: &[Test] = &[
     test!(neighbours_are_told_unless_they_are_not_to_be),
 ];
 
-/// Leases that are renewed after two seconds.
+/// Leases that are renewed after a second.
 fn brief() -> Settings {
     Settings {
         lease_time: Some(Duration::from_secs(8)),
-        t1: Some(Duration::from_secs(2)),
+        t1: Some(Duration::from_secs(1)),
         ..Settings::default()
     }
 }
@@ -224,7 +224,10 @@ fn the_mtu_is_the_servers_within_the_parents(world: &World) -> Result {
 
 fn an_address_goes_with_its_lease_even_without_a_daemon(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
-    let server = DhcpServer::start(&scenario.lan.lan, brief())?;
+    let server = DhcpServer::start(
+        &scenario.lan.lan,
+        Settings { lease_time: Some(Duration::from_secs(4)), ..brief() },
+    )?;
     let container = scenario.lan.container("c1")?;
     let conflist = scenario.dhcp();
     let Scenario { lan, daemon } = scenario;
@@ -236,11 +239,11 @@ fn an_address_goes_with_its_lease_even_without_a_daemon(world: &World) -> Result
         address.valid.context("a lifetime")
     };
     let first = valid()?;
-    ensure!(first <= Duration::from_secs(8) && first >= Duration::from_secs(6), "{first:?}");
+    ensure!(first <= Duration::from_secs(4) && first >= Duration::from_secs(2), "{first:?}");
     server.wait_for(MessageType::Request, 2, SOON)?;
     until("the renewal is applied", SOON, || daemon.log().contains("lease renewed"))?;
     let second = valid()?;
-    ensure!(second >= Duration::from_secs(6), "a renewal extends it: {second:?}");
+    ensure!(second >= Duration::from_secs(3), "a renewal extends it: {second:?}");
     daemon.kill()?;
     until("the kernel takes it away", Duration::from_secs(10), || {
         container.ipv4("eth0").is_ok_and(|addresses| addresses.is_empty())

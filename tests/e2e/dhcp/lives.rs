@@ -60,11 +60,13 @@ fn udhcpd_is_asked_by_unicast_for_more(world: &World) -> Result {
     is_asked_by_unicast_for_more(world, Kind::Udhcpd)
 }
 
+/// dnsmasq takes no T1 of less.
+const LEAST_T1: Duration = Duration::from_secs(3);
+
 fn is_asked_by_unicast_for_more(world: &World, kind: Kind) -> Result {
     let scenario = Scenario::new(world)?;
-    // dnsmasq takes no T1 of less.
-    let config =
-        Config { t1: Some(Duration::from_secs(3)), t2: Some(Duration::from_secs(8)), ..Config::default() };
+    let t1 = if kind == Kind::Dnsmasq { LEAST_T1 } else { Duration::from_secs(1) };
+    let config = Config { t1: Some(t1), t2: Some(Duration::from_secs(8)), ..Config::default() };
     let _server = kind.start(world, &scenario.lan.lan, &config)?;
     let listener = listener(&scenario)?;
     let container = scenario.lan.container("c1")?;
@@ -238,7 +240,7 @@ fn readdress(lan: &Node, old: ipnet::Ipv4Net, new: ipnet::Ipv4Net) -> Result {
 }
 
 fn the_container_follows_when_dnsmasq_renumbers(world: &World) -> Result {
-    let log = the_container_follows(world, Kind::Dnsmasq, Config::default().lease_time)?;
+    let log = the_container_follows(world, Kind::Dnsmasq, [2, 3, 120])?;
     ensure!(log.contains("address lost: NAK from 10.99.0.1"), "{log}");
     Ok(())
 }
@@ -253,17 +255,17 @@ fn the_container_follows_when_kea_renumbers(world: &World) -> Result {
 
 /// Some say nothing about a lease that they do not know (RFC 2131 §4.3.2), so that has to run out.
 fn follows_in_silence(world: &World, kind: Kind) -> Result {
-    let log = the_container_follows(world, kind, Duration::from_secs(4))?;
+    let log = the_container_follows(world, kind, [1, 2, 3])?;
     ensure!(log.contains("address lost: expired"), "{log}");
     Ok(())
 }
 
-/// The server comes back with another range and without its leases; the daemon's log of how the container got an
-/// address of it.
-fn the_container_follows(world: &World, kind: Kind, lease_time: Duration) -> Result<String> {
+/// The server, whose leases have these times in seconds (T1, T2, end), comes back with another range and without its
+/// leases; the daemon's log of how the container got an address of it.
+fn the_container_follows(world: &World, kind: Kind, times: [u64; 3]) -> Result<String> {
     let scenario = Scenario::new(world)?;
-    let seconds = |seconds| Some(Duration::from_secs(seconds));
-    let config = Config { lease_time, t1: seconds(2), t2: seconds(3), ..Config::default() };
+    let [t1, t2, lease_time] = times.map(Duration::from_secs);
+    let config = Config { lease_time, t1: Some(t1), t2: Some(t2), ..Config::default() };
     let server = kind.start(world, &scenario.lan.lan, &config)?;
     let container = scenario.lan.container("c1")?;
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;

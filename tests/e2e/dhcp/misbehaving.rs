@@ -58,8 +58,8 @@ fn silence_at_each_step_is_outlasted(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
         lease_time: Some(Duration::from_secs(8)),
-        t1: Some(Duration::from_secs(2)),
-        t2: Some(Duration::from_secs(4)),
+        t1: Some(Duration::from_secs(1)),
+        t2: Some(Duration::from_secs(2)),
         ..Settings::default()
     };
     let server = DhcpServer::start(&scenario.lan.lan, settings)?;
@@ -153,8 +153,8 @@ fn rapid_commit_takes_one_round_trip(world: &World) -> Result {
 fn a_nak_out_of_place_is_ignored(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
-        lease_time: Some(Duration::from_secs(6)),
-        t1: Some(Duration::from_secs(2)),
+        lease_time: Some(Duration::from_secs(4)),
+        t1: Some(Duration::from_secs(1)),
         ..Settings::default()
     };
     let server = DhcpServer::start(&scenario.lan.lan, settings)?;
