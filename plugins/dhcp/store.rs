@@ -198,6 +198,11 @@ impl Store {
         rustix::process::Pid::from_raw(pid).filter(|_| confirmed)
     }
 
+    /// Whether a record could be written.
+    pub(crate) fn can_write(&self) -> io::Result<()> {
+        scratch_file(&self.directory)?.write_all(b"a block's worth is asked for by the first octet")
+    }
+
     /// Writes a record, in place of the one that its attachment has.
     pub(crate) fn write(&self, record: &Record) -> io::Result<()> {
         let file = self.file(&record.attachment);

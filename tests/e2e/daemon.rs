@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
-use lab::anyhow::ensure;
+use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::Settings;
 use lab::suite::Package;
 use lab::{Daemon, DhcpServer, Lan, Network, Process, Result, Test, World, network, suite, test, until};
 
+use crate::persistence::ipam_alone;
 use crate::scenario::{SOON, Scenario, conflist, reported};
 use lab::serde_json::json;
 
@@ -22,6 +23,9 @@ pub(crate) const TESTS: &[Test] = &[
     test!(sigterm_ends_it_cleanly_and_gives_no_lease_back),
     test!(systemd_can_pass_the_socket).needs(&[SYSTEMD]),
     test!(the_socket_is_for_root_alone),
+    test!(a_group_may_use_the_socket_where_a_flag_says_so),
+    test!(status_says_when_leases_cannot_be_written),
+    test!(a_trace_of_the_caller_is_found_in_the_log),
     test!(nonsense_on_the_socket_harms_nobody),
     test!(an_idle_lease_holds_no_thread_and_no_descriptor),
 ];
@@ -84,6 +88,38 @@ fn the_socket_is_for_root_alone(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let mode = fs::metadata(scenario.daemon.socket())?.permissions().mode() & 0o777;
     ensure!(mode == 0o600, "{mode:o}");
+    Ok(())
+}
+
+fn a_group_may_use_the_socket_where_a_flag_says_so(world: &World) -> Result {
+    // The only group that every user's world has.
+    let scenario = Scenario::with_daemon(world, &["-group", "0"])?;
+    let metadata = fs::metadata(scenario.daemon.socket())?;
+    ensure!(metadata.permissions().mode() & 0o777 == 0o660 && metadata.gid() == 0, "{metadata:?}");
+    Ok(())
+}
+
+fn status_says_when_leases_cannot_be_written(world: &World) -> Result {
+    let state = world.dir().join("state");
+    let scenario = Scenario::with_daemon(world, &["-statedir", state.to_str().context("a path of ours")?])?;
+    let mut conflist = scenario.dhcp();
+    conflist["cniVersion"] = json!("1.1.0");
+    let network = Network::new(&scenario.lan.host, conflist);
+    network.status()?;
+    fs::remove_dir_all(&state)?;
+    fs::write(&state, "in the way")?;
+    let error = network::cni_error(network.status());
+    ensure!(error.code == 50 && error.msg.contains("cannot write its leases"), "{error:?}");
+    Ok(())
+}
+
+fn a_trace_of_the_caller_is_found_in_the_log(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let container = scenario.lan.container("c1")?;
+    let call = ipam_alone("DEL", &container, scenario.daemon.socket())?.env("TRACEPARENT", trace);
+    call.run(&scenario.lan.host)?.success()?;
+    ensure!(scenario.daemon.log().contains(trace), "{}", scenario.daemon.log());
     Ok(())
 }
 

@@ -297,7 +297,7 @@ fn dhcp(socket: &Path) -> Value {
 }
 
 /// A call of the IPAM plugin without macvlan above it.
-fn ipam_alone(verb: &str, container: &Node, socket: &Path) -> Result<lab::plugin::Call> {
+pub(crate) fn ipam_alone(verb: &str, container: &Node, socket: &Path) -> Result<lab::plugin::Call> {
     let config = json!({
         "cniVersion": "1.0.0", "name": "lan", "type": "dhcp",
         "ipam": { "type": "dhcp", "daemonSocketPath": socket },

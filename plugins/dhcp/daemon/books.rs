@@ -31,6 +31,11 @@ impl Books {
         self.store.read(attachment)
     }
 
+    /// Whether there is room for another lease, and the right to write it.
+    pub(crate) fn can_write(&self) -> io::Result<()> {
+        self.store.can_write()
+    }
+
     /// Writes down how a lease stands. False when the disk does not take it.
     pub(crate) fn write(&self, record: &Record) -> bool {
         let written = self.store.write(record);

@@ -53,11 +53,16 @@ impl Connection {
         Connection { stream }
     }
 
-    /// Reads the request and the netns descriptor beside it, from a caller that may speak (SO_PEERCRED).
-    pub(crate) async fn request(&mut self) -> Result<(Request, Option<OwnedFd>), Refusal> {
-        let uid = self.stream.peer_cred()?.uid();
-        if !may_speak(uid, rustix::process::geteuid().as_raw()) {
-            return Err(Refusal::NotRoot(uid));
+    /// Reads the request and the netns descriptor beside it, from a caller that may speak (SO_PEERCRED):
+    /// root, whoever the daemon runs as, and `group`.
+    pub(crate) async fn request(
+        &mut self,
+        group: Option<u32>,
+    ) -> Result<(Request, Option<OwnedFd>), Refusal> {
+        let caller = self.stream.peer_cred()?;
+        let own = rustix::process::geteuid().as_raw();
+        if !may_speak(caller.uid(), own) && group != Some(caller.gid()) {
+            return Err(Refusal::NotRoot(caller.uid()));
         }
         let (line, descriptor) = timeout(PATIENCE, self.line())
             .await

@@ -30,6 +30,10 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DIR")]
     pub(crate) statedir: Option<PathBuf>,
 
+    /// Let this group use the socket too, by name or number; it is a caller's own group that counts
+    #[arg(long, value_name = "GROUP", value_parser = group)]
+    pub(crate) group: Option<u32>,
+
     /// Take over from the daemon that is running: its socket and its leases
     #[arg(long)]
     pub(crate) takeover: bool,
@@ -77,6 +81,23 @@ fn with_two_dashes(arg: OsString) -> OsString {
     }
 }
 
+/// A group by its number, or by its name in group(5). The C library's own look-up may want to load libraries, which a
+/// static program cannot.
+fn group(text: &str) -> Result<u32, String> {
+    let named = || {
+        let groups = std::fs::read_to_string("/etc/group").ok()?;
+        groups.lines().find_map(|line| group_number(line, text))
+    };
+    text.parse().ok().or_else(named).ok_or_else(|| format!("there is no group {text:?} in /etc/group"))
+}
+
+/// The number in a line `name:password:number:members`, if it is about the group of this name.
+fn group_number(line: &str, name: &str) -> Option<u32> {
+    let mut fields = line.split(':');
+    let number = (fields.next()? == name).then(|| fields.nth(1))??;
+    number.parse().ok()
+}
+
 /// What Go's `strconv.ParseBool` takes.
 fn go_bool(text: &str) -> Result<bool, String> {
     match text {
@@ -114,6 +135,16 @@ mod tests {
                 [1, 2, 90]
             );
         }
+    }
+
+    #[test]
+    fn a_group_is_a_number_or_a_name() {
+        assert_eq!(parse("-group 42").expect("a number").group, Some(42));
+        assert_eq!(group_number("podman:x:977:alice,bob", "podman"), Some(977));
+        assert_eq!(group_number("podman:x:977:alice", "pod"), None);
+        assert_eq!(group_number("podman", "podman"), None);
+        let error = parse("-group no-such-group").expect_err("nobody has it").to_string();
+        assert!(error.contains("no-such-group"), "{error}");
     }
 
     #[test]

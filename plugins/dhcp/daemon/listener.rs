@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,8 +64,8 @@ pub(crate) enum ListenError {
 impl Listener {
     /// Takes the socket from the service manager where it passes one; from the daemon that listens on `path`, which
     /// then ends, where `take_over` says so; and binds `path` otherwise. A socket file that nobody listens on is
-    /// removed. The socket is usable by its owner only (0600).
-    pub(crate) fn open(path: &Path, take_over: bool) -> Result<Listener, ListenError> {
+    /// removed. The socket is usable by its owner only (0600), or by `group` too (0660).
+    pub(crate) fn open(path: &Path, take_over: bool, group: Option<u32>) -> Result<Listener, ListenError> {
         let mut passed = listenfd::ListenFd::from_env();
         if passed.len() > 0 {
             let socket = passed
@@ -77,7 +77,7 @@ impl Listener {
         if take_over && let Ok(stream) = UnixStream::connect(path) {
             return Listener::take_over(path, stream);
         }
-        Listener::bind(path)
+        Listener::bind(path, group)
     }
 
     fn take_over(path: &Path, stream: UnixStream) -> Result<Listener, ListenError> {
@@ -94,7 +94,7 @@ impl Listener {
         Ok(Listener { socket, file: RefCell::new(SocketFile::at(path)), _lock: Some(lock) })
     }
 
-    fn bind(path: &Path) -> Result<Listener, ListenError> {
+    fn bind(path: &Path, group: Option<u32>) -> Result<Listener, ListenError> {
         let failed = |what, path: &Path| {
             let path = path.to_path_buf();
             move |source| ListenError::Io { what, path, source }
@@ -122,6 +122,11 @@ impl Listener {
         let socket = UnixListener::bind(path);
         umask(previous);
         let socket = socket.map_err(failed("binding", path))?;
+        if group.is_some() {
+            chown(path, None, group).map_err(failed("giving the group", path))?;
+            let mode = fs::Permissions::from_mode(0o660);
+            fs::set_permissions(path, mode).map_err(failed("opening to the group", path))?;
+        }
         Ok(Listener { socket, file: RefCell::new(SocketFile::at(path)), _lock: Some(lock) })
     }
 
@@ -208,7 +213,6 @@ fn is_socket(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     fn scratch() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().expect("a scratch directory");
@@ -219,7 +223,7 @@ mod tests {
     #[test]
     fn the_socket_is_for_its_owner_alone_and_goes_with_the_daemon() {
         let (_scratch, path) = scratch();
-        let listener = Listener::bind(&path).expect("nothing is in the way");
+        let listener = Listener::bind(&path, None).expect("nothing is in the way");
         let mode = |path: &Path| fs::metadata(path).expect("it exists").permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(path.parent().expect("it has one")), 0o700);
@@ -233,14 +237,14 @@ mod tests {
         fs::create_dir_all(path.parent().expect("it has one")).expect("creating it");
         drop(UnixListener::bind(&path).expect("a socket to leave behind"));
         assert!(path.exists(), "std leaves the file of a closed listener");
-        Listener::bind(&path).expect("the dead socket is no obstacle");
+        Listener::bind(&path, None).expect("the dead socket is no obstacle");
     }
 
     #[test]
     fn a_second_daemon_is_told_that_there_is_a_first() {
         let (_scratch, path) = scratch();
-        let _first = Listener::bind(&path).expect("nothing is in the way");
-        assert!(matches!(Listener::bind(&path), Err(ListenError::Taken(_))));
+        let _first = Listener::bind(&path, None).expect("nothing is in the way");
+        assert!(matches!(Listener::bind(&path, None), Err(ListenError::Taken(_))));
     }
 
     #[test]
@@ -248,13 +252,13 @@ mod tests {
         let (_scratch, path) = scratch();
         fs::create_dir_all(path.parent().expect("it has one")).expect("creating it");
         let _other = UnixListener::bind(&path).expect("another daemon's socket");
-        assert!(matches!(Listener::bind(&path), Err(ListenError::Taken(_))));
+        assert!(matches!(Listener::bind(&path, None), Err(ListenError::Taken(_))));
     }
 
     #[test]
     fn a_socket_that_somebody_else_has_made_since_is_left_alone() {
         let (_scratch, path) = scratch();
-        let ours = Listener::bind(&path).expect("nothing is in the way");
+        let ours = Listener::bind(&path, None).expect("nothing is in the way");
         fs::remove_file(&path).expect("it is there");
         let _theirs = UnixListener::bind(&path).expect("the path is free");
         drop(ours);
@@ -266,7 +270,7 @@ mod tests {
         let (_scratch, path) = scratch();
         fs::create_dir_all(path.parent().expect("it has one")).expect("creating it");
         fs::write(&path, "precious").expect("writing");
-        assert!(matches!(Listener::bind(&path), Err(ListenError::NotASocket(_))));
+        assert!(matches!(Listener::bind(&path, None), Err(ListenError::NotASocket(_))));
         assert_eq!(fs::read_to_string(&path).expect("it is still there"), "precious");
     }
 }

@@ -72,6 +72,8 @@ pub(crate) struct Daemon {
     stop: Notify,
     /// How long to stay without a lease; `None`: for ever.
     idle: Option<Duration>,
+    /// Who may use the socket beside root.
+    group: Option<u32>,
 }
 
 /// Runs the daemon with the arguments after `dhcp daemon`, until SIGTERM or SIGINT.
@@ -103,7 +105,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn run(flags: Flags, store: Store) -> Result<(), Box<dyn std::error::Error>> {
     let room = Room::within(raise_descriptor_limit());
-    let listener = Listener::open(&flags.socketpath, flags.takeover)?;
+    let listener = Listener::open(&flags.socketpath, flags.takeover, flags.group)?;
     let lock = lock(&store, flags.takeover)?;
     let _pidfile = flags.pidfile.clone().map(PidFile::write).transpose()?;
     // Two threads for what blocks, which is the closing of packet sockets.
@@ -114,12 +116,13 @@ fn run(flags: Flags, store: Store) -> Result<(), Box<dyn std::error::Error>> {
     let local = LocalSet::new();
     local.block_on(&runtime, async {
         let socket = UnixListener::from_std(listener.socket()?)?;
-        let idle = flags.idle;
+        let (idle, group) = (flags.idle, flags.group);
         let daemon = Rc::new(Daemon {
             table: Table::new(flags, store, room.exchanges)?,
             listener,
             stop: Notify::new(),
             idle,
+            group,
         });
         serve(&daemon, socket, room.callers).await
     })?;

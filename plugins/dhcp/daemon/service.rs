@@ -15,7 +15,7 @@ use crate::protocol::{Attachment, Reply, Request, Terms, Verb};
 /// Serves a caller from its request to its reply. A caller that hangs up in between is served no further, and what
 /// was under way for it is undone.
 pub(crate) async fn serve(daemon: &Daemon, stream: UnixStream) {
-    let (mut connection, request, descriptor) = match admit(stream).await {
+    let (mut connection, request, descriptor) = match admit(stream, daemon.group).await {
         Ok(admitted) => admitted,
         Err((refusal, mut connection)) => {
             tracing::warn!("request refused: {refusal}");
@@ -26,7 +26,14 @@ pub(crate) async fn serve(daemon: &Daemon, stream: UnixStream) {
             return;
         }
     };
-    tracing::debug!(verb = ?request.verb, traceparent = request.traceparent, "request");
+    tracing::debug!(verb = ?request.verb, "request");
+    if let Some(traceparent) = &request.traceparent {
+        tracing::info!(
+            traceparent,
+            attachment = request.verb.attachment().map(tracing::field::display),
+            "request of a trace"
+        );
+    }
     let table = &daemon.table;
     match request.verb {
         Verb::Add { attachment, netns, terms } => {
@@ -76,9 +83,9 @@ async fn hand_over(daemon: &Daemon, connection: &mut Connection) {
 
 type Admitted = (Connection, Request, Option<OwnedFd>);
 
-async fn admit(stream: UnixStream) -> Result<Admitted, (Refusal, Connection)> {
+async fn admit(stream: UnixStream, group: Option<u32>) -> Result<Admitted, (Refusal, Connection)> {
     let mut connection = Connection::new(stream);
-    match connection.request().await {
+    match connection.request(group).await {
         Ok((request, descriptor)) => Ok((connection, request, descriptor)),
         Err(refusal) => Err((refusal, connection)),
     }
@@ -118,7 +125,7 @@ async fn perform(table: &Table, verb: Verb) -> Reply {
             table.gc(&network, &keep).await;
             Reply::Done
         }
-        Verb::Status => Reply::Done,
+        Verb::Status => table.status().map_or_else(failed, |()| Reply::Done),
         Verb::Add { .. } | Verb::Takeover => failed(super::internal(&"a request went astray")),
     }
 }

@@ -243,6 +243,17 @@ impl Table {
         }
     }
 
+    /// Whether an ADD could be served.
+    ///
+    /// # Errors
+    /// 50, when leases cannot be written down.
+    pub(crate) fn status(&self) -> Result<(), Error> {
+        self.books.can_write().map_err(|error| {
+            Error::new(code::PLUGIN_NOT_AVAILABLE, "the dhcp daemon cannot write its leases to disk")
+                .details(format!("{error}; they would not survive it"))
+        })
+    }
+
     /// How many leases there are.
     pub(crate) fn len(&self) -> usize {
         self.slots.borrow().len()
