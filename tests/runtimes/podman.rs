@@ -21,7 +21,10 @@ pub(crate) const PODMAN: &[Package] = &[
     packages::DNSMASQ,
 ];
 
-pub(crate) const TESTS: &[Test] = &[test!(podman_runs_what_the_documentation_says).needs(PODMAN)];
+pub(crate) const TESTS: &[Test] = &[
+    test!(podman_runs_what_the_documentation_says).needs(PODMAN),
+    test!(a_container_known_by_its_name_keeps_its_address_restarted_or_made_anew).needs(PODMAN),
+];
 
 fn podman_runs_what_the_documentation_says(world: &World) -> Result {
     machine::enter(world)?;
@@ -67,6 +70,30 @@ fn podman_runs_what_the_documentation_says(world: &World) -> Result {
     scenario.given_back(address)?;
     scenario.given_back(reserved)?;
     ensure!(!Path::new("/etc/cni/net.d/lan.conflist").exists());
+    Ok(())
+}
+
+fn a_container_known_by_its_name_keeps_its_address_restarted_or_made_anew(world: &World) -> Result {
+    machine::enter(world)?;
+    configure()?;
+    let scenario = Scenario::new(world, PLUGINS, &[])?;
+    image::busybox(Path::new("/tmp/busybox.tar"))?;
+    scenario.shell("podman load --input /tmp/busybox.tar")?;
+    scenario.shell("podman network create -d macvlan -o parent=eth1 lan")?;
+    let file = "/etc/cni/net.d/lan.conflist";
+    let mut conflist: Value = serde_json::from_slice(&std::fs::read(file)?)?;
+    conflist["plugins"][0]["ipam"]["clientId"] = "name".into();
+    machine::write(file, &conflist.to_string())?;
+
+    let run = "podman run -d --name web --network lan docker.io/library/busybox httpd -f";
+    let inspect = "podman inspect web --format '{{.NetworkSettings.Networks.lan.IPAddress}}'";
+    scenario.shell(run)?;
+    let address = scenario.shell(inspect)?;
+    scenario.shell("podman restart -t 0 web")?;
+    ensure!(scenario.shell(inspect)? == address, "podman restart changed the address");
+    scenario.shell("podman rm -f -t 0 web")?;
+    scenario.shell(run)?;
+    ensure!(scenario.shell(inspect)? == address, "a new container of that name has another address");
     Ok(())
 }
 
