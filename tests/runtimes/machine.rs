@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{chdir, pivot_root};
 
 /// Where the repository's files are on the machine: commands of the documentation are run from here.
-pub(crate) const CHECKOUT: &str = "/root/leasehold";
+pub(crate) const CHECKOUT: &str = "/usr/src/leasehold";
 
 /// Below the checkout: the programs under test.
 const PROGRAMS: &str = "target/release";
@@ -26,7 +26,7 @@ const REMOVED: [&str; 8] = [
     "etc/containers/storage.conf",
     "opt/cni",
     "usr/local/lib/systemd",
-    "root/leasehold",
+    "usr/src/leasehold",
     "tmp",
 ];
 

@@ -88,7 +88,7 @@ fn systemd_runs_the_daemon_as_hardened_as_its_unit_says(world: &World) -> Result
     ensure!(!systemd.journal().contains("ERROR"), "{}", systemd.journal());
 
     // Killed, it is started again by systemd, and goes on with its leases; meanwhile callers wait on the socket.
-    systemd.run(&["systemctl", "kill", "--signal=KILL", "cni-dhcp.service"])?;
+    systemd.run(&["systemctl", "kill", "--kill-whom=main", "--signal=KILL", "cni-dhcp.service"])?;
     run(&["/usr/lib/cni/dhcp", "status"])?;
     let log = || systemd.journal().contains("leases=2");
     until("the leases are taken up again", SOON, log).with_context(|| systemd.journal())?;
