@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
 
 use lab::anyhow::{Context, ensure};
@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_second_daemon_says_that_there_is_a_first),
     test!(sigterm_ends_it_cleanly_and_gives_no_lease_back),
     test!(systemd_can_pass_the_socket).needs(&[SYSTEMD]),
+    test!(a_service_manager_is_told_ready_alive_and_stopping),
     test!(the_socket_is_for_root_alone),
     test!(a_group_may_use_the_socket_where_a_flag_says_so),
     test!(status_says_when_leases_cannot_be_written),
@@ -82,6 +83,33 @@ fn systemd_can_pass_the_socket(world: &World) -> Result {
     reported(&network.add(&attachment)?, &container)?;
     network.check(&attachment)?;
     network.del(&attachment)
+}
+
+fn a_service_manager_is_told_ready_alive_and_stopping(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let path = world.dir().join("notify.sock");
+    let manager = UnixDatagram::bind(&path)?;
+    manager.set_read_timeout(Some(SOON))?;
+    let mut command = Command::new(suite::plugin_dir().join("dhcp"));
+    command.args(["daemon", "-socketpath"]).arg(world.dir().join("notifying.sock"));
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    let mut daemon = Process::spawn(world, &lan.host, "notifying-daemon", command)?;
+    let told = |what: &str| -> Result {
+        let mut message = [0; 256];
+        loop {
+            let length = manager.recv(&mut message).with_context(|| format!("never told {what}"))?;
+            if String::from_utf8_lossy(&message[..length]).contains(what) {
+                return Ok(());
+            }
+        }
+    };
+    told("READY=1")?;
+    for _ in 0..3 {
+        told("WATCHDOG=1")?;
+    }
+    daemon.stop()?;
+    told("STOPPING=1")?;
+    Ok(())
 }
 
 fn the_socket_is_for_root_alone(world: &World) -> Result {
