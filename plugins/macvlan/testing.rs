@@ -21,6 +21,7 @@ pub(crate) fn device(name: &str) -> Link {
         carrier: true,
         loopback: false,
         promiscuous: false,
+        promiscuity: 0,
         state: OperState::Up,
         kind: None,
         parent: None,
@@ -28,6 +29,7 @@ pub(crate) fn device(name: &str) -> Link {
         master: None,
         port_kind: None,
         macvlan: None,
+        vlan: None,
     }
 }
 

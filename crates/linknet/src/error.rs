@@ -59,6 +59,11 @@ impl Error {
         self.is(&[Errno::ENOENT, Errno::ENODEV, Errno::ENXIO, Errno::ESRCH, Errno::EADDRNOTAVAIL])
     }
 
+    /// Nothing leads there (ENETUNREACH, EHOSTUNREACH), or a route says that nothing is to.
+    pub fn is_unreachable(&self) -> bool {
+        self.is(&[Errno::ENETUNREACH, Errno::EHOSTUNREACH])
+    }
+
     /// EBUSY: the device is in use in a way that excludes the request.
     pub fn is_busy(&self) -> bool {
         self.is(&[Errno::EBUSY])

@@ -25,8 +25,8 @@ pub use clock::boottime;
 pub use error::{Error, Result};
 pub use mac::{Mac, ParseMacError};
 pub use netlink::{
-    Address, Dad, Heard, Link, LinkWatch, Macvlan, MacvlanMode, Netlink, NewAddress, NewMacvlan, OperState,
-    ParseModeError, Protocol, Route, Scope,
+    Address, Dad, Heard, Link, LinkWatch, Macvlan, MacvlanMode, Netlink, NewAddress, NewMacvlan, NewVlan,
+    OperState, ParseModeError, Protocol, Route, Rule, Scope, Vlan,
 };
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use packet::{Arp, ArpSocket, PacketSocket, Received};

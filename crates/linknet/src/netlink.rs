@@ -6,7 +6,9 @@ mod farewell;
 mod link;
 mod macvlan;
 mod route;
+mod rule;
 mod virt;
+mod vlan;
 mod watch;
 
 use std::cell::{Cell, RefCell};
@@ -29,6 +31,8 @@ pub use address::{Address, Dad, NewAddress};
 pub use link::{Link, OperState};
 pub use macvlan::{Macvlan, MacvlanMode, NewMacvlan, ParseModeError};
 pub use route::Route;
+pub use rule::Rule;
+pub use vlan::{NewVlan, Vlan};
 pub use watch::{Heard, LinkWatch};
 
 /// An rtnetlink socket: it sees and changes the network namespace that it was opened in, from
@@ -250,6 +254,9 @@ impl Protocol {
     pub const STATIC: Protocol = Protocol(4);
     /// A DHCP client.
     pub const DHCP: Protocol = Protocol(16);
+    /// leasehold: routes and rules beyond those of an attachment's own interface, which do not go with it.
+    /// Nobody else in rt_protos of iproute2 has the number.
+    pub const LEASEHOLD: Protocol = Protocol(108);
 }
 
 fn connect() -> io::Result<Netlink> {

@@ -5,10 +5,11 @@ use std::fmt;
 use libc::{IFLA_ALT_IFNAME, IFNAMSIZ, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK};
 use netlink_packet_core::{DefaultNla, Parseable};
 use netlink_packet_route::link::{
-    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop, State,
+    InfoData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop, State,
 };
 
 use super::macvlan::Macvlan;
+use super::vlan::Vlan;
 use super::{Change, Netlink};
 use crate::{Mac, Result};
 
@@ -41,6 +42,9 @@ pub struct Link {
     pub loopback: bool,
     /// Whether it is promiscuous because somebody said so (IFF_PROMISC).
     pub promiscuous: bool,
+    /// How many want it to be promiscuous: the administrator, a bridge, a macvlan whose MAC its driver
+    /// cannot filter. It receives everybody's frames unless this is 0.
+    pub promiscuity: u32,
     /// Its operational state (RFC 2863).
     pub state: OperState,
     /// The kind of virtual device (`macvlan`, `bridge`, `veth`…); none for a physical one.
@@ -56,6 +60,8 @@ pub struct Link {
     pub port_kind: Option<String>,
     /// What is particular to a macvlan, if it is one.
     pub macvlan: Option<Macvlan>,
+    /// What is particular to a VLAN, if it is one.
+    pub vlan: Option<Vlan>,
 }
 
 /// The operational state of a link (RFC 2863 §3.1.14).
@@ -260,6 +266,7 @@ impl From<LinkMessage> for Link {
             carrier: flags.contains(LinkFlags::LowerUp),
             loopback: flags.contains(LinkFlags::Loopback),
             promiscuous: flags.contains(LinkFlags::Promisc),
+            promiscuity: 0,
             state: OperState::Unknown,
             kind: None,
             parent: None,
@@ -267,6 +274,7 @@ impl From<LinkMessage> for Link {
             master: None,
             port_kind: None,
             macvlan: None,
+            vlan: None,
         };
         for attribute in message.attributes {
             match attribute {
@@ -275,6 +283,7 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::Address(octets) => link.mac = octets.try_into().ok().map(Mac),
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Promiscuity(count) => link.promiscuity = count,
                 // Zero stands for "no limit of its own".
                 LinkAttribute::MaxMtu(mtu) => link.max_mtu = Some(mtu).filter(|&mtu| mtu != 0),
                 LinkAttribute::OperState(state) => link.state = state.into(),
@@ -301,7 +310,8 @@ impl Link {
             match info {
                 LinkInfo::Kind(kind) => self.kind = Some(kind.to_string()),
                 LinkInfo::PortKind(kind) => self.port_kind = Some(kind.to_string()),
-                LinkInfo::Data(data) => self.macvlan = Macvlan::from_info(data),
+                LinkInfo::Data(InfoData::MacVlan(infos)) => self.macvlan = Some(Macvlan::from_info(infos)),
+                LinkInfo::Data(InfoData::Vlan(infos)) => self.vlan = Vlan::from_info(&infos),
                 _ => {}
             }
         }

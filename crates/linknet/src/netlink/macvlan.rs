@@ -171,8 +171,7 @@ impl Netlink {
 }
 
 impl Macvlan {
-    pub(super) fn from_info(data: InfoData) -> Option<Macvlan> {
-        let InfoData::MacVlan(infos) = data else { return None };
+    pub(super) fn from_info(infos: Vec<InfoMacVlan>) -> Macvlan {
         let mut macvlan = Macvlan {
             mode: None,
             nopromisc: false,
@@ -201,7 +200,7 @@ impl Macvlan {
                 _ => {}
             }
         }
-        Some(macvlan)
+        macvlan
     }
 }
 
@@ -265,7 +264,7 @@ fn message(new: &NewMacvlan<'_>, name: &str, up: bool, netns: &Netns) -> LinkMes
     message
 }
 
-fn set_up(message: &mut LinkMessage, up: bool) {
+pub(super) fn set_up(message: &mut LinkMessage, up: bool) {
     if up {
         message.header.flags = LinkFlags::Up;
         message.header.change_mask = LinkFlags::Up;

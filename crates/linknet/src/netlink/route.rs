@@ -120,6 +120,24 @@ impl Netlink {
         Ok(routes)
     }
 
+    /// The way that a packet to `to` would take: the route to that address alone, as it is looked up in
+    /// all tables. `None` if there is no way, or none that leaves the host.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn way_to(&self, to: IpAddr) -> Result<Option<Route>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(to);
+        message.header.destination_prefix_length = IpNet::from(to).prefix_len();
+        message.attributes.push(RouteAttribute::Destination(to.into()));
+        match self.get::<RouteMessage>(&|| format!("look up the way to {to}"), RTM_GETROUTE, &message) {
+            Ok(Some(found)) if found.header.kind == RouteType::Unicast => Ok(read(&found).pop()),
+            Ok(_) => Ok(None),
+            Err(error) if error.is_unreachable() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes a route.
     ///
     /// # Errors

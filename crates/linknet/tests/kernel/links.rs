@@ -13,6 +13,7 @@ crate::tests![
     every_mode_is_read_back,
     a_source_macvlan_has_its_list,
     a_passthru_macvlan_can_leave_its_parent_unpromiscuous,
+    a_passthru_macvlan_is_refused_while_another_is_on_the_parent_and_keeps_others_off,
     the_broadcast_queue_is_as_long_as_asked_for,
     the_broadcast_cutoff_is_read_back,
     the_kernels_refusals_are_told_apart,
@@ -132,7 +133,27 @@ fn a_passthru_macvlan_can_leave_its_parent_unpromiscuous() -> Test {
         let link = host.netlink.add_macvlan(&new, &container.netns, &container.netlink)?;
         assert_eq!(link.macvlan.map(|macvlan| macvlan.nopromisc), Some(nopromisc));
         assert_eq!(link.mac, parent.mac);
+        assert_eq!(host.link("eth1")?.promiscuity, parent.promiscuity + u32::from(!nopromisc));
+        container.netlink.delete_link(link.index)?;
+        assert_eq!(host.link("eth1")?.promiscuity, parent.promiscuity);
     }
+    Ok(())
+}
+
+/// By this one finds out whether a link has macvlans at all, in whichever namespaces they are.
+fn a_passthru_macvlan_is_refused_while_another_is_on_the_parent_and_keeps_others_off() -> Test {
+    let (host, container) = (Space::new()?, Space::new()?);
+    let parent = host.plug("eth1")?;
+    let bridged = NewMacvlan::new("net1", parent.index);
+    let probe = NewMacvlan { mode: MacvlanMode::Passthru, ..NewMacvlan::new("probe", parent.index) };
+    let make =
+        |new: &NewMacvlan<'_>, space: &Space| host.netlink.add_macvlan(new, &space.netns, &space.netlink);
+    let link = make(&bridged, &container)?;
+    assert!(make(&probe, &host).is_err_and(|error| error.is_invalid()));
+    container.netlink.delete_link(link.index)?;
+    let taken = make(&probe, &host)?;
+    assert!(!taken.up && make(&bridged, &container).is_err_and(|error| error.is_invalid()));
+    assert_eq!(host.link("eth1")?.promiscuity, parent.promiscuity, "nothing is received through it");
     Ok(())
 }
 
@@ -217,6 +238,7 @@ fn a_macvlan_is_made_in_its_group() -> Test {
 fn asking_for_the_driver_makes_nothing() -> Test {
     let space = Space::new()?;
     assert!(space.netlink.has_macvlan()?);
+    space.netlink.has_vlan()?; // the answer is the kernel's own affair
     assert_eq!(space.netlink.links()?.len(), 1, "loopback");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use linknet::{NewAddress, Protocol, Route, Scope};
+use linknet::{NewAddress, Protocol, Route, Rule, Scope};
 
 use crate::{Space, Test};
 
@@ -21,6 +21,9 @@ crate::tests![
     a_route_with_bits_beyond_its_prefix_is_taken_for_the_prefix,
     a_route_over_several_hops_is_listed_once_for_each,
     the_routes_of_one_link_are_its_own,
+    the_way_to_an_address_is_the_route_that_a_packet_takes,
+    a_rule_sends_a_source_to_a_table_of_its_own,
+    a_rule_is_made_once_and_deleted_once,
 ];
 
 fn net(text: &str) -> IpNet {
@@ -217,5 +220,63 @@ fn the_routes_of_one_link_are_its_own() -> Test {
     assert!([index, other].iter().all(|index| both.iter().any(|route| route.index == *index)));
     let error = space.netlink.routes(Some(999_999)).expect_err("no such link");
     assert!(error.is_absent(), "{error}");
+    Ok(())
+}
+
+fn the_way_to_an_address_is_the_route_that_a_packet_takes() -> Test {
+    let (space, index) = space()?;
+    let netlink = &space.netlink;
+    for to in ["192.0.2.7", "2001:db8::7"] {
+        assert_eq!(netlink.way_to(ip(to))?, None, "{to}");
+    }
+    assert_eq!(netlink.way_to(ip("10.99.0.5"))?, None, "one's own address");
+    for (dst, gateway) in [("192.0.2.0/24", "10.99.0.1"), ("2001:db8::/32", "fd00::1")] {
+        netlink.add_route(&Route::new(net(dst), index).via(ip(gateway)))?;
+    }
+    for (to, gateway, source) in [
+        ("192.0.2.7", Some("10.99.0.1"), "10.99.0.5"),
+        ("10.99.0.7", None, "10.99.0.5"),
+        ("2001:db8::7", Some("fd00::1"), "fd00::5"),
+        ("fd00::7", None, "fd00::5"),
+    ] {
+        let way = netlink.way_to(ip(to))?.ok_or("a way")?;
+        assert_eq!((way.dst, way.index), (IpNet::from(ip(to)), index));
+        assert_eq!((way.gateway, way.source), (gateway.map(ip), Some(ip(source))), "{to}");
+    }
+    Ok(())
+}
+
+fn a_rule_sends_a_source_to_a_table_of_its_own() -> Test {
+    let (space, index) = space()?;
+    let netlink = &space.netlink;
+    netlink.add_route(&Route::new(net("192.0.2.0/24"), index).via(ip("10.99.0.1")))?;
+    netlink
+        .add_route(&Route { table: 1007, ..Route::new(net("192.0.2.0/24"), index).via(ip("10.99.0.2")) })?;
+    let rules = ["10.99.0.5/32", "fd00::5/128", "0.0.0.0/0"].map(|from| Rule {
+        from: net(from),
+        table: 1007,
+        priority: 32000,
+        protocol: Protocol::LEASEHOLD,
+    });
+    for rule in &rules {
+        netlink.add_rule(rule)?;
+    }
+    let listed = netlink.rules()?;
+    for rule in &rules {
+        assert!(listed.contains(rule), "{rule:?}\nis not among\n{listed:#?}");
+    }
+    assert!(listed.iter().any(|rule| rule.table == Route::MAIN && rule.priority == 32766), "{listed:?}");
+    assert_eq!(netlink.way_to(ip("192.0.2.7"))?.and_then(|way| way.gateway), Some(ip("10.99.0.2")));
+    Ok(())
+}
+
+fn a_rule_is_made_once_and_deleted_once() -> Test {
+    let space = Space::new()?;
+    let rule = Rule { from: net("10.99.0.5/32"), table: 100, priority: 32000, protocol: Protocol::LEASEHOLD };
+    space.netlink.add_rule(&rule)?;
+    assert!(space.netlink.add_rule(&rule).is_err_and(|error| error.is_exists()));
+    space.netlink.delete_rule(&rule)?;
+    let error = space.netlink.delete_rule(&rule).unwrap_err();
+    assert!(error.is_absent() && error.what() == "delete rule from 10.99.0.5/32 lookup 100", "{error}");
     Ok(())
 }
