@@ -16,6 +16,7 @@ mod mac;
 mod netlink;
 mod netns;
 mod packet;
+mod shared;
 mod sockopt;
 pub mod sysctl;
 mod udp;
@@ -30,4 +31,5 @@ pub use netlink::{
 };
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use packet::{Arp, ArpSocket, PacketSocket, Received};
+pub use shared::{Lock, Shared};
 pub use udp::UdpClient;
