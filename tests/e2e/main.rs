@@ -8,6 +8,7 @@ mod callers;
 mod chaos;
 mod daemon;
 mod dhcp;
+mod examples;
 mod failure;
 mod hostile;
 mod ipam;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         .tests(failure::TESTS)
         .tests(&macvlan::tests())
         .tests(&dhcp::tests())
+        .tests(&examples::tests())
         .tests(daemon::TESTS)
         .tests(persistence::TESTS)
         .tests(autostart::TESTS)

@@ -1,6 +1,12 @@
 //! The commands that the documentation tells people to run.
 
-const DOCUMENT: &str = concat!(include_str!("../../README.md"), "\n", include_str!("../../docs/runtimes.md"));
+const DOCUMENT: &str = concat!(
+    include_str!("../../README.md"),
+    "\n",
+    include_str!("../../docs/runtimes.md"),
+    "\n",
+    include_str!("../../docs/addresses.md")
+);
 
 /// The shell blocks below a heading, up to the next heading of the same rank.
 pub(crate) fn commands(heading: &str) -> Vec<&'static str> {

@@ -6,7 +6,6 @@
 //! `cargo test`; `sudo cargo test --test runtimes` runs it.
 
 mod capabilities;
-mod conflists;
 mod containerd;
 mod document;
 mod image;
@@ -33,7 +32,6 @@ fn main() -> ExitCode {
         .tests(podman::TESTS)
         .tests(containerd::TESTS)
         .tests(kubernetes::TESTS)
-        .tests(conflists::TESTS)
         .tests(capabilities::TESTS)
         .tests(systemd::TESTS)
         .tests(package::TESTS)

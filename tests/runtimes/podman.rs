@@ -19,11 +19,13 @@ pub(crate) const PODMAN: &[Package] = &[
     Package::new("conmon", "conmon"),
     Package::new("busybox-static", "/bin/busybox"),
     packages::DNSMASQ,
+    packages::GO_PLUGINS, // host-local
 ];
 
 pub(crate) const TESTS: &[Test] = &[
     test!(podman_runs_what_the_documentation_says).needs(PODMAN),
     test!(a_container_known_by_its_name_keeps_its_address_restarted_or_made_anew).needs(PODMAN),
+    test!(a_pool_of_fixed_addresses_is_written_and_used_as_documented).needs(PODMAN),
 ];
 
 fn podman_runs_what_the_documentation_says(world: &World) -> Result {
@@ -94,6 +96,37 @@ fn a_container_known_by_its_name_keeps_its_address_restarted_or_made_anew(world:
     scenario.shell("podman rm -f -t 0 web")?;
     scenario.shell(run)?;
     ensure!(scenario.shell(inspect)? == address, "a new container of that name has another address");
+    Ok(())
+}
+
+fn a_pool_of_fixed_addresses_is_written_and_used_as_documented(world: &World) -> Result {
+    machine::enter(world)?;
+    configure()?;
+    let scenario = Scenario::new(world, PLUGINS, &[])?;
+    image::busybox(Path::new("/tmp/busybox.tar"))?;
+    scenario.shell("podman load --input /tmp/busybox.tar")?;
+    let [create, run, fixed, remove] = document::commands("With Podman")[..] else {
+        bail!("the section has other commands than this test knows");
+    };
+    scenario.shell(create)?;
+    let written: Value = serde_json::from_slice(&std::fs::read("/etc/cni/net.d/pool.conflist")?)?;
+    let example: Value =
+        serde_json::from_slice(&std::fs::read(machine::checkout("examples/podman/pool.conflist"))?)?;
+    ensure!(written == example, "Podman writes another conflist than the example: {written:#}");
+
+    scenario.shell(run)?;
+    let first = Ipv4Addr::new(10, 99, 0, 193);
+    scenario
+        .lan
+        .lan
+        .ping(first.into(), SOON)
+        .context("the first address that Podman takes the range to have")?;
+    let routes = scenario.shell("podman exec web ip route")?;
+    ensure!(routes.contains("default via 10.99.0.1"), "{routes}");
+    scenario.shell(fixed)?;
+    scenario.lan.lan.ping(Ipv4Addr::new(10, 99, 0, 210).into(), SOON).context("the address asked for")?;
+    scenario.shell(remove)?;
+    ensure!(!Path::new("/etc/cni/net.d/pool.conflist").exists());
     Ok(())
 }
 

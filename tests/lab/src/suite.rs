@@ -89,7 +89,8 @@ impl Test {
         Test { within, ..self }
     }
 
-    fn name(&self) -> &'static str {
+    /// How the runner calls it: its path without the crate's name.
+    pub fn name(&self) -> &'static str {
         self.path.split_once("::").map_or(self.path, |(_crate, name)| name)
     }
 }
