@@ -6,9 +6,11 @@ use linknet::{Link, Netlink};
 
 use crate::config::Config;
 use crate::diagnosis::{self, also};
-use crate::make::{Workshop, asking, sysfs};
+use crate::make::{Made, Workshop, asking};
 use crate::mark::Mark;
-use crate::{addresses, container, parent};
+use crate::parent::{self, Parent};
+use crate::vlan::Leaving;
+use crate::{addresses, container};
 
 /// An interface whose ADD the runtime has not heard the end of.
 pub(crate) struct Unfinished {
@@ -40,17 +42,8 @@ pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
         false => Some(Netlink::open().map_err(|error| asking(&error))?),
     };
     let outside = elsewhere.as_ref().unwrap_or(&inside);
-    let parent = parent::find(outside, config.master.as_ref())?;
-    diagnosis::fits(&parent, &config)?;
-    let troubles = diagnosis::parent_troubles(&parent, sysfs(&config));
-    if !parent.up && request.config.ipam_type() == Some("dhcp") {
-        // An address can be given without the LAN, a lease cannot: no need to find out in a minute.
-        return Err(Error::new(
-            code::TRY_AGAIN_LATER,
-            format!("no lease can be had: {}", troubles.join("; ")),
-        ));
-    }
-
+    let parent = parent::find(outside, &config)?;
+    diagnosis::fits(parent.device(), &config)?;
     let mark = Mark::of(request);
     let workshop = Workshop {
         config: &config,
@@ -62,23 +55,48 @@ pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
         netns: &netns,
         inside: &inside,
     };
-    let link = workshop.make()?;
-    let assigned = match &ipam {
-        Some(ipam) => assign(&workshop, &link, ipam),
+    match attach(&workshop) {
+        Ok((result, link)) => {
+            let index = link.index;
+            Ok((complete(result, request, &link), Unfinished { inside, index, mark }))
+        }
+        Err(error) => Err(leave(&workshop, error)),
+    }
+}
+
+/// Makes the interface and has it configured; on failure neither it nor anything of IPAM's is left.
+fn attach(workshop: &Workshop<'_>) -> Result<(CniResult, Link), Error> {
+    let Made { link, parent } = workshop.make()?;
+    let assigned = match workshop.ipam {
+        Some(ipam) => assign(workshop, &link, ipam),
         None => Ok((CniResult::default(), link.clone())),
     };
+    let troubles = workshop.troubles(&parent);
     match assigned {
-        Ok((result, link)) => {
+        Ok(assigned) => {
             for trouble in troubles {
                 eprintln!("macvlan: {trouble}");
             }
-            let index = link.index;
-            Ok((complete(result, request, &link), Unfinished { inside, index, mark }))
+            Ok(assigned)
         }
         Err(error) => {
             let error = troubles.iter().fold(error, |error, trouble| also(error, trouble));
             Err(workshop.unmake(&link, error))
         }
+    }
+}
+
+/// After `error`: a VLAN that was made for this container alone goes too.
+fn leave(workshop: &Workshop<'_>, error: Error) -> Error {
+    let Parent::Vlan(vlan) = workshop.parent else { return error };
+    let gone = match workshop.config.link_in_container {
+        true => vlan.let_go(workshop.outside, workshop.netns, Leaving::Done),
+        false => container::own()
+            .and_then(|outside_netns| vlan.let_go(workshop.outside, &outside_netns, Leaving::Done)),
+    };
+    match gone {
+        Ok(()) => error,
+        Err(second) => also(error, &second.to_string()),
     }
 }
 

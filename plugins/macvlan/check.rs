@@ -82,9 +82,14 @@ fn check_parent(outside: &Netlink, link: &Link, config: &Config) -> Result<(), E
             format!("its parent (number {index}) is in another network namespace"),
         ));
     };
-    if !parent::admits(outside, config.master.as_ref(), &parent)? {
-        let wanted = config.master.as_ref().map(ToString::to_string).unwrap_or_default();
-        return Err(differs(&link.name, format!("its parent is {}, not {wanted}", parent.name)));
+    if !parent::admits(outside, config, &parent)? {
+        let wanted = config.master.as_ref().map(ToString::to_string);
+        let vlan = config.vlan.map(|id| format!("VLAN {id}"));
+        let wanted: Vec<String> = vlan.into_iter().chain(wanted).collect();
+        return Err(differs(
+            &link.name,
+            format!("its parent is {}, not {}", parent.name, wanted.join(" of ")),
+        ));
     }
     if !parent.up {
         return Err(differs(&link.name, format!("its parent {} is down", parent.name)));

@@ -15,6 +15,8 @@ use crate::parent::Selector;
 pub(crate) struct Config {
     /// The parent device; `None`: that of the default route.
     pub(crate) master: Option<Selector>,
+    /// Sit on this VLAN of the parent rather than on the parent itself.
+    pub(crate) vlan: Option<u16>,
     /// Look for the parent in the container's netns rather than the host's.
     pub(crate) link_in_container: bool,
     /// How the macvlans of one parent treat each other.
@@ -40,6 +42,8 @@ pub(crate) struct Config {
 #[serde(default, rename_all = "camelCase")]
 struct Keys {
     master: Option<Selector>,
+    #[serde(deserialize_with = "vlan")]
+    vlan: Option<u16>,
     link_in_container: bool,
     #[serde(deserialize_with = "mode")]
     mode: MacvlanMode,
@@ -96,6 +100,7 @@ impl Config {
         });
         let config = Config {
             master: keys.master.filter(|master| !master.is_empty()),
+            vlan: keys.vlan,
             link_in_container: keys.link_in_container,
             mode: keys.mode,
             mtu: keys.mtu,
@@ -191,6 +196,20 @@ fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MacvlanMode, D::Er
     match String::deserialize(deserializer)?.as_str() {
         "" => Ok(MacvlanMode::Bridge),
         name => name.parse().map_err(de::Error::custom),
+    }
+}
+
+/// As with the Go plugin `bridge`, 0 is none.
+fn vlan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    match i64::deserialize(deserializer)? {
+        0 => Ok(None),
+        value => match u16::try_from(value) {
+            Ok(id) if id <= linknet::Vlan::MAX_ID => Ok(Some(id)),
+            _ => Err(de::Error::custom(format_args!(
+                "{value} is no VLAN identifier (1 to {})",
+                linknet::Vlan::MAX_ID
+            ))),
+        },
     }
 }
 

@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cni::{Error, Request, code};
-use linknet::{Netns, NetnsError, NetnsId};
+use linknet::{Link, Netlink, Netns, NetnsError, NetnsId};
 
 use crate::codes;
+use crate::make::asking;
+use crate::mark::is_macvlan;
 
 /// Opens the container's netns, and makes sure that it is not the plugin's own.
 ///
@@ -64,6 +66,33 @@ pub(crate) fn named() -> Vec<(PathBuf, Netns)> {
         }
     }
     found
+}
+
+/// The macvlans on the link of this number, which `netlink` sees: beside it and, if `elsewhere`, in the namespaces that
+/// have a name, with the path of those.
+pub(crate) fn macvlans_on(
+    netlink: &Netlink,
+    parent: u32,
+    elsewhere: bool,
+) -> Result<Vec<(Option<PathBuf>, Link)>, Error> {
+    let on_parent = |link: &Link| is_macvlan(link) && link.parent == Some(parent);
+    let beside = netlink.links().map_err(|error| asking(&error))?;
+    let beside = beside.into_iter().filter(|link| on_parent(link) && link.parent_netnsid.is_none());
+    let mut found: Vec<_> = beside.map(|link| (None, link)).collect();
+    for (path, netns) in if elsewhere { named() } else { Vec::new() } {
+        let links = Netlink::open_in(&netns).and_then(|netlink| netlink.links()).unwrap_or_default();
+        let there = links.into_iter().filter(|link| on_parent(link) && link.parent_netnsid.is_some());
+        found.extend(there.map(|link| (Some(path.clone()), link)));
+    }
+    Ok(found)
+}
+
+/// The namespace that the plugin was called in: the host's.
+///
+/// # Errors
+/// If `/proc` is not there.
+pub(crate) fn own() -> Result<Netns, Error> {
+    Netns::current().map_err(|error| Error::new(codes::KERNEL, error.to_string()))
 }
 
 fn is_own(netns: &Netns) -> Result<bool, NetnsError> {

@@ -2,33 +2,39 @@
 
 use cni::delegate::Ipam;
 use cni::{Error, Request};
-use linknet::{Link, Netlink};
+use linknet::{Link, Netlink, Netns};
 
+use crate::config::Config;
+use crate::make::asking;
 use crate::mark::{self, Mark};
+use crate::parent::{self, Parent};
+use crate::vlan::{self, Leaving};
 use crate::{codes, container};
 
 /// Detaches the container. The interface goes even when IPAM fails; IPAM goes first, because a DHCP RELEASE is sent
 /// from the interface.
 pub(crate) fn del(request: &Request) -> Result<(), Error> {
     let released = Ipam::find(request).and_then(|ipam| ipam.map_or(Ok(()), |ipam| ipam.del()));
-    remove(request)?;
+    let netns = container::open_if_there(request)?;
+    let parents = netns.as_ref().map_or(Ok(Vec::new()), |netns| remove(request, netns))?;
+    leave(request, netns.as_ref(), &parents)?;
     released
 }
 
-/// Removes our interface from the container, if container and interface are there, and whatever an ADD has left that
-/// was killed.
-fn remove(request: &Request) -> Result<(), Error> {
-    let Some(netns) = container::open_if_there(request)? else { return Ok(()) };
+/// Removes our interface from the container, if it is there, and whatever an ADD has left that was killed. Returns the
+/// numbers of the links that these sat on.
+fn remove(request: &Request, netns: &Netns) -> Result<Vec<u32>, Error> {
     let failed = |error: linknet::Error| {
         Error::new(codes::KERNEL, format!("removing {} failed", request.ifname)).details(error.to_string())
     };
-    let inside = Netlink::open_in(&netns).map_err(failed)?;
+    let inside = Netlink::open_in(netns).map_err(failed)?;
+    let mut parents = Vec::new();
     let mark = Mark::of(request);
     for link in inside.links().map_err(failed)? {
         match claim(&link, &mark, request) {
-            Claim::Ours => match inside.delete_link_soon(&netns, link.index) {
+            Claim::Ours => match inside.delete_link_soon(netns, link.index) {
                 Err(error) if !error.is_absent() => return Err(failed(error)),
-                _ => {}
+                _ => parents.extend(link.parent),
             },
             Claim::NotOurs(why) if link.name == request.ifname => {
                 eprintln!("macvlan: {} {why}: left alone", link.name);
@@ -36,7 +42,30 @@ fn remove(request: &Request) -> Result<(), Error> {
             Claim::NotOurs(_) => {}
         }
     }
-    Ok(())
+    Ok(parents)
+}
+
+/// Lets go of the VLANs that were made for the container. Where no interface was found any more, the configuration says
+/// which one it may have been.
+fn leave(request: &Request, netns: Option<&Netns>, parents: &[u32]) -> Result<(), Error> {
+    let config = Config::read(request).ok();
+    if config.as_ref().is_some_and(|config| config.link_in_container) && netns.is_none() {
+        return Ok(()); // gone with the container
+    }
+    // Only a container that cannot be entered may still be on its way out.
+    let leaving = if netns.is_some() { Leaving::Done } else { Leaving::Maybe };
+    let own = container::own()?;
+    let netns = netns.filter(|_| config.as_ref().is_some_and(|config| config.link_in_container));
+    let outside = netns.unwrap_or(&own);
+    let netlink = Netlink::open_in(outside).map_err(|error| asking(&error))?;
+    for &parent in parents {
+        vlan::let_go(&netlink, outside, parent, Leaving::Done)?;
+    }
+    match config.map(|config| parent::find(&netlink, &config)) {
+        Some(Ok(Parent::Vlan(vlan))) if parents.is_empty() => vlan.let_go(&netlink, outside, leaving),
+        // A device stays, and one that is not found needs nothing done.
+        _ => Ok(()),
+    }
 }
 
 /// Whose a link is.

@@ -1,4 +1,4 @@
-//! GC: what belongs to no valid attachment goes.
+//! GC: what belongs to no valid attachment goes, and what is shared and unused.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,8 @@ use cni::delegate::Ipam;
 use cni::{Attachment, Error, Request};
 use linknet::Netlink;
 
-use crate::{codes, container, mark};
+use crate::make::asking;
+use crate::{codes, container, mark, vlan};
 
 /// Forwards to IPAM (spec §4: it must be), which goes first because a release is sent from the interface, and removes
 /// interfaces of this network that bear the mark of an attachment not in the list. Without a list nothing is removed.
@@ -16,7 +17,14 @@ pub(crate) fn gc(request: &Request) -> Result<(), Error> {
         Some(valid) => remove_invalid(&request.config.name, valid),
         None => Ok(()),
     };
-    collected.and(removed)
+    collected.and(removed).and(remove_vlans())
+}
+
+/// Removes the VLANs of ours that nobody uses, as after a container that vanished without DEL. It takes no list to know
+/// those.
+fn remove_vlans() -> Result<(), Error> {
+    let netlink = Netlink::open().map_err(|error| asking(&error))?;
+    vlan::let_all_go(&netlink, &container::own()?)
 }
 
 /// Looks through the namespaces that have a name. An interface in any other dies with it, when its container's last

@@ -17,6 +17,7 @@ mod routes;
 mod status;
 #[cfg(test)]
 mod testing;
+mod vlan;
 
 use std::cell::RefCell;
 use std::process::ExitCode;
@@ -78,6 +79,7 @@ const USAGE: &str = "\
 Keys of the network configuration:
   master           the device on the LAN: its name, altname, alias or MAC, a glob (\"en*\"), a list of these in
                    order of preference, or {\"subnet\": \"192.168.1.0/24\"}; by default that of the default route
+  vlan             the VLAN of master to sit on, made while containers need it; or master: \"eth1.228\"
   mode             bridge (default), private, vepa, passthru, source
   mtu, mac         of the interface; by default the parent's, and a random one
   linkInContainer  look for master in the container

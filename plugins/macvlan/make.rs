@@ -1,16 +1,17 @@
 //! Making the interface, and unmaking it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use cni::Error;
 use cni::delegate::Ipam;
+use cni::{Error, code};
 use linknet::{Link, Netlink, Netns, NewMacvlan};
 
 use crate::config::Config;
 use crate::diagnosis::{self, Diagnosis, Scene, also};
-use crate::mark::{Mark, is_macvlan};
+use crate::mark::Mark;
+use crate::parent::Parent;
 use crate::{codes, container};
 
 /// How long to wait for what a dead container's interface still holds: its netns is torn down in the background.
@@ -23,12 +24,20 @@ pub(crate) struct Workshop<'a> {
     pub(crate) ipam: Option<&'a Ipam<'a>>,
     pub(crate) mark: &'a Mark,
     pub(crate) ifname: &'a str,
-    /// The link that it sits on, and a socket that sees that.
-    pub(crate) parent: &'a Link,
+    /// What it sits on, and a socket that sees that.
+    pub(crate) parent: &'a Parent,
     pub(crate) outside: &'a Netlink,
     /// The container, and a socket in it.
     pub(crate) netns: &'a Netns,
     pub(crate) inside: &'a Netlink,
+}
+
+/// What has been made.
+pub(crate) struct Made {
+    /// The interface.
+    pub(crate) link: Link,
+    /// The link that it sits on.
+    pub(crate) parent: Link,
 }
 
 impl Workshop<'_> {
@@ -36,8 +45,29 @@ impl Workshop<'_> {
     ///
     /// What an ADD of the same attachment has left that was killed gives way; what stands in the way for a moment only
     /// is waited for. Only a refusal makes for further questions.
-    pub(crate) fn make(&self) -> Result<Link, Error> {
-        let new = NewMacvlan {
+    pub(crate) fn make(&self) -> Result<Made, Error> {
+        let deadline = Instant::now() + DYING;
+        loop {
+            let held = self.parent.hold(self.outside)?;
+            self.ensure_suitable(&held.link)?;
+            let refusal = match self.outside.add_macvlan(&self.wanted(&held.link), self.netns, self.inside) {
+                Ok(link) => return Ok(Made { link: self.with_mac(link)?, parent: held.link }),
+                Err(refusal) => refusal,
+            };
+            if self.clear_away()? {
+                continue;
+            }
+            let Diagnosis { error, passing } = self.diagnose(&refusal, &held.link)?;
+            if !passing || Instant::now() >= deadline {
+                return Err(error);
+            }
+            drop(held);
+            sleep(PAUSE);
+        }
+    }
+
+    fn wanted<'a>(&'a self, parent: &Link) -> NewMacvlan<'a> {
+        NewMacvlan {
             mode: self.config.mode,
             mac: self.config.mac,
             mtu: self.config.mtu,
@@ -47,22 +77,29 @@ impl Workshop<'_> {
             bc_cutoff: self.config.bc_cutoff,
             group: self.mark.group,
             up: true,
-            ..NewMacvlan::new(self.ifname, self.parent.index)
-        };
-        let deadline = Instant::now() + DYING;
-        loop {
-            let refusal = match self.outside.add_macvlan(&new, self.netns, self.inside) {
-                Ok(link) => return self.with_mac(link),
-                Err(refusal) => refusal,
-            };
-            if self.clear_away()? {
-                continue;
-            }
-            let Diagnosis { error, passing } = self.diagnose(&refusal)?;
-            if !passing || Instant::now() >= deadline {
-                return Err(error);
-            }
-            sleep(PAUSE);
+            ..NewMacvlan::new(self.ifname, parent.index)
+        }
+    }
+
+    /// # Errors
+    /// As [`diagnosis::fits`]; 11 where a lease is wanted and the parent is down: an address can be given without the LAN,
+    /// a lease cannot, and there is no need to find that out in a minute.
+    fn ensure_suitable(&self, parent: &Link) -> Result<(), Error> {
+        diagnosis::fits(parent, self.config)?;
+        if !parent.up && self.ipam.is_some_and(|ipam| ipam.name() == "dhcp") {
+            let what = format!("no lease can be had: {}", self.troubles(parent).join("; "));
+            return Err(Error::new(code::TRY_AGAIN_LATER, what));
+        }
+        Ok(())
+    }
+
+    /// What stands between the LAN and the link that the interface sits on.
+    pub(crate) fn troubles(&self, parent: &Link) -> Vec<String> {
+        // Sysfs shows the plugin's own namespace.
+        let sysfs = (!self.config.link_in_container).then_some(Path::new(diagnosis::SYSFS));
+        match diagnosis::parent_troubles(self.parent.device(), sysfs) {
+            none if none.is_empty() => diagnosis::parent_troubles(parent, sysfs),
+            troubles => troubles,
         }
     }
 
@@ -108,46 +145,21 @@ impl Workshop<'_> {
         Ok(true)
     }
 
-    fn diagnose(&self, refusal: &linknet::Error) -> Result<Diagnosis, Error> {
+    fn diagnose(&self, refusal: &linknet::Error, parent: &Link) -> Result<Diagnosis, Error> {
         let beside = self.outside.links().map_err(|error| asking(&error))?;
         let inside = self.inside.links().map_err(|error| asking(&error))?;
-        let others = self.others(&beside);
+        let others = container::macvlans_on(self.outside, parent.index, !self.config.link_in_container)?;
         let scene = Scene {
             config: self.config,
             ifname: self.ifname,
             mark: self.mark,
-            parent: self.parent,
+            parent,
             beside: &beside,
             inside: &inside,
             others: &others,
         };
         Ok(diagnosis::of_creation(refusal, &scene))
     }
-
-    /// The macvlans on our parent, here and in the namespaces that can be found.
-    fn others(&self, beside: &[Link]) -> Vec<(Option<PathBuf>, Link)> {
-        let parent = self.parent.parent.filter(|_| is_macvlan(self.parent)).unwrap_or(self.parent.index);
-        let on_parent = |link: &Link| is_macvlan(link) && link.parent == Some(parent);
-        let mut others: Vec<_> = beside
-            .iter()
-            .filter(|link| on_parent(link) && link.parent_netnsid.is_none())
-            .map(|link| (None, link.clone()))
-            .collect();
-        if self.config.link_in_container {
-            return others;
-        }
-        for (path, netns) in container::named() {
-            let links = Netlink::open_in(&netns).and_then(|netlink| netlink.links()).unwrap_or_default();
-            let elsewhere = links.into_iter().filter(|link| on_parent(link) && link.parent_netnsid.is_some());
-            others.extend(elsewhere.map(|link| (Some(path.clone()), link)));
-        }
-        others
-    }
-}
-
-/// Where sysfs shows the parent, if it does: it shows the plugin's own namespace.
-pub(crate) fn sysfs(config: &Config) -> Option<&'static Path> {
-    (!config.link_in_container).then_some(Path::new(diagnosis::SYSFS))
 }
 
 /// The kernel could not be asked.

@@ -4,25 +4,84 @@ mod selector;
 
 use cni::{Error, code};
 use ipnet::IpNet;
-use linknet::{Address, Link, Mac, Netlink, Route};
+use linknet::{Address, Link, Lock, Mac, Netlink, Route, Shared};
 use wildmatch::WildMatch;
 
 pub(crate) use selector::Selector;
 
 use crate::codes;
+use crate::config::Config;
+use crate::mark::is_macvlan;
+use crate::vlan::Vlan;
 
-/// Finds the parent among the links that `netlink` sees; without a selector, that of the default route.
+/// What a macvlan is to sit on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Parent {
+    /// A device that is there.
+    Device(Link),
+    /// A VLAN, which is made if it does not exist; or one of ours, which may be removed any moment.
+    Vlan(Vlan),
+}
+
+/// A parent that stays for as long as one has this.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) link: Link,
+    _lock: Option<Lock>,
+}
+
+impl Parent {
+    /// The device that is plugged into the LAN: of a VLAN, the one that carries it.
+    pub(crate) fn device(&self) -> &Link {
+        match self {
+            Parent::Device(link) | Parent::Vlan(Vlan { base: link, .. }) => link,
+        }
+    }
+
+    /// The link itself, made if need be, and kept from being removed until there is a macvlan on it.
+    ///
+    /// # Errors
+    /// As for [`Vlan::ensure`]; 111 when the lock cannot be had.
+    pub(crate) fn hold(&self, netlink: &Netlink) -> Result<Held, Error> {
+        match self {
+            Parent::Device(link) => Ok(Held { link: link.clone(), _lock: None }),
+            Parent::Vlan(vlan) => {
+                let lock = Lock::take().map_err(asking)?;
+                Ok(Held { link: vlan.ensure(netlink, &lock)?, _lock: Some(lock) })
+            }
+        }
+    }
+}
+
+/// Finds the parent among the links that `netlink` sees: `master`, or the device of the default route, and the VLAN on it
+/// if one is wanted. A macvlan of the host's stands for the device below it, on which the kernel puts a new one.
 ///
 /// # Errors
 /// 7 when there is none (with the names that exist) or more than one (with the candidates).
-pub(crate) fn find(netlink: &Netlink, selector: Option<&Selector>) -> Result<Link, Error> {
-    let Some(selector) = selector else { return default_route(netlink) };
+pub(crate) fn find(netlink: &Netlink, config: &Config) -> Result<Parent, Error> {
+    let found = match &config.master {
+        Some(selector) => selected(netlink, selector, config.vlan.is_none())?,
+        None => Parent::Device(default_route(netlink)?),
+    };
+    let Parent::Device(link) = found else { return Ok(found) };
+    let link = real(netlink, link)?;
+    if let Some(id) = config.vlan {
+        return Ok(Parent::Vlan(Vlan { base: link, id }));
+    }
+    match Vlan::of(netlink, &link)?.filter(|_| Shared::Vlan.is(&link)) {
+        Some(ours) => Ok(Parent::Vlan(ours)),
+        None => Ok(Parent::Device(link)),
+    }
+}
+
+/// What `selector` means. `spelled`: a name may be that of a VLAN which does not exist yet.
+fn selected(netlink: &Netlink, selector: &Selector, spelled: bool) -> Result<Parent, Error> {
     let found = match selector {
-        Selector::Name(name) => named(netlink, name)?,
-        Selector::FirstOf(names) => first_of(netlink, names)?,
+        Selector::Name(name) => named(netlink, name, spelled)?,
+        Selector::FirstOf(names) => first_of(netlink, names, spelled)?,
         Selector::InSubnet(subnet) => {
             let links = in_subnet(&links(netlink)?, &addresses(netlink)?, *subnet);
-            only(&selector.to_string(), links)?
+            only(&selector.to_string(), links)?.map(Parent::Device)
         }
     };
     found.ok_or_else(|| {
@@ -35,9 +94,26 @@ pub(crate) fn find(netlink: &Netlink, selector: Option<&Selector>) -> Result<Lin
     })
 }
 
-/// Whether `selector` may have meant `parent` when the macvlan was made. That it would choose another one now (a better
-/// one of the list has come, the default route has moved) takes nothing from the one that was chosen.
-pub(crate) fn admits(netlink: &Netlink, selector: Option<&Selector>, parent: &Link) -> Result<bool, Error> {
+/// Whether the configuration may have meant `parent` when the macvlan was made. That it would choose another one now (a
+/// better one of the list has come, the default route has moved) takes nothing from the one that was chosen.
+pub(crate) fn admits(netlink: &Netlink, config: &Config, parent: &Link) -> Result<bool, Error> {
+    let vlan = Vlan::of(netlink, parent)?;
+    let Some(id) = config.vlan else {
+        return is_meant(netlink, config.master.as_ref(), parent, vlan.as_ref());
+    };
+    match vlan {
+        Some(vlan) if vlan.id == id => is_meant(netlink, config.master.as_ref(), &vlan.base, None),
+        _ => Ok(false),
+    }
+}
+
+/// Whether `selector` may have meant `parent`, which is `vlan` if it is one.
+fn is_meant(
+    netlink: &Netlink,
+    selector: Option<&Selector>,
+    parent: &Link,
+    vlan: Option<&Vlan>,
+) -> Result<bool, Error> {
     let names = match selector {
         None => return Ok(true),
         Some(Selector::Name(name)) => std::slice::from_ref(name),
@@ -47,7 +123,11 @@ pub(crate) fn admits(netlink: &Netlink, selector: Option<&Selector>, parent: &Li
             return Ok(candidates.iter().any(|link| link.index == parent.index));
         }
     };
-    if names.iter().any(|name| is_called(parent, name)) {
+    let is_spelled = |name: &String| {
+        let spelled = Vlan::spelled(name).zip(vlan);
+        spelled.is_some_and(|((base, id), vlan)| vlan.id == id && is_called(&vlan.base, base))
+    };
+    if names.iter().any(|name| is_called(parent, name) || is_spelled(name)) {
         return Ok(true);
     }
     // On a macvlan the kernel puts a new one beside it, on its own parent.
@@ -59,29 +139,46 @@ pub(crate) fn admits(netlink: &Netlink, selector: Option<&Selector>, parent: &Li
     }))
 }
 
-/// The link that `name` means: exactly, or as another of its names, or as a pattern.
-fn named(netlink: &Netlink, name: &str) -> Result<Option<Link>, Error> {
+/// What `name` means: a link exactly, or by another of its names, or by a pattern; or a VLAN that a link could carry.
+fn named(netlink: &Netlink, name: &str, spelled: bool) -> Result<Option<Parent>, Error> {
     if !is_glob(name)
         && let Some(link) = netlink.link(name).map_err(asking)?
     {
-        return Ok(Some(link));
+        return Ok(Some(Parent::Device(link)));
     }
-    only(&format!("master {name:?}"), called(&links(netlink)?, name))
+    let links = links(netlink)?;
+    let found = only(&format!("master {name:?}"), called(&links, name))?;
+    if let (None, true, Some((base, id))) = (&found, spelled, Vlan::spelled(name)) {
+        let base = only(&format!("master {base:?}"), called(&links, base))?;
+        let base = base.map(|base| real(netlink, base)).transpose()?;
+        return Ok(base.map(|base| Parent::Vlan(Vlan { base, id })));
+    }
+    Ok(found.map(Parent::Device))
 }
 
-fn first_of(netlink: &Netlink, names: &[String]) -> Result<Option<Link>, Error> {
+fn first_of(netlink: &Netlink, names: &[String], spelled: bool) -> Result<Option<Parent>, Error> {
     for name in names {
-        if let Some(link) = named(netlink, name)? {
-            return Ok(Some(link));
+        if let Some(parent) = named(netlink, name, spelled)? {
+            return Ok(Some(parent));
         }
     }
     Ok(None)
 }
 
+/// The device on which the kernel puts a macvlan that is to sit on `link`: never on another macvlan, but beside it.
+fn real(netlink: &Netlink, link: Link) -> Result<Link, Error> {
+    match link.parent.filter(|_| is_macvlan(&link) && link.parent_netnsid.is_none()) {
+        Some(below) => Ok(netlink.link_by_index(below).map_err(asking)?.unwrap_or(link)),
+        None => Ok(link),
+    }
+}
+
 /// Those of the links that `name` may mean.
 fn called(links: &[Link], name: &str) -> Vec<Link> {
     let mut found: Vec<Link> = links.iter().filter(|link| is_called(link, name)).cloned().collect();
-    found.retain(|link| !link.loopback || !is_glob(name));
+    // What containers brought with them is nobody's master by accident.
+    let is_ours = |link: &Link| Shared::Vlan.is(link) || Shared::Shim.is(link);
+    found.retain(|link| !is_glob(name) || !(link.loopback || is_ours(link)));
     if found.len() > 1 && name.parse::<Mac>().is_ok() {
         // A bridge or bond shares the MAC of a port, and a port can have no macvlan; a VLAN or a macvlan in mode
         // passthru shares that of the device below, which is the one that the MAC was read off.
@@ -222,6 +319,19 @@ mod tests {
         for name in ["eth", "eth00", "up*", "52:54:00:00:00:02"] {
             assert!(!is_called(&link, name), "{name}");
         }
+    }
+
+    #[test]
+    fn a_pattern_means_no_link_that_is_there_for_containers_only() {
+        let vlan = Link {
+            kind: Some("vlan".to_owned()),
+            alias: Some("leasehold:vlan".to_owned()),
+            ..device("eth0.5")
+        };
+        let shim = Link { alias: Some("leasehold:host".to_owned()), ..macvlan("lh-eth0") };
+        let all = [device("eth0"), vlan, shim];
+        assert_eq!(names_of(&called(&all, "*eth0*")), ["eth0"]);
+        assert_eq!(names_of(&called(&all, "eth0.5")), ["eth0.5"]);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use linknet::Netlink;
 
 use crate::config::Config;
 use crate::make::asking;
-use crate::{diagnosis, parent};
+use crate::parent::Parent;
+use crate::{diagnosis, parent, vlan};
 
 /// The kernel must have macvlans, the parent must be there, fit, and be up, and IPAM must be ready.
 ///
@@ -22,12 +23,20 @@ pub(crate) fn status(request: &Request) -> Result<(), Error> {
     }
     // A parent in the container cannot be looked for: STATUS is of no container.
     if !config.link_in_container {
-        let parent = parent::find(&outside, config.master.as_ref()).map_err(unavailable)?;
-        diagnosis::fits(&parent, &config).map_err(unavailable)?;
-        if !parent.up {
-            let what = format!("{} is down", parent.name);
+        let parent = parent::find(&outside, &config).map_err(unavailable)?;
+        let device = parent.device();
+        diagnosis::fits(device, &config).map_err(unavailable)?;
+        if matches!(parent, Parent::Vlan(_))
+            && !outside.has_vlan().map_err(|error| unavailable(asking(&error)))?
+        {
+            return Err(
+                Error::new(code::PLUGIN_NOT_AVAILABLE, "this kernel has no VLANs").details(vlan::DRIVER)
+            );
+        }
+        if !device.up {
+            let what = format!("{} is down", device.name);
             return Err(Error::new(code::LIMITED_CONNECTIVITY, what)
-                .details(format!("ip link set {} up", parent.name)));
+                .details(format!("ip link set {} up", device.name)));
         }
     }
     ipam.map_or(Ok(()), |ipam| ipam.status())

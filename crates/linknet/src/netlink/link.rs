@@ -305,6 +305,9 @@ impl From<LinkMessage> for Link {
 }
 
 impl Link {
+    /// The longest that a name may be, in octets (`IFNAMSIZ` without the NUL).
+    pub const LONGEST_NAME: usize = IFNAMSIZ - 1;
+
     fn read_info(&mut self, infos: Vec<LinkInfo>) {
         for info in infos {
             match info {
