@@ -1,7 +1,9 @@
 //! Who can talk to whom, in each mode.
 
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use lab::anyhow::ensure;
 use lab::serde_json::{Value, json};
 use lab::suite::packages;
@@ -18,6 +20,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(in_mode_passthru_there_is_one).needs(&[packages::GO_PLUGINS]),
     test!(in_mode_source_only_the_listed_are_heard).needs(&[packages::GO_PLUGINS]),
     test!(on_a_macvlan_of_the_hosts_the_parent_is_the_device_below).needs(&[packages::GO_PLUGINS]),
+    test!(servers_see_the_containers_own_address).needs(&[packages::GO_PLUGINS]),
 ];
 
 /// Long enough for ARP and an answer on this cable, many times over.
@@ -104,6 +107,33 @@ fn on_a_macvlan_of_the_hosts_the_parent_is_the_device_below(_: &World) -> Result
     ensure!(container.link("eth0")?.parent == Some(parent.index));
     network.check(&attachment)?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
+    Ok(())
+}
+
+/// Nothing is routed or translated on the way, so nothing need be masqueraded; the key for that means nothing here.
+fn servers_see_the_containers_own_address(_: &World) -> Result {
+    let lan = Lan::new()?;
+    lan.host.add_address(Lan::MASTER, "10.99.0.2/24".parse()?)?;
+    let beyond = Ipv4Addr::new(198, 51, 100, 1); // what the router routes to
+    lan.lan.add_address("lo", IpNet::from(IpAddr::V4(beyond)))?;
+    let container = lan.container("c1")?;
+    let ipam = json!({
+        "type": "static",
+        "addresses": [{ "address": "10.99.0.61/24", "gateway": Lan::ADDRESS }],
+        "routes": [{ "dst": "0.0.0.0/0" }],
+    });
+    let network = Network::new(&lan.host, conflist(json!({ "ipMasq": true, "ipam": ipam })));
+    network.add(&network::Attachment::new(&container))?;
+    for server in [Lan::ADDRESS, beyond] {
+        let listener = lan.lan.run(|| TcpListener::bind((server, 0)))??;
+        let address = listener.local_addr()?;
+        let client = container.run(|| TcpStream::connect_timeout(&address, SOON))??;
+        let (_, seen) = listener.accept()?;
+        ensure!(
+            seen == client.local_addr()? && seen.ip() == IpAddr::from([10, 99, 0, 61]),
+            "{server} sees {seen}"
+        );
+    }
     Ok(())
 }
 

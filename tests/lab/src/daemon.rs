@@ -9,6 +9,9 @@ use std::{
 
 use crate::{Node, Process, Result, World, suite};
 
+/// The socket of a daemon that is told no other. `/run` is the world's own.
+const DEFAULT_SOCKET: &str = "/run/cni/dhcp.sock";
+
 /// `dhcp daemon` on a private socket. Dropped, it is killed.
 #[derive(Debug)]
 pub struct Daemon {
@@ -39,7 +42,24 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::start`].
     pub fn start_program(world: &World, host: &Node, program: &Path, arguments: &[&str]) -> Result<Daemon> {
-        let socket = world.dir().join("dhcp.sock");
+        Daemon::start_at(world, host, program, world.dir().join("dhcp.sock"), arguments)
+    }
+
+    /// Starts the daemon under test where a configuration means that names no socket.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_at_default_path(world: &World, host: &Node) -> Result<Daemon> {
+        Daemon::start_at(world, host, &suite::plugin_dir().join("dhcp"), DEFAULT_SOCKET.into(), &[])
+    }
+
+    fn start_at(
+        world: &World,
+        host: &Node,
+        program: &Path,
+        socket: PathBuf,
+        arguments: &[&str],
+    ) -> Result<Daemon> {
         let mut command = Command::new(program);
         command.args(["daemon", "-socketpath"]).arg(&socket).args(arguments);
         let process = Process::spawn(world, host, "dhcp-daemon", command)?;
