@@ -8,7 +8,7 @@ pub(crate) const DIFFERS: u32 = 110;
 /// asked at all. `details` has the kernel's own words.
 pub(crate) const KERNEL: u32 = 111;
 
-/// ADD: this kernel has no macvlan driver. (STATUS says the same with the specification's code 50.)
+/// ADD: this kernel has no macvlan driver, or no VLANs where one is wanted. (STATUS says the same with the specification's code 50.)
 pub(crate) const NO_DRIVER: u32 = 112;
 
 /// ADD: somebody else on the link has an IPv6 address that was to be set (duplicate address detection, RFC 4862 §5.4).
