@@ -31,12 +31,15 @@ pub(crate) fn check(request: &Request) -> Result<(), Error> {
     // Where the configuration names no MTU, that of a lease is taken on, and a renewal may change it.
     let mtu_follows_lease = config.mtu.is_none() && request.config.ipam_type() == Some("dhcp");
     let expected = Interface { mtu: expected.mtu.filter(|_| !mtu_follows_lease), ..expected.clone() };
-    compare_link(&link, &expected, &config)?;
-    if config.link_in_container {
-        check_parent(&inside, &link, &config)?;
-    } else {
-        check_parent(&Netlink::open().map_err(|error| asking(&error))?, &link, &config)?;
-    }
+    let elsewhere = match config.link_in_container {
+        true => None,
+        false => Some(Netlink::open().map_err(|error| asking(&error))?),
+    };
+    let outside = elsewhere.as_ref().unwrap_or(&inside);
+    let parent = link.parent.map(|index| outside.link_by_index(index)).transpose();
+    let parent = parent.map_err(|error| asking(&error))?.flatten();
+    compare_link(&link, &expected, &config, parent.as_ref())?;
+    check_parent(outside, &link, parent, &config)?;
     check_addresses(&inside, &link, previous, index)?;
     check_routes(&inside, &link, previous)?;
     Ipam::find(request)?.map_or(Ok(()), |ipam| ipam.check())
@@ -50,7 +53,12 @@ fn ours<'a>(previous: &'a CniResult, request: &Request) -> Result<(usize, &'a In
         .ok_or_else(|| differs(&request.ifname, format!("prevResult does not list it in {sandbox}")))
 }
 
-fn compare_link(link: &Link, expected: &Interface, config: &Config) -> Result<(), Error> {
+fn compare_link(
+    link: &Link,
+    expected: &Interface,
+    config: &Config,
+    parent: Option<&Link>,
+) -> Result<(), Error> {
     let Some(macvlan) = link.macvlan.as_ref().filter(|_| is_macvlan(link)) else {
         let kind = link.kind.as_deref().unwrap_or("physical device");
         return Err(differs(&link.name, format!("it is a {kind}, not a macvlan")));
@@ -63,7 +71,9 @@ fn compare_link(link: &Link, expected: &Interface, config: &Config) -> Result<()
     if !expected.mac.is_empty() && !expected.mac.eq_ignore_ascii_case(&mac) {
         return Err(differs(&link.name, format!("its MAC is {mac}, not {}", expected.mac)));
     }
-    if let Some(mtu) = expected.mtu.or(config.mtu).filter(|mtu| *mtu != link.mtu) {
+    // Where none is configured, the parent's is meant; and one that shrinks takes its macvlans with it.
+    let is_parents = config.mtu.is_none() && parent.is_some_and(|parent| parent.mtu == link.mtu);
+    if let Some(mtu) = expected.mtu.or(config.mtu).filter(|mtu| *mtu != link.mtu && !is_parents) {
         return Err(differs(&link.name, format!("its MTU is {}, not {mtu}", link.mtu)));
     }
     if !link.up {
@@ -74,9 +84,9 @@ fn compare_link(link: &Link, expected: &Interface, config: &Config) -> Result<()
 
 /// The parent is known by its index in the namespace that it is in, and must be up: "the container is generally
 /// unreachable" otherwise.
-fn check_parent(outside: &Netlink, link: &Link, config: &Config) -> Result<(), Error> {
+fn check_parent(outside: &Netlink, link: &Link, parent: Option<Link>, config: &Config) -> Result<(), Error> {
     let index = link.parent.ok_or_else(|| differs(&link.name, "it has no parent"))?;
-    let Some(parent) = outside.link_by_index(index).map_err(|error| asking(&error))? else {
+    let Some(parent) = parent else {
         return Err(differs(
             &link.name,
             format!("its parent (number {index}) is in another network namespace"),
@@ -154,12 +164,12 @@ mod tests {
             ..Interface::default()
         };
         let config = Config::default();
-        assert_eq!(compare_link(&link, &expected, &config), Ok(()));
+        assert_eq!(compare_link(&link, &expected, &config, None), Ok(()));
         // A configured MTU counts where the result has none (before 1.1.0), and the result's where a later plugin has
         // changed it.
         let shy = Interface { mtu: None, ..expected.clone() };
         let smaller = Config { mtu: Some(1400), ..Config::default() };
-        assert_eq!(compare_link(&link, &expected, &smaller), Ok(()));
+        assert_eq!(compare_link(&link, &expected, &smaller, None), Ok(()));
         let private = link.macvlan.clone().map(|it| Macvlan { mode: Some(MacvlanMode::Private), ..it });
         for (link, expected, config, word) in [
             (device("eth0"), &expected, &config, "physical device"),
@@ -170,9 +180,22 @@ mod tests {
             (link.clone(), &shy, &smaller, "MTU is 1500, not 1400"),
             (Link { up: false, ..link.clone() }, &expected, &config, "down"),
         ] {
-            let error = compare_link(&link, expected, config).unwrap_err();
+            let error = compare_link(&link, expected, config, None).unwrap_err();
             assert!(error.code == codes::DIFFERS && error.msg.contains(word), "{word}: {error}");
         }
+    }
+
+    #[test]
+    fn an_mtu_that_is_the_parents_is_a_difference_only_where_another_is_configured() {
+        let shrunk = Link { mtu: 1300, ..macvlan("eth0") };
+        let expected = Interface { mtu: Some(1500), ..Interface::default() };
+        let parent = |mtu| Link { mtu, ..device("eth1") };
+        let compare = |config: &Config, parent: &Link| compare_link(&shrunk, &expected, config, Some(parent));
+        assert_eq!(compare(&Config::default(), &parent(1300)), Ok(()));
+        let grown_again = compare(&Config::default(), &parent(1500)).unwrap_err();
+        assert!(grown_again.msg.contains("MTU is 1300, not 1500"), "{grown_again}");
+        let configured = Config { mtu: Some(1500), ..Config::default() };
+        assert!(compare(&configured, &parent(1300)).is_err());
     }
 
     #[test]

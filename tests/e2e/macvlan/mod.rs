@@ -9,6 +9,7 @@ mod layer3;
 mod leaving;
 mod master;
 mod matrix;
+mod parents;
 mod reach;
 mod verbs;
 
@@ -29,6 +30,7 @@ pub(crate) fn tests() -> Vec<Test> {
         keys::TESTS,
         reach::TESTS,
         master::TESTS,
+        parents::TESTS,
         diagnosis::TESTS,
         layer3::TESTS,
         verbs::TESTS,
