@@ -10,7 +10,7 @@ use crate::make::{Made, Workshop, asking};
 use crate::mark::Mark;
 use crate::parent::{self, Parent};
 use crate::vlan::Leaving;
-use crate::{addresses, container};
+use crate::{addresses, container, host_access};
 
 /// An interface whose ADD the runtime has not heard the end of.
 pub(crate) struct Unfinished {
@@ -55,7 +55,7 @@ pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
         netns: &netns,
         inside: &inside,
     };
-    match attach(&workshop) {
+    match attach(&workshop, request) {
         Ok((result, link)) => {
             let index = link.index;
             Ok((complete(result, request, &link), Unfinished { inside, index, mark }))
@@ -65,10 +65,10 @@ pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
 }
 
 /// Makes the interface and has it configured; on failure neither it nor anything of IPAM's is left.
-fn attach(workshop: &Workshop<'_>) -> Result<(CniResult, Link), Error> {
+fn attach(workshop: &Workshop<'_>, request: &Request) -> Result<(CniResult, Link), Error> {
     let Made { link, parent } = workshop.make()?;
     let assigned = match workshop.ipam {
-        Some(ipam) => assign(workshop, &link, ipam),
+        Some(ipam) => assign(workshop, &link, ipam, request),
         None => Ok((CniResult::default(), link.clone())),
     };
     let troubles = workshop.troubles(&parent);
@@ -81,6 +81,7 @@ fn attach(workshop: &Workshop<'_>) -> Result<(CniResult, Link), Error> {
         }
         Err(error) => {
             let error = troubles.iter().fold(error, |error, trouble| also(error, trouble));
+            let error = host_access::undo(request, workshop.config, error);
             Err(workshop.unmake(&link, error))
         }
     }
@@ -102,7 +103,12 @@ fn leave(workshop: &Workshop<'_>, error: Error) -> Error {
 
 /// Asks IPAM for addresses, and configures them; returns the link as it is then, since IPAM may have set its MTU. On
 /// failure nothing of IPAM's is left.
-fn assign(workshop: &Workshop<'_>, link: &Link, ipam: &Ipam<'_>) -> Result<(CniResult, Link), Error> {
+fn assign(
+    workshop: &Workshop<'_>,
+    link: &Link,
+    ipam: &Ipam<'_>,
+    request: &Request,
+) -> Result<(CniResult, Link), Error> {
     let result = ipam.add()?;
     let configured = if result.ips.is_empty() {
         Err(Error::new(
@@ -111,6 +117,7 @@ fn assign(workshop: &Workshop<'_>, link: &Link, ipam: &Ipam<'_>) -> Result<(CniR
         ))
     } else {
         addresses::configure(workshop.inside, workshop.netns, link, &result, workshop.config.announce)
+            .and_then(|()| host_access::join(request, workshop, link, &result))
             .and_then(|()| workshop.inside.link_by_index(link.index).map_err(|error| asking(&error)))
     };
     match configured {

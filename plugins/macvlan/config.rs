@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer};
 use sha2::{Digest, Sha256};
 
+use crate::host_access;
 use crate::parent::Selector;
 
 /// What to make, as the configuration and the runtime say.
@@ -35,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) sources: Vec<Mac>,
     /// Tell the neighbours where the addresses are.
     pub(crate) announce: bool,
+    /// Let the host reach the container.
+    pub(crate) host_access: bool,
 }
 
 /// The keys as they stand in the configuration.
@@ -56,6 +59,7 @@ struct Keys {
     nopromisc: bool,
     #[serde(deserialize_with = "macs")]
     source_macs: Vec<Mac>,
+    host_access: bool,
 }
 
 /// `mac`: which one the interface gets.
@@ -113,8 +117,10 @@ impl Config {
             nopromisc: keys.nopromisc,
             sources: keys.source_macs,
             announce: announce(request)?,
+            host_access: keys.host_access,
         };
         config.consistent()?;
+        host_access::fits(&config, request)?;
         Ok(config)
     }
 

@@ -9,7 +9,7 @@ use crate::make::asking;
 use crate::mark::{self, Mark};
 use crate::parent::{self, Parent};
 use crate::vlan::{self, Leaving};
-use crate::{codes, container};
+use crate::{codes, container, host_access};
 
 /// Detaches the container. The interface goes even when IPAM fails; IPAM goes first, because a DHCP RELEASE is sent
 /// from the interface.
@@ -17,6 +17,8 @@ pub(crate) fn del(request: &Request) -> Result<(), Error> {
     let released = Ipam::find(request).and_then(|ipam| ipam.map_or(Ok(()), |ipam| ipam.del()));
     let netns = container::open_if_there(request)?;
     let parents = netns.as_ref().map_or(Ok(Vec::new()), |netns| remove(request, netns))?;
+    // Not before: as long as the interface is there, the daemon may yet make the host reach it. And before its VLAN goes.
+    host_access::part(request)?;
     leave(request, netns.as_ref(), &parents)?;
     released
 }

@@ -10,6 +10,7 @@ mod container;
 mod del;
 mod diagnosis;
 mod gc;
+mod host_access;
 mod make;
 mod mark;
 mod parent;
@@ -87,6 +88,7 @@ Keys of the network configuration:
   bclim            from how many receivers on broadcasts go through that queue
   sourceMacs       mode source: whom to hear
   nopromisc        mode passthru: leave the parent unpromiscuous
+  hostAccess       let this host reach the container, which a macvlan keeps apart otherwise
   ipam, dns        as of any plugin; without ipam the interface has no address
 CNI_ARGS: MAC. Capabilities: mac, and those of the IPAM plugin.
 ";

@@ -10,6 +10,7 @@ mod daemon;
 mod dhcp;
 mod examples;
 mod failure;
+mod host_access;
 mod hostile;
 mod ipam;
 mod limits;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         .tests(ipam::TESTS)
         .tests(failure::TESTS)
         .tests(&macvlan::tests())
+        .tests(&host_access::tests())
         .tests(&dhcp::tests())
         .tests(&examples::tests())
         .tests(daemon::TESTS)

@@ -17,6 +17,7 @@ mod netlink;
 mod netns;
 mod packet;
 mod shared;
+mod shim;
 mod sockopt;
 pub mod sysctl;
 mod udp;
@@ -32,4 +33,5 @@ pub use netlink::{
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use packet::{Arp, ArpSocket, PacketSocket, Received};
 pub use shared::{Lock, Shared};
+pub use shim::{HostRoute, Reached, Shims, Tag};
 pub use udp::UdpClient;

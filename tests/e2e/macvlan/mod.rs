@@ -48,7 +48,7 @@ fn addresses(addresses: &[&str]) -> Value {
 }
 
 /// A plugin of this name for one world, and the `CNI_PATH` to find it on.
-fn script(world: &World, name: &str, body: &str) -> Result<Vec<PathBuf>> {
+pub(crate) fn script(world: &World, name: &str, body: &str) -> Result<Vec<PathBuf>> {
     let folder = world.dir().join("bin");
     fs::create_dir_all(&folder)?;
     fs::write(folder.join(name), format!("#!/bin/sh\n{body}"))?;
@@ -58,7 +58,12 @@ fn script(world: &World, name: &str, body: &str) -> Result<Vec<PathBuf>> {
 
 /// The network of `conflist` with an IPAM plugin that always gives this result: it is quick, and says what no real one
 /// would.
-fn given<'a>(world: &World, lan: &'a Lan, mut conflist: Value, result: &Value) -> Result<Network<'a>> {
+pub(crate) fn given<'a>(
+    world: &World,
+    lan: &'a Lan,
+    mut conflist: Value,
+    result: &Value,
+) -> Result<Network<'a>> {
     let mut document = json!({ "cniVersion": "1.0.0" });
     document.as_object_mut().context("an object")?.extend(result.as_object().context("an object")?.clone());
     let body = format!("cat >/dev/null\n[ $CNI_COMMAND != ADD ] || cat <<'END'\n{document}\nEND\n");
@@ -68,7 +73,7 @@ fn given<'a>(world: &World, lan: &'a Lan, mut conflist: Value, result: &Value) -
 }
 
 /// Plugs one end of a new cable into `node` and the other into the LAN's side, where nobody answers; both up.
-fn plug(lan: &Lan, node: &Node, name: &str) -> Result<Link> {
+pub(crate) fn plug(lan: &Lan, node: &Node, name: &str) -> Result<Link> {
     let far = format!("{}-{name}", node.name());
     let netlink = node.netlink()?;
     netlink.add_veth(name, &far, Some(lan.lan.netns()))?;

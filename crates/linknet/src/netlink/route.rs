@@ -98,23 +98,39 @@ impl Netlink {
     /// # Errors
     /// `is_absent` if there is no such link.
     pub fn routes(&self, index: Option<u32>) -> Result<Vec<Route>> {
+        let mut routes =
+            self.matching(|message| message.attributes.extend(index.map(RouteAttribute::Oif)))?;
+        routes.retain(|route| index.is_none_or(|index| route.index == index));
+        Ok(routes)
+    }
+
+    /// Those that somebody has made: the kernel looks through all of them, but tells these alone.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn routes_of(&self, protocol: Protocol) -> Result<Vec<Route>> {
+        let mut routes = self.matching(|message| message.header.protocol = protocol.0.into())?;
+        routes.retain(|route| route.protocol == protocol);
+        Ok(routes)
+    }
+
+    /// The routes that are as `filter` describes. A kernel that does not check strictly does not filter.
+    fn matching(&self, filter: impl Fn(&mut RouteMessage)) -> Result<Vec<Route>> {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = RouteMessage::default();
             message.header.address_family = family;
             message.header.kind = RouteType::Unicast;
-            message.attributes.extend(index.map(RouteAttribute::Oif));
+            filter(&mut message);
             let found: Vec<RouteMessage> = self.dump(&|| "list routes".to_owned(), RTM_GETROUTE, &message)?;
-            // A kernel that does not check strictly does not filter either; one without IPv6
-            // answers for all families.
+            // A kernel without IPv6 answers for all families.
             routes.extend(
                 found
                     .iter()
                     .filter(|found| found.header.address_family == family)
                     .filter(|found| found.header.kind == RouteType::Unicast)
                     .filter(|found| !found.header.flags.contains(RouteFlags::Cloned))
-                    .flat_map(read)
-                    .filter(|route| index.is_none_or(|index| route.index == index)),
+                    .flat_map(read),
             );
         }
         Ok(routes)

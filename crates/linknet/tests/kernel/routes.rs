@@ -21,6 +21,7 @@ crate::tests![
     a_route_with_bits_beyond_its_prefix_is_taken_for_the_prefix,
     a_route_over_several_hops_is_listed_once_for_each,
     the_routes_of_one_link_are_its_own,
+    the_routes_of_one_maker_are_its_own,
     the_way_to_an_address_is_the_route_that_a_packet_takes,
     a_rule_sends_a_source_to_a_table_of_its_own,
     a_rule_is_made_once_and_deleted_once,
@@ -220,6 +221,19 @@ fn the_routes_of_one_link_are_its_own() -> Test {
     assert!([index, other].iter().all(|index| both.iter().any(|route| route.index == *index)));
     let error = space.netlink.routes(Some(999_999)).expect_err("no such link");
     assert!(error.is_absent(), "{error}");
+    Ok(())
+}
+
+fn the_routes_of_one_maker_are_its_own() -> Test {
+    let (space, index) = space()?;
+    for dst in ["10.1.0.1/32", "fd01::1/128"] {
+        let ours = Route { protocol: Protocol::LEASEHOLD, metric: 7, ..Route::new(net(dst), index) };
+        space.netlink.add_route(&ours)?;
+        space.netlink.add_route(&Route { protocol: Protocol::STATIC, metric: 8, ..ours })?;
+    }
+    let found = space.netlink.routes_of(Protocol::LEASEHOLD)?;
+    assert_eq!(found.iter().map(|route| route.metric).collect::<Vec<_>>(), [7, 7]);
+    assert!(space.netlink.routes_of(Protocol::DHCP)?.is_empty());
     Ok(())
 }
 
