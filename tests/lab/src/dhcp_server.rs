@@ -60,7 +60,15 @@ impl DhcpServer {
     /// # Errors
     /// When the node has no such link or packet sockets are not allowed there.
     pub fn start(node: &Node, settings: Settings) -> Result<DhcpServer> {
-        let socket = Arc::new(node.run(|| Socket::open(Lan::SERVER_LINK))??);
+        DhcpServer::start_on(node, Lan::SERVER_LINK, settings)
+    }
+
+    /// The same on another link of the node's.
+    ///
+    /// # Errors
+    /// As [`DhcpServer::start`].
+    pub fn start_on(node: &Node, link: &str, settings: Settings) -> Result<DhcpServer> {
+        let socket = Arc::new(node.run(|| Socket::open(link))??);
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 pool: Pool::new(settings),

@@ -1,9 +1,9 @@
 //! Debian packages that tests need: installed by root's run, named by anybody else's.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, bail, ensure};
@@ -106,6 +106,50 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
+/// What `package` depends on, of the names that begin like this: the current one of several versions.
+///
+/// # Errors
+/// When apt does not know of it: as root the lists of packages are fetched first.
+pub fn dependency(package: &str, beginning: &str) -> Result<String> {
+    let listed = || -> Result<Option<String>> {
+        let output = Command::new("apt-cache").env("LC_ALL", "C").args(["depends", package]).output();
+        let output = String::from_utf8(output.context("run apt-cache")?.stdout)?;
+        let names = output.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+        Ok(names.map(str::to_owned).find(|name| name.starts_with(beginning)))
+    };
+    if let Some(name) = listed()? {
+        return Ok(name);
+    }
+    update()?;
+    listed()?.with_context(|| format!("apt knows of no package {package}"))
+}
+
+/// Fetches a package into a directory without installing it, and returns its file there.
+///
+/// # Errors
+/// When apt-get cannot fetch it: as root also not with fresh lists of packages.
+pub fn download(package: &str, to: &Path) -> Result<PathBuf> {
+    let fetch = || -> Result {
+        // apt's own user, for whom root would have it fetch, may not write there.
+        let mut command = Command::new("apt-get");
+        command.args(["-qq", "-o", "APT::Sandbox::User=", "download", package]).current_dir(to);
+        let status = command.stdin(Stdio::null()).status().context("run apt-get")?;
+        ensure!(status.success(), "apt-get download {package}: {status}");
+        Ok(())
+    };
+    fetch().or_else(|_| update().and_then(|()| fetch()))?;
+    let file = fs::read_dir(to)?.flatten().map(|entry| entry.path()).find(|path| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(package.as_bytes()))
+    });
+    file.with_context(|| format!("apt-get download {package} has left no file"))
+}
+
+/// Fetches the lists of packages, which may never have been, or be out of date.
+fn update() -> Result {
+    ensure!(geteuid().is_root(), "the lists of packages may be out of date: sudo apt-get update");
+    apt_get("update", &[])
+}
+
 fn missing(needs: &[Package]) -> Vec<&'static str> {
     let mut missing: Vec<_> =
         needs.iter().filter(|package| !package.is_installed()).map(|p| p.name).collect();
@@ -120,7 +164,7 @@ fn apt_get(verb: &str, packages: &[&str]) -> Result {
         .args(["-qq", "-o", "DPkg::Lock::Timeout=300", "-y", "--no-install-recommends", verb])
         .args(packages)
         .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdin(std::process::Stdio::null())
+        .stdin(Stdio::null())
         .status()
         .context("run apt-get")?;
     if !status.success() {
