@@ -1,0 +1,31 @@
+//! The suite for which the machine's own kernel will not do: Debian's, in a virtual machine, has VLANs, bonds, ipvlan and
+//! dummies whatever runs underneath, and is an old one. `cargo test --test vm`, as root or as anybody.
+//!
+//! This one program is both sides. On the [`host`] it builds an initramfs, with itself as `/init`, and boots it under
+//! qemu; the [`guest`] runs the tests as any other suite of `lab`'s, each in a world of its own.
+
+mod guest;
+mod host;
+
+use std::env;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What the kernel starts first, and what all of the guest's tests are run from.
+const INIT: &str = "/init";
+
+/// Where the guest has the plugins under test.
+const PLUGINS: &str = "/opt/cni/bin";
+
+/// The modules that the guest loads, named so that they are sorted in the order in which it does.
+const MODULES: &str = "/modules";
+
+fn main() -> ExitCode {
+    if env::args_os().next().is_some_and(|name| name == INIT) {
+        guest::boot()
+    } else if env::current_exe().is_ok_and(|program| program == Path::new(INIT)) {
+        guest::suite().run()
+    } else {
+        host::run()
+    }
+}
