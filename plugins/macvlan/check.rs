@@ -5,13 +5,14 @@
 //! interface without a word.
 
 use cni::delegate::Ipam;
-use cni::{CniResult, Error, Interface, Request, code};
+use cni::{CniResult, Error, Interface, IpConfig, Request, code};
+use ipnet::IpNet;
 use linknet::{Link, Netlink, Route};
 
 use crate::config::Config;
 use crate::make::asking;
 use crate::mark::is_macvlan;
-use crate::{codes, container, parent, routes};
+use crate::{codes, container, host_access, parent, routes};
 
 /// Compares what is there with `prevResult` and the configuration, then asks IPAM.
 ///
@@ -40,8 +41,10 @@ pub(crate) fn check(request: &Request) -> Result<(), Error> {
     let parent = parent.map_err(|error| asking(&error))?.flatten();
     compare_link(&link, &expected, &config, parent.as_ref())?;
     check_parent(outside, &link, parent, &config)?;
-    check_addresses(&inside, &link, previous, index)?;
+    let addresses = addresses_of(previous, index);
+    check_addresses(&inside, &link, &addresses)?;
     check_routes(&inside, &link, previous)?;
+    host_access::check(request, &config, outside, &link, &addresses)?;
     Ipam::find(request)?.map_or(Ok(()), |ipam| ipam.check())
 }
 
@@ -108,15 +111,18 @@ fn check_parent(outside: &Netlink, link: &Link, parent: Option<Link>, config: &C
 }
 
 /// Addresses of other interfaces are other plugins' business. One that names no interface is ours if there is no other.
-fn check_addresses(inside: &Netlink, link: &Link, previous: &CniResult, index: usize) -> Result<(), Error> {
+fn addresses_of(previous: &CniResult, index: usize) -> Vec<IpNet> {
+    let is_ours =
+        |ip: &&IpConfig| ip.interface.map_or(previous.interfaces.len() == 1, |interface| interface == index);
+    previous.ips.iter().filter(is_ours).map(|ip| ip.address).collect()
+}
+
+fn check_addresses(inside: &Netlink, link: &Link, expected: &[IpNet]) -> Result<(), Error> {
     let there = inside.addresses(link.index).map_err(|error| asking(&error))?;
-    for ip in &previous.ips {
-        let is_ours = ip.interface.map_or(previous.interfaces.len() == 1, |interface| interface == index);
-        if is_ours && !there.iter().any(|address| address.net == ip.address) {
-            return Err(differs(&link.name, format!("address {} is missing", ip.address)));
-        }
+    match expected.iter().find(|expected| !there.iter().any(|address| address.net == **expected)) {
+        Some(missing) => Err(differs(&link.name, format!("address {missing} is missing"))),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Every route of the result must be in the container.
@@ -143,7 +149,8 @@ fn is_kept(route: &Route, found: &Route) -> bool {
         && (found.table == route.table || route.table == Route::MAIN)
 }
 
-fn differs(ifname: &str, how: impl std::fmt::Display) -> Error {
+/// 110, naming the difference.
+pub(crate) fn differs(ifname: &str, how: impl std::fmt::Display) -> Error {
     Error::new(codes::DIFFERS, format!("{ifname} is not as it was made: {how}"))
 }
 
@@ -201,7 +208,7 @@ mod tests {
     #[test]
     fn a_route_may_have_been_moved_but_not_redirected() {
         let via = |gateway: &str| {
-            Route::new("0.0.0.0/0".parse::<ipnet::IpNet>().unwrap(), 7)
+            Route::new("0.0.0.0/0".parse::<IpNet>().unwrap(), 7)
                 .via(gateway.parse::<std::net::IpAddr>().unwrap())
         };
         let route = via("10.0.0.1");

@@ -7,7 +7,7 @@ use cni::{Attachment, Error, Request};
 use linknet::Netlink;
 
 use crate::make::asking;
-use crate::{codes, container, mark, vlan};
+use crate::{codes, container, host_access, mark, vlan};
 
 /// Forwards to IPAM (spec §4: it must be), which goes first because a release is sent from the interface, and removes
 /// interfaces of this network that bear the mark of an attachment not in the list. Without a list nothing is removed.
@@ -17,7 +17,9 @@ pub(crate) fn gc(request: &Request) -> Result<(), Error> {
         Some(valid) => remove_invalid(&request.config.name, valid),
         None => Ok(()),
     };
-    collected.and(removed).and(remove_vlans())
+    // A host's macvlan that nobody needs any more may be the last on a VLAN.
+    let parted = host_access::gc(request);
+    collected.and(removed).and(parted).and(remove_vlans())
 }
 
 /// Removes the VLANs of ours that nobody uses, as after a container that vanished without DEL. It takes no list to know

@@ -4,6 +4,9 @@
 //! interfaces that end with it. The routes through it are told by their tag, so that DEL finds those of a container that
 //! is gone, at an address that nobody remembers.
 
+mod check;
+mod gc;
+
 use std::net::IpAddr;
 
 use cni::{CniResult, Error, Request, code};
@@ -16,6 +19,9 @@ use crate::config::Config;
 use crate::diagnosis::also;
 use crate::make::Workshop;
 use crate::{codes, container};
+
+pub(crate) use check::check;
+pub(crate) use gc::gc;
 
 /// Refuses what the key does not go with.
 ///

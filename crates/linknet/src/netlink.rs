@@ -5,6 +5,7 @@ mod address;
 mod farewell;
 mod link;
 mod macvlan;
+mod nsid;
 mod route;
 mod rule;
 mod virt;

@@ -106,6 +106,21 @@ impl Shims {
         Ok(Shims { netns, netlink, _lock: lock })
     }
 
+    /// The shim on a parent, if there is one, ready for use or not. No lock is needed to look.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn find(netlink: &Netlink, parent: &Link) -> Result<Option<Link>> {
+        let is_it = |link: &Link| {
+            Shared::Shim.is(link) && link.parent == Some(parent.index) && link.parent_netnsid.is_none()
+        };
+        // Its name is a good guess, and cheaper than all links.
+        match netlink.link(&make::name(&parent.name))?.filter(is_it) {
+            Some(shim) => Ok(Some(shim)),
+            None => Ok(netlink.links()?.into_iter().find(is_it)),
+        }
+    }
+
     /// Makes the host reach these addresses on a parent, through the shim that is there or one made now. Routes that the
     /// attachment has to other addresses stay.
     ///
@@ -153,21 +168,6 @@ impl Shims {
             }
         }
         outcome.map(|()| gone)
-    }
-}
-
-/// The shim on this parent, if there is one that was finished or begun.
-///
-/// # Errors
-/// If the kernel cannot be asked.
-pub(crate) fn on(netlink: &Netlink, parent: &Link) -> Result<Option<Link>> {
-    let is_it = |link: &Link| {
-        Shared::Shim.is(link) && link.parent == Some(parent.index) && link.parent_netnsid.is_none()
-    };
-    // Its name is a good guess, and cheaper than all links.
-    match netlink.link(&make::name(&parent.name))?.filter(is_it) {
-        Some(shim) => Ok(Some(shim)),
-        None => Ok(netlink.links()?.into_iter().find(is_it)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod reach;
 mod shared;
+mod verbs;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -15,7 +16,7 @@ use crate::scenario::{SOON, conflist};
 
 /// All of them.
 pub(crate) fn tests() -> Vec<Test> {
-    [reach::TESTS, shared::TESTS].concat()
+    [reach::TESTS, shared::TESTS, verbs::TESTS].concat()
 }
 
 /// The host's addresses on its parent link.

@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 use sha2::{Digest, Sha256};
 
-use super::{Shims, on};
+use super::Shims;
 use crate::{Error, Link, Mac, NewMacvlan, Result, Shared, sysctl};
 
 impl Shims {
@@ -11,7 +11,7 @@ impl Shims {
     pub(super) fn shim(&self, parent: u32, with_ipv6: bool) -> Result<(Link, Link)> {
         let absent = || Error::new(format!("make link {parent} reach its macvlans"), Errno::ENODEV);
         let parent = self.netlink.link_by_index(parent)?.ok_or_else(absent)?;
-        let shim = match on(&self.netlink, &parent)? {
+        let shim = match Shims::find(&self.netlink, &parent)? {
             Some(shim) => shim,
             None => self.make(&parent)?,
         };

@@ -1,0 +1,187 @@
+//! CHECK and GC.
+
+use lab::anyhow::ensure;
+use lab::plugin::Call;
+use lab::serde_json::{Value, json};
+use lab::suite::packages;
+use lab::{Lan, Network, Node, Result, Test, World, network, test};
+use linknet::HostRoute;
+
+use super::{
+    HOST, HOST6, container, ensure_host_is_clean, ensure_they_talk, lan, network_of, reached, shim,
+    with_access,
+};
+use crate::macvlan::script;
+use crate::scenario::{SOON, ensure_nothing_left};
+
+pub(super) const TESTS: &[Test] = &[
+    test!(check_misses_shim_and_route).needs(&[packages::GO_PLUGINS]),
+    test!(gc_removes_the_routes_of_what_is_not_valid),
+    test!(gc_leaves_other_networks_and_what_is_in_use_alone),
+    test!(gc_restores_what_was_cleared_away),
+    test!(gc_follows_the_hosts_address),
+    test!(gc_without_a_list_touches_no_route),
+];
+
+/// A network of this name with `hostAccess` and these addresses, of the newest version (which Debian's IPAM plugins do
+/// not know).
+fn newest<'a>(world: &World, lan: &'a Lan, name: &str, addresses: &[&str]) -> Result<Network<'a>> {
+    let ips: Vec<Value> = addresses.iter().map(|address| json!({ "address": address })).collect();
+    let result = json!({ "cniVersion": "1.1.0", "ips": ips });
+    let ipam = format!("gives-{}", addresses[0].replace('/', "-"));
+    let body = format!("cat >/dev/null\n[ $CNI_COMMAND != ADD ] || echo '{result}'\n");
+    let path = script(world, &ipam, &body)?;
+    let mut conflist = with_access(json!({ "ipam": { "type": ipam } }));
+    conflist["cniVersion"] = json!("1.1.0");
+    conflist["name"] = json!(name);
+    Ok(Network::with_path(&lan.host, conflist, path))
+}
+
+/// A container of this name, attached.
+fn attached(lan: &Lan, name: &str, network: &Network<'_>) -> Result<(Node, network::Attachment)> {
+    let container = container(lan, name)?;
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    Ok((container, attachment))
+}
+
+fn check_misses_shim_and_route(_: &World) -> Result {
+    let lan = lan()?;
+    let netlink = lan.host.netlink()?;
+    let network = Network::new(&lan.host, network_of(&["10.99.0.61/24", "fd99::61/64"]));
+    let (_container, attachment) = attached(&lan, "c1", &network)?;
+    network.check(&attachment)?;
+    let differs = |word: &str| -> Result {
+        let error = network::cni_error(network.check(&attachment));
+        ensure!(error.code == 110 && error.msg.contains(word), "{error}");
+        Ok(())
+    };
+    let routes = netlink.routes_of(linknet::Protocol::LEASEHOLD)?;
+    for route in &routes {
+        netlink.delete_route(route)?;
+        differs(&format!("the host's route to {} through lh-eth1 is missing", route.dst.addr()))?;
+        netlink.add_route(route)?;
+    }
+    ensure!(routes.len() == 2);
+    network.check(&attachment)?;
+    let index = shim(&lan)?.map_or(0, |shim| shim.index);
+    netlink.set_down(index)?;
+    differs("lh-eth1 of the host is down")?;
+    netlink.delete_link(index)?;
+    differs("the host's own macvlan is missing")
+}
+
+fn gc_removes_the_routes_of_what_is_not_valid(world: &World) -> Result {
+    let lan = lan()?;
+    let (kept, stale, vanished) = (
+        newest(world, &lan, "lan", &["10.99.0.61/24"])?,
+        newest(world, &lan, "lan", &["10.99.0.62/24"])?,
+        newest(world, &lan, "lan", &["10.99.0.63/24", "fd99::63/64"])?,
+    );
+    let (container, attachment) = attached(&lan, "c1", &kept)?;
+    let (other, _) = attached(&lan, "c2", &stale)?;
+    let (gone, _) = attached(&lan, "c3", &vanished)?;
+    gone.remove()?;
+    ensure!(reached(&lan)?.len() == 4);
+    kept.gc(&[&attachment])?;
+    ensure_nothing_left(&other)?;
+    ensure!(reached(&lan)? == ["10.99.0.61".parse::<std::net::IpAddr>()?], "{:?}", reached(&lan)?);
+    ensure_they_talk((&lan.host, HOST.into()), (&container, "10.99.0.61".parse()?))?;
+    kept.gc(&[])?;
+    ensure_host_is_clean(&lan.host)
+}
+
+fn gc_leaves_other_networks_and_what_is_in_use_alone(world: &World) -> Result {
+    let lan = lan()?;
+    let (ours, theirs) =
+        (newest(world, &lan, "lan", &["10.99.0.61/24"])?, newest(world, &lan, "wan", &["10.99.0.62/24"])?);
+    let (_one, _) = attached(&lan, "c1", &ours)?;
+    let (two, _) = attached(&lan, "c2", &theirs)?;
+    two.remove()?;
+    ours.gc(&[])?;
+    ensure!(reached(&lan)? == ["10.99.0.62".parse::<std::net::IpAddr>()?], "no business of this network's");
+    theirs.gc(&[])?;
+    ensure_host_is_clean(&lan.host)?;
+
+    // Another network's tag looks like one of ours, and its container can be seen to have the address.
+    let (three, attachment) = attached(&lan, "c3", &theirs)?;
+    let netlink = lan.host.netlink()?;
+    for route in netlink.routes_of(linknet::Protocol::LEASEHOLD)? {
+        netlink.delete_route(&route)?;
+        // The upper ten bits of "lan", which is what tells networks apart, and no attachment's.
+        let metric = HostRoute::all(&netlink)?.len() as u32 + (3_143_550_227 >> 22 << 22) + 1;
+        netlink.add_route(&linknet::Route { metric, ..route })?;
+    }
+    ours.gc(&[])?;
+    ensure!(reached(&lan)? == ["10.99.0.62".parse::<std::net::IpAddr>()?]);
+    three.remove()?;
+    ours.gc(&[])?;
+    ensure_host_is_clean(&lan.host)?;
+    theirs.del(&attachment)
+}
+
+fn gc_restores_what_was_cleared_away(world: &World) -> Result {
+    let lan = lan()?;
+    let netlink = lan.host.netlink()?;
+    let network = newest(world, &lan, "lan", &["10.99.0.61/24", "fd99::61/64"])?;
+    let (container, attachment) = attached(&lan, "c1", &network)?;
+    for what in ["routes", "down", "link"] {
+        let index = shim(&lan)?.map_or(0, |shim| shim.index);
+        match what {
+            "routes" => {
+                for route in netlink.routes_of(linknet::Protocol::LEASEHOLD)? {
+                    netlink.delete_route(&route)?;
+                }
+            }
+            "down" => netlink.set_down(index)?,
+            _ => netlink.delete_link(index)?,
+        }
+        ensure!(network.check(&attachment).is_err(), "{what}");
+        network.gc(&[&attachment])?;
+        network.check(&attachment)?;
+        ensure_they_talk((&lan.host, HOST.into()), (&container, "10.99.0.61".parse()?))?;
+        ensure_they_talk((&lan.host, HOST6.into()), (&container, "fd99::61".parse()?))?;
+    }
+    network.del(&attachment)?;
+    ensure_host_is_clean(&lan.host)
+}
+
+fn gc_follows_the_hosts_address(world: &World) -> Result {
+    let lan = lan()?;
+    let netlink = lan.host.netlink()?;
+    let network = newest(world, &lan, "lan", &["10.99.0.61/24"])?;
+    let (container, attachment) = attached(&lan, "c1", &network)?;
+    let parent = lan.host.link(Lan::MASTER)?.index;
+    netlink.delete_address(parent, format!("{HOST}/24").parse::<ipnet::IpNet>()?)?;
+    ensure!(reached(&lan)?.is_empty(), "the kernel takes a route away with the address that it names");
+    lan.host.add_address(Lan::MASTER, "10.50.0.9/24".parse()?)?;
+    network.gc(&[&attachment])?;
+    ensure_they_talk((&lan.host, "10.50.0.9".parse()?), (&container, "10.99.0.61".parse()?))?;
+    // And a container's that is another now.
+    let index = container.link("eth0")?.index;
+    container.netlink()?.delete_address(index, "10.99.0.61/24".parse::<ipnet::IpNet>()?)?;
+    container.add_address("eth0", "10.99.0.77/24".parse()?)?;
+    network.gc(&[&attachment])?;
+    lan.host.ping("10.99.0.77".parse()?, SOON)?;
+    ensure!(reached(&lan)? == ["10.99.0.77".parse::<std::net::IpAddr>()?]);
+    Ok(())
+}
+
+fn gc_without_a_list_touches_no_route(world: &World) -> Result {
+    let lan = lan()?;
+    let (container, _) = attached(&lan, "c1", &newest(world, &lan, "lan", &["10.99.0.61/24"])?)?;
+    container.remove()?;
+    let config = json!({
+        "cniVersion": "1.1.0",
+        "name": "lan",
+        "type": "macvlan",
+        "master": Lan::MASTER,
+        "hostAccess": true,
+        "ipam": { "type": "gives-10.99.0.61-24" },
+    });
+    let bin = world.dir().join("bin");
+    let call = Call::new("macvlan", "GC").env("CNI_PATH", &bin.display().to_string());
+    call.config(&config).run(&lan.host)?.success()?;
+    ensure!(reached(&lan)?.len() == 1 && shim(&lan)?.is_some());
+    Ok(())
+}
