@@ -10,7 +10,7 @@ use crate::make::{Made, Workshop, asking};
 use crate::mark::Mark;
 use crate::parent::{self, Parent};
 use crate::vlan::Leaving;
-use crate::{addresses, container, host_access};
+use crate::{addresses, container, host_access, keep_routes, source_routing};
 
 /// An interface whose ADD the runtime has not heard the end of.
 pub(crate) struct Unfinished {
@@ -58,6 +58,7 @@ pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
     match attach(&workshop, request) {
         Ok((result, link)) => {
             let index = link.index;
+            let result = source_routing::told(result, request.config.version, &config, &link);
             Ok((complete(result, request, &link), Unfinished { inside, index, mark }))
         }
         Err(error) => Err(leave(&workshop, error)),
@@ -109,16 +110,22 @@ fn assign(
     ipam: &Ipam<'_>,
     request: &Request,
 ) -> Result<(CniResult, Link), Error> {
+    let &Workshop { config, inside, netns, mark, .. } = workshop;
+    let kept = keep_routes::find(inside, &config.keep_routes, link, mark)?;
+    source_routing::ensure_free(inside, config, link)?;
     let result = ipam.add()?;
+    let made = source_routing::routed(result.clone(), config, link);
     let configured = if result.ips.is_empty() {
         Err(Error::new(
             code::INVALID_NETWORK_CONFIG,
             format!("IPAM plugin {} gave no address for {}", ipam.name(), link.name),
         ))
     } else {
-        addresses::configure(workshop.inside, workshop.netns, link, &result, workshop.config.announce)
+        keep_routes::pin(inside, &kept)
+            .and_then(|()| addresses::configure(inside, netns, link, &made, config.announce))
+            .and_then(|()| source_routing::add_rules(inside, config, link, &result))
             .and_then(|()| host_access::join(request, workshop, link, &result))
-            .and_then(|()| workshop.inside.link_by_index(link.index).map_err(|error| asking(&error)))
+            .and_then(|()| inside.link_by_index(link.index).map_err(|error| asking(&error)))
     };
     match configured {
         Ok(now) => Ok((result, now.unwrap_or_else(|| link.clone()))),

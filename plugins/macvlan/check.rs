@@ -12,7 +12,7 @@ use linknet::{Link, Netlink, Route};
 use crate::config::Config;
 use crate::make::asking;
 use crate::mark::is_macvlan;
-use crate::{codes, container, host_access, parent, routes};
+use crate::{codes, container, host_access, keep_routes, parent, routes, source_routing};
 
 /// Compares what is there with `prevResult` and the configuration, then asks IPAM.
 ///
@@ -44,6 +44,8 @@ pub(crate) fn check(request: &Request) -> Result<(), Error> {
     let addresses = addresses_of(previous, index);
     check_addresses(&inside, &link, &addresses)?;
     check_routes(&inside, &link, previous)?;
+    source_routing::check(&inside, &link, &config, &addresses)?;
+    keep_routes::check(&inside, &link, &config.keep_routes)?;
     host_access::check(request, &config, outside, &link, &addresses)?;
     Ipam::find(request)?.map_or(Ok(()), |ipam| ipam.check())
 }

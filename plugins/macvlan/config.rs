@@ -2,14 +2,16 @@
 
 use std::str::FromStr;
 
-use cni::{Error, Request, Verb, code};
+use cni::{Error, Request, SourceRouting, Verb, code};
+use ipnet::IpNet;
 use linknet::{Mac, MacvlanMode};
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 use sha2::{Digest, Sha256};
 
-use crate::host_access;
+use crate::keep_routes::{self, Prefix};
 use crate::parent::Selector;
+use crate::{host_access, source_routing};
 
 /// What to make, as the configuration and the runtime say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,6 +40,10 @@ pub(crate) struct Config {
     pub(crate) announce: bool,
     /// Let the host reach the container.
     pub(crate) host_access: bool,
+    /// A table of its own for what leaves from its addresses.
+    pub(crate) source_routing: SourceRouting,
+    /// Destinations that stay on the way that they had before.
+    pub(crate) keep_routes: Vec<IpNet>,
 }
 
 /// The keys as they stand in the configuration.
@@ -60,6 +66,8 @@ struct Keys {
     #[serde(deserialize_with = "macs")]
     source_macs: Vec<Mac>,
     host_access: bool,
+    source_routing: SourceRouting,
+    keep_routes: Vec<Prefix>,
 }
 
 /// `mac`: which one the interface gets.
@@ -118,9 +126,13 @@ impl Config {
             sources: keys.source_macs,
             announce: announce(request)?,
             host_access: keys.host_access,
+            source_routing: keys.source_routing,
+            keep_routes: keys.keep_routes.into_iter().map(IpNet::from).collect(),
         };
         config.consistent()?;
         host_access::fits(&config, request)?;
+        source_routing::fits(&config, request)?;
+        keep_routes::fits(&config, request)?;
         Ok(config)
     }
 

@@ -9,7 +9,7 @@ use crate::make::asking;
 use crate::mark::{self, Mark};
 use crate::parent::{self, Parent};
 use crate::vlan::{self, Leaving};
-use crate::{codes, container, host_access};
+use crate::{codes, container, host_access, remains};
 
 /// Detaches the container. The interface goes even when IPAM fails; IPAM goes first, because a DHCP RELEASE is sent
 /// from the interface.
@@ -44,6 +44,7 @@ fn remove(request: &Request, netns: &Netns) -> Result<Vec<u32>, Error> {
             Claim::NotOurs(_) => {}
         }
     }
+    remains::remove(&inside, &mark).map_err(failed)?;
     Ok(parents)
 }
 

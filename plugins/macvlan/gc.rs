@@ -7,7 +7,8 @@ use cni::{Attachment, Error, Request};
 use linknet::Netlink;
 
 use crate::make::asking;
-use crate::{codes, container, host_access, mark, vlan};
+use crate::mark::{self, Mark};
+use crate::{codes, container, host_access, remains, vlan};
 
 /// Forwards to IPAM (spec §4: it must be), which goes first because a release is sent from the interface, and removes
 /// interfaces of this network that bear the mark of an attachment not in the list. Without a list nothing is removed.
@@ -40,9 +41,10 @@ fn remove_invalid(network: &str, valid: &BTreeSet<Attachment>) -> Result<(), Err
             if valid.contains(&attachment) {
                 continue;
             }
-            let Attachment { container_id, .. } = attachment;
+            let Attachment { container_id, ifname } = attachment;
             eprintln!("macvlan: removing {} of {container_id} in {}", link.name, path.display());
-            match inside.delete_link(link.index) {
+            let mark = Mark::new(&ifname, &container_id, network);
+            match inside.delete_link(link.index).and_then(|()| remains::remove(&inside, &mark)) {
                 Err(error) if !error.is_absent() && outcome.is_ok() => {
                     let what = format!("removing {} in {} failed", link.name, path.display());
                     outcome = Err(Error::new(codes::KERNEL, what).details(error.to_string()));

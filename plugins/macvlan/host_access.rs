@@ -18,7 +18,7 @@ use crate::addresses::refused;
 use crate::config::Config;
 use crate::diagnosis::also;
 use crate::make::Workshop;
-use crate::{codes, container};
+use crate::{codes, container, source_routing};
 
 pub(crate) use check::check;
 pub(crate) use gc::gc;
@@ -87,10 +87,9 @@ fn show_the_way_back(
             reached.to
         );
     }
-    match reached.way_back(link.index, prefixes) {
-        Some(route) => workshop.inside.replace_route(&route).map_err(|error| refused(&error)),
-        None => Ok(()),
-    }
+    let Some(route) = reached.way_back(link.index, prefixes) else { return Ok(()) };
+    source_routing::everywhere(route, workshop.config, link)
+        .try_for_each(|route| workshop.inside.replace_route(&route).map_err(|error| refused(&error)))
 }
 
 /// After an ADD that failed: what [`join`] has made goes again.

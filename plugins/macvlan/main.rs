@@ -11,10 +11,13 @@ mod del;
 mod diagnosis;
 mod gc;
 mod host_access;
+mod keep_routes;
 mod make;
 mod mark;
 mod parent;
+mod remains;
 mod routes;
+mod source_routing;
 mod status;
 #[cfg(test)]
 mod testing;
@@ -89,6 +92,9 @@ Keys of the network configuration:
   sourceMacs       mode source: whom to hear
   nopromisc        mode passthru: leave the parent unpromiscuous
   hostAccess       let this host reach the container, which a macvlan keeps apart otherwise
+  sourceRouting    answer from the interface's addresses through itself, with routes in a table of its own: true, or
+                   the table's number
+  keepRoutes       prefixes that stay on the way that they had before the interface came
   ipam, dns        as of any plugin; without ipam the interface has no address
 CNI_ARGS: MAC. Capabilities: mac, and those of the IPAM plugin.
 ";

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::diagnosis::{self, Diagnosis, Scene, also};
 use crate::mark::Mark;
 use crate::parent::Parent;
-use crate::{codes, container};
+use crate::{codes, container, remains};
 
 /// How long to wait for what a dead container's interface still holds: its netns is torn down in the background.
 const DYING: Duration = Duration::from_secs(2);
@@ -105,9 +105,12 @@ impl Workshop<'_> {
 
     /// Takes the interface away again after `error`, which is what the caller needs to hear.
     pub(crate) fn unmake(&self, link: &Link, error: Error) -> Error {
-        match self.inside.delete_link(link.index) {
+        let gone = match self.inside.delete_link(link.index) {
+            Err(second) if !second.is_absent() => Err(second),
+            _ => remains::remove(self.inside, self.mark),
+        };
+        match gone {
             Ok(()) => error,
-            Err(second) if second.is_absent() => error,
             Err(second) => also(error, &format!("removing {} again failed too: {second}", link.name)),
         }
     }
@@ -142,6 +145,7 @@ impl Workshop<'_> {
                 _ => {}
             }
         }
+        remains::remove(self.inside, self.mark).map_err(|error| asking(&error))?;
         Ok(true)
     }
 

@@ -15,6 +15,7 @@ mod hostile;
 mod ipam;
 mod limits;
 mod macvlan;
+mod networks;
 mod persistence;
 mod scenario;
 mod servers;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         .tests(&macvlan::tests())
         .tests(&host_access::tests())
         .tests(&dhcp::tests())
+        .tests(&networks::tests())
         .tests(&examples::tests())
         .tests(daemon::TESTS)
         .tests(persistence::TESTS)

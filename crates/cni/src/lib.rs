@@ -27,6 +27,7 @@ mod plugin;
 mod request;
 mod result;
 mod run;
+mod source_routing;
 mod validate;
 mod version;
 
@@ -38,4 +39,5 @@ pub use plugin::{About, Plugin};
 pub use request::{MAX_STDIN, Request};
 pub use result::{CniResult, Dns, Interface, IpConfig, Route};
 pub use run::{main, run};
+pub use source_routing::SourceRouting;
 pub use version::Version;

@@ -16,6 +16,7 @@ use lab::plugin::DEBIANS_PLUGINS;
 use lab::serde_json::{Value, json};
 use lab::suite::{self, Package, packages};
 use lab::{DhcpServer, Lan, Network, Node, Result, Test, World, network, test, until};
+use linknet::{Protocol, Route};
 
 use crate::host_access::ensure_host_is_clean;
 use crate::scenario::{SOON, Scenario, conflist, ensure_nothing_left, reported};
@@ -74,7 +75,7 @@ fn killed_at_any_step_add_can_be_repeated(world: &World) -> Result {
 }
 
 fn killed_at_any_step_add_with_addresses_can_be_repeated(world: &World) -> Result {
-    add_again_after_each_step(world, json!({ "ipam": host_local(world) }))
+    add_again_after_each_step(world, with_everything(world))
 }
 
 fn killed_at_any_step_add_in_mode_passthru_can_be_repeated(world: &World) -> Result {
@@ -94,7 +95,7 @@ fn add_again_after_each_step(world: &World, keys: Value) -> Result {
     let last = steps.iter().rposition(|(call, _)| call == "sendto").context("it asks the kernel")?;
     steps.truncate(last + 1);
     for step in steps {
-        let container = lan.container("c1")?;
+        let container = doomed.container("c1")?;
         let attachment = network::Attachment::new(&container);
         doomed.add_until(&step, &container)?;
         let network = Network::new(&lan.host, doomed.conflist.clone());
@@ -109,7 +110,7 @@ fn add_again_after_each_step(world: &World, keys: Value) -> Result {
 }
 
 fn killed_at_any_step_add_leaves_nothing_after_del(world: &World) -> Result {
-    del_after_each_step(world, json!({ "ipam": host_local(world) }))
+    del_after_each_step(world, with_everything(world))
 }
 
 fn killed_at_any_step_add_with_host_access_leaves_nothing_after_del(world: &World) -> Result {
@@ -120,7 +121,7 @@ fn del_after_each_step(world: &World, keys: Value) -> Result {
     let lan = Lan::new()?;
     let doomed = Doomed::new(world, &lan, keys)?;
     for step in doomed.steps()? {
-        let container = lan.container("c1")?;
+        let container = doomed.container("c1")?;
         doomed.add_until(&step, &container)?;
         let network = Network::new(&lan.host, doomed.conflist.clone());
         network.del(&network::Attachment::new(&container)).with_context(|| format!("after {step:?}"))?;
@@ -128,6 +129,11 @@ fn del_after_each_step(world: &World, keys: Value) -> Result {
         container.remove()?;
     }
     Ok(())
+}
+
+/// Addresses, and what comes with them that would not go with the interface.
+fn with_everything(world: &World) -> Value {
+    json!({ "ipam": host_local(world), "sourceRouting": true, "keepRoutes": ["10.42.0.0/16"] })
 }
 
 /// It gives an attachment that has an address no second one, so that a forgotten DEL shows.
@@ -172,6 +178,15 @@ impl<'a> Doomed<'a> {
         Ok(Doomed { lan, conflist: conflist(keys), folder, store: store(world) })
     }
 
+    /// A container in which everything leads somewhere.
+    fn container(&self, name: &str) -> Result<Node> {
+        let container = self.lan.container(name)?;
+        let everything: ipnet::IpNet = "0.0.0.0/0".parse()?;
+        let route = Route { metric: 1000, ..Route::new(everything, container.link("lo")?.index) };
+        container.netlink()?.add_route(&route)?;
+        Ok(container)
+    }
+
     /// ADD by the plugin under strace with these arguments.
     fn add(&self, arguments: &str, container: &Node) -> Result<bool> {
         fs::write(self.folder.join("arguments"), arguments)?;
@@ -183,7 +198,7 @@ impl<'a> Doomed<'a> {
 
     /// Every call that an ADD makes after it has read its configuration, in order.
     fn steps(&self) -> Result<Vec<Step>> {
-        let container = self.lan.container("counted")?;
+        let container = self.container("counted")?;
         let log = self.folder.join("log");
         ensure!(
             self.add(&format!("-o {} -e trace={CALLS}", log.display()), &container)?,
@@ -222,6 +237,11 @@ impl<'a> Doomed<'a> {
     fn ensure_nothing_left(&self, container: &Node) -> Result {
         ensure_nothing_left(container)?;
         ensure_host_is_clean(&self.lan.host)?;
+        let routes = container.routes()?;
+        ensure!(routes.len() == 1, "routes: {routes:?}");
+        let mut rules = container.netlink()?.rules()?;
+        rules.retain(|rule| rule.protocol == Protocol::LEASEHOLD);
+        ensure!(rules.is_empty(), "rules: {rules:?}");
         let Ok(entries) = fs::read_dir(self.store.join("lan")) else { return Ok(()) };
         let left: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
         ensure!(!left.iter().any(|name| name.to_string_lossy().starts_with("10.")), "addresses: {left:?}");

@@ -23,8 +23,17 @@ pub struct Rule {
     pub protocol: Protocol,
 }
 
+impl Rule {
+    /// What leaves from this address is looked up in this table: a rule of leasehold's, before that of the main table
+    /// and before those that were made without a priority, which the kernel counts down from there.
+    pub fn from_address(address: IpAddr, table: u32) -> Rule {
+        Rule { from: address.into(), table, priority: 32000, protocol: Protocol::LEASEHOLD }
+    }
+}
+
 impl Netlink {
-    /// The rules of both families that lead to a table, whatever else they ask for.
+    /// The rules of both families that lead to a table, whatever else they ask for. There are none where the kernel has
+    /// no rules.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
@@ -33,8 +42,13 @@ impl Netlink {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = RuleMessage::default();
             message.header.family = family;
-            let found: Vec<RuleMessage> = self.dump(&|| "list rules".to_owned(), RTM_GETRULE, &message)?;
-            // A kernel without IPv6 answers for all families.
+            let found: Vec<RuleMessage> = match self.dump(&|| "list rules".to_owned(), RTM_GETRULE, &message)
+            {
+                Ok(found) => found,
+                // The answer of a kernel without rules, or without IPv6.
+                Err(error) if error.errno() == Some(libc::EAFNOSUPPORT) || error.is_unsupported() => continue,
+                Err(error) => return Err(error),
+            };
             rules.extend(found.iter().filter(|found| found.header.family == family).filter_map(read));
         }
         Ok(rules)
