@@ -9,8 +9,8 @@ use crate::diagnosis::{self, also};
 use crate::make::{Made, Workshop, asking};
 use crate::mark::Mark;
 use crate::parent::{self, Parent};
-use crate::vlan::Leaving;
-use crate::{addresses, container, host_access, keep_routes, source_routing};
+use crate::vlan::{Leaving, SharedVlan};
+use crate::{addresses, codes, container, host_access, keep_routes, source_routing};
 
 /// An interface whose ADD the runtime has not heard the end of.
 pub(crate) struct Unfinished {
@@ -91,12 +91,18 @@ fn attach(workshop: &Workshop<'_>, request: &Request) -> Result<(CniResult, Link
 /// After `error`: a VLAN that was made for this container alone goes too.
 fn leave(workshop: &Workshop<'_>, error: Error) -> Error {
     let Parent::Vlan(vlan) = workshop.parent else { return error };
-    let gone = match workshop.config.link_in_container {
-        true => vlan.let_go(workshop.outside, workshop.netns, Leaving::Done),
-        false => container::own()
-            .and_then(|outside_netns| vlan.let_go(workshop.outside, &outside_netns, Leaving::Done)),
+    let gone = || {
+        let netns = match workshop.config.link_in_container {
+            true => {
+                workshop.netns.try_clone().map_err(|error| Error::new(codes::KERNEL, error.to_string()))?
+            }
+            false => container::own()?,
+        };
+        let Some(link) = vlan.find(workshop.outside)? else { return Ok(()) };
+        let netlink = Netlink::open_in(&netns).map_err(|error| asking(&error))?;
+        SharedVlan::find(netlink, netns, link.index)?.map_or(Ok(()), |vlan| vlan.let_go(Leaving::Done))
     };
-    match gone {
+    match gone() {
         Ok(()) => error,
         Err(second) => also(error, &second.to_string()),
     }

@@ -8,67 +8,97 @@ use crate::config::Config;
 use crate::make::asking;
 use crate::mark::{self, Mark};
 use crate::parent::{self, Parent};
-use crate::vlan::{self, Leaving};
+use crate::vlan::{Leaving, SharedVlan};
 use crate::{codes, container, host_access, remains};
 
 /// Detaches the container. The interface goes even when IPAM fails; IPAM goes first, because a DHCP RELEASE is sent
 /// from the interface.
+///
+/// Whatever can be asked or done before the interface goes is: for a grace period after that, older kernels answer nobody.
 pub(crate) fn del(request: &Request) -> Result<(), Error> {
     let released = Ipam::find(request).and_then(|ipam| ipam.map_or(Ok(()), |ipam| ipam.del()));
     let netns = container::open_if_there(request)?;
-    let parents = netns.as_ref().map_or(Ok(Vec::new()), |netns| remove(request, netns))?;
+    let inside = netns.as_ref().map(Inside::of).transpose().map_err(|error| failed(request, &error))?;
+    let ours = inside.as_ref().map_or(Ok(Vec::new()), |inside| inside.ours(request))?;
+    let vlan = shared_vlan(request, netns.as_ref(), &ours)?;
+    if let Some(inside) = &inside {
+        inside.remove(&ours, &Mark::of(request)).map_err(|error| failed(request, &error))?;
+    }
     // Not before: as long as the interface is there, the daemon may yet make the host reach it. And before its VLAN goes.
     host_access::part(request)?;
-    leave(request, netns.as_ref(), &parents)?;
+    vlan.map_or(Ok(()), |(vlan, leaving)| vlan.let_go(leaving))?;
     released
 }
 
-/// Removes our interface from the container, if it is there, and whatever an ADD has left that was killed. Returns the
-/// numbers of the links that these sat on.
-fn remove(request: &Request, netns: &Netns) -> Result<Vec<u32>, Error> {
-    let failed = |error: linknet::Error| {
-        Error::new(codes::KERNEL, format!("removing {} failed", request.ifname)).details(error.to_string())
-    };
-    let inside = Netlink::open_in(netns).map_err(failed)?;
-    let mut parents = Vec::new();
-    let mark = Mark::of(request);
-    for link in inside.links().map_err(failed)? {
-        match claim(&link, &mark, request) {
-            Claim::Ours => match inside.delete_link_soon(netns, link.index) {
-                Err(error) if !error.is_absent() => return Err(failed(error)),
-                _ => parents.extend(link.parent),
-            },
-            Claim::NotOurs(why) if link.name == request.ifname => {
-                eprintln!("macvlan: {} {why}: left alone", link.name);
-            }
-            Claim::NotOurs(_) => {}
-        }
-    }
-    remains::remove(&inside, &mark).map_err(failed)?;
-    Ok(parents)
+/// A container that can be entered.
+struct Inside<'a> {
+    netns: &'a Netns,
+    netlink: Netlink,
 }
 
-/// Lets go of the VLANs that were made for the container. Where no interface was found any more, the configuration says
-/// which one it may have been.
-fn leave(request: &Request, netns: Option<&Netns>, parents: &[u32]) -> Result<(), Error> {
-    let config = Config::read(request).ok();
-    if config.as_ref().is_some_and(|config| config.link_in_container) && netns.is_none() {
-        return Ok(()); // gone with the container
+impl<'a> Inside<'a> {
+    fn of(netns: &'a Netns) -> linknet::Result<Inside<'a>> {
+        Ok(Inside { netns, netlink: Netlink::open_in(netns)? })
     }
+
+    /// Our interface, if it is there, and whatever an ADD has left that was killed.
+    fn ours(&self, request: &Request) -> Result<Vec<Link>, Error> {
+        let mark = Mark::of(request);
+        let mut links = self.netlink.links().map_err(|error| failed(request, &error))?;
+        links.retain(|link| match claim(link, &mark, request) {
+            Claim::Ours => true,
+            Claim::NotOurs(why) => {
+                if link.name == request.ifname {
+                    eprintln!("macvlan: {} {why}: left alone", link.name);
+                }
+                false
+            }
+        });
+        Ok(links)
+    }
+
+    fn remove(&self, links: &[Link], mark: &Mark) -> linknet::Result<()> {
+        remains::remove(&self.netlink, mark, links)?;
+        for link in links {
+            match self.netlink.delete_link_soon(self.netns, link.index) {
+                Err(error) if !error.is_absent() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The VLAN of ours that nobody may be on any longer when these interfaces are gone. Where there are none any more, the
+/// configuration says which one it may have been.
+fn shared_vlan(
+    request: &Request,
+    netns: Option<&Netns>,
+    ours: &[Link],
+) -> Result<Option<(SharedVlan, Leaving)>, Error> {
+    let config = Config::read(request).ok();
+    let outside = match (config.as_ref().is_some_and(|config| config.link_in_container), netns) {
+        (true, None) => return Ok(None), // gone with the container
+        (true, Some(netns)) => netns.try_clone().map_err(|error| failed(request, &error))?,
+        (false, _) => container::own()?,
+    };
+    let netlink = Netlink::open_in(&outside).map_err(|error| asking(&error))?;
+    let index = match ours.first() {
+        Some(link) => link.parent,
+        None => match config.map(|config| parent::find(&netlink, &config)) {
+            Some(Ok(Parent::Vlan(vlan))) => vlan.find(&netlink)?.map(|link| link.index),
+            // A device stays, and one that is not found needs nothing done.
+            _ => None,
+        },
+    };
     // Only a container that cannot be entered may still be on its way out.
     let leaving = if netns.is_some() { Leaving::Done } else { Leaving::Maybe };
-    let own = container::own()?;
-    let netns = netns.filter(|_| config.as_ref().is_some_and(|config| config.link_in_container));
-    let outside = netns.unwrap_or(&own);
-    let netlink = Netlink::open_in(outside).map_err(|error| asking(&error))?;
-    for &parent in parents {
-        vlan::let_go(&netlink, outside, parent, Leaving::Done)?;
-    }
-    match config.map(|config| parent::find(&netlink, &config)) {
-        Some(Ok(Parent::Vlan(vlan))) if parents.is_empty() => vlan.let_go(&netlink, outside, leaving),
-        // A device stays, and one that is not found needs nothing done.
-        _ => Ok(()),
-    }
+    let vlan = index.map_or(Ok(None), |index| SharedVlan::find(netlink, outside, index))?;
+    Ok(vlan.map(|vlan| (vlan, leaving)))
+}
+
+fn failed(request: &Request, error: &dyn std::fmt::Display) -> Error {
+    Error::new(codes::KERNEL, format!("removing {} failed", request.ifname)).details(error.to_string())
 }
 
 /// Whose a link is.

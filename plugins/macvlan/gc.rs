@@ -1,14 +1,15 @@
 //! GC: what belongs to no valid attachment goes, and what is shared and unused.
 
 use std::collections::BTreeSet;
+use std::slice;
 
 use cni::delegate::Ipam;
 use cni::{Attachment, Error, Request};
 use linknet::Netlink;
 
-use crate::make::asking;
 use crate::mark::{self, Mark};
-use crate::{codes, container, host_access, remains, vlan};
+use crate::vlan::{Leaving, SharedVlan};
+use crate::{codes, container, host_access, remains};
 
 /// Forwards to IPAM (spec §4: it must be), which goes first because a release is sent from the interface, and removes
 /// interfaces of this network that bear the mark of an attachment not in the list. Without a list nothing is removed.
@@ -26,8 +27,8 @@ pub(crate) fn gc(request: &Request) -> Result<(), Error> {
 /// Removes the VLANs of ours that nobody uses, as after a container that vanished without DEL. It takes no list to know
 /// those.
 fn remove_vlans() -> Result<(), Error> {
-    let netlink = Netlink::open().map_err(|error| asking(&error))?;
-    vlan::let_all_go(&netlink, &container::own()?)
+    let ours = SharedVlan::all()?;
+    ours.iter().map(|vlan| vlan.let_go(Leaving::Done)).fold(Ok(()), Result::and)
 }
 
 /// Looks through the namespaces that have a name. An interface in any other dies with it, when its container's last
@@ -44,7 +45,8 @@ fn remove_invalid(network: &str, valid: &BTreeSet<Attachment>) -> Result<(), Err
             let Attachment { container_id, ifname } = attachment;
             eprintln!("macvlan: removing {} of {container_id} in {}", link.name, path.display());
             let mark = Mark::new(&ifname, &container_id, network);
-            match inside.delete_link(link.index).and_then(|()| remains::remove(&inside, &mark)) {
+            let remains = remains::remove(&inside, &mark, slice::from_ref(&link));
+            match remains.and_then(|()| inside.delete_link(link.index)) {
                 Err(error) if !error.is_absent() && outcome.is_ok() => {
                     let what = format!("removing {} in {} failed", link.name, path.display());
                     outcome = Err(Error::new(codes::KERNEL, what).details(error.to_string()));

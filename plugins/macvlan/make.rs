@@ -1,6 +1,7 @@
 //! Making the interface, and unmaking it.
 
 use std::path::Path;
+use std::slice;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -105,12 +106,10 @@ impl Workshop<'_> {
 
     /// Takes the interface away again after `error`, which is what the caller needs to hear.
     pub(crate) fn unmake(&self, link: &Link, error: Error) -> Error {
-        let gone = match self.inside.delete_link(link.index) {
-            Err(second) if !second.is_absent() => Err(second),
-            _ => remains::remove(self.inside, self.mark),
-        };
-        match gone {
+        let remains = remains::remove(self.inside, self.mark, slice::from_ref(link));
+        match remains.and(self.inside.delete_link(link.index)) {
             Ok(()) => error,
+            Err(second) if second.is_absent() => error,
             Err(second) => also(error, &format!("removing {} again failed too: {second}", link.name)),
         }
     }
@@ -130,22 +129,22 @@ impl Workshop<'_> {
     /// Removes what an ADD of this attachment has begun and not finished, and says whether there was anything. IPAM goes
     /// first: a release is sent from the interface, and some plugins give an attachment no second address.
     fn clear_away(&self) -> Result<bool, Error> {
-        let links = self.inside.links().map_err(|error| asking(&error))?;
-        let left: Vec<&Link> = links.iter().filter(|link| self.mark.is_unfinished(link)).collect();
+        let mut left = self.inside.links().map_err(|error| asking(&error))?;
+        left.retain(|link| self.mark.is_unfinished(link));
         if left.is_empty() {
             return Ok(false);
         }
         if let Some(Err(error)) = self.ipam.map(Ipam::del) {
             eprintln!("macvlan: what an earlier ADD had from IPAM was not given back: {error}");
         }
-        for link in left {
+        remains::remove(self.inside, self.mark, &left).map_err(|error| asking(&error))?;
+        for link in &left {
             eprintln!("macvlan: {} was left unfinished by an earlier ADD and is made anew", link.name);
             match self.inside.delete_link(link.index) {
                 Err(error) if !error.is_absent() => return Err(asking(&error)),
                 _ => {}
             }
         }
-        remains::remove(self.inside, self.mark).map_err(|error| asking(&error))?;
         Ok(true)
     }
 

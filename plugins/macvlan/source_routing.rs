@@ -35,7 +35,7 @@ pub(crate) fn fits(config: &Config, request: &Request) -> Result<(), Error> {
 /// 7.
 pub(crate) fn ensure_free(inside: &Netlink, config: &Config, link: &Link) -> Result<(), Error> {
     let Some(table) = config.source_routing.table(link.index) else { return Ok(()) };
-    sweep(inside).map_err(|error| asking(&error))?;
+    sweep(inside, &[]).map_err(|error| asking(&error))?;
     let rules = inside.rules().map_err(|error| asking(&error))?;
     match rules.iter().find(|rule| rule.table == table && rule.protocol == Protocol::LEASEHOLD) {
         None => Ok(()),
@@ -115,20 +115,21 @@ pub(crate) fn check(inside: &Netlink, link: &Link, config: &Config, ours: &[IpNe
     Ok(())
 }
 
-/// Removes the rules of leasehold's from addresses that nobody in the container has.
+/// Removes the rules of leasehold's from addresses that nobody in the container has but the interfaces that are leaving.
 ///
 /// An address comes before its rule and goes after it, and the rules are listed first here: so one that is just being
 /// made is never taken for a remainder.
 ///
 /// # Errors
 /// Whatever the kernel refused.
-pub(crate) fn sweep(inside: &Netlink) -> linknet::Result<()> {
+pub(crate) fn sweep(inside: &Netlink, leaving: &[Link]) -> linknet::Result<()> {
     let mut rules = inside.rules()?;
     rules.retain(|rule| rule.protocol == Protocol::LEASEHOLD);
     if rules.is_empty() {
         return Ok(());
     }
-    let addresses = inside.all_addresses()?;
+    let mut addresses = inside.all_addresses()?;
+    addresses.retain(|address| !leaving.iter().any(|link| link.index == address.index));
     for rule in rules {
         if addresses.iter().any(|address| address.net.addr() == rule.from.addr()) {
             continue;

@@ -124,17 +124,6 @@ impl Vlan {
         Ok(now.unwrap_or(link))
     }
 
-    /// Removes the link if it is ours and nobody is on it any longer; see [`let_go`].
-    ///
-    /// # Errors
-    /// As for [`let_go`].
-    pub(crate) fn let_go(&self, netlink: &Netlink, netns: &Netns, leaving: Leaving) -> Result<(), Error> {
-        match self.find(netlink)? {
-            Some(link) => let_go(netlink, netns, link.index, leaving),
-            None => Ok(()),
-        }
-    }
-
     fn name_taken(&self, there: &Link) -> Error {
         let Vlan { base, id } = self;
         let what = match (&there.vlan, &there.kind) {
@@ -183,59 +172,82 @@ pub(crate) enum Leaving {
     Maybe,
 }
 
-/// Removes the link of this number if it is a VLAN of ours and nobody is on it any longer. `netns` is where `netlink` was
-/// opened.
-///
-/// # Errors
-/// If the kernel refuses; not if somebody uses the VLAN, or it is gone.
-pub(crate) fn let_go(netlink: &Netlink, netns: &Netns, index: u32, leaving: Leaving) -> Result<(), Error> {
-    let deadline = Instant::now() + DYING;
-    loop {
-        let Some(link) = netlink.link_by_index(index).map_err(|error| asking(&error))? else { return Ok(()) };
-        if !Shared::Vlan.is(&link) {
-            return Ok(());
-        }
-        if remove_unused(netlink, netns, &link)? {
-            return Ok(());
-        }
-        // Whoever can be found is alive, and stays.
-        let waiting = leaving == Leaving::Maybe && Instant::now() < deadline;
-        if !waiting || !container::macvlans_on(netlink, index, true)?.is_empty() {
-            return Ok(());
-        }
-        sleep(PAUSE);
-    }
+/// A VLAN that leasehold has made, and where it is.
+pub(crate) struct SharedVlan {
+    netlink: Netlink,
+    netns: Netns,
+    link: Link,
 }
 
-/// The same for every VLAN of ours.
-pub(crate) fn let_all_go(netlink: &Netlink, netns: &Netns) -> Result<(), Error> {
-    let links = netlink.links().map_err(|error| asking(&error))?;
-    let ours = links.iter().filter(|link| Shared::Vlan.is(link));
-    ours.map(|link| let_go(netlink, netns, link.index, Leaving::Done)).fold(Ok(()), Result::and)
-}
+impl SharedVlan {
+    /// The link of this number, if it is one. `netlink` was opened in `netns`.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub(crate) fn find(netlink: Netlink, netns: Netns, index: u32) -> Result<Option<SharedVlan>, Error> {
+        let link = netlink.link_by_index(index).map_err(|error| asking(&error))?;
+        Ok(link.filter(|link| Shared::Vlan.is(link)).map(|link| SharedVlan { netlink, netns, link }))
+    }
 
-/// Whether it has removed the VLAN, or somebody has.
-fn remove_unused(netlink: &Netlink, netns: &Netns, link: &Link) -> Result<bool, Error> {
-    let failed = |error: linknet::Error| {
-        Error::new(codes::KERNEL, format!("removing VLAN {} failed", link.name)).details(error.to_string())
-    };
-    let _lock = Lock::take().map_err(failed)?;
-    if is_built_upon(netlink, link).map_err(failed)? {
-        return Ok(false);
+    /// All of them in the plugin's own netns.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub(crate) fn all() -> Result<Vec<SharedVlan>, Error> {
+        let links = Netlink::open().and_then(|netlink| netlink.links()).map_err(|error| asking(&error))?;
+        let ours = links.into_iter().filter(|link| Shared::Vlan.is(link));
+        ours.map(|link| {
+            let netlink = Netlink::open().map_err(|error| asking(&error))?;
+            Ok(SharedVlan { netlink, netns: container::own()?, link })
+        })
+        .collect()
     }
-    let name = probe(link);
-    let probe = NewMacvlan { mode: MacvlanMode::Passthru, ..NewMacvlan::new(&name, link.index) };
-    match netlink.add_macvlan(&probe, netns, netlink) {
-        Ok(_) => {}
-        // Left by somebody who was killed just here.
-        Err(error) if error.is_exists() => {}
-        Err(error) if error.is_absent() => return Ok(true),
-        Err(error) if error.is_invalid() || error.is_busy() => return Ok(false),
-        Err(error) => return Err(failed(error)),
+
+    /// Removes it if nobody is on it any longer.
+    ///
+    /// # Errors
+    /// If the kernel refuses; not if somebody uses the VLAN, or it is gone.
+    pub(crate) fn let_go(&self, leaving: Leaving) -> Result<(), Error> {
+        let deadline = Instant::now() + DYING;
+        while !self.remove_unused()? {
+            // Whoever can be found is alive, and stays.
+            let waiting = leaving == Leaving::Maybe && Instant::now() < deadline;
+            if !waiting || !container::macvlans_on(&self.netlink, self.link.index, true)?.is_empty() {
+                return Ok(());
+            }
+            sleep(PAUSE);
+        }
+        Ok(())
     }
-    match netlink.delete_link_soon(netns, link.index) {
-        Err(error) if !error.is_absent() => Err(failed(error)),
-        _ => Ok(true),
+
+    /// Whether it has removed the VLAN, or somebody has.
+    fn remove_unused(&self) -> Result<bool, Error> {
+        let SharedVlan { netlink, netns, link } = self;
+        let failed = |error: linknet::Error| {
+            Error::new(codes::KERNEL, format!("removing VLAN {} failed", link.name))
+                .details(error.to_string())
+        };
+        let _lock = Lock::take().map_err(failed)?;
+        // Whoever had the lock before may have been the last.
+        let now = netlink.link_by_index(link.index).map_err(failed)?;
+        let Some(now) = now.filter(|now| Shared::Vlan.is(now)) else { return Ok(true) };
+        if is_built_upon(netlink, &now).map_err(failed)? {
+            return Ok(false);
+        }
+        let name = probe(link);
+        let probe = NewMacvlan { mode: MacvlanMode::Passthru, ..NewMacvlan::new(&name, link.index) };
+        match netlink.add_macvlan(&probe, netns, netlink) {
+            Ok(_) => {}
+            // Left by somebody who was killed just here.
+            Err(error) if error.is_exists() => {}
+            Err(error) if error.is_absent() => return Ok(true),
+            Err(error) if error.is_invalid() || error.is_busy() => return Ok(false),
+            Err(error) => return Err(failed(error)),
+        }
+        match netlink.delete_link_soon(netns, link.index) {
+            Err(error) if !error.is_absent() => Err(failed(error)),
+            _ => Ok(true),
+        }
     }
 }
 
