@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cni::SourceRouting;
 use dhcp4::RawOption;
 use ipnet::IpNet;
 use linknet::Mac;
@@ -160,6 +161,9 @@ pub(crate) struct Terms {
     /// Metric of the routes in the result and in the container that have none of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) priority: Option<u32>,
+    /// A table of its own for what leaves from the address.
+    #[serde(default, skip_serializing_if = "SourceRouting::is_off")]
+    pub(crate) source_routing: SourceRouting,
 }
 
 impl Terms {

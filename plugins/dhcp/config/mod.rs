@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cni::{Error, Request, code};
+use cni::{Error, Request, SourceRouting, code};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
@@ -143,6 +143,7 @@ impl Config {
             suppress,
             routes: self.keys.routes,
             priority: self.keys.priority,
+            source_routing: source_routing(request),
         })
     }
 }
@@ -179,6 +180,17 @@ fn has_mtu(request: &Request) -> bool {
     }
     // If it is no number, that is for the plugin to say whose key it is.
     cni::go::decode(&request.config.raw).is_ok_and(|Above { mtu }| mtu.is_some_and(|mtu| mtu > 0))
+}
+
+/// What the plugin above us makes of the routes, which is to be made of those of a later lease too.
+fn source_routing(request: &Request) -> SourceRouting {
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Above {
+        source_routing: SourceRouting,
+    }
+    // If it is none, that is for the plugin to say whose key it is.
+    cni::go::decode(&request.config.raw).unwrap_or(Above::default()).source_routing
 }
 
 /// A bound on ADD, as Go writes durations (`30s`) or as a number of seconds.

@@ -231,3 +231,18 @@ fn a_bad_value_is_refused_naming_its_key() {
         assert!(problem.starts_with(expected), "{keys}: {problem}");
     }
 }
+
+#[test]
+fn what_the_plugin_above_makes_of_the_routes_is_known_and_not_judged() {
+    let source_routing = |value: Value| {
+        let config = json!({
+            "cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "ipam": {}, "sourceRouting": value,
+        });
+        let request = request(config, NAMED);
+        Config::read(&request).and_then(|config| config.terms(&request)).expect("good terms").source_routing
+    };
+    assert_eq!(source_routing(json!(true)), SourceRouting::Own);
+    assert_eq!(source_routing(json!(50)), SourceRouting::Table(50));
+    assert_eq!(source_routing(Value::Null), SourceRouting::Off);
+    assert_eq!(source_routing(json!("main")), SourceRouting::Off);
+}

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use cni::SourceRouting;
 use dhcp4::{Instant, Lease};
-use linknet::{Link, Netlink, Netns, NewAddress, Protocol, Route, Scope};
+use linknet::{Link, Netlink, Netns, NewAddress, Protocol, Route, Rule, Scope};
 
 use super::result;
 use crate::place::Place;
@@ -63,6 +64,17 @@ pub(crate) fn follow(
     for route in wanted.iter().filter(|route| !had.contains(route)) {
         note(ignore(linknet::Error::is_exists, netlink.add_route_beside(route)));
         changes.0.push(format!("route {} added", text(route)));
+    }
+    // The rule comes when there is something to find, and goes before that does.
+    let rule = |lease: Option<&Lease>| lease.and_then(|lease| rule(place.ifindex, lease, terms));
+    let (had_rule, wanted_rule) = (rule(old), rule(new));
+    if let Some(rule) = wanted_rule.filter(|_| wanted_rule != had_rule) {
+        note(ignore(linknet::Error::is_exists, netlink.add_rule(&rule)));
+        changes.0.push(format!("rule from {} added", rule.from.addr()));
+    }
+    if let Some(rule) = had_rule.filter(|_| wanted_rule != had_rule) {
+        note(ignore(linknet::Error::is_absent, netlink.delete_rule(&rule)));
+        changes.0.push(format!("rule from {} removed", rule.from.addr()));
     }
     for route in had.iter().filter(|route| !wanted.contains(route)) {
         note(ignore(linknet::Error::is_absent, netlink.delete_route(route)));
@@ -135,7 +147,18 @@ fn routes(ifindex: u32, lease: &Lease, terms: &Terms) -> Vec<Route> {
         };
         Route { scope: told.scope.map_or(route.scope, Scope), ..route }
     };
-    result::routes(lease, terms).into_iter().map(route).collect()
+    let told = result::routes(lease, terms);
+    let told = match terms.source_routing.table(ifindex) {
+        Some(table) => SourceRouting::routes(table, &[lease.net().into()], &told),
+        None => told,
+    };
+    told.into_iter().map(route).collect()
+}
+
+/// What sends packets from the address to the table of their own, if they have one.
+fn rule(ifindex: u32, lease: &Lease, terms: &Terms) -> Option<Rule> {
+    let table = terms.source_routing.table(ifindex)?;
+    Some(Rule::from_address(lease.address.into(), table))
 }
 
 fn text(route: &Route) -> String {

@@ -15,11 +15,15 @@
 //! reaches each LAN through the LAN's own router.
 
 mod keep_routes;
+mod leases;
+mod several;
 mod source_routing;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use lab::dhcp_server::Settings;
+use lab::dhcproto::v4::DhcpOption;
 use lab::serde_json::{Value, json};
 use lab::{Attachment, Lan, Node, Result, Test, until};
 use linknet::{OperState, Protocol, Route, Rule};
@@ -28,7 +32,7 @@ use crate::scenario::{SOON, conflist};
 
 /// All of them.
 pub(crate) fn tests() -> Vec<Test> {
-    [source_routing::TESTS, keep_routes::TESTS].concat()
+    [source_routing::TESTS, keep_routes::TESTS, leases::TESTS, several::TESTS].concat()
 }
 
 /// The host on two LANs, and somebody beyond their routers.
@@ -73,6 +77,19 @@ impl Lans {
             reverse_path_filter(router, true)?;
         }
         Ok(Lans { lan, lan2, far })
+    }
+}
+
+/// What the second LAN's DHCP server gives: 10.98.0.100 to 199.
+fn settings2() -> Settings {
+    Settings {
+        address: Lans::ADDRESS2,
+        pool: Ipv4Addr::new(10, 98, 0, 100)..=Ipv4Addr::new(10, 98, 0, 199),
+        options: vec![
+            DhcpOption::Router(vec![Lans::ADDRESS2]),
+            DhcpOption::DomainNameServer(vec![Lans::ADDRESS2]),
+        ],
+        ..Settings::default()
     }
 }
 

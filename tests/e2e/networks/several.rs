@@ -1,0 +1,142 @@
+//! Two and three networks with leases, on two LANs and on one.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use lab::anyhow::{Context, ensure};
+use lab::dhcp_server::Settings;
+use lab::serde_json::{Value, json};
+use lab::{Daemon, DhcpServer, Network, Node, Result, Test, World, test, until};
+
+use super::{Lans, at, default_gateways, first, reverse_path_filter, rules, second, settings2};
+use crate::scenario::{SOON, ensure_nothing_left};
+
+pub(super) const TESTS: &[Test] = &[
+    test!(three_networks_have_leases_of_their_own_and_end_in_any_order),
+    test!(the_newest_default_route_goes_first_unless_told_otherwise),
+];
+
+/// Two LANs with a DHCP server each, and the daemon.
+struct Scene {
+    lans: Lans,
+    servers: [DhcpServer; 2],
+    daemon: Daemon,
+}
+
+impl Scene {
+    fn new(world: &World) -> Result<Scene> {
+        let lans = Lans::new()?;
+        let servers = [
+            DhcpServer::start(&lans.lan.lan, Settings::default())?,
+            DhcpServer::start(&lans.lan2, settings2())?,
+        ];
+        let daemon = Daemon::start(world, &lans.lan.host)?;
+        Ok(Scene { lans, servers, daemon })
+    }
+
+    /// An `ipam` section with these keys.
+    fn ipam(&self, keys: Value) -> Value {
+        let mut ipam = json!({ "type": "dhcp", "daemonSocketPath": self.daemon.socket() });
+        if let (Some(ipam), Value::Object(keys)) = (ipam.as_object_mut(), keys) {
+            ipam.extend(keys);
+        }
+        ipam
+    }
+
+    /// The LAN's node and the address that a container's interface has there.
+    fn address(&self, container: &Node, ifname: &str) -> Result<(&Node, IpAddr)> {
+        let addresses = container.ipv4(ifname)?;
+        ensure!(addresses.len() == 1, "{ifname}: {addresses:?}");
+        let address = addresses[0].addr();
+        let lan = if address.octets()[1] == 98 { &self.lans.lan2 } else { &self.lans.lan.lan };
+        Ok((lan, address.into()))
+    }
+
+    fn ensure_answers(&self, container: &Node, ifname: &str) -> Result {
+        let (lan, address) = self.address(container, ifname)?;
+        lan.ping(address, SOON).with_context(|| format!("{ifname} at {address}"))?;
+        Ok(())
+    }
+}
+
+/// The interfaces of a container: one on the first LAN, one on the second, and one more on the first.
+const NAMES: [&str; 3] = ["eth0", "net1", "net2"];
+
+fn three_networks_have_leases_of_their_own_and_end_in_any_order(world: &World) -> Result {
+    let mut scene = Scene::new(world)?;
+    let socket = scene.daemon.socket().to_owned();
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for (number, order) in orders.into_iter().enumerate() {
+        let container = scene.lans.lan.container(&format!("c{number}"))?;
+        let ipam = scene.ipam(json!({}));
+        let host = &scene.lans.lan.host;
+        let mut again = first(json!({ "ipam": ipam, "sourceRouting": true }));
+        again["name"] = json!("lan-again");
+        let networks = [
+            Network::new(host, first(json!({ "ipam": ipam }))),
+            Network::new(host, second(json!({ "ipam": ipam, "sourceRouting": true }))),
+            Network::new(host, again),
+        ];
+        for (network, name) in networks.iter().zip(NAMES) {
+            network.add(&at(&container, name))?;
+        }
+        // Each answers through itself, however strict anybody is.
+        reverse_path_filter(&container, true)?;
+        let leases: Vec<_> = scene.servers.iter().flat_map(DhcpServer::leases).collect();
+        let macs: BTreeSet<_> = leases.iter().map(|lease| &lease.mac).collect();
+        let identities: BTreeSet<_> = leases.iter().map(|lease| &lease.client_id).collect();
+        ensure!((leases.len(), macs.len(), identities.len()) == (3, 3, 3), "{leases:?}");
+        ensure!(default_gateways(&container, false)?.len() == 1, "{:?}", container.routes()?);
+
+        // As in an upgrade while it runs.
+        scene.daemon.process().kill()?;
+        let daemon = Daemon::start(world, host)?;
+        ensure!(daemon.socket() == socket);
+        for (position, &which) in order.iter().enumerate() {
+            for &still in &order[position..] {
+                scene.ensure_answers(&container, NAMES[still]).with_context(|| format!("{order:?}"))?;
+                networks[still].check(&at(&container, NAMES[still]))?;
+            }
+            networks[which].del(&at(&container, NAMES[which])).with_context(|| format!("{order:?}"))?;
+            let left = order.len() - position - 1;
+            until("its lease is given back", SOON, || {
+                scene.servers.iter().map(|server| server.leases().len()).sum::<usize>() == left
+            })?;
+        }
+        ensure_nothing_left(&container)?;
+        ensure!(rules(&container)?.is_empty() && container.routes()?.is_empty(), "{:?}", container.routes()?);
+        container.remove()?;
+        drop(networks);
+        scene.daemon = daemon;
+    }
+    Ok(())
+}
+
+fn the_newest_default_route_goes_first_unless_told_otherwise(world: &World) -> Result {
+    let scene = Scene::new(world)?;
+    let (one, two): (IpAddr, IpAddr) = ("10.99.0.1".parse()?, "10.98.0.1".parse()?);
+    for (number, (keys, expected)) in [
+        (json!({}), vec![two, one]),
+        (json!({ "priority": 100 }), vec![one, two]),
+        (json!({ "suppress": ["gateway"] }), vec![one]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let container = scene.lans.lan.container(&format!("c{number}"))?;
+        let host = &scene.lans.lan.host;
+        Network::new(host, first(json!({ "ipam": scene.ipam(json!({})) }))).add(&at(&container, "eth0"))?;
+        let network = Network::new(host, second(json!({ "ipam": scene.ipam(keys.clone()) })));
+        network.add(&at(&container, "net1"))?;
+        let gateways = default_gateways(&container, false)?;
+        ensure!(gateways == expected, "{keys}: {gateways:?}");
+        let way = container.netlink()?.way_to("203.0.113.7".parse()?)?.context("a way")?;
+        ensure!(way.gateway == expected.first().copied(), "{keys}: {way:?}");
+        for ifname in ["eth0", "net1"] {
+            scene.ensure_answers(&container, ifname)?;
+        }
+        network.del(&at(&container, "net1"))?;
+        ensure!(default_gateways(&container, false)? == [one], "{keys}: {:?}", container.routes()?);
+    }
+    Ok(())
+}
