@@ -1,5 +1,6 @@
 //! `examples/conflists/`: every file there is used as it stands, by a test that is called after it.
 
+mod kubernetes;
 mod pools;
 mod tuning;
 
@@ -12,13 +13,21 @@ use lab::{Lan, Network, Result, Test, World, test};
 
 /// All of them.
 pub(crate) fn tests() -> Vec<Test> {
-    [pools::TESTS, tuning::TESTS, &[test!(each_is_tested), test!(documentation_quotes_them_as_they_are)]]
-        .concat()
+    [
+        kubernetes::TESTS,
+        pools::TESTS,
+        tuning::TESTS,
+        &[test!(each_is_tested), test!(documentation_quotes_them_as_they_are)],
+    ]
+    .concat()
 }
 
 /// The pages that show examples.
-const DOCUMENTS: &[&str] =
-    &[include_str!("../../../docs/addresses.md"), include_str!("../../../docs/bridges.md")];
+const DOCUMENTS: &[&str] = &[
+    include_str!("../../../docs/addresses.md"),
+    include_str!("../../../docs/bridges.md"),
+    include_str!("../../../docs/networks.md"),
+];
 
 /// The network of `examples/conflists/NAME.conflist`.
 fn network<'a>(lan: &'a Lan, name: &str) -> Result<Network<'a>> {

@@ -36,21 +36,21 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// The host on two LANs, and somebody beyond their routers.
-struct Lans {
+pub(crate) struct Lans {
     /// The first, with the host.
-    lan: Lan,
+    pub(crate) lan: Lan,
     /// The second, at the host's [`Lans::MASTER2`].
-    lan2: Node,
+    pub(crate) lan2: Node,
     /// The client.
-    far: Node,
+    pub(crate) far: Node,
 }
 
 impl Lans {
-    const MASTER2: &str = "eth2";
-    const ADDRESS2: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
+    pub(crate) const MASTER2: &str = "eth2";
+    pub(crate) const ADDRESS2: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
     const ADDRESS2_V6: Ipv6Addr = Ipv6Addr::new(0xfd98, 0, 0, 0, 0, 0, 0, 1);
 
-    fn new() -> Result<Lans> {
+    pub(crate) fn new() -> Result<Lans> {
         let lan = Lan::with_ipv6()?;
         let (lan2, far) = (Node::new("lan2")?, Node::new("far")?);
         cable((&lan.host, Lans::MASTER2), (&lan2, Lan::SERVER_LINK))?;
@@ -105,13 +105,13 @@ fn cable(one: (&Node, &str), other: (&Node, &str)) -> Result {
     Ok(())
 }
 
-fn route(node: &Node, dst: &str, link: &str, gateway: IpAddr) -> Result {
+pub(crate) fn route(node: &Node, dst: &str, link: &str, gateway: IpAddr) -> Result {
     let route = Route::new(dst.parse::<IpNet>()?, node.link(link)?.index).via(gateway);
     Ok(node.netlink()?.add_route(&route)?)
 }
 
 /// Has a node take packets only from where it would answer to (RFC 3704), or from anywhere. IPv6 has no such setting.
-fn reverse_path_filter(node: &Node, strict: bool) -> Result {
+pub(crate) fn reverse_path_filter(node: &Node, strict: bool) -> Result {
     // Of the setting for all links and that of the one, the greater counts.
     for link in node.links()?.iter().map(|link| link.name.as_str()).chain(["all"]) {
         let setting = ["ipv4", "conf", link, "rp_filter"];
@@ -138,7 +138,7 @@ fn named(name: &str, master: &str, keys: Value) -> Value {
 }
 
 /// An interface of a container by its name.
-fn at(container: &Node, ifname: &str) -> Attachment {
+pub(crate) fn at(container: &Node, ifname: &str) -> Attachment {
     Attachment { ifname: ifname.to_owned(), ..Attachment::new(container) }
 }
 
@@ -150,7 +150,7 @@ fn rules(container: &Node) -> Result<Vec<Rule>> {
 }
 
 /// The gateways of the main table's default routes of a family, the one that is used first.
-fn default_gateways(container: &Node, v6: bool) -> Result<Vec<IpAddr>> {
+pub(crate) fn default_gateways(container: &Node, v6: bool) -> Result<Vec<IpAddr>> {
     let mut routes = container.routes()?;
     routes.retain(|route| {
         route.table == Route::MAIN && route.dst.prefix_len() == 0 && route.dst.addr().is_ipv6() == v6

@@ -19,6 +19,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(the_result_has_the_routes_as_they_were_made),
     test!(check_wants_the_rules_and_the_routes).needs(&[packages::GO_PLUGINS]),
     test!(the_rules_go_whatever_became_of_the_interface).needs(&[packages::GO_PLUGINS]),
+    test!(the_host_is_answered_too).needs(&[packages::GO_PLUGINS]),
     test!(gc_removes_the_rules),
     test!(a_failed_add_leaves_no_rule),
     test!(a_table_of_another_interface_is_refused).needs(&[packages::GO_PLUGINS]),
@@ -249,6 +250,27 @@ fn the_rules_go_whatever_became_of_the_interface(_: &World) -> Result {
         ensure!(container.find_link("net1")?.is_none() && container.find_link("uplink")?.is_none());
     }
     Ok(())
+}
+
+/// With `hostAccess`, by routes of which the table must know.
+fn the_host_is_answered_too(_: &World) -> Result {
+    let lans = Lans::new()?;
+    let container = container(&lans)?;
+    let host = &lans.lan.host;
+    // Not on the link of the container's, in either family.
+    for address in ["10.97.0.2/24", "fd97::2/64"] {
+        host.add_address(Lans::MASTER2, address.parse()?)?;
+    }
+    let keys = json!({ "ipam": ipam(98), "sourceRouting": true, "hostAccess": true });
+    let network = Network::new(host, second(keys));
+    let attachment = at(&container, "net1");
+    network.add(&attachment)?;
+    for address in second_addresses()? {
+        host.ping(address, SOON)?;
+        lans.far.ping(address, SOON)?;
+    }
+    network.check(&attachment)?;
+    network.del(&attachment)
 }
 
 fn gc_removes_the_rules(world: &World) -> Result {
