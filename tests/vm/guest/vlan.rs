@@ -1,5 +1,0 @@
-//! VLANs that the plugin makes on demand.
-
-use lab::Test;
-
-pub(super) const TESTS: &[Test] = &[];

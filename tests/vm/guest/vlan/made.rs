@@ -1,0 +1,190 @@
+//! How a VLAN is made.
+
+use std::net::Ipv4Addr;
+
+use lab::anyhow::{Context, ensure};
+use lab::dhcp_server::Settings;
+use lab::dhcproto::v4::MessageType;
+use lab::serde_json::json;
+use lab::{Daemon, DhcpServer, Lan, Result, Test, World, test, until};
+use linknet::Vlan;
+
+use super::{ID, NAME, Trunk, fixed};
+use crate::guest::SOON;
+
+pub(super) const TESTS: &[Test] = &[
+    test!(it_is_made_up_with_the_mtu_of_its_parent_and_carries_what_is_sent),
+    test!(both_spellings_share_one),
+    test!(a_list_may_spell_one),
+    test!(a_lease_is_had_over_one_and_given_back_before_it_goes),
+    test!(a_container_alone_on_one_may_have_it_to_itself),
+    test!(a_long_name_is_made_to_fit),
+    test!(a_parent_inside_the_container_has_its_vlan_there),
+    test!(the_host_reaches_its_containers_over_one),
+    test!(it_follows_its_parent_to_a_larger_mtu),
+    test!(one_that_was_set_down_is_set_up_again),
+];
+
+fn it_is_made_up_with_the_mtu_of_its_parent_and_carries_what_is_sent(_: &World) -> Result {
+    let trunk = Trunk::new()?;
+    let cable = trunk.host().link(Lan::MASTER)?;
+    trunk.host().netlink()?.set_mtu(cable.index, 1400)?;
+    let network = trunk.network(json!({ "vlan": ID, "ipam": fixed("10.99.0.61/24") }));
+    let (container, attachment) = trunk.attached("c1", &network)?;
+
+    let vlan = trunk.host().link(NAME)?;
+    ensure!(vlan.vlan == Some(Vlan { id: ID, protocol: Vlan::C_TAG }), "{vlan:?}");
+    ensure!(vlan.parent == Some(cable.index) && vlan.up && vlan.mtu == 1400, "{vlan:?}");
+    ensure!(vlan.alias.as_deref() == Some("leasehold:vlan") && vlan.group == 0, "{vlan:?}");
+    ensure!(container.link("eth0")?.parent == Some(vlan.index), "{:?}", container.link("eth0")?);
+    ensure!(container.link("eth0")?.mtu == 1400, "{:?}", container.link("eth0")?);
+    container.ping(Lan::ADDRESS.into(), SOON)?;
+    network.check(&attachment)?;
+    trunk.modern(json!({ "vlan": ID })).status()?;
+
+    network.del(&attachment)?;
+    trunk.ensure_host_has(&[])
+}
+
+fn both_spellings_share_one(_: &World) -> Result {
+    let trunk = Trunk::new()?;
+    let by_key = trunk.network(json!({ "vlan": ID, "ipam": fixed("10.99.0.61/24") }));
+    let by_name = trunk.network(json!({ "master": NAME, "ipam": fixed("10.99.0.62/24") }));
+    for [(first, one), (second, two)] in
+        [[(&by_key, "c1"), (&by_name, "c2")], [(&by_name, "c3"), (&by_key, "c4")]]
+    {
+        let (container, first_attachment) = trunk.attached(one, first)?;
+        let (_, second_attachment) = trunk.attached(two, second)?;
+        trunk.ensure_host_has(&[NAME])?;
+        let other = if one == "c1" { Ipv4Addr::new(10, 99, 0, 62) } else { Ipv4Addr::new(10, 99, 0, 61) };
+        container.ping(other.into(), SOON)?;
+        first.check(&first_attachment)?;
+        second.check(&second_attachment)?;
+        first.del(&first_attachment)?;
+        trunk.ensure_host_has(&[NAME])?;
+        second.check(&second_attachment)?;
+        second.del(&second_attachment)?;
+        trunk.ensure_host_has(&[])?;
+    }
+    Ok(())
+}
+
+fn a_list_may_spell_one(_: &World) -> Result {
+    let trunk = Trunk::new()?;
+    let network = trunk.network(json!({ "master": ["enp3s0.228", NAME, Lan::MASTER] }));
+    let (_, attachment) = trunk.attached("c1", &network)?;
+    trunk.ensure_host_has(&[NAME])?;
+    network.check(&attachment)?;
+    network.del(&attachment)?;
+    trunk.ensure_host_has(&[])
+}
+
+fn a_lease_is_had_over_one_and_given_back_before_it_goes(world: &World) -> Result {
+    let trunk = Trunk::new()?;
+    let server = DhcpServer::start_on(&trunk.lan.lan, Trunk::SERVER_LINK, Settings::default())?;
+    let daemon = Daemon::start(world, trunk.host())?;
+    let ipam = json!({ "type": "dhcp", "daemonSocketPath": daemon.socket() });
+    let network = trunk.network(json!({ "vlan": ID, "ipam": ipam }));
+    let (container, attachment) = trunk.attached("c1", &network)?;
+    container.ping(Lan::ADDRESS.into(), SOON)?;
+    network.check(&attachment)?;
+    network.del(&attachment)?;
+    trunk.ensure_host_has(&[])?;
+    server.wait_for(MessageType::Release, 1, SOON)?;
+    until("the lease is given back", SOON, || server.leases().is_empty())
+}
+
+fn a_container_alone_on_one_may_have_it_to_itself(_: &World) -> Result {
+    let trunk = Trunk::new()?;
+    let network = trunk.network(json!({ "vlan": ID, "mode": "passthru", "ipam": fixed("10.99.0.61/24") }));
+    let (container, attachment) = trunk.attached("c1", &network)?;
+    container.ping(Lan::ADDRESS.into(), SOON)?;
+    let error = trunk.refusal(json!({ "vlan": ID }))?;
+    ensure!(error.code == 7 && error.msg.contains("eth0 in /run/netns/c1"), "{error:?}");
+    network.check(&attachment)?;
+    network.del(&attachment)?;
+    trunk.ensure_host_has(&[])
+}
+
+fn a_long_name_is_made_to_fit(_: &World) -> Result {
+    let trunk = Trunk::new()?;
+    let host = trunk.host().netlink()?;
+    let cable = trunk.host().link(Lan::MASTER)?.index;
+    host.set_down(cable)?; // to be renamed before Linux 6.2
+    host.rename(cable, "enx525400000001")?;
+    host.set_up(cable)?;
+    let network =
+        trunk.network(json!({ "master": "enx525400000001", "vlan": ID, "ipam": fixed("10.99.0.61/24") }));
+    let (container, attachment) = trunk.attached("c1", &network)?;
+    container.ping(Lan::ADDRESS.into(), SOON)?;
+    let vlan = trunk.host().links()?.into_iter().find(|link| link.vlan.is_some()).context("a VLAN")?;
+    ensure!(vlan.name.len() <= 15 && vlan.name.ends_with(".228"), "{vlan:?}");
+    network.check(&attachment)?;
+    network.del(&attachment)?;
+    ensure!(trunk.host().links()?.len() == 2, "{:?}", trunk.host().links()?);
+    Ok(())
+}
+
+fn a_parent_inside_the_container_has_its_vlan_there(_: &World) -> Result {
+    let trunk = Trunk::new()?;
+    let container = trunk.lan.container("c1")?;
+    container.netlink()?.add_veth("trunk", "far", None)?;
+    for end in ["trunk", "far"] {
+        container.netlink()?.set_up(container.link(end)?.index)?;
+    }
+    let network = trunk.network(json!({ "master": "trunk", "vlan": 7, "linkInContainer": true }));
+    let attachment = lab::Attachment::new(&container);
+    let before = container.links()?;
+    network.add(&attachment)?;
+    ensure!(container.link("trunk.7")?.up, "{:?}", container.link("trunk.7")?);
+    trunk.ensure_host_has(&[])?;
+    network.check(&attachment)?;
+    network.del(&attachment)?;
+    ensure!(container.links()? == before, "{:?}", container.links()?);
+    Ok(())
+}
+
+fn the_host_reaches_its_containers_over_one(_: &World) -> Result {
+    let trunk = Trunk::new()?;
+    let keys = |address: &str| json!({ "vlan": ID, "hostAccess": true, "ipam": fixed(address) });
+    let one = trunk.network(keys("10.99.0.61/24"));
+    let two = trunk.network(keys("10.99.0.62/24"));
+    // The host has an address on another LAN.
+    trunk.host().add_address(Lan::MASTER, "192.0.2.7/24".parse()?)?;
+    let (container, first) = trunk.attached("c1", &one)?;
+    let (_, second) = trunk.attached("c2", &two)?;
+    for address in [[10, 99, 0, 61], [10, 99, 0, 62]] {
+        trunk.host().ping(address.into(), SOON)?;
+    }
+    container.ping([192, 0, 2, 7].into(), SOON).context("the way back")?;
+    one.del(&first)?;
+    trunk.host().ping([10, 99, 0, 62].into(), SOON)?;
+    two.del(&second)?;
+    trunk.ensure_host_has(&[])
+}
+
+fn it_follows_its_parent_to_a_larger_mtu(_: &World) -> Result {
+    let trunk = Trunk::new()?;
+    let network = trunk.network(json!({ "vlan": ID }));
+    trunk.attached("c1", &network)?;
+    let cable = trunk.host().link(Lan::MASTER)?.index;
+    trunk.host().netlink()?.set_mtu(cable, 9000)?;
+    let large = trunk.network(json!({ "vlan": ID, "mtu": 9000 }));
+    let (container, attachment) = trunk.attached("c2", &large)?;
+    ensure!(container.link("eth0")?.mtu == 9000 && trunk.host().link(NAME)?.mtu == 9000);
+    large.check(&attachment)?;
+
+    let error = trunk.refusal(json!({ "vlan": ID, "mtu": 9001 }))?;
+    ensure!(error.code == 7 && error.msg.contains("9001 is more than the 9000 of eth1"), "{error:?}");
+    Ok(())
+}
+
+fn one_that_was_set_down_is_set_up_again(_: &World) -> Result {
+    let trunk = Trunk::new()?;
+    let network = trunk.network(json!({ "vlan": ID, "ipam": fixed("10.99.0.61/24") }));
+    trunk.attached("c1", &trunk.network(json!({ "vlan": ID })))?;
+    trunk.host().netlink()?.set_down(trunk.host().link(NAME)?.index)?;
+    let (container, _) = trunk.attached("c2", &network)?;
+    container.ping(Lan::ADDRESS.into(), SOON)?;
+    Ok(())
+}
