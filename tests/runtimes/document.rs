@@ -5,7 +5,9 @@ const DOCUMENT: &str = concat!(
     "\n",
     include_str!("../../docs/runtimes.md"),
     "\n",
-    include_str!("../../docs/addresses.md")
+    include_str!("../../docs/addresses.md"),
+    "\n",
+    include_str!("../../docs/networks.md")
 );
 
 /// The shell blocks below a heading, up to the next heading of the same rank.

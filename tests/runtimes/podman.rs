@@ -3,10 +3,14 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use ipnet::IpNet;
 use lab::anyhow::{Context, bail, ensure};
+use lab::dhcp_server::Settings;
+use lab::dhcproto::v4::DhcpOption;
 use lab::serde_json::{self, Value};
 use lab::suite::{Package, packages};
-use lab::{Result, Test, World, test};
+use lab::{DhcpServer, Lan, Node, Result, Test, World, test, until};
+use linknet::Route;
 
 use crate::document;
 use crate::image;
@@ -26,6 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(podman_runs_what_the_documentation_says).needs(PODMAN),
     test!(a_container_known_by_its_name_keeps_its_address_restarted_or_made_anew).needs(PODMAN),
     test!(a_pool_of_fixed_addresses_is_written_and_used_as_documented).needs(PODMAN),
+    test!(a_container_on_two_networks_answers_on_both).needs(PODMAN),
 ];
 
 fn podman_runs_what_the_documentation_says(world: &World) -> Result {
@@ -128,6 +133,50 @@ fn a_pool_of_fixed_addresses_is_written_and_used_as_documented(world: &World) ->
     scenario.shell(remove)?;
     ensure!(!Path::new("/etc/cni/net.d/pool.conflist").exists());
     Ok(())
+}
+
+fn a_container_on_two_networks_answers_on_both(world: &World) -> Result {
+    machine::enter(world)?;
+    configure()?;
+    let scenario = Scenario::new(world, PLUGINS, &[])?;
+    let (lan2, router) = (Node::new("lan2")?, Ipv4Addr::new(10, 98, 0, 1));
+    let host = &scenario.lan.host;
+    host.netlink()?.add_veth("eth2", Lan::SERVER_LINK, Some(lan2.netns()))?;
+    host.netlink()?.set_up(host.link("eth2")?.index)?;
+    lan2.netlink()?.set_up(lan2.link(Lan::SERVER_LINK)?.index)?;
+    lan2.add_address(Lan::SERVER_LINK, IpNet::new(router.into(), 24)?)?;
+    let settings = Settings {
+        address: router,
+        pool: Ipv4Addr::new(10, 98, 0, 100)..=Ipv4Addr::new(10, 98, 0, 199),
+        options: vec![DhcpOption::Router(vec![router])],
+        ..Settings::default()
+    };
+    let server = DhcpServer::start(&lan2, settings)?;
+    image::busybox(Path::new("/tmp/busybox.tar"))?;
+    scenario.shell("podman load --input /tmp/busybox.tar")?;
+    let [create, run, remove] = document::commands("Two networks with Podman")[..] else {
+        bail!("the section has other commands than this test knows");
+    };
+    scenario.shell(create)?;
+    scenario.shell(run)?;
+
+    let routes = scenario.shell("podman exec web ip route")?;
+    let defaults: Vec<&str> = routes.lines().filter(|line| line.starts_with("default")).collect();
+    ensure!(defaults.len() == 1 && defaults[0].contains("via 10.99.0.1 "), "{routes}");
+    let address = |network: &str| -> Result<Ipv4Addr> {
+        let format = format!("{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}");
+        Ok(scenario.shell(&format!("podman inspect web --format '{format}'"))?.trim().parse()?)
+    };
+    scenario.lan.lan.ping(address("lan")?.into(), SOON)?;
+    // The second LAN's router asks as somebody from beyond it.
+    let asker: IpNet = "192.0.2.7/32".parse()?;
+    lan2.add_address("lo", asker)?;
+    let on_link = Route::new("10.98.0.0/24".parse::<IpNet>()?, lan2.link(Lan::SERVER_LINK)?.index);
+    lan2.netlink()?.replace_route(&Route { source: Some(asker.addr()), ..on_link })?;
+    lan2.ping(address("lan2")?.into(), SOON)?;
+
+    scenario.shell(remove)?;
+    until("the lease is given back", SOON, || server.leases().is_empty())
 }
 
 /// What Podman needs to run here at all; none of it is about networks.
