@@ -164,6 +164,9 @@ pub(crate) struct Terms {
     /// A table of its own for what leaves from the address.
     #[serde(default, skip_serializing_if = "SourceRouting::is_off")]
     pub(crate) source_routing: SourceRouting,
+    /// The host has a route of its own to the address, which follows it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) host_access: bool,
 }
 
 impl Terms {

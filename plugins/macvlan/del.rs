@@ -21,11 +21,11 @@ pub(crate) fn del(request: &Request) -> Result<(), Error> {
     let inside = netns.as_ref().map(Inside::of).transpose().map_err(|error| failed(request, &error))?;
     let ours = inside.as_ref().map_or(Ok(Vec::new()), |inside| inside.ours(request))?;
     let vlan = shared_vlan(request, netns.as_ref(), &ours)?;
+    // The daemon, which may have been about to change it, knows by now that this is the end.
+    host_access::part(request)?;
     if let Some(inside) = &inside {
         inside.remove(&ours, &Mark::of(request)).map_err(|error| failed(request, &error))?;
     }
-    // Not before: as long as the interface is there, the daemon may yet make the host reach it. And before its VLAN goes.
-    host_access::part(request)?;
     vlan.map_or(Ok(()), |(vlan, leaving)| vlan.let_go(leaving))?;
     released
 }

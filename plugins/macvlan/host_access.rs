@@ -122,7 +122,7 @@ pub(crate) fn part(request: &Request) -> Result<(), Error> {
 
 fn remove(request: &Request) -> Result<(), Error> {
     let tag = tag(request);
-    let removed = shims()?.part(|route| route.tag == tag);
+    let removed = shims()?.part_soon(|route| route.tag == tag);
     removed.map(drop).map_err(|error| failed(&error))
 }
 
@@ -133,7 +133,7 @@ fn tag(request: &Request) -> Tag {
 /// Those of the plugin's own netns, which is the parents'.
 fn shims() -> Result<Shims, Error> {
     let netns = container::own()?;
-    Lock::take().and_then(|lock| Shims::of(netns, lock)).map_err(|error| failed(&error))
+    Lock::take().and_then(|lock| Shims::of(&netns, lock)).map_err(|error| failed(&error))
 }
 
 fn failed(error: &dyn std::fmt::Display) -> Error {

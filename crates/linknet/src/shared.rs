@@ -7,7 +7,10 @@ use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::{Error, Link, Netlink, Result};
@@ -72,21 +75,48 @@ impl Lock {
     /// # Errors
     /// If the file cannot be made or opened.
     pub fn take() -> Result<Lock> {
-        let failed = |error: io::Error| Error::io(format!("lock {}", Lock::PATH), &error);
-        if let Some(folder) = Path::new(Lock::PATH).parent() {
-            DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(failed)?;
-        }
-        // Nobody but root may hold it: who can open it can.
-        let open = || File::options().write(true).create(true).truncate(false).mode(0o600).open(Lock::PATH);
-        let mut file = open().map_err(failed)?;
+        let mut file = open().map_err(|error| failed(&error))?;
         loop {
             match Flock::lock(file, FlockArg::LockExclusive) {
                 Ok(file) => return Ok(Lock { _file: file }),
-                Err((unlocked, nix::errno::Errno::EINTR)) => file = unlocked,
-                Err((_, errno)) => return Err(failed(errno.into())),
+                Err((unlocked, Errno::EINTR)) => file = unlocked,
+                Err((_, errno)) => return Err(failed(&errno.into())),
             }
         }
     }
+
+    /// The same for whoever must not wait for ever: somebody who has it may have been stopped.
+    ///
+    /// # Errors
+    /// As for [`Lock::take`]; EWOULDBLOCK if it was not to be had in time.
+    pub fn take_within(patience: Duration) -> Result<Lock> {
+        // The kernel knows no deadline for this, and tells nobody when the lock is free.
+        const PAUSE: Duration = Duration::from_millis(2);
+        let deadline = Instant::now() + patience;
+        let mut file = open().map_err(|error| failed(&error))?;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => return Ok(Lock { _file: file }),
+                Err((unlocked, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < deadline => {
+                    file = unlocked;
+                    sleep(PAUSE);
+                }
+                Err((_, errno)) => return Err(failed(&errno.into())),
+            }
+        }
+    }
+}
+
+fn open() -> io::Result<File> {
+    if let Some(folder) = Path::new(Lock::PATH).parent() {
+        DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    }
+    // Nobody but root may hold it: who can open it can.
+    File::options().write(true).create(true).truncate(false).mode(0o600).open(Lock::PATH)
+}
+
+fn failed(error: &io::Error) -> Error {
+    Error::io(format!("lock {}", Lock::PATH), error)
 }
 
 #[cfg(test)]

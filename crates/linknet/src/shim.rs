@@ -25,7 +25,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::{Link, Lock, Mac, Netlink, Netns, Protocol, Result, Route, Shared};
+use crate::{Error, Link, Lock, Mac, Netlink, Netns, Protocol, Result, Route, Shared};
 
 pub use tag::Tag;
 
@@ -100,8 +100,9 @@ impl Shims {
     /// Those of `netns`, which is the parents'.
     ///
     /// # Errors
-    /// If the lock cannot be had.
-    pub fn of(netns: Netns, lock: Lock) -> Result<Shims> {
+    /// If the namespace cannot be entered, or the process has no descriptor left.
+    pub fn of(netns: &Netns, lock: Lock) -> Result<Shims> {
+        let netns = netns.try_clone().map_err(|error| Error::io("keep a network namespace", &error))?;
         let netlink = Netlink::open_in(&netns)?;
         Ok(Shims { netns, netlink, _lock: lock })
     }
@@ -119,6 +120,14 @@ impl Shims {
             Some(shim) => Ok(Some(shim)),
             None => Ok(netlink.links()?.into_iter().find(is_it)),
         }
+    }
+
+    /// The routes that there are.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn routes(&self) -> Result<Vec<HostRoute>> {
+        HostRoute::all(&self.netlink)
     }
 
     /// Makes the host reach these addresses on a parent, through the shim that is there or one made now. Routes that the
@@ -146,8 +155,24 @@ impl Shims {
     /// # Errors
     /// What the kernel refuses first; the rest is done all the same.
     pub fn part(&self, is_over: impl Fn(&HostRoute) -> bool) -> Result<Vec<HostRoute>> {
-        let (over, mut left): (Vec<_>, Vec<_>) =
-            HostRoute::all(&self.netlink)?.into_iter().partition(|route| is_over(route));
+        self.part_with(is_over, |shim| self.netlink.delete_link(shim.index))
+    }
+
+    /// The same for a process that ends soon, without waiting for more than that the shims are gone: see
+    /// [`Netlink::delete_link_soon`].
+    ///
+    /// # Errors
+    /// As for [`Shims::part`].
+    pub fn part_soon(&self, is_over: impl Fn(&HostRoute) -> bool) -> Result<Vec<HostRoute>> {
+        self.part_with(is_over, |shim| self.netlink.delete_link_soon(&self.netns, shim.index))
+    }
+
+    fn part_with(
+        &self,
+        is_over: impl Fn(&HostRoute) -> bool,
+        delete: impl Fn(&Link) -> Result<()>,
+    ) -> Result<Vec<HostRoute>> {
+        let (over, mut left): (Vec<_>, Vec<_>) = self.routes()?.into_iter().partition(is_over);
         let mut outcome = Ok(());
         let mut gone = Vec::new();
         for route in over {
@@ -159,12 +184,11 @@ impl Shims {
                 _ => gone.push(route),
             }
         }
-        for shim in self.netlink.links()?.iter().filter(|link| Shared::Shim.is(link)) {
-            if !left.iter().any(|route| route.index == shim.index) {
-                match self.netlink.delete_link_soon(&self.netns, shim.index) {
-                    Err(error) if !error.is_absent() => outcome = outcome.and(Err(error)),
-                    _ => {}
-                }
+        let needed = |shim: &Link| left.iter().any(|route| route.index == shim.index);
+        for shim in self.netlink.links()?.iter().filter(|link| Shared::Shim.is(link) && !needed(link)) {
+            match delete(shim) {
+                Err(error) if !error.is_absent() => outcome = outcome.and(Err(error)),
+                _ => {}
             }
         }
         outcome.map(|()| gone)

@@ -144,6 +144,7 @@ impl Config {
             routes: self.keys.routes,
             priority: self.keys.priority,
             source_routing: source_routing(request),
+            host_access: has_host_access(request),
         })
     }
 }
@@ -191,6 +192,16 @@ fn source_routing(request: &Request) -> SourceRouting {
     }
     // If it is none, that is for the plugin to say whose key it is.
     cni::go::decode(&request.config.raw).unwrap_or(Above::default()).source_routing
+}
+
+/// Whether the plugin above us makes the host reach its containers, with routes that must follow their addresses.
+fn has_host_access(request: &Request) -> bool {
+    #[derive(Deserialize, Default)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Above {
+        host_access: bool,
+    }
+    cni::go::decode(&request.config.raw).is_ok_and(|Above { host_access }| host_access)
 }
 
 /// A bound on ADD, as Go writes durations (`30s`) or as a number of seconds.

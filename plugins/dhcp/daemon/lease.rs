@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, Notify};
 
 use super::alarm::Alarm;
 use super::exchange::{flush, next_event, now};
+use super::host_access::Destination;
 use super::sockets::Sockets;
 use super::{conflict, interface, result};
 use crate::place::{Gone, Place};
@@ -131,6 +132,19 @@ impl Held {
     /// The address in force.
     pub(crate) fn address(&self) -> Option<Ipv4Addr> {
         self.client.borrow().lease().map(|lease| lease.address)
+    }
+
+    /// Whether the host is to reach the container.
+    pub(crate) fn host_access(&self) -> bool {
+        self.terms.host_access
+    }
+
+    /// Where that leads; `None` while there is no address.
+    pub(crate) fn destination(&self) -> Option<Destination> {
+        let net = self.client.borrow().lease().map(Lease::net)?;
+        let kept = self.kept.as_ref().and_then(|netns| netns.try_clone().ok());
+        let table = self.terms.source_routing.table(self.place.ifindex);
+        Some(Destination { place: self.place.clone(), kept, net, table })
     }
 
     /// Whether nothing is to be done now.

@@ -8,6 +8,7 @@ mod conflict;
 mod connection;
 mod exchange;
 mod flags;
+mod host_access;
 mod interface;
 mod lease;
 mod listener;
@@ -108,7 +109,7 @@ fn run(flags: Flags, store: Store) -> Result<(), Box<dyn std::error::Error>> {
     let listener = Listener::open(&flags.socketpath, flags.takeover, flags.group)?;
     let lock = lock(&store, flags.takeover)?;
     let _pidfile = flags.pidfile.clone().map(PidFile::write).transpose()?;
-    // Two threads for what blocks, which is the closing of packet sockets.
+    // Two threads for what blocks: the closing of packet sockets, and the lock on links that containers share.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
     // What is still under way at the end closes its sockets through the runtime.

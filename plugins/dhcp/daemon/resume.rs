@@ -51,6 +51,9 @@ impl Table {
         match netns {
             Err(gone) if gone.is_certain() => {
                 tracing::info!(%attachment, address = %record.lease.address, "lease not taken up: {gone}");
+                if held.host_access() {
+                    self.hosts_ways.close(&attachment);
+                }
                 self.books.remember(record.now(Standing::Left));
             }
             // The plugin struck it while no daemon ran, and the interface is still there to say so from.
@@ -74,6 +77,7 @@ impl Table {
                     Ok(_) => Some(now()),
                 };
                 self.vanishing.watch(&held.place.path);
+                self.lead(&attachment, &held);
                 *slot.held.borrow_mut() = Some(Rc::new(held));
                 self.set_alarm_at(&slot, due);
             }

@@ -20,6 +20,7 @@ use super::books::Books;
 use super::carrier::Carriers;
 use super::exchange::now;
 use super::flags::Flags;
+use super::host_access::HostsWays;
 use super::internal;
 use super::lease::{Held, Slot};
 use super::memory::Identity;
@@ -51,6 +52,7 @@ pub(crate) struct Table {
     alarms: Alarms<Weak<Slot>>,
     pub(super) vanishing: Vanishing,
     carriers: Carriers,
+    pub(super) hosts_ways: HostsWays,
     exchanges: Arc<Semaphore>,
     stopping: Cell<bool>,
     flags: Flags,
@@ -66,6 +68,7 @@ impl Table {
             alarms: Alarms::new()?,
             vanishing: Vanishing::new()?,
             carriers: Carriers::new()?,
+            hosts_ways: HostsWays::new()?,
             exchanges: Arc::new(Semaphore::new(exchanges)),
             stopping: Cell::new(false),
             flags,
@@ -139,6 +142,8 @@ impl Table {
             return Ok(None);
         }
         let place = Place::find(netns, &self.on_host(path), &attachment.ifname)?;
+        // The last container of this name was another.
+        self.hosts_ways.forget(attachment);
         let there = slot.held.borrow().clone();
         if let Some(held) = there {
             if let Some(result) = held.result().filter(|_| held.serves(&place, terms)) {
@@ -282,7 +287,7 @@ impl Table {
         let Ok(turn) = slot.turn.try_lock() else { return };
         let Some(held) = slot.held.borrow().clone() else { return };
         tokio::select! {
-            maintained = held.maintain(&slot.attachment, || self.note(slot)) => match maintained {
+            maintained = held.maintain(&slot.attachment, || self.changed(slot)) => match maintained {
                 Ok(()) => self.set_alarm(slot),
                 Err(gone) if gone.is_certain() => self.drop_lease(slot, gone),
                 Err(_) => self.set_alarm_at(slot, Some(now() + RETRY)),
@@ -381,6 +386,7 @@ impl Table {
         if let Some(alarm) = slot.alarm.take() {
             self.alarms.cancel(alarm);
         }
+        self.hosts_ways.forget(&slot.attachment);
         let Some(held) = slot.held.take() else { return };
         let (attachment, address) = (&slot.attachment, held.address());
         // On disk first: a lease that was given back must not be taken up again.
@@ -405,6 +411,27 @@ impl Table {
         match held.record(&slot.attachment) {
             Some(record) => self.books.remember(record.now(Standing::Left)),
             None => self.books.erase(&slot.attachment),
+        }
+        if held.host_access() {
+            self.hosts_ways.close(&slot.attachment);
+        }
+    }
+
+    /// Writes down how a slot's lease stands, and has the host reach the container where it is now.
+    fn changed(&self, slot: &Slot) {
+        self.note(slot);
+        if let Some(held) = slot.held.borrow().as_ref() {
+            self.lead(&slot.attachment, held);
+        }
+    }
+
+    /// Has the host reach the container where its lease says, if it is to reach it.
+    pub(super) fn lead(&self, attachment: &Attachment, held: &Held) {
+        if held.host_access() {
+            match held.destination() {
+                Some(destination) => self.hosts_ways.open(attachment, destination),
+                None => self.hosts_ways.close(attachment),
+            }
         }
     }
 

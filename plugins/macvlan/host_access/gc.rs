@@ -12,7 +12,7 @@ use linknet::{HostRoute, Link, Netlink, Netns, Protocol, Scope, Shared, Shims, T
 
 use super::{failed, shims};
 use crate::config::Config;
-use crate::{container, mark};
+use crate::{container, mark, source_routing};
 
 /// Addresses that the kernel made of what routers say (`IFAPROT_KERNEL_RA` of linux/if_addr.h): no result has them.
 const ROUTERS: Protocol = Protocol(2);
@@ -23,19 +23,18 @@ const ROUTERS: Protocol = Protocol(2);
 /// # Errors
 /// 111 with what the kernel refused first.
 pub(crate) fn gc(request: &Request) -> Result<(), Error> {
-    let wanted = Config::read(request).is_ok_and(|config| config.host_access);
+    let wanted = Config::read(request).ok().filter(|config| config.host_access);
     let outside = Netlink::open().map_err(|error| failed(&error))?;
     let any = || outside.links().map(|links| links.iter().any(|link| Shared::Shim.is(link)));
-    if !wanted && !any().map_err(|error| failed(&error))? {
+    if wanted.is_none() && !any().map_err(|error| failed(&error))? {
         return Ok(());
     }
-    // Whoever is about to go takes the interface away before the lock: what is seen from here on is told of its end.
     let shims = shims()?;
     let own = container::own()?;
     let visible = visible(&own);
     let removed = remove(&shims, &outside, request, &visible);
-    let restored = match &request.valid_attachments {
-        Some(valid) if wanted => restore(&shims, &request.config.name, valid, &visible),
+    let restored = match (&request.valid_attachments, &wanted) {
+        (Some(valid), Some(config)) => restore(&shims, request, config, valid, &visible),
         _ => Ok(()),
     };
     removed.and(restored)
@@ -105,23 +104,25 @@ fn remove(shims: &Shims, outside: &Netlink, request: &Request, visible: &[Visibl
 /// has no longer go.
 fn restore(
     shims: &Shims,
-    network: &str,
+    request: &Request,
+    config: &Config,
     valid: &BTreeSet<Attachment>,
     visible: &[Visible],
 ) -> Result<(), Error> {
+    let network = &request.config.name;
     let mut outcome = Ok(());
     for there in visible {
         let Some(attachment) = mark::attachment(&there.link, network).filter(|it| valid.contains(it)) else {
             continue;
         };
         let tag = Tag::new(network, &attachment.container_id, &attachment.ifname);
-        outcome = outcome.and(there.join(shims, tag).map_err(|error| failed(&error)));
+        outcome = outcome.and(there.join(shims, tag, config).map_err(|error| failed(&error)));
     }
     outcome
 }
 
 impl Visible {
-    fn join(&self, shims: &Shims, tag: Tag) -> linknet::Result<()> {
+    fn join(&self, shims: &Shims, tag: Tag, config: &Config) -> linknet::Result<()> {
         let addresses: Vec<IpAddr> = self.addresses.iter().map(IpNet::addr).collect();
         let reached = match addresses.as_slice() {
             [] => Vec::new(),
@@ -129,7 +130,8 @@ impl Visible {
         };
         shims.part(|route| route.tag == tag && !addresses.contains(&route.to))?;
         let inside = Netlink::open_in(&self.netns)?;
-        for route in reached.iter().filter_map(|reached| reached.way_back(self.link.index, &self.addresses)) {
+        let routes = reached.iter().filter_map(|reached| reached.way_back(self.link.index, &self.addresses));
+        for route in routes.flat_map(|route| source_routing::everywhere(route, config, &self.link)) {
             inside.replace_route(&route)?;
         }
         Ok(())

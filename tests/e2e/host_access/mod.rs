@@ -1,5 +1,6 @@
 //! `hostAccess`: host and container reach each other, nobody else notices, and nothing is left.
 
+mod dhcp;
 mod reach;
 mod shared;
 mod verbs;
@@ -16,7 +17,7 @@ use crate::scenario::{SOON, conflist};
 
 /// All of them.
 pub(crate) fn tests() -> Vec<Test> {
-    [reach::TESTS, shared::TESTS, verbs::TESTS].concat()
+    [dhcp::TESTS, reach::TESTS, shared::TESTS, verbs::TESTS].concat()
 }
 
 /// The host's addresses on its parent link.

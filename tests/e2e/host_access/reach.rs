@@ -21,6 +21,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(host_and_container_reach_each_other).needs(&[packages::GO_PLUGINS]),
     test!(without_the_key_they_do_not).needs(&[packages::GO_PLUGINS]),
     test!(the_host_may_have_its_address_in_another_subnet).needs(&[packages::GO_PLUGINS]),
+    test!(a_table_of_the_containers_own_has_the_way_too).needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
     test!(the_host_may_have_its_address_on_another_link).needs(&[packages::GO_PLUGINS]),
     test!(a_host_without_an_address_is_no_failure).needs(&[packages::GO_PLUGINS]),
     test!(neighbours_are_answered_once_and_by_the_parent).needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
@@ -80,6 +81,24 @@ fn the_host_may_have_its_address_in_another_subnet(_: &World) -> Result {
     ensure_they_talk((&lan.host, "fd50::2".parse()?), (&container, "fd99::61".parse()?))?;
     network.del(&attachment)?;
     ensure_host_is_clean(&lan.host)
+}
+
+/// With `sourceRouting` nobody looks into the main table.
+fn a_table_of_the_containers_own_has_the_way_too(_: &World) -> Result {
+    let lan = Lan::with_ipv6()?;
+    lan.host.add_address(Lan::MASTER, "10.50.0.2/24".parse()?)?;
+    lan.host.add_address(Lan::MASTER, format!("{HOST6}/64").parse()?)?;
+    let container = container(&lan, "c1")?;
+    let mut conflist = network_of(&["10.99.0.61/24", "fd99::61/64"]);
+    conflist["plugins"][0]["sourceRouting"] = json!(true);
+    let network = Network::new(&lan.host, conflist);
+    network.add(&network::Attachment::new(&container))?;
+    for (host, own) in [("10.50.0.2", "10.99.0.61"), ("fd99::2", "fd99::61")] {
+        lan.host.ping(own.parse()?, SOON)?;
+        let table = container.output(&["ip", "route", "get", host, "from", own])?;
+        ensure!(table.contains("table 10"), "{table}");
+    }
+    Ok(())
 }
 
 fn the_host_may_have_its_address_on_another_link(_: &World) -> Result {

@@ -19,6 +19,7 @@ use crate::scenario::{SOON, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
     test!(two_containers_share_one_and_the_last_takes_it_away).needs(&[packages::GO_PLUGINS]),
+    test!(a_container_made_anew_is_reached_at_once).needs(&[packages::GO_PLUGINS]),
     test!(two_networks_share_one).needs(&[packages::GO_PLUGINS]),
     test!(a_failed_add_leaves_none),
     test!(without_netns_or_interface_the_route_goes_all_the_same).needs(&[packages::GO_PLUGINS]),
@@ -49,6 +50,22 @@ fn two_containers_share_one_and_the_last_takes_it_away(_: &World) -> Result {
     // Neighbours that remember it are right about the next one.
     first.add(&network::Attachment::new(&one))?;
     ensure!(shim(&lan)?.context("a shim")?.mac == made.mac);
+    Ok(())
+}
+
+/// With another MAC, at the same address: the host has just spoken to the one before.
+fn a_container_made_anew_is_reached_at_once(_: &World) -> Result {
+    let lan = lan()?;
+    let (one, two) = (container(&lan, "c1")?, container(&lan, "c2")?);
+    let stays = Network::new(&lan.host, network_of(&["10.99.0.61/24"]));
+    stays.add(&network::Attachment::new(&one))?;
+    let network = Network::new(&lan.host, network_of(&["10.99.0.62/24"]));
+    let attachment = network::Attachment::new(&two);
+    for _ in 0..3 {
+        network.add(&attachment)?;
+        lan.host.ping("10.99.0.62".parse()?, Duration::from_millis(500))?;
+        network.del(&attachment)?;
+    }
     Ok(())
 }
 

@@ -1,0 +1,264 @@
+//! The host's route follows the lease.
+
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::time::Duration;
+
+use lab::anyhow::{Context, ensure};
+use lab::dhcp_server::{Reaction, Settings};
+use lab::dhcproto::v4::MessageType;
+use lab::serde_json::{Value, json};
+use lab::{Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, network, test, until};
+
+use super::{
+    HOST, check_strictly, container, ensure_host_is_clean, ensure_they_talk, reached, shim, with_access,
+};
+use crate::scenario::{SOON, address};
+
+pub(super) const TESTS: &[Test] = &[
+    test!(host_and_container_reach_each_other_by_a_lease),
+    test!(the_route_moves_with_the_lease),
+    test!(into_another_subnet_too),
+    test!(it_goes_with_a_lease_that_is_lost_and_comes_back_with_another),
+    test!(a_renewal_restores_it),
+    test!(a_new_daemon_restores_it_and_removes_what_is_over),
+    test!(it_goes_with_a_container_that_vanishes),
+    test!(a_container_that_comes_back_keeps_its_own),
+    test!(nobody_waits_for_whoever_has_the_lock),
+    test!(a_daemon_elsewhere_says_so_and_goes_on),
+];
+
+/// The host's end, a daemon on it, and a server.
+struct Leasing {
+    lan: Lan,
+    daemon: Daemon,
+    server: DhcpServer,
+}
+
+impl Leasing {
+    fn new(world: &World, settings: Settings) -> Result<Leasing> {
+        let lan = lan()?;
+        let server = DhcpServer::start(&lan.lan, settings)?;
+        let daemon = Daemon::start(world, &lan.host)?;
+        Ok(Leasing { lan, daemon, server })
+    }
+
+    fn network(&self) -> Network<'_> {
+        Network::new(&self.lan.host, conflist(self.daemon.socket()))
+    }
+
+    /// Waits until the host has a route to this address alone.
+    fn wait_for_route(&self, to: Ipv4Addr) -> Result {
+        let alone = [IpAddr::V4(to)];
+        until("the route is there", SOON, || reached(&self.lan).is_ok_and(|all| all == alone))
+            .with_context(|| format!("{:?}, not {to}\n{}", reached(&self.lan), self.daemon.log()))
+    }
+}
+
+/// As every other test's, without IPv6.
+fn lan() -> Result<Lan> {
+    let lan = Lan::new()?;
+    lan.host.add_address(Lan::MASTER, format!("{HOST}/24").parse()?)?;
+    check_strictly(&lan.host)?;
+    Ok(lan)
+}
+
+fn conflist(socket: &Path) -> Value {
+    with_access(json!({ "ipam": { "type": "dhcp", "daemonSocketPath": socket } }))
+}
+
+/// Leases that are asked about again after a second.
+fn short() -> Settings {
+    Settings {
+        lease_time: Some(Duration::from_secs(4)),
+        t1: Some(Duration::from_secs(1)),
+        t2: Some(Duration::from_secs(3)),
+        ..Settings::default()
+    }
+}
+
+/// Waits until the container has another address than this, and returns it.
+fn another(container: &Node, old: Ipv4Addr) -> Result<Ipv4Addr> {
+    until("the address is another", Duration::from_secs(15), || {
+        address(container).ok().filter(|now| *now != old)
+    })
+}
+
+fn host_and_container_reach_each_other_by_a_lease(world: &World) -> Result {
+    let leasing = Leasing::new(world, Settings::default())?;
+    let container = container(&leasing.lan, "c1")?;
+    let network = leasing.network();
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    let leased = address(&container)?;
+    ensure!(reached(&leasing.lan)? == [IpAddr::V4(leased)]);
+    ensure_they_talk((&leasing.lan.host, HOST.into()), (&container, leased.into()))?;
+    network.check(&attachment)?;
+    network.del(&attachment)?;
+    ensure_host_is_clean(&leasing.lan.host)
+}
+
+fn the_route_moves_with_the_lease(world: &World) -> Result {
+    let leasing = Leasing::new(world, short())?;
+    let container = container(&leasing.lan, "c1")?;
+    let network = leasing.network();
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    let first = address(&container)?;
+    leasing.server.reconfigure(|settings| settings.pool = [10, 99, 0, 200].into()..=[10, 99, 0, 210].into());
+    leasing.server.forget();
+    let second = another(&container, first)?;
+    leasing.wait_for_route(second)?;
+    ensure_they_talk((&leasing.lan.host, HOST.into()), (&container, second.into()))?;
+    network.del(&attachment)?;
+    ensure_host_is_clean(&leasing.lan.host)
+}
+
+/// Where the host's address is not on the link any more, and in the container's own table.
+fn into_another_subnet_too(world: &World) -> Result {
+    let leasing = Leasing::new(world, short())?;
+    let container = container(&leasing.lan, "c1")?;
+    let mut conflist = conflist(leasing.daemon.socket());
+    conflist["plugins"][0]["sourceRouting"] = json!(true);
+    Network::new(&leasing.lan.host, conflist).add(&network::Attachment::new(&container))?;
+    let first = address(&container)?;
+    leasing.server.reconfigure(|settings| {
+        settings.pool = [10, 99, 7, 200].into()..=[10, 99, 7, 210].into();
+        settings.options.clear();
+    });
+    leasing.server.forget();
+    let second = another(&container, first)?;
+    leasing.wait_for_route(second)?;
+    ensure_they_talk((&leasing.lan.host, HOST.into()), (&container, second.into()))
+}
+
+fn it_goes_with_a_lease_that_is_lost_and_comes_back_with_another(world: &World) -> Result {
+    let leasing = Leasing::new(world, short())?;
+    let container = container(&leasing.lan, "c1")?;
+    let network = leasing.network();
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    for kind in [MessageType::Discover, MessageType::Request] {
+        leasing.server.when(kind).then(Reaction::silence());
+    }
+    until("the address is lost", Duration::from_secs(10), || {
+        container.ipv4("eth0").is_ok_and(|all| all.is_empty())
+    })?;
+    until("the host is clean", SOON, || ensure_host_is_clean(&leasing.lan.host).is_ok())?;
+    leasing.server.behave();
+    let leased = until("an address is leased", Duration::from_secs(15), || address(&container).ok())?;
+    leasing.wait_for_route(leased)?;
+    ensure_they_talk((&leasing.lan.host, HOST.into()), (&container, leased.into()))?;
+    network.del(&attachment)?;
+    ensure_host_is_clean(&leasing.lan.host)
+}
+
+/// After somebody has cleared it away, shim and all.
+fn a_renewal_restores_it(world: &World) -> Result {
+    let leasing = Leasing::new(world, short())?;
+    let container = container(&leasing.lan, "c1")?;
+    leasing.network().add(&network::Attachment::new(&container))?;
+    let leased = address(&container)?;
+    let index = shim(&leasing.lan)?.context("a shim")?.index;
+    leasing.lan.host.netlink()?.delete_link(index)?;
+    leasing.wait_for_route(leased)?;
+    ensure_they_talk((&leasing.lan.host, HOST.into()), (&container, leased.into()))
+}
+
+fn a_new_daemon_restores_it_and_removes_what_is_over(world: &World) -> Result {
+    let leasing = Leasing::new(world, Settings::default())?;
+    let (stays, goes) = (container(&leasing.lan, "c1")?, container(&leasing.lan, "c2")?);
+    for container in [&stays, &goes] {
+        leasing.network().add(&network::Attachment::new(container))?;
+    }
+    let (kept, gone) = (address(&stays)?, address(&goes)?);
+    let Leasing { lan, daemon, server } = leasing;
+    daemon.kill()?;
+    goes.remove()?;
+    let netlink = lan.host.netlink()?;
+    for route in netlink.routes_of(linknet::Protocol::LEASEHOLD)? {
+        if route.dst.addr() == IpAddr::V4(kept) {
+            netlink.delete_route(&route)?;
+        }
+    }
+    ensure!(reached(&lan)? == [IpAddr::V4(gone)]);
+    let daemon = Daemon::start(world, &lan.host)?;
+    let leasing = Leasing { lan, daemon, server };
+    leasing.wait_for_route(kept)?;
+    ensure_they_talk((&leasing.lan.host, HOST.into()), (&stays, kept.into()))
+}
+
+fn it_goes_with_a_container_that_vanishes(world: &World) -> Result {
+    let leasing = Leasing::new(world, Settings::default())?;
+    let container = container(&leasing.lan, "c1")?;
+    leasing.network().add(&network::Attachment::new(&container))?;
+    container.remove()?;
+    until("the host is clean", SOON, || ensure_host_is_clean(&leasing.lan.host).is_ok())
+        .with_context(|| leasing.daemon.log())
+}
+
+/// A runtime that makes a container anew under the same name, and has called no DEL.
+fn a_container_that_comes_back_keeps_its_own(world: &World) -> Result {
+    let leasing = Leasing::new(world, Settings::default())?;
+    for last in (0..20).map(|nth| nth == 19) {
+        let container = container(&leasing.lan, "c1")?;
+        leasing.network().add(&network::Attachment::new(&container))?;
+        let leased = address(&container)?;
+        ensure!(reached(&leasing.lan)? == [IpAddr::V4(leased)]);
+        if !last {
+            container.remove()?;
+            continue;
+        }
+        // Those before may linger, and answer for the address that all of them had.
+        let host = &leasing.lan.host;
+        until("it is reached", Duration::from_secs(30), || {
+            ensure_they_talk((host, HOST.into()), (&container, leased.into())).is_ok()
+        })?;
+        ensure!(reached(&leasing.lan)? == [IpAddr::V4(leased)]);
+    }
+    Ok(())
+}
+
+fn nobody_waits_for_whoever_has_the_lock(world: &World) -> Result {
+    let leasing = Leasing::new(world, short())?;
+    let (moving, other) = (container(&leasing.lan, "c1")?, container(&leasing.lan, "c2")?);
+    leasing.network().add(&network::Attachment::new(&moving))?;
+    let first = address(&moving)?;
+    let lock = File::open("/run/cni/leasehold.lock")?;
+    lock.lock()?;
+    leasing.server.reconfigure(|settings| settings.pool = [10, 99, 0, 200].into()..=[10, 99, 0, 210].into());
+    leasing.server.forget();
+    let second = another(&moving, first)?;
+    ensure!(reached(&leasing.lan)? == [IpAddr::V4(first)], "the lock is held");
+    // An ADD that needs no lock is served meanwhile.
+    let plain = json!({ "ipam": { "type": "dhcp", "daemonSocketPath": leasing.daemon.socket() } });
+    Network::new(&leasing.lan.host, crate::scenario::conflist(plain))
+        .add(&network::Attachment::new(&other))?;
+    ensure!(reached(&leasing.lan)? == [IpAddr::V4(first)], "the lock is held");
+    drop(lock);
+    leasing.wait_for_route(second)
+}
+
+fn a_daemon_elsewhere_says_so_and_goes_on(world: &World) -> Result {
+    let lan = lan()?;
+    let server = DhcpServer::start(&lan.lan, short())?;
+    let elsewhere = lan.container("elsewhere")?;
+    let daemon = Daemon::start(world, &elsewhere)?;
+    let leasing = Leasing { lan, daemon, server };
+    let container = container(&leasing.lan, "c1")?;
+    leasing.network().add(&network::Attachment::new(&container))?;
+    let first = address(&container)?;
+    ensure_they_talk((&leasing.lan.host, HOST.into()), (&container, first.into()))?;
+    leasing.server.reconfigure(|settings| settings.pool = [10, 99, 0, 200].into()..=[10, 99, 0, 210].into());
+    leasing.server.forget();
+    let second = another(&container, first)?;
+    until("it says so", SOON, || {
+        leasing.daemon.log().contains("not in the network namespace of eth0's parent")
+    })?;
+    container.ping(Lan::ADDRESS.into(), SOON)?;
+    ensure!(elsewhere.links()?.len() == 1, "{:?}", elsewhere.links()?);
+    ensure!(address(&container)? == second);
+    leasing.network().del(&network::Attachment::new(&container))?;
+    ensure_host_is_clean(&leasing.lan.host)
+}
