@@ -162,10 +162,10 @@ fn rule(ifindex: u32, lease: &Lease, terms: &Terms) -> Option<Rule> {
 }
 
 fn text(route: &Route) -> String {
-    match route.gateway {
-        Some(gateway) => format!("{} via {gateway}", route.dst),
-        None => route.dst.to_string(),
-    }
+    let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+    let table = Some(route.table).filter(|table| *table != Route::MAIN);
+    let table = table.map(|table| format!(" in table {table}")).unwrap_or_default();
+    format!("{}{via}{table}", route.dst)
 }
 
 fn ignore(what: fn(&linknet::Error) -> bool, result: linknet::Result<()>) -> linknet::Result<()> {

@@ -1,5 +1,6 @@
 //! The daemon: one thread, one event loop, as many leases as there are containers.
 
+mod add;
 mod alarm;
 mod attempt;
 mod books;

@@ -8,8 +8,9 @@ use linknet::Netns;
 use tokio::net::UnixStream;
 
 use super::Daemon;
+use super::add::Added;
 use super::connection::{Connection, Refusal};
-use super::table::{Added, Table};
+use super::table::Table;
 use crate::protocol::{Attachment, Reply, Request, Terms, Verb};
 
 /// Serves a caller from its request to its reply. A caller that hangs up in between is served no further, and what
