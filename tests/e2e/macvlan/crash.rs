@@ -1,27 +1,21 @@
 //! The plugin killed at every step of an ADD: the next ADD works, and DEL leaves nothing.
-//!
-//! strace kills it (SIGKILL) on entry to one system call, and then to the next, until it has lived through: no hook in
-//! the product, and no step left out.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::MessageType;
+use lab::doomed::{STRACE, Step};
 use lab::plugin::DEBIANS_PLUGINS;
 use lab::serde_json::{Value, json};
-use lab::suite::{self, Package, packages};
-use lab::{DhcpServer, Lan, Network, Node, Result, Test, World, network, test, until};
+use lab::suite::packages;
+use lab::{DhcpServer, Doomed, Lan, Network, Node, Result, Test, World, network, test, until};
 use linknet::{Protocol, Route};
 
 use crate::host_access::ensure_host_is_clean;
 use crate::scenario::{SOON, Scenario, conflist, ensure_nothing_left, reported};
-
-const STRACE: Package = Package::new("strace", "strace");
 
 pub(super) const TESTS: &[Test] = &[
     test!(killed_at_any_step_add_can_be_repeated).needs(&[STRACE]),
@@ -88,22 +82,22 @@ fn killed_at_any_step_add_with_host_access_can_be_repeated(world: &World) -> Res
 
 fn add_again_after_each_step(world: &World, keys: Value) -> Result {
     let lan = Lan::new()?;
-    let doomed = Doomed::new(world, &lan, keys)?;
-    let mut steps = doomed.steps()?;
+    let ordeal = Ordeal::new(world, &lan, keys)?;
+    let mut steps = ordeal.steps()?;
     // The last request marks the interface as finished: the runtime has its result then, and an ADD of what is complete
     // is refused.
     let last = steps.iter().rposition(|(call, _)| call == "sendto").context("it asks the kernel")?;
     steps.truncate(last + 1);
     for step in steps {
-        let container = doomed.container("c1")?;
+        let container = ordeal.container("c1")?;
         let attachment = network::Attachment::new(&container);
-        doomed.add_until(&step, &container)?;
-        let network = Network::new(&lan.host, doomed.conflist.clone());
+        ordeal.add_until(&step, &container)?;
+        let network = Network::new(&lan.host, ordeal.conflist.clone());
         network.add(&attachment).with_context(|| format!("again, after {step:?}"))?;
         ensure!(container.links()?.len() == 2, "after {step:?}: {:?}", container.links()?);
         network.check(&attachment).with_context(|| format!("after {step:?}"))?;
         network.del(&attachment).with_context(|| format!("after {step:?}"))?;
-        doomed.ensure_nothing_left(&container).with_context(|| format!("after {step:?}"))?;
+        ordeal.ensure_nothing_left(&container).with_context(|| format!("after {step:?}"))?;
         container.remove()?;
     }
     Ok(())
@@ -119,13 +113,13 @@ fn killed_at_any_step_add_with_host_access_leaves_nothing_after_del(world: &Worl
 
 fn del_after_each_step(world: &World, keys: Value) -> Result {
     let lan = Lan::new()?;
-    let doomed = Doomed::new(world, &lan, keys)?;
-    for step in doomed.steps()? {
-        let container = doomed.container("c1")?;
-        doomed.add_until(&step, &container)?;
-        let network = Network::new(&lan.host, doomed.conflist.clone());
+    let ordeal = Ordeal::new(world, &lan, keys)?;
+    for step in ordeal.steps()? {
+        let container = ordeal.container("c1")?;
+        ordeal.add_until(&step, &container)?;
+        let network = Network::new(&lan.host, ordeal.conflist.clone());
         network.del(&network::Attachment::new(&container)).with_context(|| format!("after {step:?}"))?;
-        doomed.ensure_nothing_left(&container).with_context(|| format!("after {step:?}"))?;
+        ordeal.ensure_nothing_left(&container).with_context(|| format!("after {step:?}"))?;
         container.remove()?;
     }
     Ok(())
@@ -150,32 +144,18 @@ fn store(world: &World) -> PathBuf {
     world.dir().join("host-local")
 }
 
-/// The n-th call of this system call.
-type Step = (String, usize);
-
-/// The plugin, to be killed.
-struct Doomed<'a> {
+/// ADDs of a plugin that is killed.
+struct Ordeal<'a> {
     lan: &'a Lan,
     conflist: Value,
-    /// A plugin `macvlan` that runs the real one under strace, with the arguments that [`Doomed::arguments`] holds.
-    folder: PathBuf,
+    doomed: Doomed,
     store: PathBuf,
 }
 
-impl<'a> Doomed<'a> {
-    fn new(world: &World, lan: &'a Lan, keys: Value) -> Result<Doomed<'a>> {
-        ensure!(!suite::other_plugins(), "only a plugin of one thread makes the same calls each time");
-        let folder = world.dir().join("strace");
-        fs::create_dir(&folder)?;
-        let plugin = suite::plugin_dir().join("macvlan");
-        let script = format!(
-            "#!/bin/sh\nexec strace -qq $(cat {}) {}\n",
-            folder.join("arguments").display(),
-            plugin.display()
-        );
-        fs::write(folder.join("macvlan"), script)?;
-        fs::set_permissions(folder.join("macvlan"), fs::Permissions::from_mode(0o755))?;
-        Ok(Doomed { lan, conflist: conflist(keys), folder, store: store(world) })
+impl<'a> Ordeal<'a> {
+    fn new(world: &World, lan: &'a Lan, keys: Value) -> Result<Ordeal<'a>> {
+        let doomed = Doomed::new(world, "macvlan", CALLS)?;
+        Ok(Ordeal { lan, conflist: conflist(keys), doomed, store: store(world) })
     }
 
     /// A container in which everything leads somewhere.
@@ -187,10 +167,9 @@ impl<'a> Doomed<'a> {
         Ok(container)
     }
 
-    /// ADD by the plugin under strace with these arguments.
-    fn add(&self, arguments: &str, container: &Node) -> Result<bool> {
-        fs::write(self.folder.join("arguments"), arguments)?;
-        let path = vec![self.folder.clone(), DEBIANS_PLUGINS.into()];
+    /// Whether an ADD of the plugin has succeeded.
+    fn add(&self, container: &Node) -> Result<bool> {
+        let path = vec![self.doomed.folder(), DEBIANS_PLUGINS.into()];
         let network = Network::with_path(&self.lan.host, self.conflist.clone(), path);
         let add = network.prepare("ADD", 0, &network::Attachment::new(container), None)?;
         Ok(add.run(&self.lan.host)?.status.success())
@@ -199,27 +178,10 @@ impl<'a> Doomed<'a> {
     /// Every call that an ADD makes after it has read its configuration, in order.
     fn steps(&self) -> Result<Vec<Step>> {
         let container = self.container("counted")?;
-        let log = self.folder.join("log");
-        ensure!(
-            self.add(&format!("-o {} -e trace={CALLS}", log.display()), &container)?,
-            "an ADD that is not killed"
-        );
+        let mut steps = self.doomed.steps(|| self.add(&container))?;
         let network = Network::new(&self.lan.host, self.conflist.clone());
         network.del(&network::Attachment::new(&container))?;
         container.remove()?;
-
-        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        let mut steps = Vec::new();
-        for line in fs::read_to_string(&log)?.lines() {
-            let Some((call, rest)) = line.split_once('(') else { continue };
-            // The kernel begins some calls anew while another has what they need: no other time has as many.
-            if rest.contains("= ? ERESTART") {
-                continue;
-            }
-            let count = counts.entry(call.to_owned()).or_default();
-            *count += 1;
-            steps.push((call.to_owned(), *count));
-        }
         let first = steps.iter().position(|(call, _)| call == "setns").context("it enters the container")?;
         steps.drain(..first);
         ensure!(steps.len() > 10, "too few steps to be true: {steps:?}");
@@ -227,9 +189,8 @@ impl<'a> Doomed<'a> {
     }
 
     /// An ADD that is killed on entry to this call.
-    fn add_until(&self, (call, nth): &Step, container: &Node) -> Result {
-        let arguments = format!("-o /dev/null -e trace={call} -e inject={call}:signal=KILL:when={nth}");
-        ensure!(!self.add(&arguments, container)?, "it was to be killed at {call} {nth}");
+    fn add_until(&self, step: &Step, container: &Node) -> Result {
+        self.doomed.kill_at(step, || self.add(container))?;
         // What it was waiting for goes on without it, and must not be overtaken here.
         until("IPAM has ended", SOON, || !is_running("host-local"))
     }

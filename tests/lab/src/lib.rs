@@ -18,6 +18,7 @@
 
 pub mod daemon;
 pub mod dhcp_server;
+pub mod doomed;
 pub mod lan;
 pub mod network;
 mod ping;
@@ -30,6 +31,7 @@ pub mod world;
 
 pub use daemon::Daemon;
 pub use dhcp_server::DhcpServer;
+pub use doomed::Doomed;
 pub use lan::{Lan, Node};
 pub use network::{Attachment, Network};
 pub use process::Process;
