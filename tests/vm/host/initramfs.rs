@@ -13,22 +13,36 @@ use lab::anyhow::{Context, ensure};
 /// Files and directories to be written as a cpio archive, in which a directory goes before what is in it.
 #[derive(Default)]
 pub(super) struct Initramfs {
-    entries: BTreeMap<PathBuf, Option<Vec<u8>>>,
+    entries: BTreeMap<PathBuf, Entry>,
+}
+
+enum Entry {
+    Directory,
+    File(Vec<u8>),
+    Link(String),
 }
 
 impl Initramfs {
     /// A directory, and those above it.
     pub(super) fn directory(&mut self, path: impl AsRef<Path>) {
         for directory in path.as_ref().ancestors().filter(|path| *path != Path::new("/")) {
-            self.entries.insert(directory.to_owned(), None);
+            self.entries.insert(directory.to_owned(), Entry::Directory);
         }
     }
 
     /// A file, which may be executed.
     pub(super) fn file(&mut self, path: impl AsRef<Path>, content: Vec<u8>) {
-        let path = path.as_ref();
+        self.insert(path.as_ref(), Entry::File(content));
+    }
+
+    /// A symbolic link.
+    pub(super) fn link(&mut self, path: impl AsRef<Path>, target: &str) {
+        self.insert(path.as_ref(), Entry::Link(target.to_owned()));
+    }
+
+    fn insert(&mut self, path: &Path, entry: Entry) {
         self.directory(path.parent().unwrap_or(Path::new("/")));
-        self.entries.insert(path.to_owned(), Some(content));
+        self.entries.insert(path.to_owned(), entry);
     }
 
     /// A program of this machine's, without its debugging information, and the libraries that it is linked to.
@@ -46,12 +60,15 @@ impl Initramfs {
 
     /// As the kernel reads it: cpio in the "newc" format, everything root's (its early-userspace/buffer-format.rst).
     pub(super) fn write(self, to: &Path) -> Result {
-        let entries = self.entries.into_iter().map(|(path, content)| {
-            let entry = Builder::new(path.to_string_lossy().trim_start_matches('/')).mode(0o755);
-            match content {
-                Some(content) => (entry.set_mode_file_type(ModeFileType::Regular), Cursor::new(content)),
-                None => (entry.set_mode_file_type(ModeFileType::Directory), Cursor::new(Vec::new())),
-            }
+        let entries = self.entries.into_iter().map(|(path, entry)| {
+            let (kind, content) = match entry {
+                Entry::Directory => (ModeFileType::Directory, Vec::new()),
+                Entry::File(content) => (ModeFileType::Regular, content),
+                Entry::Link(target) => (ModeFileType::Symlink, target.into_bytes()),
+            };
+            let name = path.to_string_lossy();
+            let header = Builder::new(name.trim_start_matches('/')).mode(0o755).set_mode_file_type(kind);
+            (header, Cursor::new(content))
         });
         cpio::write_cpio(entries, BufWriter::new(File::create(to)?))?.flush()?;
         Ok(())

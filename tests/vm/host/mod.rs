@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use lab::Result;
 use lab::anyhow::Context;
+use lab::doomed::STRACE;
 use lab::suite::Package;
 use lab::suite::packages::{self, GO_PLUGINS, IPROUTE2};
 
@@ -23,6 +24,8 @@ use crate::{INIT, MODULES, PLUGINS, guest};
 const NEEDS: &[Package] = &[
     Package::new("qemu-system-x86", "qemu-system-x86_64"),
     Package::new("kmod", "modinfo"),
+    Package::new("busybox-static", "busybox"),
+    STRACE,
     IPROUTE2,
     GO_PLUGINS,
 ];
@@ -81,7 +84,13 @@ fn furnished(kernel: &Kernel) -> Result<Initramfs> {
         let plugin = Path::new(lab::plugin::DEBIANS_PLUGINS).join(name);
         tree.program(&plugin, &plugin)?;
     }
-    tree.program(&packages::find_program("ip").context("no ip")?, "/usr/sbin/ip")?;
+    for name in ["busybox", "ip", "strace"] {
+        let program = packages::find_program(name).with_context(|| format!("no {name}"))?;
+        tree.program(&program, Path::new("/usr/bin").join(name))?;
+    }
+    for name in ["sh", "cat"] {
+        tree.link(Path::new("/bin").join(name), "/usr/bin/busybox");
+    }
     for (place, module) in kernel.modules()?.iter().enumerate() {
         let name = module.file_name().context("a module has a name")?;
         tree.file(Path::new(MODULES).join(format!("{place:02}-{}", name.display())), std::fs::read(module)?);
