@@ -9,6 +9,8 @@ mod config;
 mod container;
 mod del;
 mod diagnosis;
+#[cfg(test)]
+mod fuzz;
 mod gc;
 mod host_access;
 mod keep_routes;
