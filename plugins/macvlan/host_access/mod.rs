@@ -70,7 +70,21 @@ pub(crate) fn join(
     for reached in &reached {
         show_the_way_back(workshop, link, &prefixes, reached)?;
     }
+    if addresses.iter().any(IpAddr::is_ipv4) && !answers_for_the_parent() {
+        eprintln!(
+            "macvlan: hostAccess: net.ipv4.conf.all.arp_ignore keeps this host from telling containers where its own \
+             addresses are: they can answer it, but not begin"
+        );
+    }
     Ok(())
+}
+
+/// Whether the host answers on one link for an address that it has on another, as hosts do unless told otherwise: kube-proxy
+/// does so, in mode IPVS with `strictARP`.
+fn answers_for_the_parent() -> bool {
+    // Under all other values it does (`arp_ignore` of the kernel's networking/ip-sysctl).
+    let ignored = linknet::sysctl::get(&["ipv4", "conf", "all", "arp_ignore"]);
+    !ignored.is_ok_and(|value| ["1", "2", "8"].contains(&value.as_str()))
 }
 
 /// What the container needs to answer.

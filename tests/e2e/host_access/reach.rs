@@ -8,7 +8,7 @@ use lab::anyhow::{Context, ensure};
 use lab::serde_json::json;
 use lab::suite::packages;
 use lab::{Lan, Network, Result, Test, World, network, test};
-use linknet::{ArpSocket, Mac, NewMacvlan};
+use linknet::{ArpSocket, Mac, NewMacvlan, sysctl};
 
 use super::{
     HOST, HOST6, SHIM, check_strictly, container, ensure_host_is_clean, ensure_they_talk, lan, network_of,
@@ -24,6 +24,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_table_of_the_containers_own_has_the_way_too).needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
     test!(the_host_may_have_its_address_on_another_link).needs(&[packages::GO_PLUGINS]),
     test!(a_host_without_an_address_is_no_failure).needs(&[packages::GO_PLUGINS]),
+    test!(a_host_that_answers_for_no_other_links_addresses_is_warned_of).needs(&[packages::GO_PLUGINS]),
     test!(neighbours_are_answered_once_and_by_the_parent).needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
     test!(containers_without_it_are_as_before).needs(&[packages::GO_PLUGINS]),
     test!(on_a_macvlan_of_the_hosts_the_shim_sits_on_the_device_below).needs(&[packages::GO_PLUGINS]),
@@ -133,6 +134,27 @@ fn a_host_without_an_address_is_no_failure(_: &World) -> Result {
     ensure!(reached(&lan)? == ["10.99.0.61".parse::<IpAddr>()?]);
     network.del(&attachment)?;
     ensure_host_is_clean(&lan.host)
+}
+
+/// kube-proxy makes hosts so, in mode IPVS.
+fn a_host_that_answers_for_no_other_links_addresses_is_warned_of(_: &World) -> Result {
+    let lan = lan()?;
+    lan.host.run(|| sysctl::set(&["ipv4", "conf", "all", "arp_ignore"], "1"))??;
+    let container = container(&lan, "c1")?;
+    let network = Network::new(&lan.host, network_of(&["10.99.0.61/24"]));
+    let attachment = network::Attachment::new(&container);
+    let outcome = network.prepare("ADD", 0, &attachment, None)?.run(&lan.host)?;
+    ensure!(outcome.stderr.contains("arp_ignore"), "{outcome:?}");
+    outcome.success()?;
+    ensure!(container.ping(HOST.into(), Duration::from_millis(400)).is_err(), "the warning is true");
+    lan.host.ping("10.99.0.61".parse()?, SOON)?;
+    // Of what a new link is made with, leasehold takes care.
+    network.del(&attachment)?;
+    lan.host.run(|| sysctl::set(&["ipv4", "conf", "all", "arp_ignore"], "0"))??;
+    lan.host.run(|| sysctl::set(&["ipv4", "conf", "default", "arp_ignore"], "1"))??;
+    network.add(&attachment)?;
+    container.ping(HOST.into(), SOON)?;
+    Ok(())
 }
 
 fn neighbours_are_answered_once_and_by_the_parent(_: &World) -> Result {

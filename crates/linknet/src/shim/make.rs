@@ -56,6 +56,7 @@ fn settle(name: &str) -> Result<()> {
     // The LAN's own questions for the host's addresses are the parent's to answer. With this the kernel answers here only
     // whom it has a route to through here.
     sysctl::set(&["ipv4", "conf", name, "arp_filter"], "1")?;
+    sysctl::set(&["ipv4", "conf", name, "arp_ignore"], "0")?;
     let ipv6 = |setting: &str, value: &str| match sysctl::set(&["ipv6", "conf", name, setting], value) {
         // A kernel without IPv6, or an MTU too small for it.
         Err(error) if error.is_absent() => Ok(()),

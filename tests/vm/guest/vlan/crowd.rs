@@ -53,7 +53,7 @@ fn a_crowd_that_dies_before_its_dels_leaves_nothing(_: &World) -> Result {
     trunk.ensure_host_has(&[])
 }
 
-fn containers(trunk: &Trunk, count: usize) -> Result<Vec<Node>> {
+pub(super) fn containers(trunk: &Trunk, count: usize) -> Result<Vec<Node>> {
     (0..count).map(|number| trunk.lan.container(&format!("c{number}"))).collect()
 }
 
@@ -76,14 +76,14 @@ fn all_at_once(trunk: &Trunk, containers: &[Node], verbs: &[&str]) -> Result {
     Ok(())
 }
 
-fn each_at_once<T: Sync>(all: &[T], f: impl Fn(&T) -> Result + Sync) -> Result {
+pub(super) fn each_at_once<T: Sync>(all: &[T], f: impl Fn(&T) -> Result + Sync) -> Result {
     thread::scope(|scope| {
         let threads: Vec<_> = all.iter().map(|one| scope.spawn(|| f(one))).collect();
         threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
     })
 }
 
-fn ensure_nothing_left(trunk: &Trunk, containers: &[Node]) -> Result {
+pub(super) fn ensure_nothing_left(trunk: &Trunk, containers: &[Node]) -> Result {
     trunk.ensure_host_has(&[])?;
     for container in containers {
         ensure!(container.links()?.len() == 1, "{}: {:?}", container.name(), container.links()?);

@@ -2,6 +2,7 @@
 
 mod crowd;
 mod found;
+mod host_access;
 mod killed;
 mod leaving;
 mod made;
@@ -18,7 +19,7 @@ use super::conflist;
 
 /// All of them.
 pub(super) fn tests() -> Vec<Test> {
-    [made::TESTS, found::TESTS, leaving::TESTS, crowd::TESTS, killed::TESTS].concat()
+    [made::TESTS, found::TESTS, leaving::TESTS, crowd::TESTS, host_access::TESTS, killed::TESTS].concat()
 }
 
 /// The VLAN of most tests, and what it is called.
