@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use cni::{CniResult, Error};
-use ipnet::IpNet;
+use cni::{CniResult, Error, Reach};
 use linknet::{Netlink, Route, Scope};
 
 use crate::addresses::refused;
@@ -15,7 +14,7 @@ use crate::addresses::refused;
 /// (link or narrower, which a gateway contradicts). A gateway that no prefix of ours covers gets a route of its own
 /// first, so that a /32 address works, and the gateway itself is reached.
 pub(crate) fn plan(index: u32, result: &CniResult) -> Vec<Route> {
-    let mut reach = Reach { prefixes: result.ips.iter().map(|ip| (ip.address, Route::MAIN)).collect() };
+    let mut reach = Reach::of(result.ips.iter().map(|ip| ip.address));
     let mut routes: Vec<Route> = Vec::new();
     for asked in &result.routes {
         let route = Route {
@@ -27,12 +26,12 @@ pub(crate) fn plan(index: u32, result: &CniResult) -> Vec<Route> {
         };
         let mut route = match gateway(asked, result) {
             None => {
-                reach.add(route.dst, route.table);
+                reach.add(route.dst, asked.table);
                 route
             }
             Some(gateway) => {
-                if !reach.covers(gateway, route.table) {
-                    reach.add(gateway.into(), route.table);
+                if !reach.covers(gateway, asked.table) {
+                    reach.add(gateway.into(), asked.table);
                     routes.push(Route { dst: gateway.into(), mtu: None, advmss: None, ..route.clone() });
                 }
                 route.via(gateway)
@@ -81,32 +80,10 @@ fn gateway(route: &cni::Route, result: &CniResult) -> Option<IpAddr> {
     route.gw.or_else(|| default().filter(|_| !on_link)).filter(|gateway| !gateway.is_unspecified())
 }
 
-/// What is on the link, by the table that says so: the kernel looks for a gateway in the route's own table, then in the
-/// main one.
-struct Reach {
-    prefixes: Vec<(IpNet, u32)>,
-}
-
-impl Reach {
-    fn add(&mut self, prefix: IpNet, table: u32) {
-        self.prefixes.push((prefix, table));
-    }
-
-    fn covers(&self, gateway: IpAddr, table: u32) -> bool {
-        let here =
-            |prefix: &(IpNet, u32)| [table, Route::MAIN].contains(&prefix.1) && prefix.0.contains(&gateway);
-        // IPv6 routers go by their link-local address as a rule, which is always on the link.
-        is_link_local(gateway) || self.prefixes.iter().any(here)
-    }
-}
-
-fn is_link_local(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
-}
-
 #[cfg(test)]
 mod tests {
     use cni::IpConfig;
+    use ipnet::IpNet;
 
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use cni::{CniResult, Dns, IpConfig, Route};
+use cni::{CniResult, Dns, IpConfig, Reach, Route};
 use dhcp4::{Instant, Lease, Options};
 use ipnet::IpNet;
 use linknet::Scope;
@@ -47,19 +47,24 @@ pub(crate) fn routes(lease: &Lease, terms: &Terms) -> Vec<Route> {
         ..Route::new(route.dst.into())
     });
     let mut routes: Vec<Route> = told.filter(|route| !replaced(route.dst)).collect();
+    let mut reach = Reach::of([lease.net().into()]);
+    routes.iter().filter(|route| is_on_link(route)).for_each(|route| reach.add(route.dst, route.table));
     let router = router(lease);
     for own in &terms.routes {
         let route = own.with_defaults(router, terms.priority);
-        if let Some(gateway) = route.gw.filter(|gateway| !gateway.is_unspecified())
-            && !is_on_link(gateway, &route, lease, &routes)
-        {
-            let dst = IpNet::from(gateway);
-            routes.push(Route {
-                gw: Some(unspecified(&dst)),
-                priority: route.priority,
-                table: route.table,
-                ..Route::new(dst)
-            });
+        match route.gw.filter(|_| !is_on_link(&route)) {
+            None => reach.add(route.dst, route.table),
+            Some(gateway) if reach.covers(gateway, route.table) => {}
+            Some(gateway) => {
+                let dst = IpNet::from(gateway);
+                reach.add(dst, route.table);
+                routes.push(Route {
+                    gw: Some(unspecified(&dst)),
+                    priority: route.priority,
+                    table: route.table,
+                    ..Route::new(dst)
+                });
+            }
         }
         routes.push(route);
     }
@@ -93,18 +98,9 @@ fn router(lease: &Lease) -> Option<Ipv4Addr> {
     default.and_then(|route| route.gateway).or(lease.options.routers.first().copied())
 }
 
-/// Whether a gateway is within reach, as the kernel finds it: by the address' prefix, or by an earlier route to the link
-/// in the same table or the main one. IPv6 routers go by link-local addresses.
-fn is_on_link(gateway: IpAddr, through: &Route, lease: &Lease, routes: &[Route]) -> bool {
-    let near = |route: &Route| {
-        let tables = [through.table, None, Some(linknet::Route::MAIN)];
-        tables.contains(&route.table) && route.gw.is_none_or(|gw| gw.is_unspecified())
-    };
-    match gateway {
-        IpAddr::V6(gateway) if gateway.is_unicast_link_local() => true,
-        IpAddr::V4(gateway) if lease.net().contains(&gateway) => true,
-        _ => routes.iter().any(|route| near(route) && route.dst.contains(&gateway)),
-    }
+/// Whether it leads there without a router.
+fn is_on_link(route: &Route) -> bool {
+    route.gw.is_none_or(|gateway| gateway.is_unspecified())
 }
 
 impl StaticRoute {
