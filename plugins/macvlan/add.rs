@@ -129,7 +129,7 @@ fn assign(
     } else {
         keep_routes::pin(inside, &kept)
             .and_then(|()| addresses::configure(inside, netns, link, &made, config.announce))
-            .and_then(|()| source_routing::add_rules(inside, config, link, &result))
+            .and_then(|()| source_routing::add_rules(inside, config, link, &made))
             .and_then(|()| host_access::join(request, workshop, link, &result))
             .and_then(|()| inside.link_by_index(link.index).map_err(|error| asking(&error)))
     };

@@ -1,8 +1,8 @@
 //! `sourceRouting`: the interface answers on its own. What leaves from its addresses is looked up in a table of its own,
 //! to which a rule for each address sends it.
 //!
-//! What a rule is for, its address says: one from an address that nobody in the container has any more is left over, and
-//! whoever comes by removes it. So nothing is lost with an interface that went away by itself, was renamed, or had
+//! What a rule is for, its address and its table say: one that leads no interface with that address anywhere is left over,
+//! and whoever comes by removes it. So nothing is lost with an interface that went away by itself, was renamed, or had
 //! another address in the end than ADD gave it.
 
 use std::iter;
@@ -63,7 +63,7 @@ pub(crate) fn told(result: CniResult, version: Version, config: &Config, link: &
     if version < Version::V1_1_0 { result } else { routed(result, config, link) }
 }
 
-/// ADD: sends what leaves from the result's addresses to the table.
+/// ADD: sends what leaves from the result's addresses to the table, where there is anything for it.
 ///
 /// # Errors
 /// 7 for what the kernel refuses.
@@ -71,11 +71,17 @@ pub(crate) fn add_rules(
     inside: &Netlink,
     config: &Config,
     link: &Link,
-    result: &CniResult,
+    made: &CniResult,
 ) -> Result<(), Error> {
     let Some(table) = config.source_routing.table(link.index) else { return Ok(()) };
-    for ip in &result.ips {
-        match inside.add_rule(&Rule::from_address(ip.address.addr(), table)) {
+    for address in made.ips.iter().map(|ip| ip.address.addr()) {
+        let leads = |route: &cni::Route| {
+            route.table == Some(table) && route.dst.addr().is_ipv6() == address.is_ipv6()
+        };
+        if !made.routes.iter().any(leads) {
+            continue;
+        }
+        match inside.add_rule(&Rule::from_address(address, table)) {
             // IPAM may list an address twice.
             Err(error) if !error.is_exists() => return Err(refused(&error)),
             _ => {}
@@ -99,14 +105,15 @@ pub(crate) fn everywhere(route: Route, config: &Config, link: &Link) -> impl Ite
 pub(crate) fn check(inside: &Netlink, link: &Link, config: &Config, ours: &[IpNet]) -> Result<(), Error> {
     let Some(table) = config.source_routing.table(link.index) else { return Ok(()) };
     let rules = inside.rules().map_err(|error| asking(&error))?;
+    let routes = inside.routes(Some(link.index)).map_err(|error| asking(&error))?;
     for address in ours {
         let rule = Rule::from_address(address.addr(), table);
-        if !rules.iter().any(|found| (found.from, found.table) == (rule.from, rule.table)) {
+        let is_there = rules.iter().any(|found| (found.from, found.table) == (rule.from, rule.table));
+        if !is_there && routes.iter().any(|route| is_of(&rule, route)) {
             let what = format!("the rule from {} to table {table} is missing", address.addr());
             return Err(differs(&link.name, what));
         }
     }
-    let routes = inside.routes(Some(link.index)).map_err(|error| asking(&error))?;
     for route in SourceRouting::routes(table, ours, &[]) {
         if !routes.iter().any(|found| (found.dst, found.table) == (route.dst, table)) {
             return Err(differs(&link.name, format!("route {} (table {table}) is missing", route.dst)));
@@ -115,10 +122,16 @@ pub(crate) fn check(inside: &Netlink, link: &Link, config: &Config, ours: &[IpNe
     Ok(())
 }
 
-/// Removes the rules of leasehold's from addresses that nobody in the container has but the interfaces that are leaving.
+/// Whether the route is one that the rule sends packets to.
+fn is_of(rule: &Rule, route: &Route) -> bool {
+    route.table == rule.table && route.dst.addr().is_ipv6() == rule.from.addr().is_ipv6()
+}
+
+/// Removes the rules of leasehold's that are of no use to any interface with their address, but for those that are leaving.
+/// That somebody has the address is not enough: another interface may have had it since from the same pool.
 ///
-/// An address comes before its rule and goes after it, and the rules are listed first here: so one that is just being
-/// made is never taken for a remainder.
+/// Address and routes come before the rule and go after it, and the rules are listed first here: so one that is just
+/// being made is never taken for a remainder.
 ///
 /// # Errors
 /// Whatever the kernel refused.
@@ -128,13 +141,14 @@ pub(crate) fn sweep(inside: &Netlink, leaving: &[Link]) -> linknet::Result<()> {
     if rules.is_empty() {
         return Ok(());
     }
-    let mut addresses = inside.all_addresses()?;
+    let (mut addresses, routes) = (inside.all_addresses()?, inside.routes(None)?);
     addresses.retain(|address| !leaving.iter().any(|link| link.index == address.index));
-    for rule in rules {
-        if addresses.iter().any(|address| address.net.addr() == rule.from.addr()) {
-            continue;
-        }
-        match inside.delete_rule(&rule) {
+    let is_needed = |rule: &Rule| {
+        let mut users = addresses.iter().filter(|address| address.net.addr() == rule.from.addr());
+        users.any(|user| routes.iter().any(|route| route.index == user.index && is_of(rule, route)))
+    };
+    for rule in rules.iter().filter(|rule| !is_needed(rule)) {
+        match inside.delete_rule(rule) {
             Err(error) if !error.is_absent() => return Err(error),
             _ => {}
         }

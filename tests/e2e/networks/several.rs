@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::thread;
 
-use lab::anyhow::{Context, ensure};
+use lab::anyhow::{Context, anyhow, ensure};
 use lab::dhcp_server::Settings;
 use lab::serde_json::{Value, json};
 use lab::{Daemon, DhcpServer, Network, Node, Result, Test, World, test, until};
+use linknet::{Protocol, Route};
 
 use super::{Lans, at, default_gateways, first, reverse_path_filter, rules, second, settings2};
 use crate::scenario::{SOON, ensure_nothing_left};
@@ -14,6 +16,7 @@ use crate::scenario::{SOON, ensure_nothing_left};
 pub(super) const TESTS: &[Test] = &[
     test!(three_networks_have_leases_of_their_own_and_end_in_any_order),
     test!(the_newest_default_route_goes_first_unless_told_otherwise),
+    test!(many_at_once_in_one_container_leave_each_others_rules_and_routes_alone),
 ];
 
 /// Two LANs with a DHCP server each, and the daemon.
@@ -138,5 +141,62 @@ fn the_newest_default_route_goes_first_unless_told_otherwise(world: &World) -> R
         network.del(&at(&container, "net1"))?;
         ensure!(default_gateways(&container, false)? == [one], "{keys}: {:?}", container.routes()?);
     }
+    Ok(())
+}
+
+/// Whoever looks for remainders must not take for one what another has just made.
+fn many_at_once_in_one_container_leave_each_others_rules_and_routes_alone(world: &World) -> Result {
+    const HALF: usize = 8;
+    let scene = Scene::new(world)?;
+    let container = scene.lans.lan.container("c1")?;
+    let host = &scene.lans.lan.host;
+    let keys = json!({ "ipam": scene.ipam(json!({})) });
+    Network::new(host, first(keys.clone())).add(&at(&container, "eth0"))?;
+    let before = container.routes()?;
+
+    let mut keys = keys;
+    keys["sourceRouting"] = json!(true);
+    keys["keepRoutes"] = json!(["192.0.2.0/24"]);
+    let conflist = second(keys);
+    let kept = || -> Result<usize> {
+        let ours = |route: &&Route| route.protocol == Protocol::LEASEHOLD;
+        Ok(container.routes()?.iter().filter(ours).count())
+    };
+    // Each half comes while the other goes.
+    for round in 0..6 {
+        let [coming, going] =
+            [round % 2, (round + 1) % 2].map(|half| (half * HALF..(half + 1) * HALF).collect::<Vec<_>>());
+        thread::scope(|scope| {
+            let calls: Vec<_> = coming
+                .iter()
+                .map(|number| (number, true))
+                .chain(going.iter().map(|number| (number, false)))
+                .map(|(number, comes)| {
+                    let (network, attachment) =
+                        (Network::new(host, conflist.clone()), at(&container, &format!("net{number}")));
+                    let call = move || match comes {
+                        true => network.add(&attachment).map(drop),
+                        false => network.del(&attachment),
+                    };
+                    scope.spawn(call)
+                })
+                .collect();
+            calls.into_iter().try_for_each(|call| call.join().map_err(|_| anyhow!("a call panicked"))?)
+        })
+        .with_context(|| format!("round {round}"))?;
+        let rules = rules(&container)?;
+        ensure!((rules.len(), kept()?) == (HALF, HALF), "round {round}: {rules:?} {:?}", container.routes()?);
+        for number in &coming {
+            let (_, address) = scene.address(&container, &format!("net{number}"))?;
+            ensure!(
+                rules.iter().any(|rule| rule.from.addr() == address),
+                "round {round}: {address} in {rules:?}"
+            );
+        }
+    }
+    for number in HALF..2 * HALF {
+        Network::new(host, conflist.clone()).del(&at(&container, &format!("net{number}")))?;
+    }
+    ensure!(rules(&container)?.is_empty() && container.routes()? == before, "{:?}", container.routes()?);
     Ok(())
 }
