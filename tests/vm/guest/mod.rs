@@ -1,6 +1,7 @@
 //! Inside the virtual machine.
 
 mod init;
+mod networks;
 mod parents;
 mod vlan;
 
@@ -18,7 +19,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// All of the tests.
 pub(crate) fn suite() -> Suite {
-    Suite::new().plugin_dir(PLUGINS).tests(parents::TESTS).tests(&vlan::tests())
+    Suite::new().plugin_dir(PLUGINS).tests(parents::TESTS).tests(networks::TESTS).tests(&vlan::tests())
 }
 
 /// A conflist with macvlan on `eth1` of the host, and these keys in it.
