@@ -8,12 +8,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use lab::anyhow::{Context, ensure};
-use lab::dhcp_server::Settings;
+use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::MessageType;
 use lab::serde_json::{self, Value};
 use lab::suite::Package;
 use lab::{Attachment, DhcpServer, Lan, Network, Node, Process, Result, Test, World, test, until};
 
+use linknet::HostRoute;
 use nix::unistd::Pid;
 
 use crate::machine::{self, output, run};
@@ -29,6 +30,7 @@ pub(crate) const SYSTEMD: &[Package] = &[
 pub(crate) const TESTS: &[Test] = &[
     test!(systemd_finds_no_fault_with_the_units).needs(SYSTEMD),
     test!(systemd_runs_the_daemon_as_hardened_as_its_unit_says).needs(SYSTEMD),
+    test!(systemds_daemon_has_the_host_reach_a_container_again).needs(SYSTEMD),
 ];
 
 /// What systemd finds exposed, of 10.0; the capabilities that the daemon needs are most of it.
@@ -99,6 +101,39 @@ fn systemd_runs_the_daemon_as_hardened_as_its_unit_says(world: &World) -> Result
     }
     until("the leases are given back", SOON, || server.leases().is_empty())
         .with_context(|| systemd.journal())?;
+    Ok(())
+}
+
+/// With all that the unit forbids the daemon can still make what `hostAccess` needs.
+fn systemds_daemon_has_the_host_reach_a_container_again(world: &World) -> Result {
+    machine::enter(world)?;
+    make("install")?;
+    let lan = Lan::new()?;
+    lan.host.add_address(Lan::MASTER, "10.99.0.2/24".parse()?)?;
+    let lease = Settings { lease_time: Some(Duration::from_secs(2)), ..Settings::default() };
+    let server = DhcpServer::start(&lan.lan, lease)?;
+    let systemd = Systemd::boot(world, &lan.host)?;
+    systemd.run(&["systemctl", "start", "cni-dhcp.socket"])?;
+    let mut conflist = example()?;
+    conflist["plugins"][0]["hostAccess"] = true.into();
+    let network = Network::with_path(&lan.host, conflist, vec![PLUGINS.into()]);
+    let (attachment, container) = attached(&systemd, &network, &lan, "c1")?;
+    let routes = || HostRoute::all(&lan.host.netlink()?).context("routes");
+    ensure!(routes()?.len() == 1);
+
+    for kind in [MessageType::Discover, MessageType::Request] {
+        server.when(kind).then(Reaction::silence());
+    }
+    until("route and shim are gone", SOON, || {
+        routes().is_ok_and(|all| all.is_empty()) && lan.host.link("lh-eth1").is_err()
+    })
+    .with_context(|| systemd.journal())?;
+    server.behave();
+    until("the route is there again", Duration::from_secs(15), || routes().is_ok_and(|all| all.len() == 1))
+        .with_context(|| systemd.journal())?;
+    lan.host.ping(address(&container)?.into(), SOON)?;
+    network.del(&attachment)?;
+    ensure!(routes()?.is_empty() && lan.host.link("lh-eth1").is_err());
     Ok(())
 }
 
@@ -187,9 +222,12 @@ fn state_in(unshare: Pid, unit: &str) -> Result<String> {
 
 /// The example's network, with the plugins where Debian has them.
 pub(crate) fn network(host: &Node) -> Result<Network<'_>> {
-    let conflist: Value =
-        serde_json::from_slice(&fs::read(machine::checkout("examples/containerd/10-lan.conflist"))?)?;
-    Ok(Network::with_path(host, conflist, vec![PLUGINS.into()]))
+    Ok(Network::with_path(host, example()?, vec![PLUGINS.into()]))
+}
+
+fn example() -> Result<Value> {
+    let conflist = fs::read(machine::checkout("examples/containerd/10-lan.conflist"))?;
+    serde_json::from_slice(&conflist).context("examples/containerd/10-lan.conflist")
 }
 
 /// A new container on the network.

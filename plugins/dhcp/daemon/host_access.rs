@@ -144,7 +144,11 @@ impl Shared {
         let tag = Tag::new(&attachment.network, &attachment.container_id, &attachment.ifname);
         let before = shims.routes()?;
         let reached = match destination {
-            Some(destination) => self.reach(shims, tag, &destination)?,
+            // What could not be finished is nobody's, and goes.
+            Some(destination) => self.reach(shims, tag, &destination).or_else(|trouble| {
+                shims.part(|_| false)?;
+                Err(trouble)
+            })?,
             None => None,
         };
         // Other families are not of the lease.
