@@ -1,13 +1,13 @@
 //! Who reaches whom, and what the LAN sees of it.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use lab::anyhow::{Context, ensure};
 use lab::serde_json::json;
 use lab::suite::packages;
-use lab::{Lan, Network, Result, Test, World, network, test};
+use lab::{Lan, Network, Result, Test, World, network, test, until};
 use linknet::{ArpSocket, Mac, NewMacvlan, sysctl};
 
 use super::{
@@ -26,6 +26,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_host_without_an_address_is_no_failure).needs(&[packages::GO_PLUGINS]),
     test!(a_host_that_answers_for_no_other_links_addresses_is_warned_of).needs(&[packages::GO_PLUGINS]),
     test!(neighbours_are_answered_once_and_by_the_parent).needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
+    test!(a_broadcast_is_heard_once).needs(&[packages::GO_PLUGINS]),
     test!(containers_without_it_are_as_before).needs(&[packages::GO_PLUGINS]),
     test!(on_a_macvlan_of_the_hosts_the_shim_sits_on_the_device_below).needs(&[packages::GO_PLUGINS]),
     test!(it_does_not_go_with_everything).needs(&[packages::GO_PLUGINS]),
@@ -183,6 +184,36 @@ fn neighbours_are_answered_once_and_by_the_parent(_: &World) -> Result {
     let of_shim = groups.lines().filter(|line| line.contains(SHIM));
     ensure!(!of_shim.clone().any(|line| line.contains("ff0200000000000000000001ff000002")), "{groups}");
     ensure!(of_shim.count() > 0, "{groups}");
+    Ok(())
+}
+
+/// Though it arrives on parent and shim.
+fn a_broadcast_is_heard_once(_: &World) -> Result {
+    let lan = Lan::new()?;
+    lan.host.add_address(Lan::MASTER, format!("{HOST}/24").parse()?)?;
+    let container = lan.container("c1")?;
+    let network = Network::new(&lan.host, network_of(&["10.99.0.61/24"]));
+    network.add(&network::Attachment::new(&container))?;
+    let heard = lan.host.run(|| UdpSocket::bind(("0.0.0.0", 9999)))??;
+    heard.set_nonblocking(true)?;
+    let said = lan.lan.run(|| UdpSocket::bind((Lan::ADDRESS, 0)))??;
+    said.set_broadcast(true)?;
+    said.send_to(b"LAN", ("10.99.0.255", 9999))?;
+    // Whatever is broadcast arrives on the shim in order: after this, that has.
+    lan.lan.ping("10.99.0.61".parse()?, SOON)?;
+    // A container that the host reaches is heard, and through the shim alone.
+    let of_container = container.run(|| UdpSocket::bind(("10.99.0.61", 0)))??;
+    of_container.set_broadcast(true)?;
+    of_container.send_to(b"container", ("10.99.0.255", 9999))?;
+    let mut all = Vec::new();
+    until("the container is heard", SOON, || {
+        let mut buffer = [0; 16];
+        while let Ok((length, _)) = heard.recv_from(&mut buffer) {
+            all.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        }
+        all.iter().any(|text| text == "container")
+    })?;
+    ensure!(all == ["LAN", "container"], "{all:?}");
     Ok(())
 }
 

@@ -57,6 +57,9 @@ fn settle(name: &str) -> Result<()> {
     // whom it has a route to through here.
     sysctl::set(&["ipv4", "conf", name, "arp_filter"], "1")?;
     sysctl::set(&["ipv4", "conf", name, "arp_ignore"], "0")?;
+    // Nor are the LAN's broadcasts to be heard twice: what comes in here is from those that the host has a route to
+    // through here (RFC 3704 §2.2).
+    sysctl::set(&["ipv4", "conf", name, "rp_filter"], "1")?;
     let ipv6 = |setting: &str, value: &str| match sysctl::set(&["ipv6", "conf", name, setting], value) {
         // A kernel without IPv6, or an MTU too small for it.
         Err(error) if error.is_absent() => Ok(()),
