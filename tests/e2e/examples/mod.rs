@@ -1,5 +1,6 @@
 //! `examples/conflists/`: every file there is used as it stands, by a test that is called after it.
 
+mod host_access;
 mod kubernetes;
 mod pools;
 mod tuning;
@@ -14,6 +15,7 @@ use lab::{Lan, Network, Result, Test, World, test};
 /// All of them.
 pub(crate) fn tests() -> Vec<Test> {
     [
+        host_access::TESTS,
         kubernetes::TESTS,
         pools::TESTS,
         tuning::TESTS,
@@ -26,6 +28,7 @@ pub(crate) fn tests() -> Vec<Test> {
 const DOCUMENTS: &[&str] = &[
     include_str!("../../../docs/addresses.md"),
     include_str!("../../../docs/bridges.md"),
+    include_str!("../../../docs/host-access.md"),
     include_str!("../../../docs/networks.md"),
 ];
 
