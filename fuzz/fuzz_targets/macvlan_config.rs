@@ -43,8 +43,6 @@ mod source_routing;
 mod status;
 #[path = "../../plugins/macvlan/testing.rs"]
 mod testing;
-#[path = "../../plugins/macvlan/vlan.rs"]
-mod vlan;
 
 use libfuzzer_sys::fuzz_target;
 

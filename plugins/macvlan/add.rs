@@ -8,8 +8,7 @@ use crate::config::Config;
 use crate::diagnosis::{self, also};
 use crate::make::{Made, Workshop, asking};
 use crate::mark::Mark;
-use crate::parent::{self, Parent};
-use crate::vlan::{Leaving, SharedVlan};
+use crate::parent::{self, Leaving, Parent, SharedVlan};
 use crate::{addresses, codes, container, host_access, keep_routes, source_routing};
 
 /// An interface whose ADD the runtime has not heard the end of.

@@ -7,8 +7,7 @@ use linknet::{Link, Netlink, Netns};
 use crate::config::Config;
 use crate::make::asking;
 use crate::mark::{self, Mark};
-use crate::parent::{self, Parent};
-use crate::vlan::{Leaving, SharedVlan};
+use crate::parent::{self, Leaving, Parent, SharedVlan};
 use crate::{codes, container, host_access, remains};
 
 /// Detaches the container. The interface goes even when IPAM fails; IPAM goes first, because a DHCP RELEASE is sent

@@ -2,12 +2,12 @@
 //! this program under the same names, and by the replay of its corpus on stable Rust.
 
 use cni::{Env, KnownArgs, Request, code};
-use linknet::{Link, MacvlanMode, Vlan};
+use linknet::{Link, MacvlanMode};
 
 use crate::config::Config;
 use crate::mark::{self, Mark};
 use crate::testing::macvlan;
-use crate::{routes, vlan};
+use crate::{parent, routes};
 
 /// The first line is CNI_ARGS, the rest what a runtime writes to the plugin.
 pub(crate) fn config(input: &[u8]) {
@@ -43,14 +43,14 @@ pub(crate) fn config(input: &[u8]) {
 
 /// What was accepted can be asked of a kernel.
 fn means_something(config: &Config) {
-    assert!(config.vlan.is_none_or(|id| (1..=Vlan::MAX_ID).contains(&id)));
+    assert!(config.vlan.is_none_or(|id| (1..=linknet::Vlan::MAX_ID).contains(&id)));
     assert!(config.mac.is_none_or(|mac| !mac.is_multicast() && !mac.is_zero()));
     assert!(config.sources.is_empty() || config.mode == MacvlanMode::Source);
     assert!(!config.host_access || (config.mode == MacvlanMode::Bridge && !config.link_in_container));
     assert!(config.keep_routes.iter().all(|kept| kept.prefix_len() > 0));
     if let Some(master) = &config.master {
         let named = master.to_string();
-        let _ = vlan::Vlan::spelled(&named);
+        let _ = parent::Vlan::spelled(&named);
         assert!(!master.is_empty() && named.starts_with("master "));
     }
 }

@@ -8,7 +8,7 @@ use cni::{Attachment, Error, Request};
 use linknet::Netlink;
 
 use crate::mark::{self, Mark};
-use crate::vlan::{Leaving, SharedVlan};
+use crate::parent::{Leaving, SharedVlan};
 use crate::{codes, container, host_access, remains};
 
 /// Forwards to IPAM (spec §4: it must be), which goes first because a release is sent from the interface, and removes

@@ -23,7 +23,6 @@ mod source_routing;
 mod status;
 #[cfg(test)]
 mod testing;
-mod vlan;
 
 use std::cell::RefCell;
 use std::process::ExitCode;

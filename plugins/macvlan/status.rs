@@ -7,7 +7,7 @@ use linknet::Netlink;
 use crate::config::Config;
 use crate::make::asking;
 use crate::parent::Parent;
-use crate::{diagnosis, parent, vlan};
+use crate::{diagnosis, parent};
 
 /// The kernel must have macvlans, the parent must be there, fit, and be up, and IPAM must be ready.
 ///
@@ -29,9 +29,8 @@ pub(crate) fn status(request: &Request) -> Result<(), Error> {
         if matches!(parent, Parent::Vlan(_))
             && !outside.has_vlan().map_err(|error| unavailable(asking(&error)))?
         {
-            return Err(
-                Error::new(code::PLUGIN_NOT_AVAILABLE, "this kernel has no VLANs").details(vlan::DRIVER)
-            );
+            return Err(Error::new(code::PLUGIN_NOT_AVAILABLE, "this kernel has no VLANs")
+                .details(parent::VLAN_DRIVER));
         }
         if !device.up {
             let what = format!("{} is down", device.name);

@@ -1,6 +1,7 @@
 //! Which device of the host a macvlan sits on: `master` in all its forms, so that one configuration fits every node.
 
 mod selector;
+mod vlan;
 
 use cni::{Error, code};
 use ipnet::IpNet;
@@ -8,11 +9,11 @@ use linknet::{Address, Link, Lock, Mac, Netlink, Route, Shared};
 use wildmatch::WildMatch;
 
 pub(crate) use selector::Selector;
+pub(crate) use vlan::{DRIVER as VLAN_DRIVER, Leaving, SharedVlan, Vlan};
 
 use crate::codes;
 use crate::config::Config;
 use crate::mark::is_macvlan;
-use crate::vlan::Vlan;
 
 /// What a macvlan is to sit on.
 #[derive(Debug, Clone, PartialEq, Eq)]
