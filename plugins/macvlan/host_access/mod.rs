@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use cni::{CniResult, Error, Request, code};
 use ipnet::IpNet;
-use linknet::{Link, Lock, MacvlanMode, Reached, Shims, Tag};
+use linknet::{HostRoute, Link, Lock, MacvlanMode, Reached, Shims, Tag};
 use serde::Deserialize;
 
 use crate::addresses::refused;
@@ -64,9 +64,10 @@ pub(crate) fn join(
     let addresses: Vec<IpAddr> = prefixes.iter().map(IpNet::addr).collect();
     let reached = shims.join(parent, tag, &addresses).map_err(|error| refused(&error))?;
     // Of an ADD of this attachment that was killed.
-    shims
-        .part(|route| route.tag == tag && !addresses.contains(&route.to))
-        .map_err(|error| refused(&error))?;
+    let is_left = |route: &HostRoute| route.tag == tag && !addresses.contains(&route.to);
+    if shims.routes().map_err(|error| refused(&error))?.iter().any(is_left) {
+        shims.part(is_left).map_err(|error| refused(&error))?;
+    }
     for reached in &reached {
         show_the_way_back(workshop, link, &prefixes, reached)?;
     }

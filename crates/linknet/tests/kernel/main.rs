@@ -8,6 +8,7 @@ mod addresses;
 mod links;
 mod netns;
 mod routes;
+mod shims;
 mod sockets;
 
 use std::cell::RefCell;
@@ -41,8 +42,15 @@ fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    let tests =
-        [netns::tests(), links::tests(), addresses::tests(), routes::tests(), sockets::tests()].concat();
+    let tests = [
+        netns::tests(),
+        links::tests(),
+        addresses::tests(),
+        routes::tests(),
+        shims::tests(),
+        sockets::tests(),
+    ]
+    .concat();
     let trials = tests.into_iter().map(|(name, test)| Trial::test(name, test)).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
