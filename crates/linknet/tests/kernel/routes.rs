@@ -266,12 +266,11 @@ fn a_rule_sends_a_source_to_a_table_of_its_own() -> Test {
     netlink.add_route(&Route::new(net("192.0.2.0/24"), index).via(ip("10.99.0.1")))?;
     netlink
         .add_route(&Route { table: 1007, ..Route::new(net("192.0.2.0/24"), index).via(ip("10.99.0.2")) })?;
-    let rules = ["10.99.0.5/32", "fd00::5/128", "0.0.0.0/0"].map(|from| Rule {
-        from: net(from),
-        table: 1007,
-        priority: 32000,
-        protocol: Protocol::LEASEHOLD,
-    });
+    // To the kernel a rule from everywhere is another one's double if they have all else in common.
+    let rules =
+        [("10.99.0.5/32", 32000), ("fd00::5/128", 32000), ("0.0.0.0/0", 32001)].map(|(from, priority)| {
+            Rule { from: net(from), table: 1007, priority, protocol: Protocol::LEASEHOLD }
+        });
     for rule in &rules {
         netlink.add_rule(rule)?;
     }
