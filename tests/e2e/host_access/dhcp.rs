@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
-use lab::anyhow::{Context, ensure};
+use lab::anyhow::{Context, anyhow, ensure};
 use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::MessageType;
 use lab::serde_json::{Value, json};
@@ -25,6 +26,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_new_daemon_restores_it_and_removes_what_is_over),
     test!(it_goes_with_a_container_that_vanishes),
     test!(a_container_that_comes_back_keeps_its_own),
+    test!(a_crowd_that_goes_amid_renewals_leaves_nothing).within(Duration::from_secs(120)),
     test!(nobody_waits_for_whoever_has_the_lock),
     test!(a_daemon_elsewhere_says_so_and_goes_on),
 ];
@@ -217,6 +219,40 @@ fn a_container_that_comes_back_keeps_its_own(world: &World) -> Result {
         })?;
         ensure!(reached(&leasing.lan)? == [IpAddr::V4(leased)]);
     }
+    Ok(())
+}
+
+/// Each renewal has the daemon look after the route that DEL is about to remove.
+fn a_crowd_that_goes_amid_renewals_leaves_nothing(world: &World) -> Result {
+    const NUMBER: usize = 32;
+    let leasing = Leasing::new(world, short())?;
+    let containers: Vec<Node> =
+        (0..NUMBER).map(|nth| leasing.lan.container(&format!("c{nth}"))).collect::<Result<_>>()?;
+    let all = |work: &(dyn Fn(&Network<'_>, &network::Attachment) -> Result + Sync)| -> Result {
+        thread::scope(|scope| {
+            let started: Vec<_> = containers
+                .iter()
+                .map(|container| {
+                    scope.spawn(|| work(&leasing.network(), &network::Attachment::new(container)))
+                })
+                .collect();
+            started.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow!("a caller panicked"))?)
+        })
+    };
+    for _ in 0..2 {
+        all(&|network, attachment| network.add(attachment).map(drop))?;
+        let before = leasing.server.received_of(MessageType::Request).len();
+        leasing.server.wait_for(MessageType::Request, before + NUMBER / 2, SOON)?;
+        ensure!(reached(&leasing.lan)?.len() == NUMBER, "{:?}", reached(&leasing.lan)?);
+        all(&|network, attachment| network.del(attachment))?;
+        ensure_host_is_clean(&leasing.lan.host)?;
+        // Nor comes any of it back: whoever was in line for the lock has had it before this one.
+        let one = network::Attachment::new(&containers[0]);
+        leasing.network().add(&one)?;
+        leasing.network().del(&one)?;
+        ensure_host_is_clean(&leasing.lan.host)?;
+    }
+    ensure!(!leasing.daemon.log().contains("ERROR"), "{}", leasing.daemon.log());
     Ok(())
 }
 
