@@ -56,7 +56,11 @@ impl Netlink {
                 Ok(Heard::TooMuch) | Err(_) => break,
             }
         }
-        self.delete_link(index)
+        match self.delete_link(index) {
+            // Which is what was asked for, and went unheard.
+            Err(error) if error.is_absent() => Ok(()),
+            end => end,
+        }
     }
 
     /// What the child does: nobody must wait for it, so it lets go of the streams that the caller's caller reads.
