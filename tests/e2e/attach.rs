@@ -138,7 +138,9 @@ fn a_nak_takes_the_address_away_and_another_is_leased(world: &World) -> Result {
     until("the address is another", Duration::from_secs(15), || {
         address(&container).is_ok_and(|now| now != first)
     })?;
-    ensure!(default_gateways(&container)? == [IpAddr::V4(Lan::ADDRESS)], "{:?}", container.routes()?);
+    until("the default route is back", SOON, || {
+        default_gateways(&container).is_ok_and(|gateways| gateways == [IpAddr::V4(Lan::ADDRESS)])
+    })?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
     Ok(())
 }
