@@ -7,6 +7,15 @@
 mod guest;
 mod host;
 
+// Parts of the end-to-end suite that ask most of the kernel, which is an older one here.
+#[path = "../e2e/host_access/mod.rs"]
+mod host_access;
+#[path = "../e2e/macvlan/mod.rs"]
+mod macvlan;
+#[path = "../e2e/scenario.rs"]
+#[allow(dead_code, reason = "the other parts use the rest")]
+mod scenario;
+
 use std::env;
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,6 +25,9 @@ const INIT: &str = "/init";
 
 /// Where the guest has the plugins under test.
 const PLUGINS: &str = "/opt/cni/bin";
+
+/// Where it has linknet's tests of the kernel, a suite of their own.
+const LINKNET: &str = "/usr/lib/linknet-kernel-tests";
 
 /// The modules that the guest loads, named so that they are sorted in the order in which it does.
 const MODULES: &str = "/modules";

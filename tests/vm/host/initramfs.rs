@@ -19,7 +19,6 @@ pub(super) struct Initramfs {
 enum Entry {
     Directory,
     File(Vec<u8>),
-    Link(String),
 }
 
 impl Initramfs {
@@ -33,11 +32,6 @@ impl Initramfs {
     /// A file, which may be executed.
     pub(super) fn file(&mut self, path: impl AsRef<Path>, content: Vec<u8>) {
         self.insert(path.as_ref(), Entry::File(content));
-    }
-
-    /// A symbolic link.
-    pub(super) fn link(&mut self, path: impl AsRef<Path>, target: &str) {
-        self.insert(path.as_ref(), Entry::Link(target.to_owned()));
     }
 
     fn insert(&mut self, path: &Path, entry: Entry) {
@@ -64,7 +58,6 @@ impl Initramfs {
             let (kind, content) = match entry {
                 Entry::Directory => (ModeFileType::Directory, Vec::new()),
                 Entry::File(content) => (ModeFileType::Regular, content),
-                Entry::Link(target) => (ModeFileType::Symlink, target.into_bytes()),
             };
             let name = path.to_string_lossy();
             let header = Builder::new(name.trim_start_matches('/')).mode(0o755).set_mode_file_type(kind);

@@ -6,25 +6,25 @@ mod machine;
 
 use std::env;
 use std::io::{self, IsTerminal};
-use std::path::Path;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use lab::Result;
-use lab::anyhow::Context;
+use lab::anyhow::{Context, ensure};
 use lab::doomed::STRACE;
+use lab::serde_json::{self, Value};
 use lab::suite::Package;
 use lab::suite::packages::{self, GO_PLUGINS, IPROUTE2};
 
 use self::initramfs::Initramfs;
 use self::kernel::Kernel;
 use self::machine::Machine;
-use crate::{INIT, MODULES, PLUGINS, guest};
+use crate::{INIT, LINKNET, MODULES, PLUGINS, guest};
 
 const NEEDS: &[Package] = &[
     Package::new("qemu-system-x86", "qemu-system-x86_64"),
     Package::new("kmod", "modinfo"),
-    Package::new("busybox-static", "busybox"),
     STRACE,
     IPROUTE2,
     GO_PLUGINS,
@@ -69,6 +69,21 @@ fn run_guest(arguments: &[String]) -> Result<bool> {
     Ok(passed)
 }
 
+/// linknet's tests of what only a kernel can tell, built as `cargo test --workspace` does.
+fn linknet_kernel_suite() -> Result<PathBuf> {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["test", "--workspace", "--test", "kernel", "--no-run", "--message-format=json"]);
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit());
+    let output = command.output().context("cargo")?;
+    ensure!(output.status.success(), "building linknet's tests failed: {}", output.status);
+    let messages = output.stdout.split(|&octet| octet == b'\n');
+    let mut built = messages.filter_map(|message| serde_json::from_slice::<Value>(message).ok());
+    let suite =
+        built.find(|message| message["target"]["name"] == "kernel" && message["executable"].is_string());
+    let suite = suite.context("cargo has told of no program")?;
+    Ok(suite["executable"].as_str().unwrap_or_default().into())
+}
+
 /// All that the guest has.
 fn furnished(kernel: &Kernel) -> Result<Initramfs> {
     let mut tree = Initramfs::default();
@@ -80,17 +95,15 @@ fn furnished(kernel: &Kernel) -> Result<Initramfs> {
         let name = plugin.file_name().context("a program has a name")?;
         tree.program(plugin, Path::new(PLUGINS).join(name))?;
     }
-    for name in ["static", "host-local"] {
+    for name in ["host-local", "loopback", "macvlan", "sbr", "static", "tuning"] {
         let plugin = Path::new(lab::plugin::DEBIANS_PLUGINS).join(name);
         tree.program(&plugin, &plugin)?;
     }
-    for name in ["busybox", "ip", "strace"] {
+    for name in ["bridge", "cat", "ip", "readlink", "sh", "sleep", "strace", "unshare"] {
         let program = packages::find_program(name).with_context(|| format!("no {name}"))?;
-        tree.program(&program, Path::new("/usr/bin").join(name))?;
+        tree.program(&program, Path::new("/bin").join(name))?;
     }
-    for name in ["sh", "cat"] {
-        tree.link(Path::new("/bin").join(name), "/usr/bin/busybox");
-    }
+    tree.program(&linknet_kernel_suite()?, LINKNET)?;
     for (place, module) in kernel.modules()?.iter().enumerate() {
         let name = module.file_name().context("a module has a name")?;
         tree.file(Path::new(MODULES).join(format!("{place:02}-{}", name.display())), std::fs::read(module)?);

@@ -20,7 +20,6 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_container_alone_on_one_may_have_it_to_itself),
     test!(a_long_name_is_made_to_fit),
     test!(a_parent_inside_the_container_has_its_vlan_there),
-    test!(the_host_reaches_its_containers_over_one),
     test!(it_follows_its_parent_to_a_larger_mtu),
     test!(one_that_was_set_down_is_set_up_again),
 ];
@@ -142,25 +141,6 @@ fn a_parent_inside_the_container_has_its_vlan_there(_: &World) -> Result {
     network.del(&attachment)?;
     ensure!(container.links()? == before, "{:?}", container.links()?);
     Ok(())
-}
-
-fn the_host_reaches_its_containers_over_one(_: &World) -> Result {
-    let trunk = Trunk::new()?;
-    let keys = |address: &str| json!({ "vlan": ID, "hostAccess": true, "ipam": fixed(address) });
-    let one = trunk.network(keys("10.99.0.61/24"));
-    let two = trunk.network(keys("10.99.0.62/24"));
-    // The host has an address on another LAN.
-    trunk.host().add_address(Lan::MASTER, "192.0.2.7/24".parse()?)?;
-    let (container, first) = trunk.attached("c1", &one)?;
-    let (_, second) = trunk.attached("c2", &two)?;
-    for address in [[10, 99, 0, 61], [10, 99, 0, 62]] {
-        trunk.host().ping(address.into(), SOON)?;
-    }
-    container.ping([192, 0, 2, 7].into(), SOON).context("the way back")?;
-    one.del(&first)?;
-    trunk.host().ping([10, 99, 0, 62].into(), SOON)?;
-    two.del(&second)?;
-    trunk.ensure_host_has(&[])
 }
 
 fn it_follows_its_parent_to_a_larger_mtu(_: &World) -> Result {

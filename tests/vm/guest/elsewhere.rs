@@ -1,0 +1,44 @@
+//! Tests that other suites have too, run on this kernel: what is the product's business differs between kernels.
+
+use std::process::Command;
+use std::time::Duration;
+
+use lab::anyhow::{Context, ensure};
+use lab::{Result, Test, World, test};
+
+use crate::{LINKNET, host_access, macvlan};
+
+/// Not here, by the beginnings of their names.
+const NOT_HERE: &[&str] = &[
+    // Hundreds of ADDs, each under strace, take an emulated machine too long. `vlan::killed` has some.
+    "macvlan::crash::killed_at_any_step",
+    "macvlan::matrix::",
+    // Leases of seconds, which an emulated machine may miss.
+    "host_access::dhcp::",
+    "host_access::shared::sixty_four_come_and_go_at_a_time",
+    // Linux 6.5 has brought it.
+    "macvlan::keys::the_broadcast_cutoff_is_as_asked_for",
+    // iptables is not.
+    "macvlan::chain::before_portmap_and_firewall",
+];
+
+/// All of them.
+pub(super) fn tests() -> Vec<Test> {
+    let mut tests = [macvlan::tests(), host_access::tests()].concat();
+    for beginning in NOT_HERE {
+        let before = tests.len();
+        tests.retain(|test| !test.name().starts_with(beginning));
+        assert!(tests.len() < before, "no test is called {beginning}");
+    }
+    tests.push(test!(linknets_tests_of_the_kernel_pass).within(Duration::from_secs(180)));
+    tests
+}
+
+fn linknets_tests_of_the_kernel_pass(_: &World) -> Result {
+    let mut suite = Command::new(LINKNET);
+    // Linux 6.5 has brought it.
+    suite.args(["--skip", "the_broadcast_cutoff_is_read_back"]);
+    let status = suite.status().with_context(|| format!("start {LINKNET}"))?;
+    ensure!(status.success(), "linknet's tests of the kernel: {status}");
+    Ok(())
+}
