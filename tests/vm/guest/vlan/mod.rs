@@ -1,6 +1,7 @@
 //! VLANs that the plugin makes when a container needs one, and removes with the last.
 
 mod crowd;
+mod examples;
 mod found;
 mod host_access;
 mod killed;
@@ -19,7 +20,16 @@ use super::conflist;
 
 /// All of them.
 pub(super) fn tests() -> Vec<Test> {
-    [made::TESTS, found::TESTS, leaving::TESTS, crowd::TESTS, host_access::TESTS, killed::TESTS].concat()
+    [
+        made::TESTS,
+        found::TESTS,
+        leaving::TESTS,
+        crowd::TESTS,
+        host_access::TESTS,
+        killed::TESTS,
+        examples::TESTS,
+    ]
+    .concat()
 }
 
 /// The VLAN of most tests, and what it is called.
