@@ -17,7 +17,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use linknet::{Link, Netlink, Netns};
+use linknet::{Link, Netlink, Netns, OperState};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, getgid, getuid};
@@ -105,7 +105,8 @@ impl Space {
         end.netlink.set_up(end.link("end")?.index)?;
         self.netlink.set_up(self.link(name)?.index)?;
         self.ends.borrow_mut().push(end);
-        until("the link to carry", || Ok(Some(self.link(name)?).filter(|link| link.carrier)))
+        // The kernel says that it is up in its own time, and until then the link changes by itself.
+        until("the link to carry", || Ok(Some(self.link(name)?).filter(|link| link.state == OperState::Up)))
     }
 
     /// Runs `ip` here, for what this library does not do.
