@@ -8,10 +8,14 @@ mod guest;
 mod host;
 
 // Parts of the end-to-end suite that ask most of the kernel, which is an older one here.
+#[path = "../e2e/attach.rs"]
+mod attach;
 #[path = "../e2e/host_access/mod.rs"]
 mod host_access;
 #[path = "../e2e/macvlan/mod.rs"]
 mod macvlan;
+#[path = "../e2e/networks/mod.rs"]
+mod networks;
 #[path = "../e2e/scenario.rs"]
 #[allow(dead_code, reason = "the other parts use the rest")]
 mod scenario;

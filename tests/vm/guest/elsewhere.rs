@@ -6,16 +6,12 @@ use std::time::Duration;
 use lab::anyhow::{Context, ensure};
 use lab::{Result, Test, World, test};
 
-use crate::{LINKNET, host_access, macvlan};
+use crate::{LINKNET, attach, host_access, macvlan, networks};
 
 /// Not here, by the beginnings of their names.
 const NOT_HERE: &[&str] = &[
     // Hundreds of ADDs, each under strace, take an emulated machine too long. `vlan::killed` has some.
     "macvlan::crash::killed_at_any_step",
-    "macvlan::matrix::",
-    // Leases of seconds, which an emulated machine may miss.
-    "host_access::dhcp::",
-    "host_access::shared::sixty_four_come_and_go_at_a_time",
     // Linux 6.5 has brought it.
     "macvlan::keys::the_broadcast_cutoff_is_as_asked_for",
     // iptables is not.
@@ -24,7 +20,7 @@ const NOT_HERE: &[&str] = &[
 
 /// All of them.
 pub(super) fn tests() -> Vec<Test> {
-    let mut tests = [macvlan::tests(), host_access::tests()].concat();
+    let mut tests = [attach::TESTS, &macvlan::tests(), &host_access::tests(), &networks::tests()].concat();
     for beginning in NOT_HERE {
         let before = tests.len();
         tests.retain(|test| !test.name().starts_with(beginning));
