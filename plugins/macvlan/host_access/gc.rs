@@ -10,9 +10,9 @@ use cni::{Attachment, Error, Request};
 use ipnet::IpNet;
 use linknet::{HostRoute, Link, Netlink, Netns, Protocol, Scope, Shared, Shims, Tag};
 
-use super::{failed, shims};
+use super::{failed, shims, show_the_way_back};
 use crate::config::Config;
-use crate::{container, mark, source_routing};
+use crate::{container, mark};
 
 /// Addresses that the kernel made of what routers say (`IFAPROT_KERNEL_RA` of linux/if_addr.h): no result has them.
 const ROUTERS: Protocol = Protocol(2);
@@ -130,10 +130,6 @@ impl Visible {
         };
         shims.part(|route| route.tag == tag && !addresses.contains(&route.to))?;
         let inside = Netlink::open_in(&self.netns)?;
-        let routes = reached.iter().filter_map(|reached| reached.way_back(self.link.index, &self.addresses));
-        for route in routes.flat_map(|route| source_routing::everywhere(route, config, &self.link)) {
-            inside.replace_route(&route)?;
-        }
-        Ok(())
+        show_the_way_back(&inside, config, &self.link, &self.addresses, &reached)
     }
 }

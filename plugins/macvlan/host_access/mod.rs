@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use cni::{CniResult, Error, Request, code};
 use ipnet::IpNet;
-use linknet::{HostRoute, Link, Lock, MacvlanMode, Reached, Shims, Tag};
+use linknet::{HostRoute, Link, Lock, MacvlanMode, Netlink, Reached, Shims, Tag};
 use serde::Deserialize;
 
 use crate::addresses::refused;
@@ -68,9 +68,15 @@ pub(crate) fn join(
     if shims.routes().map_err(|error| refused(&error))?.iter().any(is_left) {
         shims.part(is_left).map_err(|error| refused(&error))?;
     }
-    for reached in &reached {
-        show_the_way_back(workshop, link, &prefixes, reached)?;
+    for reached in reached.iter().filter(|reached| reached.from.is_none()) {
+        eprintln!(
+            "macvlan: hostAccess: the host has no address of its own to reach {} from: it can be reached once the host \
+             has one, and the network is garbage-collected",
+            reached.to
+        );
     }
+    show_the_way_back(workshop.inside, workshop.config, link, &prefixes, &reached)
+        .map_err(|error| refused(&error))?;
     if addresses.iter().any(IpAddr::is_ipv4) && !answers_for_the_parent() {
         eprintln!(
             "macvlan: hostAccess: net.ipv4.conf.all.arp_ignore keeps this host from telling containers where its own \
@@ -88,23 +94,18 @@ fn answers_for_the_parent() -> bool {
     !ignored.is_ok_and(|value| ["1", "2", "8"].contains(&value.as_str()))
 }
 
-/// What the container needs to answer.
+/// Makes the routes that the container needs to answer, where `prefixes` are on its link.
 fn show_the_way_back(
-    workshop: &Workshop<'_>,
+    inside: &Netlink,
+    config: &Config,
     link: &Link,
     prefixes: &[IpNet],
-    reached: &Reached,
-) -> Result<(), Error> {
-    if reached.from.is_none() {
-        eprintln!(
-            "macvlan: hostAccess: the host has no address of its own to reach {} from: it can be reached once the host \
-             has one, and the network is garbage-collected",
-            reached.to
-        );
-    }
-    let Some(route) = reached.way_back(link.index, prefixes) else { return Ok(()) };
-    source_routing::everywhere(route, workshop.config, link)
-        .try_for_each(|route| workshop.inside.replace_route(&route).map_err(|error| refused(&error)))
+    reached: &[Reached],
+) -> linknet::Result<()> {
+    let routes = reached.iter().filter_map(|reached| reached.way_back(link.index, prefixes));
+    routes
+        .flat_map(|route| source_routing::everywhere(route, config, link))
+        .try_for_each(|route| inside.replace_route(&route))
 }
 
 /// After an ADD that failed: what [`join`] has made goes again.
