@@ -9,7 +9,7 @@ use crate::diagnosis::{self, also};
 use crate::make::{Made, Workshop, asking};
 use crate::mark::Mark;
 use crate::parent::{self, Leaving, Parent, SharedVlan};
-use crate::{addresses, codes, container, host_access, keep_routes, source_routing};
+use crate::{addresses, container, host_access, keep_routes, source_routing};
 
 /// An interface whose ADD the runtime has not heard the end of.
 pub(crate) struct Unfinished {
@@ -91,15 +91,10 @@ fn attach(workshop: &Workshop<'_>, request: &Request) -> Result<(CniResult, Link
 fn leave(workshop: &Workshop<'_>, error: Error) -> Error {
     let Parent::Vlan(vlan) = workshop.parent else { return error };
     let gone = || {
-        let netns = match workshop.config.link_in_container {
-            true => {
-                workshop.netns.try_clone().map_err(|error| Error::new(codes::KERNEL, error.to_string()))?
-            }
-            false => container::own()?,
-        };
+        let inside = workshop.config.link_in_container.then_some(workshop.netns);
         let Some(link) = vlan.find(workshop.outside)? else { return Ok(()) };
-        let netlink = Netlink::open_in(&netns).map_err(|error| asking(&error))?;
-        SharedVlan::find(netlink, netns, link.index)?.map_or(Ok(()), |vlan| vlan.let_go(Leaving::Done))
+        let netlink = inside.map_or_else(Netlink::open, Netlink::open_in).map_err(|error| asking(&error))?;
+        SharedVlan::find(netlink, inside, link.index)?.map_or(Ok(()), |vlan| vlan.let_go(Leaving::Done))
     };
     match gone() {
         Ok(()) => error,

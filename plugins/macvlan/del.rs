@@ -76,12 +76,12 @@ fn shared_vlan(
     ours: &[Link],
 ) -> Result<Option<(SharedVlan, Leaving)>, Error> {
     let config = Config::read(request).ok();
-    let outside = match (config.as_ref().is_some_and(|config| config.link_in_container), netns) {
-        (true, None) => return Ok(None), // gone with the container
-        (true, Some(netns)) => netns.try_clone().map_err(|error| failed(request, &error))?,
-        (false, _) => container::own()?,
-    };
-    let netlink = Netlink::open_in(&outside).map_err(|error| asking(&error))?;
+    let link_in_container = config.as_ref().is_some_and(|config| config.link_in_container);
+    let inside = netns.filter(|_| link_in_container);
+    if link_in_container && inside.is_none() {
+        return Ok(None); // gone with the container
+    }
+    let netlink = inside.map_or_else(Netlink::open, Netlink::open_in).map_err(|error| asking(&error))?;
     let index = match ours.first() {
         Some(link) => link.parent,
         None => match config.map(|config| parent::find(&netlink, &config)) {
@@ -92,7 +92,7 @@ fn shared_vlan(
     };
     // Only a container that cannot be entered may still be on its way out.
     let leaving = if netns.is_some() { Leaving::Done } else { Leaving::Maybe };
-    let vlan = index.map_or(Ok(None), |index| SharedVlan::find(netlink, outside, index))?;
+    let vlan = index.map_or(Ok(None), |index| SharedVlan::find(netlink, inside, index))?;
     Ok(vlan.map(|vlan| (vlan, leaving)))
 }
 

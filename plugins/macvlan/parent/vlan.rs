@@ -127,13 +127,10 @@ impl Vlan {
     fn name_taken(&self, there: &Link) -> Error {
         let Vlan { base, id } = self;
         let what = match (&there.vlan, &there.kind) {
+            (Some(vlan), _) if there.parent == Some(base.index) => format!("VLAN {}", vlan.id),
             (Some(vlan), _) => format!("VLAN {} of another device", vlan.id),
             (None, Some(kind)) => format!("a {kind}"),
             (None, None) => "a device".to_owned(),
-        };
-        let what = match &there.vlan {
-            Some(vlan) if there.parent == Some(base.index) => format!("VLAN {}", vlan.id),
-            _ => what,
         };
         Error::new(
             code::INVALID_NETWORK_CONFIG,
@@ -180,13 +177,23 @@ pub(crate) struct SharedVlan {
 }
 
 impl SharedVlan {
-    /// The link of this number, if it is one. `netlink` was opened in `netns`.
+    /// The link of this number, if it is one. `netlink` sees the parents: in the container, if it was opened `inside`, and
+    /// in the plugin's own netns otherwise.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    pub(crate) fn find(netlink: Netlink, netns: Netns, index: u32) -> Result<Option<SharedVlan>, Error> {
+    pub(crate) fn find(
+        netlink: Netlink,
+        inside: Option<&Netns>,
+        index: u32,
+    ) -> Result<Option<SharedVlan>, Error> {
         let link = netlink.link_by_index(index).map_err(|error| asking(&error))?;
-        Ok(link.filter(|link| Shared::Vlan.is(link)).map(|link| SharedVlan { netlink, netns, link }))
+        let Some(link) = link.filter(|link| Shared::Vlan.is(link)) else { return Ok(None) };
+        let netns = match inside {
+            Some(netns) => netns.try_clone().map_err(|error| Error::new(codes::KERNEL, error.to_string()))?,
+            None => container::own()?,
+        };
+        Ok(Some(SharedVlan { netlink, netns, link }))
     }
 
     /// All of them in the plugin's own netns.
@@ -195,12 +202,12 @@ impl SharedVlan {
     /// If the kernel cannot be asked.
     pub(crate) fn all() -> Result<Vec<SharedVlan>, Error> {
         let links = Netlink::open().and_then(|netlink| netlink.links()).map_err(|error| asking(&error))?;
-        let ours = links.into_iter().filter(|link| Shared::Vlan.is(link));
-        ours.map(|link| {
+        let ours = links.iter().filter(|link| Shared::Vlan.is(link));
+        let found = ours.map(|link| {
             let netlink = Netlink::open().map_err(|error| asking(&error))?;
-            Ok(SharedVlan { netlink, netns: container::own()?, link })
-        })
-        .collect()
+            SharedVlan::find(netlink, None, link.index)
+        });
+        found.filter_map(Result::transpose).collect()
     }
 
     /// Removes it if nobody is on it any longer.
