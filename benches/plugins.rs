@@ -5,10 +5,11 @@
 //! cargo bench --bench plugins -- --rounds 1000 /opt/cni/bin
 //! ```
 //!
-//! Both sides are called in one world of namespaces (no privileges are needed), on one LAN, with a DHCP server that
-//! answers at once; each side's plugins ask their own daemon. The sides take turns, and which begins changes from round
-//! to round, so that whatever drifts falls on both. What is measured is what a runtime sees: from starting a plugin's
-//! process to its end. Nothing is asserted of the times.
+//! Both sides are called in one world of namespaces (no privileges are needed), on one LAN, with a
+//! DHCP server that answers at once; each side's plugins ask their own daemon. The sides take
+//! turns, and which begins changes from round to round, so that whatever drifts falls on both. What
+//! is measured is what a runtime sees: from starting a plugin's process to its end. Nothing is
+//! asserted of the times.
 
 use std::{
     env,
@@ -32,12 +33,14 @@ use lab::{
 #[derive(Parser)]
 #[command(version, about)]
 struct Options {
-    /// Directory of the plugins to compare with [default: $LEASEHOLD_BASELINE, or Debian's /usr/lib/cni]
+    /// Directory of the plugins to compare with [default: $LEASEHOLD_BASELINE, or Debian's
+    /// /usr/lib/cni]
     baseline: Option<PathBuf>,
     /// How often each side does what takes milliseconds
     #[arg(long, default_value_t = 100)]
     rounds: usize,
-    /// How often each side attaches a container with macvlan and dhcp together, which takes the Go plugins seconds
+    /// How often each side attaches a container with macvlan and dhcp together, which takes the Go
+    /// plugins seconds
     #[arg(long, default_value_t = 10)]
     slow_rounds: usize,
     /// What cargo passes to every benchmark
@@ -68,11 +71,19 @@ fn run(options: &Options) -> Result {
 
 /// The directory of our plugins, and that of the others if they are there.
 fn directories(options: &Options) -> Vec<PathBuf> {
-    let built = Path::new(env!("CARGO_BIN_EXE_macvlan")).parent().unwrap_or(Path::new("."));
+    let built = Path::new(env!("CARGO_BIN_EXE_macvlan"))
+        .parent()
+        .unwrap_or(Path::new("."));
     let ours = built.to_owned();
-    let baseline = options.baseline.clone().or_else(|| env::var_os("LEASEHOLD_BASELINE").map(PathBuf::from));
+    let baseline = options
+        .baseline
+        .clone()
+        .or_else(|| env::var_os("LEASEHOLD_BASELINE").map(PathBuf::from));
     let baseline = baseline.unwrap_or_else(|| PathBuf::from(lab::plugin::DEBIANS_PLUGINS));
-    if let Some(missing) = ["macvlan", "dhcp"].iter().find(|name| !baseline.join(name).is_file()) {
+    if let Some(missing) = ["macvlan", "dhcp"]
+        .iter()
+        .find(|name| !baseline.join(name).is_file())
+    {
         println!(
             "There is no {missing} in {}: only ours are measured. To compare, install other plugins there (Debian's \
              package is containernetworking-plugins), or name their directory as the argument.\n",
@@ -99,12 +110,18 @@ impl Side {
         let mut command = Command::new(dir.join("dhcp"));
         command.args(["daemon", "-socketpath"]).arg(&socket);
         let mut daemon = Process::spawn(world, host, &name, command)?;
-        daemon
-            .until("its socket accepts", Duration::from_secs(10), || UnixStream::connect(&socket).is_ok())?;
-        Ok(Side { dir, socket, _daemon: daemon })
+        daemon.until("its socket accepts", Duration::from_secs(10), || {
+            UnixStream::connect(&socket).is_ok()
+        })?;
+        Ok(Side {
+            dir,
+            socket,
+            _daemon: daemon,
+        })
     }
 
-    /// A call of one of its plugins for the container `name`, whose interface is `eth0`. Its delegates are its own too.
+    /// A call of one of its plugins for the container `name`, whose interface is `eth0`. Its
+    /// delegates are its own too.
     fn call(&self, plugin: &str, verb: &str, container: &Node, config: &Value) -> Call {
         Call::of(self.dir.join(plugin), &[&self.dir], verb)
             .container(container.name())
@@ -128,7 +145,13 @@ impl Bench {
     fn set(world: &World, directories: Vec<PathBuf>) -> Result<Bench> {
         let lan = Lan::new()?;
         // Leases without an end: no renewal of an earlier round falls into a later one.
-        let server = DhcpServer::start(&lan.lan, Settings { lease_time: None, ..Settings::default() })?;
+        let server = DhcpServer::start(
+            &lan.lan,
+            Settings {
+                lease_time: None,
+                ..Settings::default()
+            },
+        )?;
         let sides = directories
             .into_iter()
             .enumerate()
@@ -154,8 +177,9 @@ impl Bench {
     /// An interface without an address.
     fn macvlan(&self, rounds: usize) -> Result {
         let container = self.lan.container("layer2")?;
-        let samples =
-            self.take_turns(rounds, |side| Ok(self.attach(side, "macvlan", &container, config())?.times()))?;
+        let samples = self.take_turns(rounds, |side| {
+            Ok(self.attach(side, "macvlan", &container, config())?.times())
+        })?;
         self.print(["macvlan ADD", "macvlan DEL"], &samples);
         Ok(())
     }
@@ -166,14 +190,20 @@ impl Bench {
         let add = self.sides[0].call("macvlan", "ADD", &container, &config());
         add.run(&self.lan.host)?.success()?;
         let samples = self.take_turns(rounds, |side| {
-            Ok(self.attach(side, "dhcp", &container, with_dhcp(config(), side))?.times())
+            Ok(self
+                .attach(side, "dhcp", &container, with_dhcp(config(), side))?
+                .times())
         })?;
-        self.print(["dhcp ADD, link up before", "dhcp DEL, link up before"], &samples);
+        self.print(
+            ["dhcp ADD, link up before", "dhcp DEL, link up before"],
+            &samples,
+        );
         Ok(())
     }
 
-    /// The whole, an interface with an address, and where the time of its ADD goes: a DISCOVER that is sent before the
-    /// new link carries anything costs its sender the wait until it sends another.
+    /// The whole, an interface with an address, and where the time of its ADD goes: a DISCOVER that
+    /// is sent before the new link carries anything costs its sender the wait until it sends
+    /// another.
     fn both(&self, rounds: usize) -> Result {
         let container = self.lan.container("whole")?;
         let samples = self.take_turns(rounds, |side| {
@@ -182,7 +212,13 @@ impl Bench {
             let discover = moment(&self.server.received()[heard..], MessageType::Discover)?;
             let ack = moment(&self.server.sent()[said..], MessageType::Ack)?;
             let [add, del] = attached.times();
-            Ok([add, del, discover - attached.begun, ack - discover, attached.begun + add - ack])
+            Ok([
+                add,
+                del,
+                discover - attached.begun,
+                ack - discover,
+                attached.begun + add - ack,
+            ])
         })?;
         let labels = [
             "macvlan + dhcp ADD",
@@ -196,15 +232,28 @@ impl Bench {
     }
 
     /// ADD and DEL, as a runtime calls them.
-    fn attach(&self, side: &Side, plugin: &str, container: &Node, mut config: Value) -> Result<Attached> {
-        // The server ignores RELEASE from no address, as the Go daemon sends it: it would run out of addresses.
+    fn attach(
+        &self,
+        side: &Side,
+        plugin: &str,
+        container: &Node,
+        mut config: Value,
+    ) -> Result<Attached> {
+        // The server ignores RELEASE from no address, as the Go daemon sends it: it would run out
+        // of addresses.
         self.server.forget();
-        let outcome = side.call(plugin, "ADD", container, &config).run(&self.lan.host)?;
+        let outcome = side
+            .call(plugin, "ADD", container, &config)
+            .run(&self.lan.host)?;
         let add = outcome.took;
         let begun = Instant::now() - add;
-        config["prevResult"] =
-            outcome.success().with_context(|| format!("the plugins of {}", side.dir.display()))?;
-        let del = time(side.call(plugin, "DEL", container, &config).run(&self.lan.host)?)?;
+        config["prevResult"] = outcome
+            .success()
+            .with_context(|| format!("the plugins of {}", side.dir.display()))?;
+        let del = time(
+            side.call(plugin, "DEL", container, &config)
+                .run(&self.lan.host)?,
+        )?;
         Ok(Attached { begun, add, del })
     }
 
@@ -238,7 +287,10 @@ impl Bench {
     /// A line for each step, with each side's times and how many times faster the first is.
     fn print<const N: usize>(&self, labels: [&str; N], samples: &[Samples<N>]) {
         for (step, label) in labels.iter().enumerate() {
-            let stats: Vec<Stats> = samples.iter().filter_map(|side| Stats::of(&side[step])).collect();
+            let stats: Vec<Stats> = samples
+                .iter()
+                .filter_map(|side| Stats::of(&side[step]))
+                .collect();
             print!("{label:<28}");
             for Stats { median, min, max } in &stats {
                 print!("  {:>29}", format!("{median:.2} ({min:.2} to {max:.2})"));
@@ -278,7 +330,10 @@ struct Stats {
 impl Stats {
     /// Of at least one sample.
     fn of(samples: &[Duration]) -> Option<Stats> {
-        let mut sorted: Vec<f64> = samples.iter().map(|time| time.as_secs_f64() * 1000.0).collect();
+        let mut sorted: Vec<f64> = samples
+            .iter()
+            .map(|time| time.as_secs_f64() * 1000.0)
+            .collect();
         sorted.sort_by(f64::total_cmp);
         Some(Stats {
             median: sorted.get(sorted.len() / 2).copied()?,
@@ -307,5 +362,7 @@ fn time(outcome: Outcome) -> Result<Duration> {
 /// When the first message of this type was heard or sent.
 fn moment(packets: &[Packet], kind: MessageType) -> Result<Instant> {
     let packet = packets.iter().find(|packet| packet.kind() == Some(kind));
-    Ok(packet.with_context(|| format!("an ADD without {kind:?}"))?.at)
+    Ok(packet
+        .with_context(|| format!("an ADD without {kind:?}"))?
+        .at)
 }

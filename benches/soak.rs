@@ -1,14 +1,14 @@
-//! Whether the daemon stays as it is while leases are renewed for as long as one likes: memory, descriptors and threads
-//! over time.
+//! Whether the daemon stays as it is while leases are renewed for as long as one likes: memory,
+//! descriptors and threads over time.
 //!
 //! ```text
 //! cargo bench --bench soak
 //! cargo bench --bench soak -- --containers 2000 --seconds 3600
 //! ```
 //!
-//! It makes a world of its own (no privileges are needed). Half-way through every container is detached and attached
-//! again, so that coming and going counts too. Fails when more is held at the end than after the first renewals, or when
-//! a lease was lost.
+//! It makes a world of its own (no privileges are needed). Half-way through every container is
+//! detached and attached again, so that coming and going counts too. Fails when more is held at the
+//! end than after the first renewals, or when a lease was lost.
 
 use std::{
     env, fs,
@@ -90,7 +90,10 @@ fn run(options: &Options) -> Result {
         network.add(attachment)?;
     }
 
-    println!("{:>6}  {:>8}  {:>11}  {:>7}  {:>6}", "s", "RSS KiB", "descriptors", "threads", "leases");
+    println!(
+        "{:>6}  {:>8}  {:>11}  {:>7}  {:>6}",
+        "s", "RSS KiB", "descriptors", "threads", "leases"
+    );
     let began = Instant::now();
     let mut seen = Vec::new();
     let mut renewed = false;
@@ -106,7 +109,11 @@ fn run(options: &Options) -> Result {
             holdings.threads,
             leases
         );
-        ensure!(leases == containers.len(), "a lease was lost: {}", daemon.log());
+        ensure!(
+            leases == containers.len(),
+            "a lease was lost: {}",
+            daemon.log()
+        );
         seen.push(holdings);
         if !renewed && began.elapsed() > Duration::from_secs(options.seconds / 2) {
             renewed = true;
@@ -120,9 +127,14 @@ fn run(options: &Options) -> Result {
         network.check(attachment)?;
         network.del(attachment)?;
     }
-    until("everything is given back", Duration::from_secs(5), || server.leases().is_empty())?;
+    until("everything is given back", Duration::from_secs(5), || {
+        server.leases().is_empty()
+    })?;
     let last = Holdings::of(pid)?;
-    println!("{:>6}  {:>8}  {:>11}  {:>7}  {:>6}", "end", last.memory, last.descriptors, last.threads, 0);
+    println!(
+        "{:>6}  {:>8}  {:>11}  {:>7}  {:>6}",
+        "end", last.memory, last.descriptors, last.threads, 0
+    );
     flat(&seen)
 }
 
@@ -130,36 +142,60 @@ fn run(options: &Options) -> Result {
 fn flat(seen: &[Holdings]) -> Result {
     let third = seen.len() / 3;
     ensure!(third > 0, "too short to tell");
-    let most = |part: &[Holdings], of: fn(&Holdings) -> u64| part.iter().map(of).max().unwrap_or_default();
+    let most =
+        |part: &[Holdings], of: fn(&Holdings) -> u64| part.iter().map(of).max().unwrap_or_default();
     let (first, last) = (&seen[..third], &seen[seen.len() - third..]);
     let memory: fn(&Holdings) -> u64 = |holdings| holdings.memory;
-    ensure!(most(last, memory) <= most(first, memory) * 11 / 10 + 512, "memory grows");
+    ensure!(
+        most(last, memory) <= most(first, memory) * 11 / 10 + 512,
+        "memory grows"
+    );
     let descriptors: fn(&Holdings) -> u64 = |holdings| holdings.descriptors as u64;
-    ensure!(most(last, descriptors) <= most(first, descriptors) + 32, "descriptors are not closed");
+    ensure!(
+        most(last, descriptors) <= most(first, descriptors) + 32,
+        "descriptors are not closed"
+    );
     let threads: fn(&Holdings) -> u64 = |holdings| holdings.threads as u64;
     ensure!(most(last, threads) <= 3, "threads are not ended");
     Ok(())
 }
 
-fn begin(world: &World, lan: &Lan, program: &Path, options: &Options) -> Result<(Daemon, Vec<Node>)> {
+fn begin(
+    world: &World,
+    lan: &Lan,
+    program: &Path,
+    options: &Options,
+) -> Result<(Daemon, Vec<Node>)> {
     let daemon = Daemon::start_program(world, &lan.host, &program.join("dhcp"), &[])?;
-    let containers =
-        (0..options.containers).map(|i| lan.container(&format!("c{i}"))).collect::<Result<_>>()?;
+    let containers = (0..options.containers)
+        .map(|i| lan.container(&format!("c{i}")))
+        .collect::<Result<_>>()?;
     Ok((daemon, containers))
 }
 
 /// Where cargo has put the plugins.
 fn built() -> std::path::PathBuf {
-    Path::new(env!("CARGO_BIN_EXE_dhcp")).parent().unwrap_or(Path::new(".")).to_owned()
+    Path::new(env!("CARGO_BIN_EXE_dhcp"))
+        .parent()
+        .unwrap_or(Path::new("."))
+        .to_owned()
 }
 
 impl Holdings {
     fn of(pid: i32) -> Result<Holdings> {
-        let count =
-            |what: &str| Ok::<_, lab::anyhow::Error>(fs::read_dir(format!("/proc/{pid}/{what}"))?.count());
+        let count = |what: &str| {
+            Ok::<_, lab::anyhow::Error>(fs::read_dir(format!("/proc/{pid}/{what}"))?.count())
+        };
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+        let memory = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .context("VmRSS")?;
         let memory = memory.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(Holdings { memory, descriptors: count("fd")?, threads: count("task")? })
+        Ok(Holdings {
+            memory,
+            descriptors: count("fd")?,
+            threads: count("task")?,
+        })
     }
 }

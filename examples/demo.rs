@@ -1,12 +1,14 @@
-//! The whole path in two seconds: three containers get addresses of their own on a LAN, keep them, give them back.
+//! The whole path in two seconds: three containers get addresses of their own on a LAN, keep them,
+//! give them back.
 //!
 //! ```text
 //! cargo run --release --example demo
 //! ```
 //!
-//! The LAN, its DHCP server and the containers live in namespaces that the demo makes for itself: it needs no root,
-//! touches nothing on the machine, and leaves nothing behind. The plugins are the real binaries, called as a container
-//! runtime calls them; the demo has cargo build them first. With an argument it shows those of another directory.
+//! The LAN, its DHCP server and the containers live in namespaces that the demo makes for itself:
+//! it needs no root, touches nothing on the machine, and leaves nothing behind. The plugins are the
+//! real binaries, called as a container runtime calls them; the demo has cargo build them first.
+//! With an argument it shows those of another directory.
 //!
 //! Exit status 0 says that everything it shows was also checked.
 
@@ -51,8 +53,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Has the plugins built, then runs this program again with their directory for its argument. Building is for the
-/// outside: in the demo's own world there is no network to fetch anything from.
+/// Has the plugins built, then runs this program again with their directory for its argument.
+/// Building is for the outside: in the demo's own world there is no network to fetch anything from.
 fn build_and_start_over() -> Result {
     let this = env::current_exe().context("find out where this program is")?;
     let plugins = built_beside(&this)?;
@@ -60,18 +62,32 @@ fn build_and_start_over() -> Result {
     Err(error).context("start again with the plugins")
 }
 
-/// The directory of the plugins that belong to this program, `target/…/PROFILE/examples/demo`. Cargo builds binaries
-/// for tests and benchmarks, but not for an example: whoever runs this by `cargo run` has not built them yet.
+/// The directory of the plugins that belong to this program, `target/…/PROFILE/examples/demo`.
+/// Cargo builds binaries for tests and benchmarks, but not for an example: whoever runs this by
+/// `cargo run` has not built them yet.
 fn built_beside(this: &Path) -> Result<PathBuf> {
-    let dir = this.ancestors().nth(2).context("an example is in a directory of its own")?;
+    let dir = this
+        .ancestors()
+        .nth(2)
+        .context("an example is in a directory of its own")?;
     if let Some(cargo) = env::var_os("CARGO") {
         let profile = match dir.file_name().and_then(|name| name.to_str()) {
             Some("debug") | None => "dev",
             Some(profile) => profile,
         };
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        let arguments = ["build", "--bins", "--manifest-path", manifest, "--profile", profile];
-        let built = Command::new(cargo).args(arguments).status().context("start cargo")?;
+        let arguments = [
+            "build",
+            "--bins",
+            "--manifest-path",
+            manifest,
+            "--profile",
+            profile,
+        ];
+        let built = Command::new(cargo)
+            .args(arguments)
+            .status()
+            .context("start cargo")?;
         ensure!(built.success(), "cargo could not build the plugins");
     }
     ensure!(
@@ -89,12 +105,18 @@ fn show(plugins: &Path) -> Result {
     let stage = Stage::set(&world, plugins)?;
     let shown = stage.play();
     if shown.is_err() {
-        eprintln!("\nThe daemon's log:\n{}\nThe server's view:", stage.daemon.log());
+        eprintln!(
+            "\nThe daemon's log:\n{}\nThe server's view:",
+            stage.daemon.log()
+        );
         eprintln!("{}", stage.server.transcript());
     }
     shown?;
     stage.daemon.stop()?;
-    println!("\nAll of it held, in {:.2} s.", begun.elapsed().as_secs_f64());
+    println!(
+        "\nAll of it held, in {:.2} s.",
+        begun.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
@@ -120,7 +142,11 @@ struct Attached {
 impl Stage {
     fn set(world: &World, plugins: &Path) -> Result<Stage> {
         let lan = Lan::new()?;
-        let settings = Settings { lease_time: Some(LEASE_TIME), t1: Some(T1), ..Settings::default() };
+        let settings = Settings {
+            lease_time: Some(LEASE_TIME),
+            t1: Some(T1),
+            ..Settings::default()
+        };
         let (first, last) = (*settings.pool.start(), *settings.pool.end());
         let server = DhcpServer::start(&lan.lan, settings)?;
         println!(
@@ -130,8 +156,16 @@ impl Stage {
         );
         let begun = Instant::now();
         let daemon = Daemon::start_program(world, &lan.host, &plugins.join("dhcp"), &[])?;
-        println!("The daemon: listening after {}", milliseconds(begun.elapsed()));
-        Ok(Stage { lan, server, daemon, plugins: plugins.to_owned() })
+        println!(
+            "The daemon: listening after {}",
+            milliseconds(begun.elapsed())
+        );
+        Ok(Stage {
+            lan,
+            server,
+            daemon,
+            plugins: plugins.to_owned(),
+        })
     }
 
     fn play(&self) -> Result {
@@ -154,18 +188,30 @@ impl Stage {
     fn add(&self, network: &Network<'_>) -> Result<Vec<Attached>> {
         println!("\nADD: each container gets an interface and a lease");
         println!("  container  MAC                address         gateway    lease       ADD");
-        CONTAINERS.iter().map(|name| self.add_one(network, name)).collect()
+        CONTAINERS
+            .iter()
+            .map(|name| self.add_one(network, name))
+            .collect()
     }
 
     fn add_one(&self, network: &Network<'_>, name: &str) -> Result<Attached> {
         let container = self.lan.container(name)?;
         let attachment = Attachment::new(&container);
-        let outcome = network.prepare("ADD", 0, &attachment, None)?.run(&self.lan.host)?;
+        let outcome = network
+            .prepare("ADD", 0, &attachment, None)?
+            .run(&self.lan.host)?;
         let at = Instant::now();
         let took = outcome.took;
         let result = outcome.success()?;
-        let text = |pointer: &str| result.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-        let address: Ipv4Net = text("/ips/0/address").parse().context("the address in the result of ADD")?;
+        let text = |pointer: &str| {
+            result
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let address: Ipv4Net = text("/ips/0/address")
+            .parse()
+            .context("the address in the result of ADD")?;
         println!(
             "  {name:<9}  {:<17}  {:<14}  {:<9}  {:>3} s  {:>8}",
             text("/interfaces/0/mac"),
@@ -175,15 +221,29 @@ impl Stage {
             milliseconds(took)
         );
         let there = container.ipv4(&attachment.ifname)?;
-        ensure!(there == [address], "ADD said {address}, but the container has {there:?}");
-        Ok(Attached { container, attachment, result, address, at })
+        ensure!(
+            there == [address],
+            "ADD said {address}, but the container has {there:?}"
+        );
+        Ok(Attached {
+            container,
+            attachment,
+            result,
+            address,
+            at,
+        })
     }
 
     /// For how long the server said that this address was granted.
     fn lease_time(&self, address: Ipv4Addr) -> Result<Duration> {
-        let ack = self.acks(address).next_back().with_context(|| format!("nobody granted {address}"))?;
+        let ack = self
+            .acks(address)
+            .next_back()
+            .with_context(|| format!("nobody granted {address}"))?;
         match ack.option(OptionCode::AddressLeaseTime) {
-            Some(DhcpOption::AddressLeaseTime(seconds)) => Ok(Duration::from_secs((*seconds).into())),
+            Some(DhcpOption::AddressLeaseTime(seconds)) => {
+                Ok(Duration::from_secs((*seconds).into()))
+            }
             _ => bail!("the grant of {address} has no lease time"),
         }
     }
@@ -191,14 +251,19 @@ impl Stage {
     fn acks(&self, address: Ipv4Addr) -> impl DoubleEndedIterator<Item = Packet> {
         let of_it = move |packet: &Packet| {
             packet.kind() == Some(MessageType::Ack)
-                && packet.message.as_ref().is_ok_and(|message| message.yiaddr() == address)
+                && packet
+                    .message
+                    .as_ref()
+                    .is_ok_and(|message| message.yiaddr() == address)
         };
         self.server.sent().into_iter().filter(of_it)
     }
 
     fn ping(&self, containers: &[Attached]) -> Result {
-        let mut targets: Vec<_> =
-            containers.iter().map(|to| (to.container.name(), to.address.addr())).collect();
+        let mut targets: Vec<_> = containers
+            .iter()
+            .map(|to| (to.container.name(), to.address.addr()))
+            .collect();
         targets.push(("server", Lan::ADDRESS));
         print!("\nPING: they reach each other and the server\n  from  to ");
         for (name, _) in &targets {
@@ -211,7 +276,10 @@ impl Stage {
                 let took = if *to == from.address.addr() {
                     "-".to_owned()
                 } else {
-                    format!("{} µs", from.container.ping(IpAddr::V4(*to), SOON)?.as_micros())
+                    format!(
+                        "{} µs",
+                        from.container.ping(IpAddr::V4(*to), SOON)?.as_micros()
+                    )
                 };
                 print!("  {took:>9}");
             }
@@ -221,16 +289,29 @@ impl Stage {
     }
 
     fn renew(&self, containers: &[Attached]) -> Result {
-        println!("\nRENEWAL: due at T1, {} s after each lease began", T1.as_secs());
+        println!(
+            "\nRENEWAL: due at T1, {} s after each lease began",
+            T1.as_secs()
+        );
         for nth in 1..=containers.len() {
-            let request = self.server.wait_for(MessageType::Request, containers.len() + nth, T1 + SOON)?;
-            let of = containers.iter().find(|one| one.address.addr() == *request.source.ip());
-            let of =
-                of.with_context(|| format!("a renewal comes from the leased address, not: {request}"))?;
-            let unicast =
-                *request.destination.ip() == Lan::ADDRESS && request.ethernet_destination[0] & 1 == 0;
-            ensure!(unicast, "a renewal is unicast to the server (RFC 2131, section 4.4.5): {request}");
-            lab::until("the renewal is acknowledged", SOON, || self.acks(of.address.addr()).count() == 2)?;
+            let request =
+                self.server
+                    .wait_for(MessageType::Request, containers.len() + nth, T1 + SOON)?;
+            let of = containers
+                .iter()
+                .find(|one| one.address.addr() == *request.source.ip());
+            let of = of.with_context(|| {
+                format!("a renewal comes from the leased address, not: {request}")
+            })?;
+            let unicast = *request.destination.ip() == Lan::ADDRESS
+                && request.ethernet_destination[0] & 1 == 0;
+            ensure!(
+                unicast,
+                "a renewal is unicast to the server (RFC 2131, section 4.4.5): {request}"
+            );
+            lab::until("the renewal is acknowledged", SOON, || {
+                self.acks(of.address.addr()).count() == 2
+            })?;
             println!(
                 "  {:<9}  {} asks {}, unicast, {:.2} s after ADD; acknowledged for {} s",
                 of.container.name(),
@@ -259,7 +340,11 @@ impl Stage {
                 milliseconds(took)
             );
             let left = one.container.find_link(&one.attachment.ifname)?;
-            ensure!(left.is_none(), "{} still has its interface after DEL", one.container.name());
+            ensure!(
+                left.is_none(),
+                "{} still has its interface after DEL",
+                one.container.name()
+            );
         }
         let leases = self.server.leases();
         ensure!(leases.is_empty(), "the server still has leases: {leases:?}");

@@ -1,4 +1,5 @@
-//! What a caller says on the daemon's socket. The program is included by its modules: it is no library.
+//! What a caller says on the daemon's socket. The program is included by its modules: it is no
+//! library.
 
 #![no_main]
 #![allow(dead_code, reason = "the modules are the program's, and a target needs a part of each")]

@@ -1,4 +1,5 @@
-//! A network configuration, as anybody may write it. The program is included by its modules: it is no library.
+//! A network configuration, as anybody may write it. The program is included by its modules: it is
+//! no library.
 
 #![no_main]
 #![allow(dead_code, reason = "the modules are the program's, and a target needs a part of each")]

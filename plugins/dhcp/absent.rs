@@ -1,5 +1,5 @@
-//! What DEL and GC do while no daemon runs: a container must be able to go, and the daemon must not take its lease up
-//! again when it comes back.
+//! What DEL and GC do while no daemon runs: a container must be able to go, and the daemon must not
+//! take its lease up again when it comes back.
 
 use std::io;
 use std::thread::sleep;
@@ -11,13 +11,15 @@ use crate::client::Failure;
 use crate::protocol::Attachment;
 use crate::store::{Standing, Store};
 
-/// How long a daemon may take from having its leases to listening, or from closing its socket to letting go of them.
+/// How long a daemon may take from having its leases to listening, or from closing its socket to
+/// letting go of them.
 const IN_BETWEEN: Duration = Duration::from_secs(5);
 
 /// How long to wait before looking again.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Asks the daemon; where there is none, changes the store itself, under the lock that the daemon would have.
+/// Asks the daemon; where there is none, changes the store itself, under the lock that the daemon
+/// would have.
 ///
 /// # Errors
 /// The daemon's own; 11 when there is a daemon that does not come to listening.
@@ -32,7 +34,8 @@ pub(crate) fn without_daemon(
             Ok(()) => return Ok(()),
             Err(Failure::Failed(error)) => return Err(error),
             Err(Failure::Absent(absent)) => absent,
-            // Killed, or replaced, before or after it did what it was asked: asked twice, it does no harm.
+            // Killed, or replaced, before or after it did what it was asked: asked twice, it does
+            // no harm.
             Err(Failure::Ended(ended)) if Instant::now() >= deadline => return Err(ended),
             Err(Failure::Ended(_)) => {
                 sleep(PAUSE);
@@ -43,12 +46,19 @@ pub(crate) fn without_daemon(
             // No daemon has ever had a lease here.
             return Ok(());
         }
-        let changed = store.lock().and_then(|lock| lock.map(|_lock| change(store)).transpose());
+        let changed = store
+            .lock()
+            .and_then(|lock| lock.map(|_lock| change(store)).transpose());
         match changed {
             Ok(Some(())) => return Ok(()),
             // A daemon has it: it is about to listen, or about to end.
             Ok(None) if Instant::now() < deadline => sleep(PAUSE),
-            Ok(None) => return Err(Error { code: code::TRY_AGAIN_LATER, ..absent }),
+            Ok(None) => {
+                return Err(Error {
+                    code: code::TRY_AGAIN_LATER,
+                    ..absent
+                });
+            }
             Err(error) => {
                 // Better a lease that runs out by itself than a container that cannot go.
                 eprintln!(
@@ -61,7 +71,8 @@ pub(crate) fn without_daemon(
     }
 }
 
-/// Notes that an attachment has ended, so that a daemon that comes back gives its address back if it still can.
+/// Notes that an attachment has ended, so that a daemon that comes back gives its address back if
+/// it still can.
 pub(crate) fn strike(store: &Store, attachment: &Attachment) -> io::Result<()> {
     match store.read(attachment)? {
         Some(record) => match record.standing {

@@ -15,7 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a daemon that was started so stays when it has no lease.
 const IDLE: &str = "5m";
 
-/// Starts a daemon of its own session, and asks it. Of several that are started at a time the first one stays.
+/// Starts a daemon of its own session, and asks it. Of several that are started at a time the first
+/// one stays.
 ///
 /// # Errors
 /// 11, when none comes to listening; otherwise what `ask_daemon` fails with.
@@ -24,15 +25,25 @@ pub(crate) fn start<T>(
     ask_daemon: impl Fn() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let failed = |why: String| {
-        let what = format!("no dhcp daemon listens at {}, and starting one failed", daemon.socket.display());
+        let what = format!(
+            "no dhcp daemon listens at {}, and starting one failed",
+            daemon.socket.display()
+        );
         Failure::Failed(Error::new(code::TRY_AGAIN_LATER, what).details(why))
     };
     let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
     let mut command = Command::new(program);
-    command.args(["daemon", "--detach", "--idle", IDLE, "--socketpath"]).arg(&daemon.socket);
+    command
+        .args(["daemon", "--detach", "--idle", IDLE, "--socketpath"])
+        .arg(&daemon.socket);
     command.arg("--statedir").arg(daemon.store.directory());
-    // Nothing of the runtime's goes along: neither its variables nor, on the daemon's side, its descriptors.
-    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // Nothing of the runtime's goes along: neither its variables nor, on the daemon's side, its
+    // descriptors.
+    command
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -12,29 +12,37 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 
 use crate::protocol::{self, MAX_DOCUMENT, Reply, Request, Verb};
 
-/// How long the plugin waits for a reply. The daemon bounds each request itself, well below this; the plugin's
-/// own bound only guards against a daemon that hangs, and lies below the two minutes after which kubelet gives up.
+/// How long the plugin waits for a reply. The daemon bounds each request itself, well below this;
+/// the plugin's own bound only guards against a daemon that hangs, and lies below the two minutes
+/// after which kubelet gives up.
 const PATIENCE: Duration = Duration::from_secs(115);
 
 /// Asks the daemon at `socket` to do `verb`, handing it the container's netns where there is one.
 ///
 /// # Errors
-/// [`Failure::Absent`] when no daemon listens there, [`Failure::Ended`] when it went away; otherwise the daemon's own error, or 5 when the
-/// conversation broke off.
+/// [`Failure::Absent`] when no daemon listens there, [`Failure::Ended`] when it went away;
+/// otherwise the daemon's own error, or 5 when the conversation broke off.
 pub(crate) fn ask(
     socket: &Path,
     verb: Verb,
     traceparent: Option<String>,
     netns: Option<BorrowedFd<'_>>,
 ) -> Result<Reply, Failure> {
-    let mut stream = UnixStream::connect(socket).map_err(|error| absent_or_broken(socket, error))?;
+    let mut stream =
+        UnixStream::connect(socket).map_err(|error| absent_or_broken(socket, error))?;
     let converse = |stream: &mut UnixStream| -> io::Result<String> {
         stream.set_read_timeout(Some(PATIENCE))?;
-        let mut document = serde_json::to_vec(&Request { protocol: protocol::VERSION, traceparent, verb })?;
+        let mut document = serde_json::to_vec(&Request {
+            protocol: protocol::VERSION,
+            traceparent,
+            verb,
+        })?;
         document.push(b'\n');
         send(stream, &document, netns)?;
         let mut line = String::new();
-        BufReader::new(stream).take(MAX_DOCUMENT as u64).read_line(&mut line)?;
+        BufReader::new(stream)
+            .take(MAX_DOCUMENT as u64)
+            .read_line(&mut line)?;
         Ok(line)
     };
     let line = converse(&mut stream).map_err(|error| match error.kind() {
@@ -49,7 +57,10 @@ pub(crate) fn ask(
             Err(Failure::Failed(Error::new(code, msg).details(details)))
         }
         Ok(reply) => Ok(reply),
-        Err(error) => Err(broken(socket, format!("its answer is not understood: {error}"))),
+        Err(error) => Err(broken(
+            socket,
+            format!("its answer is not understood: {error}"),
+        )),
     }
 }
 
@@ -89,14 +100,20 @@ fn absent_or_broken(socket: &Path, error: io::Error) -> Failure {
 fn ended(socket: &Path) -> Failure {
     Failure::Ended(Error::new(
         code::TRY_AGAIN_LATER,
-        format!("the dhcp daemon at {} ended before it answered: try again", socket.display()),
+        format!(
+            "the dhcp daemon at {} ended before it answered: try again",
+            socket.display()
+        ),
     ))
 }
 
 fn broken(socket: &Path, why: String) -> Failure {
     Failure::Failed(
-        Error::new(code::IO_FAILURE, format!("asking the dhcp daemon at {} failed", socket.display()))
-            .details(why),
+        Error::new(
+            code::IO_FAILURE,
+            format!("asking the dhcp daemon at {} failed", socket.display()),
+        )
+        .details(why),
     )
 }
 
@@ -108,6 +125,11 @@ fn send(stream: &mut UnixStream, document: &[u8], netns: Option<BorrowedFd<'_>>)
     if !fds.is_empty() {
         ancillary.push(SendAncillaryMessage::ScmRights(&fds));
     }
-    let sent = sendmsg(&*stream, &[IoSlice::new(document)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    let sent = sendmsg(
+        &*stream,
+        &[IoSlice::new(document)],
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    )?;
     stream.write_all(&document[sent..])
 }

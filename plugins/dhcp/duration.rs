@@ -1,15 +1,26 @@
-//! Durations as Go writes them (`2s`, `1m30s`, `1.5h`), since the daemon's flags keep the Go daemon's form.
+//! Durations as Go writes them (`2s`, `1m30s`, `1.5h`), since the daemon's flags keep the Go
+//! daemon's form.
 
 use std::time::Duration;
 
 /// Units of Go's `time.ParseDuration`, in nanoseconds.
-const UNITS: [(&str, f64); 8] =
-    [("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("μs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 60e9), ("h", 3600e9)];
+const UNITS: [(&str, f64); 8] = [
+    ("ns", 1.0),
+    ("us", 1e3),
+    ("µs", 1e3),
+    ("μs", 1e3),
+    ("ms", 1e6),
+    ("s", 1e9),
+    ("m", 60e9),
+    ("h", 3600e9),
+];
 
-/// Parses a non-negative Go duration: one or more decimal numbers, each with its unit, or a bare `0`.
+/// Parses a non-negative Go duration: one or more decimal numbers, each with its unit, or a bare
+/// `0`.
 ///
 /// # Errors
-/// Says what is wrong with `text`; a negative duration is refused, since none of our flags can mean one.
+/// Says what is wrong with `text`; a negative duration is refused, since none of our flags can mean
+/// one.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
@@ -20,16 +31,23 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     }
     let mut total = 0.0;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
         let (number, tail) = rest.split_at(digits);
-        let letters = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let letters = tail
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
-        let number: f64 =
-            number.parse().map_err(|_| format!("{text:?} is not a duration such as 10s or 1m30s"))?;
+        let number: f64 = number
+            .parse()
+            .map_err(|_| format!("{text:?} is not a duration such as 10s or 1m30s"))?;
         let (_, nanoseconds) = UNITS
             .iter()
             .find(|(name, _)| *name == unit)
-            .ok_or_else(|| format!("duration {text:?} has no unit (ns, us, ms, s, m, h) after {number}"))?;
+            .ok_or_else(|| {
+                format!("duration {text:?} has no unit (ns, us, ms, s, m, h) after {number}")
+            })?;
         total += number * nanoseconds;
         rest = tail;
     }
@@ -51,13 +69,28 @@ mod tests {
             ("+2s", 2_000),
             (".5s", 500),
         ] {
-            assert_eq!(parse(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+            assert_eq!(
+                parse(text),
+                Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn anything_else_is_refused_by_name() {
-        for text in ["", "+", "10", "s", "10 s", "-2s", "1d", "1..5s", "∞", "99999999999999999999h"] {
+        for text in [
+            "",
+            "+",
+            "10",
+            "s",
+            "10 s",
+            "-2s",
+            "1d",
+            "1..5s",
+            "∞",
+            "99999999999999999999h",
+        ] {
             let error = parse(text).expect_err(text);
             assert!(error.contains("duration"), "{error}");
         }

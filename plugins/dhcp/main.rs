@@ -1,5 +1,5 @@
-//! The CNI plugin `dhcp`: leases a container's address from the LAN's own DHCP server. Run as `dhcp daemon` it is
-//! also the daemon that keeps the leases.
+//! The CNI plugin `dhcp`: leases a container's address from the LAN's own DHCP server. Run as `dhcp
+//! daemon` it is also the daemon that keeps the leases.
 
 mod absent;
 mod admin;

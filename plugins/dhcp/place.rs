@@ -1,4 +1,5 @@
-//! Where a lease lives: an interface in a container's netns, known well enough to never mistake another for it.
+//! Where a lease lives: an interface in a container's netns, known well enough to never mistake
+//! another for it.
 
 use std::path::{Path, PathBuf};
 
@@ -6,8 +7,8 @@ use cni::{Error, code};
 use linknet::{Link, Mac, Netlink, Netns, NetnsError, NetnsId};
 use serde::{Deserialize, Serialize};
 
-/// An interface in a container. The netns is known by device and inode, the interface by index and MAC, so that
-/// a name used again is never taken for the old one. It holds nothing open.
+/// An interface in a container. The netns is known by device and inode, the interface by index and
+/// MAC, so that a name used again is never taken for the old one. It holds nothing open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Place {
     /// Where the netns was found, as the daemon sees it.
@@ -32,13 +33,15 @@ pub(crate) enum Gone {
     /// No such interface in it, or another one.
     #[error("its interface is gone")]
     Interface,
-    /// It may well be there: the system did not let us look, for want of descriptors, memory or a right.
+    /// It may well be there: the system did not let us look, for want of descriptors, memory or a
+    /// right.
     #[error("its network namespace cannot be looked into at present")]
     Unclear,
 }
 
 impl Gone {
-    /// Whether the container, or its interface, is no more; not so where we only failed to find out.
+    /// Whether the container, or its interface, is no more; not so where we only failed to find
+    /// out.
     pub(crate) fn is_certain(self) -> bool {
         !matches!(self, Gone::Unclear)
     }
@@ -56,11 +59,12 @@ impl Place {
     /// # Errors
     /// Naming what is missing.
     pub(crate) fn find(netns: &Netns, path: &Path, ifname: &str) -> Result<Place, Error> {
-        let failed =
-            |error: linknet::Error| Error::new(code::IO_FAILURE, format!("in {}: {error}", path.display()));
-        let id = netns
-            .id()
-            .map_err(|error| Error::new(code::IO_FAILURE, format!("{}: {error}", path.display())))?;
+        let failed = |error: linknet::Error| {
+            Error::new(code::IO_FAILURE, format!("in {}: {error}", path.display()))
+        };
+        let id = netns.id().map_err(|error| {
+            Error::new(code::IO_FAILURE, format!("{}: {error}", path.display()))
+        })?;
         let netlink = Netlink::open_in(netns).map_err(failed)?;
         let missing = |what: &str| {
             Error::new(
@@ -69,15 +73,22 @@ impl Place {
             )
         };
         let Some(link) = netlink.link(ifname).map_err(failed)? else {
-            return Err(
-                missing("does not exist").details("the plugin that calls the dhcp plugin makes it first")
-            );
+            return Err(missing("does not exist")
+                .details("the plugin that calls the dhcp plugin makes it first"));
         };
-        let Some(mac) = link.mac else { return Err(missing("is no Ethernet interface")) };
+        let Some(mac) = link.mac else {
+            return Err(missing("is no Ethernet interface"));
+        };
         if !link.up {
             netlink.set_up(link.index).map_err(failed)?;
         }
-        Ok(Place { path: path.to_owned(), netns: id, ifname: ifname.to_owned(), ifindex: link.index, mac })
+        Ok(Place {
+            path: path.to_owned(),
+            netns: id,
+            ifname: ifname.to_owned(),
+            ifindex: link.index,
+            mac,
+        })
     }
 
     /// Opens the netns again by its path, if it and the interface are still those of the lease.
@@ -122,7 +133,9 @@ mod mac {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mac, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 
@@ -131,15 +144,21 @@ pub(crate) mod optional_mac {
     use linknet::Mac;
     use serde::{Deserialize, Deserializer, Serializer, de};
 
-    pub(crate) fn serialize<S: Serializer>(mac: &Option<Mac>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(
+        mac: &Option<Mac>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         match mac {
             Some(mac) => serializer.collect_str(mac),
             None => serializer.serialize_none(),
         }
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mac>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Mac>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
-        text.map(|text| text.parse().map_err(de::Error::custom)).transpose()
+        text.map(|text| text.parse().map_err(de::Error::custom))
+            .transpose()
     }
 }

@@ -1,6 +1,6 @@
-//! What plugin and daemon say to one another: one JSON document per line over a Unix stream socket, the
-//! container's network namespace beside the request as a file descriptor (SCM_RIGHTS). ARCHITECTURE.md
-//! describes it for other implementors; a change here is a change there.
+//! What plugin and daemon say to one another: one JSON document per line over a Unix stream socket,
+//! the container's network namespace beside the request as a file descriptor (SCM_RIGHTS).
+//! ARCHITECTURE.md describes it for other implementors; a change here is a change there.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ use serde_json::Value;
 /// Where the daemon listens unless told otherwise: the Go daemon's path.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/cni/dhcp.sock";
 
-/// Version of this protocol. Plugin and daemon of one release are installed together, so a daemon serves its
-/// own version alone, and says so to any other.
+/// Version of this protocol. Plugin and daemon of one release are installed together, so a daemon
+/// serves its own version alone, and says so to any other.
 pub(crate) const VERSION: u32 = 1;
 
 /// Longest document either side accepts, in octets, line feed included.
@@ -44,7 +44,8 @@ pub(crate) enum Verb {
     Add {
         /// Whose.
         attachment: Attachment,
-        /// Path of the container's netns, as the runtime named it; the descriptor comes beside the document.
+        /// Path of the container's netns, as the runtime named it; the descriptor comes beside the
+        /// document.
         netns: PathBuf,
         /// On what terms.
         terms: Box<Terms>,
@@ -78,15 +79,16 @@ impl Verb {
     /// Whom it is about, where it is about one.
     pub(crate) fn attachment(&self) -> Option<&Attachment> {
         match self {
-            Verb::Add { attachment, .. } | Verb::Check { attachment, .. } | Verb::Del { attachment } => {
-                Some(attachment)
-            }
+            Verb::Add { attachment, .. }
+            | Verb::Check { attachment, .. }
+            | Verb::Del { attachment } => Some(attachment),
             Verb::Status | Verb::Takeover | Verb::Gc { .. } => None,
         }
     }
 }
 
-/// One interface of one container on one network: what CNI calls an attachment, and the key of a lease.
+/// One interface of one container on one network: what CNI calls an attachment, and the key of a
+/// lease.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Attachment {
@@ -100,15 +102,20 @@ pub(crate) struct Attachment {
 }
 
 impl Attachment {
-    /// Whether its parts are such as CNI allows (spec §2, "Parameters"), so that they can name a file.
+    /// Whether its parts are such as CNI allows (spec §2, "Parameters"), so that they can name a
+    /// file.
     pub(crate) fn is_well_formed(&self) -> bool {
         let identifier = |text: &str| {
             text.starts_with(|first: char| first.is_ascii_alphanumeric())
-                && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+                && text
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
         };
         let interface = |name: &str| {
             let forbidden = |c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control();
-            (1..=15).contains(&name.len()) && !matches!(name, "." | "..") && !name.contains(forbidden)
+            (1..=15).contains(&name.len())
+                && !matches!(name, "." | "..")
+                && !name.contains(forbidden)
         };
         identifier(&self.container_id) && identifier(&self.network) && interface(&self.ifname)
     }
@@ -120,8 +127,8 @@ impl std::fmt::Display for Attachment {
     }
 }
 
-/// The terms of a lease: what the configuration, resolved for one attachment, tells the DHCP client. The
-/// daemon keeps them as long as the lease, and knows nothing of configuration files.
+/// The terms of a lease: what the configuration, resolved for one attachment, tells the DHCP
+/// client. The daemon keeps them as long as the lease, and knows nothing of configuration files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Terms {
@@ -174,7 +181,8 @@ impl Terms {
     pub(crate) fn client_config(&self, mac: Mac) -> dhcp4::Config {
         let mut retry = dhcp4::Retry::default();
         if self.conflict_detection == ConflictDetection::Fast {
-            // RFC 2131 §3.1.5 wants ten, lest a server be flooded; somebody is waiting, and the pauses grow.
+            // RFC 2131 §3.1.5 wants ten, lest a server be flooded; somebody is waiting, and the
+            // pauses grow.
             retry.after_decline = Duration::from_secs(1);
         }
         dhcp4::Config {
@@ -186,7 +194,10 @@ impl Terms {
             broadcast: self.broadcast,
             rapid_commit: self.rapid_commit,
             confirm: self.conflict_detection != ConflictDetection::Off,
-            servers: dhcp4::Servers { allow: self.servers.allow.clone(), deny: self.servers.deny.clone() },
+            servers: dhcp4::Servers {
+                allow: self.servers.allow.clone(),
+                deny: self.servers.deny.clone(),
+            },
             ..dhcp4::Config::new(mac.octets())
         }
     }
@@ -296,7 +307,9 @@ impl Serialize for Hex {
 impl<'de> Deserialize<'de> for Hex {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Hex, D::Error> {
         let digits = String::deserialize(deserializer)?;
-        dhcp4::client_id::hex(&digits).map(Hex).map_err(de::Error::custom)
+        dhcp4::client_id::hex(&digits)
+            .map(Hex)
+            .map_err(de::Error::custom)
     }
 }
 
@@ -324,7 +337,9 @@ mod seconds {
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
         let seconds = Option::<f64>::deserialize(deserializer)?;
-        seconds.map(|seconds| Duration::try_from_secs_f64(seconds).map_err(de::Error::custom)).transpose()
+        seconds
+            .map(|seconds| Duration::try_from_secs_f64(seconds).map_err(de::Error::custom))
+            .transpose()
     }
 }
 

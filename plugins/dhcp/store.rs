@@ -5,8 +5,9 @@
 //! STATEDIR/NETWORK/CONTAINERID:IFNAME.json   a lease, or the memory of one
 //! ```
 //!
-//! A file is written beside its place and renamed, so what is read is whole. Nothing is synced to the disk: after a
-//! power cut there are no containers left, and all that a file could still tell is who had which address.
+//! A file is written beside its place and renamed, so what is read is whole. Nothing is synced to
+//! the disk: after a power cut there are no containers left, and all that a file could still tell
+//! is who had which address.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -41,9 +42,14 @@ pub(crate) struct Record {
     /// The lease.
     pub(crate) lease: Lease,
     /// Where the server, or the relay before it, was last heard.
-    #[serde(default, with = "crate::place::optional_mac", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        with = "crate::place::optional_mac",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub(crate) server_mac: Option<linknet::Mac>,
-    /// The daemon cannot find the netns by its path, and keeps it open until DEL or GC. With the daemon it is lost.
+    /// The daemon cannot find the netns by its path, and keeps it open until DEL or GC. With the
+    /// daemon it is lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     netns_kept: bool,
     /// When the lease ends, by the calendar; absent for one without end.
@@ -57,7 +63,8 @@ pub(crate) struct Record {
 pub(crate) enum Standing {
     /// It is.
     Held,
-    /// The container is gone, or was taken off the network while no daemon ran: the server has not been told.
+    /// The container is gone, or was taken off the network while no daemon ran: the server has not
+    /// been told.
     Left,
     /// No longer. The container is still there, and another is sought for it.
     Lost,
@@ -75,13 +82,19 @@ impl Record {
         struct Versioned {
             version: u32,
         }
-        let Versioned { version } = serde_json::from_slice(document).map_err(|error| error.to_string())?;
+        let Versioned { version } =
+            serde_json::from_slice(document).map_err(|error| error.to_string())?;
         if version != VERSION {
-            return Err(format!("it is of version {version}, and this daemon knows version {VERSION}"));
+            return Err(format!(
+                "it is of version {version}, and this daemon knows version {VERSION}"
+            ));
         }
         let record: Record = serde_json::from_slice(document).map_err(|error| error.to_string())?;
         if !record.attachment.is_well_formed() {
-            return Err(format!("{:?} is no attachment that CNI allows", record.attachment));
+            return Err(format!(
+                "{:?} is no attachment that CNI allows",
+                record.attachment
+            ));
         }
         Ok(record)
     }
@@ -102,7 +115,9 @@ impl Record {
             standing: Standing::Held,
             place,
             terms,
-            expires: lease.remaining(now).and_then(|left| SystemTime::now().checked_add(left)),
+            expires: lease
+                .remaining(now)
+                .and_then(|left| SystemTime::now().checked_add(left)),
             lease,
             server_mac,
             netns_kept: false,
@@ -119,7 +134,8 @@ impl Record {
         Record { standing, ..self }
     }
 
-    /// Whether it was written since the machine was started, so that its times and its netns still mean something.
+    /// Whether it was written since the machine was started, so that its times and its netns still
+    /// mean something.
     pub(crate) fn is_of_this_boot(&self) -> bool {
         self.boot_id == boot_id()
     }
@@ -143,13 +159,16 @@ pub(crate) struct Lock {
 }
 
 impl Store {
-    /// The store of the daemon on this socket: the directory follows from the path, so that plugin and daemon agree
-    /// and no two daemons share one.
+    /// The store of the daemon on this socket: the directory follows from the path, so that plugin
+    /// and daemon agree and no two daemons share one.
     pub(crate) fn of_socket(socket: &Path) -> Store {
         let mut name = String::from("dhcp");
         if socket != Path::new(DEFAULT_SOCKET) {
             let path = std::path::absolute(socket).unwrap_or_else(|_| socket.to_owned());
-            let path = path.to_string_lossy().replace('%', "%25").replace('/', "%2F");
+            let path = path
+                .to_string_lossy()
+                .replace('%', "%25")
+                .replace('/', "%2F");
             name = format!("dhcp@{path}");
         }
         Store::at(Path::new("/var/lib/cni").join(name))
@@ -168,8 +187,11 @@ impl Store {
     /// Takes the lock; `None` when somebody else has it.
     pub(crate) fn lock(&self) -> io::Result<Option<Lock>> {
         self.make(&self.directory)?;
-        let file =
-            File::options().create(true).truncate(false).write(true).open(self.directory.join("lock"))?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.directory.join("lock"))?;
         match file.try_lock() {
             Ok(()) => {
                 file.set_len(0)?;
@@ -181,8 +203,8 @@ impl Store {
         }
     }
 
-    /// The process that has the lock, as far as it can be seen from here: it has written down its number, and the
-    /// kernel, which counts in our pid namespace, confirms it.
+    /// The process that has the lock, as far as it can be seen from here: it has written down its
+    /// number, and the kernel, which counts in our pid namespace, confirms it.
     pub(crate) fn holder(&self) -> Option<rustix::process::Pid> {
         let path = self.directory.join("lock");
         let pid: i32 = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
@@ -251,7 +273,8 @@ impl Store {
                         Ok(record) => records.push(record),
                         Err(problem) => set_aside(&file, &problem),
                     },
-                    // Half written by a daemon that was killed: of no use, and in nobody's way if it stays.
+                    // Half written by a daemon that was killed: of no use, and in nobody's way if
+                    // it stays.
                     Some(kind) if kind == "new" => drop(fs::remove_file(&file)),
                     _ => {}
                 }
@@ -266,7 +289,10 @@ impl Store {
         if self.file(&record.attachment) == file {
             Ok(record)
         } else {
-            Err(format!("it tells of another attachment, {:?}", record.attachment))
+            Err(format!(
+                "it tells of another attachment, {:?}",
+                record.attachment
+            ))
         }
     }
 
@@ -278,17 +304,25 @@ impl Store {
     }
 
     fn make(&self, directory: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
     }
 }
 
 fn scratch_file(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new().prefix(".").suffix(".new").tempfile_in(directory)
+    tempfile::Builder::new()
+        .prefix(".")
+        .suffix(".new")
+        .tempfile_in(directory)
 }
 
 fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(directory) {
-        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
+        Ok(entries) => entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect(),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }
@@ -304,7 +338,10 @@ fn set_aside(file: &Path, problem: &str) {
 
 /// The kernel's name for this boot.
 fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 /// Points in time as people write them (RFC 3339).
@@ -327,6 +364,7 @@ mod calendar {
         deserializer: D,
     ) -> Result<Option<SystemTime>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
-        text.map(|text| humantime::parse_rfc3339(&text).map_err(de::Error::custom)).transpose()
+        text.map(|text| humantime::parse_rfc3339(&text).map_err(de::Error::custom))
+            .transpose()
     }
 }

@@ -40,9 +40,19 @@ impl Plugin for Dhcp {
         })?;
         let daemon = config.daemon.clone();
         let terms = Box::new(config.terms(request)?);
-        let verb = Verb::Add { attachment: attachment(request), netns: path, terms };
-        let ask_daemon =
-            || ask(&daemon.socket, verb.clone(), request.traceparent.clone(), Some(netns.as_fd()));
+        let verb = Verb::Add {
+            attachment: attachment(request),
+            netns: path,
+            terms,
+        };
+        let ask_daemon = || {
+            ask(
+                &daemon.socket,
+                verb.clone(),
+                request.traceparent.clone(),
+                Some(netns.as_fd()),
+            )
+        };
         let reply = match ask_daemon() {
             Err(Failure::Absent(_) | Failure::Ended(_)) if daemon.autostart => {
                 autostart::start(&daemon, ask_daemon)
@@ -62,10 +72,16 @@ impl Plugin for Dhcp {
             IpAddr::V6(_) => None,
         };
         let previous = request.config.prev_result.iter();
-        let addresses: Vec<Ipv4Addr> = previous.flat_map(|result| &result.ips).filter_map(v4).collect();
+        let addresses: Vec<Ipv4Addr> = previous
+            .flat_map(|result| &result.ips)
+            .filter_map(v4)
+            .collect();
         done(ask(
             &config.daemon.socket,
-            Verb::Check { attachment: attachment(request), addresses },
+            Verb::Check {
+                attachment: attachment(request),
+                addresses,
+            },
             None,
             None,
         )?)
@@ -75,23 +91,38 @@ impl Plugin for Dhcp {
         let daemon = Whereabouts::read(request)?;
         let attachment = attachment(request);
         let ask_daemon = || {
-            let verb = Verb::Del { attachment: attachment.clone() };
-            done(ask(&daemon.socket, verb, request.traceparent.clone(), None)?).map_err(Failure::Failed)
+            let verb = Verb::Del {
+                attachment: attachment.clone(),
+            };
+            done(ask(
+                &daemon.socket,
+                verb,
+                request.traceparent.clone(),
+                None,
+            )?)
+            .map_err(Failure::Failed)
         };
-        absent::without_daemon(&daemon.store, ask_daemon, |store| absent::strike(store, &attachment))
+        absent::without_daemon(&daemon.store, ask_daemon, |store| {
+            absent::strike(store, &attachment)
+        })
     }
 
     fn status(&self, request: &Request) -> Result<(), Error> {
         let config = Config::read(request)?;
         let reply = ask(&config.daemon.socket, Verb::Status, None, None).map_err(|failure| {
             let error = Error::from(failure);
-            Error { code: code::PLUGIN_NOT_AVAILABLE, ..error }
+            Error {
+                code: code::PLUGIN_NOT_AVAILABLE,
+                ..error
+            }
         })?;
         done(reply)
     }
 
     fn gc(&self, request: &Request) -> Result<(), Error> {
-        let Some(valid) = &request.valid_attachments else { return Ok(()) };
+        let Some(valid) = &request.valid_attachments else {
+            return Ok(());
+        };
         let network = request.config.name.clone();
         let keep: Vec<Attachment> = valid
             .iter()
@@ -103,8 +134,17 @@ impl Plugin for Dhcp {
             .collect();
         let daemon = Whereabouts::read(request)?;
         let ask_daemon = || {
-            let verb = Verb::Gc { keep: keep.clone(), network: network.clone() };
-            done(ask(&daemon.socket, verb, request.traceparent.clone(), None)?).map_err(Failure::Failed)
+            let verb = Verb::Gc {
+                keep: keep.clone(),
+                network: network.clone(),
+            };
+            done(ask(
+                &daemon.socket,
+                verb,
+                request.traceparent.clone(),
+                None,
+            )?)
+            .map_err(Failure::Failed)
         };
         absent::without_daemon(&daemon.store, ask_daemon, |store| {
             absent::strike_all_but(store, &network, &keep)
@@ -128,5 +168,8 @@ fn done(reply: Reply) -> Result<(), Error> {
 }
 
 fn unexpected(reply: &Reply) -> Error {
-    Error::new(code::IO_FAILURE, format!("the dhcp daemon's answer does not fit the question: {reply:?}"))
+    Error::new(
+        code::IO_FAILURE,
+        format!("the dhcp daemon's answer does not fit the question: {reply:?}"),
+    )
 }

@@ -1,4 +1,5 @@
-//! ADD: one message makes the interface in the container, IPAM gives it its addresses, all or nothing.
+//! ADD: one message makes the interface in the container, IPAM gives it its addresses, all or
+//! nothing.
 
 use cni::delegate::Ipam;
 use cni::{CniResult, Error, Interface, Request, code};
@@ -21,7 +22,10 @@ pub(crate) struct Unfinished {
 impl Unfinished {
     /// From now on the interface is not to be replaced by another ADD.
     pub(crate) fn finish(self) {
-        if let Err(error) = self.inside.set_alias_and_group(self.index, &self.mark.alias, 0) {
+        if let Err(error) = self
+            .inside
+            .set_alias_and_group(self.index, &self.mark.alias, 0)
+        {
             eprintln!("macvlan: the interface could not be marked as finished: {error}");
         }
     }
@@ -58,7 +62,14 @@ pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
         Ok((result, link)) => {
             let index = link.index;
             let result = source_routing::told(result, request.config.version, &config, &link);
-            Ok((complete(result, request, &link), Unfinished { inside, index, mark }))
+            Ok((
+                complete(result, request, &link),
+                Unfinished {
+                    inside,
+                    index,
+                    mark,
+                },
+            ))
         }
         Err(error) => Err(leave(&workshop, error)),
     }
@@ -80,7 +91,9 @@ fn attach(workshop: &Workshop<'_>, request: &Request) -> Result<(CniResult, Link
             Ok(assigned)
         }
         Err(error) => {
-            let error = troubles.iter().fold(error, |error, trouble| also(error, trouble));
+            let error = troubles
+                .iter()
+                .fold(error, |error, trouble| also(error, trouble));
             let error = host_access::undo(request, workshop.config, error);
             Err(workshop.unmake(&link, error))
         }
@@ -89,12 +102,19 @@ fn attach(workshop: &Workshop<'_>, request: &Request) -> Result<(CniResult, Link
 
 /// After `error`: a VLAN that was made for this container alone goes too.
 fn leave(workshop: &Workshop<'_>, error: Error) -> Error {
-    let Parent::Vlan(vlan) = workshop.parent else { return error };
+    let Parent::Vlan(vlan) = workshop.parent else {
+        return error;
+    };
     let gone = || {
         let inside = workshop.config.link_in_container.then_some(workshop.netns);
-        let Some(link) = vlan.find(workshop.outside)? else { return Ok(()) };
-        let netlink = inside.map_or_else(Netlink::open, Netlink::open_in).map_err(|error| asking(&error))?;
-        SharedVlan::find(netlink, inside, link.index)?.map_or(Ok(()), |vlan| vlan.let_go(Leaving::Done))
+        let Some(link) = vlan.find(workshop.outside)? else {
+            return Ok(());
+        };
+        let netlink = inside
+            .map_or_else(Netlink::open, Netlink::open_in)
+            .map_err(|error| asking(&error))?;
+        SharedVlan::find(netlink, inside, link.index)?
+            .map_or(Ok(()), |vlan| vlan.let_go(Leaving::Done))
     };
     match gone() {
         Ok(()) => error,
@@ -102,15 +122,21 @@ fn leave(workshop: &Workshop<'_>, error: Error) -> Error {
     }
 }
 
-/// Asks IPAM for addresses, and configures them; returns the link as it is then, since IPAM may have set its MTU. On
-/// failure nothing of IPAM's is left.
+/// Asks IPAM for addresses, and configures them; returns the link as it is then, since IPAM may
+/// have set its MTU. On failure nothing of IPAM's is left.
 fn assign(
     workshop: &Workshop<'_>,
     link: &Link,
     ipam: &Ipam<'_>,
     request: &Request,
 ) -> Result<(CniResult, Link), Error> {
-    let &Workshop { config, inside, netns, mark, .. } = workshop;
+    let &Workshop {
+        config,
+        inside,
+        netns,
+        mark,
+        ..
+    } = workshop;
     let kept = keep_routes::find(inside, &config.keep_routes, link, mark)?;
     source_routing::ensure_free(inside, config, link)?;
     let result = ipam.add()?;
@@ -118,27 +144,38 @@ fn assign(
     let configured = if result.ips.is_empty() {
         Err(Error::new(
             code::INVALID_NETWORK_CONFIG,
-            format!("IPAM plugin {} gave no address for {}", ipam.name(), link.name),
+            format!(
+                "IPAM plugin {} gave no address for {}",
+                ipam.name(),
+                link.name
+            ),
         ))
     } else {
         keep_routes::pin(inside, &kept)
             .and_then(|()| addresses::configure(inside, netns, link, &made, config.announce))
             .and_then(|()| source_routing::add_rules(inside, config, link, &made))
             .and_then(|()| host_access::join(request, workshop, link, &result))
-            .and_then(|()| inside.link_by_index(link.index).map_err(|error| asking(&error)))
+            .and_then(|()| {
+                inside
+                    .link_by_index(link.index)
+                    .map_err(|error| asking(&error))
+            })
     };
     match configured {
         Ok(now) => Ok((result, now.unwrap_or_else(|| link.clone()))),
         Err(error) => Err(match ipam.del() {
             Ok(()) => error,
-            Err(second) => also(error, &format!("giving the address back failed too: {second}")),
+            Err(second) => also(
+                error,
+                &format!("giving the address back failed too: {second}"),
+            ),
         }),
     }
 }
 
-/// The result of the whole: what plugins earlier in the chain made (spec §2, "Execution protocol": a `prevResult` is
-/// passed on), then our interface with IPAM's addresses. The configuration's DNS goes before IPAM's, and that before
-/// an earlier plugin's.
+/// The result of the whole: what plugins earlier in the chain made (spec §2, "Execution protocol":
+/// a `prevResult` is passed on), then our interface with IPAM's addresses. The configuration's DNS
+/// goes before IPAM's, and that before an earlier plugin's.
 fn complete(assigned: CniResult, request: &Request, link: &Link) -> CniResult {
     let mut result = request.config.prev_result.clone().unwrap_or_default();
     let ours = result.interfaces.len();
@@ -149,10 +186,17 @@ fn complete(assigned: CniResult, request: &Request, link: &Link) -> CniResult {
         sandbox: container::path(request).display().to_string(),
         ..Interface::default()
     });
-    result.ips.extend(assigned.ips.into_iter().map(|ip| cni::IpConfig { interface: Some(ours), ..ip }));
+    result
+        .ips
+        .extend(assigned.ips.into_iter().map(|ip| cni::IpConfig {
+            interface: Some(ours),
+            ..ip
+        }));
     result.routes.extend(assigned.routes);
     result.extra.extend(assigned.extra);
-    let dns = [request.config.dns.clone(), assigned.dns].into_iter().find(|dns| !dns.is_empty());
+    let dns = [request.config.dns.clone(), assigned.dns]
+        .into_iter()
+        .find(|dns| !dns.is_empty());
     result.dns = dns.unwrap_or(result.dns);
     result
 }

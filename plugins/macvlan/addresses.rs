@@ -8,17 +8,19 @@ use linknet::{Address, Dad, Link, Netlink, Netns, NewAddress};
 
 use crate::{codes, routes};
 
-/// How long IPv6 may take to find out that nobody else has the address: one second is usual (RFC 4862 §5.4).
+/// How long IPv6 may take to find out that nobody else has the address: one second is usual (RFC
+/// 4862 §5.4).
 const DAD: Duration = Duration::from_secs(10);
 
 /// The smallest MTU that IPv6 works with (RFC 8200 §5).
 const IPV6_MTU: u32 = 1280;
 
-/// Sets addresses and routes, waits until the addresses can be used, and tells the neighbours if that is wanted.
+/// Sets addresses and routes, waits until the addresses can be used, and tells the neighbours if
+/// that is wanted.
 ///
 /// # Errors
-/// 7 for what the kernel refuses, naming the address or route; 113 if somebody else has an IPv6 address, 11 if that
-/// could not be found out.
+/// 7 for what the kernel refuses, naming the address or route; 113 if somebody else has an IPv6
+/// address, 11 if that could not be found out.
 pub(crate) fn configure(
     inside: &Netlink,
     netns: &Netns,
@@ -48,28 +50,42 @@ pub(crate) fn configure(
 
 /// What the kernel would not do with what IPAM gave.
 pub(crate) fn refused(error: &linknet::Error) -> Error {
-    let code = if error.is_denied() { codes::KERNEL } else { code::INVALID_NETWORK_CONFIG };
+    let code = if error.is_denied() {
+        codes::KERNEL
+    } else {
+        code::INVALID_NETWORK_CONFIG
+    };
     Error::new(code, format!("the kernel refused to {error}"))
 }
 
-/// Gives the interface an address, for as long as its lease lasts: nobody uses it any longer, even if the daemon that
-/// renews it has died. IPAM may list the same one twice.
+/// Gives the interface an address, for as long as its lease lasts: nobody uses it any longer, even
+/// if the daemon that renews it has died. IPAM may list the same one twice.
 fn add_address(inside: &Netlink, link: &Link, ip: &cni::IpConfig) -> Result<(), Error> {
-    let lifetime = ip.valid_lifetime.map(|seconds| Duration::from_secs(seconds.into()));
-    let new = NewAddress { valid: lifetime, preferred: lifetime, ..NewAddress::new(ip.address) };
+    let lifetime = ip
+        .valid_lifetime
+        .map(|seconds| Duration::from_secs(seconds.into()));
+    let new = NewAddress {
+        valid: lifetime,
+        preferred: lifetime,
+        ..NewAddress::new(ip.address)
+    };
     let refusal = match inside.add_address(link.index, &new) {
         Ok(()) => return Ok(()),
         Err(refusal) => refusal,
     };
     // IPv6 has an address once, whatever its prefix.
-    if refusal.is_exists() && addresses(inside, link)?.iter().any(|there| there.net == ip.address) {
+    if refusal.is_exists()
+        && addresses(inside, link)?
+            .iter()
+            .any(|there| there.net == ip.address)
+    {
         return Ok(());
     }
     Err(refused(&refusal))
 }
 
-/// Containers are often made with IPv6 off; an address of that family was asked for. As with the Go plugin this goes
-/// for loopback too, and the address outlives the link's being down for a moment.
+/// Containers are often made with IPv6 off; an address of that family was asked for. As with the Go
+/// plugin this goes for loopback too, and the address outlives the link's being down for a moment.
 fn enable_ipv6(netns: &Netns, link: &Link) -> Result<(), Error> {
     let enable = || {
         for name in ["lo", &link.name] {
@@ -92,12 +108,15 @@ fn enable_ipv6(netns: &Netns, link: &Link) -> Result<(), Error> {
             Err(Error::new(code::INVALID_NETWORK_CONFIG, what).details(error.to_string()))
         }
         Ok(Err(error)) => Err(refused(&error)),
-        Err(error) => Err(Error::new(codes::KERNEL, format!("entering the container failed: {error}"))),
+        Err(error) => Err(Error::new(
+            codes::KERNEL,
+            format!("entering the container failed: {error}"),
+        )),
     }
 }
 
-/// Waits until every IPv6 address that was set can be used. On a link without a carrier nobody can be asked: it is
-/// done when there is one.
+/// Waits until every IPv6 address that was set can be used. On a link without a carrier nobody can
+/// be asked: it is done when there is one.
 fn wait_for_dad(inside: &Netlink, link: &Link, result: &CniResult) -> Result<(), Error> {
     let deadline = Instant::now() + DAD;
     loop {
@@ -106,11 +125,19 @@ fn wait_for_dad(inside: &Netlink, link: &Link, result: &CniResult) -> Result<(),
         if let Some(taken) = there.iter().find(|address| address.dad == Dad::Failed) {
             return Err(Error::new(
                 codes::ADDRESS_TAKEN,
-                format!("address {} of {} is in use by somebody else on the link", taken.net, link.name),
+                format!(
+                    "address {} of {} is in use by somebody else on the link",
+                    taken.net, link.name
+                ),
             ));
         }
-        let Some(waiting) = there.iter().find(|address| address.dad == Dad::Tentative) else { return Ok(()) };
-        match inside.link_by_index(link.index).map_err(|error| refused(&error))? {
+        let Some(waiting) = there.iter().find(|address| address.dad == Dad::Tentative) else {
+            return Ok(());
+        };
+        match inside
+            .link_by_index(link.index)
+            .map_err(|error| refused(&error))?
+        {
             Some(now) if !now.carrier => {
                 eprintln!(
                     "macvlan: {} has no carrier: whether {} is free is not known yet",
@@ -123,7 +150,10 @@ fn wait_for_dad(inside: &Netlink, link: &Link, result: &CniResult) -> Result<(),
         if Instant::now() > deadline {
             return Err(Error::new(
                 code::TRY_AGAIN_LATER,
-                format!("whether {} is free on {} could not be found out in {DAD:?}", waiting.net, link.name),
+                format!(
+                    "whether {} is free on {} could not be found out in {DAD:?}",
+                    waiting.net, link.name
+                ),
             ));
         }
         sleep(Duration::from_millis(10));
@@ -131,5 +161,7 @@ fn wait_for_dad(inside: &Netlink, link: &Link, result: &CniResult) -> Result<(),
 }
 
 fn addresses(inside: &Netlink, link: &Link) -> Result<Vec<Address>, Error> {
-    inside.addresses(link.index).map_err(|error| refused(&error))
+    inside
+        .addresses(link.index)
+        .map_err(|error| refused(&error))
 }

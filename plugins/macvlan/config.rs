@@ -30,7 +30,8 @@ pub(crate) struct Config {
     pub(crate) mac: Option<Mac>,
     /// Length of the parent's queue of broadcasts; `None`: the kernel's default.
     pub(crate) bc_queue_len: Option<u32>,
-    /// From how many receivers on broadcasts go through that queue (`-1`: never); `None`: the kernel's default.
+    /// From how many receivers on broadcasts go through that queue (`-1`: never); `None`: the
+    /// kernel's default.
     pub(crate) bc_cutoff: Option<i32>,
     /// Mode passthru without making the parent promiscuous.
     pub(crate) nopromisc: bool,
@@ -245,13 +246,18 @@ fn mac<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MacKey, D::Error> {
     match String::deserialize(deserializer)?.as_str() {
         "" => Ok(MacKey::Random),
         "stable" => Ok(MacKey::Stable),
-        text => parse_mac(text).map(MacKey::Fixed).map_err(de::Error::custom),
+        text => parse_mac(text)
+            .map(MacKey::Fixed)
+            .map_err(de::Error::custom),
     }
 }
 
 fn macs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Mac>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
-    texts.iter().map(|text| parse_mac(text).map_err(de::Error::custom)).collect()
+    texts
+        .iter()
+        .map(|text| parse_mac(text).map_err(de::Error::custom))
+        .collect()
 }
 
 #[cfg(test)]
@@ -261,7 +267,10 @@ mod tests {
     #[test]
     fn a_stable_mac_is_the_same_for_ever_and_such_as_an_interface_can_have() {
         // Reservations in routers are made for it: this must never change.
-        assert_eq!(stable_mac("shop/web-0/lan/eth0").to_string(), "a6:b9:79:49:73:0e");
+        assert_eq!(
+            stable_mac("shop/web-0/lan/eth0").to_string(),
+            "a6:b9:79:49:73:0e"
+        );
         for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
             let mac = stable_mac(name);
             assert!(!mac.is_multicast() && mac.octets()[0] & 0b10 != 0, "{mac}");

@@ -1,4 +1,5 @@
-//! Network namespaces: the container's, as CNI_NETNS names it, and those of other containers that can be found.
+//! Network namespaces: the container's, as CNI_NETNS names it, and those of other containers that
+//! can be found.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,23 +21,30 @@ pub(crate) fn open(request: &Request) -> Result<Netns, Error> {
     if !request.netns_override && is_own(&netns).map_err(|error| not_open(&error))? {
         return Err(Error::new(
             code::INVALID_ENVIRONMENT,
-            format!("CNI_NETNS={} is the plugin's own network namespace, not a container's", path.display()),
+            format!(
+                "CNI_NETNS={} is the plugin's own network namespace, not a container's",
+                path.display()
+            ),
         )
         .details("set CNI_NETNS_OVERRIDE=1 if that is really meant"));
     }
     Ok(netns)
 }
 
-/// The same for DEL, to which a container that is gone already is fine: `None` then. It is gone too when only the file
-/// is left that its netns was mounted on; and in the plugin's own netns ADD has made nothing.
+/// The same for DEL, to which a container that is gone already is fine: `None` then. It is gone too
+/// when only the file is left that its netns was mounted on; and in the plugin's own netns ADD has
+/// made nothing.
 ///
 /// # Errors
 /// When there is a netns that cannot be opened.
 pub(crate) fn open_if_there(request: &Request) -> Result<Option<Netns>, Error> {
-    let Some(path) = &request.netns else { return Ok(None) };
+    let Some(path) = &request.netns else {
+        return Ok(None);
+    };
     match Netns::open(path) {
         Ok(netns) => {
-            let own = !request.netns_override && is_own(&netns).map_err(|error| not_open(&error))?;
+            let own =
+                !request.netns_override && is_own(&netns).map_err(|error| not_open(&error))?;
             Ok((!own).then_some(netns))
         }
         Err(NetnsError::NotFound(_) | NetnsError::NotNetns(_)) => Ok(None),
@@ -49,16 +57,28 @@ pub(crate) fn path(request: &Request) -> &Path {
     request.netns.as_deref().unwrap_or(Path::new(""))
 }
 
-/// Where runtimes and iproute2 give namespaces their names. On most systems the second is the first.
+/// Where runtimes and iproute2 give namespaces their names. On most systems the second is the
+/// first.
 const NAMED: [&str; 2] = ["/run/netns", "/var/run/netns"];
 
 /// The namespaces that have a name in the file system, the plugin's own left out.
 pub(crate) fn named() -> Vec<(PathBuf, Netns)> {
-    let mut seen: Vec<NetnsId> = Netns::current().ok().and_then(|own| own.id().ok()).into_iter().collect();
+    let mut seen: Vec<NetnsId> = Netns::current()
+        .ok()
+        .and_then(|own| own.id().ok())
+        .into_iter()
+        .collect();
     let mut found = Vec::new();
-    for entry in NAMED.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
+    for entry in NAMED
+        .iter()
+        .filter_map(|folder| fs::read_dir(folder).ok())
+        .flatten()
+        .flatten()
+    {
         // What cannot be opened is no namespace (any more), and nobody's concern here.
-        let Ok(netns) = Netns::open(entry.path()) else { continue };
+        let Ok(netns) = Netns::open(entry.path()) else {
+            continue;
+        };
         let Ok(id) = netns.id() else { continue };
         if !seen.contains(&id) {
             seen.push(id);
@@ -68,8 +88,8 @@ pub(crate) fn named() -> Vec<(PathBuf, Netns)> {
     found
 }
 
-/// The macvlans on the link of this number, which `netlink` sees: beside it and, if `elsewhere`, in the namespaces that
-/// have a name, with the path of those.
+/// The macvlans on the link of this number, which `netlink` sees: beside it and, if `elsewhere`, in
+/// the namespaces that have a name, with the path of those.
 pub(crate) fn macvlans_on(
     netlink: &Netlink,
     parent: u32,
@@ -77,11 +97,17 @@ pub(crate) fn macvlans_on(
 ) -> Result<Vec<(Option<PathBuf>, Link)>, Error> {
     let on_parent = |link: &Link| is_macvlan(link) && link.parent == Some(parent);
     let beside = netlink.links().map_err(|error| asking(&error))?;
-    let beside = beside.into_iter().filter(|link| on_parent(link) && link.parent_netnsid.is_none());
+    let beside = beside
+        .into_iter()
+        .filter(|link| on_parent(link) && link.parent_netnsid.is_none());
     let mut found: Vec<_> = beside.map(|link| (None, link)).collect();
     for (path, netns) in if elsewhere { named() } else { Vec::new() } {
-        let links = Netlink::open_in(&netns).and_then(|netlink| netlink.links()).unwrap_or_default();
-        let there = links.into_iter().filter(|link| on_parent(link) && link.parent_netnsid.is_some());
+        let links = Netlink::open_in(&netns)
+            .and_then(|netlink| netlink.links())
+            .unwrap_or_default();
+        let there = links
+            .into_iter()
+            .filter(|link| on_parent(link) && link.parent_netnsid.is_some());
         found.extend(there.map(|link| (Some(path.clone()), link)));
     }
     Ok(found)
@@ -96,7 +122,10 @@ pub(crate) fn own() -> Result<Netns, Error> {
 }
 
 fn is_own(netns: &Netns) -> Result<bool, NetnsError> {
-    let io = |error| NetnsError::Io { path: PathBuf::from("(own)"), error };
+    let io = |error| NetnsError::Io {
+        path: PathBuf::from("(own)"),
+        error,
+    };
     let own = Netns::current()?;
     Ok(own.id().map_err(io)? == netns.id().map_err(io)?)
 }

@@ -1,7 +1,8 @@
-//! What a refusal of the kernel means here, in words that name the device in the way and the one to use.
+//! What a refusal of the kernel means here, in words that name the device in the way and the one to
+//! use.
 //!
-//! Nothing is asked of the kernel before it has refused: a success costs nothing. The functions here are pure; who calls
-//! them gathers the [`Scene`].
+//! Nothing is asked of the kernel before it has refused: a success costs nothing. The functions
+//! here are pure; who calls them gathers the [`Scene`].
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +28,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) beside: &'a [Link],
     /// The links in the container.
     pub(crate) inside: &'a [Link],
-    /// The macvlans that others have on the parent, with the path of their namespace where they are elsewhere.
+    /// The macvlans that others have on the parent, with the path of their namespace where they are
+    /// elsewhere.
     pub(crate) others: &'a [(Option<PathBuf>, Link)],
 }
 
@@ -36,24 +38,35 @@ pub(crate) struct Scene<'a> {
 pub(crate) struct Diagnosis {
     /// For the user.
     pub(crate) error: Error,
-    /// Whether it may be over in a moment: the kernel takes down a dead container's namespace in the background, and
-    /// until then its interfaces keep what they had.
+    /// Whether it may be over in a moment: the kernel takes down a dead container's namespace in
+    /// the background, and until then its interfaces keep what they had.
     pub(crate) passing: bool,
 }
 
-/// Why no macvlan can be on `parent` as configured, where this can be seen before the kernel is asked.
+/// Why no macvlan can be on `parent` as configured, where this can be seen before the kernel is
+/// asked.
 ///
 /// # Errors
 /// 7: `lo`, a device that is not Ethernet, an MTU over the parent's, the parent's own MAC.
 pub(crate) fn fits(parent: &Link, config: &Config) -> Result<(), Error> {
     let refuse = |what: String| Error::new(code::INVALID_NETWORK_CONFIG, what);
     if parent.loopback {
-        return Err(refuse(format!("{} is the loopback device, which leads to no LAN", parent.name))
-            .details("master must be the device that is plugged into the LAN"));
+        return Err(refuse(format!(
+            "{} is the loopback device, which leads to no LAN",
+            parent.name
+        ))
+        .details("master must be the device that is plugged into the LAN"));
     }
     let Some(parent_mac) = parent.mac else {
-        let kind = parent.kind.as_deref().map(|kind| format!(" ({kind})")).unwrap_or_default();
-        return Err(refuse(format!("{}{kind} is not an Ethernet device, as a macvlan needs", parent.name)));
+        let kind = parent
+            .kind
+            .as_deref()
+            .map(|kind| format!(" ({kind})"))
+            .unwrap_or_default();
+        return Err(refuse(format!(
+            "{}{kind} is not an Ethernet device, as a macvlan needs",
+            parent.name
+        )));
     };
     if let Some(mtu) = config.mtu.filter(|&mtu| mtu > parent.mtu) {
         return Err(refuse(format!(
@@ -63,8 +76,11 @@ pub(crate) fn fits(parent: &Link, config: &Config) -> Result<(), Error> {
         .details(format!("leave mtu out to get that of {}", parent.name)));
     }
     if config.mac == Some(parent_mac) && config.mode != MacvlanMode::Passthru {
-        return Err(refuse(format!("MAC {parent_mac} is that of {} itself", parent.name))
-            .details("a macvlan has a MAC of its own, in every mode but passthru"));
+        return Err(refuse(format!(
+            "MAC {parent_mac} is that of {} itself",
+            parent.name
+        ))
+        .details("a macvlan has a MAC of its own, in every mode but passthru"));
     }
     Ok(())
 }
@@ -74,7 +90,10 @@ pub(crate) fn of_creation(refusal: &linknet::Error, scene: &Scene<'_>) -> Diagno
     if refusal.is_exists() {
         return name_taken(scene).in_full(refusal);
     }
-    let what = format!("macvlan {} on {} could not be made", scene.ifname, scene.parent.name);
+    let what = format!(
+        "macvlan {} on {} could not be made",
+        scene.ifname, scene.parent.name
+    );
     let verdict = if refusal.is_address_in_use() {
         mac_taken(scene)
     } else if refusal.is_busy() {
@@ -84,22 +103,37 @@ pub(crate) fn of_creation(refusal: &linknet::Error, scene: &Scene<'_>) -> Diagno
     } else if refusal.is_absent() {
         Verdict::passing(format!("{} has just disappeared", scene.parent.name))
     } else if refusal.is_denied() {
-        Verdict::of(codes::KERNEL, "CAP_NET_ADMIN is missing, on the host or over the container".to_owned())
+        Verdict::of(
+            codes::KERNEL,
+            "CAP_NET_ADMIN is missing, on the host or over the container".to_owned(),
+        )
     } else if refusal.is_unsupported() {
-        Verdict::of(codes::NO_DRIVER, "this kernel has no macvlan driver".to_owned()).advice(DRIVER)
+        Verdict::of(
+            codes::NO_DRIVER,
+            "this kernel has no macvlan driver".to_owned(),
+        )
+        .advice(DRIVER)
     } else {
-        let code = if refusal.kernel_text().is_some() { code::INVALID_NETWORK_CONFIG } else { codes::KERNEL };
+        let code = if refusal.kernel_text().is_some() {
+            code::INVALID_NETWORK_CONFIG
+        } else {
+            codes::KERNEL
+        };
         return Verdict::of(code, what).in_full(refusal);
     };
-    Verdict { why: format!("{what}: {}", verdict.why), ..verdict }.in_full(refusal)
+    Verdict {
+        why: format!("{what}: {}", verdict.why),
+        ..verdict
+    }
+    .in_full(refusal)
 }
 
 /// What to do where there is no driver.
 pub(crate) const DRIVER: &str =
     "modprobe macvlan; it may be in a package of its own, such as linux-modules-extra";
 
-/// What stands between the parent and the LAN, as far as the kernel shows it; empty when all is well. It does not keep
-/// an interface from being made.
+/// What stands between the parent and the LAN, as far as the kernel shows it; empty when all is
+/// well. It does not keep an interface from being made.
 pub(crate) fn parent_troubles(parent: &Link, sysfs: Option<&Path>) -> Vec<String> {
     let name = &parent.name;
     let mut troubles = Vec::new();
@@ -144,7 +178,12 @@ struct Verdict {
 
 impl Verdict {
     fn of(code: u32, why: String) -> Verdict {
-        Verdict { code, why, advice: String::new(), passing: false }
+        Verdict {
+            code,
+            why,
+            advice: String::new(),
+            passing: false,
+        }
     }
 
     fn config(why: String) -> Verdict {
@@ -152,16 +191,30 @@ impl Verdict {
     }
 
     fn passing(why: String) -> Verdict {
-        Verdict { passing: true, ..Verdict::of(code::TRY_AGAIN_LATER, why) }
+        Verdict {
+            passing: true,
+            ..Verdict::of(code::TRY_AGAIN_LATER, why)
+        }
     }
 
     fn advice(self, advice: impl Into<String>) -> Verdict {
-        Verdict { advice: advice.into(), ..self }
+        Verdict {
+            advice: advice.into(),
+            ..self
+        }
     }
 
     fn in_full(self, refusal: &linknet::Error) -> Diagnosis {
-        let Verdict { code, why, advice, passing } = self;
-        Diagnosis { error: also(Error::new(code, why).details(advice), &refusal.to_string()), passing }
+        let Verdict {
+            code,
+            why,
+            advice,
+            passing,
+        } = self;
+        Diagnosis {
+            error: also(Error::new(code, why).details(advice), &refusal.to_string()),
+            passing,
+        }
     }
 }
 
@@ -175,9 +228,14 @@ fn name_taken(scene: &Scene<'_>) -> Verdict {
         Some(_) => " and was not made for this attachment",
         None => "",
     };
-    let kind =
-        there.and_then(|link| link.kind.as_deref()).map(|kind| format!(" ({kind})")).unwrap_or_default();
-    let why = format!("CNI_IFNAME: {}{kind} exists in the container already{whose}", scene.ifname);
+    let kind = there
+        .and_then(|link| link.kind.as_deref())
+        .map(|kind| format!(" ({kind})"))
+        .unwrap_or_default();
+    let why = format!(
+        "CNI_IFNAME: {}{kind} exists in the container already{whose}",
+        scene.ifname
+    );
     Verdict::of(code::INVALID_ENVIRONMENT, why)
 }
 
@@ -192,11 +250,15 @@ fn mac_taken(scene: &Scene<'_>) -> Verdict {
     Verdict::passing(why).advice("the container that had it may be on its way out")
 }
 
-/// EBUSY: the kernel hands what a device receives to one taker only. Before Linux 5.17 also: two of the same MAC.
+/// EBUSY: the kernel hands what a device receives to one taker only. Before Linux 5.17 also: two of
+/// the same MAC.
 fn busy(scene: &Scene<'_>) -> Verdict {
     let parent = scene.parent;
     if let Some(kind) = &parent.port_kind {
-        let master = scene.beside.iter().find(|link| Some(link.index) == parent.master);
+        let master = scene
+            .beside
+            .iter()
+            .find(|link| Some(link.index) == parent.master);
         let name = master.map_or(kind.as_str(), |link| link.name.as_str());
         return Verdict::config(format!(
             "{} is a port of {kind} {name}, which takes all of its frames",
@@ -205,14 +267,18 @@ fn busy(scene: &Scene<'_>) -> Verdict {
         .advice(format!("use {name} as master"));
     }
     let ipvlan = |link: &&Link| {
-        link.parent == Some(parent.index) && matches!(link.kind.as_deref(), Some("ipvlan" | "ipvtap"))
+        link.parent == Some(parent.index)
+            && matches!(link.kind.as_deref(), Some("ipvlan" | "ipvtap"))
     };
     if let Some(ipvlan) = scene.beside.iter().find(ipvlan) {
         return Verdict::config(format!(
             "{} carries ipvlan {}, and cannot carry both kinds",
             parent.name, ipvlan.name
         ))
-        .advice(format!("use another device as master, or a bridge with {} as its port", parent.name));
+        .advice(format!(
+            "use another device as master, or a bridge with {} as its port",
+            parent.name
+        ));
     }
     if scene.config.mac.is_some() {
         return mac_taken(scene);
@@ -223,8 +289,8 @@ fn busy(scene: &Scene<'_>) -> Verdict {
     ))
 }
 
-/// EINVAL without a word of explanation, when everything else has been looked at before: a passthru macvlan has its
-/// parent to itself.
+/// EINVAL without a word of explanation, when everything else has been looked at before: a passthru
+/// macvlan has its parent to itself.
 fn exclusive(scene: &Scene<'_>) -> Verdict {
     let parent = &scene.parent.name;
     let wanted = scene.config.mode == MacvlanMode::Passthru;

@@ -1,5 +1,6 @@
-//! What must hold of any network configuration. Shared by the fuzz target `macvlan_config`, which includes the modules of
-//! this program under the same names, and by the replay of its corpus on stable Rust.
+//! What must hold of any network configuration. Shared by the fuzz target `macvlan_config`, which
+//! includes the modules of this program under the same names, and by the replay of its corpus on
+//! stable Rust.
 
 use cni::{Env, KnownArgs, Request, code};
 use linknet::{Link, MacvlanMode};
@@ -15,7 +16,9 @@ pub(crate) fn config(input: &[u8]) {
         Some(end) => (&input[..end], &input[end + 1..]),
         None => (&b""[..], input),
     };
-    let Ok(args) = std::str::from_utf8(args) else { return };
+    let Ok(args) = std::str::from_utf8(args) else {
+        return;
+    };
     for verb in ["ADD", "DEL"] {
         let variables = [
             ("CNI_COMMAND", verb),
@@ -26,12 +29,17 @@ pub(crate) fn config(input: &[u8]) {
             ("CNI_ARGS", args),
         ];
         let env: Env = variables.into_iter().collect();
-        let Ok(request) = Request::parse(&env, stdin, KnownArgs::Only(&["MAC"])) else { continue };
+        let Ok(request) = Request::parse(&env, stdin, KnownArgs::Only(&["MAC"])) else {
+            continue;
+        };
         match Config::read(&request) {
             Ok(config) => means_something(&config),
             Err(error) => {
                 let expected = [code::INVALID_ENVIRONMENT, code::INVALID_NETWORK_CONFIG];
-                assert!(expected.contains(&error.code) && !error.msg.is_empty(), "{error}");
+                assert!(
+                    expected.contains(&error.code) && !error.msg.is_empty(),
+                    "{error}"
+                );
             }
         }
         tells_its_attachment(&request);
@@ -43,10 +51,20 @@ pub(crate) fn config(input: &[u8]) {
 
 /// What was accepted can be asked of a kernel.
 fn means_something(config: &Config) {
-    assert!(config.vlan.is_none_or(|id| (1..=linknet::Vlan::MAX_ID).contains(&id)));
-    assert!(config.mac.is_none_or(|mac| !mac.is_multicast() && !mac.is_zero()));
+    assert!(
+        config
+            .vlan
+            .is_none_or(|id| (1..=linknet::Vlan::MAX_ID).contains(&id))
+    );
+    assert!(
+        config
+            .mac
+            .is_none_or(|mac| !mac.is_multicast() && !mac.is_zero())
+    );
     assert!(config.sources.is_empty() || config.mode == MacvlanMode::Source);
-    assert!(!config.host_access || (config.mode == MacvlanMode::Bridge && !config.link_in_container));
+    assert!(
+        !config.host_access || (config.mode == MacvlanMode::Bridge && !config.link_in_container)
+    );
     assert!(config.keep_routes.iter().all(|kept| kept.prefix_len() > 0));
     if let Some(master) = &config.master {
         let named = master.to_string();
@@ -59,10 +77,16 @@ fn means_something(config: &Config) {
 fn tells_its_attachment(request: &Request) {
     let mark = Mark::of(request);
     assert!(mark.group != 0 && mark.alias.len() <= 255);
-    let link = Link { alias: Some(mark.alias), ..macvlan("eth0") };
+    let link = Link {
+        alias: Some(mark.alias),
+        ..macvlan("eth0")
+    };
     let network = &request.config.name;
     let attachment = mark::attachment(&link, network).expect("its own interface");
-    assert_eq!((attachment.container_id.as_str(), attachment.ifname.as_str()), ("c1", "eth0"));
+    assert_eq!(
+        (attachment.container_id.as_str(), attachment.ifname.as_str()),
+        ("c1", "eth0")
+    );
     assert!(network == "another" || mark::attachment(&link, "another").is_none());
 }
 

@@ -1,12 +1,13 @@
-//! `keepRoutes`: destinations that go on going where they went before the interface brought its default route, such as a
-//! cluster's pods and services behind another interface.
+//! `keepRoutes`: destinations that go on going where they went before the interface brought its
+//! default route, such as a cluster's pods and services behind another interface.
 //!
-//! Each is given a route of its own that says what the container's routes said until then. It is about the default
-//! route: a network's route that names the destination, or a part of it, still goes before.
+//! Each is given a route of its own that says what the container's routes said until then. It is
+//! about the default route: a network's route that names the destination, or a part of it, still
+//! goes before.
 //!
-//! They lead through another plugin's interface, so the result does not list them: to whoever reads it, its routes are
-//! those of ours. What tells them is their protocol, and the metric, which is the attachment's: several attachments may
-//! keep the same destination, and end in any order.
+//! They lead through another plugin's interface, so the result does not list them: to whoever reads
+//! it, its routes are those of ours. What tells them is their protocol, and the metric, which is
+//! the attachment's: several attachments may keep the same destination, and end in any order.
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -35,9 +36,14 @@ impl From<Prefix> for IpNet {
 impl<'de> Deserialize<'de> for Prefix {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Prefix, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let parsed: Option<IpNet> = text.parse().ok().or_else(|| text.parse().ok().map(IpAddr::into));
+        let parsed: Option<IpNet> = text
+            .parse()
+            .ok()
+            .or_else(|| text.parse().ok().map(IpAddr::into));
         match parsed.map(|prefix| prefix.trunc()) {
-            None => Err(de::Error::custom(format_args!("{text:?} is no prefix, such as 10.42.0.0/16"))),
+            None => Err(de::Error::custom(format_args!(
+                "{text:?} is no prefix, such as 10.42.0.0/16"
+            ))),
             Some(all) if all.prefix_len() == 0 => Err(de::Error::custom(format_args!(
                 "{text} is every destination; it stays where it is if the network's gateway is not used \
                  (with dhcp: suppress)"
@@ -59,11 +65,17 @@ pub(crate) fn fits(config: &Config, request: &Request) -> Result<(), Error> {
     Err(Error::new(code::INVALID_NETWORK_CONFIG, what))
 }
 
-/// The routes that keep these destinations where they go now. None is needed where somebody has made one already.
+/// The routes that keep these destinations where they go now. None is needed where somebody has
+/// made one already.
 ///
 /// # Errors
 /// 7 for a destination that leads nowhere.
-pub(crate) fn find(inside: &Netlink, keep: &[IpNet], link: &Link, mark: &Mark) -> Result<Vec<Route>, Error> {
+pub(crate) fn find(
+    inside: &Netlink,
+    keep: &[IpNet],
+    link: &Link,
+    mark: &Mark,
+) -> Result<Vec<Route>, Error> {
     if keep.is_empty() {
         return Ok(Vec::new());
     }
@@ -72,7 +84,12 @@ pub(crate) fn find(inside: &Netlink, keep: &[IpNet], link: &Link, mark: &Mark) -
     for &dst in keep {
         let way = way(&there, dst).ok_or_else(|| nowhere(dst, link))?;
         if way.dst != dst || way.protocol == Protocol::LEASEHOLD {
-            routes.push(Route { dst, metric: metric(mark), protocol: Protocol::LEASEHOLD, ..way.clone() });
+            routes.push(Route {
+                dst,
+                metric: metric(mark),
+                protocol: Protocol::LEASEHOLD,
+                ..way.clone()
+            });
         }
     }
     Ok(routes)
@@ -83,7 +100,9 @@ pub(crate) fn find(inside: &Netlink, keep: &[IpNet], link: &Link, mark: &Mark) -
 /// # Errors
 /// 7 for what the kernel refuses.
 pub(crate) fn pin(inside: &Netlink, routes: &[Route]) -> Result<(), Error> {
-    routes.iter().try_for_each(|route| inside.replace_route(route).map_err(|error| refused(&error)))
+    routes
+        .iter()
+        .try_for_each(|route| inside.replace_route(route).map_err(|error| refused(&error)))
 }
 
 /// Removes those that an attachment has made.
@@ -113,9 +132,15 @@ pub(crate) fn check(inside: &Netlink, link: &Link, keep: &[IpNet]) -> Result<(),
         return Ok(());
     }
     let there = elsewhere(inside, link)?;
-    match keep.iter().find(|dst| !there.iter().any(|route| route.dst == **dst)) {
+    match keep
+        .iter()
+        .find(|dst| !there.iter().any(|route| route.dst == **dst))
+    {
         None => Ok(()),
-        Some(dst) => Err(differs(&link.name, format!("the route that keeps {dst} where it was is missing"))),
+        Some(dst) => Err(differs(
+            &link.name,
+            format!("the route that keeps {dst} where it was is missing"),
+        )),
     }
 }
 
@@ -126,8 +151,9 @@ fn elsewhere(inside: &Netlink, link: &Link) -> Result<Vec<Route>, Error> {
     Ok(routes)
 }
 
-/// The route that all of a destination takes, but for what others say of parts of it. The kernel is not asked for the way
-/// to an address in it: the first node's pods are on the link, and theirs are the first addresses of the cluster's.
+/// The route that all of a destination takes, but for what others say of parts of it. The kernel is
+/// not asked for the way to an address in it: the first node's pods are on the link, and theirs are
+/// the first addresses of the cluster's.
 fn way(there: &[Route], dst: IpNet) -> Option<&Route> {
     let all = there.iter().rev().filter(|route| route.dst.contains(&dst));
     // Of equals the first, which `max_by_key` takes for the last.
@@ -143,7 +169,8 @@ fn nowhere(dst: IpNet, link: &Link) -> Error {
         .details("the attachment whose network leads there must come first")
 }
 
-/// The same for ever, so that DEL finds what another version has made; never 0, which is everybody's.
+/// The same for ever, so that DEL finds what another version has made; never 0, which is
+/// everybody's.
 fn metric(mark: &Mark) -> u32 {
     let digest: [u8; 32] = Sha256::digest(format!("leasehold keep {}", mark.alias)).into();
     let [a, b, c, d, ..] = digest;
@@ -157,7 +184,9 @@ mod tests {
     use super::*;
 
     fn prefix(value: Value) -> Result<IpNet, String> {
-        serde_json::from_value::<Prefix>(value).map(IpNet::from).map_err(|error| error.to_string())
+        serde_json::from_value::<Prefix>(value)
+            .map(IpNet::from)
+            .map_err(|error| error.to_string())
     }
 
     fn net(text: &str) -> IpNet {
@@ -193,8 +222,11 @@ mod tests {
     #[test]
     fn the_way_of_a_prefix_is_that_of_all_of_it() {
         // The first node of a cluster.
-        let there =
-            [via("0.0.0.0/0", "10.42.0.1"), Route::new(net("10.42.0.0/24"), 2), via("::/0", "fe80::1")];
+        let there = [
+            via("0.0.0.0/0", "10.42.0.1"),
+            Route::new(net("10.42.0.0/24"), 2),
+            via("::/0", "fe80::1"),
+        ];
         assert_eq!(way(&there, net("10.42.0.0/16")), Some(&there[0]));
         assert_eq!(way(&there, net("10.42.0.128/25")), Some(&there[1]));
         assert_eq!(way(&there, net("fd00:42::/56")), Some(&there[2]));
@@ -204,12 +236,19 @@ mod tests {
     #[test]
     fn of_several_ways_the_one_that_is_used_counts() {
         let there = [
-            Route { metric: 100, ..via("0.0.0.0/0", "10.0.0.3") },
+            Route {
+                metric: 100,
+                ..via("0.0.0.0/0", "10.0.0.3")
+            },
             via("0.0.0.0/0", "10.0.0.1"),
             via("0.0.0.0/0", "10.0.0.2"),
             via("10.0.0.0/8", "10.0.0.4"),
         ];
-        assert_eq!(way(&there, net("192.0.2.0/24")), Some(&there[1]), "of equals the first");
+        assert_eq!(
+            way(&there, net("192.0.2.0/24")),
+            Some(&there[1]),
+            "of equals the first"
+        );
         assert_eq!(way(&there, net("10.42.0.0/16")), Some(&there[3]));
     }
 

@@ -1,5 +1,5 @@
-//! The CNI plugin `macvlan`: gives a container an interface of its own on the LAN, as a macvlan sub-interface of
-//! one of the host's.
+//! The CNI plugin `macvlan`: gives a container an interface of its own on the LAN, as a macvlan
+//! sub-interface of one of the host's.
 
 mod add;
 mod addresses;

@@ -15,7 +15,8 @@ use crate::mark::Mark;
 use crate::parent::Parent;
 use crate::{codes, container, remains};
 
-/// How long to wait for what a dead container's interface still holds: its netns is torn down in the background.
+/// How long to wait for what a dead container's interface still holds: its netns is torn down in
+/// the background.
 const DYING: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -42,19 +43,29 @@ pub(crate) struct Made {
 }
 
 impl Workshop<'_> {
-    /// Makes the interface in the container: its name, MAC, MTU and mode, marked as unfinished, up, with one message.
+    /// Makes the interface in the container: its name, MAC, MTU and mode, marked as unfinished, up,
+    /// with one message.
     ///
-    /// What an ADD of the same attachment has left that was killed gives way; what stands in the way for a moment only
-    /// is waited for. Only a refusal makes for further questions.
+    /// What an ADD of the same attachment has left that was killed gives way; what stands in the
+    /// way for a moment only is waited for. Only a refusal makes for further questions.
     pub(crate) fn make(&self) -> Result<Made, Error> {
         let deadline = Instant::now() + DYING;
         loop {
             let held = self.parent.hold(self.outside)?;
             self.ensure_suitable(&held.link)?;
-            let refusal = match self.outside.add_macvlan(&self.wanted(&held.link), self.netns, self.inside) {
-                Ok(link) => return Ok(Made { link: self.with_mac(link)?, parent: held.link }),
-                Err(refusal) => refusal,
-            };
+            let refusal =
+                match self
+                    .outside
+                    .add_macvlan(&self.wanted(&held.link), self.netns, self.inside)
+                {
+                    Ok(link) => {
+                        return Ok(Made {
+                            link: self.with_mac(link)?,
+                            parent: held.link,
+                        });
+                    }
+                    Err(refusal) => refusal,
+                };
             if self.clear_away()? {
                 continue;
             }
@@ -83,8 +94,8 @@ impl Workshop<'_> {
     }
 
     /// # Errors
-    /// As [`diagnosis::fits`]; 11 where a lease is wanted and the parent is down: an address can be given without the LAN,
-    /// a lease cannot, and there is no need to find that out in a minute.
+    /// As [`diagnosis::fits`]; 11 where a lease is wanted and the parent is down: an address can be
+    /// given without the LAN, a lease cannot, and there is no need to find that out in a minute.
     fn ensure_suitable(&self, parent: &Link) -> Result<(), Error> {
         diagnosis::fits(parent, self.config)?;
         if !parent.up && self.ipam.is_some_and(|ipam| ipam.name() == "dhcp") {
@@ -110,24 +121,32 @@ impl Workshop<'_> {
         match remains.and(self.inside.delete_link(link.index)) {
             Ok(()) => error,
             Err(second) if second.is_absent() => error,
-            Err(second) => also(error, &format!("removing {} again failed too: {second}", link.name)),
+            Err(second) => also(
+                error,
+                &format!("removing {} again failed too: {second}", link.name),
+            ),
         }
     }
 
-    /// In mode passthru the kernel gives the interface its parent's MAC whatever was asked for; setting it afterwards
-    /// sets the parent's too, and the kernel undoes that when the interface goes.
+    /// In mode passthru the kernel gives the interface its parent's MAC whatever was asked for;
+    /// setting it afterwards sets the parent's too, and the kernel undoes that when the interface
+    /// goes.
     fn with_mac(&self, link: Link) -> Result<Link, Error> {
         match self.config.mac {
             Some(mac) if link.mac != Some(mac) => match self.inside.set_mac(link.index, mac) {
-                Ok(()) => Ok(Link { mac: Some(mac), ..link }),
+                Ok(()) => Ok(Link {
+                    mac: Some(mac),
+                    ..link
+                }),
                 Err(error) => Err(self.unmake(&link, asking(&error))),
             },
             _ => Ok(link),
         }
     }
 
-    /// Removes what an ADD of this attachment has begun and not finished, and says whether there was anything. IPAM goes
-    /// first: a release is sent from the interface, and some plugins give an attachment no second address.
+    /// Removes what an ADD of this attachment has begun and not finished, and says whether there
+    /// was anything. IPAM goes first: a release is sent from the interface, and some plugins give
+    /// an attachment no second address.
     fn clear_away(&self) -> Result<bool, Error> {
         let mut left = self.inside.links().map_err(|error| asking(&error))?;
         left.retain(|link| self.mark.is_unfinished(link));
@@ -139,7 +158,10 @@ impl Workshop<'_> {
         }
         remains::remove(self.inside, self.mark, &left).map_err(|error| asking(&error))?;
         for link in &left {
-            eprintln!("macvlan: {} was left unfinished by an earlier ADD and is made anew", link.name);
+            eprintln!(
+                "macvlan: {} was left unfinished by an earlier ADD and is made anew",
+                link.name
+            );
             match self.inside.delete_link(link.index) {
                 Err(error) if !error.is_absent() => return Err(asking(&error)),
                 _ => {}
@@ -151,7 +173,8 @@ impl Workshop<'_> {
     fn diagnose(&self, refusal: &linknet::Error, parent: &Link) -> Result<Diagnosis, Error> {
         let beside = self.outside.links().map_err(|error| asking(&error))?;
         let inside = self.inside.links().map_err(|error| asking(&error))?;
-        let others = container::macvlans_on(self.outside, parent.index, !self.config.link_in_container)?;
+        let others =
+            container::macvlans_on(self.outside, parent.index, !self.config.link_in_container)?;
         let scene = Scene {
             config: self.config,
             ifname: self.ifname,

@@ -5,10 +5,11 @@
 //!                                                                                alias leasehold:eth0/c1/lan
 //! ```
 //!
-//! The kernel takes a group together with the rest of a new link, but not an alias: so there is no moment at which an
-//! unfinished interface could not be told from somebody else's. What a killed ADD has left is in the attachment's group,
-//! and the next ADD replaces it. What is finished has the alias, by which DEL and GC know it, and no group: to
-//! everybody who works with groups it is like any other interface.
+//! The kernel takes a group together with the rest of a new link, but not an alias: so there is no
+//! moment at which an unfinished interface could not be told from somebody else's. What a killed
+//! ADD has left is in the attachment's group, and the next ADD replaces it. What is finished has
+//! the alias, by which DEL and GC know it, and no group: to everybody who works with groups it is
+//! like any other interface.
 //!
 //! Interfaces of the Go plugin have neither.
 
@@ -50,7 +51,8 @@ impl Mark {
         Mark { alias, group }
     }
 
-    /// Whether an ADD of this attachment has begun this link and not finished it. It may have another name still.
+    /// Whether an ADD of this attachment has begun this link and not finished it. It may have
+    /// another name still.
     pub(crate) fn is_unfinished(&self, link: &Link) -> bool {
         is_macvlan(link) && link.group == self.group
     }
@@ -63,7 +65,9 @@ impl Mark {
 
 /// Whether the link bears a mark, of whichever attachment.
 pub(crate) fn is_marked(link: &Link) -> bool {
-    link.alias.as_deref().is_some_and(|alias| alias.starts_with(PREFIX))
+    link.alias
+        .as_deref()
+        .is_some_and(|alias| alias.starts_with(PREFIX))
 }
 
 /// The attachment that the link belongs to, if it is one of this network.
@@ -73,7 +77,10 @@ pub(crate) fn attachment(link: &Link, network: &str) -> Option<Attachment> {
     let (container_id, _) = rest.split_once('/')?;
     Mark::new(ifname, container_id, network)
         .is_finished(link)
-        .then(|| Attachment { container_id: container_id.to_owned(), ifname: ifname.to_owned() })
+        .then(|| Attachment {
+            container_id: container_id.to_owned(),
+            ifname: ifname.to_owned(),
+        })
 }
 
 pub(crate) fn is_macvlan(link: &Link) -> bool {
@@ -94,9 +101,16 @@ mod tests {
 
     #[test]
     fn a_link_tells_its_attachment_to_its_own_network_only() {
-        let link = Link { alias: Some(Mark::new("eth0", "c1", "lan").alias), ..macvlan("eth0") };
-        let attachment = |network| attachment(&link, network).map(|it| (it.ifname, it.container_id));
-        assert_eq!(attachment("lan"), Some(("eth0".to_owned(), "c1".to_owned())));
+        let link = Link {
+            alias: Some(Mark::new("eth0", "c1", "lan").alias),
+            ..macvlan("eth0")
+        };
+        let attachment =
+            |network| attachment(&link, network).map(|it| (it.ifname, it.container_id));
+        assert_eq!(
+            attachment("lan"),
+            Some(("eth0".to_owned(), "c1".to_owned()))
+        );
         assert_eq!(attachment("la"), None);
         assert_eq!(attachment("lan2"), None);
     }
@@ -106,21 +120,37 @@ mod tests {
         let (id, network) = ("c".repeat(64), "n".repeat(300));
         let mark = Mark::new("eth0", &id, &network);
         assert_eq!(mark.alias.len(), LONGEST);
-        let link = Link { alias: Some(mark.alias.clone()), ..macvlan("eth0") };
+        let link = Link {
+            alias: Some(mark.alias.clone()),
+            ..macvlan("eth0")
+        };
         assert!(mark.is_finished(&link));
-        assert_eq!(attachment(&link, &network).map(|it| it.container_id), Some(id));
+        assert_eq!(
+            attachment(&link, &network).map(|it| it.container_id),
+            Some(id)
+        );
         // Of a container whose ID alone is too long, nothing is said, and so nothing is removed.
         let endless = Mark::new("eth0", &"c".repeat(300), "lan");
-        let link = Link { alias: Some(endless.alias), ..macvlan("eth0") };
+        let link = Link {
+            alias: Some(endless.alias),
+            ..macvlan("eth0")
+        };
         assert_eq!(attachment(&link, "lan"), None);
     }
 
     #[test]
     fn only_a_macvlan_is_ever_ours() {
         let mark = Mark::new("eth0", "c1", "lan");
-        let ours = Link { group: mark.group, alias: Some(mark.alias.clone()), ..macvlan("eth0") };
+        let ours = Link {
+            group: mark.group,
+            alias: Some(mark.alias.clone()),
+            ..macvlan("eth0")
+        };
         assert!(mark.is_finished(&ours) && mark.is_unfinished(&ours) && is_marked(&ours));
-        let veth = Link { kind: Some("veth".to_owned()), ..ours };
+        let veth = Link {
+            kind: Some("veth".to_owned()),
+            ..ours
+        };
         assert!(!mark.is_finished(&veth) && !mark.is_unfinished(&veth));
     }
 }

@@ -9,10 +9,11 @@ use crate::addresses::refused;
 
 /// The routes of a result through the link of this number, in an order in which each can be set.
 ///
-/// A route without a gateway goes through its family's (the first address that names one), as the Go plugins have
-/// it. It is on the link if there is no gateway, if the gateway is the unspecified address, or if its scope says so
-/// (link or narrower, which a gateway contradicts). A gateway that no prefix of ours covers gets a route of its own
-/// first, so that a /32 address works, and the gateway itself is reached.
+/// A route without a gateway goes through its family's (the first address that names one), as the
+/// Go plugins have it. It is on the link if there is no gateway, if the gateway is the unspecified
+/// address, or if its scope says so (link or narrower, which a gateway contradicts). A gateway that
+/// no prefix of ours covers gets a route of its own first, so that a /32 address works, and the
+/// gateway itself is reached.
 pub(crate) fn plan(index: u32, result: &CniResult) -> Vec<Route> {
     let mut reach = Reach::of(result.ips.iter().map(|ip| ip.address));
     let mut routes: Vec<Route> = Vec::new();
@@ -32,7 +33,12 @@ pub(crate) fn plan(index: u32, result: &CniResult) -> Vec<Route> {
             Some(gateway) => {
                 if !reach.covers(gateway, asked.table) {
                     reach.add(gateway.into(), asked.table);
-                    routes.push(Route { dst: gateway.into(), mtu: None, advmss: None, ..route.clone() });
+                    routes.push(Route {
+                        dst: gateway.into(),
+                        mtu: None,
+                        advmss: None,
+                        ..route.clone()
+                    });
                 }
                 route.via(gateway)
             }
@@ -47,15 +53,18 @@ pub(crate) fn plan(index: u32, result: &CniResult) -> Vec<Route> {
 
 /// Adds a route. One that is there already is no error when it leads the same packets the same way.
 ///
-/// Beside another to the same destination the new one goes first, as with the Go plugins: a second network's default
-/// route takes the place of the first's. Whoever wants it otherwise gives it a metric (`priority`).
+/// Beside another to the same destination the new one goes first, as with the Go plugins: a second
+/// network's default route takes the place of the first's. Whoever wants it otherwise gives it a
+/// metric (`priority`).
 pub(crate) fn add(inside: &Netlink, route: &Route) -> Result<(), Error> {
     let refusal = match inside.add_route_beside(route) {
         Ok(()) => return Ok(()),
         Err(refusal) => refusal,
     };
     if refusal.is_exists() {
-        let there = inside.routes(Some(route.index)).map_err(|error| refused(&error))?;
+        let there = inside
+            .routes(Some(route.index))
+            .map_err(|error| refused(&error))?;
         if there.iter().any(|there| serves_as(there, route)) {
             return Ok(());
         }
@@ -76,8 +85,17 @@ fn serves_as(there: &Route, asked: &Route) -> bool {
 fn gateway(route: &cni::Route, result: &CniResult) -> Option<IpAddr> {
     let v6 = route.dst.addr().is_ipv6();
     let on_link = route.scope.is_some_and(|scope| Scope(scope) >= Scope::LINK);
-    let default = || result.ips.iter().filter_map(|ip| ip.gateway).find(|gateway| gateway.is_ipv6() == v6);
-    route.gw.or_else(|| default().filter(|_| !on_link)).filter(|gateway| !gateway.is_unspecified())
+    let default = || {
+        result
+            .ips
+            .iter()
+            .filter_map(|ip| ip.gateway)
+            .find(|gateway| gateway.is_ipv6() == v6)
+    };
+    route
+        .gw
+        .or_else(|| default().filter(|_| !on_link))
+        .filter(|gateway| !gateway.is_unspecified())
 }
 
 #[cfg(test)]
@@ -97,7 +115,10 @@ mod tests {
 
     /// An address with its gateway.
     fn address(address: &str, gateway: &str) -> IpConfig {
-        IpConfig { gateway: gateway.parse().ok(), ..IpConfig::new(net(address)) }
+        IpConfig {
+            gateway: gateway.parse().ok(),
+            ..IpConfig::new(net(address))
+        }
     }
 
     fn to(dst: &str) -> cni::Route {
@@ -105,7 +126,14 @@ mod tests {
     }
 
     fn planned(ips: &[IpConfig], routes: &[cni::Route]) -> Vec<Route> {
-        plan(2, &CniResult { ips: ips.to_vec(), routes: routes.to_vec(), ..CniResult::default() })
+        plan(
+            2,
+            &CniResult {
+                ips: ips.to_vec(),
+                routes: routes.to_vec(),
+                ..CniResult::default()
+            },
+        )
     }
 
     fn via(dst: &str, gateway: &str) -> Route {
@@ -121,16 +149,28 @@ mod tests {
         ];
         let routes = planned(
             &ips,
-            &[to("0.0.0.0/0"), to("::/0"), cni::Route { gw: Some(ip("10.0.0.9")), ..to("10.9.0.0/16") }],
+            &[
+                to("0.0.0.0/0"),
+                to("::/0"),
+                cni::Route {
+                    gw: Some(ip("10.0.0.9")),
+                    ..to("10.9.0.0/16")
+                },
+            ],
         );
         assert_eq!(
             routes,
-            [via("0.0.0.0/0", "10.0.0.1"), via("::/0", "fd00::1"), via("10.9.0.0/16", "10.0.0.9")]
+            [
+                via("0.0.0.0/0", "10.0.0.1"),
+                via("::/0", "fd00::1"),
+                via("10.9.0.0/16", "10.0.0.9")
+            ]
         );
     }
 
     #[test]
-    fn a_route_is_on_the_link_without_any_gateway_with_that_scope_or_through_the_unspecified_address() {
+    fn a_route_is_on_the_link_without_any_gateway_with_that_scope_or_through_the_unspecified_address()
+     {
         let on_link = Route::new(net("10.9.0.0/16"), 2);
         assert_eq!(
             planned(&[address("10.0.0.5/24", "")], &[to("10.9.0.0/16")]),
@@ -138,8 +178,14 @@ mod tests {
         );
         let ips = [address("10.0.0.5/24", "10.0.0.1")];
         for asked in [
-            cni::Route { scope: Some(253), ..to("10.9.0.0/16") },
-            cni::Route { gw: Some(ip("0.0.0.0")), ..to("10.9.0.0/16") },
+            cni::Route {
+                scope: Some(253),
+                ..to("10.9.0.0/16")
+            },
+            cni::Route {
+                gw: Some(ip("0.0.0.0")),
+                ..to("10.9.0.0/16")
+            },
         ] {
             assert_eq!(planned(&ips, &[asked]), std::slice::from_ref(&on_link));
         }
@@ -151,15 +197,28 @@ mod tests {
         let gateway = Route::new(net("192.0.2.1/32"), 2);
         assert_eq!(
             planned(&ips, &[to("0.0.0.0/0"), to("10.9.0.0/16")]),
-            [gateway.clone(), via("0.0.0.0/0", "192.0.2.1"), via("10.9.0.0/16", "192.0.2.1")]
+            [
+                gateway.clone(),
+                via("0.0.0.0/0", "192.0.2.1"),
+                via("10.9.0.0/16", "192.0.2.1")
+            ]
         );
         // In another table it is looked for there.
-        let other = cni::Route { table: Some(100), ..to("0.0.0.0/0") };
+        let other = cni::Route {
+            table: Some(100),
+            ..to("0.0.0.0/0")
+        };
         assert_eq!(
             planned(&ips, &[other, to("10.9.0.0/16")]),
             [
-                Route { table: 100, ..gateway.clone() },
-                Route { table: 100, ..via("0.0.0.0/0", "192.0.2.1") },
+                Route {
+                    table: 100,
+                    ..gateway.clone()
+                },
+                Route {
+                    table: 100,
+                    ..via("0.0.0.0/0", "192.0.2.1")
+                },
                 gateway,
                 via("10.9.0.0/16", "192.0.2.1"),
             ]
@@ -173,7 +232,13 @@ mod tests {
             ([address("fd00::5/128", "fe80::1")], vec![to("::/0")]),
             (
                 [address("10.0.0.5/32", "192.0.2.1")],
-                vec![cni::Route { scope: Some(253), ..to("192.0.2.0/24") }, to("0.0.0.0/0")],
+                vec![
+                    cni::Route {
+                        scope: Some(253),
+                        ..to("192.0.2.0/24")
+                    },
+                    to("0.0.0.0/0"),
+                ],
             ),
         ] {
             assert_eq!(planned(&ips, &routes).len(), routes.len());
@@ -205,11 +270,33 @@ mod tests {
     #[test]
     fn a_route_that_is_there_serves_if_it_does_all_that_is_asked() {
         let asked = via("::/0", "fe80::1");
-        let there = Route { metric: 1024, mtu: Some(1480), ..asked.clone() };
+        let there = Route {
+            metric: 1024,
+            mtu: Some(1480),
+            ..asked.clone()
+        };
         assert!(serves_as(&there, &asked));
-        assert!(serves_as(&there, &Route { mtu: Some(1480), ..asked.clone() }));
-        assert!(!serves_as(&there, &Route { mtu: Some(1400), ..asked.clone() }));
+        assert!(serves_as(
+            &there,
+            &Route {
+                mtu: Some(1480),
+                ..asked.clone()
+            }
+        ));
+        assert!(!serves_as(
+            &there,
+            &Route {
+                mtu: Some(1400),
+                ..asked.clone()
+            }
+        ));
         assert!(!serves_as(&there, &via("::/0", "fe80::2")));
-        assert!(!serves_as(&there, &Route { metric: 50, ..asked }));
+        assert!(!serves_as(
+            &there,
+            &Route {
+                metric: 50,
+                ..asked
+            }
+        ));
     }
 }

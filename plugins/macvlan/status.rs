@@ -17,7 +17,10 @@ pub(crate) fn status(request: &Request) -> Result<(), Error> {
     let config = Config::read(request)?;
     let ipam = Ipam::find(request)?;
     let outside = Netlink::open().map_err(|error| unavailable(asking(&error)))?;
-    if !outside.has_macvlan().map_err(|error| unavailable(asking(&error)))? {
+    if !outside
+        .has_macvlan()
+        .map_err(|error| unavailable(asking(&error)))?
+    {
         let what = "this kernel has no macvlan driver";
         return Err(Error::new(code::PLUGIN_NOT_AVAILABLE, what).details(diagnosis::DRIVER));
     }
@@ -27,10 +30,14 @@ pub(crate) fn status(request: &Request) -> Result<(), Error> {
         let device = parent.device();
         diagnosis::fits(device, &config).map_err(unavailable)?;
         if matches!(parent, Parent::Vlan(_))
-            && !outside.has_vlan().map_err(|error| unavailable(asking(&error)))?
+            && !outside
+                .has_vlan()
+                .map_err(|error| unavailable(asking(&error)))?
         {
-            return Err(Error::new(code::PLUGIN_NOT_AVAILABLE, "this kernel has no VLANs")
-                .details(parent::VLAN_DRIVER));
+            return Err(
+                Error::new(code::PLUGIN_NOT_AVAILABLE, "this kernel has no VLANs")
+                    .details(parent::VLAN_DRIVER),
+            );
         }
         if !device.up {
             let what = format!("{} is down", device.name);
@@ -42,5 +49,8 @@ pub(crate) fn status(request: &Request) -> Result<(), Error> {
 }
 
 fn unavailable(error: Error) -> Error {
-    Error { code: code::PLUGIN_NOT_AVAILABLE, ..error }
+    Error {
+        code: code::PLUGIN_NOT_AVAILABLE,
+        ..error
+    }
 }

@@ -25,20 +25,32 @@ fn the_plugin_starts_a_daemon_that_belongs_to_nobody(world: &World) -> Result {
     let network = Network::new(&lan.host, autostarting(&socket));
     let containers = [lan.container("c1")?, lan.container("c2")?];
     for container in &containers {
-        reported(&network.add(&network::Attachment::new(container))?, container)?;
+        reported(
+            &network.add(&network::Attachment::new(container))?,
+            container,
+        )?;
     }
     let pid = holder()?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let session =
-        stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(3)).context("a session")?;
+    let session = stat
+        .rsplit(')')
+        .next()
+        .and_then(|rest| rest.split_whitespace().nth(3))
+        .context("a session")?;
     ensure!(session == pid, "it has a session of its own: {stat}");
     let environment = fs::read(format!("/proc/{pid}/environ"))?;
-    ensure!(environment.is_empty(), "{}", String::from_utf8_lossy(&environment));
+    ensure!(
+        environment.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&environment)
+    );
     for container in &containers {
         network.check(&network::Attachment::new(container))?;
         network.del(&network::Attachment::new(container))?;
     }
-    until("the leases are given back", SOON, || server.leases().is_empty())?;
+    until("the leases are given back", SOON, || {
+        server.leases().is_empty()
+    })?;
     Ok(())
 }
 
@@ -46,7 +58,9 @@ fn an_idle_daemon_leaves(world: &World) -> Result {
     let lan = Lan::new()?;
     let socket = world.dir().join("idle.sock");
     let mut command = std::process::Command::new(suite::plugin_dir().join("dhcp"));
-    command.args(["daemon", "-idle", "500ms", "-socketpath"]).arg(&socket);
+    command
+        .args(["daemon", "-idle", "500ms", "-socketpath"])
+        .arg(&socket);
     let mut daemon = Process::spawn(world, &lan.host, "idle-daemon", command)?;
     let status = daemon.wait(Duration::from_secs(10))?;
     ensure!(status.success(), "{status}: {}", daemon.log());
@@ -67,14 +81,20 @@ fn a_managed_daemon_takes_over_from_a_started_one(world: &World) -> Result {
     // systemd binds the path anew, so the daemon that is there cannot be asked over its own socket.
     fs::remove_file(&socket)?;
     let mut command = std::process::Command::new("systemd-socket-activate");
-    command.arg("-l").arg(&socket).arg(suite::plugin_dir().join("dhcp")).args(["daemon", "--takeover"]);
+    command
+        .arg("-l")
+        .arg(&socket)
+        .arg(suite::plugin_dir().join("dhcp"))
+        .args(["daemon", "--takeover"]);
     command.arg("-socketpath").arg(&socket);
     let managed = Process::spawn(world, &lan.host, "managed-daemon", command)?;
     until("systemd listens", SOON, || socket.exists())?;
     network.check(&attachment)?;
     ensure!(managed.log().contains("is ready"), "{}", managed.log());
     ensure!(holder()? != first, "the managed daemon has the leases");
-    until("the first one is gone", SOON, || !Path::new("/proc").join(&first).exists())?;
+    until("the first one is gone", SOON, || {
+        !Path::new("/proc").join(&first).exists()
+    })?;
     network.del(&attachment)?;
     Ok(())
 }

@@ -1,7 +1,9 @@
-//! Everything at once: containers come and go, in order and out of it, while the daemon is killed and replaced, the
-//! server forgets, and messages are lost. In the end server, daemon, disk and kernel agree.
+//! Everything at once: containers come and go, in order and out of it, while the daemon is killed
+//! and replaced, the server forgets, and messages are lost. In the end server, daemon, disk and
+//! kernel agree.
 //!
-//! `LEASEHOLD_CHAOS_SECONDS` makes it last longer, `LEASEHOLD_CHAOS_SEED` does the same again as far as threads let it.
+//! `LEASEHOLD_CHAOS_SECONDS` makes it last longer, `LEASEHOLD_CHAOS_SEED` does the same again as
+//! far as threads let it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,7 +25,8 @@ use crate::scenario::{SOON, address, conflist, netns_held_by, reported};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(chaos_ends_in_agreement).within(Duration::from_secs(3600)),
-    test!(kill_after_kill_no_lease_is_lost_and_each_address_comes_back).within(Duration::from_secs(180)),
+    test!(kill_after_kill_no_lease_is_lost_and_each_address_comes_back)
+        .within(Duration::from_secs(180)),
 ];
 
 const WORKERS: usize = 4;
@@ -48,7 +51,17 @@ fn chaos_ends_in_agreement(world: &World) -> Result {
                 let (lan, over, order, there) = (&lan, &over, &order, &there);
                 let network = Network::new(&lan.host, configuration.clone());
                 let random = Random(seed ^ (number as u64 + 1) << 32);
-                scope.spawn(move || Worker { number, lan, network, random, order, there }.work(over))
+                scope.spawn(move || {
+                    Worker {
+                        number,
+                        lan,
+                        network,
+                        random,
+                        order,
+                        there,
+                    }
+                    .work(over)
+                })
             })
             .collect();
         let disturbed = disturb(
@@ -71,19 +84,25 @@ fn chaos_ends_in_agreement(world: &World) -> Result {
     .with_context(|| format!("with LEASEHOLD_CHAOS_SEED={seed}"))?;
 
     server.behave();
-    let agreed = until("all agree", LEASE + LEASE + SOON, || agreement(&server, &containers).ok());
+    let agreed = until("all agree", LEASE + LEASE + SOON, || {
+        agreement(&server, &containers).ok()
+    });
     if agreed.is_err() {
         agreement(&server, &containers)
             .with_context(|| format!("with LEASEHOLD_CHAOS_SEED={seed}\n{}", daemon.log()))?;
     }
     let pid = daemon.process().pid();
-    until("no netns is held", SOON, || netns_held_by(pid).is_ok_and(|held| held == 0))?;
+    until("no netns is held", SOON, || {
+        netns_held_by(pid).is_ok_and(|held| held == 0)
+    })?;
 
     let network = Network::new(&lan.host, configuration);
     for container in &containers {
         network.del(&network::Attachment::new(&container.node))?;
     }
-    until("everything is given back", SOON, || server.leases().is_empty())?;
+    until("everything is given back", SOON, || {
+        server.leases().is_empty()
+    })?;
     ensure!(held_on_disk()?.is_empty(), "{:?}", held_on_disk()?);
     daemon.stop()
 }
@@ -101,12 +120,22 @@ fn agreement(server: &DhcpServer, containers: &[Container]) -> Result {
         }
     }
     let disk = held_on_disk()?;
-    ensure!(disk == kernel, "on disk: {disk:?}\nin the containers: {kernel:?}");
-    let mut served: Vec<Ipv4Addr> = server.leases().into_iter().map(|lease| lease.address).collect();
+    ensure!(
+        disk == kernel,
+        "on disk: {disk:?}\nin the containers: {kernel:?}"
+    );
+    let mut served: Vec<Ipv4Addr> = server
+        .leases()
+        .into_iter()
+        .map(|lease| lease.address)
+        .collect();
     let mut used: Vec<Ipv4Addr> = kernel.into_values().collect();
     served.sort_unstable();
     used.sort_unstable();
-    ensure!(served == used, "the server lends {served:?}, and used are {used:?}");
+    ensure!(
+        served == used,
+        "the server lends {served:?}, and used are {used:?}"
+    );
     Ok(())
 }
 
@@ -115,11 +144,18 @@ fn held_on_disk() -> Result<BTreeMap<String, Ipv4Addr>> {
     let mut held = BTreeMap::new();
     for file in lease_files()? {
         // Rewritten, or gone, meanwhile: the next look will tell.
-        let Ok(document) = fs::read(&file) else { continue };
+        let Ok(document) = fs::read(&file) else {
+            continue;
+        };
         let record: Value = serde_json::from_slice(&document)?;
         if record["standing"] == "held" {
-            let container = record["attachment"]["containerID"].as_str().context("a container")?;
-            let address = record["lease"]["address"].as_str().context("an address")?.parse()?;
+            let container = record["attachment"]["containerID"]
+                .as_str()
+                .context("a container")?;
+            let address = record["lease"]["address"]
+                .as_str()
+                .context("an address")?
+                .parse()?;
             held.insert(container.to_owned(), address);
         }
     }
@@ -130,16 +166,25 @@ fn held_on_disk() -> Result<BTreeMap<String, Ipv4Addr>> {
 pub(crate) fn lease_files() -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for store in fs::read_dir("/var/lib/cni")?.flatten() {
-        for file in fs::read_dir(store.path().join("lan")).into_iter().flatten().flatten() {
-            files
-                .extend(Some(file.path()).filter(|path| path.extension().is_some_and(|kind| kind == "json")));
+        for file in fs::read_dir(store.path().join("lan"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            files.extend(
+                Some(file.path())
+                    .filter(|path| path.extension().is_some_and(|kind| kind == "json")),
+            );
         }
     }
     Ok(files)
 }
 
 /// Does to daemon and server what may happen to them.
-#[allow(clippy::too_many_arguments, reason = "a test's own helper, called once")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a test's own helper, called once"
+)]
 fn disturb(
     random: &mut Random,
     time: Duration,
@@ -168,14 +213,27 @@ fn disturb(
             }
             4 => server.forget(),
             5..8 => {
-                let kinds = [MessageType::Discover, MessageType::Request, MessageType::Release];
+                let kinds = [
+                    MessageType::Discover,
+                    MessageType::Request,
+                    MessageType::Release,
+                ];
                 let kind = kinds[random.below(3) as usize];
-                server.when(kind).times(random.below(4) as usize).then(Reaction::silence());
+                server
+                    .when(kind)
+                    .times(random.below(4) as usize)
+                    .then(Reaction::silence());
             }
-            8 => server.when(MessageType::Request).once().then(Reaction::answer().late(LEASE / 4)),
+            8 => server
+                .when(MessageType::Request)
+                .once()
+                .then(Reaction::answer().late(LEASE / 4)),
             _ => {
                 let _alone = order.write().map_err(|_| anyhow!("a worker panicked"))?;
-                let there = there.lock().map_err(|_| anyhow!("a worker panicked"))?.clone();
+                let there = there
+                    .lock()
+                    .map_err(|_| anyhow!("a worker panicked"))?
+                    .clone();
                 network.gc(&there.values().collect::<Vec<_>>())?;
             }
         }
@@ -205,7 +263,10 @@ impl Worker<'_> {
         let mut containers = Vec::new();
         for i in 0..CONTAINERS {
             let node = self.lan.container(&format!("c{}-{i}", self.number))?;
-            containers.push(Container { node, attached: false });
+            containers.push(Container {
+                node,
+                attached: false,
+            });
         }
         while !over.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(self.random.below(50)));
@@ -225,14 +286,21 @@ impl Worker<'_> {
                 Ok(_) => container.attached = true,
                 Err(error) => {
                     expected(&error, &[11, 50]).context("ADD")?;
-                    self.network.del(&attachment).context("DEL after an ADD that failed")?;
+                    self.network
+                        .del(&attachment)
+                        .context("DEL after an ADD that failed")?;
                 }
             },
             (false, 7..9) => {
-                let call = self.network.prepare("ADD", 0, &attachment, None)?.start(&self.lan.host)?;
+                let call = self
+                    .network
+                    .prepare("ADD", 0, &attachment, None)?
+                    .start(&self.lan.host)?;
                 thread::sleep(Duration::from_millis(self.random.below(40)));
                 call.kill()?;
-                self.network.del(&attachment).context("DEL after an ADD that was killed")?;
+                self.network
+                    .del(&attachment)
+                    .context("DEL after an ADD that was killed")?;
             }
             (false, _) => self.network.del(&attachment).context("DEL without ADD")?,
             (true, 0..4) => {
@@ -243,14 +311,21 @@ impl Worker<'_> {
                 self.note(&container.node, None)?;
                 let name = container.node.name().to_owned();
                 container.node.remove()?;
-                return Ok(Container { node: self.lan.container(&name)?, attached: false });
+                return Ok(Container {
+                    node: self.lan.container(&name)?,
+                    attached: false,
+                });
             }
             (true, _) => {
                 if let Err(error) = self.network.check(&attachment) {
                     // No daemon; address lost, or another, since the server forgot.
                     expected(&error, &[11, 50, 120, 121]).or_else(|error| {
                         // macvlan compares addresses itself.
-                        if error.to_string().contains("address") { Ok(()) } else { Err(error) }
+                        if error.to_string().contains("address") {
+                            Ok(())
+                        } else {
+                            Err(error)
+                        }
                     })?;
                 }
             }
@@ -260,7 +335,10 @@ impl Worker<'_> {
     }
 
     fn note(&self, node: &Node, attachment: Option<network::Attachment>) -> Result {
-        let mut there = self.there.lock().map_err(|_| anyhow!("a worker panicked"))?;
+        let mut there = self
+            .there
+            .lock()
+            .map_err(|_| anyhow!("a worker panicked"))?;
         match attachment {
             Some(attachment) => there.insert(node.name().to_owned(), attachment),
             None => there.remove(node.name()),
@@ -281,14 +359,21 @@ fn kill_after_kill_no_lease_is_lost_and_each_address_comes_back(world: &World) -
     const ROUNDS: u64 = 24;
     const AT_A_TIME: usize = 3;
     let lan = Lan::new()?;
-    let server =
-        DhcpServer::start(&lan.lan, Settings { lease_time: Some(Duration::from_secs(600)), ..settings() })?;
+    let server = DhcpServer::start(
+        &lan.lan,
+        Settings {
+            lease_time: Some(Duration::from_secs(600)),
+            ..settings()
+        },
+    )?;
     let mut daemon = Daemon::start(world, &lan.host)?;
     let configuration = dhcp(daemon.socket());
     let old = lan.container("old")?;
     let network = Network::new(&lan.host, configuration.clone());
     network.add(&network::Attachment::new(&old))?;
-    let nodes = (0..AT_A_TIME).map(|i| lan.container(&format!("c{i}"))).collect::<Result<Vec<_>>>()?;
+    let nodes = (0..AT_A_TIME)
+        .map(|i| lan.container(&format!("c{i}")))
+        .collect::<Result<Vec<_>>>()?;
     let (mut failed, mut halfway) = (0, 0);
     for round in 0..ROUNDS {
         let outcomes = thread::scope(|scope| {
@@ -301,14 +386,22 @@ fn kill_after_kill_no_lease_is_lost_and_each_address_comes_back(world: &World) -
                 .collect();
             thread::sleep(Duration::from_millis(4 + 5 * round % 24));
             let killed = daemon.process().kill();
-            let outcomes: Vec<_> = adds.into_iter().map(thread::ScopedJoinHandle::join).collect();
+            let outcomes: Vec<_> = adds
+                .into_iter()
+                .map(thread::ScopedJoinHandle::join)
+                .collect();
             killed.map(|()| outcomes)
         })?;
         // What the server lent, whether or not anybody was told.
-        let lent: BTreeMap<Vec<u8>, Ipv4Addr> =
-            server.leases().into_iter().filter_map(|lease| Some((lease.client_id?, lease.address))).collect();
+        let lent: BTreeMap<Vec<u8>, Ipv4Addr> = server
+            .leases()
+            .into_iter()
+            .filter_map(|lease| Some((lease.client_id?, lease.address)))
+            .collect();
         daemon = Daemon::start(world, &lan.host)?;
-        network.check(&network::Attachment::new(&old)).context("a lease is lost")?;
+        network
+            .check(&network::Attachment::new(&old))
+            .context("a lease is lost")?;
         for (node, outcome) in nodes.iter().zip(outcomes) {
             let attachment = network::Attachment::new(node);
             let (outcome, network) = outcome.map_err(|_| anyhow!("an ADD panicked"))?;
@@ -317,7 +410,9 @@ fn kill_after_kill_no_lease_is_lost_and_each_address_comes_back(world: &World) -
             match outcome {
                 Ok(result) => {
                     reported(&result, node)?;
-                    network.check(&attachment).context("a lease that was told of is lost")?;
+                    network
+                        .check(&attachment)
+                        .context("a lease that was told of is lost")?;
                 }
                 Err(error) => {
                     expected(&error, &[11, 50])?;
@@ -325,7 +420,10 @@ fn kill_after_kill_no_lease_is_lost_and_each_address_comes_back(world: &World) -
                     let again = reported(&network.add(&attachment)?, node)?;
                     if let Some(lent) = lent.get(&identifier) {
                         halfway += 1;
-                        ensure!(again == *lent, "{lent} was lent, and {again} is what the next ADD got");
+                        ensure!(
+                            again == *lent,
+                            "{lent} was lent, and {again} is what the next ADD got"
+                        );
                     }
                 }
             }
@@ -360,7 +458,9 @@ fn from_environment(name: &str) -> Option<u64> {
 }
 
 fn clock() -> u64 {
-    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| u64::from(since.subsec_nanos()))
+    SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |since| u64::from(since.subsec_nanos()))
 }
 
 /// SplitMix64: enough to choose by, and the same everywhere.

@@ -9,7 +9,9 @@ use std::process::Command;
 use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::Settings;
 use lab::suite::Package;
-use lab::{Daemon, DhcpServer, Lan, Network, Process, Result, Test, World, network, suite, test, until};
+use lab::{
+    Daemon, DhcpServer, Lan, Network, Process, Result, Test, World, network, suite, test, until,
+};
 
 use crate::persistence::ipam_alone;
 use crate::scenario::{SOON, Scenario, conflist, reported};
@@ -41,18 +43,29 @@ fn a_socket_left_by_a_killed_daemon_is_no_obstacle(world: &World) -> Result {
     ensure!(socket.exists(), "a killed daemon leaves its socket file");
     let _daemon = Daemon::start(world, &lan.host)?;
     let container = lan.container("c1")?;
-    reported(&Network::new(&lan.host, conflist).add(&network::Attachment::new(&container))?, &container)?;
+    reported(
+        &Network::new(&lan.host, conflist).add(&network::Attachment::new(&container))?,
+        &container,
+    )?;
     Ok(())
 }
 
 fn a_second_daemon_says_that_there_is_a_first(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let mut command = Command::new(suite::plugin_dir().join("dhcp"));
-    command.args(["daemon", "-socketpath"]).arg(scenario.daemon.socket());
+    command
+        .args(["daemon", "-socketpath"])
+        .arg(scenario.daemon.socket());
     let output = scenario.lan.host.run(|| command.output())??;
     let stderr = String::from_utf8_lossy(&output.stderr);
-    ensure!(!output.status.success() && stderr.contains("another dhcp daemon"), "{stderr}");
-    ensure!(UnixStream::connect(scenario.daemon.socket()).is_ok(), "the first one still listens");
+    ensure!(
+        !output.status.success() && stderr.contains("another dhcp daemon"),
+        "{stderr}"
+    );
+    ensure!(
+        UnixStream::connect(scenario.daemon.socket()).is_ok(),
+        "the first one still listens"
+    );
     Ok(())
 }
 
@@ -64,7 +77,10 @@ fn sigterm_ends_it_cleanly_and_gives_no_lease_back(world: &World) -> Result {
     let socket = scenario.daemon.socket().to_owned();
     scenario.daemon.stop()?;
     ensure!(!socket.exists(), "the socket file goes with the daemon");
-    ensure!(server.leases().len() == 1, "the container still has its address");
+    ensure!(
+        server.leases().len() == 1,
+        "the container still has its address"
+    );
     Ok(())
 }
 
@@ -73,7 +89,11 @@ fn systemd_can_pass_the_socket(world: &World) -> Result {
     let _server = DhcpServer::start(&lan.lan, Settings::default())?;
     let socket = world.dir().join("activated.sock");
     let mut command = Command::new("systemd-socket-activate");
-    command.arg("-l").arg(&socket).arg(suite::plugin_dir().join("dhcp")).arg("daemon");
+    command
+        .arg("-l")
+        .arg(&socket)
+        .arg(suite::plugin_dir().join("dhcp"))
+        .arg("daemon");
     let _daemon = Process::spawn(world, &lan.host, "activated-daemon", command)?;
     until("systemd listens", SOON, || socket.exists())?;
     let container = lan.container("c1")?;
@@ -91,13 +111,19 @@ fn a_service_manager_is_told_ready_alive_and_stopping(world: &World) -> Result {
     let manager = UnixDatagram::bind(&path)?;
     manager.set_read_timeout(Some(SOON))?;
     let mut command = Command::new(suite::plugin_dir().join("dhcp"));
-    command.args(["daemon", "-socketpath"]).arg(world.dir().join("notifying.sock"));
-    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    command
+        .args(["daemon", "-socketpath"])
+        .arg(world.dir().join("notifying.sock"));
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "200000");
     let mut daemon = Process::spawn(world, &lan.host, "notifying-daemon", command)?;
     let told = |what: &str| -> Result {
         let mut message = [0; 256];
         loop {
-            let length = manager.recv(&mut message).with_context(|| format!("never told {what}"))?;
+            let length = manager
+                .recv(&mut message)
+                .with_context(|| format!("never told {what}"))?;
             if String::from_utf8_lossy(&message[..length]).contains(what) {
                 return Ok(());
             }
@@ -123,13 +149,19 @@ fn a_group_may_use_the_socket_where_a_flag_says_so(world: &World) -> Result {
     // The only group that every user's world has.
     let scenario = Scenario::with_daemon(world, &["-group", "0"])?;
     let metadata = fs::metadata(scenario.daemon.socket())?;
-    ensure!(metadata.permissions().mode() & 0o777 == 0o660 && metadata.gid() == 0, "{metadata:?}");
+    ensure!(
+        metadata.permissions().mode() & 0o777 == 0o660 && metadata.gid() == 0,
+        "{metadata:?}"
+    );
     Ok(())
 }
 
 fn status_says_when_leases_cannot_be_written(world: &World) -> Result {
     let state = world.dir().join("state");
-    let scenario = Scenario::with_daemon(world, &["-statedir", state.to_str().context("a path of ours")?])?;
+    let scenario = Scenario::with_daemon(
+        world,
+        &["-statedir", state.to_str().context("a path of ours")?],
+    )?;
     let mut conflist = scenario.dhcp();
     conflist["cniVersion"] = json!("1.1.0");
     let network = Network::new(&scenario.lan.host, conflist);
@@ -137,7 +169,10 @@ fn status_says_when_leases_cannot_be_written(world: &World) -> Result {
     fs::remove_dir_all(&state)?;
     fs::write(&state, "in the way")?;
     let error = network::cni_error(network.status());
-    ensure!(error.code == 50 && error.msg.contains("cannot write its leases"), "{error:?}");
+    ensure!(
+        error.code == 50 && error.msg.contains("cannot write its leases"),
+        "{error:?}"
+    );
     Ok(())
 }
 
@@ -147,7 +182,11 @@ fn a_trace_of_the_caller_is_found_in_the_log(world: &World) -> Result {
     let container = scenario.lan.container("c1")?;
     let call = ipam_alone("DEL", &container, scenario.daemon.socket())?.env("TRACEPARENT", trace);
     call.run(&scenario.lan.host)?.success()?;
-    ensure!(scenario.daemon.log().contains(trace), "{}", scenario.daemon.log());
+    ensure!(
+        scenario.daemon.log().contains(trace),
+        "{}",
+        scenario.daemon.log()
+    );
     Ok(())
 }
 
@@ -169,12 +208,16 @@ fn nonsense_on_the_socket_harms_nobody(world: &World) -> Result {
         let _ = stream.write_all(nonsense);
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer);
-        ensure!(answer.is_empty() || answer.contains("\"error\""), "{answer}");
+        ensure!(
+            answer.is_empty() || answer.contains("\"error\""),
+            "{answer}"
+        );
     }
     let silent = UnixStream::connect(scenario.daemon.socket())?;
     let container = scenario.lan.container("c1")?;
     reported(
-        &Network::new(&scenario.lan.host, scenario.dhcp()).add(&network::Attachment::new(&container))?,
+        &Network::new(&scenario.lan.host, scenario.dhcp())
+            .add(&network::Attachment::new(&container))?,
         &container,
     )?;
     drop(silent);
@@ -187,13 +230,17 @@ fn an_idle_lease_holds_no_thread_and_no_descriptor(world: &World) -> Result {
     let pid = scenario.daemon.process().pid();
     let count = |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).map(Iterator::count);
     let network = Network::new(&scenario.lan.host, scenario.dhcp());
-    until("the daemon is ready", SOON, || scenario.daemon.log().contains("is ready"))?;
+    until("the daemon is ready", SOON, || {
+        scenario.daemon.log().contains("is ready")
+    })?;
     let before = count("fd")?;
     for i in 0..20 {
         let container = scenario.lan.container(&format!("c{i}"))?;
         network.add(&network::Attachment::new(&container))?;
     }
-    until("every descriptor is closed again", SOON, || count("fd").is_ok_and(|now| now <= before))?;
+    until("every descriptor is closed again", SOON, || {
+        count("fd").is_ok_and(|now| now <= before)
+    })?;
     let threads = count("task")?;
     ensure!(threads <= 3, "{threads} threads for 20 leases");
     Ok(())

@@ -32,8 +32,14 @@ fn without_a_daemon_add_fails_and_leaves_nothing(world: &World) -> Result {
     let network = Network::new(&lan.host, conflist(json!({ "ipam": ipam })));
     let attachment = network::Attachment::new(&container);
     let error = network::cni_error(network.add(&attachment));
-    ensure!(error.code == 50 && error.msg.contains("nobody.sock"), "{error:?}");
-    ensure!(error.details.contains("dhcp daemon"), "it says how to start one: {error:?}");
+    ensure!(
+        error.code == 50 && error.msg.contains("nobody.sock"),
+        "{error:?}"
+    );
+    ensure!(
+        error.details.contains("dhcp daemon"),
+        "it says how to start one: {error:?}"
+    );
     ensure_nothing_left(&container)?;
     network.del(&attachment)?;
     Ok(())
@@ -46,7 +52,10 @@ fn without_a_server_add_says_how_far_it_got_and_works_once_there_is_one(world: &
     let attachment = network::Attachment::new(&container);
     let error = network::cni_error(network.add(&attachment));
     ensure!(error.code == 11 && error.msg.contains("eth0"), "{error:?}");
-    ensure!(error.details.contains("DISCOVER") && error.details.contains("received 0"), "{error:?}");
+    ensure!(
+        error.details.contains("DISCOVER") && error.details.contains("received 0"),
+        "{error:?}"
+    );
     ensure_nothing_left(&container)?;
 
     let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
@@ -62,17 +71,23 @@ fn a_caller_that_hangs_up_ends_the_search(world: &World) -> Result {
     let container = scenario.lan.container("c1")?;
 
     // The IPAM plugin alone, on an interface that is there: killed when the REQUEST has gone out.
-    Network::new(&scenario.lan.host, conflist(json!({}))).add(&network::Attachment::new(&container))?;
+    Network::new(&scenario.lan.host, conflist(json!({})))
+        .add(&network::Attachment::new(&container))?;
     let config = json!({
         "cniVersion": "1.0.0", "name": "lan", "type": "dhcp",
         "ipam": { "type": "dhcp", "daemonSocketPath": scenario.daemon.socket() },
     });
-    let plugin =
-        Call::new("dhcp", "ADD").container("c1").netns(container.path()).ifname("eth0").config(&config);
+    let plugin = Call::new("dhcp", "ADD")
+        .container("c1")
+        .netns(container.path())
+        .ifname("eth0")
+        .config(&config);
     let plugin = plugin.start(&scenario.lan.host)?;
     server.wait_for(MessageType::Request, 1, SOON)?;
     plugin.kill()?;
-    until("the daemon notices", SOON, || scenario.daemon.log().contains("hung up"))?;
+    until("the daemon notices", SOON, || {
+        scenario.daemon.log().contains("hung up")
+    })?;
     let release = server.wait_for(MessageType::Release, 1, SOON)?;
     ensure!(
         !decoded(&release)?.ciaddr().is_unspecified(),
@@ -87,7 +102,10 @@ fn a_missing_parent_is_named_with_those_that_exist(_: &World) -> Result {
     let network = Network::new(&lan.host, conflist(json!({ "master": "eth7" })));
     let error = network::cni_error(network.add(&network::Attachment::new(&container)));
     ensure!(error.code == 7 && error.msg.contains("eth7"), "{error:?}");
-    ensure!(error.details.contains("eth1"), "the devices that exist are listed: {error:?}");
+    ensure!(
+        error.details.contains("eth1"),
+        "the devices that exist are listed: {error:?}"
+    );
     ensure_nothing_left(&container)
 }
 
@@ -109,7 +127,10 @@ fn a_bad_key_is_named(_: &World) -> Result {
     ] {
         let network = Network::new(&lan.host, conflist(keys.clone()));
         let error = network::cni_error(network.add(&network::Attachment::new(&container)));
-        ensure!(error.code == 7 && error.msg.contains(word), "{keys}: {error:?}");
+        ensure!(
+            error.code == 7 && error.msg.contains(word),
+            "{keys}: {error:?}"
+        );
         ensure_nothing_left(&container)?;
     }
     Ok(())
@@ -127,16 +148,26 @@ fn an_ipam_that_fails_leaves_no_interface_and_its_own_words_are_passed_on(world:
     let directory = world.dir().join("bin");
     fs::create_dir(&directory)?;
     fs::write(directory.join("empty-pool"), script)?;
-    fs::set_permissions(directory.join("empty-pool"), fs::Permissions::from_mode(0o755))?;
+    fs::set_permissions(
+        directory.join("empty-pool"),
+        fs::Permissions::from_mode(0o755),
+    )?;
     let path = vec![lab::suite::plugin_dir().to_owned(), directory];
-    let network = Network::with_path(&lan.host, conflist(json!({ "ipam": { "type": "empty-pool" } })), path);
+    let network = Network::with_path(
+        &lan.host,
+        conflist(json!({ "ipam": { "type": "empty-pool" } })),
+        path,
+    );
     let error = network::cni_error(network.add(&network::Attachment::new(&container)));
     ensure!(
         error.code == 123 && error.msg == "pool is empty" && error.details == "of 0 addresses",
         "{error:?}"
     );
     ensure_nothing_left(&container)?;
-    ensure!(fs::read_to_string(calls)? == "ADD\nDEL\n", "IPAM's DEL undoes what its ADD may have begun");
+    ensure!(
+        fs::read_to_string(calls)? == "ADD\nDEL\n",
+        "IPAM's DEL undoes what its ADD may have begun"
+    );
     Ok(())
 }
 
@@ -155,7 +186,10 @@ fn the_hosts_own_netns_is_refused(_: &World) -> Result {
     let before = lan.host.links()?.len();
     let error = network::cni_error(network.add(&network::Attachment::new(&lan.host)));
     ensure!(error.msg.contains("CNI_NETNS"), "{error:?}");
-    ensure!(lan.host.links()?.len() == before, "nothing is made in the host's netns");
+    ensure!(
+        lan.host.links()?.len() == before,
+        "nothing is made in the host's netns"
+    );
     Ok(())
 }
 
@@ -166,10 +200,16 @@ fn a_netns_that_is_none_is_refused(world: &World) -> Result {
     fs::write(&file, "")?;
     let network = Network::new(&lan.host, conflist(json!({})));
     for (path, code) in [(file, 4), ("/run/netns/nosuch".into(), 3)] {
-        let attachment =
-            network::Attachment { netns: Some(path.clone()), ..network::Attachment::new(&container) };
+        let attachment = network::Attachment {
+            netns: Some(path.clone()),
+            ..network::Attachment::new(&container)
+        };
         let error = network::cni_error(network.add(&attachment));
-        ensure!(error.code == code && error.msg.contains("CNI_NETNS"), "{}: {error:?}", path.display());
+        ensure!(
+            error.code == code && error.msg.contains("CNI_NETNS"),
+            "{}: {error:?}",
+            path.display()
+        );
     }
     Ok(())
 }
@@ -177,9 +217,14 @@ fn a_netns_that_is_none_is_refused(world: &World) -> Result {
 fn run_by_hand_a_plugin_says_what_it_is(_: &World) -> Result {
     let lan = Lan::new()?;
     for plugin in ["macvlan", "dhcp"] {
-        let outcome = Call::new(plugin, "").without("CNI_COMMAND").run(&lan.host)?;
+        let outcome = Call::new(plugin, "")
+            .without("CNI_COMMAND")
+            .run(&lan.host)?;
         ensure!(outcome.status.success(), "{outcome:?}");
-        ensure!(outcome.stderr.contains(plugin) && outcome.stderr.contains("1.1.0"), "{outcome:?}");
+        ensure!(
+            outcome.stderr.contains(plugin) && outcome.stderr.contains("1.1.0"),
+            "{outcome:?}"
+        );
     }
     Ok(())
 }

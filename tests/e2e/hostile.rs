@@ -32,27 +32,54 @@ fn what_is_no_name_reaches_no_result_no_file_and_no_log(world: &World) -> Result
         DhcpOption::Router(vec![[10, 99, 0, 1].into()]),
         DhcpOption::Hostname(VENOM.into()),
         DhcpOption::DomainName(VENOM.into()),
-        DhcpOption::DomainNameServer(vec![[224, 0, 0, 1].into(), [255; 4].into(), [10, 99, 0, 1].into()]),
+        DhcpOption::DomainNameServer(vec![
+            [224, 0, 0, 1].into(),
+            [255; 4].into(),
+            [10, 99, 0, 1].into(),
+        ]),
     ];
-    let _server = DhcpServer::start(&scenario.lan.lan, Settings { options, ..Settings::default() })?;
+    let _server = DhcpServer::start(
+        &scenario.lan.lan,
+        Settings {
+            options,
+            ..Settings::default()
+        },
+    )?;
     let container = scenario.lan.container("c1")?;
-    let result =
-        Network::new(&scenario.lan.host, scenario.dhcp()).add(&network::Attachment::new(&container))?;
+    let result = Network::new(&scenario.lan.host, scenario.dhcp())
+        .add(&network::Attachment::new(&container))?;
     reported(&result, &container)?;
-    ensure!(result["dns"]["nameservers"] == json!(["10.99.0.1"]), "{result}");
+    ensure!(
+        result["dns"]["nameservers"] == json!(["10.99.0.1"]),
+        "{result}"
+    );
     // Words that are names may be taken for names; nothing else is.
-    let is_name =
-        |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'));
+    let is_name = |text: &str| {
+        text.chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
+    };
     let search = result["dns"]["search"].as_array().into_iter().flatten();
-    let mut names = search.chain([&result["dns"]["domain"]]).filter_map(Value::as_str);
+    let mut names = search
+        .chain([&result["dns"]["domain"]])
+        .filter_map(Value::as_str);
     ensure!(names.all(is_name), "{result}");
     let log = scenario.daemon.log();
-    ensure!(log.lines().all(|line| !line.starts_with("1999-12-31 ERROR")), "{log}");
-    ensure!(!log.contains('\u{1b}') && !log.contains('\r') && !log.contains('\0'), "{log}");
+    ensure!(
+        log.lines()
+            .all(|line| !line.starts_with("1999-12-31 ERROR")),
+        "{log}"
+    );
+    ensure!(
+        !log.contains('\u{1b}') && !log.contains('\r') && !log.contains('\0'),
+        "{log}"
+    );
     for file in lease_files()? {
         let text = fs::read_to_string(&file)?;
         // What was said is kept in hexadecimal digits.
-        ensure!(!text.contains("forged") && !text.contains('\u{1b}') && !text.contains("\\u00"), "{text}");
+        ensure!(
+            !text.contains("forged") && !text.contains('\u{1b}') && !text.contains("\\u00"),
+            "{text}"
+        );
     }
     Ok(())
 }
@@ -62,27 +89,45 @@ fn what_is_no_hosts_address_is_not_leased(world: &World) -> Result {
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
     let network = Network::new(&scenario.lan.host, scenario.dhcp());
-    for yiaddr in [[0, 0, 0, 0], [0, 1, 2, 3], [127, 0, 0, 1], [224, 0, 0, 1], [239, 9, 9, 9], [255; 4]] {
+    for yiaddr in [
+        [0, 0, 0, 0],
+        [0, 1, 2, 3],
+        [127, 0, 0, 1],
+        [224, 0, 0, 1],
+        [239, 9, 9, 9],
+        [255; 4],
+    ] {
         let yiaddr = Ipv4Addr::from(yiaddr);
         let give = move |message: &mut Message| {
             message.set_yiaddr(yiaddr);
         };
         server.behave();
         // In the OFFER, and in the ACK alone.
-        server.when(MessageType::Discover).once().then(Reaction::answer().edit(give));
-        server.when(MessageType::Request).then(Reaction::answer().edit(give));
+        server
+            .when(MessageType::Discover)
+            .once()
+            .then(Reaction::answer().edit(give));
+        server
+            .when(MessageType::Request)
+            .then(Reaction::answer().edit(give));
         let error = network::cni_error(network.add(&network::Attachment::new(&container)));
         ensure!(error.code == 11, "{yiaddr}: {error:?}");
         ensure_nothing_left(&container)?;
     }
     server.behave();
-    reported(&network.add(&network::Attachment::new(&container))?, &container)?;
+    reported(
+        &network.add(&network::Attachment::new(&container))?,
+        &container,
+    )?;
     Ok(())
 }
 
 fn a_lease_of_no_time_is_not_taken(world: &World) -> Result {
     let scenario = Scenario::with_daemon(world, &["-resendtimeout", "1s"])?;
-    let settings = Settings { lease_time: Some(Duration::ZERO), ..Settings::default() };
+    let settings = Settings {
+        lease_time: Some(Duration::ZERO),
+        ..Settings::default()
+    };
     let _server = DhcpServer::start(&scenario.lan.lan, settings)?;
     let container = scenario.lan.container("c1")?;
     let network = Network::new(&scenario.lan.host, scenario.dhcp());
@@ -93,7 +138,10 @@ fn a_lease_of_no_time_is_not_taken(world: &World) -> Result {
 
 fn a_lease_of_one_second_is_kept_up(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
-    let settings = Settings { lease_time: Some(Duration::from_secs(1)), ..Settings::default() };
+    let settings = Settings {
+        lease_time: Some(Duration::from_secs(1)),
+        ..Settings::default()
+    };
     let server = DhcpServer::start(&scenario.lan.lan, settings)?;
     let container = scenario.lan.container("c1")?;
     let network = Network::new(&scenario.lan.host, scenario.dhcp());
@@ -108,12 +156,22 @@ fn a_lease_of_one_second_is_kept_up(world: &World) -> Result {
 
 fn a_lease_without_end_has_none(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
-    let server = DhcpServer::start(&scenario.lan.lan, Settings { lease_time: None, ..Settings::default() })?;
+    let server = DhcpServer::start(
+        &scenario.lan.lan,
+        Settings {
+            lease_time: None,
+            ..Settings::default()
+        },
+    )?;
     let container = scenario.lan.container("c1")?;
     let network = Network::new(&scenario.lan.host, scenario.dhcp());
     network.add(&network::Attachment::new(&container))?;
     network.check(&network::Attachment::new(&container))?;
-    let text = fs::read_to_string(lease_files()?.first().context("a lease that is written down")?)?;
+    let text = fs::read_to_string(
+        lease_files()?
+            .first()
+            .context("a lease that is written down")?,
+    )?;
     ensure!(!text.contains("\"expires\""), "{text}");
     network.del(&network::Attachment::new(&container))?;
     until("it is given back", SOON, || server.leases().is_empty())?;
@@ -124,7 +182,11 @@ fn absurd_masks_mtus_and_routes_are_left_out(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let net = |text: &str| text.parse();
     let options = vec![
-        DhcpOption::Router(vec![[127, 0, 0, 1].into(), [224, 0, 0, 1].into(), [10, 99, 0, 1].into()]),
+        DhcpOption::Router(vec![
+            [127, 0, 0, 1].into(),
+            [224, 0, 0, 1].into(),
+            [10, 99, 0, 1].into(),
+        ]),
         DhcpOption::InterfaceMtu(68),
         DhcpOption::ClasslessStaticRoute(vec![
             (net("10.0.0.0/8")?, [224, 0, 0, 1].into()),
@@ -133,38 +195,77 @@ fn absurd_masks_mtus_and_routes_are_left_out(world: &World) -> Result {
             (net("13.0.0.0/8")?, [10, 99, 0, 1].into()),
         ]),
     ];
-    let server = DhcpServer::start(&scenario.lan.lan, Settings { options, ..Settings::default() })?;
+    let server = DhcpServer::start(
+        &scenario.lan.lan,
+        Settings {
+            options,
+            ..Settings::default()
+        },
+    )?;
     let mask = |message: &mut Message| {
-        message.opts_mut().insert(DhcpOption::SubnetMask(Ipv4Addr::UNSPECIFIED));
+        message
+            .opts_mut()
+            .insert(DhcpOption::SubnetMask(Ipv4Addr::UNSPECIFIED));
     };
-    server.when(MessageType::Discover).then(Reaction::answer().edit(mask));
-    server.when(MessageType::Request).then(Reaction::answer().edit(mask));
+    server
+        .when(MessageType::Discover)
+        .then(Reaction::answer().edit(mask));
+    server
+        .when(MessageType::Request)
+        .then(Reaction::answer().edit(mask));
     let container = scenario.lan.container("c1")?;
-    let result =
-        Network::new(&scenario.lan.host, scenario.dhcp()).add(&network::Attachment::new(&container))?;
+    let result = Network::new(&scenario.lan.host, scenario.dhcp())
+        .add(&network::Attachment::new(&container))?;
     let leased = container.ipv4("eth0")?;
-    ensure!(leased.len() == 1 && leased[0].prefix_len() > 0, "{leased:?}");
-    ensure!(container.link("eth0")?.mtu == 1500, "{:?}", container.link("eth0")?);
-    let routes: Vec<&str> =
-        result["routes"].as_array().into_iter().flatten().filter_map(|route| route["dst"].as_str()).collect();
+    ensure!(
+        leased.len() == 1 && leased[0].prefix_len() > 0,
+        "{leased:?}"
+    );
+    ensure!(
+        container.link("eth0")?.mtu == 1500,
+        "{:?}",
+        container.link("eth0")?
+    );
+    let routes: Vec<&str> = result["routes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|route| route["dst"].as_str())
+        .collect();
     ensure!(routes == ["13.0.0.0/8"], "{result}");
     Ok(())
 }
 
 fn a_nak_cannot_write_into_the_log(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
-    let settings = Settings { lease_time: Some(Duration::from_secs(4)), ..Settings::default() };
+    let settings = Settings {
+        lease_time: Some(Duration::from_secs(4)),
+        ..Settings::default()
+    };
     let server = DhcpServer::start(&scenario.lan.lan, settings)?;
     let container = scenario.lan.container("c1")?;
-    Network::new(&scenario.lan.host, conflist(json!({}))).add(&network::Attachment::new(&container))?;
+    Network::new(&scenario.lan.host, conflist(json!({})))
+        .add(&network::Attachment::new(&container))?;
     let container = scenario.lan.container("c2")?;
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&network::Attachment::new(&container))?;
-    server.when(MessageType::Request).once().then(Reaction::nak().edit(|message| {
-        message.opts_mut().insert(DhcpOption::Message(VENOM.into()));
-    }));
-    until("the NAK is heard", SOON, || scenario.daemon.log().contains("address lost"))?;
+    server
+        .when(MessageType::Request)
+        .once()
+        .then(Reaction::nak().edit(|message| {
+            message.opts_mut().insert(DhcpOption::Message(VENOM.into()));
+        }));
+    until("the NAK is heard", SOON, || {
+        scenario.daemon.log().contains("address lost")
+    })?;
     let log = scenario.daemon.log();
-    ensure!(log.lines().all(|line| line.starts_with("20") && !line.starts_with("1999-12-31 ERROR")), "{log}");
-    ensure!(!log.contains('\u{1b}') && !log.contains('\r') && !log.contains('\0'), "{log}");
+    ensure!(
+        log.lines()
+            .all(|line| line.starts_with("20") && !line.starts_with("1999-12-31 ERROR")),
+        "{log}"
+    );
+    ensure!(
+        !log.contains('\u{1b}') && !log.contains('\r') && !log.contains('\0'),
+        "{log}"
+    );
     Ok(())
 }

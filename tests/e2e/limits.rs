@@ -17,7 +17,8 @@ use lab::dhcproto::v4::MessageType;
 use lab::plugin::Call;
 use lab::serde_json::{self, Value, json};
 use lab::{
-    Daemon, DhcpServer, Lan, Network, Node, Process, Result, Test, World, network, suite, test, until,
+    Daemon, DhcpServer, Lan, Network, Node, Process, Result, Test, World, network, suite, test,
+    until,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
@@ -46,8 +47,13 @@ fn three_hundred_adds_at_a_time_all_succeed(world: &World) -> Result {
 }
 
 fn with_few_descriptors_callers_wait_and_none_fails(world: &World) -> Result {
-    let program =
-        script(world, &format!("ulimit -n 64; exec {}/dhcp \"$@\"", suite::plugin_dir().display()))?;
+    let program = script(
+        world,
+        &format!(
+            "ulimit -n 64; exec {}/dhcp \"$@\"",
+            suite::plugin_dir().display()
+        ),
+    )?;
     adds_at_a_time(world, &program, 60)
 }
 
@@ -63,7 +69,9 @@ fn adds_at_a_time(world: &World, daemon: &Path, number: usize) -> Result {
     )?;
     let daemon = Daemon::start_program(world, &lan.host, daemon, &[])?;
     let configuration = dhcp(daemon.socket());
-    let containers = (0..number).map(|i| lan.container(&format!("c{i}"))).collect::<Result<Vec<_>>>()?;
+    let containers = (0..number)
+        .map(|i| lan.container(&format!("c{i}")))
+        .collect::<Result<Vec<_>>>()?;
     let began = Instant::now();
     thread::scope(|scope| {
         let adds: Vec<_> = containers
@@ -73,11 +81,16 @@ fn adds_at_a_time(world: &World, daemon: &Path, number: usize) -> Result {
                 scope.spawn(move || network.add(&network::Attachment::new(container)).map(drop))
             })
             .collect();
-        adds.into_iter().try_for_each(|add| add.join().map_err(|_| anyhow!("an ADD panicked"))?)
+        adds.into_iter()
+            .try_for_each(|add| add.join().map_err(|_| anyhow!("an ADD panicked"))?)
     })
     .with_context(|| daemon.log())?;
     eprintln!("{number} ADDs in {:?}", began.elapsed());
-    ensure!(server.leases().len() == number, "{} leases", server.leases().len());
+    ensure!(
+        server.leases().len() == number,
+        "{} leases",
+        server.leases().len()
+    );
     Ok(())
 }
 
@@ -85,19 +98,33 @@ fn a_daemon_out_of_descriptors_renews_later(world: &World) -> Result {
     let mut scenario = Scenario::new(world)?;
     let server = DhcpServer::start(
         &scenario.lan.lan,
-        Settings { t1: Some(Duration::from_secs(2)), ..Settings::default() },
+        Settings {
+            t1: Some(Duration::from_secs(2)),
+            ..Settings::default()
+        },
     )?;
     let container = scenario.lan.container("c1")?;
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&network::Attachment::new(&container))?;
     let pid = scenario.daemon.process().pid();
-    let limit =
-        |soft: &str| scenario.lan.host.output(&["prlimit", "--pid", &pid.to_string(), soft]).map(drop);
+    let limit = |soft: &str| {
+        scenario
+            .lan
+            .host
+            .output(&["prlimit", "--pid", &pid.to_string(), soft])
+            .map(drop)
+    };
     limit("--nofile=5:")?;
-    until("the daemon has tried", SOON, || scenario.daemon.log().contains("cannot be looked into"))?;
+    until("the daemon has tried", SOON, || {
+        scenario.daemon.log().contains("cannot be looked into")
+    })?;
     limit("--nofile=1024:")?;
     let asked = server.received_of(MessageType::Request).len();
     server.wait_for(MessageType::Request, asked + 1, Duration::from_secs(15))?;
-    ensure!(!scenario.daemon.log().contains("lease dropped"), "{}", scenario.daemon.log());
+    ensure!(
+        !scenario.daemon.log().contains("lease dropped"),
+        "{}",
+        scenario.daemon.log()
+    );
     Ok(())
 }
 
@@ -107,7 +134,8 @@ fn a_full_disk_costs_no_container_its_address_and_nothing_comes_back(world: &Wor
     let state = world.dir().join("state");
     fs::create_dir(&state)?;
     let state = state.to_str().context("a path of ours")?;
-    lan.host.output(&["mount", "-t", "tmpfs", "-o", "size=64k", "small", state])?;
+    lan.host
+        .output(&["mount", "-t", "tmpfs", "-o", "size=64k", "small", state])?;
     let daemon = Daemon::start_with(world, &lan.host, &["-statedir", state])?;
     let configuration = dhcp_with(daemon.socket(), json!({ "stateDir": state }));
     let network = Network::new(&lan.host, configuration);
@@ -116,44 +144,73 @@ fn a_full_disk_costs_no_container_its_address_and_nothing_comes_back(world: &Wor
     for container in [&before, &full] {
         l2.add(&network::Attachment::new(container))?;
     }
-    let ipam =
-        |verb: &str, container: &Node| network.prepare(verb, 0, &network::Attachment::new(container), None);
+    let ipam = |verb: &str, container: &Node| {
+        network.prepare(verb, 0, &network::Attachment::new(container), None)
+    };
     // The IPAM plugin alone, so that the interfaces stay and a lease could be taken up.
     let call = |verb: &str, container: &Node| -> Result<Value> {
         ipam(verb, container)?; // the configuration is one that macvlan understands, too
-        ipam_alone(verb, container, daemon.socket(), state).run(&lan.host)?.success()
+        ipam_alone(verb, container, daemon.socket(), state)
+            .run(&lan.host)?
+            .success()
     };
     call("ADD", &before)?;
     let mut filler = File::create(Path::new(state).join("filler"))?;
     while filler.write_all(&[0; 512]).is_ok() {}
     call("ADD", &full)?;
-    ensure!(daemon.log().contains("could not be written"), "{}", daemon.log());
+    ensure!(
+        daemon.log().contains("could not be written"),
+        "{}",
+        daemon.log()
+    );
     call("DEL", &before)?;
     until("it is given back", SOON, || server.leases().len() == 1)?;
     daemon.kill()?;
 
     let daemon = Daemon::start_with(world, &lan.host, &["-statedir", state])?;
-    ensure!(!daemon.log().contains("taken up"), "what was given back comes back: {}", daemon.log());
+    ensure!(
+        !daemon.log().contains("taken up"),
+        "what was given back comes back: {}",
+        daemon.log()
+    );
     Ok(())
 }
 
-fn a_state_directory_that_cannot_be_written_costs_no_container_its_address(world: &World) -> Result {
+fn a_state_directory_that_cannot_be_written_costs_no_container_its_address(
+    world: &World,
+) -> Result {
     let lan = Lan::new()?;
     let _server = DhcpServer::start(&lan.lan, Settings::default())?;
     let state = world.dir().join("state");
     fs::create_dir(&state)?;
     let state = state.to_str().context("a path of ours")?;
-    lan.host.output(&["mount", "-t", "tmpfs", "readonly", state])?;
+    lan.host
+        .output(&["mount", "-t", "tmpfs", "readonly", state])?;
     let daemon = Daemon::start_with(world, &lan.host, &["-statedir", state])?;
     // The lock is open for writing: only what is to come is forbidden.
     fs::create_dir(Path::new(state).join("lan"))?;
-    lan.host.output(&["mount", "-t", "tmpfs", "-o", "ro", "readonly", &format!("{state}/lan")])?;
-    let network = Network::new(&lan.host, dhcp_with(daemon.socket(), json!({ "stateDir": state })));
+    lan.host.output(&[
+        "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        "ro",
+        "readonly",
+        &format!("{state}/lan"),
+    ])?;
+    let network = Network::new(
+        &lan.host,
+        dhcp_with(daemon.socket(), json!({ "stateDir": state })),
+    );
     let container = lan.container("c1")?;
     let attachment = network::Attachment::new(&container);
     reported(&network.add(&attachment)?, &container)?;
     network.check(&attachment)?;
-    ensure!(daemon.log().contains("could not be written"), "{}", daemon.log());
+    ensure!(
+        daemon.log().contains("could not be written"),
+        "{}",
+        daemon.log()
+    );
     network.del(&attachment)
 }
 
@@ -189,7 +246,11 @@ fn a_descriptor_that_is_no_netns_is_refused(world: &World) -> Result {
         let file = File::open(&path)?;
         let answer = ask(scenario.daemon.socket(), &request, Some(file.as_fd()))?;
         ensure!(answer["error"]["code"] == 4, "{}: {answer}", path.display());
-        ensure!(answer.to_string().contains(problem), "{}: {answer}", path.display());
+        ensure!(
+            answer.to_string().contains(problem),
+            "{}: {answer}",
+            path.display()
+        );
     }
     Ok(())
 }
@@ -202,7 +263,8 @@ fn without_a_descriptor_the_path_is_looked_up_under_the_prefix(world: &World) ->
     let scenario = Scenario::with_daemon(world, &["-hostprefix", prefix])?;
     let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
-    Network::new(&scenario.lan.host, conflist(json!({}))).add(&network::Attachment::new(&container))?;
+    Network::new(&scenario.lan.host, conflist(json!({})))
+        .add(&network::Attachment::new(&container))?;
     let request = add_request(&scenario, &container.path())?;
     let answer = ask(scenario.daemon.socket(), &request, None)?;
     ensure!(answer["lease"]["ips"][0]["address"].is_string(), "{answer}");
@@ -210,14 +272,22 @@ fn without_a_descriptor_the_path_is_looked_up_under_the_prefix(world: &World) ->
     // What is under the host's root, and not under the prefix, is not reached.
     fs::remove_file(Path::new(prefix).join("run/netns"))?;
     let answer = ask(scenario.daemon.socket(), &request, None)?;
-    ensure!(answer["error"]["code"] == 3 && answer.to_string().contains(prefix), "{answer}");
+    ensure!(
+        answer["error"]["code"] == 3 && answer.to_string().contains(prefix),
+        "{answer}"
+    );
     Ok(())
 }
 
 fn a_daemon_that_cannot_see_the_path_keeps_the_netns_until_del_or_gc(world: &World) -> Result {
     let lan = Lan::new()?;
-    let server =
-        DhcpServer::start(&lan.lan, Settings { t1: Some(Duration::from_secs(2)), ..Settings::default() })?;
+    let server = DhcpServer::start(
+        &lan.lan,
+        Settings {
+            t1: Some(Duration::from_secs(2)),
+            ..Settings::default()
+        },
+    )?;
     let containers = [lan.container("c1")?, lan.container("c2")?];
     let program = script(
         world,
@@ -239,21 +309,29 @@ fn a_daemon_that_cannot_see_the_path_keeps_the_netns_until_del_or_gc(world: &Wor
     }
     let pid = daemon.process().pid();
     let kept = || netns_held_by(pid);
-    until("one for each is kept", SOON, || kept().is_ok_and(|kept| kept == 2))?;
+    until("one for each is kept", SOON, || {
+        kept().is_ok_and(|kept| kept == 2)
+    })?;
     let written: Value = serde_json::from_slice(&fs::read(state.join("lan/c1:eth0.json"))?)?;
     ensure!(written["netnsKept"] == true, "{written}");
     let leased = address(&containers[0])?;
     let renewed = || {
         let requests = server.received_of(MessageType::Request);
-        requests.iter().any(|request| *request.source.ip() == leased)
+        requests
+            .iter()
+            .any(|request| *request.source.ip() == leased)
     };
     until("it is renewed", SOON, renewed)?;
     network.check(&attachments[0])?;
 
     network.del(&attachments[0])?;
-    until("DEL lets go of it", SOON, || kept().is_ok_and(|kept| kept == 1))?;
+    until("DEL lets go of it", SOON, || {
+        kept().is_ok_and(|kept| kept == 1)
+    })?;
     network.gc(&[])?;
-    until("GC lets go of it", SOON, || kept().is_ok_and(|kept| kept == 0))?;
+    until("GC lets go of it", SOON, || {
+        kept().is_ok_and(|kept| kept == 0)
+    })?;
     until("both are given back", SOON, || server.leases().is_empty())?;
     Ok(())
 }
@@ -264,7 +342,9 @@ fn an_add_whose_caller_hung_up_leaves_no_trace(world: &World) -> Result {
     server.when(MessageType::Discover).then(Reaction::silence());
     let socket = world.dir().join("dhcp.sock");
     let mut command = std::process::Command::new(suite::plugin_dir().join("dhcp"));
-    command.args(["daemon", "-idle", "2s", "-socketpath"]).arg(&socket);
+    command
+        .args(["daemon", "-idle", "2s", "-socketpath"])
+        .arg(&socket);
     let mut daemon = Process::spawn(world, &lan.host, "idle-daemon", command)?;
     until("it listens", SOON, || UnixStream::connect(&socket).is_ok())?;
     let container = lan.container("c1")?;
@@ -273,7 +353,9 @@ fn an_add_whose_caller_hung_up_leaves_no_trace(world: &World) -> Result {
     server.wait_for(MessageType::Discover, 1, SOON)?;
     call.kill()?;
     // It would stay for whatever it still knew of.
-    let status = daemon.wait(Duration::from_secs(8)).with_context(|| daemon.log())?;
+    let status = daemon
+        .wait(Duration::from_secs(8))
+        .with_context(|| daemon.log())?;
     ensure!(status.success(), "{status}: {}", daemon.log());
     Ok(())
 }
@@ -308,9 +390,13 @@ fn a_del_that_has_the_leases_does_not_keep_a_daemon_from_starting(world: &World)
         thread::sleep(Duration::from_millis(300));
         drop(lock);
     });
-    let daemon =
-        Daemon::start_with(world, &lan.host, &["-statedir", state.to_str().context("a path of ours")?])?;
-    until("it is ready", SOON, || daemon.log().contains("is ready")).with_context(|| daemon.log())?;
+    let daemon = Daemon::start_with(
+        world,
+        &lan.host,
+        &["-statedir", state.to_str().context("a path of ours")?],
+    )?;
+    until("it is ready", SOON, || daemon.log().contains("is ready"))
+        .with_context(|| daemon.log())?;
     releasing.join().map_err(|_| anyhow!("a thread panicked"))
 }
 
@@ -334,7 +420,9 @@ fn a_del_through_a_daemon_that_is_killed_is_done_all_the_same(world: &World) -> 
     daemon.kill()?;
     call.finish()?.success()?;
     let daemon = Daemon::start(world, &lan.host)?;
-    server.wait_for(MessageType::Release, 1, SOON).with_context(|| daemon.log())?;
+    server
+        .wait_for(MessageType::Release, 1, SOON)
+        .with_context(|| daemon.log())?;
     Ok(())
 }
 
@@ -345,7 +433,10 @@ fn a_lease_file_that_tells_of_somebody_else_is_set_aside(world: &World) -> Resul
     let flags = ["-statedir", state.to_str().context("a path of ours")?];
     let daemon = Daemon::start_with(world, &lan.host, &flags)?;
     let container = lan.container("c1")?;
-    let network = Network::new(&lan.host, dhcp_with(daemon.socket(), json!({ "stateDir": state })));
+    let network = Network::new(
+        &lan.host,
+        dhcp_with(daemon.socket(), json!({ "stateDir": state })),
+    );
     network.add(&network::Attachment::new(&container))?;
     daemon.kill()?;
     let mine = state.join("lan/c1:eth0.json");
@@ -359,7 +450,9 @@ fn a_lease_file_that_tells_of_somebody_else_is_set_aside(world: &World) -> Resul
     fs::write(&torn, "{")?;
 
     let _daemon = Daemon::start_with(world, &lan.host, &flags)?;
-    until("the others are set aside", SOON, || !copy.exists() && !crooked.exists() && !torn.exists())?;
+    until("the others are set aside", SOON, || {
+        !copy.exists() && !crooked.exists() && !torn.exists()
+    })?;
     network.check(&network::Attachment::new(&container))?;
     ensure!(mine.exists(), "its own is left alone");
     Ok(())
@@ -390,14 +483,22 @@ fn ipam_alone(verb: &str, container: &Node, socket: &Path, state: &str) -> Call 
         "cniVersion": "1.0.0", "name": "lan", "type": "dhcp",
         "ipam": { "type": "dhcp", "daemonSocketPath": socket, "stateDir": state },
     });
-    Call::new("dhcp", verb).container(container.name()).netns(container.path()).ifname("eth0").config(&config)
+    Call::new("dhcp", verb)
+        .container(container.name())
+        .netns(container.path())
+        .ifname("eth0")
+        .config(&config)
 }
 
 /// ADD as the plugin would ask it, for `c1`, on the terms that another container has its lease.
 fn add_request(scenario: &Scenario, netns: &Path) -> Result<Value> {
     let other = scenario.lan.container("other")?;
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&network::Attachment::new(&other))?;
-    let written = fs::read(lease_files()?.first().context("a lease that is written down")?)?;
+    let written = fs::read(
+        lease_files()?
+            .first()
+            .context("a lease that is written down")?,
+    )?;
     let written: Value = serde_json::from_slice(&written)?;
     Ok(json!({
         "protocol": 1, "verb": "add", "netns": netns, "terms": written["terms"],
@@ -415,7 +516,12 @@ fn ask(socket: &Path, request: &Value, descriptor: Option<BorrowedFd<'_>>) -> Re
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
     }
     let document = format!("{request}\n");
-    sendmsg(&stream, &[IoSlice::new(document.as_bytes())], &mut ancillary, SendFlags::empty())?;
+    sendmsg(
+        &stream,
+        &[IoSlice::new(document.as_bytes())],
+        &mut ancillary,
+        SendFlags::empty(),
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let _ = stream.shutdown(Shutdown::Both);

@@ -1,4 +1,5 @@
-//! The end-to-end suite: real plugins, real servers, real callers, each test in a world of its own (see `lab`).
+//! The end-to-end suite: real plugins, real servers, real callers, each test in a world of its own
+//! (see `lab`).
 //!
 //! `LEASEHOLD_PLUGIN_DIR=/usr/lib/cni` runs it against other plugins of the same names.
 
@@ -45,9 +46,19 @@ fn main() -> ExitCode {
         .run()
 }
 
-/// Where cargo has put the plugins; or beside this program, where both were copied to another place.
+/// Where cargo has put the plugins; or beside this program, where both were copied to another
+/// place.
 fn plugins_of_ours() -> PathBuf {
-    let beside = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.to_owned()));
-    let built = || Path::new(env!("CARGO_BIN_EXE_macvlan")).parent().unwrap_or(Path::new(".")).to_owned();
-    beside.filter(|directory| directory.join("macvlan").is_file()).unwrap_or_else(built)
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|program| Some(program.parent()?.to_owned()));
+    let built = || {
+        Path::new(env!("CARGO_BIN_EXE_macvlan"))
+            .parent()
+            .unwrap_or(Path::new("."))
+            .to_owned()
+    };
+    beside
+        .filter(|directory| directory.join("macvlan").is_file())
+        .unwrap_or_else(built)
 }

@@ -10,7 +10,9 @@ use lab::dhcproto::v4::MessageType;
 use lab::serde_json::{self, Value, json};
 use lab::{Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, network, test, until};
 
-use crate::scenario::{SOON, Scenario, address, conflist, ensure_nothing_left, netns_held_by, reported};
+use crate::scenario::{
+    SOON, Scenario, address, conflist, ensure_nothing_left, netns_held_by, reported,
+};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(a_killed_daemon_goes_on_with_its_leases),
@@ -45,7 +47,9 @@ fn a_killed_daemon_goes_on_with_its_leases(world: &World) -> Result {
     ensure!(*renewal.source.ip() == leased, "{renewal:?}");
     ensure!(address(&container)? == leased, "the address stays");
     network.del(&attachment)?;
-    until("the lease is given back", SOON, || server.leases().is_empty())?;
+    until("the lease is given back", SOON, || {
+        server.leases().is_empty()
+    })?;
     drop(daemon);
     Ok(())
 }
@@ -54,7 +58,10 @@ fn a_lease_that_ran_out_while_the_daemon_was_away_is_won_again(world: &World) ->
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(
         &scenario.lan.lan,
-        Settings { lease_time: Some(Duration::from_secs(2)), ..Settings::default() },
+        Settings {
+            lease_time: Some(Duration::from_secs(2)),
+            ..Settings::default()
+        },
     )?;
     let container = scenario.lan.container("c1")?;
     let Scenario { lan, daemon } = scenario;
@@ -62,10 +69,14 @@ fn a_lease_that_ran_out_while_the_daemon_was_away_is_won_again(world: &World) ->
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
     daemon.kill()?;
-    until("the lease has run out", Duration::from_secs(5), || server.leases().is_empty())?;
+    until("the lease has run out", Duration::from_secs(5), || {
+        server.leases().is_empty()
+    })?;
 
     let _daemon = Daemon::start(world, &lan.host)?;
-    until("the address is leased again", SOON, || server.leases().len() == 1)?;
+    until("the address is leased again", SOON, || {
+        server.leases().len() == 1
+    })?;
     until("CHECK passes", SOON, || network.check(&attachment).is_ok())?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
     Ok(())
@@ -84,13 +95,20 @@ fn del_without_a_daemon_is_remembered_by_the_next(world: &World) -> Result {
     network.del(&network::Attachment::new(&one))?;
     ensure_nothing_left(&one)?;
 
-    // The other's interface stays when only its IPAM part ends: the next daemon can still give the address back.
+    // The other's interface stays when only its IPAM part ends: the next daemon can still give the
+    // address back.
     let leased = address(&two)?;
-    ipam_alone("DEL", &two, &socket)?.run(&lan.host)?.success()?;
+    ipam_alone("DEL", &two, &socket)?
+        .run(&lan.host)?
+        .success()?;
     let daemon = Daemon::start(world, &lan.host)?;
     let release = server.wait_for(MessageType::Release, 1, SOON)?;
     ensure!(*release.source.ip() == leased, "{release:?}");
-    ensure!(daemon.log().matches("taken up again").count() == 0, "{}", daemon.log());
+    ensure!(
+        daemon.log().matches("taken up again").count() == 0,
+        "{}",
+        daemon.log()
+    );
     Ok(())
 }
 
@@ -108,8 +126,13 @@ fn a_container_that_went_while_the_daemon_was_away_is_not_taken_up(world: &World
     Network::new(&lan.host, conflist(json!({}))).add(&network::Attachment::new(&other))?;
 
     let daemon = Daemon::start(world, &lan.host)?;
-    until("the lease is not taken up", SOON, || daemon.log().contains("lease not taken up"))?;
-    ensure!(other.ipv4("eth0")?.is_empty(), "the new one of that name is left alone");
+    until("the lease is not taken up", SOON, || {
+        daemon.log().contains("lease not taken up")
+    })?;
+    ensure!(
+        other.ipv4("eth0")?.is_empty(),
+        "the new one of that name is left alone"
+    );
     Ok(())
 }
 
@@ -121,11 +144,19 @@ fn a_container_that_vanishes_without_del_is_let_go_at_once(world: &World) -> Res
     network.add(&network::Attachment::new(&container))?;
     let leased = address(&container)?;
     container.remove()?;
-    until("the daemon notices", SOON, || scenario.daemon.log().contains("lease dropped"))?;
+    until("the daemon notices", SOON, || {
+        scenario.daemon.log().contains("lease dropped")
+    })?;
     let pid = scenario.daemon.process().pid();
-    until("the daemon keeps no netns alive", SOON, || netns_held_by(pid).is_ok_and(|held| held == 0))?;
+    until("the daemon keeps no netns alive", SOON, || {
+        netns_held_by(pid).is_ok_and(|held| held == 0)
+    })?;
     until("the interface is gone", SOON, || {
-        scenario.lan.lan.ping(leased.into(), Duration::from_millis(200)).is_err()
+        scenario
+            .lan
+            .lan
+            .ping(leased.into(), Duration::from_millis(200))
+            .is_err()
     })?;
     Ok(())
 }
@@ -152,15 +183,27 @@ fn an_address_that_was_never_released_is_confirmed_in_one_round_trip(world: &Wor
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let network = Network::new(&scenario.lan.host, scenario.dhcp());
     let container = scenario.lan.container("c1")?;
-    let first = reported(&network.add(&network::Attachment::new(&container))?, &container)?;
+    let first = reported(
+        &network.add(&network::Attachment::new(&container))?,
+        &container,
+    )?;
     container.remove()?;
-    until("the daemon notices", SOON, || scenario.daemon.log().contains("lease dropped"))?;
+    until("the daemon notices", SOON, || {
+        scenario.daemon.log().contains("lease dropped")
+    })?;
     let discovers = server.received_of(MessageType::Discover).len();
 
     let container = scenario.lan.container("c1")?;
-    let again = reported(&network.add(&network::Attachment::new(&container))?, &container)?;
+    let again = reported(
+        &network.add(&network::Attachment::new(&container))?,
+        &container,
+    )?;
     ensure!(again == first, "it was {first} and is {again} now");
-    ensure!(server.received_of(MessageType::Discover).len() == discovers, "{}", server.transcript());
+    ensure!(
+        server.received_of(MessageType::Discover).len() == discovers,
+        "{}",
+        server.transcript()
+    );
     Ok(())
 }
 
@@ -184,7 +227,11 @@ fn a_file_that_cannot_be_read_is_set_aside(world: &World) -> Result {
     network.check(&network::Attachment::new(&container))?;
     for file in [&future, &torn] {
         ensure!(!file.exists(), "{} is still in the way", file.display());
-        ensure!(file.with_added_extension("unreadable").exists(), "{} is lost", file.display());
+        ensure!(
+            file.with_added_extension("unreadable").exists(),
+            "{} is lost",
+            file.display()
+        );
     }
     ensure!(daemon.log().contains("version 99"), "{}", daemon.log());
     Ok(())
@@ -197,10 +244,15 @@ fn two_daemons_never_share_a_state_directory(world: &World) -> Result {
     let _first = Daemon::start_with(world, &lan.host, &["-statedir", state])?;
     let socket = world.dir().join("second.sock");
     let mut command = std::process::Command::new(lab::suite::plugin_dir().join("dhcp"));
-    command.args(["daemon", "-statedir", state, "-socketpath"]).arg(socket);
+    command
+        .args(["daemon", "-statedir", state, "-socketpath"])
+        .arg(socket);
     let output = lan.host.run(|| command.output())??;
     let stderr = String::from_utf8_lossy(&output.stderr);
-    ensure!(!output.status.success() && stderr.contains(state), "{stderr}");
+    ensure!(
+        !output.status.success() && stderr.contains(state),
+        "{stderr}"
+    );
     Ok(())
 }
 
@@ -227,20 +279,31 @@ fn a_successor_takes_over_without_a_refused_connection(world: &World) -> Result 
         Ok::<usize, String>(asked)
     });
     let mut command = std::process::Command::new(lab::suite::plugin_dir().join("dhcp"));
-    command.args(["daemon", "--takeover", "-socketpath"]).arg(&socket);
+    command
+        .args(["daemon", "--takeover", "-socketpath"])
+        .arg(&socket);
     let mut successor = lab::Process::spawn(world, &lan.host, "successor", command)?;
     daemon.process().wait(SOON)?;
-    until("the successor is ready", SOON, || successor.log().contains("is ready"))?;
+    until("the successor is ready", SOON, || {
+        successor.log().contains("is ready")
+    })?;
     network.check(&attachment)?;
     let requests = server.received_of(MessageType::Request).len();
     server.wait_for(MessageType::Request, requests + 1, Duration::from_secs(6))?;
     drop(stop);
-    let asked = caller.join().map_err(|_| lab::anyhow::anyhow!("the caller panicked"))?;
+    let asked = caller
+        .join()
+        .map_err(|_| lab::anyhow::anyhow!("the caller panicked"))?;
     ensure!(asked.as_ref().is_ok_and(|asked| *asked > 0), "{asked:?}");
     network.del(&attachment)?;
-    until("the lease is given back", SOON, || server.leases().is_empty())?;
+    until("the lease is given back", SOON, || {
+        server.leases().is_empty()
+    })?;
     successor.stop()?;
-    ensure!(!socket.exists(), "the socket file goes with the last daemon");
+    ensure!(
+        !socket.exists(),
+        "the socket file goes with the last daemon"
+    );
     Ok(())
 }
 
@@ -255,7 +318,10 @@ fn an_add_under_way_is_told_to_try_again_when_the_daemon_stops(world: &World) ->
     server.wait_for(MessageType::Discover, 1, SOON)?;
     daemon.stop()?;
     let error = call.finish()?.error()?;
-    ensure!(error.code == 11 && error.msg.contains("try again"), "{error:?}");
+    ensure!(
+        error.code == 11 && error.msg.contains("try again"),
+        "{error:?}"
+    );
     Ok(())
 }
 
@@ -263,12 +329,21 @@ fn add_of_an_attachment_that_has_a_lease_returns_it(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
-    Network::new(&scenario.lan.host, conflist(json!({}))).add(&network::Attachment::new(&container))?;
-    let add = || ipam_alone("ADD", &container, scenario.daemon.socket())?.run(&scenario.lan.host)?.success();
+    Network::new(&scenario.lan.host, conflist(json!({})))
+        .add(&network::Attachment::new(&container))?;
+    let add = || {
+        ipam_alone("ADD", &container, scenario.daemon.socket())?
+            .run(&scenario.lan.host)?
+            .success()
+    };
     let first = add()?;
     let discovers = server.received_of(MessageType::Discover).len();
     ensure!(add()? == first, "the second answer differs from {first}");
-    ensure!(server.received_of(MessageType::Discover).len() == discovers, "{}", server.transcript());
+    ensure!(
+        server.received_of(MessageType::Discover).len() == discovers,
+        "{}",
+        server.transcript()
+    );
     Ok(())
 }
 
@@ -281,7 +356,9 @@ fn del_overtakes_an_add_that_is_still_asking(world: &World) -> Result {
     Network::new(host, conflist(json!({}))).add(&network::Attachment::new(&container))?;
     let call = ipam_alone("ADD", &container, scenario.daemon.socket())?.start(host)?;
     server.wait_for(MessageType::Request, 1, SOON)?;
-    ipam_alone("DEL", &container, scenario.daemon.socket())?.run(host)?.success()?;
+    ipam_alone("DEL", &container, scenario.daemon.socket())?
+        .run(host)?
+        .success()?;
     let error = call.finish()?.error()?;
     ensure!(error.code == 11 && error.msg.contains("DEL"), "{error:?}");
     server.wait_for(MessageType::Release, 1, SOON)?;
@@ -289,7 +366,10 @@ fn del_overtakes_an_add_that_is_still_asking(world: &World) -> Result {
 }
 
 fn short_leases() -> Settings {
-    Settings { lease_time: Some(Duration::from_secs(6)), ..Settings::default() }
+    Settings {
+        lease_time: Some(Duration::from_secs(6)),
+        ..Settings::default()
+    }
 }
 
 fn dhcp(socket: &Path) -> Value {
@@ -303,7 +383,11 @@ pub(crate) fn ipam_alone(verb: &str, container: &Node, socket: &Path) -> Result<
         "ipam": { "type": "dhcp", "daemonSocketPath": socket },
     });
     let call = lab::plugin::Call::new("dhcp", verb);
-    Ok(call.container(container.name()).netns(container.path()).ifname("eth0").config(&config))
+    Ok(call
+        .container(container.name())
+        .netns(container.path())
+        .ifname("eth0")
+        .config(&config))
 }
 
 /// The world's /var/lib is its own.

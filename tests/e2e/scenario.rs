@@ -1,4 +1,5 @@
-//! What most tests begin with: a LAN, a daemon, a conflist, and questions about a container's interface.
+//! What most tests begin with: a LAN, a daemon, a conflist, and questions about a container's
+//! interface.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -64,19 +65,27 @@ pub(crate) fn netns_held_by(pid: nix::unistd::Pid) -> Result<usize> {
     let own = fs::metadata(format!("/proc/{pid}/ns/net"))?;
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?.flatten();
     let files = descriptors.filter_map(|descriptor| fs::metadata(descriptor.path()).ok());
-    Ok(files.filter(|file| file.dev() == own.dev() && file.ino() != own.ino()).count())
+    Ok(files
+        .filter(|file| file.dev() == own.dev() && file.ino() != own.ino())
+        .count())
 }
 
 /// The only IPv4 address of `eth0` in the container.
 pub(crate) fn address(container: &Node) -> Result<Ipv4Addr> {
     let all = container.ipv4("eth0")?;
-    ensure!(all.len() == 1, "{} should have one IPv4 address: {all:?}", container.name());
+    ensure!(
+        all.len() == 1,
+        "{} should have one IPv4 address: {all:?}",
+        container.name()
+    );
     Ok(all[0].addr())
 }
 
 /// The address in an ADD result, which must be the one in the container.
 pub(crate) fn reported(result: &Value, container: &Node) -> Result<Ipv4Addr> {
-    let text = result["ips"][0]["address"].as_str().context("an address in the result")?;
+    let text = result["ips"][0]["address"]
+        .as_str()
+        .context("an address in the result")?;
     let there = container.ipv4("eth0")?;
     ensure!(
         there.iter().any(|net| net.to_string() == text),
@@ -88,17 +97,32 @@ pub(crate) fn reported(result: &Value, container: &Node) -> Result<Ipv4Addr> {
 /// Gateways of the container's default routes.
 pub(crate) fn default_gateways(container: &Node) -> Result<Vec<IpAddr>> {
     let routes = container.routes()?;
-    Ok(routes.iter().filter(|route| route.dst.prefix_len() == 0).filter_map(|route| route.gateway).collect())
+    Ok(routes
+        .iter()
+        .filter(|route| route.dst.prefix_len() == 0)
+        .filter_map(|route| route.gateway)
+        .collect())
 }
 
 /// The message in a packet, which must be well-formed.
 pub(crate) fn decoded(packet: &Packet) -> Result<&Message> {
-    packet.message.as_ref().map_err(|problem| anyhow!("{problem}: {packet:?}"))
+    packet
+        .message
+        .as_ref()
+        .map_err(|problem| anyhow!("{problem}: {packet:?}"))
 }
 
 /// Fails unless the container is as before its ADD: no interface but `lo`.
 pub(crate) fn ensure_nothing_left(container: &Node) -> Result {
-    let names: Vec<String> = container.links()?.into_iter().map(|link| link.name).collect();
-    ensure!(names == ["lo"], "left behind in {}: {names:?}", container.name());
+    let names: Vec<String> = container
+        .links()?
+        .into_iter()
+        .map(|link| link.name)
+        .collect();
+    ensure!(
+        names == ["lo"],
+        "left behind in {}: {names:?}",
+        container.name()
+    );
     Ok(())
 }

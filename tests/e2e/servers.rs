@@ -48,19 +48,28 @@ fn leases_and_takes_back(world: &World, kind: Kind) -> Result {
         container.routes()?
     );
     container.ping(Lan::ADDRESS.into(), SOON)?;
-    until("the server has the lease on file", SOON, || server.holds(leased))?;
+    until("the server has the lease on file", SOON, || {
+        server.holds(leased)
+    })?;
     network.check(&attachment)?;
 
     network.del(&attachment)?;
     ensure_nothing_left(&container)?;
-    until("the server has taken the lease back", SOON, || !server.holds(leased))?;
+    until("the server has taken the lease back", SOON, || {
+        !server.holds(leased)
+    })?;
     Ok(())
 }
 
 fn dnsmasq_logs_a_renewal_at_t1(world: &World) -> Result {
-    let config =
-        Config { t1: Some(Duration::from_secs(5)), t2: Some(Duration::from_secs(15)), ..Config::default() };
-    renews_at_t1(world, Kind::Dnsmasq, &config, |log| log.matches("DHCPACK").count() >= 2)
+    let config = Config {
+        t1: Some(Duration::from_secs(5)),
+        t2: Some(Duration::from_secs(15)),
+        ..Config::default()
+    };
+    renews_at_t1(world, Kind::Dnsmasq, &config, |log| {
+        log.matches("DHCPACK").count() >= 2
+    })
 }
 
 fn kea_logs_a_renewal_at_t1(world: &World) -> Result {
@@ -70,20 +79,33 @@ fn kea_logs_a_renewal_at_t1(world: &World) -> Result {
         t2: Some(Duration::from_secs(6)),
         ..Config::default()
     };
-    renews_at_t1(world, Kind::Kea, &config, |log| log.matches("DHCP4_LEASE_ALLOC").count() >= 2)
+    renews_at_t1(world, Kind::Kea, &config, |log| {
+        log.matches("DHCP4_LEASE_ALLOC").count() >= 2
+    })
 }
 
-fn renews_at_t1(world: &World, kind: Kind, config: &Config, renewed: impl Fn(&str) -> bool) -> Result {
+fn renews_at_t1(
+    world: &World,
+    kind: Kind,
+    config: &Config,
+    renewed: impl Fn(&str) -> bool,
+) -> Result {
     let scenario = Scenario::new(world)?;
     let server = kind.start(world, &scenario.lan.lan, config)?;
     let container = scenario.lan.container("c1")?;
     let network = Network::new(&scenario.lan.host, scenario.dhcp());
     let attachment = network::Attachment::new(&container);
     let leased = reported(&network.add(&attachment)?, &container)?;
-    until("the server has logged a renewal", Duration::from_secs(10), || renewed(&server.log()))?;
+    until(
+        "the server has logged a renewal",
+        Duration::from_secs(10),
+        || renewed(&server.log()),
+    )?;
     ensure!(server.holds(leased), "{}", server.leases());
     network.check(&attachment)?;
     network.del(&attachment)?;
-    until("the server has taken the lease back", SOON, || !server.holds(leased))?;
+    until("the server has taken the lease back", SOON, || {
+        !server.holds(leased)
+    })?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What the daemon may do: with the capabilities that unit and manifest leave it, it does everything; with one less, it
-//! does not.
+//! What the daemon may do: with the capabilities that unit and manifest leave it, it does
+//! everything; with one less, it does not.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -10,7 +10,9 @@ use lab::anyhow::{Context, bail, ensure};
 use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::MessageType;
 use lab::serde_json::json;
-use lab::{DhcpServer, Lan, Network, Node, Process, Result, Test, World, network, suite, test, until};
+use lab::{
+    DhcpServer, Lan, Network, Node, Process, Result, Test, World, network, suite, test, until,
+};
 
 use crate::scenario::{SOCKET, SOON, accepts};
 
@@ -34,13 +36,21 @@ fn the_unit_and_the_daemonset_give_the_same_capabilities(_: &World) -> Result {
     let unit = std::fs::read_to_string(examples.join("systemd/cni-dhcp.service"))?;
     let line = format!(
         "CapabilityBoundingSet={}\n",
-        ALL.map(|name| format!("CAP_{}", name.to_uppercase())).join(" ")
+        ALL.map(|name| format!("CAP_{}", name.to_uppercase()))
+            .join(" ")
     );
     ensure!(unit.contains(&line), "not in the unit: {line}");
     let manifest = std::fs::read_to_string(examples.join("kubernetes/daemonset.yaml"))?;
-    let (_, added) = manifest.split_once("add:\n").context("capabilities are added")?;
-    let added = added.lines().map_while(|line| line.trim().strip_prefix("- ")?.split(' ').next());
-    ensure!(added.eq(ALL.map(str::to_uppercase)), "not in the manifest: {ALL:?}");
+    let (_, added) = manifest
+        .split_once("add:\n")
+        .context("capabilities are added")?;
+    let added = added
+        .lines()
+        .map_while(|line| line.trim().strip_prefix("- ")?.split(' ').next());
+    ensure!(
+        added.eq(ALL.map(str::to_uppercase)),
+        "not in the manifest: {ALL:?}"
+    );
     Ok(())
 }
 
@@ -82,28 +92,41 @@ fn fails_without(world: &World, capability: &str, expected: Stage) -> Result {
     }
 }
 
-/// A lease from ADD to DEL, with a renewal and a change between, by a daemon with these capabilities. The error says
-/// which stage failed.
-fn life(world: &World, capabilities: &[&str]) -> std::result::Result<(), (Stage, lab::anyhow::Error)> {
+/// A lease from ADD to DEL, with a renewal and a change between, by a daemon with these
+/// capabilities. The error says which stage failed.
+fn life(
+    world: &World,
+    capabilities: &[&str],
+) -> std::result::Result<(), (Stage, lab::anyhow::Error)> {
     let at = |stage| move |error| (stage, error);
     let lan = Lan::new().map_err(at(Stage::Start))?;
-    let lease = Settings { lease_time: Some(LEASE), ..Settings::default() };
+    let lease = Settings {
+        lease_time: Some(LEASE),
+        ..Settings::default()
+    };
     let server = DhcpServer::start(&lan.lan, lease).map_err(at(Stage::Start))?;
     let mut daemon = start(world, &lan, capabilities).map_err(at(Stage::Start))?;
     let container = lan.container("c1").map_err(at(Stage::Start))?;
     let ipam = json!({ "type": "dhcp", "timeout": "5s" });
     let macvlan = json!({ "type": "macvlan", "master": Lan::MASTER, "ipam": ipam });
-    let network =
-        Network::new(&lan.host, json!({ "cniVersion": "1.0.0", "name": "lan", "plugins": [macvlan] }));
+    let network = Network::new(
+        &lan.host,
+        json!({ "cniVersion": "1.0.0", "name": "lan", "plugins": [macvlan] }),
+    );
     let attachment = network::Attachment::new(&container);
 
     network.add(&attachment).map_err(at(Stage::Add))?;
     let first = address(&container).map_err(at(Stage::Add))?;
-    server.wait_for(MessageType::Request, 2, LEASE * 3 / 4).map_err(at(Stage::Renew))?;
+    server
+        .wait_for(MessageType::Request, 2, LEASE * 3 / 4)
+        .map_err(at(Stage::Renew))?;
 
     let pool = Ipv4Addr::new(10, 99, 0, 200)..=Ipv4Addr::new(10, 99, 0, 210);
     server.reconfigure(|settings| settings.pool = pool);
-    server.when(MessageType::Request).once().then(Reaction::nak());
+    server
+        .when(MessageType::Request)
+        .once()
+        .then(Reaction::nak());
     server.forget();
     let changed = || address(&container).is_ok_and(|now| now != first);
     until("the address is another", LEASE * 2, changed)
@@ -112,15 +135,27 @@ fn life(world: &World, capabilities: &[&str]) -> std::result::Result<(), (Stage,
         .map_err(at(Stage::Follow))?;
 
     network.del(&attachment).map_err(at(Stage::Del))?;
-    until("the lease is given back", SOON, || server.leases().is_empty()).map_err(at(Stage::Del))?;
+    until("the lease is given back", SOON, || {
+        server.leases().is_empty()
+    })
+    .map_err(at(Stage::Del))?;
     daemon.stop().map_err(at(Stage::Del))
 }
 
 fn start(world: &World, lan: &Lan, capabilities: &[&str]) -> Result<Process> {
-    let kept: String = capabilities.iter().map(|name| format!(",+{name}")).collect();
+    let kept: String = capabilities
+        .iter()
+        .map(|name| format!(",+{name}"))
+        .collect();
     let mut command = Command::new("setpriv");
-    command.args(["--no-new-privs", "--inh-caps=-all", &format!("--bounding-set=-all{kept}")]);
-    command.arg(suite::plugin_dir().join("dhcp")).args(["daemon", "-socketpath", SOCKET]);
+    command.args([
+        "--no-new-privs",
+        "--inh-caps=-all",
+        &format!("--bounding-set=-all{kept}"),
+    ]);
+    command
+        .arg(suite::plugin_dir().join("dhcp"))
+        .args(["daemon", "-socketpath", SOCKET]);
     let mut daemon = Process::spawn(world, &lan.host, "dhcp-daemon", command)?;
     daemon.until("its socket accepts", SOON, accepts)?;
     Ok(daemon)

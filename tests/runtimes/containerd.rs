@@ -18,7 +18,10 @@ const CONTAINERD: &[Package] = &[
     Package::new("containerd", "containerd"),
     Package::new("runc", "runc"),
     Package::new("busybox-static", "/bin/busybox"),
-    Package::new("python3-grpcio", "/usr/lib/python3/dist-packages/grpc/__init__.py"),
+    Package::new(
+        "python3-grpcio",
+        "/usr/lib/python3/dist-packages/grpc/__init__.py",
+    ),
     packages::GO_PLUGINS, // `loopback`, which the CRI wants in the same directory
     packages::DNSMASQ,
 ];
@@ -39,14 +42,31 @@ fn a_pod_of_containerds_cri_gets_its_address_from_the_lan(world: &World) -> Resu
     scenario.shell("ctr --namespace k8s.io images import /tmp/busybox.tar")?;
 
     let pod = cri(&scenario, "run-pod web")?;
-    let address: Ipv4Addr =
-        cri(&scenario, &format!("pod-address {pod}"))?.parse().context("the pod's address")?;
+    let address: Ipv4Addr = cri(&scenario, &format!("pod-address {pod}"))?
+        .parse()
+        .context("the pod's address")?;
     scenario.leased(address)?;
-    scenario.lan.lan.ping(address.into(), SOON).context("another host pings the pod")?;
-    let container = cri(&scenario, &format!("run-container {pod} web main {}", image::BUSYBOX))?;
-    let seen = cri(&scenario, &format!("exec {container} /bin/ip -4 addr show eth0"))?;
-    ensure!(seen.contains(&address.to_string()), "the CRI says {address}, the container {seen}");
-    cri(&scenario, &format!("exec {container} /bin/ping -c 1 -W 2 10.99.0.1"))?;
+    scenario
+        .lan
+        .lan
+        .ping(address.into(), SOON)
+        .context("another host pings the pod")?;
+    let container = cri(
+        &scenario,
+        &format!("run-container {pod} web main {}", image::BUSYBOX),
+    )?;
+    let seen = cri(
+        &scenario,
+        &format!("exec {container} /bin/ip -4 addr show eth0"),
+    )?;
+    ensure!(
+        seen.contains(&address.to_string()),
+        "the CRI says {address}, the container {seen}"
+    );
+    cri(
+        &scenario,
+        &format!("exec {container} /bin/ping -c 1 -W 2 10.99.0.1"),
+    )?;
     cri(&scenario, &format!("remove-container {container}"))?;
 
     cri(&scenario, &format!("stop-pod {pod}"))?;
@@ -75,9 +95,16 @@ fn start(world: &World, scenario: &Scenario) -> Result<Process> {
             image::BUSYBOX
         ),
     )?;
-    let mut containerd = Process::spawn(world, &scenario.lan.host, "containerd", Command::new("containerd"))?;
+    let mut containerd = Process::spawn(
+        world,
+        &scenario.lan.host,
+        "containerd",
+        Command::new("containerd"),
+    )?;
     containerd.until("it serves", Duration::from_secs(20), || {
-        scenario.shell("ctr version").is_ok_and(|told| told.contains("Server"))
+        scenario
+            .shell("ctr version")
+            .is_ok_and(|told| told.contains("Server"))
     })?;
     Ok(containerd)
 }
@@ -85,6 +112,8 @@ fn start(world: &World, scenario: &Scenario) -> Result<Process> {
 /// One call; returns what it prints.
 fn cri(scenario: &Scenario, words: &str) -> Result<String> {
     machine::write("/tmp/cri.py", include_str!("cri.py"))?;
-    let told = scenario.shell(&format!("exec /usr/bin/python3 /tmp/cri.py {SOCKET} {words}"))?;
+    let told = scenario.shell(&format!(
+        "exec /usr/bin/python3 /tmp/cri.py {SOCKET} {words}"
+    ))?;
     Ok(told.trim_end().to_owned())
 }

@@ -12,8 +12,12 @@ const DOCUMENT: &str = concat!(
 
 /// The shell blocks below a heading, up to the next heading of the same rank.
 pub(crate) fn commands(heading: &str) -> Vec<&'static str> {
-    let section =
-        DOCUMENT.split("\n## ").find_map(|section| section.strip_prefix(heading)).unwrap_or_default();
+    let section = DOCUMENT
+        .split("\n## ")
+        .find_map(|section| section.strip_prefix(heading))
+        .unwrap_or_default();
     let blocks = section.split("```sh\n").skip(1);
-    blocks.filter_map(|block| block.split("```").next()).collect()
+    blocks
+        .filter_map(|block| block.split("```").next())
+        .collect()
 }

@@ -25,7 +25,14 @@ pub(crate) fn busybox(archive: &Path) -> Result {
         symlink("busybox", root.join("bin").join(applet))?;
     }
     let tar = |directory: &Path, file: &Path, parts: &[&str]| {
-        output(Command::new("tar").arg("-C").arg(directory).arg("-cf").arg(file).args(parts))
+        output(
+            Command::new("tar")
+                .arg("-C")
+                .arg(directory)
+                .arg("-cf")
+                .arg(file)
+                .args(parts),
+        )
     };
     let layer = scratch.join("layer.tar");
     tar(&root, &layer, &["."])?;
@@ -36,9 +43,14 @@ pub(crate) fn busybox(archive: &Path) -> Result {
         "config": { "Entrypoint": null, "Cmd": ["/bin/sleep", "1000000"], "Env": ["PATH=/bin"] },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", &digest[..64])] },
     });
-    let manifest = json!([{ "Config": "config.json", "RepoTags": [BUSYBOX], "Layers": ["layer.tar"] }]);
+    let manifest =
+        json!([{ "Config": "config.json", "RepoTags": [BUSYBOX], "Layers": ["layer.tar"] }]);
     write(scratch.join("config.json"), &config.to_string())?;
     write(scratch.join("manifest.json"), &manifest.to_string())?;
-    tar(&scratch, archive, &["manifest.json", "config.json", "layer.tar"])?;
+    tar(
+        &scratch,
+        archive,
+        &["manifest.json", "config.json", "layer.tar"],
+    )?;
     Ok(())
 }

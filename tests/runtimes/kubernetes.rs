@@ -1,5 +1,5 @@
-//! The manifests: by Kubernetes' own schemas, and run. There is no cluster here; Podman runs the DaemonSet's pod, and the
-//! network's configuration is called as Multus calls it.
+//! The manifests: by Kubernetes' own schemas, and run. There is no cluster here; Podman runs the
+//! DaemonSet's pod, and the network's configuration is called as Multus calls it.
 
 use std::env;
 use std::net::Ipv4Addr;
@@ -25,12 +25,17 @@ const PODMAN: &[Package] = &[
     YAML,
     packages::DNSMASQ,
 ];
-const YAML: Package = Package::new("python3-yaml", "/usr/lib/python3/dist-packages/yaml/__init__.py");
-const SCHEMAS: Package = Package::new("python3-venv", "/usr/share/doc/python3-venv").then(install_schemas);
+const YAML: Package = Package::new(
+    "python3-yaml",
+    "/usr/lib/python3/dist-packages/yaml/__init__.py",
+);
+const SCHEMAS: Package =
+    Package::new("python3-venv", "/usr/share/doc/python3-venv").then(install_schemas);
 
 pub(crate) const TESTS: &[Test] = &[
     test!(the_manifests_follow_the_schemas_of_kubernetes).needs(&[SCHEMAS]),
-    test!(the_daemonset_installs_the_plugins_and_keeps_leases_with_its_capabilities_alone).needs(PODMAN),
+    test!(the_daemonset_installs_the_plugins_and_keeps_leases_with_its_capabilities_alone)
+        .needs(PODMAN),
 ];
 
 /// The oldest and the newest Kubernetes that the manifests are checked against.
@@ -49,25 +54,41 @@ fn the_manifests_follow_the_schemas_of_kubernetes(_: &World) -> Result {
     Ok(())
 }
 
-fn the_daemonset_installs_the_plugins_and_keeps_leases_with_its_capabilities_alone(world: &World) -> Result {
+fn the_daemonset_installs_the_plugins_and_keeps_leases_with_its_capabilities_alone(
+    world: &World,
+) -> Result {
     machine::enter(world)?;
     podman::configure()?;
     let lan = Lan::new()?;
-    let lease = Settings { lease_time: Some(Duration::from_secs(6)), ..Settings::default() };
+    let lease = Settings {
+        lease_time: Some(Duration::from_secs(6)),
+        ..Settings::default()
+    };
     let server = DhcpServer::start(&lan.lan, lease)?;
     machine::run(&["packaging/image", "target/release", "/tmp/image.tar"])?;
     shell(&lan, "podman load --input /tmp/image.tar")?;
 
     let daemonset = manifest("daemonset.yaml")?;
-    let probe =
-        words(&daemonset["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["exec"]["command"])?;
+    let probe = words(
+        &daemonset["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["exec"]["command"],
+    )?;
     for (kind, how) in [("initContainers", ""), ("containers", "--detach")] {
-        shell(&lan, &podman_run(&daemonset["spec"]["template"]["spec"], kind, how)?)?;
+        shell(
+            &lan,
+            &podman_run(&daemonset["spec"]["template"]["spec"], kind, how)?,
+        )?;
     }
     let ready = format!("podman exec dhcp {probe}");
-    let logs = || shell(&lan, "podman logs install 2>&1; podman logs dhcp 2>&1").unwrap_or_default();
-    until("the readiness probe passes", SOON, || shell(&lan, &ready).is_ok()).with_context(logs)?;
-    let capabilities = shell(&lan, "grep CapEff /proc/$(podman inspect dhcp -f '{{.State.Pid}}')/status")?;
+    let logs =
+        || shell(&lan, "podman logs install 2>&1; podman logs dhcp 2>&1").unwrap_or_default();
+    until("the readiness probe passes", SOON, || {
+        shell(&lan, &ready).is_ok()
+    })
+    .with_context(logs)?;
+    let capabilities = shell(
+        &lan,
+        "grep CapEff /proc/$(podman inspect dhcp -f '{{.State.Pid}}')/status",
+    )?;
     ensure!(
         capabilities.trim_end().ends_with("0000000000203400"),
         "SYS_ADMIN, NET_RAW, NET_ADMIN and NET_BIND_SERVICE: {capabilities}"
@@ -81,7 +102,9 @@ fn the_daemonset_installs_the_plugins_and_keeps_leases_with_its_capabilities_alo
         netns: Some("/var/run/netns/c1".into()),
         ifname: "net1".into(),
         // As Multus says it, keys repeated.
-        args: "IgnoreUnknown=true;K8S_POD_NAMESPACE=default;K8S_POD_NAME=on-the-lan;IgnoreUnknown=1".into(),
+        args:
+            "IgnoreUnknown=true;K8S_POD_NAMESPACE=default;K8S_POD_NAME=on-the-lan;IgnoreUnknown=1"
+                .into(),
         ..network::Attachment::new(&container)
     };
     network.add(&attachment).with_context(logs)?;
@@ -97,7 +120,10 @@ fn the_daemonset_installs_the_plugins_and_keeps_leases_with_its_capabilities_alo
     let [low, high] = ["10.99.0.200", "10.99.0.210"].map(str::parse::<Ipv4Addr>);
     let pool = low?..=high?;
     server.reconfigure(|settings| settings.pool = pool);
-    server.when(MessageType::Request).once().then(Reaction::nak());
+    server
+        .when(MessageType::Request)
+        .once()
+        .then(Reaction::nak());
     server.forget();
     let changed = || address(&container).is_ok_and(|now| now != first);
     until("the address is another", Duration::from_secs(15), changed).with_context(logs)?;
@@ -106,7 +132,9 @@ fn the_daemonset_installs_the_plugins_and_keeps_leases_with_its_capabilities_alo
     ensure!(!log.contains("ERROR"), "{log}");
 
     network.del(&attachment)?;
-    until("the lease is given back", SOON, || server.leases().is_empty())?;
+    until("the lease is given back", SOON, || {
+        server.leases().is_empty()
+    })?;
     shell(&lan, "podman rm -f -t 5 dhcp")?;
     Ok(())
 }
@@ -118,36 +146,51 @@ fn address(container: &lab::Node) -> Result<Ipv4Addr> {
     }
 }
 
-/// What a kubelet makes of the pod's one container of this kind, in Podman's words. Podman's own `play kube` makes pods
-/// only where it may have cgroups.
+/// What a kubelet makes of the pod's one container of this kind, in Podman's words. Podman's own
+/// `play kube` makes pods only where it may have cgroups.
 fn podman_run(pod: &Value, kind: &str, how: &str) -> Result<String> {
     let Some([container]) = pod[kind].as_array().map(Vec::as_slice) else {
         bail!("one of {kind} is expected")
     };
-    let text =
-        |value: &Value| value.as_str().map(str::to_owned).with_context(|| format!("a text, not {value}"));
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map(str::to_owned)
+            .with_context(|| format!("a text, not {value}"))
+    };
     let security = &container["securityContext"];
     ensure!(
-        pod["hostNetwork"] == false && pod["hostPID"].is_null() && security["readOnlyRootFilesystem"] == true
+        pod["hostNetwork"] == false
+            && pod["hostPID"].is_null()
+            && security["readOnlyRootFilesystem"] == true
     );
     ensure!(security["capabilities"]["drop"] == json!(["ALL"]));
     let mut command = format!(
         "podman run {how} --name {} --network none --read-only --cap-drop all",
         text(&container["name"])?
     );
-    for capability in security["capabilities"]["add"].as_array().into_iter().flatten() {
+    for capability in security["capabilities"]["add"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
         command += &format!(" --cap-add {}", text(capability)?);
     }
     if security["allowPrivilegeEscalation"] == false {
         command += " --security-opt no-new-privileges";
     }
     for mount in container["volumeMounts"].as_array().context("mounts")? {
-        let volume =
-            pod["volumes"].as_array().into_iter().flatten().find(|volume| volume["name"] == mount["name"]);
+        let volume = pod["volumes"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|volume| volume["name"] == mount["name"]);
         let host = &volume.with_context(|| format!("a volume for {mount}"))?["hostPath"];
         ensure!(host["type"] == "DirectoryOrCreate", "{host}");
-        let options =
-            [("mountPropagation", json!("HostToContainer"), ",rslave"), ("readOnly", json!(true), ",ro")];
+        let options = [
+            ("mountPropagation", json!("HostToContainer"), ",rslave"),
+            ("readOnly", json!(true), ",ro"),
+        ];
         let options: String = options
             .iter()
             .filter(|(key, value, _)| mount[*key] == *value)
@@ -157,10 +200,15 @@ fn podman_run(pod: &Value, kind: &str, how: &str) -> Result<String> {
         std::fs::create_dir_all(&path)?;
         command += &format!(" --volume {path}:{to}:rbind{options}");
     }
-    Ok(format!("{command} {} {}", text(&container["image"])?, words(&container["args"])?))
+    Ok(format!(
+        "{command} {} {}",
+        text(&container["image"])?,
+        words(&container["args"])?
+    ))
 }
 
-/// The conflist in the NetworkAttachmentDefinition, whose schema is a string of this name and nothing else.
+/// The conflist in the NetworkAttachmentDefinition, whose schema is a string of this name and
+/// nothing else.
 fn network_configuration() -> Result<Value> {
     let definition = manifest("network.yaml")?;
     ensure!(
@@ -169,25 +217,41 @@ fn network_configuration() -> Result<Value> {
     );
     let spec = definition["spec"].as_object().context("a spec")?;
     ensure!(spec.keys().eq(["config"]), "{spec:?}");
-    Ok(serde_json::from_str(spec["config"].as_str().context("config is a string")?)?)
+    Ok(serde_json::from_str(
+        spec["config"].as_str().context("config is a string")?,
+    )?)
 }
 
 fn manifest(name: &str) -> Result<Value> {
-    const TO_JSON: &str = "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
+    const TO_JSON: &str =
+        "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
     let path = machine::checkout("examples/kubernetes").join(name);
-    let json = output(Command::new("/usr/bin/python3").args(["-c", TO_JSON]).arg(path))?;
+    let json = output(
+        Command::new("/usr/bin/python3")
+            .args(["-c", TO_JSON])
+            .arg(path),
+    )?;
     Ok(serde_json::from_str(&json)?)
 }
 
 fn words(list: &Value) -> Result<String> {
-    let words: Option<Vec<&str>> = list.as_array().context("a list")?.iter().map(Value::as_str).collect();
+    let words: Option<Vec<&str>> = list
+        .as_array()
+        .context("a list")?
+        .iter()
+        .map(Value::as_str)
+        .collect();
     Ok(words.context("a list of words")?.join(" "))
 }
 
 fn install_schemas() -> Result {
     let target = validator()?;
     if !target.join("bin/kubernetes-validate").is_file() {
-        output(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&target))?;
+        output(
+            Command::new("/usr/bin/python3")
+                .args(["-m", "venv"])
+                .arg(&target),
+        )?;
         output(Command::new(target.join("bin/pip")).args([
             "install",
             "--quiet",

@@ -1,5 +1,6 @@
-//! A machine for one test: the real one's files under a layer that takes all that is written, so that runtimes can be
-//! installed and configured where they really look, in `/etc`, `/opt` and `/usr`.
+//! A machine for one test: the real one's files under a layer that takes all that is written, so
+//! that runtimes can be installed and configured where they really look, in `/etc`, `/opt` and
+//! `/usr`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,7 +13,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{chdir, pivot_root};
 
-/// Where the repository's files are on the machine: commands of the documentation are run from here.
+/// Where the repository's files are on the machine: commands of the documentation are run from
+/// here.
 pub(crate) const CHECKOUT: &str = "/usr/src/leasehold";
 
 /// Below the checkout: the programs under test.
@@ -30,8 +32,14 @@ const REMOVED: [&str; 8] = [
     "tmp",
 ];
 
-/// Directories on tmpfs: container runtimes put an overlay of their own there, and none goes upon another.
-const PLAIN: [&str; 4] = ["tmp", "var/lib/containers", "var/lib/containerd", "var/lib/cni"];
+/// Directories on tmpfs: container runtimes put an overlay of their own there, and none goes upon
+/// another.
+const PLAIN: [&str; 4] = [
+    "tmp",
+    "var/lib/containers",
+    "var/lib/containerd",
+    "var/lib/cni",
+];
 
 /// Moves the calling process to a machine of its own. Only the world's `/run` comes along.
 ///
@@ -42,14 +50,31 @@ pub(crate) fn enter(world: &World) -> Result {
     for directory in [&root, &upper, &work] {
         fs::create_dir_all(directory)?;
     }
-    let options = format!("lowerdir=/,upperdir={},workdir={}", upper.display(), work.display());
-    attach("overlay", &root, Some("overlay"), MsFlags::empty(), Some(&options))?;
+    let options = format!(
+        "lowerdir=/,upperdir={},workdir={}",
+        upper.display(),
+        work.display()
+    );
+    attach(
+        "overlay",
+        &root,
+        Some("overlay"),
+        MsFlags::empty(),
+        Some(&options),
+    )?;
     for directory in REMOVED {
-        let _ = fs::remove_dir_all(root.join(directory)).or_else(|_| fs::remove_file(root.join(directory)));
+        let _ = fs::remove_dir_all(root.join(directory))
+            .or_else(|_| fs::remove_file(root.join(directory)));
     }
     for directory in PLAIN {
         fs::create_dir_all(root.join(directory))?;
-        attach("tmpfs", &root.join(directory), Some("tmpfs"), MsFlags::empty(), None)?;
+        attach(
+            "tmpfs",
+            &root.join(directory),
+            Some("tmpfs"),
+            MsFlags::empty(),
+            None,
+        )?;
     }
     for directory in ["dev", "proc", "run", "sys"] {
         attach(
@@ -62,7 +87,13 @@ pub(crate) fn enter(world: &World) -> Result {
     }
     // Version 2 alone, whatever the real machine has: runtimes refuse a mixture.
     unshare(CloneFlags::CLONE_NEWCGROUP).context("a cgroup namespace")?;
-    attach("cgroup2", &root.join("sys/fs/cgroup"), Some("cgroup2"), MsFlags::empty(), None)?;
+    attach(
+        "cgroup2",
+        &root.join("sys/fs/cgroup"),
+        Some("cgroup2"),
+        MsFlags::empty(),
+        None,
+    )?;
     copy_checkout(&root.join(&CHECKOUT[1..]))?;
 
     let old = root.join(".old");
@@ -70,8 +101,15 @@ pub(crate) fn enter(world: &World) -> Result {
     pivot_root(&root, &old).context("change the root directory")?;
     chdir("/")?;
     umount2("/.old", MntFlags::MNT_DETACH).context("let go of the old root directory")?;
-    // As on any machine that systemd runs: what is mounted later appears in services and containers that ask for it.
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SHARED, None::<&str>)?;
+    // As on any machine that systemd runs: what is mounted later appears in services and containers
+    // that ask for it.
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_SHARED,
+        None::<&str>,
+    )?;
     Ok(())
 }
 
@@ -83,7 +121,11 @@ pub(crate) fn install_plugins(directory: &str) -> Result {
 
 /// Runs a command, given as its words, and returns its standard output.
 pub(crate) fn run(words: &[&str]) -> Result<String> {
-    output(Command::new(words[0]).args(&words[1..]).current_dir(CHECKOUT))
+    output(
+        Command::new(words[0])
+            .args(&words[1..])
+            .current_dir(CHECKOUT),
+    )
 }
 
 /// Runs a command and returns its standard output; the error has all that it wrote.
@@ -127,12 +169,21 @@ fn attach(
 fn copy_checkout(to: &Path) -> Result {
     let from = Path::new(env!("CARGO_MANIFEST_DIR"));
     fs::create_dir_all(to.join(PROGRAMS))?;
-    for part in ["examples", "packaging", "LICENSE", "CHANGELOG.md", "Cargo.toml"] {
+    for part in [
+        "examples",
+        "packaging",
+        "LICENSE",
+        "CHANGELOG.md",
+        "Cargo.toml",
+    ] {
         output(Command::new("cp").arg("-a").arg(from.join(part)).arg(to))?;
     }
     // Without their debugging information, as in a release.
     for program in ["macvlan", "dhcp"] {
-        let (built, copy) = (suite::plugin_dir().join(program), to.join(PROGRAMS).join(program));
+        let (built, copy) = (
+            suite::plugin_dir().join(program),
+            to.join(PROGRAMS).join(program),
+        );
         output(Command::new("strip").arg("-o").arg(copy).arg(built))?;
     }
     Ok(())

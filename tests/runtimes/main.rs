@@ -1,9 +1,10 @@
-//! The suite of real runtimes: Podman, containerd and systemd themselves, from the files in `examples/`, the commands in
-//! the documentation, and the packages that `packaging/` builds. Each test has a machine of its own: a world (see
-//! `lab`), and in it a root directory of which nothing is written back.
+//! The suite of real runtimes: Podman, containerd and systemd themselves, from the files in
+//! `examples/`, the commands in the documentation, and the packages that `packaging/` builds. Each
+//! test has a machine of its own: a world (see `lab`), and in it a root directory of which nothing
+//! is written back.
 //!
-//! It is for root: container runtimes mount, own files of many users and make devices. So it is no part of a plain
-//! `cargo test`; `sudo cargo test --test runtimes` runs it.
+//! It is for root: container runtimes mount, own files of many users and make devices. So it is no
+//! part of a plain `cargo test`; `sudo cargo test --test runtimes` runs it.
 
 mod capabilities;
 mod containerd;
@@ -26,7 +27,9 @@ fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    let built = Path::new(env!("CARGO_BIN_EXE_macvlan")).parent().unwrap_or(Path::new("."));
+    let built = Path::new(env!("CARGO_BIN_EXE_macvlan"))
+        .parent()
+        .unwrap_or(Path::new("."));
     lab::Suite::new()
         .plugin_dir(built)
         .tests(podman::TESTS)

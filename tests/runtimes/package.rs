@@ -1,5 +1,5 @@
-//! The Debian package's life on a machine: installed, upgraded, removed and purged, alone and beside
-//! containernetworking-plugins, with systemd running.
+//! The Debian package's life on a machine: installed, upgraded, removed and purged, alone and
+//! beside containernetworking-plugins, with systemd running.
 
 use std::fs;
 use std::path::Path;
@@ -16,19 +16,26 @@ use crate::scenario::SOON;
 use crate::systemd::{self, SYSTEMD, Systemd};
 
 pub(crate) const TESTS: &[Test] = &[
-    test!(the_package_is_installed_upgraded_and_purged_and_loses_no_lease).needs(SYSTEMD).within(PATIENCE),
-    test!(beside_debians_plugins_ours_serve_and_theirs_come_back).needs(SYSTEMD).within(PATIENCE),
+    test!(the_package_is_installed_upgraded_and_purged_and_loses_no_lease)
+        .needs(SYSTEMD)
+        .within(PATIENCE),
+    test!(beside_debians_plugins_ours_serve_and_theirs_come_back)
+        .needs(SYSTEMD)
+        .within(PATIENCE),
 ];
 
 /// dpkg and xz take their time on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// Files that both packages have, and how theirs are named while ours are there. The unit's is the old spelling of the
-/// path, which theirs has in Debian 12.
+/// Files that both packages have, and how theirs are named while ours are there. The unit's is the
+/// old spelling of the path, which theirs has in Debian 12.
 const SHARED: [(&str, &str); 3] = [
     ("/usr/lib/cni/macvlan", "/usr/lib/cni/macvlan.distrib"),
     ("/usr/lib/cni/dhcp", "/usr/lib/cni/dhcp.distrib"),
-    ("/lib/systemd/system/cni-dhcp.service", "/lib/systemd/system/cni-dhcp.service.distrib.usr-is-merged"),
+    (
+        "/lib/systemd/system/cni-dhcp.service",
+        "/lib/systemd/system/cni-dhcp.service.distrib.usr-is-merged",
+    ),
 ];
 
 fn the_package_is_installed_upgraded_and_purged_and_loses_no_lease(world: &World) -> Result {
@@ -61,7 +68,8 @@ fn the_package_is_installed_upgraded_and_purged_and_loses_no_lease(world: &World
         let caller = scope.spawn(|| {
             let mut calls = 0;
             while !done.load(Relaxed) {
-                run(&["/usr/lib/cni/dhcp", "status"]).with_context(|| format!("after {calls} calls"))?;
+                run(&["/usr/lib/cni/dhcp", "status"])
+                    .with_context(|| format!("after {calls} calls"))?;
                 calls += 1;
             }
             Ok::<u32, lab::anyhow::Error>(calls)
@@ -72,19 +80,32 @@ fn the_package_is_installed_upgraded_and_purged_and_loses_no_lease(world: &World
     });
     installed?;
     let calls = called.map_err(|_| lab::anyhow::anyhow!("the caller panicked"))??;
-    ensure!(calls > 0 && main_pid(&systemd)? != first, "the upgrade starts the new daemon");
-    ensure!(systemd.journal().contains("leases=1"), "{}", systemd.journal());
+    ensure!(
+        calls > 0 && main_pid(&systemd)? != first,
+        "the upgrade starts the new daemon"
+    );
+    ensure!(
+        systemd.journal().contains("leases=1"),
+        "{}",
+        systemd.journal()
+    );
     network.check(&attachment)?;
     ensure!(systemd::address(&container)? == address);
     network.del(&attachment)?;
-    until("the lease is given back", SOON, || server.leases().is_empty())?;
+    until("the lease is given back", SOON, || {
+        server.leases().is_empty()
+    })?;
 
     systemd.run(&["dpkg", "--purge", "leasehold"])?;
     ensure!(systemd.state("cni-dhcp.socket")? == "inactive");
     ensure!(run(&["dpkg-divert", "--list", "leasehold"])?.is_empty());
     ensure!(!Path::new("/var/lib/cni/dhcp").exists());
     let after = listing()?;
-    ensure!(before == after, "left behind or missing: {:?}", differences(&before, &after));
+    ensure!(
+        before == after,
+        "left behind or missing: {:?}",
+        differences(&before, &after)
+    );
     Ok(())
 }
 
@@ -100,7 +121,10 @@ fn beside_debians_plugins_ours_serve_and_theirs_come_back(world: &World) -> Resu
     install(&systemd, &build(1)?)?;
     install(&systemd, &build_theirs(2)?)?;
     for (ours, theirs) in SHARED {
-        ensure!(fs::read_to_string(theirs).is_ok_and(|text| text == "theirs 2"), "{theirs}");
+        ensure!(
+            fs::read_to_string(theirs).is_ok_and(|text| text == "theirs 2"),
+            "{theirs}"
+        );
         ensure!(fs::read(ours)? != b"theirs 2", "{ours}");
     }
     let network = systemd::network(&lan.host)?;
@@ -110,7 +134,10 @@ fn beside_debians_plugins_ours_serve_and_theirs_come_back(world: &World) -> Resu
     systemd.run(&["dpkg", "--remove", "leasehold"])?;
     systemd.run(&["dpkg", "--purge", "leasehold"])?;
     for (theirs, diverted) in SHARED {
-        ensure!(fs::read_to_string(theirs)? == "theirs 2" && !Path::new(diverted).exists(), "{theirs}");
+        ensure!(
+            fs::read_to_string(theirs)? == "theirs 2" && !Path::new(diverted).exists(),
+            "{theirs}"
+        );
     }
     let verified = run(&["dpkg", "--verify", "containernetworking-plugins"])?;
     ensure!(verified.is_empty(), "{verified}");
@@ -120,7 +147,10 @@ fn beside_debians_plugins_ours_serve_and_theirs_come_back(world: &World) -> Resu
     install(&systemd, &build(1)?)?;
     install(&systemd, &build_theirs(3)?)?;
     for (ours, theirs) in SHARED {
-        ensure!(fs::read_to_string(theirs)? == "theirs 3" && fs::read(ours)? != b"theirs 3", "{ours}");
+        ensure!(
+            fs::read_to_string(theirs)? == "theirs 3" && fs::read(ours)? != b"theirs 3",
+            "{ours}"
+        );
     }
     Ok(())
 }
@@ -129,17 +159,31 @@ fn beside_debians_plugins_ours_serve_and_theirs_come_back(world: &World) -> Resu
 fn build(revision: u32) -> Result<String> {
     fs::create_dir_all("/tmp/packages")?;
     let quickly = "DPKG_DEB_COMPRESSOR_LEVEL=0";
-    run(&["env", quickly, "packaging/deb", "target/release", "/tmp/packages", &revision.to_string()])?;
+    run(&[
+        "env",
+        quickly,
+        "packaging/deb",
+        "target/release",
+        "/tmp/packages",
+        &revision.to_string(),
+    ])?;
     let suffix = format!("-{revision}_");
     let package = fs::read_dir("/tmp/packages")?
         .flatten()
         .find(|file| file.file_name().to_string_lossy().contains(&suffix));
-    Ok(package.context("a package was built")?.path().display().to_string())
+    Ok(package
+        .context("a package was built")?
+        .path()
+        .display()
+        .to_string())
 }
 
 /// A package with the name and the paths of Debian's.
 fn build_theirs(version: u32) -> Result<String> {
-    let (stage, package) = (format!("/tmp/theirs-{version}"), format!("/tmp/theirs-{version}.deb"));
+    let (stage, package) = (
+        format!("/tmp/theirs-{version}"),
+        format!("/tmp/theirs-{version}.deb"),
+    );
     for (file, _) in SHARED {
         machine::write(format!("{stage}{file}"), &format!("theirs {version}"))?;
     }
@@ -161,22 +205,40 @@ fn install(systemd: &Systemd, package: &str) -> Result {
 fn without_debians_plugins() -> Result {
     // Asks nobody: on a build machine a policy may forbid services.
     let _ = fs::remove_file("/usr/sbin/policy-rc.d");
-    let installed = run(&["dpkg-query", "--show", "--showformat=${Status}", "containernetworking-plugins"]);
+    let installed = run(&[
+        "dpkg-query",
+        "--show",
+        "--showformat=${Status}",
+        "containernetworking-plugins",
+    ]);
     if installed.is_ok_and(|status| status.contains(" installed")) {
-        run(&["dpkg", "--purge", "--force-depends", "containernetworking-plugins"])?;
+        run(&[
+            "dpkg",
+            "--purge",
+            "--force-depends",
+            "containernetworking-plugins",
+        ])?;
     }
     Ok(())
 }
 
 fn main_pid(systemd: &Systemd) -> Result<String> {
-    systemd.run(&["systemctl", "show", "--property=MainPID", "cni-dhcp.service"])
+    systemd.run(&[
+        "systemctl",
+        "show",
+        "--property=MainPID",
+        "cni-dhcp.service",
+    ])
 }
 
 /// Everything where a package of ours may leave something.
 fn listing() -> Result<Vec<String>> {
     // Not every one of these directories need be there.
     const FIND: &str = "find /etc /lib/systemd/ /usr/lib/cni /usr/share /var/lib/cni /var/lib/systemd ! -type d 2>/dev/null | sort";
-    Ok(run(&["sh", "-c", FIND])?.lines().map(str::to_owned).collect())
+    Ok(run(&["sh", "-c", FIND])?
+        .lines()
+        .map(str::to_owned)
+        .collect())
 }
 
 fn differences<'a>(before: &'a [String], after: &'a [String]) -> Vec<&'a String> {

@@ -47,9 +47,13 @@ fn podman_runs_what_the_documentation_says(world: &World) -> Result {
 
     scenario.shell(create)?;
     let written: Value = serde_json::from_slice(&std::fs::read("/etc/cni/net.d/lan.conflist")?)?;
-    let example: Value =
-        serde_json::from_slice(&std::fs::read(machine::checkout("examples/podman/lan.conflist"))?)?;
-    ensure!(written == example, "Podman writes another conflist than the example: {written:#}");
+    let example: Value = serde_json::from_slice(&std::fs::read(machine::checkout(
+        "examples/podman/lan.conflist",
+    ))?)?;
+    ensure!(
+        written == example,
+        "Podman writes another conflist than the example: {written:#}"
+    );
 
     scenario.shell(run)?;
     let told = scenario.shell(inspect)?;
@@ -59,18 +63,32 @@ fn podman_runs_what_the_documentation_says(world: &World) -> Result {
     let address: Ipv4Addr = address.parse().with_context(|| told.clone())?;
     ensure!(gateway == "10.99.0.1", "{told}");
     let link = scenario.shell("podman exec web ip link show eth0")?;
-    ensure!(link.contains(mac), "inspect says {told}, the container {link}");
+    ensure!(
+        link.contains(mac),
+        "inspect says {told}, the container {link}"
+    );
     scenario.leased(address)?;
-    scenario.lan.lan.ping(address.into(), SOON).context("another host pings the container")?;
+    scenario
+        .lan
+        .lan
+        .ping(address.into(), SOON)
+        .context("another host pings the container")?;
     let routes = scenario.shell("podman exec web ip route")?;
     ensure!(routes.contains("default via 10.99.0.1"), "{routes}");
 
     scenario.shell(fixed)?;
     let reserved = Ipv4Addr::new(10, 99, 0, 42);
-    scenario.lan.lan.ping(reserved.into(), SOON).context("the reservation was not kept")?;
+    scenario
+        .lan
+        .lan
+        .ping(reserved.into(), SOON)
+        .context("the reservation was not kept")?;
 
     scenario.shell(restart)?;
-    ensure!(scenario.shell(inspect)?.starts_with(&address.to_string()), "podman restart changed the address");
+    ensure!(
+        scenario.shell(inspect)?.starts_with(&address.to_string()),
+        "podman restart changed the address"
+    );
     scenario.lan.lan.ping(address.into(), SOON)?;
 
     scenario.shell(remove)?;
@@ -97,10 +115,16 @@ fn a_container_known_by_its_name_keeps_its_address_restarted_or_made_anew(world:
     scenario.shell(run)?;
     let address = scenario.shell(inspect)?;
     scenario.shell("podman restart -t 0 web")?;
-    ensure!(scenario.shell(inspect)? == address, "podman restart changed the address");
+    ensure!(
+        scenario.shell(inspect)? == address,
+        "podman restart changed the address"
+    );
     scenario.shell("podman rm -f -t 0 web")?;
     scenario.shell(run)?;
-    ensure!(scenario.shell(inspect)? == address, "a new container of that name has another address");
+    ensure!(
+        scenario.shell(inspect)? == address,
+        "a new container of that name has another address"
+    );
     Ok(())
 }
 
@@ -115,9 +139,13 @@ fn a_pool_of_fixed_addresses_is_written_and_used_as_documented(world: &World) ->
     };
     scenario.shell(create)?;
     let written: Value = serde_json::from_slice(&std::fs::read("/etc/cni/net.d/pool.conflist")?)?;
-    let example: Value =
-        serde_json::from_slice(&std::fs::read(machine::checkout("examples/podman/pool.conflist"))?)?;
-    ensure!(written == example, "Podman writes another conflist than the example: {written:#}");
+    let example: Value = serde_json::from_slice(&std::fs::read(machine::checkout(
+        "examples/podman/pool.conflist",
+    ))?)?;
+    ensure!(
+        written == example,
+        "Podman writes another conflist than the example: {written:#}"
+    );
 
     scenario.shell(run)?;
     let first = Ipv4Addr::new(10, 99, 0, 193);
@@ -129,7 +157,11 @@ fn a_pool_of_fixed_addresses_is_written_and_used_as_documented(world: &World) ->
     let routes = scenario.shell("podman exec web ip route")?;
     ensure!(routes.contains("default via 10.99.0.1"), "{routes}");
     scenario.shell(fixed)?;
-    scenario.lan.lan.ping(Ipv4Addr::new(10, 99, 0, 210).into(), SOON).context("the address asked for")?;
+    scenario
+        .lan
+        .lan
+        .ping(Ipv4Addr::new(10, 99, 0, 210).into(), SOON)
+        .context("the address asked for")?;
     scenario.shell(remove)?;
     ensure!(!Path::new("/etc/cni/net.d/pool.conflist").exists());
     Ok(())
@@ -141,7 +173,8 @@ fn a_container_on_two_networks_answers_on_both(world: &World) -> Result {
     let scenario = Scenario::new(world, PLUGINS, &[])?;
     let (lan2, router) = (Node::new("lan2")?, Ipv4Addr::new(10, 98, 0, 1));
     let host = &scenario.lan.host;
-    host.netlink()?.add_veth("eth2", Lan::SERVER_LINK, Some(lan2.netns()))?;
+    host.netlink()?
+        .add_veth("eth2", Lan::SERVER_LINK, Some(lan2.netns()))?;
     host.netlink()?.set_up(host.link("eth2")?.index)?;
     lan2.netlink()?.set_up(lan2.link(Lan::SERVER_LINK)?.index)?;
     lan2.add_address(Lan::SERVER_LINK, IpNet::new(router.into(), 24)?)?;
@@ -161,27 +194,45 @@ fn a_container_on_two_networks_answers_on_both(world: &World) -> Result {
     scenario.shell(run)?;
 
     let routes = scenario.shell("podman exec web ip route")?;
-    let defaults: Vec<&str> = routes.lines().filter(|line| line.starts_with("default")).collect();
-    ensure!(defaults.len() == 1 && defaults[0].contains("via 10.99.0.1 "), "{routes}");
+    let defaults: Vec<&str> = routes
+        .lines()
+        .filter(|line| line.starts_with("default"))
+        .collect();
+    ensure!(
+        defaults.len() == 1 && defaults[0].contains("via 10.99.0.1 "),
+        "{routes}"
+    );
     let address = |network: &str| -> Result<Ipv4Addr> {
         let format = format!("{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}");
-        Ok(scenario.shell(&format!("podman inspect web --format '{format}'"))?.trim().parse()?)
+        Ok(scenario
+            .shell(&format!("podman inspect web --format '{format}'"))?
+            .trim()
+            .parse()?)
     };
     scenario.lan.lan.ping(address("lan")?.into(), SOON)?;
     // The second LAN's router asks as somebody from beyond it.
     let asker: IpNet = "192.0.2.7/32".parse()?;
     lan2.add_address("lo", asker)?;
-    let on_link = Route::new("10.98.0.0/24".parse::<IpNet>()?, lan2.link(Lan::SERVER_LINK)?.index);
-    lan2.netlink()?.replace_route(&Route { source: Some(asker.addr()), ..on_link })?;
+    let on_link = Route::new(
+        "10.98.0.0/24".parse::<IpNet>()?,
+        lan2.link(Lan::SERVER_LINK)?.index,
+    );
+    lan2.netlink()?.replace_route(&Route {
+        source: Some(asker.addr()),
+        ..on_link
+    })?;
     lan2.ping(address("lan2")?.into(), SOON)?;
 
     scenario.shell(remove)?;
-    until("the lease is given back", SOON, || server.leases().is_empty())
+    until("the lease is given back", SOON, || {
+        server.leases().is_empty()
+    })
 }
 
 /// What Podman needs to run here at all; none of it is about networks.
 pub(crate) fn configure() -> Result {
-    // No service manager, no cgroup controllers, and a root without CAP_SYS_RESOURCE, which may raise no limit.
+    // No service manager, no cgroup controllers, and a root without CAP_SYS_RESOURCE, which may
+    // raise no limit.
     machine::write(
         "/etc/containers/containers.conf",
         "[containers]\n\
@@ -197,5 +248,8 @@ pub(crate) fn configure() -> Result {
         "/etc/containers/storage.conf",
         "[storage]\ndriver = \"overlay\"\ngraphroot = \"/var/lib/containers/storage\"\nrunroot = \"/run/containers/storage\"\n",
     )?;
-    machine::write("/etc/containers/policy.json", "{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}")
+    machine::write(
+        "/etc/containers/policy.json",
+        "{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}",
+    )
 }

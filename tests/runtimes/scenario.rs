@@ -1,5 +1,5 @@
-//! What most tests here begin with: a LAN with dnsmasq, the plugins where runtimes look, and the daemon where Podman
-//! expects it.
+//! What most tests here begin with: a LAN with dnsmasq, the plugins where runtimes look, and the
+//! daemon where Podman expects it.
 
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
@@ -34,35 +34,57 @@ impl Scenario {
     pub(crate) fn new(world: &World, plugins: &str, reservations: &[&str]) -> Result<Scenario> {
         machine::install_plugins(plugins)?;
         let lan = Lan::new()?;
-        let extra = reservations.iter().map(|reservation| format!("--dhcp-host={reservation}")).collect();
-        let server = Kind::Dnsmasq.start(world, &lan.lan, &Config { extra, ..Config::default() })?;
+        let extra = reservations
+            .iter()
+            .map(|reservation| format!("--dhcp-host={reservation}"))
+            .collect();
+        let server = Kind::Dnsmasq.start(
+            world,
+            &lan.lan,
+            &Config {
+                extra,
+                ..Config::default()
+            },
+        )?;
         let mut command = Command::new(Path::new(plugins).join("dhcp"));
         command.arg("daemon");
         let mut daemon = Process::spawn(world, &lan.host, "dhcp-daemon", command)?;
         daemon.until("its socket accepts", SOON, accepts)?;
-        Ok(Scenario { lan, server, daemon })
+        Ok(Scenario {
+            lan,
+            server,
+            daemon,
+        })
     }
 
     /// Runs commands of the documentation in the host's namespace; returns what they print.
     pub(crate) fn shell(&self, commands: &str) -> Result<String> {
-        shell(&self.lan, commands).with_context(|| format!("the daemon says:\n{}", self.daemon.log()))
+        shell(&self.lan, commands)
+            .with_context(|| format!("the daemon says:\n{}", self.daemon.log()))
     }
 
     /// Fails unless the server holds the address.
     pub(crate) fn leased(&self, address: Ipv4Addr) -> Result {
-        until(&format!("{address} is leased"), SOON, || self.server.holds(address))
+        until(&format!("{address} is leased"), SOON, || {
+            self.server.holds(address)
+        })
     }
 
     /// Fails unless the server has it back.
     pub(crate) fn given_back(&self, address: Ipv4Addr) -> Result {
-        until(&format!("{address} is given back"), SOON, || !self.server.holds(address))
+        until(&format!("{address} is given back"), SOON, || {
+            !self.server.holds(address)
+        })
     }
 }
 
-/// Runs commands of the documentation in the host's namespace, in the checkout; returns what they print.
+/// Runs commands of the documentation in the host's namespace, in the checkout; returns what they
+/// print.
 pub(crate) fn shell(lan: &Lan, commands: &str) -> Result<String> {
     let mut command = Command::new("sh");
-    command.args(["-ec", commands]).current_dir(machine::CHECKOUT);
+    command
+        .args(["-ec", commands])
+        .current_dir(machine::CHECKOUT);
     lan.host.run(|| machine::output(&mut command))?
 }
 

@@ -39,18 +39,39 @@ const EXPOSURE: &str = "27"; // tenths
 fn systemd_finds_no_fault_with_the_units(world: &World) -> Result {
     machine::enter(world)?;
     make("install")?;
-    let units = ["service", "socket"].map(|kind| format!("/usr/lib/systemd/system/cni-dhcp.{kind}"));
+    let units =
+        ["service", "socket"].map(|kind| format!("/usr/lib/systemd/system/cni-dhcp.{kind}"));
     let mut verify = Command::new("systemd-analyze");
     let told = verify.args(["verify", "--man=yes"]).args(&units).output()?;
     let told_all = [told.stdout, told.stderr].concat();
     let said = String::from_utf8_lossy(&told_all);
-    ensure!(told.status.success() && !said.contains("cni-dhcp"), "{said}");
-    run(&["systemd-analyze", "security", "--offline=true", &format!("--threshold={EXPOSURE}"), &units[0]])?;
+    ensure!(
+        told.status.success() && !said.contains("cni-dhcp"),
+        "{said}"
+    );
+    run(&[
+        "systemd-analyze",
+        "security",
+        "--offline=true",
+        &format!("--threshold={EXPOSURE}"),
+        &units[0],
+    ])?;
 
-    run(&["mandoc", "-Tlint", "-Wwarning", "packaging/man/cni-dhcp.8", "packaging/man/cni-macvlan.8"])?;
+    run(&[
+        "mandoc",
+        "-Tlint",
+        "-Wwarning",
+        "packaging/man/cni-dhcp.8",
+        "packaging/man/cni-macvlan.8",
+    ])?;
 
     make("uninstall")?;
-    for file in [&units[0], &units[1], "/usr/share/man/man8/cni-dhcp.8", "/usr/lib/cni/dhcp"] {
+    for file in [
+        &units[0],
+        &units[1],
+        "/usr/share/man/man8/cni-dhcp.8",
+        "/usr/lib/cni/dhcp",
+    ] {
         ensure!(!Path::new(file).exists(), "{file} is still there");
     }
     Ok(())
@@ -60,12 +81,21 @@ fn systemd_runs_the_daemon_as_hardened_as_its_unit_says(world: &World) -> Result
     machine::enter(world)?;
     make("install")?;
     let lan = Lan::new()?;
-    let lease = Settings { lease_time: Some(Duration::from_secs(4)), ..Settings::default() };
+    let lease = Settings {
+        lease_time: Some(Duration::from_secs(4)),
+        ..Settings::default()
+    };
     let server = DhcpServer::start(&lan.lan, lease)?;
     let systemd = Systemd::boot(world, &lan.host)?;
     systemd.run(&["systemctl", "start", "cni-dhcp.socket"])?;
-    ensure!(fs::metadata(SOCKET)?.permissions().mode() & 0o777 == 0o600, "the socket is for root alone");
-    ensure!(systemd.state("cni-dhcp.service")? == "inactive", "the first caller starts the daemon");
+    ensure!(
+        fs::metadata(SOCKET)?.permissions().mode() & 0o777 == 0o600,
+        "the socket is for root alone"
+    );
+    ensure!(
+        systemd.state("cni-dhcp.service")? == "inactive",
+        "the first caller starts the daemon"
+    );
 
     // A netns that is younger than systemd, in a daemon that is younger still.
     let network = network(&lan.host)?;
@@ -87,10 +117,21 @@ fn systemd_runs_the_daemon_as_hardened_as_its_unit_says(world: &World) -> Result
         address(&younger.1).is_ok_and(|now| now != first) && address(&older.1).is_ok()
     })
     .with_context(|| systemd.journal())?;
-    ensure!(!systemd.journal().contains("ERROR"), "{}", systemd.journal());
+    ensure!(
+        !systemd.journal().contains("ERROR"),
+        "{}",
+        systemd.journal()
+    );
 
-    // Killed, it is started again by systemd, and goes on with its leases; meanwhile callers wait on the socket.
-    systemd.run(&["systemctl", "kill", "--kill-whom=main", "--signal=KILL", "cni-dhcp.service"])?;
+    // Killed, it is started again by systemd, and goes on with its leases; meanwhile callers wait
+    // on the socket.
+    systemd.run(&[
+        "systemctl",
+        "kill",
+        "--kill-whom=main",
+        "--signal=KILL",
+        "cni-dhcp.service",
+    ])?;
     run(&["/usr/lib/cni/dhcp", "status"])?;
     let log = || systemd.journal().contains("leases=2");
     until("the leases are taken up again", SOON, log).with_context(|| systemd.journal())?;
@@ -99,8 +140,10 @@ fn systemd_runs_the_daemon_as_hardened_as_its_unit_says(world: &World) -> Result
     for (attachment, _) in [&older, &younger] {
         network.del(attachment).with_context(|| systemd.journal())?;
     }
-    until("the leases are given back", SOON, || server.leases().is_empty())
-        .with_context(|| systemd.journal())?;
+    until("the leases are given back", SOON, || {
+        server.leases().is_empty()
+    })
+    .with_context(|| systemd.journal())?;
     Ok(())
 }
 
@@ -110,7 +153,10 @@ fn systemds_daemon_has_the_host_reach_a_container_again(world: &World) -> Result
     make("install")?;
     let lan = Lan::new()?;
     lan.host.add_address(Lan::MASTER, "10.99.0.2/24".parse()?)?;
-    let lease = Settings { lease_time: Some(Duration::from_secs(2)), ..Settings::default() };
+    let lease = Settings {
+        lease_time: Some(Duration::from_secs(2)),
+        ..Settings::default()
+    };
     let server = DhcpServer::start(&lan.lan, lease)?;
     let systemd = Systemd::boot(world, &lan.host)?;
     systemd.run(&["systemctl", "start", "cni-dhcp.socket"])?;
@@ -129,16 +175,18 @@ fn systemds_daemon_has_the_host_reach_a_container_again(world: &World) -> Result
     })
     .with_context(|| systemd.journal())?;
     server.behave();
-    until("the route is there again", Duration::from_secs(15), || routes().is_ok_and(|all| all.len() == 1))
-        .with_context(|| systemd.journal())?;
+    until("the route is there again", Duration::from_secs(15), || {
+        routes().is_ok_and(|all| all.len() == 1)
+    })
+    .with_context(|| systemd.journal())?;
     lan.host.ping(address(&container)?.into(), SOON)?;
     network.del(&attachment)?;
     ensure!(routes()?.is_empty() && lan.host.link("lh-eth1").is_err());
     Ok(())
 }
 
-/// systemd as the first process of a PID namespace, with nothing to start but what is asked of it. Its services are on
-/// the host.
+/// systemd as the first process of a PID namespace, with nothing to start but what is asked of it.
+/// Its services are on the host.
 #[derive(Debug)]
 pub(crate) struct Systemd {
     process: Process,
@@ -171,8 +219,16 @@ impl Systemd {
             "--kill-child",
             "--mount-proc",
         ]);
-        command.args(["/lib/systemd/systemd", "--system", "--unit=lab.target", "--show-status=no"]);
-        command.env_clear().env("container", "lab").env("PATH", "/usr/sbin:/usr/bin");
+        command.args([
+            "/lib/systemd/systemd",
+            "--system",
+            "--unit=lab.target",
+            "--show-status=no",
+        ]);
+        command
+            .env_clear()
+            .env("container", "lab")
+            .env("PATH", "/usr/sbin:/usr/bin");
         let mut process = Process::spawn(world, host, "systemd", command)?;
         let pid = process.pid();
         process.until("the basics are up", Duration::from_secs(30), || {
@@ -216,7 +272,9 @@ fn inside(unshare: Pid) -> Command {
 }
 
 fn state_in(unshare: Pid, unit: &str) -> Result<String> {
-    let told = inside(unshare).args(["systemctl", "is-active", unit]).output()?;
+    let told = inside(unshare)
+        .args(["systemctl", "is-active", unit])
+        .output()?;
     Ok(String::from_utf8_lossy(&told.stdout).trim().to_owned())
 }
 
@@ -239,13 +297,19 @@ pub(crate) fn attached(
 ) -> Result<(Attachment, Node)> {
     let container = lan.container(name)?;
     let attachment = Attachment::new(&container);
-    network.add(&attachment).with_context(|| systemd.journal())?;
+    network
+        .add(&attachment)
+        .with_context(|| systemd.journal())?;
     Ok((attachment, container))
 }
 
 /// The container's address.
 pub(crate) fn address(container: &Node) -> Result<Ipv4Addr> {
-    Ok(container.ipv4("eth0")?.first().context("an address")?.addr())
+    Ok(container
+        .ipv4("eth0")?
+        .first()
+        .context("an address")?
+        .addr())
 }
 
 fn make(target: &str) -> Result<String> {

@@ -1,4 +1,5 @@
-//! CNI_ARGS: `KEY=value` pairs separated by semicolons, which CONVENTIONS.md deprecates and every runtime sends.
+//! CNI_ARGS: `KEY=value` pairs separated by semicolons, which CONVENTIONS.md deprecates and every
+//! runtime sends.
 
 use crate::{Error, code};
 
@@ -16,7 +17,8 @@ pub enum KnownArgs {
 pub struct Args(Vec<(String, String)>);
 
 impl Args {
-    /// Splits the text into its pairs. Empty parts, as a trailing semicolon leaves one, are skipped.
+    /// Splits the text into its pairs. Empty parts, as a trailing semicolon leaves one, are
+    /// skipped.
     ///
     /// # Errors
     /// [`code::INVALID_ENVIRONMENT`] for a part without `=`, or without a key.
@@ -24,7 +26,9 @@ impl Args {
         let mut pairs = Vec::new();
         for part in text.split(';').filter(|part| !part.is_empty()) {
             match part.split_once('=') {
-                Some((key, value)) if !key.is_empty() => pairs.push((key.to_owned(), value.to_owned())),
+                Some((key, value)) if !key.is_empty() => {
+                    pairs.push((key.to_owned(), value.to_owned()))
+                }
                 _ => {
                     return Err(Error::new(
                         code::INVALID_ENVIRONMENT,
@@ -38,37 +42,59 @@ impl Args {
 
     /// The value of a key; the last one when it is repeated. Keys are case-sensitive.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .rev()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value.as_str())
     }
 
     /// All pairs in the order they came, repeated ones included.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+        self.0
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// Refuses keys that are not among the known ones, all of them in one message, unless `IgnoreUnknown` is set.
+    /// Refuses keys that are not among the known ones, all of them in one message, unless
+    /// `IgnoreUnknown` is set.
     pub(crate) fn check(&self, known: KnownArgs) -> Result<(), Error> {
         let ignore_unknown = self.ignore_unknown()?;
-        let KnownArgs::Only(known) = known else { return Ok(()) };
+        let KnownArgs::Only(known) = known else {
+            return Ok(());
+        };
         if ignore_unknown {
             return Ok(());
         }
         let is_known = |key: &str| key == IGNORE_UNKNOWN || known.contains(&key);
-        let mut unknown: Vec<&str> = self.iter().map(|(key, _)| key).filter(|key| !is_known(key)).collect();
+        let mut unknown: Vec<&str> = self
+            .iter()
+            .map(|(key, _)| key)
+            .filter(|key| !is_known(key))
+            .collect();
         unknown.dedup();
         if unknown.is_empty() {
             return Ok(());
         }
-        let known = if known.is_empty() { "no key".to_owned() } else { known.join(", ") };
-        Err(Error::new(code::INVALID_ENVIRONMENT, format!("unknown key in CNI_ARGS: {}", unknown.join(", ")))
-            .details(format!(
-                "this plugin knows {known}; IgnoreUnknown=1 in CNI_ARGS makes it ignore the others"
-            )))
+        let known = if known.is_empty() {
+            "no key".to_owned()
+        } else {
+            known.join(", ")
+        };
+        Err(Error::new(
+            code::INVALID_ENVIRONMENT,
+            format!("unknown key in CNI_ARGS: {}", unknown.join(", ")),
+        )
+        .details(format!(
+            "this plugin knows {known}; IgnoreUnknown=1 in CNI_ARGS makes it ignore the others"
+        )))
     }
 
     /// `IgnoreUnknown`, read as libcni does: 1, true, 0 or false, in any case of letters.
     fn ignore_unknown(&self) -> Result<bool, Error> {
-        let Some(value) = self.get(IGNORE_UNKNOWN) else { return Ok(false) };
+        let Some(value) = self.get(IGNORE_UNKNOWN) else {
+            return Ok(false);
+        };
         boolean(value).ok_or_else(|| {
             Error::new(
                 code::INVALID_ENVIRONMENT,
@@ -99,9 +125,10 @@ mod tests {
 
     #[test]
     fn the_last_of_repeated_keys_counts() {
-        let args =
-            Args::parse("IgnoreUnknown=true;MAC=02:00:00:00:00:01;IgnoreUnknown=1;MAC=02:00:00:00:00:02")
-                .unwrap();
+        let args = Args::parse(
+            "IgnoreUnknown=true;MAC=02:00:00:00:00:01;IgnoreUnknown=1;MAC=02:00:00:00:00:02",
+        )
+        .unwrap();
         assert_eq!(args.get("MAC"), Some("02:00:00:00:00:02"));
         assert_eq!(args.get("mac"), None);
         assert_eq!(args.iter().count(), 4);

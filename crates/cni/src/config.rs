@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use crate::go::{self, Invalid};
 use crate::{CniResult, Dns, Error, Verb, Version, code, result, validate};
 
-/// The well-known part of a network configuration. What belongs to one plugin alone it decodes from `raw` itself,
-/// with [`go::decode`].
+/// The well-known part of a network configuration. What belongs to one plugin alone it decodes from
+/// `raw` itself, with [`go::decode`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetworkConfig {
     /// `cniVersion`: the version to answer in. Empty means 0.1.0.
@@ -23,7 +23,8 @@ pub struct NetworkConfig {
     pub dns: Dns,
     /// `prevResult`: always there for CHECK.
     pub prev_result: Option<CniResult>,
-    /// `runtimeConfig`: what the runtime filled in for the capabilities that the configuration declares.
+    /// `runtimeConfig`: what the runtime filled in for the capabilities that the configuration
+    /// declares.
     pub runtime_config: Map<String, Value>,
     /// `args.cni` (CONVENTIONS.md): what the user asked for this container.
     pub cni_args: Map<String, Value>,
@@ -43,25 +44,35 @@ pub struct Attachment {
 impl NetworkConfig {
     /// `ipam.type`: the plugin that manages addresses. `None` for a network without any (L2 only).
     pub fn ipam_type(&self) -> Option<&str> {
-        go::get(self.ipam.as_ref()?, "type").and_then(Value::as_str).filter(|name| !name.is_empty())
+        go::get(self.ipam.as_ref()?, "type")
+            .and_then(Value::as_str)
+            .filter(|name| !name.is_empty())
     }
 
-    /// Reads and validates the configuration for one verb. The second value has things that were wrong but not worth
-    /// failing for.
-    pub(crate) fn parse(raw: Map<String, Value>, verb: Verb) -> Result<(NetworkConfig, Vec<String>), Error> {
+    /// Reads and validates the configuration for one verb. The second value has things that were
+    /// wrong but not worth failing for.
+    pub(crate) fn parse(
+        raw: Map<String, Value>,
+        verb: Verb,
+    ) -> Result<(NetworkConfig, Vec<String>), Error> {
         let version = Version::of_field(&text(&raw, "cniVersion")?)?;
         if version < verb.since() {
             return Err(Error::new(
                 code::INCOMPATIBLE_VERSION,
-                format!("cniVersion {version} does not have {verb}, which came with {}", verb.since()),
+                format!(
+                    "cniVersion {version} does not have {verb}, which came with {}",
+                    verb.since()
+                ),
             ));
         }
         let name = text(&raw, "name")?;
-        validate::identifier(&name).map_err(|what| Invalid::new(what).under("name").into_config_error())?;
+        validate::identifier(&name)
+            .map_err(|what| Invalid::new(what).under("name").into_config_error())?;
 
         let mut warnings = Vec::new();
         let prev_result = match prev_result(&raw, version) {
-            // DEL does its best with what it has; a broken cache of the runtime's must not keep a container alive.
+            // DEL does its best with what it has; a broken cache of the runtime's must not keep a
+            // container alive.
             Err(error) if verb == Verb::Del => {
                 warnings.push(format!("prevResult is ignored: {}", error.msg));
                 None
@@ -78,14 +89,17 @@ impl NetworkConfig {
             text(ipam, "type").map_err(|invalid| invalid.under("ipam"))?;
         }
         let args = object(&raw, "args")?;
-        let cni_args = args.map(|args| object(args, "cni").map_err(|invalid| invalid.under("args")));
+        let cni_args =
+            args.map(|args| object(args, "cni").map_err(|invalid| invalid.under("args")));
         let dns = go::get(&raw, "dns").cloned().map(result::dns).transpose();
         let config = NetworkConfig {
             version,
             name,
             plugin_type: text(&raw, "type")?,
             ipam,
-            dns: dns.map_err(|invalid| invalid.under("dns"))?.unwrap_or_default(),
+            dns: dns
+                .map_err(|invalid| invalid.under("dns"))?
+                .unwrap_or_default(),
             prev_result,
             runtime_config: object(&raw, "runtimeConfig")?.cloned().unwrap_or_default(),
             cni_args: cni_args.transpose()?.flatten().cloned().unwrap_or_default(),
@@ -95,12 +109,17 @@ impl NetworkConfig {
     }
 }
 
-/// The attachments that GC must keep: those of the specification's key and of libcni's, together. `None` when there is
-/// neither key: libcni leaves it out when it was given no list, which is not the same as an empty one.
-pub(crate) fn valid_attachments(raw: &Map<String, Value>) -> Result<Option<BTreeSet<Attachment>>, Error> {
+/// The attachments that GC must keep: those of the specification's key and of libcni's, together.
+/// `None` when there is neither key: libcni leaves it out when it was given no list, which is not
+/// the same as an empty one.
+pub(crate) fn valid_attachments(
+    raw: &Map<String, Value>,
+) -> Result<Option<BTreeSet<Attachment>>, Error> {
     let mut all = None;
     for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
-        let Some(value) = go::get(raw, key) else { continue };
+        let Some(value) = go::get(raw, key) else {
+            continue;
+        };
         let list = attachments(value).map_err(|invalid| invalid.under(key))?;
         all.get_or_insert_with(BTreeSet::new).extend(list);
     }
@@ -108,7 +127,9 @@ pub(crate) fn valid_attachments(raw: &Map<String, Value>) -> Result<Option<BTree
 }
 
 fn attachments(value: &Value) -> Result<Vec<Attachment>, Invalid> {
-    let items = value.as_array().ok_or_else(|| Invalid::new(format!("expected a list, found {value}")))?;
+    let items = value
+        .as_array()
+        .ok_or_else(|| Invalid::new(format!("expected a list, found {value}")))?;
     let read_one = |(i, item): (usize, &Value)| {
         let object = item
             .as_object()
@@ -117,14 +138,21 @@ fn attachments(value: &Value) -> Result<Vec<Attachment>, Invalid> {
             Ok(text) if text.is_empty() => Err(Invalid::new("is missing").under(key).at(i)),
             other => other.map_err(|invalid| invalid.at(i)),
         };
-        Ok(Attachment { container_id: part("containerID")?, ifname: part("ifname")? })
+        Ok(Attachment {
+            container_id: part("containerID")?,
+            ifname: part("ifname")?,
+        })
     };
     items.iter().enumerate().map(read_one).collect()
 }
 
 fn prev_result(raw: &Map<String, Value>, version: Version) -> Result<Option<CniResult>, Error> {
-    let Some(value) = go::get(raw, "prevResult") else { return Ok(None) };
-    Ok(Some(result::read(value.clone(), version).map_err(|invalid| invalid.under("prevResult"))?))
+    let Some(value) = go::get(raw, "prevResult") else {
+        return Ok(None);
+    };
+    Ok(Some(
+        result::read(value.clone(), version).map_err(|invalid| invalid.under("prevResult"))?,
+    ))
 }
 
 fn text(object: &Map<String, Value>, key: &str) -> Result<String, Invalid> {
@@ -135,7 +163,10 @@ fn text(object: &Map<String, Value>, key: &str) -> Result<String, Invalid> {
     }
 }
 
-fn object<'a>(object: &'a Map<String, Value>, key: &str) -> Result<Option<&'a Map<String, Value>>, Invalid> {
+fn object<'a>(
+    object: &'a Map<String, Value>,
+    key: &str,
+) -> Result<Option<&'a Map<String, Value>>, Invalid> {
     match go::get(object, key) {
         None => Ok(None),
         Some(Value::Object(part)) => Ok(Some(part)),

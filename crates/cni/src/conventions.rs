@@ -1,4 +1,5 @@
-//! What a user can ask for one container, by CONVENTIONS.md: three ways to say the same, in a fixed order.
+//! What a user can ask for one container, by CONVENTIONS.md: three ways to say the same, in a fixed
+//! order.
 
 use std::net::IpAddr;
 
@@ -9,7 +10,8 @@ use crate::go::{self, Invalid};
 use crate::{Error, Request, code};
 
 impl Request {
-    /// The MAC address asked for: `runtimeConfig.mac`, or else `args.cni.mac`, or else `MAC` in CNI_ARGS.
+    /// The MAC address asked for: `runtimeConfig.mac`, or else `args.cni.mac`, or else `MAC` in
+    /// CNI_ARGS.
     ///
     /// # Errors
     /// [`code::INVALID_NETWORK_CONFIG`] when a field is no string.
@@ -28,52 +30,76 @@ impl Request {
         Ok(self.args.get("MAC").filter(|mac| !mac.is_empty()))
     }
 
-    /// The addresses asked for, with or without a prefix: `runtimeConfig.ips`, or else `args.cni.ips`, or else `IP` in
-    /// CNI_ARGS (which must be ignored where `args.cni.ips` is understood). Prefixes are dropped.
+    /// The addresses asked for, with or without a prefix: `runtimeConfig.ips`, or else
+    /// `args.cni.ips`, or else `IP` in CNI_ARGS (which must be ignored where `args.cni.ips` is
+    /// understood). Prefixes are dropped.
     ///
     /// # Errors
-    /// [`code::INVALID_NETWORK_CONFIG`] or [`code::INVALID_ENVIRONMENT`], naming what is no address.
+    /// [`code::INVALID_NETWORK_CONFIG`] or [`code::INVALID_ENVIRONMENT`], naming what is no
+    /// address.
     pub fn requested_ips(&self) -> Result<Vec<IpAddr>, Error> {
         for (object, path) in self.places() {
-            let Some(value) = go::get(object, "ips") else { continue };
+            let Some(value) = go::get(object, "ips") else {
+                continue;
+            };
             let ips = ip_list(value).map_err(|invalid| invalid.under("ips").under(path))?;
             if !ips.is_empty() {
                 return Ok(ips);
             }
         }
         let text = self.args.get("IP").unwrap_or_default();
-        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let parts = text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
         let ips: Option<Vec<IpAddr>> = parts.map(ip).collect();
         ips.ok_or_else(|| {
-            Error::new(code::INVALID_ENVIRONMENT, format!("invalid CNI_ARGS: IP={text} is no IP address"))
+            Error::new(
+                code::INVALID_ENVIRONMENT,
+                format!("invalid CNI_ARGS: IP={text} is no IP address"),
+            )
         })
     }
 
-    /// What the runtime calls the container: the pod's name in Kubernetes, the container's in Podman, which both send as
-    /// `K8S_POD_NAME` in CNI_ARGS.
+    /// What the runtime calls the container: the pod's name in Kubernetes, the container's in
+    /// Podman, which both send as `K8S_POD_NAME` in CNI_ARGS.
     pub fn container_name(&self) -> Option<&str> {
-        self.args.get("K8S_POD_NAME").filter(|name| !name.is_empty())
+        self.args
+            .get("K8S_POD_NAME")
+            .filter(|name| !name.is_empty())
     }
 
-    /// A name for this attachment that stays when the container is made anew: `namespace/pod/network/interface`, or
-    /// `container/network/interface` where the runtime tells no namespace. `None` when it tells no name either.
+    /// A name for this attachment that stays when the container is made anew:
+    /// `namespace/pod/network/interface`, or `container/network/interface` where the runtime tells
+    /// no namespace. `None` when it tells no name either.
     ///
-    /// Whatever is to outlive the container (its MAC address, how a DHCP server knows it) is derived from this. It is as
-    /// unique as its parts: of two machines on one LAN that run containers of the same name, one needs another name for
-    /// its network.
+    /// Whatever is to outlive the container (its MAC address, how a DHCP server knows it) is
+    /// derived from this. It is as unique as its parts: of two machines on one LAN that run
+    /// containers of the same name, one needs another name for its network.
     pub fn stable_name(&self) -> Option<String> {
-        let namespace = self.args.get("K8S_POD_NAMESPACE").filter(|name| !name.is_empty());
-        let parts = namespace.into_iter().chain([self.container_name()?, &self.config.name, &self.ifname]);
+        let namespace = self
+            .args
+            .get("K8S_POD_NAMESPACE")
+            .filter(|name| !name.is_empty());
+        let parts =
+            namespace
+                .into_iter()
+                .chain([self.container_name()?, &self.config.name, &self.ifname]);
         Some(parts.collect::<Vec<_>>().join("/"))
     }
 
     fn places(&self) -> [(&Map<String, Value>, &'static str); 2] {
-        [(&self.config.runtime_config, "runtimeConfig"), (&self.config.cni_args, "args.cni")]
+        [
+            (&self.config.runtime_config, "runtimeConfig"),
+            (&self.config.cni_args, "args.cni"),
+        ]
     }
 }
 
 fn ip_list(value: &Value) -> Result<Vec<IpAddr>, Invalid> {
-    let items = value.as_array().ok_or_else(|| Invalid::new(format!("expected a list, found {value}")))?;
+    let items = value
+        .as_array()
+        .ok_or_else(|| Invalid::new(format!("expected a list, found {value}")))?;
     let read_one = |(i, item): (usize, &Value)| {
         let address = item.as_str().and_then(ip);
         address.ok_or_else(|| Invalid::new(format!("expected an IP address, found {item}")).at(i))
@@ -82,7 +108,9 @@ fn ip_list(value: &Value) -> Result<Vec<IpAddr>, Invalid> {
 }
 
 fn ip(text: &str) -> Option<IpAddr> {
-    text.parse().ok().or_else(|| text.parse().ok().map(|net: IpNet| net.addr()))
+    text.parse()
+        .ok()
+        .or_else(|| text.parse().ok().map(|net: IpNet| net.addr()))
 }
 
 #[cfg(test)]
@@ -104,7 +132,12 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        Request::parse(&env, Value::from(stdin).to_string().as_bytes(), KnownArgs::Any).unwrap()
+        Request::parse(
+            &env,
+            Value::from(stdin).to_string().as_bytes(),
+            KnownArgs::Any,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -132,8 +165,14 @@ mod tests {
     #[test]
     fn an_attachment_keeps_its_name_when_the_container_is_made_anew() {
         let name = |args| request(json!({}), args).stable_name();
-        assert_eq!(name("IgnoreUnknown=1;K8S_POD_NAME=web").as_deref(), Some("web/lan/eth0"));
-        assert_eq!(name("K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0").as_deref(), Some("shop/web-0/lan/eth0"));
+        assert_eq!(
+            name("IgnoreUnknown=1;K8S_POD_NAME=web").as_deref(),
+            Some("web/lan/eth0")
+        );
+        assert_eq!(
+            name("K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0").as_deref(),
+            Some("shop/web-0/lan/eth0")
+        );
         for nameless in ["", "K8S_POD_NAME=", "K8S_POD_NAMESPACE=shop"] {
             assert_eq!(name(nameless), None, "{nameless}");
         }
@@ -147,8 +186,13 @@ mod tests {
         assert_eq!(error.code, code::INVALID_NETWORK_CONFIG);
         assert!(error.msg.contains("runtimeConfig.ips[1]"), "{error}");
         let error = request(json!({}), "IP=ten").requested_ips().unwrap_err();
-        assert_eq!((error.code, error.msg.contains("IP=ten")), (code::INVALID_ENVIRONMENT, true));
-        let error = request(json!({ "args": { "cni": { "mac": 5 } } }), "").requested_mac().unwrap_err();
+        assert_eq!(
+            (error.code, error.msg.contains("IP=ten")),
+            (code::INVALID_ENVIRONMENT, true)
+        );
+        let error = request(json!({ "args": { "cni": { "mac": 5 } } }), "")
+            .requested_mac()
+            .unwrap_err();
         assert!(error.msg.contains("args.cni.mac"), "{error}");
     }
 }

@@ -13,7 +13,8 @@ use crate::{CniResult, Error, Request, Verb, code};
 
 /// The plugin that manages this network's addresses, found and ready to be asked.
 ///
-/// Every call gets the environment and stdin of the request it was made from; only CNI_COMMAND is its own.
+/// Every call gets the environment and stdin of the request it was made from; only CNI_COMMAND is
+/// its own.
 #[derive(Debug)]
 pub struct Ipam<'r> {
     request: &'r Request,
@@ -22,15 +23,23 @@ pub struct Ipam<'r> {
 }
 
 impl<'r> Ipam<'r> {
-    /// Finds the plugin that `ipam.type` names on CNI_PATH. `None` when the configuration names none.
+    /// Finds the plugin that `ipam.type` names on CNI_PATH. `None` when the configuration names
+    /// none.
     ///
     /// # Errors
-    /// [`code::INVALID_NETWORK_CONFIG`] for a name that is a path; [`code::INVALID_ENVIRONMENT`] without CNI_PATH;
-    /// [`code::DELEGATE_NOT_FOUND`], or for STATUS [`code::PLUGIN_NOT_AVAILABLE`], when it is nowhere.
+    /// [`code::INVALID_NETWORK_CONFIG`] for a name that is a path; [`code::INVALID_ENVIRONMENT`]
+    /// without CNI_PATH; [`code::DELEGATE_NOT_FOUND`], or for STATUS
+    /// [`code::PLUGIN_NOT_AVAILABLE`], when it is nowhere.
     pub fn find(request: &'r Request) -> Result<Option<Ipam<'r>>, Error> {
-        let Some(name) = request.config.ipam_type() else { return Ok(None) };
+        let Some(name) = request.config.ipam_type() else {
+            return Ok(None);
+        };
         let program = find(request, name)?;
-        Ok(Some(Ipam { request, name, program }))
+        Ok(Some(Ipam {
+            request,
+            name,
+            program,
+        }))
     }
 
     /// The plugin's name, for messages.
@@ -38,13 +47,16 @@ impl<'r> Ipam<'r> {
         self.name
     }
 
-    /// ADD. When it fails, the delegate is called once more with DEL, as the specification asks, so that nothing of
-    /// a half-made answer stays; the error is the first one.
+    /// ADD. When it fails, the delegate is called once more with DEL, as the specification asks, so
+    /// that nothing of a half-made answer stays; the error is the first one.
     ///
     /// # Errors
-    /// The delegate's own error, whole; or [`code::DELEGATE_FAILED`] when it did not give a proper answer.
+    /// The delegate's own error, whole; or [`code::DELEGATE_FAILED`] when it did not give a proper
+    /// answer.
     pub fn add(&self) -> Result<CniResult, Error> {
-        let added = self.call(Verb::Add).and_then(|answer| self.read_result(&answer));
+        let added = self
+            .call(Verb::Add)
+            .and_then(|answer| self.read_result(&answer));
         if added.is_err() {
             // What DEL says is of no use to anybody now; ADD's error tells what happened.
             let _ = self.del();
@@ -90,17 +102,28 @@ impl Ipam<'_> {
     fn call(&self, verb: Verb) -> Result<Vec<u8>, Error> {
         let output = self.execute(verb).map_err(|error| {
             let msg = format!("cannot run IPAM plugin {} for {verb}", self.name);
-            Error::new(code::DELEGATE_FAILED, msg).details(format!("{}: {error}", self.program.display()))
+            Error::new(code::DELEGATE_FAILED, msg)
+                .details(format!("{}: {error}", self.program.display()))
         })?;
         // Logs, for whoever reads ours. A closed stderr takes nothing from the answer.
         let _ = io::stderr().write_all(&output.stderr);
-        if output.status.success() { Ok(output.stdout) } else { Err(self.failure(verb, &output)) }
+        if output.status.success() {
+            Ok(output.stdout)
+        } else {
+            Err(self.failure(verb, &output))
+        }
     }
 
     fn execute(&self, verb: Verb) -> io::Result<Output> {
         let mut command = Command::new(&self.program);
-        command.env_clear().envs(self.request.env.iter()).env("CNI_COMMAND", verb.as_str());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .env_clear()
+            .envs(self.request.env.iter())
+            .env("CNI_COMMAND", verb.as_str());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let child = retry_while_busy(|| command.spawn(), thread::sleep)?;
         converse(child, &self.request.stdin)
     }
@@ -108,7 +131,11 @@ impl Ipam<'_> {
     /// The error of a delegate that exited with a status other than zero.
     fn failure(&self, verb: Verb, output: &Output) -> Error {
         let document = serde_json::from_slice::<Value>(&output.stdout).ok();
-        if let Some(error) = document.as_ref().and_then(Value::as_object).and_then(Error::from_object) {
+        if let Some(error) = document
+            .as_ref()
+            .and_then(Value::as_object)
+            .and_then(Error::from_object)
+        {
             return error;
         }
         let msg = format!(
@@ -120,14 +147,20 @@ impl Ipam<'_> {
 
     fn read_result(&self, stdout: &[u8]) -> Result<CniResult, Error> {
         let improper = |what: String| {
-            let msg = format!("IPAM plugin {} succeeded on ADD but its result cannot be used", self.name);
-            Error::new(code::DELEGATE_FAILED, msg).details(format!("{what}; {}", describe(stdout, &[])))
+            let msg = format!(
+                "IPAM plugin {} succeeded on ADD but its result cannot be used",
+                self.name
+            );
+            Error::new(code::DELEGATE_FAILED, msg)
+                .details(format!("{what}; {}", describe(stdout, &[])))
         };
-        let document: Value = serde_json::from_slice(stdout).map_err(|error| improper(error.to_string()))?;
+        let document: Value =
+            serde_json::from_slice(stdout).map_err(|error| improper(error.to_string()))?;
         if let Some(error) = document.as_object().and_then(Error::from_object) {
             return Err(error); // Exit status zero, and an error all the same: the document is what counts.
         }
-        CniResult::from_value(document, self.request.config.version).map_err(|error| improper(error.msg))
+        CniResult::from_value(document, self.request.config.version)
+            .map_err(|error| improper(error.msg))
     }
 }
 
@@ -136,14 +169,19 @@ fn find(request: &Request, name: &str) -> Result<PathBuf, Error> {
     if name.contains(['/', '\0']) || name == "." || name == ".." {
         return Err(Error::new(
             code::INVALID_NETWORK_CONFIG,
-            format!("invalid network configuration: ipam.type: {name:?} is not the name of a plugin"),
+            format!(
+                "invalid network configuration: ipam.type: {name:?} is not the name of a plugin"
+            ),
         )
         .details("a plugin is named by its file name, and looked for on CNI_PATH"));
     }
     if request.path.is_empty() {
         return Err(Error::new(
             code::INVALID_ENVIRONMENT,
-            format!("missing: CNI_PATH, to find IPAM plugin {name} for {}", request.verb),
+            format!(
+                "missing: CNI_PATH, to find IPAM plugin {name} for {}",
+                request.verb
+            ),
         ));
     }
     let mut folders = Vec::new();
@@ -151,14 +189,21 @@ fn find(request: &Request, name: &str) -> Result<PathBuf, Error> {
         let program = folder.join(name);
         match kind(&program) {
             Found::Executable => return Ok(program),
-            Found::NotExecutable => folders.push(format!("{} (there, but not executable)", folder.display())),
+            Found::NotExecutable => {
+                folders.push(format!("{} (there, but not executable)", folder.display()))
+            }
             Found::Nothing => folders.push(folder.display().to_string()),
         }
     }
-    let code =
-        if request.verb == Verb::Status { code::PLUGIN_NOT_AVAILABLE } else { code::DELEGATE_NOT_FOUND };
-    Err(Error::new(code, format!("IPAM plugin {name} not found on CNI_PATH"))
-        .details(format!("looked in {}", folders.join(", "))))
+    let code = if request.verb == Verb::Status {
+        code::PLUGIN_NOT_AVAILABLE
+    } else {
+        code::DELEGATE_NOT_FOUND
+    };
+    Err(
+        Error::new(code, format!("IPAM plugin {name} not found on CNI_PATH"))
+            .details(format!("looked in {}", folders.join(", "))),
+    )
 }
 
 enum Found {
@@ -169,15 +214,22 @@ enum Found {
 
 fn kind(program: &Path) -> Found {
     match program.metadata() {
-        Ok(metadata) if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 => Found::Executable,
+        Ok(metadata) if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 => {
+            Found::Executable
+        }
         Ok(metadata) if metadata.is_file() => Found::NotExecutable,
         _ => Found::Nothing,
     }
 }
 
-/// A plugin that is being replaced while a container starts cannot be executed for a moment (ETXTBSY).
-fn retry_while_busy<T>(mut spawn: impl FnMut() -> io::Result<T>, sleep: impl Fn(Duration)) -> io::Result<T> {
-    /// Doubling from the first, these add up to five seconds: a copy over a slow disk is done by then.
+/// A plugin that is being replaced while a container starts cannot be executed for a moment
+/// (ETXTBSY).
+fn retry_while_busy<T>(
+    mut spawn: impl FnMut() -> io::Result<T>,
+    sleep: impl Fn(Duration),
+) -> io::Result<T> {
+    /// Doubling from the first, these add up to five seconds: a copy over a slow disk is done by
+    /// then.
     const PAUSES: u32 = 9;
     const FIRST_PAUSE: Duration = Duration::from_millis(10);
     let mut pauses = (0..PAUSES).map(|n| FIRST_PAUSE * (1 << n));
@@ -219,7 +271,11 @@ fn describe(stdout: &[u8], stderr: &[u8]) -> String {
             parts.push(format!("{name}: {}", text.trim()));
         }
     }
-    if parts.is_empty() { "it wrote nothing".to_owned() } else { parts.join("; ") }
+    if parts.is_empty() {
+        "it wrote nothing".to_owned()
+    } else {
+        parts.join("; ")
+    }
 }
 
 #[cfg(test)]

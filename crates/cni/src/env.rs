@@ -17,20 +17,29 @@ impl Env {
         std::env::vars_os().collect()
     }
 
-    /// The value of a variable. One that is empty counts as absent: runtimes clear a variable by emptying it.
+    /// The value of a variable. One that is empty counts as absent: runtimes clear a variable by
+    /// emptying it.
     pub fn get(&self, name: &str) -> Option<&OsStr> {
-        self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
+        self.0
+            .get(OsStr::new(name))
+            .map(OsString::as_os_str)
+            .filter(|value| !value.is_empty())
     }
 
     /// Every variable with its value.
     pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
-        self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_os_str(), value.as_os_str()))
     }
 }
 
 impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Env {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Env {
-        Env(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        Env(variables
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect())
     }
 }
 
@@ -52,7 +61,14 @@ pub enum Verb {
 }
 
 impl Verb {
-    const ALL: [Verb; 6] = [Verb::Add, Verb::Check, Verb::Del, Verb::Gc, Verb::Status, Verb::Version];
+    const ALL: [Verb; 6] = [
+        Verb::Add,
+        Verb::Check,
+        Verb::Del,
+        Verb::Gc,
+        Verb::Status,
+        Verb::Version,
+    ];
 
     /// As it is written in CNI_COMMAND.
     pub const fn as_str(self) -> &'static str {
@@ -87,9 +103,18 @@ impl FromStr for Verb {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Verb, Error> {
-        Verb::ALL.into_iter().find(|verb| verb.as_str() == text).ok_or_else(|| {
-            Error::new(code::INVALID_ENVIRONMENT, format!("unknown CNI_COMMAND {text:?}"))
-                .details(format!("known commands: {}", Verb::ALL.map(Verb::as_str).join(", ")))
-        })
+        Verb::ALL
+            .into_iter()
+            .find(|verb| verb.as_str() == text)
+            .ok_or_else(|| {
+                Error::new(
+                    code::INVALID_ENVIRONMENT,
+                    format!("unknown CNI_COMMAND {text:?}"),
+                )
+                .details(format!(
+                    "known commands: {}",
+                    Verb::ALL.map(Verb::as_str).join(", ")
+                ))
+            })
     }
 }

@@ -53,7 +53,11 @@ pub mod code {
 impl Error {
     /// An error without details.
     pub fn new(code: u32, msg: impl Into<String>) -> Error {
-        Error { code, msg: msg.into(), details: String::new() }
+        Error {
+            code,
+            msg: msg.into(),
+            details: String::new(),
+        }
     }
 
     /// The same error with its details replaced.
@@ -65,18 +69,22 @@ impl Error {
 
     /// The document of spec §5. Every version has the same one.
     pub fn to_value(&self, version: Version) -> Value {
-        let mut document = json!({ "cniVersion": version.as_str(), "code": self.code, "msg": self.msg });
+        let mut document =
+            json!({ "cniVersion": version.as_str(), "code": self.code, "msg": self.msg });
         if !self.details.is_empty() {
             document["details"] = self.details.as_str().into();
         }
         document
     }
 
-    /// Reads an error document that another plugin wrote. `None` when `object` is none: it has no `code` that
-    /// is a number and no `msg` that is a string.
+    /// Reads an error document that another plugin wrote. `None` when `object` is none: it has no
+    /// `code` that is a number and no `msg` that is a string.
     pub(crate) fn from_object(object: &Map<String, Value>) -> Option<Error> {
         let text = |key| object.get(key).and_then(Value::as_str);
-        let code = object.get("code").and_then(Value::as_u64).and_then(|code| u32::try_from(code).ok());
+        let code = object
+            .get("code")
+            .and_then(Value::as_u64)
+            .and_then(|code| u32::try_from(code).ok());
         let msg = text("msg");
         if code.is_none() && msg.is_none() {
             return None;
@@ -113,15 +121,24 @@ mod tests {
             json!({ "cniVersion": "0.4.0", "code": 11, "msg": "no offer on eth1" })
         );
         let error = error.details("sent 5 DISCOVER");
-        assert_eq!(error.to_value(Version::V1_1_0)["details"], "sent 5 DISCOVER");
+        assert_eq!(
+            error.to_value(Version::V1_1_0)["details"],
+            "sent 5 DISCOVER"
+        );
         assert_eq!(error.to_string(), "no offer on eth1: sent 5 DISCOVER");
     }
 
     #[test]
     fn an_error_document_is_told_from_a_result() {
         let read = |document: Value| Error::from_object(document.as_object().unwrap());
-        assert_eq!(read(json!({ "code": 7, "msg": "bad" })), Some(Error::new(7, "bad")));
-        assert_eq!(read(json!({ "msg": "bad" })), Some(Error::new(code::DELEGATE_FAILED, "bad")));
+        assert_eq!(
+            read(json!({ "code": 7, "msg": "bad" })),
+            Some(Error::new(7, "bad"))
+        );
+        assert_eq!(
+            read(json!({ "msg": "bad" })),
+            Some(Error::new(code::DELEGATE_FAILED, "bad"))
+        );
         assert_eq!(read(json!({ "cniVersion": "1.0.0", "ips": [] })), None);
     }
 }

@@ -1,16 +1,19 @@
-//! Decoding configuration the way Go's `encoding/json` does, because existing configurations rely on it.
+//! Decoding configuration the way Go's `encoding/json` does, because existing configurations rely
+//! on it.
 //!
 //! - A key matches a field whose name differs only in (ASCII) case; an exact match is preferred.
 //! - A key that is `null` counts as absent.
 //! - Unknown keys are ignored (and CNI demands it).
 //!
-//! Types are ordinary serde structs; the rules hold for nested ones too, as long as they are derived without
-//! `flatten` or `untagged` (serde buffers those on its own terms).
+//! Types are ordinary serde structs; the rules hold for nested ones too, as long as they are
+//! derived without `flatten` or `untagged` (serde buffers those on its own terms).
 
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+};
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value, map};
 
@@ -24,11 +27,15 @@ pub fn decode<T: DeserializeOwned>(object: &Map<String, Value>) -> Result<T, Err
     from_object(object).map_err(Invalid::into_config_error)
 }
 
-/// Decodes an object that is found in the configuration under `path`, which errors then name: `ipam`, for one.
+/// Decodes an object that is found in the configuration under `path`, which errors then name:
+/// `ipam`, for one.
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decode_under<T: DeserializeOwned>(path: &str, object: &Map<String, Value>) -> Result<T, Error> {
+pub fn decode_under<T: DeserializeOwned>(
+    path: &str,
+    object: &Map<String, Value>,
+) -> Result<T, Error> {
     from_object(object).map_err(|invalid| invalid.under(path).into_config_error())
 }
 
@@ -38,8 +45,16 @@ pub(crate) fn from_object<T: DeserializeOwned>(object: &Map<String, Value>) -> R
 
 /// Finds a key by Go's rules. `null` counts as absent.
 pub(crate) fn get<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    let folded = || object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
-    object.get(name).or_else(folded).filter(|value| !value.is_null())
+    let folded = || {
+        object
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    };
+    object
+        .get(name)
+        .or_else(folded)
+        .filter(|value| !value.is_null())
 }
 
 /// A value that is not what its field needs, and where it is.
@@ -52,7 +67,10 @@ pub(crate) struct Invalid {
 
 impl Invalid {
     pub(crate) fn new(what: impl Into<String>) -> Invalid {
-        Invalid { path: Vec::new(), what: what.into() }
+        Invalid {
+            path: Vec::new(),
+            what: what.into(),
+        }
     }
 
     pub(crate) fn under(mut self, key: impl Into<String>) -> Invalid {
@@ -65,7 +83,10 @@ impl Invalid {
     }
 
     pub(crate) fn into_config_error(self) -> Error {
-        Error::new(code::INVALID_NETWORK_CONFIG, format!("invalid network configuration: {self}"))
+        Error::new(
+            code::INVALID_NETWORK_CONFIG,
+            format!("invalid network configuration: {self}"),
+        )
     }
 }
 
@@ -118,13 +139,19 @@ impl<'de> de::Deserializer<'de> for Field<'de> {
                 }
             }
             Value::String(text) => visitor.visit_borrowed_str(text),
-            Value::Array(items) => visitor.visit_seq(List { items: items.iter().enumerate() }),
+            Value::Array(items) => visitor.visit_seq(List {
+                items: items.iter().enumerate(),
+            }),
             Value::Object(object) => Object(object).deserialize_any(visitor),
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
-        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+        if self.0.is_null() {
+            visitor.visit_none()
+        } else {
+            visitor.visit_some(self)
+        }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -153,7 +180,9 @@ impl<'de> de::Deserializer<'de> for Field<'de> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Invalid> {
-        self.0.deserialize_enum(name, variants, visitor).map_err(de::Error::custom)
+        self.0
+            .deserialize_enum(name, variants, visitor)
+            .map_err(de::Error::custom)
     }
 
     forward_to_deserialize_any! {
@@ -177,7 +206,10 @@ impl<'de> de::Deserializer<'de> for Object<'de> {
 
     /// Without a list of field names (a map of some kind), every key is taken as it is.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
-        visitor.visit_map(Entries { entries: self.0.iter(), value: None })
+        visitor.visit_map(Entries {
+            entries: self.0.iter(),
+            value: None,
+        })
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -186,7 +218,12 @@ impl<'de> de::Deserializer<'de> for Object<'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Invalid> {
-        visitor.visit_map(Fields { object: self.0, all: fields, rest: fields.iter(), value: None })
+        visitor.visit_map(Fields {
+            object: self.0,
+            all: fields,
+            rest: fields.iter(),
+            value: None,
+        })
     }
 
     forward_to_deserialize_any! {
@@ -207,17 +244,27 @@ impl<'a> Fields<'a> {
     /// A key that is exactly another field's name belongs to that one alone.
     fn find(&self, name: &str) -> Option<&'a Value> {
         let folded = || {
-            let is_match = |key: &String| key.eq_ignore_ascii_case(name) && !self.all.contains(&key.as_str());
-            self.object.iter().find(|(key, _)| is_match(key)).map(|(_, value)| value)
+            let is_match =
+                |key: &String| key.eq_ignore_ascii_case(name) && !self.all.contains(&key.as_str());
+            self.object
+                .iter()
+                .find(|(key, _)| is_match(key))
+                .map(|(_, value)| value)
         };
-        self.object.get(name).or_else(folded).filter(|value| !value.is_null())
+        self.object
+            .get(name)
+            .or_else(folded)
+            .filter(|value| !value.is_null())
     }
 }
 
 impl<'de> MapAccess<'de> for Fields<'de> {
     type Error = Invalid;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Invalid> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Invalid> {
         while let Some(name) = self.rest.next() {
             if let Some(value) = self.find(name) {
                 self.value = Some((name, value));
@@ -231,7 +278,8 @@ impl<'de> MapAccess<'de> for Fields<'de> {
         let Some((name, value)) = self.value.take() else {
             return Err(de::Error::custom("value before key"));
         };
-        seed.deserialize(Field(value)).map_err(|invalid| invalid.under(name))
+        seed.deserialize(Field(value))
+            .map_err(|invalid| invalid.under(name))
     }
 }
 
@@ -244,14 +292,22 @@ struct Entries<'a> {
 impl<'de> MapAccess<'de> for Entries<'de> {
     type Error = Invalid;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Invalid> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Invalid> {
         self.value = self.entries.next();
-        self.value.map(|(key, _)| seed.deserialize(StrDeserializer::new(key))).transpose()
+        self.value
+            .map(|(key, _)| seed.deserialize(StrDeserializer::new(key)))
+            .transpose()
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Invalid> {
-        let Some((key, value)) = self.value.take() else { return Err(de::Error::custom("value before key")) };
-        seed.deserialize(Field(value)).map_err(|invalid| invalid.under(key))
+        let Some((key, value)) = self.value.take() else {
+            return Err(de::Error::custom("value before key"));
+        };
+        seed.deserialize(Field(value))
+            .map_err(|invalid| invalid.under(key))
     }
 }
 
@@ -262,9 +318,16 @@ struct List<'a> {
 impl<'de> SeqAccess<'de> for List<'de> {
     type Error = Invalid;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Invalid> {
-        let Some((index, item)) = self.items.next() else { return Ok(None) };
-        seed.deserialize(Field(item)).map(Some).map_err(|invalid| invalid.at(index))
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Invalid> {
+        let Some((index, item)) = self.items.next() else {
+            return Ok(None);
+        };
+        seed.deserialize(Field(item))
+            .map(Some)
+            .map_err(|invalid| invalid.at(index))
     }
 }
 
@@ -331,7 +394,10 @@ mod tests {
                 mode: Mode::Private,
                 ipam: Ipam {
                     daemon_socket_path: "/run/x".into(),
-                    request: vec![Option55 { skip_default: true, option: "routers".into() }],
+                    request: vec![Option55 {
+                        skip_default: true,
+                        option: "routers".into()
+                    }],
                 },
                 labels: BTreeMap::new(),
             }
@@ -340,18 +406,27 @@ mod tests {
 
     #[test]
     fn the_exact_key_is_preferred() {
-        assert_eq!(read(json!({ "MASTER": "a", "master": "b", "mASTER": "c" })).unwrap().master, "b");
+        assert_eq!(
+            read(json!({ "MASTER": "a", "master": "b", "mASTER": "c" }))
+                .unwrap()
+                .master,
+            "b"
+        );
     }
 
     #[test]
     fn the_keys_of_a_map_keep_their_case() {
         let conf = read(json!({ "labels": { "App": "x", "app": "y" } })).unwrap();
-        assert_eq!(conf.labels, BTreeMap::from([("App".into(), "x".into()), ("app".into(), "y".into())]));
+        assert_eq!(
+            conf.labels,
+            BTreeMap::from([("App".into(), "x".into()), ("app".into(), "y".into())])
+        );
     }
 
     #[test]
     fn null_and_unknown_keys_are_as_if_they_were_not_there() {
-        let conf = read(json!({ "master": null, "mtu": null, "ipam": null, "isGateway": true })).unwrap();
+        let conf =
+            read(json!({ "master": null, "mtu": null, "ipam": null, "isGateway": true })).unwrap();
         assert_eq!(conf, Conf::default());
     }
 
@@ -363,11 +438,20 @@ mod tests {
             error.msg
         };
         let of = |path: &str, what: &str| format!("invalid network configuration: {path}: {what}");
-        assert_eq!(msg(json!({ "MTU": "big" })), of("mtu", "invalid type: string \"big\", expected u32"));
-        assert_eq!(msg(json!({ "mtu": -1 })), of("mtu", "invalid value: integer `-1`, expected u32"));
+        assert_eq!(
+            msg(json!({ "MTU": "big" })),
+            of("mtu", "invalid type: string \"big\", expected u32")
+        );
+        assert_eq!(
+            msg(json!({ "mtu": -1 })),
+            of("mtu", "invalid value: integer `-1`, expected u32")
+        );
         assert_eq!(
             msg(json!({ "mode": "x" })),
-            of("mode", "unknown variant `x`, expected `bridge` or `private`")
+            of(
+                "mode",
+                "unknown variant `x`, expected `bridge` or `private`"
+            )
         );
         assert_eq!(
             msg(json!({ "labels": { "a": 1 } })),
@@ -375,7 +459,10 @@ mod tests {
         );
         assert_eq!(
             msg(json!({ "ipam": { "request": [{ "option": "x" }, { "option": 3 }] } })),
-            of("ipam.request[1].option", "invalid type: integer `3`, expected a string")
+            of(
+                "ipam.request[1].option",
+                "invalid type: integer `3`, expected a string"
+            )
         );
         assert_eq!(
             msg(json!({ "ipam": { "request": [{}] } })),
@@ -383,6 +470,12 @@ mod tests {
         );
         let ipam = json!({ "request": 1 });
         let error = decode_under::<Ipam>("ipam", ipam.as_object().unwrap()).unwrap_err();
-        assert_eq!(error.msg, of("ipam.request", "invalid type: integer `1`, expected a sequence"));
+        assert_eq!(
+            error.msg,
+            of(
+                "ipam.request",
+                "invalid type: integer `1`, expected a sequence"
+            )
+        );
     }
 }

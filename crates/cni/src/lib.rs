@@ -1,10 +1,10 @@
-//! The Container Network Interface as a library for plugins: [the specification][spec] at 1.1.0 and every
-//! version before it.
+//! The Container Network Interface as a library for plugins: [the specification][spec] at 1.1.0 and
+//! every version before it.
 //!
-//! A plugin implements [`Plugin`] and hands itself to [`main`]. The protocol itself is [`run`]: a function of
-//! the environment, stdin, stdout and stderr, so that it can be tested with a map and a buffer. It validates the
-//! [`Request`], calls the plugin, and answers with exactly one JSON document in the version that the
-//! configuration names, even when the plugin panics.
+//! A plugin implements [`Plugin`] and hands itself to [`main`]. The protocol itself is [`run`]: a
+//! function of the environment, stdin, stdout and stderr, so that it can be tested with a map and a
+//! buffer. It validates the [`Request`], calls the plugin, and answers with exactly one JSON
+//! document in the version that the configuration names, even when the plugin panics.
 //!
 //! ```text
 //! Env + stdin ──Request::parse──▶ Request ──Plugin::add──▶ CniResult ──to_value(version)──▶ stdout

@@ -2,8 +2,8 @@
 
 use crate::{CniResult, Error, KnownArgs, Request, Version};
 
-/// The operations of one CNI plugin. Each gets a [`Request`] that is valid for its verb; what it returns is all that
-/// the runtime sees. stdout belongs to [`crate::run`].
+/// The operations of one CNI plugin. Each gets a [`Request`] that is valid for its verb; what it
+/// returns is all that the runtime sees. stdout belongs to [`crate::run`].
 pub trait Plugin {
     /// What this plugin is, for people and for the validation of CNI_ARGS.
     fn about(&self) -> About;
@@ -14,8 +14,9 @@ pub trait Plugin {
     /// Whatever kept the attachment from being made.
     fn add(&self, request: &Request) -> Result<CniResult, Error>;
 
-    /// The result of [`Plugin::add`] is on stdout, and nothing can make the attachment fail any more: a plugin that has
-    /// marked it as unfinished, so that it can tell what a crash has left behind, takes the mark away.
+    /// The result of [`Plugin::add`] is on stdout, and nothing can make the attachment fail any
+    /// more: a plugin that has marked it as unfinished, so that it can tell what a crash has left
+    /// behind, takes the mark away.
     fn added(&self, _request: &Request) {}
 
     /// Verifies that the attachment is as ADD left it (`request.config.prev_result` is there).
@@ -24,7 +25,8 @@ pub trait Plugin {
     /// The first difference found.
     fn check(&self, request: &Request) -> Result<(), Error>;
 
-    /// Detaches the container. What is already gone is no error; CNI_NETNS and `prevResult` may be absent.
+    /// Detaches the container. What is already gone is no error; CNI_NETNS and `prevResult` may be
+    /// absent.
     ///
     /// # Errors
     /// Only for what is still there and could not be removed.
@@ -33,11 +35,12 @@ pub trait Plugin {
     /// Says whether ADD could be served now.
     ///
     /// # Errors
-    /// [`crate::code::PLUGIN_NOT_AVAILABLE`] or [`crate::code::LIMITED_CONNECTIVITY`] with the reason.
+    /// [`crate::code::PLUGIN_NOT_AVAILABLE`] or [`crate::code::LIMITED_CONNECTIVITY`] with the
+    /// reason.
     fn status(&self, request: &Request) -> Result<(), Error>;
 
-    /// Removes what belongs to this network and to none of `request.valid_attachments`; removes nothing when that is
-    /// `None`. Goes on after errors.
+    /// Removes what belongs to this network and to none of `request.valid_attachments`; removes
+    /// nothing when that is `None`. Goes on after errors.
     ///
     /// # Errors
     /// What could not be removed.
@@ -65,9 +68,16 @@ impl About {
         format!("{} {}", self.name, self.version)
     }
 
-    /// All of it, as `--help` prints it and as somebody sees it who runs the plugin without CNI variables.
+    /// All of it, as `--help` prints it and as somebody sees it who runs the plugin without CNI
+    /// variables.
     pub(crate) fn text(&self) -> String {
-        let About { name, version, summary, usage, .. } = self;
+        let About {
+            name,
+            version,
+            summary,
+            usage,
+            ..
+        } = self;
         let versions = Version::list();
         let gap = if usage.is_empty() { "" } else { "\n" };
         format!(

@@ -6,20 +6,24 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use crate::{Args, Attachment, Env, Error, KnownArgs, NetworkConfig, Verb, args, code, config, validate};
+use crate::{
+    Args, Attachment, Env, Error, KnownArgs, NetworkConfig, Verb, args, code, config, validate,
+};
 
-/// The most that is read from stdin. A configuration is a few kilobytes; GC's list of attachments has some 120 bytes
-/// for each, so this is room for over thirty thousand.
+/// The most that is read from stdin. A configuration is a few kilobytes; GC's list of attachments
+/// has some 120 bytes for each, so this is room for over thirty thousand.
 pub const MAX_STDIN: usize = 4 << 20;
 
-/// Everything that one invocation was told, validated for its verb. `Verb::Version` never becomes a request.
+/// Everything that one invocation was told, validated for its verb. `Verb::Version` never becomes a
+/// request.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// CNI_COMMAND.
     pub verb: Verb,
     /// CNI_CONTAINERID; empty for GC and STATUS.
     pub container_id: String,
-    /// CNI_NETNS; `None` when a DEL has none any more. Whether it is a namespace is for the plugin to see.
+    /// CNI_NETNS; `None` when a DEL has none any more. Whether it is a namespace is for the plugin
+    /// to see.
     pub netns: Option<PathBuf>,
     /// CNI_NETNS_OVERRIDE: the caller insists that CNI_NETNS may be the plugin's own namespace.
     pub netns_override: bool,
@@ -31,7 +35,8 @@ pub struct Request {
     pub path: Vec<PathBuf>,
     /// The network configuration from stdin.
     pub config: NetworkConfig,
-    /// For GC: the attachments to keep. `None` when the runtime has not said, and then nothing may be removed.
+    /// For GC: the attachments to keep. `None` when the runtime has not said, and then nothing may
+    /// be removed.
     pub valid_attachments: Option<BTreeSet<Attachment>>,
     /// TRACEPARENT (W3C Trace Context): names the caller's span, to be put into logs.
     pub traceparent: Option<String>,
@@ -47,24 +52,33 @@ impl Request {
     /// Validates environment and stdin for the verb that CNI_COMMAND names.
     ///
     /// # Errors
-    /// [`code::INVALID_ENVIRONMENT`] naming every variable that is missing, or else every one that is invalid;
-    /// [`code::DECODING_FAILURE`] for stdin that is no JSON object, with line and column;
-    /// [`code::INCOMPATIBLE_VERSION`] and [`code::INVALID_NETWORK_CONFIG`] for what is in it.
+    /// [`code::INVALID_ENVIRONMENT`] naming every variable that is missing, or else every one that
+    /// is invalid; [`code::DECODING_FAILURE`] for stdin that is no JSON object, with line and
+    /// column; [`code::INCOMPATIBLE_VERSION`] and [`code::INVALID_NETWORK_CONFIG`] for what is in
+    /// it.
     pub fn parse(env: &Env, stdin: &[u8], known_args: KnownArgs) -> Result<Request, Error> {
         let variables = Variables::read(env)?;
         let raw = parse_object(stdin)?;
         let verb = variables.verb;
         if matches!(verb, Verb::Add | Verb::Check) {
-            // Not for DEL: what an ADD of another version of this plugin let through must not block the way out.
+            // Not for DEL: what an ADD of another version of this plugin let through must not block
+            // the way out.
             variables.args.check(known_args)?;
         }
-        let valid_attachments = if verb == Verb::Gc { config::valid_attachments(&raw)? } else { None };
+        let valid_attachments = if verb == Verb::Gc {
+            config::valid_attachments(&raw)?
+        } else {
+            None
+        };
         let (config, warnings) = NetworkConfig::parse(raw, verb)?;
         Ok(Request {
             verb,
             container_id: variables.container_id,
             netns: env.get("CNI_NETNS").map(PathBuf::from),
-            netns_override: env.get("CNI_NETNS_OVERRIDE").and_then(OsStr::to_str).and_then(args::boolean)
+            netns_override: env
+                .get("CNI_NETNS_OVERRIDE")
+                .and_then(OsStr::to_str)
+                .and_then(args::boolean)
                 == Some(true),
             ifname: variables.ifname,
             args: variables.args,
@@ -80,7 +94,10 @@ impl Request {
 
     /// This attachment, as GC's list would name it.
     pub fn attachment(&self) -> Attachment {
-        Attachment { container_id: self.container_id.clone(), ifname: self.ifname.clone() }
+        Attachment {
+            container_id: self.container_id.clone(),
+            ifname: self.ifname.clone(),
+        }
     }
 }
 
@@ -92,9 +109,13 @@ pub(crate) fn parse_object(stdin: &[u8]) -> Result<Map<String, Value>, Error> {
     }
     match serde_json::from_slice(stdin) {
         Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(failure("the network configuration on stdin is not a JSON object".to_owned())),
+        Ok(_) => Err(failure(
+            "the network configuration on stdin is not a JSON object".to_owned(),
+        )),
         // serde_json's text ends in "at line 3 column 14".
-        Err(error) => Err(failure(format!("the network configuration on stdin is not valid JSON: {error}"))),
+        Err(error) => Err(failure(format!(
+            "the network configuration on stdin is not valid JSON: {error}"
+        ))),
     }
 }
 
@@ -112,12 +133,20 @@ impl Variables {
         if env.get("CNI_COMMAND").is_none() {
             return Err(invalid("missing: CNI_COMMAND".to_owned()));
         }
-        let verb: Verb =
-            text(env, "CNI_COMMAND").map_err(|what| invalid(format!("CNI_COMMAND {what}")))?.parse()?;
+        let verb: Verb = text(env, "CNI_COMMAND")
+            .map_err(|what| invalid(format!("CNI_COMMAND {what}")))?
+            .parse()?;
         let required = required(verb);
-        let missing: Vec<&str> = required.iter().copied().filter(|name| env.get(name).is_none()).collect();
+        let missing: Vec<&str> = required
+            .iter()
+            .copied()
+            .filter(|name| env.get(name).is_none())
+            .collect();
         if !missing.is_empty() {
-            return Err(invalid(format!("missing for {verb}: {}", missing.join(", "))));
+            return Err(invalid(format!(
+                "missing for {verb}: {}",
+                missing.join(", ")
+            )));
         }
 
         let mut wrong = Vec::new();
@@ -137,12 +166,17 @@ impl Variables {
             return Err(invalid(format!("invalid: {}", wrong.join("; "))));
         }
         let args = text(env, "CNI_ARGS").map_err(|what| invalid(format!("CNI_ARGS {what}")))?;
-        Ok(Variables { verb, container_id, ifname, args: Args::parse(&args)? })
+        Ok(Variables {
+            verb,
+            container_id,
+            ifname,
+            args: Args::parse(&args)?,
+        })
     }
 }
 
-/// The variables that a verb cannot do without (spec §2). CNI_PATH is not among them, not even for GC where the
-/// specification has it: only delegation needs it, and says so when it comes to that.
+/// The variables that a verb cannot do without (spec §2). CNI_PATH is not among them, not even for
+/// GC where the specification has it: only delegation needs it, and says so when it comes to that.
 fn required(verb: Verb) -> &'static [&'static str] {
     match verb {
         Verb::Add | Verb::Check => &["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"],
@@ -153,10 +187,14 @@ fn required(verb: Verb) -> &'static [&'static str] {
 
 fn text(env: &Env, name: &str) -> Result<String, String> {
     let value = env.get(name).unwrap_or_default();
-    value.to_str().map(str::to_owned).ok_or_else(|| format!("{value:?} is not UTF-8"))
+    value
+        .to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| format!("{value:?} is not UTF-8"))
 }
 
-/// Multus repeats folders in CNI_PATH. An empty entry would mean the working directory, wherever that is.
+/// Multus repeats folders in CNI_PATH. An empty entry would mean the working directory, wherever
+/// that is.
 fn search_path(env: &Env) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for folder in std::env::split_paths(env.get("CNI_PATH").unwrap_or_default()) {
@@ -167,10 +205,14 @@ fn search_path(env: &Env) -> Vec<PathBuf> {
     folders
 }
 
-/// Kept when it looks like a header of Trace Context: it goes into logs, where not just anything should go.
+/// Kept when it looks like a header of Trace Context: it goes into logs, where not just anything
+/// should go.
 fn traceparent(env: &Env) -> Option<String> {
     let text = env.get("TRACEPARENT")?.to_str()?;
-    let plausible = text.len() <= 256 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let plausible = text.len() <= 256
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     plausible.then(|| text.to_owned())
 }
 

@@ -19,7 +19,8 @@ const VALID_LIFETIME: &str = "leasehold/validLifetime";
 
 /// What ADD made, and what `prevResult` says was made (spec §5 "Success").
 ///
-/// Fields that no version of the specification knows are kept in `extra`, here and in every part, and are written again.
+/// Fields that no version of the specification knows are kept in `extra`, here and in every part,
+/// and are written again.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CniResult {
     /// The interfaces that were created. An IPAM plugin has none.
@@ -62,8 +63,9 @@ pub struct IpConfig {
     pub address: IpNet,
     /// The subnet's default gateway.
     pub gateway: Option<IpAddr>,
-    /// For how many seconds from now the address is ours; `None` is for ever. No version of the specification has
-    /// this: it is written for a plugin that delegated to this one, which sets the address, and for nobody else.
+    /// For how many seconds from now the address is ours; `None` is for ever. No version of the
+    /// specification has this: it is written for a plugin that delegated to this one, which sets
+    /// the address, and for nobody else.
     pub valid_lifetime: Option<u32>,
     /// Unknown fields.
     pub extra: Map<String, Value>,
@@ -106,31 +108,37 @@ pub struct Dns {
 }
 
 impl CniResult {
-    /// Reads a result in the version that it names itself. When it names none, or one that does not exist, it is
-    /// taken for one of `default` (a `prevResult` may lack its own version).
+    /// Reads a result in the version that it names itself. When it names none, or one that does not
+    /// exist, it is taken for one of `default` (a `prevResult` may lack its own version).
     ///
-    /// Fields of later versions are understood in earlier ones too: the Go plugins write them there.
+    /// Fields of later versions are understood in earlier ones too: the Go plugins write them
+    /// there.
     ///
     /// # Errors
     /// [`crate::code::DECODING_FAILURE`], naming the field by its path.
     pub fn from_value(value: Value, default: Version) -> Result<CniResult, Error> {
         read(value, default).map_err(|invalid| {
-            Error::new(crate::code::DECODING_FAILURE, format!("invalid CNI result: {invalid}"))
+            Error::new(
+                crate::code::DECODING_FAILURE,
+                format!("invalid CNI result: {invalid}"),
+            )
         })
     }
 
-    /// Writes the result as a document of `version`, without any field that this version does not have.
+    /// Writes the result as a document of `version`, without any field that this version does not
+    /// have.
     ///
     /// # Errors
     /// [`crate::code::INCOMPATIBLE_VERSION`] when it has no address and the version demands one
-    /// ([`Version::requires_ip`]). Of several addresses 0.1.0 and 0.2.0 show the first of each family, as libcni does.
+    /// ([`Version::requires_ip`]). Of several addresses 0.1.0 and 0.2.0 show the first of each
+    /// family, as libcni does.
     pub fn to_value(&self, version: Version) -> Result<Value, Error> {
         write::result(self, version, Fields::Of(version))
     }
 
-    /// Writes the result for a plugin that delegated to this one. The document is of `version`, but keeps the fields
-    /// of later versions, as the Go plugins write and read them: a route's metric must reach whoever makes the route,
-    /// even where it cannot be told to the runtime.
+    /// Writes the result for a plugin that delegated to this one. The document is of `version`, but
+    /// keeps the fields of later versions, as the Go plugins write and read them: a route's metric
+    /// must reach whoever makes the route, even where it cannot be told to the runtime.
     ///
     /// # Errors
     /// As [`CniResult::to_value`].
@@ -142,7 +150,13 @@ impl CniResult {
 impl IpConfig {
     /// An address, and nothing else said about it.
     pub fn new(address: IpNet) -> IpConfig {
-        IpConfig { interface: None, address, gateway: None, valid_lifetime: None, extra: Map::new() }
+        IpConfig {
+            interface: None,
+            address,
+            gateway: None,
+            valid_lifetime: None,
+            extra: Map::new(),
+        }
     }
 }
 

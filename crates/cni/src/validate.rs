@@ -1,14 +1,23 @@
-//! Names, by the rules of the specification and of the kernel. Each function returns what is wrong, to be put after
-//! the name of the variable or field.
+//! Names, by the rules of the specification and of the kernel. Each function returns what is wrong,
+//! to be put after the name of the variable or field.
 
 /// Container IDs and network names: `^[A-Za-z0-9][A-Za-z0-9_.-]*$` (spec §1 and §2).
 pub(crate) fn identifier(text: &str) -> Result<(), String> {
-    let Some(first) = text.chars().next() else { return Err("is empty".to_owned()) };
+    let Some(first) = text.chars().next() else {
+        return Err("is empty".to_owned());
+    };
     if !first.is_ascii_alphanumeric() {
-        return Err(format!("{text:?} starts with {first:?}, not with a letter or digit"));
+        return Err(format!(
+            "{text:?} starts with {first:?}, not with a letter or digit"
+        ));
     }
-    match text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))) {
-        Some(bad) => Err(format!("{text:?} holds {bad:?}; allowed are letters, digits, '_', '.' and '-'")),
+    match text
+        .chars()
+        .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')))
+    {
+        Some(bad) => Err(format!(
+            "{text:?} holds {bad:?}; allowed are letters, digits, '_', '.' and '-'"
+        )),
         None => Ok(()),
     }
 }
@@ -30,9 +39,11 @@ pub(crate) fn interface_name(name: &str) -> Result<(), String> {
         let bad = match byte {
             b'/' => "'/'",
             b':' => "':'",
-            // The kernel would number the interface: "eth%d" becomes eth0, which is not the name asked for.
+            // The kernel would number the interface: "eth%d" becomes eth0, which is not the name
+            // asked for.
             b'%' => "'%'",
-            // The kernel's isspace() is Latin-1: it takes 0xa0 (in "à", for one) for a no-break space.
+            // The kernel's isspace() is Latin-1: it takes 0xa0 (in "à", for one) for a no-break
+            // space.
             b' ' | b'\t'..=b'\r' | 0xa0 => "white space",
             _ => continue,
         };
@@ -57,7 +68,15 @@ mod tests {
 
     #[test]
     fn interface_names_follow_the_specification_and_the_kernel() {
-        for good in ["eth0", "a", "net1.100", "...", "fifteen-letters", "@home", "ü"] {
+        for good in [
+            "eth0",
+            "a",
+            "net1.100",
+            "...",
+            "fifteen-letters",
+            "@home",
+            "ü",
+        ] {
             assert_eq!(interface_name(good), Ok(()), "{good:?}");
         }
         for bad in [

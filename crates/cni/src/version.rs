@@ -46,16 +46,20 @@ impl Version {
         }
     }
 
-    /// Whether a result of this version must have an IP address. 0.1.0 and 0.2.0 have `ip4` and `ip6` and nothing
-    /// else, so an L2-only attachment cannot be expressed in them: a plugin that will have no address asks
-    /// this before it creates anything.
+    /// Whether a result of this version must have an IP address. 0.1.0 and 0.2.0 have `ip4` and
+    /// `ip6` and nothing else, so an L2-only attachment cannot be expressed in them: a plugin that
+    /// will have no address asks this before it creates anything.
     pub fn requires_ip(self) -> bool {
         self <= Version::V0_2_0
     }
 
     /// Reads a `cniVersion` field, where empty means 0.1.0 (as libcni has it).
     pub(crate) fn of_field(text: &str) -> Result<Version, Error> {
-        if text.is_empty() { Ok(Version::V0_1_0) } else { text.parse() }
+        if text.is_empty() {
+            Ok(Version::V0_1_0)
+        } else {
+            text.parse()
+        }
     }
 
     /// All versions in one line of text, for people.
@@ -74,10 +78,16 @@ impl FromStr for Version {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Version, Error> {
-        Version::ALL.into_iter().find(|version| version.as_str() == text).ok_or_else(|| {
-            Error::new(code::INCOMPATIBLE_VERSION, format!("unsupported cniVersion {text:?}"))
+        Version::ALL
+            .into_iter()
+            .find(|version| version.as_str() == text)
+            .ok_or_else(|| {
+                Error::new(
+                    code::INCOMPATIBLE_VERSION,
+                    format!("unsupported cniVersion {text:?}"),
+                )
                 .details(format!("supported versions: {}", Version::list()))
-        })
+            })
     }
 }
 

@@ -1,5 +1,5 @@
-//! Calls recorded from Podman 4.3, containerd 1.6 and Multus, with what the Go plugins answered: every one must be
-//! understood, and every result must read and write as it is.
+//! Calls recorded from Podman 4.3, containerd 1.6 and Multus, with what the Go plugins answered:
+//! every one must be understood, and every result must read and write as it is.
 
 use std::path::PathBuf;
 
@@ -21,21 +21,35 @@ impl Call {
     }
 
     fn is(&self, verb: &str) -> bool {
-        self.env.get("CNI_COMMAND").is_some_and(|command| command == verb)
+        self.env
+            .get("CNI_COMMAND")
+            .is_some_and(|command| command == verb)
     }
 }
 
-/// A block begins with `=== plugin VERB …`, has its variables line by line, and then `stdin: ` and `stdout: `.
+/// A block begins with `=== plugin VERB …`, has its variables line by line, and then `stdin: ` and
+/// `stdout: `.
 fn calls(log: &str) -> Vec<Call> {
     let parse = |block: &str| {
         let (head, rest) = block.split_once('\n').unwrap();
         let plugin = head.split(' ').next().unwrap().to_owned();
         let (variables, rest) = rest.split_once("stdin: ").unwrap();
         let (stdin, stdout) = rest.split_once("stdout: ").unwrap();
-        let env = variables.lines().filter_map(|line| line.split_once('=')).collect();
-        Call { plugin, env, stdin: stdin.to_owned(), stdout: stdout.to_owned() }
+        let env = variables
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .collect();
+        Call {
+            plugin,
+            env,
+            stdin: stdin.to_owned(),
+            stdout: stdout.to_owned(),
+        }
     };
-    log.split("=== ").filter(|block| !block.is_empty()).map(parse).collect()
+    log.split("=== ")
+        .filter(|block| !block.is_empty())
+        .map(parse)
+        .collect()
 }
 
 fn podman() -> Vec<Call> {
@@ -56,14 +70,21 @@ fn every_recorded_call_is_understood() {
     for call in all.filter(|call| !call.is("VERSION")) {
         let request = call.request();
         assert!(request.config.ipam_type().is_some());
-        assert_eq!(Value::from(request.config.raw), serde_json::from_str::<Value>(&call.stdin).unwrap());
+        assert_eq!(
+            Value::from(request.config.raw),
+            serde_json::from_str::<Value>(&call.stdin).unwrap()
+        );
     }
 }
 
 #[test]
 fn every_recorded_result_is_written_as_it_was_read() {
     let mut results = 0;
-    for call in [podman(), containerd(), multus()].into_iter().flatten().filter(|call| call.is("ADD")) {
+    for call in [podman(), containerd(), multus()]
+        .into_iter()
+        .flatten()
+        .filter(|call| call.is("ADD"))
+    {
         let document: Value = serde_json::from_str(&call.stdout).unwrap();
         let version = call.request().config.version;
         let result = CniResult::from_value(document.clone(), version).unwrap();
@@ -76,11 +97,24 @@ fn every_recorded_result_is_written_as_it_was_read() {
 #[test]
 fn the_previous_result_that_del_is_given_is_what_add_returned() {
     let calls = podman();
-    let added = calls.iter().find(|call| call.is("ADD") && call.plugin == "macvlan").unwrap();
-    let added =
-        CniResult::from_value(serde_json::from_str(&added.stdout).unwrap(), cni::Version::LATEST).unwrap();
-    let deleted = calls.iter().filter(|call| call.is("DEL")).map(Call::request);
-    assert!(deleted.into_iter().any(|request| request.config.prev_result.as_ref() == Some(&added)));
+    let added = calls
+        .iter()
+        .find(|call| call.is("ADD") && call.plugin == "macvlan")
+        .unwrap();
+    let added = CniResult::from_value(
+        serde_json::from_str(&added.stdout).unwrap(),
+        cni::Version::LATEST,
+    )
+    .unwrap();
+    let deleted = calls
+        .iter()
+        .filter(|call| call.is("DEL"))
+        .map(Call::request);
+    assert!(
+        deleted
+            .into_iter()
+            .any(|request| request.config.prev_result.as_ref() == Some(&added))
+    );
 }
 
 #[test]
@@ -90,7 +124,10 @@ fn podman_asks_for_a_mac_in_cni_args() {
         .filter(|call| call.is("ADD") && call.plugin == "macvlan")
         .map(|call| call.request().requested_mac().unwrap().map(str::to_owned))
         .collect();
-    assert_eq!(macs, [None, Some("02:11:22:33:44:55".to_owned()), None, None]);
+    assert_eq!(
+        macs,
+        [None, Some("02:11:22:33:44:55".to_owned()), None, None]
+    );
 }
 
 #[test]
@@ -100,18 +137,27 @@ fn containerd_ends_with_dels_that_have_neither_namespace_nor_previous_result() {
         .filter(|call| call.is("DEL") && call.plugin == "macvlan")
         .map(Call::request)
         .collect();
-    let known: Vec<_> =
-        dels.iter().map(|del| (del.netns.is_some(), del.config.prev_result.is_some())).collect();
+    let known: Vec<_> = dels
+        .iter()
+        .map(|del| (del.netns.is_some(), del.config.prev_result.is_some()))
+        .collect();
     assert_eq!(known, [(true, true), (false, false), (false, false)]);
 }
 
 #[test]
 fn multus_repeats_args_and_folders_and_leaves_capabilities_behind() {
     let calls = multus();
-    let add = calls.iter().find(|call| call.is("ADD") && call.plugin == "macvlan").unwrap().request();
+    let add = calls
+        .iter()
+        .find(|call| call.is("ADD") && call.plugin == "macvlan")
+        .unwrap()
+        .request();
     assert_eq!(add.verb, Verb::Add);
     assert_eq!(add.path, [PathBuf::from("/run/lab/bin")]);
     assert_eq!(add.args.get("K8S_POD_NAME"), Some("p1"));
     assert_eq!(add.requested_mac().unwrap(), Some("02:00:00:00:00:77"));
-    assert_eq!(add.config.raw["capabilities"], json!({ "ips": true, "mac": true }));
+    assert_eq!(
+        add.config.raw["capabilities"],
+        json!({ "ips": true, "mac": true })
+    );
 }

@@ -1,7 +1,9 @@
-//! Client identifiers: the body of option 61 in its various forms (RFC 2132 section 9.14, RFC 4361).
+//! Client identifiers: the body of option 61 in its various forms (RFC 2132 section 9.14, RFC
+//! 4361).
 //!
-//! Whichever form is chosen, a server takes it as an opaque key to a lease. It must therefore be the same in every
-//! message of that lease's life, and differ between any two clients of one subnet.
+//! Whichever form is chosen, a server takes it as an opaque key to a lease. It must therefore be
+//! the same in every message of that lease's life, and differ between any two clients of one
+//! subnet.
 
 /// The longest body that fits one option.
 const MAX: usize = 255;
@@ -15,29 +17,31 @@ const TYPE_ETHERNET: u8 = 1;
 /// The type of an IAID followed by a DUID (RFC 4361 section 6.1).
 const TYPE_DUID: u8 = 255;
 
-/// The container form, octet by octet that of the Go plugins, so that a server sees the same client after one is
-/// replaced by the other: `0x00`, then `containerID/netName/ifName`, cut at 254 octets in all.
+/// The container form, octet by octet that of the Go plugins, so that a server sees the same client
+/// after one is replaced by the other: `0x00`, then `containerID/netName/ifName`, cut at 254 octets
+/// in all.
 pub fn container(container_id: &str, network: &str, ifname: &str) -> Vec<u8> {
     let mut id = text(&format!("{container_id}/{network}/{ifname}"));
     id.truncate(MAX_CONTAINER);
     id
 }
 
-/// The form most hosts use: `0x01` and the Ethernet address. A reservation by MAC address matches it.
+/// The form most hosts use: `0x01` and the Ethernet address. A reservation by MAC address matches
+/// it.
 pub fn mac(mac: [u8; 6]) -> Vec<u8> {
     [&[TYPE_ETHERNET][..], &mac].concat()
 }
 
-/// The form shared with DHCPv6 (RFC 4361): `0xff`, the identity of the interface, the identity of the machine; cut at
-/// 255 octets.
+/// The form shared with DHCPv6 (RFC 4361): `0xff`, the identity of the interface, the identity of
+/// the machine; cut at 255 octets.
 pub fn duid(iaid: u32, duid: &[u8]) -> Vec<u8> {
     let mut id = [&[TYPE_DUID][..], &iaid.to_be_bytes(), duid].concat();
     id.truncate(MAX);
     id
 }
 
-/// A DUID made of a UUID (RFC 6355): type 4 and the UUID. The machine id of machine-id(5) is confidential, so what
-/// goes in here is something derived from it.
+/// A DUID made of a UUID (RFC 6355): type 4 and the UUID. The machine id of machine-id(5) is
+/// confidential, so what goes in here is something derived from it.
 pub fn duid_from_uuid(uuid: [u8; 16]) -> Vec<u8> {
     [&[0, 4][..], &uuid].concat()
 }
@@ -49,15 +53,18 @@ pub fn text(text: &str) -> Vec<u8> {
     id
 }
 
-/// The octets that a text of hexadecimal digits stands for, type included. Colons, hyphens and spaces between octets
-/// are allowed, as people write addresses: `01:02:00:00:00:00:01`. Also fit for the value of any other option.
+/// The octets that a text of hexadecimal digits stands for, type included. Colons, hyphens and
+/// spaces between octets are allowed, as people write addresses: `01:02:00:00:00:00:01`. Also fit
+/// for the value of any other option.
 pub fn hex(digits: &str) -> Result<Vec<u8>, NotHex> {
     let error = || NotHex(digits.to_owned());
     digits
         .split([':', '-', ' '])
         .flat_map(|group| group.as_bytes().chunks(2))
         .map(|pair| match pair {
-            [high, low] => Ok(nibble(*high).ok_or_else(error)? << 4 | nibble(*low).ok_or_else(error)?),
+            [high, low] => {
+                Ok(nibble(*high).ok_or_else(error)? << 4 | nibble(*low).ok_or_else(error)?)
+            }
             _ => Err(error()),
         })
         .collect()

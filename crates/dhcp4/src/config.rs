@@ -7,41 +7,48 @@ use crate::options::{RawOption, code};
 
 /// The options asked for unless the configuration says otherwise (option 55).
 ///
-/// The order is the client's order of preference (RFC 2132 section 9.8); RFC 3442 wants 121 before 33 and 3, because
-/// a server short of space leaves out what comes last.
+/// The order is the client's order of preference (RFC 2132 section 9.8); RFC 3442 wants 121 before
+/// 33 and 3, because a server short of space leaves out what comes last.
 pub const DEFAULT_REQUEST: [u8; 15] = [1, 121, 33, 3, 6, 12, 15, 26, 28, 42, 51, 54, 58, 59, 119];
 
-/// How one client presents itself and behaves. Make one with [`Config::new`] and change what differs.
+/// How one client presents itself and behaves. Make one with [`Config::new`] and change what
+/// differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The interface's Ethernet address, sent and expected back as `chaddr`.
     pub mac: [u8; 6],
-    /// The whole body of option 61, the same in every message of a lease's life; `None` sends none, and the server
-    /// then knows the client by its `mac`. Two octets at least (RFC 2132 section 9.14). See [`crate::client_id`].
+    /// The whole body of option 61, the same in every message of a lease's life; `None` sends none,
+    /// and the server then knows the client by its `mac`. Two octets at least (RFC 2132 section
+    /// 9.14). See [`crate::client_id`].
     pub client_id: Option<Vec<u8>>,
-    /// The codes of option 55, in order of preference; empty sends no such option. Default: [`DEFAULT_REQUEST`].
+    /// The codes of option 55, in order of preference; empty sends no such option. Default:
+    /// [`DEFAULT_REQUEST`].
     pub request: Vec<u8>,
-    /// Further options, sent as they are in DISCOVER, REQUEST and INFORM. Those of [`Config::is_reserved`] codes are
-    /// the client's own business and left out.
+    /// Further options, sent as they are in DISCOVER, REQUEST and INFORM. Those of
+    /// [`Config::is_reserved`] codes are the client's own business and left out.
     pub options: Vec<RawOption>,
     /// An address to ask for in the first DISCOVER (option 50) and to prefer among offers.
     pub requested_address: Option<Ipv4Addr>,
-    /// Ask servers to broadcast their replies from the first message on. When `false` (the default) they are asked to
-    /// once two messages in a row went unanswered, in case unicast replies do not get through.
+    /// Ask servers to broadcast their replies from the first message on. When `false` (the default)
+    /// they are asked to once two messages in a row went unanswered, in case unicast replies do not
+    /// get through.
     pub broadcast: bool,
     /// Offer to bind in one round trip (RFC 4039) to a server that can.
     pub rapid_commit: bool,
-    /// Hold a new address as granted, not bound, until the driver says [`accept`](crate::Client::accept) or
-    /// [`decline`](crate::Client::decline): the room in which it probes for a conflict (RFC 2131 section 2.2).
+    /// Hold a new address as granted, not bound, until the driver says
+    /// [`accept`](crate::Client::accept) or [`decline`](crate::Client::decline): the room in which
+    /// it probes for a conflict (RFC 2131 section 2.2).
     pub confirm: bool,
-    /// How long to go on collecting offers after the first acceptable one. Zero, the default, takes it at once.
+    /// How long to go on collecting offers after the first acceptable one. Zero, the default, takes
+    /// it at once.
     pub collect: Duration,
     /// Which servers are listened to.
     pub servers: Servers,
     /// The pace of retransmission.
     pub retry: Retry,
-    /// Option 57, the largest message we take. Default: what fits an Ethernet frame, however a server counts headers.
-    /// `None` leaves servers at RFC 2131's 576, in which a long list of routes has no room.
+    /// Option 57, the largest message we take. Default: what fits an Ethernet frame, however a
+    /// server counts headers. `None` leaves servers at RFC 2131's 576, in which a long list of
+    /// routes has no room.
     pub max_message_size: Option<u16>,
 }
 
@@ -64,8 +71,8 @@ impl Config {
         }
     }
 
-    /// Whether the client writes (or must not write) options of this code itself, so that [`Config::options`]
-    /// cannot carry them.
+    /// Whether the client writes (or must not write) options of this code itself, so that
+    /// [`Config::options`] cannot carry them.
     pub const fn is_reserved(option: u8) -> bool {
         matches!(
             option,
@@ -95,29 +102,33 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Whether to listen to the server with this identifier, heard from this address (its own or a relay's).
+    /// Whether to listen to the server with this identifier, heard from this address (its own or a
+    /// relay's).
     pub fn admit(&self, server: Ipv4Addr, from: Ipv4Addr) -> bool {
         let denied = self.deny.contains(&server) || self.deny.contains(&from);
         !denied && (self.allow.is_empty() || self.allow.contains(&server))
     }
 }
 
-/// The pace of retransmission (RFC 2131 section 4.1 in shape: doubling, up to a maximum, with jitter).
+/// The pace of retransmission (RFC 2131 section 4.1 in shape: doubling, up to a maximum, with
+/// jitter).
 ///
-/// It says nothing of an end: the client goes on for as long as it is driven, and its driver decides how long to
-/// wait for it.
+/// It says nothing of an end: the client goes on for as long as it is driven, and its driver
+/// decides how long to wait for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// The first wait for an answer. Default 1 s (RFC 2131 suggests 4 s, from a time of slower networks).
+    /// The first wait for an answer. Default 1 s (RFC 2131 suggests 4 s, from a time of slower
+    /// networks).
     pub first: Duration,
     /// The longest wait. Default 64 s.
     pub max: Duration,
     /// How often a REQUEST for an offered address is sent before discovery starts over. Default 4.
     pub requests: u32,
-    /// How often a REQUEST for a remembered address (INIT-REBOOT) is sent before discovery starts. Default 2.
+    /// How often a REQUEST for a remembered address (INIT-REBOOT) is sent before discovery starts.
+    /// Default 2.
     pub reboots: u32,
-    /// How long to wait before discovery starts over after a DECLINE; twice as long after each further one, up to
-    /// `max`, until there is a lease. Default 10 s (RFC 2131 section 3.1.5).
+    /// How long to wait before discovery starts over after a DECLINE; twice as long after each
+    /// further one, up to `max`, until there is a lease. Default 10 s (RFC 2131 section 3.1.5).
     pub after_decline: Duration,
 }
 

@@ -6,13 +6,17 @@ use std::net::Ipv4Addr;
 use crate::lease::Lease;
 use crate::options::Options;
 
-/// What happened to the lease. Every [`Lost`](Event::Lost) is of a lease that was bound (or resumed) before.
+/// What happened to the lease. Every [`Lost`](Event::Lost) is of a lease that was bound (or
+/// resumed) before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "a driver has one at a time; a box would only be in its way")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a driver has one at a time; a box would only be in its way"
+)]
 pub enum Event {
-    /// A server granted this address. It is not to be used yet: the driver checks that nobody else does, then calls
-    /// [`accept`](crate::Client::accept) or [`decline`](crate::Client::decline). Only with
-    /// [`Config::confirm`](crate::Config::confirm).
+    /// A server granted this address. It is not to be used yet: the driver checks that nobody else
+    /// does, then calls [`accept`](crate::Client::accept) or [`decline`](crate::Client::decline).
+    /// Only with [`Config::confirm`](crate::Config::confirm).
     Granted(Lease),
     /// The address is ours, from now until [`Lease::expires_at`].
     Bound(Lease),
@@ -23,8 +27,8 @@ pub enum Event {
         /// As it is now.
         new: Lease,
     },
-    /// The address is no longer ours and must leave the interface now. Unless the client was told to stop, it is
-    /// already looking for another.
+    /// The address is no longer ours and must leave the interface now. Unless the client was told
+    /// to stop, it is already looking for another.
     Lost {
         /// The lease that ended.
         lease: Lease,
@@ -92,8 +96,8 @@ pub enum Delivery {
         /// The IP source: 0.0.0.0 while there is no address, the leased one when REBINDING.
         source: Ipv4Addr,
     },
-    /// To one server. From a socket of the leased address where the interface has it; a frame of the driver's own
-    /// making where it does not (releasing an address that was never configured).
+    /// To one server. From a socket of the leased address where the interface has it; a frame of
+    /// the driver's own making where it does not (releasing an address that was never configured).
     Unicast {
         /// The IP source: the address that the message is about.
         source: Ipv4Addr,

@@ -14,10 +14,10 @@ use crate::wire::Reply;
 
 /// An address that a server lent, and everything said with it.
 ///
-/// The three times are counted from [`requested_at`](Lease::requested_at), the moment at which the message was sent
-/// that the server answered (RFC 2131 section 4.4.1), never from the arrival of the answer: so the client never
-/// believes in a lease for longer than its server does. All three are `None` in a lease without end, and
-/// `t1 < t2 < lifetime` in any other.
+/// The three times are counted from [`requested_at`](Lease::requested_at), the moment at which the
+/// message was sent that the server answered (RFC 2131 section 4.4.1), never from the arrival of
+/// the answer: so the client never believes in a lease for longer than its server does. All three
+/// are `None` in a lease without end, and `t1 < t2 < lifetime` in any other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// The address.
@@ -65,12 +65,18 @@ impl Lease {
     }
 
     /// The lease that an ACK grants, counted from when it was asked for.
-    pub(crate) fn from_ack(ack: Reply, server_id: Ipv4Addr, requested_at: Instant) -> Result<Lease, Reason> {
+    pub(crate) fn from_ack(
+        ack: Reply,
+        server_id: Ipv4Addr,
+        requested_at: Instant,
+    ) -> Result<Lease, Reason> {
         let address = offered_address(&ack)?;
         let times = Times::new(&ack)?;
         Ok(Lease {
             address,
-            prefix_len: ack.prefix_len().unwrap_or_else(|| class_prefix_len(address)),
+            prefix_len: ack
+                .prefix_len()
+                .unwrap_or_else(|| class_prefix_len(address)),
             server_id,
             requested_at,
             lifetime: times.lifetime,
@@ -80,8 +86,8 @@ impl Lease {
         })
     }
 
-    /// Whether the lease has run out, or is from another boot: one that is yet to begin says nothing that can be
-    /// relied on.
+    /// Whether the lease has run out, or is from another boot: one that is yet to begin says
+    /// nothing that can be relied on.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.requested_at > now || self.expires_at().is_some_and(|end| end <= now)
     }
@@ -103,20 +109,38 @@ struct Times {
 }
 
 impl Times {
-    /// The server's times where they make sense, 0.5 and 0.875 of the lease (RFC 2131 section 4.4.5) where not.
+    /// The server's times where they make sense, 0.5 and 0.875 of the lease (RFC 2131 section
+    /// 4.4.5) where not.
     fn new(ack: &Reply) -> Result<Times, Reason> {
         const INFINITE: u32 = u32::MAX; // RFC 2131 section 3.3
 
         let lifetime = match ack.lease_time() {
             None | Some(0) => return Err(Reason::NoLeaseTime),
-            Some(INFINITE) => return Ok(Times { lifetime: None, t1: None, t2: None }),
+            Some(INFINITE) => {
+                return Ok(Times {
+                    lifetime: None,
+                    t1: None,
+                    t2: None,
+                });
+            }
             Some(seconds) => Duration::from_secs(seconds.into()),
         };
-        let told =
-            |seconds: Option<u32>| seconds.map(|s| Duration::from_secs(s.into())).filter(|t| !t.is_zero());
-        let t2 = told(ack.t2()).filter(|&t2| t2 < lifetime).unwrap_or(lifetime * 7 / 8);
+        let told = |seconds: Option<u32>| {
+            seconds
+                .map(|s| Duration::from_secs(s.into()))
+                .filter(|t| !t.is_zero())
+        };
+        let t2 = told(ack.t2())
+            .filter(|&t2| t2 < lifetime)
+            .unwrap_or(lifetime * 7 / 8);
         // Where T2 comes before half the lease, T1 keeps the default's proportion to it.
-        let t1 = told(ack.t1()).filter(|&t1| t1 < t2).unwrap_or((lifetime / 2).min(t2 * 4 / 7));
-        Ok(Times { lifetime: Some(lifetime), t1: Some(t1), t2: Some(t2) })
+        let t1 = told(ack.t1())
+            .filter(|&t1| t1 < t2)
+            .unwrap_or((lifetime / 2).min(t2 * 4 / 7));
+        Ok(Times {
+            lifetime: Some(lifetime),
+            t1: Some(t1),
+            t2: Some(t2),
+        })
     }
 }

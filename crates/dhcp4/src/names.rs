@@ -1,6 +1,7 @@
 //! The names that dhcp-options(5) gives to options, and their codes.
 
-/// The code of an option by its name, or by its code in decimal, as the Go plugins take it: `routers`, `3`.
+/// The code of an option by its name, or by its code in decimal, as the Go plugins take it:
+/// `routers`, `3`.
 ///
 /// ```
 /// use dhcp4::names;
@@ -11,7 +12,8 @@
 pub fn code(name: &str) -> Option<u8> {
     match NAMES.iter().find(|(_, known)| *known == name) {
         Some((code, _)) => Some(*code),
-        // 0 and 255 are punctuation (RFC 2132 section 3), not options. No sign, no blanks: `u8::from_str` takes "+3".
+        // 0 and 255 are punctuation (RFC 2132 section 3), not options. No sign, no blanks:
+        // `u8::from_str` takes "+3".
         None if name.bytes().all(|digit| digit.is_ascii_digit()) => {
             name.parse().ok().filter(|code| !matches!(code, 0 | 255))
         }
@@ -21,11 +23,14 @@ pub fn code(name: &str) -> Option<u8> {
 
 /// The name of the option with this code, if it has one: the first, where there are several.
 pub fn name(code: u8) -> Option<&'static str> {
-    NAMES.iter().find(|(known, _)| *known == code).map(|(_, name)| *name)
+    NAMES
+        .iter()
+        .find(|(known, _)| *known == code)
+        .map(|(_, name)| *name)
 }
 
-/// By code. The names are those of ISC's dhcp-options(5); options it does not know have the name of their RFC in
-/// the same style. Second names of a code follow its first.
+/// By code. The names are those of ISC's dhcp-options(5); options it does not know have the name of
+/// their RFC in the same style. Second names of a code follow its first.
 const NAMES: &[(u8, &str)] = &[
     (1, "subnet-mask"),
     (2, "time-offset"),
@@ -205,9 +210,11 @@ mod tests {
 
     #[test]
     fn every_option_that_the_codec_knows_has_a_name() {
-        // Not by asking the codec, which only wire.rs may see: it reads these as known, the rest as unknown.
-        let known =
-            (1..=77).chain([80, 81, 82, 88, 89, 91, 92, 93, 94, 97, 100, 101, 114, 116, 118, 119, 121]);
+        // Not by asking the codec, which only wire.rs may see: it reads these as known, the rest as
+        // unknown.
+        let known = (1..=77).chain([
+            80, 81, 82, 88, 89, 91, 92, 93, 94, 97, 100, 101, 114, 116, 118, 119, 121,
+        ]);
         for code in known.chain(150..=157) {
             assert!(name(code).is_some(), "{code}");
         }

@@ -20,11 +20,15 @@ pub struct RawOption {
 impl RawOption {
     /// An option with this code and value.
     pub fn new(code: u8, data: impl Into<Vec<u8>>) -> RawOption {
-        RawOption { code, data: data.into() }
+        RawOption {
+            code,
+            data: data.into(),
+        }
     }
 }
 
-/// What a server said beside the address and its times. What was absent, malformed or absurd is absent here.
+/// What a server said beside the address and its times. What was absent, malformed or absurd is
+/// absent here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)] // a lease stored by an earlier version lacks what that did not know
 pub struct Options {
@@ -56,7 +60,10 @@ pub struct Options {
 
 /// Whether this can be the address of a host: not 0.0.0.0/8, loopback, multicast or broadcast.
 pub(crate) fn is_host(address: Ipv4Addr) -> bool {
-    address.octets()[0] != 0 && !address.is_loopback() && !address.is_multicast() && !address.is_broadcast()
+    address.octets()[0] != 0
+        && !address.is_loopback()
+        && !address.is_multicast()
+        && !address.is_broadcast()
 }
 
 /// The codes that this crate speaks of (RFC 2132 and where noted in [`Options`]).
@@ -98,7 +105,9 @@ mod hex {
         serializer.serialize_str(&crate::client_id::digits(data))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
         let digits = String::deserialize(deserializer)?;
         crate::client_id::hex(&digits).map_err(de::Error::custom)
     }

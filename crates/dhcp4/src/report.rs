@@ -194,14 +194,26 @@ mod tests {
 
     #[test]
     fn what_was_ignored_is_counted_by_reason() {
-        let mut report = Report { received: 6, ..Report::default() };
+        let mut report = Report {
+            received: 6,
+            ..Report::default()
+        };
         report.count_sent(Sent::Discover);
         report.count_sent(Sent::Request);
         for _ in 0..4 {
-            report.count_ignored(Ignored { kind: Kind::Offer, reason: Reason::WrongChaddr });
+            report.count_ignored(Ignored {
+                kind: Kind::Offer,
+                reason: Reason::WrongChaddr,
+            });
         }
-        report.count_ignored(Ignored { kind: Kind::Nak, reason: Reason::NotAwaited(StateName::Bound) });
-        report.last_nak = Some(Nak { server: "10.0.0.1".parse().unwrap(), message: Some("go away".into()) });
+        report.count_ignored(Ignored {
+            kind: Kind::Nak,
+            reason: Reason::NotAwaited(StateName::Bound),
+        });
+        report.last_nak = Some(Nak {
+            server: "10.0.0.1".parse().unwrap(),
+            message: Some("go away".into()),
+        });
         assert_eq!(
             report.to_string(),
             "sent 1 DISCOVER, 1 REQUEST, received 6 frames; 4 offers ignored: wrong chaddr; \

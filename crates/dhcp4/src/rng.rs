@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// SplitMix64 (Steele, Lea, Flood 2014). Eight octets of state, and good enough to keep a thousand clients from
-/// speaking at once; a transaction id is a label, not a secret.
+/// SplitMix64 (Steele, Lea, Flood 2014). Eight octets of state, and good enough to keep a thousand
+/// clients from speaking at once; a transaction id is a label, not a secret.
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(u64);
 
@@ -45,7 +45,10 @@ mod tests {
     #[test]
     fn a_seed_fixes_the_sequence() {
         let (mut a, mut b) = (Rng::new(7), Rng::new(7));
-        assert_eq!([(); 8].map(|()| a.next_u32()), [(); 8].map(|()| b.next_u32()));
+        assert_eq!(
+            [(); 8].map(|()| a.next_u32()),
+            [(); 8].map(|()| b.next_u32())
+        );
         assert_ne!(Rng::new(7).next_u32(), Rng::new(8).next_u32());
     }
 
@@ -54,7 +57,11 @@ mod tests {
         let mut rng = Rng::new(1);
         let (middle, spread) = (Duration::from_secs(4), Duration::from_secs(1));
         let drawn: Vec<_> = (0..1000).map(|_| rng.around(middle, spread)).collect();
-        assert!(drawn.iter().all(|d| (middle - spread..=middle + spread).contains(d)));
+        assert!(
+            drawn
+                .iter()
+                .all(|d| (middle - spread..=middle + spread).contains(d))
+        );
         assert!(drawn.iter().any(|d| *d < middle - spread / 2));
         assert!(drawn.iter().any(|d| *d > middle + spread / 2));
     }

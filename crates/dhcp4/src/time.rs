@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A point in time: how long after boot, as `CLOCK_BOOTTIME` counts it, so that time spent in suspend counts too.
+/// A point in time: how long after boot, as `CLOCK_BOOTTIME` counts it, so that time spent in
+/// suspend counts too.
 ///
-/// Nothing here reads a clock; every instant comes from the caller. An instant written to disk means something
-/// only to the same boot of the same machine.
+/// Nothing here reads a clock; every instant comes from the caller. An instant written to disk
+/// means something only to the same boot of the same machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Instant(Duration);

@@ -1,11 +1,13 @@
-//! Messages to octets and back: the only module that sees the codec, `dhcproto`, and the one that makes it safe.
+//! Messages to octets and back: the only module that sees the codec, `dhcproto`, and the one that
+//! makes it safe.
 //!
-//! What comes from the network is taken apart in three steps, each of which can only lose what is itself wrong. The
-//! fixed header is checked before anything in it is believed (`dhcproto` trusts `hlen` as a length and ignores the
-//! magic cookie). The options are then walked as raw code, length and value, overloaded fields included (RFC 2131
-//! section 4.1), the fragments of a long one joined wherever they stand (RFC 3396). Each is decoded by itself, and
-//! only after its length has been checked: `dhcproto` would stop at the first option it dislikes and drop the rest,
-//! lease time and server identifier among them.
+//! What comes from the network is taken apart in three steps, each of which can only lose what is
+//! itself wrong. The fixed header is checked before anything in it is believed (`dhcproto` trusts
+//! `hlen` as a length and ignores the magic cookie). The options are then walked as raw code,
+//! length and value, overloaded fields included (RFC 2131 section 4.1), the fragments of a long one
+//! joined wherever they stand (RFC 3396). Each is decoded by itself, and only after its length has
+//! been checked: `dhcproto` would stop at the first option it dislikes and drop the rest, lease
+//! time and server identifier among them.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -20,12 +22,13 @@ use crate::routes::{Route, classful};
 
 /// The fixed fields and the magic cookie.
 const HEADER: usize = 240;
-/// BOOTP's message length (RFC 951): relays and servers exist that drop less (RFC 1542 section 2.1).
+/// BOOTP's message length (RFC 951): relays and servers exist that drop less (RFC 1542 section
+/// 2.1).
 const MIN_SENT: usize = 300;
 /// A jumbo frame. Nothing that a server has to say to a host takes more.
 const MAX_RECEIVED: usize = 9216;
-/// A search list longer than this, in octets, or than [`MAX_SEARCH`] names is nobody's wish: compression lets a packet
-/// of a few thousand octets unfold into a megabyte of names.
+/// A search list longer than this, in octets, or than [`MAX_SEARCH`] names is nobody's wish:
+/// compression lets a packet of a few thousand octets unfold into a megabyte of names.
 const MAX_SEARCH_LEN: usize = 1024;
 /// See [`MAX_SEARCH_LEN`].
 const MAX_SEARCH: usize = 64;
@@ -71,7 +74,8 @@ impl Outgoing {
 
     /// The message without options, of which `dhcproto` then writes header and cookie alone.
     fn header(&self) -> Option<v4::Message> {
-        // Decoded from zeroes: `Message::default()` draws a transaction id from the thread's random generator.
+        // Decoded from zeroes: `Message::default()` draws a transaction id from the thread's random
+        // generator.
         let mut blank = [0; HEADER];
         blank[HEADER - v4::MAGIC.len()..].copy_from_slice(&v4::MAGIC);
         let mut header = v4::Message::decode(&mut Decoder::new(&blank)).ok()?;
@@ -82,7 +86,11 @@ impl Outgoing {
             .set_htype(v4::HType::Eth)
             .set_xid(self.xid)
             .set_secs(self.secs)
-            .set_flags(if self.broadcast { flags.set_broadcast() } else { flags })
+            .set_flags(if self.broadcast {
+                flags.set_broadcast()
+            } else {
+                flags
+            })
             .set_ciaddr(self.ciaddr)
             .set_chaddr(&self.chaddr);
         Some(header)
@@ -152,8 +160,17 @@ impl Reply {
             Some(DhcpOption::MessageType(v4::MessageType::Nak)) => ReplyKind::Nak,
             _ => return Err(Reason::WrongType),
         };
-        let chaddr = message.chaddr().try_into().map_err(|_| Reason::NotEthernet)?;
-        Ok(Reply { kind, xid: message.xid(), chaddr, yiaddr: message.yiaddr(), options })
+        let chaddr = message
+            .chaddr()
+            .try_into()
+            .map_err(|_| Reason::NotEthernet)?;
+        Ok(Reply {
+            kind,
+            xid: message.xid(),
+            chaddr,
+            yiaddr: message.yiaddr(),
+            options,
+        })
     }
 
     /// Option 61 as the server echoes it (RFC 6842).
@@ -169,7 +186,8 @@ impl Reply {
         }
     }
 
-    /// The length of option 1's prefix; `None` when absent, or no prefix that an interface can have.
+    /// The length of option 1's prefix; `None` when absent, or no prefix that an interface can
+    /// have.
     pub(crate) fn prefix_len(&self) -> Option<u8> {
         match self.typed(code::SUBNET_MASK) {
             Some(DhcpOption::SubnetMask(mask)) => {
@@ -231,10 +249,14 @@ impl Reply {
                 _ => None,
             },
             broadcast: match self.typed(code::BROADCAST) {
-                Some(DhcpOption::BroadcastAddr(address)) if !address.is_unspecified() => Some(address),
+                Some(DhcpOption::BroadcastAddr(address)) if !address.is_unspecified() => {
+                    Some(address)
+                }
                 _ => None,
             },
-            hostname: self.text(code::HOST_NAME).and_then(|name| domain_name(&name)),
+            hostname: self
+                .text(code::HOST_NAME)
+                .and_then(|name| domain_name(&name)),
             // RFC 8925 assigns 108. `dhcproto` has 106, and leaves this one raw.
             ipv6_only_wait: raw(&self.options, code::IPV6_ONLY)
                 .and_then(|data| data.try_into().ok())
@@ -268,7 +290,10 @@ impl Reply {
                 .into_iter()
                 // RFC 2132 section 5.8: the default route is an illegal destination here.
                 .filter(|(dst, gateway)| !dst.is_unspecified() && is_host(*gateway))
-                .map(|(dst, gateway)| Route { dst: classful(dst), gateway: Some(gateway) })
+                .map(|(dst, gateway)| Route {
+                    dst: classful(dst),
+                    gateway: Some(gateway),
+                })
                 .collect(),
             _ => Vec::new(),
         }
@@ -295,8 +320,8 @@ impl Reply {
             .collect()
     }
 
-    /// Options 15 and 119. Where the list is absent and the domain is several words, the words are the list: routers
-    /// that know no 119 are configured so.
+    /// Options 15 and 119. Where the list is absent and the domain is several words, the words are
+    /// the list: routers that know no 119 are configured so.
     fn domains(&self) -> (Option<String>, Vec<String>) {
         let words: Vec<String> = self
             .text(code::DOMAIN_NAME)
@@ -305,9 +330,11 @@ impl Reply {
             .filter_map(domain_name)
             .collect();
         let search: Vec<String> = match self.typed(code::DOMAIN_SEARCH) {
-            Some(DhcpOption::DomainSearch(names)) => {
-                names.iter().filter_map(|name| domain_name(&name.to_ascii())).take(MAX_SEARCH).collect()
-            }
+            Some(DhcpOption::DomainSearch(names)) => names
+                .iter()
+                .filter_map(|name| domain_name(&name.to_ascii()))
+                .take(MAX_SEARCH)
+                .collect(),
             _ if words.len() > 1 => words.clone(),
             _ => Vec::new(),
         };
@@ -322,8 +349,8 @@ impl Reply {
     }
 }
 
-/// All options of a message: those of the options field, then, where option 52 says that they hold options too, those
-/// of `file`, then those of `sname`.
+/// All options of a message: those of the options field, then, where option 52 says that they hold
+/// options too, those of `file`, then those of `sname`.
 fn collect(field: &[u8], sname: &[u8], file: &[u8]) -> Vec<RawOption> {
     const FILE: u8 = 1;
     const SNAME: u8 = 2;
@@ -351,8 +378,12 @@ fn walk(mut field: &[u8], options: &mut Vec<RawOption>) {
             code::PAD => field = rest,
             code::END => return,
             _ => {
-                let Some((&len, rest)) = rest.split_first() else { return };
-                let Some((data, rest)) = rest.split_at_checked(len.into()) else { return };
+                let Some((&len, rest)) = rest.split_first() else {
+                    return;
+                };
+                let Some((data, rest)) = rest.split_at_checked(len.into()) else {
+                    return;
+                };
                 match options.iter_mut().find(|option| option.code == code) {
                     Some(option) => option.data.extend(data),
                     None => options.push(RawOption::new(code, data)),
@@ -364,25 +395,36 @@ fn walk(mut field: &[u8], options: &mut Vec<RawOption>) {
 }
 
 fn raw(options: &[RawOption], code: u8) -> Option<&[u8]> {
-    options.iter().find(|option| option.code == code).map(|option| option.data.as_slice())
+    options
+        .iter()
+        .find(|option| option.code == code)
+        .map(|option| option.data.as_slice())
 }
 
 fn typed(options: &[RawOption], code: u8) -> Option<DhcpOption> {
     decode_one(code, raw(options, code)?)
 }
 
-/// Decodes one option by itself. `None`: it is not well formed, or not one that this module asks for.
+/// Decodes one option by itself. `None`: it is not well formed, or not one that this module asks
+/// for.
 fn decode_one(code: u8, data: &[u8]) -> Option<DhcpOption> {
     // RFC 2132 section 2: a receiver must be prepared to drop trailing nulls from texts.
     let is_text = matches!(code, code::HOST_NAME | code::DOMAIN_NAME);
-    let nulls = if is_text { data.iter().rev().take_while(|&&octet| octet == 0).count() } else { 0 };
+    let nulls = if is_text {
+        data.iter().rev().take_while(|&&octet| octet == 0).count()
+    } else {
+        0
+    };
     let data = &data[..data.len() - nulls];
     if !is_well_formed(code, data) {
         return None;
     }
     let mut field = Vec::with_capacity(data.len() + 2);
     put_option(&mut field, code, data);
-    v4::borrowed::DhcpOptionIterator::new(&field).next()?.into_option().ok()
+    v4::borrowed::DhcpOptionIterator::new(&field)
+        .next()?
+        .into_option()
+        .ok()
 }
 
 /// Whether an option has a length that its code allows. An option not named here is never decoded.
@@ -402,7 +444,8 @@ fn is_well_formed(code: u8, data: &[u8]) -> bool {
     }
 }
 
-/// RFC 3442: a prefix length, as many octets of the prefix as it covers, a gateway; again and again.
+/// RFC 3442: a prefix length, as many octets of the prefix as it covers, a gateway; again and
+/// again.
 fn are_classless_routes(mut data: &[u8]) -> bool {
     while let [prefix_len @ 0..=32, rest @ ..] = data {
         let octets = usize::from(prefix_len.div_ceil(8)) + 4;

@@ -21,7 +21,9 @@ pub fn announce(netns: &Netns, index: u32) -> Result<()> {
 fn announce_here(index: u32) -> Result<()> {
     let netlink = Netlink::open()?;
     let what = || format!("announce the addresses of link {index}");
-    let link = netlink.link_by_index(index)?.ok_or_else(|| Error::new(what(), nix::errno::Errno::ENODEV))?;
+    let link = netlink
+        .link_by_index(index)?
+        .ok_or_else(|| Error::new(what(), nix::errno::Errno::ENODEV))?;
     let Some(mac) = link.mac else { return Ok(()) };
     sysctl::set(&["ipv4", "conf", &link.name, "arp_notify"], "1")?;
     match sysctl::set(&["ipv6", "conf", &link.name, "ndisc_notify"], "1") {

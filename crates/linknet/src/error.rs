@@ -56,7 +56,13 @@ impl Error {
 
     /// The object is not there (any more): no such link, address, route or file.
     pub fn is_absent(&self) -> bool {
-        self.is(&[Errno::ENOENT, Errno::ENODEV, Errno::ENXIO, Errno::ESRCH, Errno::EADDRNOTAVAIL])
+        self.is(&[
+            Errno::ENOENT,
+            Errno::ENODEV,
+            Errno::ENXIO,
+            Errno::ESRCH,
+            Errno::EADDRNOTAVAIL,
+        ])
     }
 
     /// Nothing leads there (ENETUNREACH, EHOSTUNREACH), or a route says that nothing is to.
@@ -99,15 +105,24 @@ impl Error {
     }
 
     pub(crate) fn new(what: impl Into<String>, errno: Errno) -> Error {
-        Error { what: what.into(), cause: Cause::Kernel { errno, text: None } }
+        Error {
+            what: what.into(),
+            cause: Cause::Kernel { errno, text: None },
+        }
     }
 
     pub(crate) fn kernel(what: impl Into<String>, errno: Errno, text: Option<String>) -> Error {
-        Error { what: what.into(), cause: Cause::Kernel { errno, text } }
+        Error {
+            what: what.into(),
+            cause: Cause::Kernel { errno, text },
+        }
     }
 
     pub(crate) fn answer(what: impl Into<String>, problem: impl fmt::Display) -> Error {
-        Error { what: what.into(), cause: Cause::Answer(problem.to_string()) }
+        Error {
+            what: what.into(),
+            cause: Cause::Answer(problem.to_string()),
+        }
     }
 
     pub(crate) fn io(what: impl Into<String>, error: &io::Error) -> Error {
@@ -124,11 +139,18 @@ impl fmt::Display for Error {
             Cause::Kernel { errno, text: None } => {
                 write!(f, "{}: {} ({errno:?})", self.what, errno.desc())
             }
-            Cause::Kernel { errno, text: Some(text) } => {
+            Cause::Kernel {
+                errno,
+                text: Some(text),
+            } => {
                 write!(f, "{}: {text} ({errno:?}, {})", self.what, errno.desc())
             }
             Cause::Answer(problem) => {
-                write!(f, "{}: the kernel's answer was not understood: {problem}", self.what)
+                write!(
+                    f,
+                    "{}: the kernel's answer was not understood: {problem}",
+                    self.what
+                )
             }
         }
     }
@@ -143,9 +165,19 @@ mod tests {
     #[test]
     fn it_says_what_was_asked_and_what_the_kernel_said() {
         let plain = Error::new("set eth0 up", Errno::EBUSY);
-        assert_eq!(plain.to_string(), "set eth0 up: Device or resource busy (EBUSY)");
-        let explained = Error::kernel("create macvlan eth0", Errno::EINVAL, Some("Bad mode".to_owned()));
-        assert_eq!(explained.to_string(), "create macvlan eth0: Bad mode (EINVAL, Invalid argument)");
+        assert_eq!(
+            plain.to_string(),
+            "set eth0 up: Device or resource busy (EBUSY)"
+        );
+        let explained = Error::kernel(
+            "create macvlan eth0",
+            Errno::EINVAL,
+            Some("Bad mode".to_owned()),
+        );
+        assert_eq!(
+            explained.to_string(),
+            "create macvlan eth0: Bad mode (EINVAL, Invalid argument)"
+        );
         assert_eq!(explained.kernel_text(), Some("Bad mode"));
         assert_eq!(explained.errno(), Some(22));
     }

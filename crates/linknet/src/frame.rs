@@ -109,14 +109,32 @@ pub fn build(datagram: &Datagram<'_>) -> Result<Vec<u8>, TooLong> {
 /// # Errors
 /// If it is not one whole, undamaged datagram.
 pub fn parse(frame: &[u8], checksum_state: Checksum) -> Result<Datagram<'_>, Rejected> {
-    let (ethernet, packet) = frame.split_first_chunk::<ETHERNET_HEADER>().ok_or(Rejected::Truncated)?;
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ethertype @ ..] = *ethernet;
+    let (ethernet, packet) = frame
+        .split_first_chunk::<ETHERNET_HEADER>()
+        .ok_or(Rejected::Truncated)?;
+    let [
+        d0,
+        d1,
+        d2,
+        d3,
+        d4,
+        d5,
+        s0,
+        s1,
+        s2,
+        s3,
+        s4,
+        s5,
+        ethertype @ ..,
+    ] = *ethernet;
     if ethertype != ETHERTYPE_IPV4 {
         return Err(Rejected::NotIpv4);
     }
     let (source_ip, destination_ip, udp) = parse_ip(packet)?;
 
-    let header = udp.first_chunk::<UDP_HEADER>().ok_or(Rejected::BadUdpLength)?;
+    let header = udp
+        .first_chunk::<UDP_HEADER>()
+        .ok_or(Rejected::BadUdpLength)?;
     let [p0, p1, q0, q1, l0, l1, sum @ ..] = *header;
     let udp_len = u16::from_be_bytes([l0, l1]);
     let udp = udp.get(..udp_len.into()).ok_or(Rejected::BadUdpLength)?;
@@ -136,8 +154,24 @@ pub fn parse(frame: &[u8], checksum_state: Checksum) -> Result<Datagram<'_>, Rej
 
 /// The sender, the recipient and the UDP part of an IPv4 packet.
 fn parse_ip(packet: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, &[u8]), Rejected> {
-    let fixed = packet.first_chunk::<IP_HEADER>().ok_or(Rejected::Truncated)?;
-    let [version_ihl, _, t0, t1, _, _, f0, f1, _, protocol, _, _, addresses @ ..] = *fixed;
+    let fixed = packet
+        .first_chunk::<IP_HEADER>()
+        .ok_or(Rejected::Truncated)?;
+    let [
+        version_ihl,
+        _,
+        t0,
+        t1,
+        _,
+        _,
+        f0,
+        f1,
+        _,
+        protocol,
+        _,
+        _,
+        addresses @ ..,
+    ] = *fixed;
     let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
     if version_ihl & 0xf0 != VERSION_4 {
         return Err(Rejected::NotIpv4);
@@ -147,7 +181,10 @@ fn parse_ip(packet: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, &[u8]), Rejected> {
     if header_len < IP_HEADER || total_len < header_len {
         return Err(Rejected::BadIpHeader);
     }
-    let (header, udp) = packet.get(..total_len).ok_or(Rejected::Truncated)?.split_at(header_len);
+    let (header, udp) = packet
+        .get(..total_len)
+        .ok_or(Rejected::Truncated)?
+        .split_at(header_len);
     // Whoever leaves the UDP checksum to a device has made this one all the same.
     if checksum([header]) != 0 {
         return Err(Rejected::BadIpChecksum);
@@ -158,7 +195,11 @@ fn parse_ip(packet: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, &[u8]), Rejected> {
     if protocol != PROTOCOL_UDP {
         return Err(Rejected::NotUdp);
     }
-    Ok((Ipv4Addr::new(s0, s1, s2, s3), Ipv4Addr::new(d0, d1, d2, d3), udp))
+    Ok((
+        Ipv4Addr::new(s0, s1, s2, s3),
+        Ipv4Addr::new(d0, d1, d2, d3),
+        udp,
+    ))
 }
 
 impl fmt::Display for Rejected {
@@ -198,10 +239,13 @@ fn pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, udp_len: u16) -> [u8; 
 /// octets that contain their checksum it is zero.
 fn checksum<const N: usize>(parts: [&[u8]; N]) -> u16 {
     let pairs = parts.into_iter().flat_map(|part| part.chunks(2));
-    let sum: u64 =
-        pairs.map(|pair| u64::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]))).sum();
+    let sum: u64 = pairs
+        .map(|pair| u64::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])))
+        .sum();
     // Carries are added back in until there are none.
-    !std::iter::successors(Some(sum), |&sum| (sum > 0xffff).then(|| (sum & 0xffff) + (sum >> 16)))
-        .last()
-        .map_or(0, |sum| sum as u16)
+    !std::iter::successors(Some(sum), |&sum| {
+        (sum > 0xffff).then(|| (sum & 0xffff) + (sum >> 16))
+    })
+    .last()
+    .map_or(0, |sum| sum as u16)
 }

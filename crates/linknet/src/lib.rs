@@ -27,8 +27,8 @@ pub use clock::boottime;
 pub use error::{Error, Result};
 pub use mac::{Mac, ParseMacError};
 pub use netlink::{
-    Address, Dad, Heard, Link, LinkWatch, Macvlan, MacvlanMode, Netlink, NewAddress, NewMacvlan, NewVlan,
-    OperState, ParseModeError, Protocol, Route, Rule, Scope, Vlan,
+    Address, Dad, Heard, Link, LinkWatch, Macvlan, MacvlanMode, Netlink, NewAddress, NewMacvlan,
+    NewVlan, OperState, ParseModeError, Protocol, Route, Rule, Scope, Vlan,
 };
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use packet::{Arp, ArpSocket, PacketSocket, Received};

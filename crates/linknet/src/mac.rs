@@ -81,7 +81,9 @@ fn parse(text: &str) -> Option<Mac> {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| value.try_into().ok())
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| value.try_into().ok())
 }
 
 #[cfg(test)]
@@ -126,7 +128,10 @@ mod tests {
 
     #[test]
     fn a_local_address_is_unicast_and_locally_administered() {
-        assert_eq!(Mac::local([0xff; 6]), Mac([0xfe, 0xff, 0xff, 0xff, 0xff, 0xff]));
+        assert_eq!(
+            Mac::local([0xff; 6]),
+            Mac([0xfe, 0xff, 0xff, 0xff, 0xff, 0xff])
+        );
         assert_eq!(Mac::local([0; 6]), Mac([0x02, 0, 0, 0, 0, 0]));
         assert!(!Mac::local([0x01; 6]).is_multicast());
         assert!(Mac::BROADCAST.is_multicast());

@@ -18,8 +18,8 @@ use std::io;
 use std::net::IpAddr;
 
 use netlink_packet_core::{
-    Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
-    NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NetlinkBuffer, NetlinkHeader, Parseable,
+    Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE,
+    NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NetlinkBuffer, NetlinkHeader, Parseable,
 };
 use netlink_packet_route::AddressFamily;
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -71,11 +71,19 @@ impl Netlink {
     /// # Errors
     /// If the namespace cannot be entered, or the process has no descriptor left.
     pub fn open_in(netns: &Netns) -> Result<Netlink> {
-        netns.run(Netlink::open).unwrap_or_else(|error| Err(Error::io("enter the network namespace", &error)))
+        netns
+            .run(Netlink::open)
+            .unwrap_or_else(|error| Err(Error::io("enter the network namespace", &error)))
     }
 
     /// Sends a request to change something, and waits for the kernel's verdict.
-    fn change(&self, what: &dyn Fn() -> String, kind: u16, how: Change, body: &impl Emitable) -> Result<()> {
+    fn change(
+        &self,
+        what: &dyn Fn() -> String,
+        kind: u16,
+        how: Change,
+        body: &impl Emitable,
+    ) -> Result<()> {
         self.send(what, kind, NLM_F_ACK | how.flags(), body)?;
         self.receive(what, |_| Ok(())).map(|_| ())
     }
@@ -120,12 +128,23 @@ impl Netlink {
                 Consistency::Interrupted => {}
             }
         }
-        Err(Error::kernel(what(), Errno::EINTR, Some("changed each time it was read".to_owned())))
+        Err(Error::kernel(
+            what(),
+            Errno::EINTR,
+            Some("changed each time it was read".to_owned()),
+        ))
     }
 
-    fn send(&self, what: &dyn Fn() -> String, kind: u16, flags: u16, body: &impl Emitable) -> Result<()> {
+    fn send(
+        &self,
+        what: &dyn Fn() -> String,
+        kind: u16,
+        flags: u16,
+        body: &impl Emitable,
+    ) -> Result<()> {
         let message = self.encode(kind, flags, body);
-        uninterrupted(|| self.socket.send(&message, 0)).map_err(|error| Error::io(what(), &error))?;
+        uninterrupted(|| self.socket.send(&message, 0))
+            .map_err(|error| Error::io(what(), &error))?;
         Ok(())
     }
 
@@ -145,7 +164,8 @@ impl Netlink {
         message
     }
 
-    /// Receives the answer to the last request up to its end, and hands each object of it to `take`.
+    /// Receives the answer to the last request up to its end, and hands each object of it to
+    /// `take`.
     fn receive(
         &self,
         what: &dyn Fn() -> String,
@@ -159,7 +179,10 @@ impl Netlink {
             let length = uninterrupted(|| self.socket.recv(&mut *buffer, libc::MSG_TRUNC))
                 .map_err(|error| Error::io(what(), &error))?;
             if length > buffer.len() {
-                return Err(Error::answer(what(), format_args!("it is too long ({length} octets)")));
+                return Err(Error::answer(
+                    what(),
+                    format_args!("it is too long ({length} octets)"),
+                ));
             }
             for message in messages(&buffer) {
                 let message = message.map_err(|error| Error::answer(what(), error))?;
@@ -192,7 +215,9 @@ impl Netlink {
 
 impl fmt::Debug for Netlink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Netlink").field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("Netlink")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
     }
 }
 
@@ -241,8 +266,8 @@ impl Scope {
     pub const HOST: Scope = Scope(254);
 }
 
-/// Who put an address or a route there (`rtm_protocol` of rtnetlink(7), `IFA_PROTO`). The kernel only
-/// passes it on.
+/// Who put an address or a route there (`rtm_protocol` of rtnetlink(7), `IFA_PROTO`). The kernel
+/// only passes it on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Protocol(pub u8);
 
@@ -255,8 +280,8 @@ impl Protocol {
     pub const STATIC: Protocol = Protocol(4);
     /// A DHCP client.
     pub const DHCP: Protocol = Protocol(16);
-    /// leasehold: routes and rules beyond those of an attachment's own interface, which do not go with it.
-    /// Nobody else in rt_protos of iproute2 has the number.
+    /// leasehold: routes and rules beyond those of an attachment's own interface, which do not go
+    /// with it. Nobody else in rt_protos of iproute2 has the number.
     pub const LEASEHOLD: Protocol = Protocol(108);
 }
 
@@ -268,7 +293,11 @@ fn connect() -> io::Result<Netlink> {
     let _ = socket.set_ext_ack(true);
     let _ = socket.set_cap_ack(true);
     let _ = socket.set_netlink_get_strict_chk(true);
-    Ok(Netlink { socket, sequence: Cell::new(0), buffer: RefCell::new(Vec::with_capacity(BUFFER)) })
+    Ok(Netlink {
+        socket,
+        sequence: Cell::new(0),
+        buffer: RefCell::new(Vec::with_capacity(BUFFER)),
+    })
 }
 
 /// The messages of one datagram.
@@ -280,8 +309,9 @@ fn messages(
             return None;
         }
         let message = NetlinkBuffer::new_checked(datagram);
-        let aligned =
-            message.as_ref().map_or(usize::MAX, |message| message.length().next_multiple_of(4) as usize);
+        let aligned = message.as_ref().map_or(usize::MAX, |message| {
+            message.length().next_multiple_of(4) as usize
+        });
         datagram = datagram.get(aligned..).unwrap_or_default();
         Some(message)
     })

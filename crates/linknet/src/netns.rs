@@ -1,5 +1,8 @@
 //! Network namespaces: opening, telling apart, entering, making.
-#![allow(unsafe_code, reason = "the type of a namespace is asked by an ioctl that nix does not wrap")]
+#![allow(
+    unsafe_code,
+    reason = "the type of a namespace is asked by an ioctl that nix does not wrap"
+)]
 
 use std::ffi::c_int;
 use std::fmt;
@@ -125,7 +128,10 @@ impl Netns {
     /// Only if the system fails.
     pub fn id(&self) -> io::Result<NetnsId> {
         let stat = fstat(self)?;
-        Ok(NetnsId { dev: stat.st_dev, ino: stat.st_ino })
+        Ok(NetnsId {
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+        })
     }
 
     /// A second handle of the same namespace.
@@ -143,9 +149,20 @@ impl Netns {
     /// If the file exists, cannot be made, or the mount is refused.
     pub fn bind(&self, path: impl AsRef<Path>) -> io::Result<()> {
         let path = path.as_ref();
-        File::options().write(true).create_new(true).mode(0o444).open(path)?;
+        File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o444)
+            .open(path)?;
         let source = format!("/proc/self/fd/{}", self.0.as_raw_fd());
-        mount(Some(source.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(|errno| {
+        mount(
+            Some(source.as_str()),
+            path,
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        )
+        .map_err(|errno| {
             // The mount's refusal is what matters; an empty file left behind is harmless.
             let _ = std::fs::remove_file(path);
             errno.into()
@@ -165,9 +182,10 @@ impl Netns {
 
     /// `fd` as a namespace, if it is one. `name` is what errors call it.
     fn checked(fd: OwnedFd, name: &Path) -> Result<Netns, NetnsError> {
-        let is_nsfs =
-            fstatfs(&fd).map_err(|errno| NetnsError::from_io(name, errno.into()))?.filesystem_type()
-                == NSFS_MAGIC;
+        let is_nsfs = fstatfs(&fd)
+            .map_err(|errno| NetnsError::from_io(name, errno.into()))?
+            .filesystem_type()
+            == NSFS_MAGIC;
         if is_nsfs && namespace_type(fd.as_fd()) == Ok(libc::CLONE_NEWNET) {
             Ok(Netns(fd))
         } else {
@@ -191,8 +209,13 @@ impl fmt::Display for NetnsId {
 impl NetnsError {
     fn from_io(path: &Path, error: io::Error) -> NetnsError {
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => NetnsError::NotFound(path.to_owned()),
-            _ => NetnsError::Io { path: path.to_owned(), error },
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                NetnsError::NotFound(path.to_owned())
+            }
+            _ => NetnsError::Io {
+                path: path.to_owned(),
+                error,
+            },
         }
     }
 }
@@ -223,7 +246,9 @@ impl Drop for Home {
 /// right after.
 fn in_scratch_thread<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
-        let thread = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, f)?;
+        let thread = thread::Builder::new()
+            .name("netns".to_owned())
+            .spawn_scoped(scope, f)?;
         thread.join().map_err(|panic| resume_unwind(panic))
     })
 }

@@ -1,5 +1,8 @@
 //! A packet socket for DHCP on a link that has no address.
-#![allow(unsafe_code, reason = "nix can neither attach a filter nor make a link address")]
+#![allow(
+    unsafe_code,
+    reason = "nix can neither attach a filter nor make a link address"
+)]
 
 mod arp;
 mod filter;
@@ -11,8 +14,8 @@ use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use libc::{
-    AF_PACKET, ETH_P_IP, PACKET_AUXDATA, SOL_PACKET, TP_STATUS_CSUMNOTREADY, bind, c_int, getsockname,
-    sockaddr_ll, socklen_t, tpacket_auxdata,
+    AF_PACKET, ETH_P_IP, PACKET_AUXDATA, SOL_PACKET, TP_STATUS_CSUMNOTREADY, bind, c_int,
+    getsockname, sockaddr_ll, socklen_t, tpacket_auxdata,
 };
 use nix::cmsg_space;
 use nix::errno::Errno;
@@ -66,7 +69,9 @@ impl PacketSocket {
             let mac = own_mac(fd.as_fd())?;
             Ok(PacketSocket { fd, mac })
         };
-        open().map_err(|error: io::Error| Error::io(format!("open a packet socket on link {index}"), &error))
+        open().map_err(|error: io::Error| {
+            Error::io(format!("open a packet socket on link {index}"), &error)
+        })
     }
 
     /// The link's own address, from which it sends.
@@ -86,9 +91,15 @@ impl PacketSocket {
         destination: SocketAddrV4,
         payload: &[u8],
     ) -> io::Result<()> {
-        let datagram = Datagram { source_mac: self.mac, destination_mac: to, source, destination, payload };
-        let frame =
-            frame::build(&datagram).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let datagram = Datagram {
+            source_mac: self.mac,
+            destination_mac: to,
+            source,
+            destination,
+            payload,
+        };
+        let frame = frame::build(&datagram)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         send(self.fd.as_raw_fd(), &frame, MsgFlags::empty())?;
         Ok(())
     }
@@ -104,7 +115,8 @@ impl PacketSocket {
         let (length, flags, checksum) = {
             let mut into = [IoSliceMut::new(buffer)];
             let fd = self.fd.as_raw_fd();
-            let message = match recvmsg::<()>(fd, &mut into, Some(&mut control), MsgFlags::empty()) {
+            let message = match recvmsg::<()>(fd, &mut into, Some(&mut control), MsgFlags::empty())
+            {
                 Ok(message) => message,
                 Err(Errno::EAGAIN | Errno::EINTR) => return Ok(Received::Nothing),
                 Err(errno) => return Err(errno.into()),
@@ -158,7 +170,11 @@ fn own_mac(fd: BorrowedFd<'_>) -> io::Result<Mac> {
     let result = unsafe { getsockname(fd.as_raw_fd(), pointer.cast(), &mut length) };
     Errno::result(result)?;
     match address {
-        sockaddr_ll { sll_halen: 6, sll_addr: [a, b, c, d, e, f, ..], .. } => Ok(Mac([a, b, c, d, e, f])),
+        sockaddr_ll {
+            sll_halen: 6,
+            sll_addr: [a, b, c, d, e, f, ..],
+            ..
+        } => Ok(Mac([a, b, c, d, e, f])),
         _ => Err(Errno::EPFNOSUPPORT.into()), // not Ethernet
     }
 }
@@ -177,7 +193,9 @@ const ADDRESS_LEN: socklen_t = size_of::<sockaddr_ll>() as socklen_t;
 
 /// `tp_status` of a frame's auxiliary data (packet(7)).
 fn auxdata_status(message: ControlMessageOwned) -> Option<u32> {
-    let ControlMessageOwned::Unknown(unknown) = message else { return None };
+    let ControlMessageOwned::Unknown(unknown) = message else {
+        return None;
+    };
     let header = unknown.cmsg_header;
     let ours = header.cmsg_level == SOL_PACKET && header.cmsg_type == PACKET_AUXDATA;
     let status = unknown.data_bytes.first_chunk().filter(|_| ours)?;

@@ -1,7 +1,9 @@
-//! Links of the host that many containers share: made when the first needs one, removed with the last.
+//! Links of the host that many containers share: made when the first needs one, removed with the
+//! last.
 //!
-//! Who uses one can be seen in the kernel alone, so nothing about them is kept elsewhere, and nothing can be lost. What
-//! is looked at and what is then done must not be torn apart by others at the same: they hold the [`Lock`].
+//! Who uses one can be seen in the kernel alone, so nothing about them is kept elsewhere, and
+//! nothing can be lost. What is looked at and what is then done must not be torn apart by others at
+//! the same: they hold the [`Lock`].
 
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -25,15 +27,15 @@ pub enum Shared {
 }
 
 impl Shared {
-    /// Whether the link is one of these, and made by leasehold. An administrator who wants to keep one takes the
-    /// alias away.
+    /// Whether the link is one of these, and made by leasehold. An administrator who wants to keep
+    /// one takes the alias away.
     pub fn is(self, link: &Link) -> bool {
         link.kind.as_deref() == Some(self.kind())
             && (link.group == Shared::GROUP || link.alias.as_deref() == Some(self.alias()))
     }
 
-    /// The group of a link from when it is made until it is finished: unlike an alias, the kernel takes it together
-    /// with everything else.
+    /// The group of a link from when it is made until it is finished: unlike an alias, the kernel
+    /// takes it together with everything else.
     pub const GROUP: u32 = u32::from_be_bytes(*b"lhld");
 
     /// Says on the link for good whose it is.
@@ -60,14 +62,16 @@ impl Shared {
     }
 }
 
-/// The right to make, use for the first time and remove shared links. It ends when this is dropped, or with the process.
+/// The right to make, use for the first time and remove shared links. It ends when this is dropped,
+/// or with the process.
 #[derive(Debug)]
 pub struct Lock {
     _file: Flock<File>,
 }
 
 impl Lock {
-    /// Where it is: beside the daemon's socket, so that a daemon in a container of its own sees it too.
+    /// Where it is: beside the daemon's socket, so that a daemon in a container of its own sees it
+    /// too.
     const PATH: &str = "/run/cni/leasehold.lock";
 
     /// Waits for it. Whoever has it asks a few things of the kernel and lets go.
@@ -109,10 +113,18 @@ impl Lock {
 
 fn open() -> io::Result<File> {
     if let Some(folder) = Path::new(Lock::PATH).parent() {
-        DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(folder)?;
     }
     // Nobody but root may hold it: who can open it can.
-    File::options().write(true).create(true).truncate(false).mode(0o600).open(Lock::PATH)
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(Lock::PATH)
 }
 
 fn failed(error: &io::Error) -> Error {
@@ -135,14 +147,20 @@ mod tests {
         let ours = link("vlan", Some("leasehold:vlan"), 0);
         assert!(Shared::Vlan.is(&ours) && !Shared::Shim.is(&ours));
         assert!(Shared::Shim.is(&link("macvlan", Some("leasehold:host"), 0)));
-        assert!(Shared::Shim.is(&link("macvlan", None, Shared::GROUP)), "killed before it had its alias");
+        assert!(
+            Shared::Shim.is(&link("macvlan", None, Shared::GROUP)),
+            "killed before it had its alias"
+        );
         for other in [
             link("vlan", None, 0),
             link("vlan", Some("uplink"), 0),
             link("macvlan", Some("leasehold:eth0/c1/lan"), 0),
             link("dummy", Some("leasehold:host"), Shared::GROUP),
         ] {
-            assert!(!Shared::Vlan.is(&other) && !Shared::Shim.is(&other), "{other:?}");
+            assert!(
+                !Shared::Vlan.is(&other) && !Shared::Shim.is(&other),
+                "{other:?}"
+            );
         }
     }
 }

@@ -8,14 +8,14 @@
 //!   192.168.1.50 dev lh-eth1 scope link src 192.168.1.10 proto 108 metric <tag>
 //! ```
 //!
-//! A parent and the macvlans on it never hear each other; two macvlans in mode bridge do. So the host gets one of its
-//! own, the shim, and a route through it to each container's address. The shim has no address: packets bear the
-//! parent's, and what the container asks for by ARP the shim answers, since any link of a host answers for all of its
-//! addresses. IPv6 has no such custom (RFC 4861 §7.2.3), so there the container has a route by way of the shim's
-//! link-local address.
+//! A parent and the macvlans on it never hear each other; two macvlans in mode bridge do. So the
+//! host gets one of its own, the shim, and a route through it to each container's address. The shim
+//! has no address: packets bear the parent's, and what the container asks for by ARP the shim
+//! answers, since any link of a host answers for all of its addresses. IPv6 has no such custom (RFC
+//! 4861 §7.2.3), so there the container has a route by way of the shim's link-local address.
 //!
-//! Who needs the shim can be told by the routes alone, each of which bears the tag of an attachment as its metric: the
-//! shim goes with the last of them.
+//! Who needs the shim can be told by the routes alone, each of which bears the tag of an attachment
+//! as its metric: the shim goes with the last of them.
 
 mod make;
 mod source;
@@ -74,20 +74,33 @@ impl HostRoute {
             && route.dst.prefix_len() == route.dst.max_prefix_len()
             && route.gateway.is_none()
             && route.table == Route::MAIN;
-        ours.then_some(HostRoute { tag: Tag(route.metric), to: route.dst.addr(), index: route.index })
+        ours.then_some(HostRoute {
+            tag: Tag(route.metric),
+            to: route.dst.addr(),
+            index: route.index,
+        })
     }
 
     fn route(self, source: Option<IpAddr>) -> Route {
-        Route { metric: self.tag.0, protocol: Protocol::LEASEHOLD, source, ..Route::new(self.to, self.index) }
+        Route {
+            metric: self.tag.0,
+            protocol: Protocol::LEASEHOLD,
+            source,
+            ..Route::new(self.to, self.index)
+        }
     }
 }
 
 impl Reached {
-    /// The route that the container needs to the host, on its interface of this number, where `on_link` are the
-    /// prefixes that are on the link there anyway. `None` if it gets there without.
+    /// The route that the container needs to the host, on its interface of this number, where
+    /// `on_link` are the prefixes that are on the link there anyway. `None` if it gets there
+    /// without.
     pub fn way_back(&self, index: u32, on_link: &[IpNet]) -> Option<Route> {
         let from = self.from?;
-        let route = Route { protocol: Protocol::LEASEHOLD, ..Route::new(from, index) };
+        let route = Route {
+            protocol: Protocol::LEASEHOLD,
+            ..Route::new(from, index)
+        };
         match from {
             IpAddr::V6(_) => Some(route.via(self.shim)),
             IpAddr::V4(_) if on_link.iter().any(|prefix| prefix.contains(&from)) => None,
@@ -102,9 +115,15 @@ impl Shims {
     /// # Errors
     /// If the namespace cannot be entered, or the process has no descriptor left.
     pub fn of(netns: &Netns, lock: Lock) -> Result<Shims> {
-        let netns = netns.try_clone().map_err(|error| Error::io("keep a network namespace", &error))?;
+        let netns = netns
+            .try_clone()
+            .map_err(|error| Error::io("keep a network namespace", &error))?;
         let netlink = Netlink::open_in(&netns)?;
-        Ok(Shims { netns, netlink, _lock: lock })
+        Ok(Shims {
+            netns,
+            netlink,
+            _lock: lock,
+        })
     }
 
     /// The shim on a parent, if there is one, ready for use or not. No lock is needed to look.
@@ -113,7 +132,9 @@ impl Shims {
     /// If the kernel cannot be asked.
     pub fn find(netlink: &Netlink, parent: &Link) -> Result<Option<Link>> {
         let is_it = |link: &Link| {
-            Shared::Shim.is(link) && link.parent == Some(parent.index) && link.parent_netnsid.is_none()
+            Shared::Shim.is(link)
+                && link.parent == Some(parent.index)
+                && link.parent_netnsid.is_none()
         };
         // Its name is a good guess, and cheaper than all links.
         match netlink.link(&make::name(&parent.name))?.filter(is_it) {
@@ -130,12 +151,12 @@ impl Shims {
         HostRoute::all(&self.netlink)
     }
 
-    /// Makes the host reach these addresses on a parent, through the shim that is there or one made now. Routes that the
-    /// attachment has to other addresses stay.
+    /// Makes the host reach these addresses on a parent, through the shim that is there or one made
+    /// now. Routes that the attachment has to other addresses stay.
     ///
     /// # Errors
-    /// What the kernel refuses; `is_exists` if the shim's name is taken. What was made by then stays, for
-    /// [`Shims::part`] to remove.
+    /// What the kernel refuses; `is_exists` if the shim's name is taken. What was made by then
+    /// stays, for [`Shims::part`] to remove.
     pub fn join(&self, parent: u32, tag: Tag, addresses: &[IpAddr]) -> Result<Vec<Reached>> {
         let with_ipv6 = addresses.iter().any(IpAddr::is_ipv6);
         let (shim, parent) = self.shim(parent, with_ipv6)?;
@@ -143,14 +164,25 @@ impl Shims {
         let mut reached = Vec::new();
         for &to in addresses {
             let from = source::choose(&self.netlink, &parent, to)?;
-            self.netlink.replace_route(&HostRoute { tag, to, index: shim.index }.route(from))?;
-            reached.push(Reached { to, from, shim: shim_address });
+            self.netlink.replace_route(
+                &HostRoute {
+                    tag,
+                    to,
+                    index: shim.index,
+                }
+                .route(from),
+            )?;
+            reached.push(Reached {
+                to,
+                from,
+                shim: shim_address,
+            });
         }
         Ok(reached)
     }
 
-    /// Removes the routes that `is_over` says so of, and every shim that nobody needs any more. Returns the routes that
-    /// went.
+    /// Removes the routes that `is_over` says so of, and every shim that nobody needs any more.
+    /// Returns the routes that went.
     ///
     /// # Errors
     /// What the kernel refuses first; the rest is done all the same.
@@ -158,13 +190,15 @@ impl Shims {
         self.part_with(is_over, |shim| self.netlink.delete_link(shim.index))
     }
 
-    /// The same for a process that ends soon, without waiting for more than that the shims are gone: see
-    /// [`Netlink::delete_link_soon`].
+    /// The same for a process that ends soon, without waiting for more than that the shims are
+    /// gone: see [`Netlink::delete_link_soon`].
     ///
     /// # Errors
     /// As for [`Shims::part`].
     pub fn part_soon(&self, is_over: impl Fn(&HostRoute) -> bool) -> Result<Vec<HostRoute>> {
-        self.part_with(is_over, |shim| self.netlink.delete_link_soon(&self.netns, shim.index))
+        self.part_with(is_over, |shim| {
+            self.netlink.delete_link_soon(&self.netns, shim.index)
+        })
     }
 
     fn part_with(
@@ -185,7 +219,12 @@ impl Shims {
             }
         }
         let needed = |shim: &Link| left.iter().any(|route| route.index == shim.index);
-        for shim in self.netlink.links()?.iter().filter(|link| Shared::Shim.is(link) && !needed(link)) {
+        for shim in self
+            .netlink
+            .links()?
+            .iter()
+            .filter(|link| Shared::Shim.is(link) && !needed(link))
+        {
             match delete(shim) {
                 Err(error) if !error.is_absent() => outcome = outcome.and(Err(error)),
                 _ => {}
@@ -197,5 +236,23 @@ impl Shims {
 
 /// The link-local address that the kernel makes of a MAC (RFC 4291, appendix A).
 fn link_local(Mac([a, b, c, d, e, f]): Mac) -> IpAddr {
-    [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 0b10, b, c, 0xff, 0xfe, d, e, f].into()
+    [
+        0xfe,
+        0x80,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        a ^ 0b10,
+        b,
+        c,
+        0xff,
+        0xfe,
+        d,
+        e,
+        f,
+    ]
+    .into()
 }

@@ -7,8 +7,8 @@ use crate::{Error, Result};
 /// Sets the setting of this path, such as `["ipv4", "conf", "eth0", "arp_notify"]`, in the calling
 /// thread's namespace. A name with dots in it (`eth0.5`) is one element.
 ///
-/// What has the value already is not written: a container's `/proc/sys` is mostly read-only, and what was set from
-/// outside is all right in it.
+/// What has the value already is not written: a container's `/proc/sys` is mostly read-only, and
+/// what was set from outside is all right in it.
 ///
 /// # Errors
 /// `is_absent` if there is no such setting: the link is gone, or the kernel is without IPv6.

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use libc::{SO_BINDTOIFINDEX, SOL_SOCKET, c_int, in_addr, in_pktinfo};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, SockaddrIn, bind, recvfrom, sendmsg,
-    setsockopt, socket, sockopt as option,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, SockaddrIn, bind, recvfrom,
+    sendmsg, setsockopt, socket, sockopt as option,
 };
 
 use crate::{Error, Result, sockopt};
@@ -37,25 +37,43 @@ impl UdpClient {
             setsockopt(&fd, option::Broadcast, &true)?;
             // SAFETY: SO_BINDTOIFINDEX takes an int (Linux 5.1).
             unsafe { sockopt::set(&fd, SOL_SOCKET, SO_BINDTOIFINDEX, &index)? };
-            bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)))?;
+            bind(
+                fd.as_raw_fd(),
+                &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)),
+            )?;
             Ok(UdpClient { fd, index })
         };
-        open().map_err(|error: io::Error| Error::io(format!("open UDP port {port} on link {index}"), &error))
+        open().map_err(|error: io::Error| {
+            Error::io(format!("open UDP port {port} on link {index}"), &error)
+        })
     }
 
     /// Sends a datagram from `source`, an address of the link.
     ///
     /// # Errors
     /// If the link does not have the address, or no route leads to the destination.
-    pub fn send(&self, source: Ipv4Addr, destination: SocketAddrV4, payload: &[u8]) -> io::Result<()> {
+    pub fn send(
+        &self,
+        source: Ipv4Addr,
+        destination: SocketAddrV4,
+        payload: &[u8],
+    ) -> io::Result<()> {
         let from = in_pktinfo {
             ipi_ifindex: self.index,
-            ipi_spec_dst: in_addr { s_addr: u32::from_ne_bytes(source.octets()) },
+            ipi_spec_dst: in_addr {
+                s_addr: u32::from_ne_bytes(source.octets()),
+            },
             ipi_addr: in_addr { s_addr: 0 },
         };
         let control = [ControlMessage::Ipv4PacketInfo(&from)];
         let to = SockaddrIn::from(destination);
-        sendmsg(self.fd.as_raw_fd(), &[IoSlice::new(payload)], &control, MsgFlags::empty(), Some(&to))?;
+        sendmsg(
+            self.fd.as_raw_fd(),
+            &[IoSlice::new(payload)],
+            &control,
+            MsgFlags::empty(),
+            Some(&to),
+        )?;
         Ok(())
     }
 

@@ -10,8 +10,8 @@ const PLUGINS: [&str; 2] = ["macvlan", "dhcp"];
 
 /// Copies the plugins that stand where this program does into `directory`.
 pub(super) fn install(directory: &Path) -> Result<String, String> {
-    let program =
-        std::env::current_exe().map_err(|error| format!("where this program is, is unknown: {error}"))?;
+    let program = std::env::current_exe()
+        .map_err(|error| format!("where this program is, is unknown: {error}"))?;
     install_from(program.parent().unwrap_or(Path::new("/")), directory)
 }
 
@@ -20,23 +20,36 @@ fn install_from(source: &Path, directory: &Path) -> Result<String, String> {
         .map_err(|error| format!("making {} failed: {error}", directory.display()))?;
     for plugin in PLUGINS {
         let (from, to) = (source.join(plugin), directory.join(plugin));
-        replace(&from, &to)
-            .map_err(|error| format!("copying {} to {} failed: {error}", from.display(), to.display()))?;
+        replace(&from, &to).map_err(|error| {
+            format!(
+                "copying {} to {} failed: {error}",
+                from.display(),
+                to.display()
+            )
+        })?;
     }
-    Ok(format!("{} are in {}", PLUGINS.join(" and "), directory.display()))
+    Ok(format!(
+        "{} are in {}",
+        PLUGINS.join(" and "),
+        directory.display()
+    ))
 }
 
-/// Copies a program beside its destination, and then renames it. On disk before it has its name: a plugin that is
-/// empty after a power cut would keep every container from starting.
+/// Copies a program beside its destination, and then renames it. On disk before it has its name: a
+/// plugin that is empty after a power cut would keep every container from starting.
 fn replace(from: &Path, to: &Path) -> io::Result<()> {
     let mut source = fs::File::open(from)?;
-    let mut copy =
-        tempfile::Builder::new().prefix(".leasehold-").tempfile_in(to.parent().unwrap_or(Path::new(".")))?;
+    let mut copy = tempfile::Builder::new()
+        .prefix(".leasehold-")
+        .tempfile_in(to.parent().unwrap_or(Path::new(".")))?;
     io::copy(&mut source, copy.as_file_mut())?;
-    copy.as_file().set_permissions(Permissions::from_mode(0o755))?;
+    copy.as_file()
+        .set_permissions(Permissions::from_mode(0o755))?;
     copy.as_file().sync_all()?;
     // Closed before it can be executed: a file that is open for writing is "text file busy".
-    copy.into_temp_path().persist(to).map_err(|refused| refused.error)
+    copy.into_temp_path()
+        .persist(to)
+        .map_err(|refused| refused.error)
 }
 
 #[cfg(test)]
@@ -47,10 +60,15 @@ mod tests {
     #[test]
     fn an_installed_plugin_is_replaced_and_never_written_to() {
         let scratch = tempfile::tempdir().expect("a scratch directory");
-        let (source, directory) = (scratch.path().join("image"), scratch.path().join("opt/cni/bin"));
+        let (source, directory) = (
+            scratch.path().join("image"),
+            scratch.path().join("opt/cni/bin"),
+        );
         fs::create_dir_all(&source).expect("creating it");
         let provide = |version: &str| {
-            PLUGINS.iter().for_each(|plugin| fs::write(source.join(plugin), version).expect("writing"));
+            PLUGINS
+                .iter()
+                .for_each(|plugin| fs::write(source.join(plugin), version).expect("writing"));
         };
 
         provide("one");
@@ -59,10 +77,22 @@ mod tests {
         provide("two");
         install_from(&source, &directory).expect("a second time");
 
-        assert_eq!(io::read_to_string(running).expect("it is still open"), "one");
+        assert_eq!(
+            io::read_to_string(running).expect("it is still open"),
+            "one"
+        );
         for plugin in PLUGINS {
-            assert_eq!(fs::read_to_string(directory.join(plugin)).expect("it is there"), "two");
-            assert_eq!(fs::metadata(directory.join(plugin)).expect("it is there").mode() & 0o7777, 0o755);
+            assert_eq!(
+                fs::read_to_string(directory.join(plugin)).expect("it is there"),
+                "two"
+            );
+            assert_eq!(
+                fs::metadata(directory.join(plugin))
+                    .expect("it is there")
+                    .mode()
+                    & 0o7777,
+                0o755
+            );
         }
         assert_eq!(
             fs::read_dir(&directory).expect("it is there").count(),
@@ -74,9 +104,12 @@ mod tests {
     #[test]
     fn what_cannot_be_copied_is_named_and_nothing_is_left() {
         let scratch = tempfile::tempdir().expect("a scratch directory");
-        let error =
-            install_from(&scratch.path().join("empty"), scratch.path()).expect_err("there is nothing");
+        let error = install_from(&scratch.path().join("empty"), scratch.path())
+            .expect_err("there is nothing");
         assert!(error.contains("empty/macvlan"), "{error}");
-        assert_eq!(fs::read_dir(scratch.path()).expect("it is there").count(), 0);
+        assert_eq!(
+            fs::read_dir(scratch.path()).expect("it is there").count(),
+            0
+        );
     }
 }

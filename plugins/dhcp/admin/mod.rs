@@ -1,5 +1,5 @@
-//! What an operator runs by hand, and what a container without a shell runs as its probe or its init container:
-//! `dhcp status`, `dhcp install`.
+//! What an operator runs by hand, and what a container without a shell runs as its probe or its
+//! init container: `dhcp status`, `dhcp install`.
 
 mod install;
 mod status;
@@ -19,10 +19,11 @@ pub(crate) fn knows(word: &str) -> bool {
 
 /// Runs a command, given as everything that follows `dhcp`. Says on stderr why it failed.
 pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let outcome = match Admin::parse_from(std::iter::once(OsString::from("dhcp")).chain(args)).command {
-        Command::Status { socketpath } => status::status(&socketpath),
-        Command::Install { directory } => install::install(&directory),
-    };
+    let outcome =
+        match Admin::parse_from(std::iter::once(OsString::from("dhcp")).chain(args)).command {
+            Command::Status { socketpath } => status::status(&socketpath),
+            Command::Install { directory } => install::install(&directory),
+        };
     match outcome {
         Ok(said) => {
             println!("{said}");
@@ -52,8 +53,8 @@ enum Command {
     },
     /// Copies this program, and the macvlan beside it, into a directory of plugins
     ///
-    /// Each file is written under another name and then renamed, so that a runtime finds the old plugin or the new
-    /// one, never half of one, and a daemon that runs from there goes on.
+    /// Each file is written under another name and then renamed, so that a runtime finds the old
+    /// plugin or the new one, never half of one, and a daemon that runs from there goes on.
     Install {
         /// Where the runtime looks for plugins, such as /opt/cni/bin; made if it is not there
         directory: PathBuf,

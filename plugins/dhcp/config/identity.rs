@@ -33,7 +33,10 @@ const LONGEST: usize = 255;
 /// Refuses what can be the identifier of no attachment.
 pub(super) fn verify(key: Option<&ClientIdKey>, provide: &[Provide]) -> Result<(), Error> {
     if key.is_some() && provide.iter().any(Provide::is_client_id) {
-        return Err(invalid("clientId", "`provide` has option 61 too: one of them is enough"));
+        return Err(invalid(
+            "clientId",
+            "`provide` has option 61 too: one of them is enough",
+        ));
     }
     let body = match key {
         Some(ClientIdKey::Text(text)) => [&[0], text.as_bytes()].concat(),
@@ -44,13 +47,15 @@ pub(super) fn verify(key: Option<&ClientIdKey>, provide: &[Provide]) -> Result<(
         SHORTEST..=LONGEST => Ok(()),
         length => Err(invalid(
             "clientId",
-            format_args!("it has {length} octets with its type, and {SHORTEST} to {LONGEST} are allowed"),
+            format_args!(
+                "it has {length} octets with its type, and {SHORTEST} to {LONGEST} are allowed"
+            ),
         )),
     }
 }
 
-/// The identifier of this attachment. Without the key, and where the argument that it names is missing, it is the Go
-/// plugin's, which `provide` may replace.
+/// The identifier of this attachment. Without the key, and where the argument that it names is
+/// missing, it is the Go plugin's, which `provide` may replace.
 ///
 /// # Errors
 /// 7, when what it is made of is not known.
@@ -70,10 +75,12 @@ pub(super) fn resolve(
         }
         Some(ClientIdKey::Text(text)) => client_id::text(text),
         Some(ClientIdKey::Hex(Hex(body))) => body.clone(),
-        Some(ClientIdKey::FromArg(name)) => match request.args.get(name).filter(|text| !text.is_empty()) {
-            Some(text) => client_id::text(text),
-            None => by_container(request),
-        },
+        Some(ClientIdKey::FromArg(name)) => {
+            match request.args.get(name).filter(|text| !text.is_empty()) {
+                Some(text) => client_id::text(text),
+                None => by_container(request),
+            }
+        }
         Some(ClientIdKey::Container) => by_container(request),
         None => options::client_id(provide, &request.args).unwrap_or_else(|| by_container(request)),
     };
@@ -85,7 +92,8 @@ fn by_container(request: &Request) -> Vec<u8> {
     client_id::container(&request.container_id, &request.config.name, &request.ifname)
 }
 
-/// A name of any length, or, where it is too long, its hash: two long ones must not become one by being cut.
+/// A name of any length, or, where it is too long, its hash: two long ones must not become one by
+/// being cut.
 fn by_name(name: &str) -> Vec<u8> {
     if name.len() < LONGEST {
         return client_id::text(name);
@@ -101,12 +109,16 @@ fn stable_name(request: &Request) -> Result<String, Error> {
     })
 }
 
-/// The DUID of this machine: a UUID (RFC 6355) derived from machine-id(5), which itself must not be shown.
+/// The DUID of this machine: a UUID (RFC 6355) derived from machine-id(5), which itself must not be
+/// shown.
 fn machine() -> Result<Vec<u8>, Error> {
     const FILE: &str = "/etc/machine-id";
     let failed = |why: String| {
-        Error::new(code::IO_FAILURE, format!("clientId \"duid\" needs {FILE}: {why}"))
-            .details("systemd-machine-id-setup makes it; \"name\" and \"mac\" need none")
+        Error::new(
+            code::IO_FAILURE,
+            format!("clientId \"duid\" needs {FILE}: {why}"),
+        )
+        .details("systemd-machine-id-setup makes it; \"name\" and \"mac\" need none")
     };
     let id = fs::read_to_string(FILE).map_err(|error| failed(error.to_string()))?;
     let id = id.trim();

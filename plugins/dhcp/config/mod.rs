@@ -1,4 +1,5 @@
-//! The `ipam` section: the Go plugin's keys and more, resolved for one attachment into the terms of a lease.
+//! The `ipam` section: the Go plugin's keys and more, resolved for one attachment into the terms of
+//! a lease.
 
 mod identity;
 mod name;
@@ -84,7 +85,8 @@ impl Default for Keys {
     }
 }
 
-/// The part of the section that DEL needs: a mistake elsewhere must not keep a container from going.
+/// The part of the section that DEL needs: a mistake elsewhere must not keep a container from
+/// going.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct DaemonKeys {
@@ -107,16 +109,26 @@ impl Config {
         identity::verify(keys.client_id.as_ref(), &keys.provide)?;
         name::verify("hostname", keys.hostname.as_ref(), name::is_hostname)?;
         name::verify("fqdn", keys.fqdn.as_ref(), name::is_fqdn)?;
-        Ok(Config { daemon: Whereabouts::read(request)?, keys })
+        Ok(Config {
+            daemon: Whereabouts::read(request)?,
+            keys,
+        })
     }
 
     /// The terms on which this attachment is to have its lease.
     ///
     /// # Errors
-    /// 7, naming the key that asks for what the runtime or the machine does not tell; 4 for an address in CNI_ARGS that
-    /// is none.
+    /// 7, naming the key that asks for what the runtime or the machine does not tell; 4 for an
+    /// address in CNI_ARGS that is none.
     pub(crate) fn terms(self, request: &Request) -> Result<Terms, Error> {
-        let Keys { provide, hostname, fqdn, client_id, mut suppress, .. } = self.keys;
+        let Keys {
+            provide,
+            hostname,
+            fqdn,
+            client_id,
+            mut suppress,
+            ..
+        } = self.keys;
         let (client_id, mut provide) = (
             identity::resolve(client_id.as_ref(), &provide, request)?,
             options::resolve(&provide, &request.args),
@@ -125,10 +137,13 @@ impl Config {
         if has_mtu(request) && !suppress.contains(&Suppress::Mtu) {
             suppress.push(Suppress::Mtu);
         }
-        let requested = request.requested_ips()?.into_iter().find_map(|ip| match ip {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        });
+        let requested = request
+            .requested_ips()?
+            .into_iter()
+            .find_map(|ip| match ip {
+                IpAddr::V4(address) => Some(address),
+                IpAddr::V6(_) => None,
+            });
         Ok(Terms {
             client_id,
             request: options::request_list(&self.keys.request, &provide),
@@ -169,7 +184,11 @@ impl Whereabouts {
         } else {
             Store::at(keys.state_dir.into())
         };
-        Ok(Whereabouts { socket, store, autostart: keys.autostart })
+        Ok(Whereabouts {
+            socket,
+            store,
+            autostart: keys.autostart,
+        })
     }
 }
 
@@ -191,10 +210,13 @@ fn source_routing(request: &Request) -> SourceRouting {
         source_routing: SourceRouting,
     }
     // If it is none, that is for the plugin to say whose key it is.
-    cni::go::decode(&request.config.raw).unwrap_or(Above::default()).source_routing
+    cni::go::decode(&request.config.raw)
+        .unwrap_or(Above::default())
+        .source_routing
 }
 
-/// Whether the plugin above us makes the host reach its containers, with routes that must follow their addresses.
+/// Whether the plugin above us makes the host reach its containers, with routes that must follow
+/// their addresses.
 fn has_host_access(request: &Request) -> bool {
     #[derive(Deserialize, Default)]
     #[serde(default, rename_all = "camelCase")]
@@ -233,10 +255,14 @@ fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration
     Ok(Some(timeout))
 }
 
-/// The longest `timeout`: kubelet gives up at two minutes, and somebody must be there to hear the answer.
+/// The longest `timeout`: kubelet gives up at two minutes, and somebody must be there to hear the
+/// answer.
 const LONGEST: Duration = Duration::from_secs(110);
 
 /// A key of the section that cannot be as it is.
 fn invalid(key: impl std::fmt::Display, problem: impl std::fmt::Display) -> Error {
-    Error::new(code::INVALID_NETWORK_CONFIG, format!("invalid network configuration: ipam.{key}: {problem}"))
+    Error::new(
+        code::INVALID_NETWORK_CONFIG,
+        format!("invalid network configuration: ipam.{key}: {problem}"),
+    )
 }

@@ -23,7 +23,11 @@ pub(super) enum NameKey {
 }
 
 /// Refuses a name that is none.
-pub(super) fn verify(key: &str, name: Option<&NameKey>, is_name: fn(&str) -> bool) -> Result<(), Error> {
+pub(super) fn verify(
+    key: &str,
+    name: Option<&NameKey>,
+    is_name: fn(&str) -> bool,
+) -> Result<(), Error> {
     match name {
         Some(NameKey::Text(text)) if !is_name(text) => {
             Err(invalid(key, format_args!("{text:?} is no such name")))
@@ -42,15 +46,18 @@ pub(super) fn is_fqdn(name: &str) -> bool {
     dhcp4::fqdn(name).is_some()
 }
 
-/// Adds the name to what is sent, unless it has one already: in option 81 where that is chosen, otherwise in option 12.
-/// Not in both (RFC 4702 §3.1).
+/// Adds the name to what is sent, unless it has one already: in option 81 where that is chosen,
+/// otherwise in option 12. Not in both (RFC 4702 §3.1).
 pub(super) fn add(
     sent: &mut Vec<RawOption>,
     hostname: Option<&NameKey>,
     fqdn: Option<&NameKey>,
     request: &Request,
 ) {
-    if sent.iter().any(|option| [HOST_NAME, FQDN].contains(&option.code)) {
+    if sent
+        .iter()
+        .any(|option| [HOST_NAME, FQDN].contains(&option.code))
+    {
         return;
     }
     let fqdn = fqdn.and_then(|key| {
@@ -58,7 +65,11 @@ pub(super) fn add(
         let name = match key {
             NameKey::OfContainer => dhcp4::hostname(&name)?,
             // What a runtime says may be anything.
-            NameKey::FromArg(_) => name.split('.').filter_map(dhcp4::hostname).collect::<Vec<_>>().join("."),
+            NameKey::FromArg(_) => name
+                .split('.')
+                .filter_map(dhcp4::hostname)
+                .collect::<Vec<_>>()
+                .join("."),
             NameKey::Text(_) | NameKey::Off => name,
         };
         Some(RawOption::new(FQDN, dhcp4::fqdn(&name)?))
@@ -91,7 +102,11 @@ impl<'de> Deserialize<'de> for NameKey {
             }
 
             fn visit_bool<E: de::Error>(self, on: bool) -> Result<NameKey, E> {
-                Ok(if on { NameKey::OfContainer } else { NameKey::Off })
+                Ok(if on {
+                    NameKey::OfContainer
+                } else {
+                    NameKey::Off
+                })
             }
 
             fn visit_str<E: de::Error>(self, name: &str) -> Result<NameKey, E> {

@@ -17,7 +17,8 @@ const USER_CLASS: u8 = 77;
 /// Option 81 (RFC 4702).
 pub(super) const FQDN: u8 = 81;
 
-/// The longest value, as with the Go plugin. Longer ones would have to be split, and few servers join what is.
+/// The longest value, as with the Go plugin. Longer ones would have to be split, and few servers
+/// join what is.
 const LONGEST: usize = 255;
 
 /// An option to send.
@@ -50,7 +51,16 @@ impl Provide {
 
 /// Refuses what can be sent for no attachment.
 pub(super) fn verify(provide: &[Provide]) -> Result<(), Error> {
-    for (i, Provide { option: Code(code), value, hex, .. }) in provide.iter().enumerate() {
+    for (
+        i,
+        Provide {
+            option: Code(code),
+            value,
+            hex,
+            ..
+        },
+    ) in provide.iter().enumerate()
+    {
         if *code != CLIENT_ID && dhcp4::Config::is_reserved(*code) {
             let problem = format_args!("{code} is the DHCP client's own business");
             return Err(invalid(format_args!("provide[{i}].option"), problem));
@@ -59,7 +69,9 @@ pub(super) fn verify(provide: &[Provide]) -> Result<(), Error> {
             let problem = "value and hex say the same thing in two ways: one is enough";
             return Err(invalid(format_args!("provide[{i}]"), problem));
         }
-        let length = hex.as_ref().map_or(encode(*code, value).len(), |hex| hex.0.len());
+        let length = hex
+            .as_ref()
+            .map_or(encode(*code, value).len(), |hex| hex.0.len());
         if length > LONGEST {
             let problem = format_args!("it has {length} octets, and an option takes {LONGEST}");
             return Err(invalid(format_args!("provide[{i}]"), problem));
@@ -68,11 +80,14 @@ pub(super) fn verify(provide: &[Provide]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The options to send to servers, but for the client identifier. Of several with one code the last counts.
+/// The options to send to servers, but for the client identifier. Of several with one code the last
+/// counts.
 pub(super) fn resolve(provide: &[Provide], args: &Args) -> Vec<RawOption> {
     let mut options: Vec<RawOption> = Vec::new();
     for provided in provide.iter().filter(|provided| !provided.is_client_id()) {
-        let Some(data) = value_of(provided, args) else { continue };
+        let Some(data) = value_of(provided, args) else {
+            continue;
+        };
         options.retain(|option| option.code != provided.option.0);
         options.push(RawOption::new(provided.option.0, data));
     }
@@ -82,31 +97,45 @@ pub(super) fn resolve(provide: &[Provide], args: &Args) -> Vec<RawOption> {
 /// The client identifier that `provide` gives, as with the Go plugin.
 pub(super) fn client_id(provide: &[Provide], args: &Args) -> Option<Vec<u8>> {
     let provided = provide.iter().filter(|provided| provided.is_client_id());
-    provided.filter_map(|provided| value_of(provided, args)).next_back()
+    provided
+        .filter_map(|provided| value_of(provided, args))
+        .next_back()
 }
 
 /// The parameter request list: the defaults, unless they are to be skipped, then what is asked for.
 ///
-/// A name that is sent is not asked for too: servers return what they were told (dnsmasq), and there would be no saying
-/// whose name it is.
+/// A name that is sent is not asked for too: servers return what they were told (dnsmasq), and
+/// there would be no saying whose name it is.
 pub(super) fn request_list(asked: &[Ask], sent: &[RawOption]) -> Vec<u8> {
     let skip = asked.iter().any(|ask| ask.skip_default);
-    let mut codes = if skip { Vec::new() } else { dhcp4::DEFAULT_REQUEST.to_vec() };
+    let mut codes = if skip {
+        Vec::new()
+    } else {
+        dhcp4::DEFAULT_REQUEST.to_vec()
+    };
     for Code(code) in asked.iter().filter_map(|ask| ask.option) {
         if !codes.contains(&code) {
             codes.push(code);
         }
     }
-    if sent.iter().any(|option| [HOST_NAME, FQDN].contains(&option.code)) {
+    if sent
+        .iter()
+        .any(|option| [HOST_NAME, FQDN].contains(&option.code))
+    {
         codes.retain(|code| ![HOST_NAME, FQDN].contains(code));
     }
     codes
 }
 
-/// The value of an option; `None` when there is none, because the runtime did not give the argument that it comes from.
-/// The argument goes before the value, as with the Go plugin.
+/// The value of an option; `None` when there is none, because the runtime did not give the argument
+/// that it comes from. The argument goes before the value, as with the Go plugin.
 fn value_of(provided: &Provide, args: &Args) -> Option<Vec<u8>> {
-    let Provide { option: Code(code), value, hex, from_arg } = provided;
+    let Provide {
+        option: Code(code),
+        value,
+        hex,
+        from_arg,
+    } = provided;
     let argument = args.get(from_arg).filter(|value| !value.is_empty());
     let data = match (argument, hex) {
         (Some(text), _) => encode(*code, text),
@@ -126,7 +155,8 @@ fn encode(code: u8, text: &str) -> Vec<u8> {
     }
 }
 
-/// An option by its name in dhcp-options(5), or by its number (as text, which is what the Go plugin takes, or plain).
+/// An option by its name in dhcp-options(5), or by its number (as text, which is what the Go plugin
+/// takes, or plain).
 #[derive(Debug, Clone, Copy)]
 struct Code(u8);
 
@@ -154,8 +184,13 @@ impl Visitor<'_> for CodeVisitor {
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<Code, E> {
-        let code = u8::try_from(number).ok().filter(|code| (1..=254).contains(code));
-        code.map(Code)
-            .ok_or_else(|| E::custom(format_args!("{number} is no DHCP option: those go from 1 to 254")))
+        let code = u8::try_from(number)
+            .ok()
+            .filter(|code| (1..=254).contains(code));
+        code.map(Code).ok_or_else(|| {
+            E::custom(format_args!(
+                "{number} is no DHCP option: those go from 1 to 254"
+            ))
+        })
     }
 }

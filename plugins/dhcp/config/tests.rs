@@ -21,31 +21,50 @@ fn request(config: Value, args: &str) -> Request {
 }
 
 fn with_ipam(ipam: Value, args: &str) -> Request {
-    request(json!({ "cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "ipam": ipam }), args)
+    request(
+        json!({ "cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "ipam": ipam }),
+        args,
+    )
 }
 
 fn terms(ipam: Value, args: &str) -> Terms {
     let request = with_ipam(ipam, args);
-    Config::read(&request).and_then(|config| config.terms(&request)).expect("good terms")
+    Config::read(&request)
+        .and_then(|config| config.terms(&request))
+        .expect("good terms")
 }
 
 /// The message of the error that these keys are refused with, without its beginning.
 fn refused(ipam: Value) -> String {
     let error = Config::read(&with_ipam(ipam, NAMED)).expect_err("bad keys");
     assert_eq!(error.code, code::INVALID_NETWORK_CONFIG);
-    error.msg.strip_prefix("invalid network configuration: ipam.").expect("its path").to_owned()
+    error
+        .msg
+        .strip_prefix("invalid network configuration: ipam.")
+        .expect("its path")
+        .to_owned()
 }
 
 fn sent(terms: &Terms) -> Vec<(u8, &[u8])> {
-    terms.provide.iter().map(|option| (option.code, option.data.as_slice())).collect()
+    terms
+        .provide
+        .iter()
+        .map(|option| (option.code, option.data.as_slice()))
+        .collect()
 }
 
 #[test]
 fn without_keys_the_terms_are_those_of_the_go_plugin_with_a_longer_list_and_a_name() {
     let terms = terms(json!({}), NAMED);
-    assert_eq!(terms.client_id, ClientId::Sent(Hex(b"\0c1/lan/eth0".to_vec())));
+    assert_eq!(
+        terms.client_id,
+        ClientId::Sent(Hex(b"\0c1/lan/eth0".to_vec()))
+    );
     assert_eq!(sent(&terms), [(12, &b"web-0"[..])]);
-    assert_eq!(terms.request, [1, 121, 33, 3, 6, 15, 26, 28, 42, 51, 54, 58, 59, 119]);
+    assert_eq!(
+        terms.request,
+        [1, 121, 33, 3, 6, 15, 26, 28, 42, 51, 54, 58, 59, 119]
+    );
     assert!(terms.announce && terms.rapid_commit && !terms.broadcast);
     assert_eq!(terms.conflict_detection, ConflictDetection::Off);
 }
@@ -54,30 +73,65 @@ fn without_keys_the_terms_are_those_of_the_go_plugin_with_a_longer_list_and_a_na
 fn an_option_has_its_value_from_the_argument_then_hex_or_text_and_none_at_all_is_left_out() {
     let provide = |option: Value| json!({ "hostname": false, "provide": [option] });
     for (option, args, expected) in [
-        (json!({ "option": "60", "value": "leasehold" }), "", Some((60, &b"leasehold"[..]))),
-        (json!({ "option": "vendor-encapsulated-options", "hex": "01:02ff" }), "", Some((43, &[1, 2, 255]))),
-        (json!({ "option": 43, "hex": "00", "fromArg": "X" }), "X=arg", Some((43, b"arg"))),
-        (json!({ "option": "host-name", "fromArg": "X" }), "X=arg", Some((12, b"arg"))),
-        (json!({ "option": "host-name", "fromArg": "X", "value": "v" }), "", Some((12, b"v"))),
+        (
+            json!({ "option": "60", "value": "leasehold" }),
+            "",
+            Some((60, &b"leasehold"[..])),
+        ),
+        (
+            json!({ "option": "vendor-encapsulated-options", "hex": "01:02ff" }),
+            "",
+            Some((43, &[1, 2, 255])),
+        ),
+        (
+            json!({ "option": 43, "hex": "00", "fromArg": "X" }),
+            "X=arg",
+            Some((43, b"arg")),
+        ),
+        (
+            json!({ "option": "host-name", "fromArg": "X" }),
+            "X=arg",
+            Some((12, b"arg")),
+        ),
+        (
+            json!({ "option": "host-name", "fromArg": "X", "value": "v" }),
+            "",
+            Some((12, b"v")),
+        ),
         (json!({ "option": "host-name", "fromArg": "X" }), "", None),
         (json!({ "option": "host-name", "fromArg": "X" }), "X=", None),
         (json!({ "option": "host-name", "value": "" }), "", None),
-        (json!({ "option": "user-class", "value": "pod" }), "", Some((77, b"\x03pod"))),
-        (json!({ "option": "user-class", "hex": "0341424301 44" }), "", Some((77, b"\x03ABC\x01D"))),
+        (
+            json!({ "option": "user-class", "value": "pod" }),
+            "",
+            Some((77, b"\x03pod")),
+        ),
+        (
+            json!({ "option": "user-class", "hex": "0341424301 44" }),
+            "",
+            Some((77, b"\x03ABC\x01D")),
+        ),
     ] {
         let terms = terms(provide(option.clone()), args);
         assert_eq!(sent(&terms).first().copied(), expected, "{option}");
     }
     let twice = json!([{ "option": "60", "value": "a" }, { "option": "60", "value": "b" }]);
-    assert_eq!(sent(&terms(json!({ "provide": twice }), "")), [(60, &b"b"[..])]);
+    assert_eq!(
+        sent(&terms(json!({ "provide": twice }), "")),
+        [(60, &b"b"[..])]
+    );
 }
 
 #[test]
 fn the_request_list_is_the_default_one_and_what_is_asked_for_or_that_alone() {
-    let list = |request: Value| terms(json!({ "request": request, "hostname": false }), NAMED).request;
+    let list =
+        |request: Value| terms(json!({ "request": request, "hostname": false }), NAMED).request;
     let mut longer = dhcp4::DEFAULT_REQUEST.to_vec();
     longer.push(66);
-    assert_eq!(list(json!([{ "option": "tftp-server-name" }, { "option": "3" }])), longer);
+    assert_eq!(
+        list(json!([{ "option": "tftp-server-name" }, { "option": "3" }])),
+        longer
+    );
     assert_eq!(
         list(json!([{ "skipDefault": true, "option": "routers" }, { "option": "subnet-mask" }])),
         [3, 1]
@@ -91,13 +145,22 @@ fn a_name_is_sent_once_and_never_asked_for_as_well() {
         (json!({}), Some((12, &b"web-0"[..]))),
         (json!({ "hostname": true }), Some((12, b"web-0"))),
         (json!({ "hostname": "db" }), Some((12, b"db"))),
-        (json!({ "hostname": { "fromArg": "K8S_POD_NAMESPACE" } }), Some((12, b"shop"))),
+        (
+            json!({ "hostname": { "fromArg": "K8S_POD_NAMESPACE" } }),
+            Some((12, b"shop")),
+        ),
         (json!({ "hostname": { "fromArg": "NOSUCH" } }), None),
         (json!({ "hostname": false }), None),
         (json!({ "fqdn": true }), Some((81, b"\x05\0\0\x05web-0"))),
-        (json!({ "fqdn": "web.lan" }), Some((81, b"\x05\0\0\x03web\x03lan\0"))),
+        (
+            json!({ "fqdn": "web.lan" }),
+            Some((81, b"\x05\0\0\x03web\x03lan\0")),
+        ),
         (json!({ "fqdn": false }), Some((12, b"web-0"))),
-        (json!({ "provide": [{ "option": "host-name", "value": "As Is" }] }), Some((12, b"As Is"))),
+        (
+            json!({ "provide": [{ "option": "host-name", "value": "As Is" }] }),
+            Some((12, b"As Is")),
+        ),
     ] {
         let asked = json!([{ "option": "host-name" }]);
         let mut ipam = keys.clone();
@@ -107,7 +170,10 @@ fn a_name_is_sent_once_and_never_asked_for_as_well() {
         assert!(terms.provide.len() <= 1, "{keys}");
         assert_eq!(terms.request.contains(&12), expected.is_none(), "{keys}");
     }
-    assert!(terms(json!({}), "").provide.is_empty(), "nobody told a name");
+    assert!(
+        terms(json!({}), "").provide.is_empty(),
+        "nobody told a name"
+    );
 }
 
 #[test]
@@ -120,10 +186,18 @@ fn the_client_identifier_takes_every_form() {
     assert_eq!(id(json!("none")), ClientId::None);
     assert_eq!(id(json!({ "text": "db" })), body(b"\0db"));
     assert_eq!(id(json!({ "hex": "ff:00:01" })), body(&[255, 0, 1]));
-    assert_eq!(id(json!({ "fromArg": "K8S_POD_NAMESPACE" })), body(b"\0shop"));
+    assert_eq!(
+        id(json!({ "fromArg": "K8S_POD_NAMESPACE" })),
+        body(b"\0shop")
+    );
     assert_eq!(id(json!({ "fromArg": "NOSUCH" })), body(b"\0c1/lan/eth0"));
-    let provided = json!({ "provide": [{ "option": "dhcp-client-identifier", "value": "\u{1}x" }] });
-    assert_eq!(terms(provided, "").client_id, body(b"\x01x"), "as with the Go plugin");
+    let provided =
+        json!({ "provide": [{ "option": "dhcp-client-identifier", "value": "\u{1}x" }] });
+    assert_eq!(
+        terms(provided, "").client_id,
+        body(b"\x01x"),
+        "as with the Go plugin"
+    );
     let mac = linknet::Mac([2, 0, 0, 0, 0, 1]);
     assert_eq!(ClientId::Mac.body(mac), Some(vec![1, 2, 0, 0, 0, 0, 1]));
     assert_eq!(ClientId::None.body(mac), None);
@@ -134,7 +208,10 @@ fn an_identity_by_a_name_that_nobody_tells_is_an_error_of_add_alone() {
     let nameless = with_ipam(json!({ "clientId": "name" }), "");
     let config = Config::read(&nameless).expect("STATUS and CHECK have no use for a name");
     let error = config.terms(&nameless).expect_err("ADD has");
-    assert!(error.msg.contains("ipam.clientId") && error.msg.contains("K8S_POD_NAME"), "{error:?}");
+    assert!(
+        error.msg.contains("ipam.clientId") && error.msg.contains("K8S_POD_NAME"),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -148,7 +225,10 @@ fn the_runtimes_address_goes_before_the_configurations() {
     };
     let config = json!({ "name": "lan", "ipam": { "requestedAddress": "10.0.0.5" } });
     assert_eq!(requested(config.clone(), ""), Some([10, 0, 0, 5].into()));
-    assert_eq!(requested(config.clone(), "IP=10.0.0.6/24"), Some([10, 0, 0, 6].into()));
+    assert_eq!(
+        requested(config.clone(), "IP=10.0.0.6/24"),
+        Some([10, 0, 0, 6].into())
+    );
     let mut both = config;
     both["runtimeConfig"] = json!({ "ips": ["fd00::1/64", "10.0.0.7/24"] });
     assert_eq!(requested(both, "IP=10.0.0.6"), Some([10, 0, 0, 7].into()));
@@ -162,7 +242,9 @@ fn a_configured_mtu_goes_before_the_servers() {
         ("mtu", json!(0), &[]),
     ] {
         let request = request(json!({ "name": "lan", key: mtu, "ipam": {} }), "");
-        let terms = Config::read(&request).and_then(|config| config.terms(&request)).expect("good terms");
+        let terms = Config::read(&request)
+            .and_then(|config| config.terms(&request))
+            .expect("good terms");
         assert_eq!(terms.suppress, expected, "{key}");
     }
 }
@@ -181,7 +263,11 @@ fn terms_are_read_back_as_they_were_written() {
     );
     for terms in [all, terms(json!({}), "")] {
         let text = serde_json::to_string(&terms).expect("terms can be written");
-        assert_eq!(serde_json::from_str::<Terms>(&text).expect("and read"), terms, "{text}");
+        assert_eq!(
+            serde_json::from_str::<Terms>(&text).expect("and read"),
+            terms,
+            "{text}"
+        );
     }
 }
 
@@ -193,7 +279,10 @@ fn options_reach_the_client_as_they_are() {
     );
     let config = terms.client_config(linknet::Mac([2, 0, 0, 0, 0, 1]));
     assert_eq!(config.options, [RawOption::new(43, [1, 2])]);
-    assert_eq!(config.servers.deny, ["10.0.0.2".parse::<Ipv4Addr>().expect("an address")]);
+    assert_eq!(
+        config.servers.deny,
+        ["10.0.0.2".parse::<Ipv4Addr>().expect("an address")]
+    );
     assert!(config.rapid_commit && !config.confirm);
 }
 
@@ -202,7 +291,10 @@ fn a_bad_value_is_refused_naming_its_key() {
     for (keys, expected) in [
         (json!({ "clientId": "hostname" }), "clientId"),
         (json!({ "clientId": { "hex": "0" } }), "clientId"),
-        (json!({ "clientId": { "text": "" } }), "clientId: it has 1 octets"),
+        (
+            json!({ "clientId": { "text": "" } }),
+            "clientId: it has 1 octets",
+        ),
         (
             json!({ "clientId": "mac", "provide": [{ "option": 61, "value": "x" }] }),
             "clientId: `provide` has option 61 too",
@@ -212,14 +304,32 @@ fn a_bad_value_is_refused_naming_its_key() {
         (json!({ "fqdn": "a..b" }), "fqdn"),
         (json!({ "suppress": ["everything"] }), "suppress[0]"),
         (json!({ "conflictDetection": "slow" }), "conflictDetection"),
-        (json!({ "servers": { "deny": ["server"] } }), "servers.deny[0]"),
-        (json!({ "routes": [{ "dst": "10.0.0.0/33" }] }), "routes[0].dst"),
+        (
+            json!({ "servers": { "deny": ["server"] } }),
+            "servers.deny[0]",
+        ),
+        (
+            json!({ "routes": [{ "dst": "10.0.0.0/33" }] }),
+            "routes[0].dst",
+        ),
         (json!({ "routes": [{ "gw": "10.0.0.1" }] }), "routes[0]"),
         (json!({ "requestedAddress": "fd00::1" }), "requestedAddress"),
-        (json!({ "provide": [{ "option": "53", "value": "x" }] }), "provide[0].option: 53"),
-        (json!({ "provide": [{ "option": "nosuch" }] }), "provide[0].option: \"nosuch\""),
-        (json!({ "provide": [{ "option": "60", "value": "x", "hex": "00" }] }), "provide[0]: value and hex"),
-        (json!({ "provide": [{ "option": "60", "hex": "0g" }] }), "provide[0].hex"),
+        (
+            json!({ "provide": [{ "option": "53", "value": "x" }] }),
+            "provide[0].option: 53",
+        ),
+        (
+            json!({ "provide": [{ "option": "nosuch" }] }),
+            "provide[0].option: \"nosuch\"",
+        ),
+        (
+            json!({ "provide": [{ "option": "60", "value": "x", "hex": "00" }] }),
+            "provide[0]: value and hex",
+        ),
+        (
+            json!({ "provide": [{ "option": "60", "hex": "0g" }] }),
+            "provide[0].hex",
+        ),
         (
             json!({ "provide": [{ "option": "60", "value": "x".repeat(256) }] }),
             "provide[0]: it has 256 octets",
@@ -239,7 +349,10 @@ fn what_the_plugin_above_makes_of_the_routes_is_known_and_not_judged() {
             "cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "ipam": {}, "sourceRouting": value,
         });
         let request = request(config, NAMED);
-        Config::read(&request).and_then(|config| config.terms(&request)).expect("good terms").source_routing
+        Config::read(&request)
+            .and_then(|config| config.terms(&request))
+            .expect("good terms")
+            .source_routing
     };
     assert_eq!(source_routing(json!(true)), SourceRouting::Own);
     assert_eq!(source_routing(json!(50)), SourceRouting::Table(50));

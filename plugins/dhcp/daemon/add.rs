@@ -32,8 +32,8 @@ pub(crate) struct Added {
 }
 
 impl Table {
-    /// Leases an address for the interface of `attachment` in `netns`. A lease that it has already is returned as it
-    /// is, so a runtime may ask twice.
+    /// Leases an address for the interface of `attachment` in `netns`. A lease that it has already
+    /// is returned as it is, so a runtime may ask twice.
     ///
     /// Dropping the future gives back what may have been won by then.
     ///
@@ -57,7 +57,10 @@ impl Table {
                 return Err(overtaken());
             }
             let slot = self.slot(attachment);
-            let _tidying = Tidying { table: self, slot: &slot };
+            let _tidying = Tidying {
+                table: self,
+                slot: &slot,
+            };
             let added = tokio::select! {
                 added = self.add_in_turn(&slot, &netns, path, &terms, deadline) => added,
                 () = slot.ending.notified() => Err(overtaken()),
@@ -70,8 +73,12 @@ impl Table {
 
     /// Gives back what an ADD has won whose caller was gone before it could be told.
     pub(crate) async fn undo(&self, attachment: &Attachment, added: &Added) {
-        let ours =
-            |slot: &Slot| slot.held.borrow().as_ref().is_some_and(|held| Rc::ptr_eq(held, &added.held));
+        let ours = |slot: &Slot| {
+            slot.held
+                .borrow()
+                .as_ref()
+                .is_some_and(|held| Rc::ptr_eq(held, &added.held))
+        };
         let slot = self.slots.borrow().get(attachment).cloned();
         if added.anew && slot.is_some_and(|slot| ours(&slot)) {
             self.del(attachment).await;
@@ -90,12 +97,22 @@ impl Table {
         let patience = terms.timeout.unwrap_or(self.flags.resendtimeout);
         let attachment = &slot.attachment;
         let late = |waited_for: &str| {
-            let what = format!("no address for {attachment} within {} s", patience.as_secs());
-            Error::new(code::TRY_AGAIN_LATER, what).details(format!("all that time was spent {waited_for}"))
+            let what = format!(
+                "no address for {attachment} within {} s",
+                patience.as_secs()
+            );
+            Error::new(code::TRY_AGAIN_LATER, what)
+                .details(format!("all that time was spent {waited_for}"))
         };
         let turn = timeout_at(deadline, slot.turn.lock()).await;
-        let _turn = turn.map_err(|_| late("waiting for another exchange of the same attachment"))?;
-        if !self.slots.borrow().get(attachment).is_some_and(|mapped| Rc::ptr_eq(mapped, slot)) {
+        let _turn =
+            turn.map_err(|_| late("waiting for another exchange of the same attachment"))?;
+        if !self
+            .slots
+            .borrow()
+            .get(attachment)
+            .is_some_and(|mapped| Rc::ptr_eq(mapped, slot))
+        {
             return Ok(None);
         }
         let place = Place::find(netns, &self.on_host(path), &attachment.ifname)?;
@@ -104,7 +121,11 @@ impl Table {
         let there = slot.held.borrow().clone();
         if let Some(held) = there {
             if let Some(result) = held.result().filter(|_| held.serves(&place, terms)) {
-                return Ok(Some(Added { result, held, anew: false }));
+                return Ok(Some(Added {
+                    result,
+                    held,
+                    anew: false,
+                }));
             }
             // The netns, the interface or the terms are others now.
             self.end(slot);
@@ -118,7 +139,9 @@ impl Table {
         let (client, recalled) = self.client(attachment, &place, terms)?;
         let mut attempt = Attempt::new(Held::new(client, place, terms.clone(), netns), sockets);
         let held = Rc::new(attempt.win(netns, deadline, patience).await?);
-        let result = held.result().ok_or_else(|| internal(&"a lease was bound and is not there"))?;
+        let result = held
+            .result()
+            .ok_or_else(|| internal(&"a lease was bound and is not there"))?;
         self.vanishing.watch(&held.place.path);
         *slot.held.borrow_mut() = Some(Rc::clone(&held));
         // On disk before anybody hears of it: from here on no crash can lose it.
@@ -128,10 +151,15 @@ impl Table {
         }
         self.set_alarm(slot);
         tracing::info!(%attachment, address = ?held.address(), "address leased");
-        Ok(Some(Added { result, held, anew: true }))
+        Ok(Some(Added {
+            result,
+            held,
+            anew: true,
+        }))
     }
 
-    /// A client for this place: one that asks for the address it had, if it is known to have had one.
+    /// A client for this place: one that asks for the address it had, if it is known to have had
+    /// one.
     fn client(
         &self,
         attachment: &Attachment,
@@ -148,12 +176,22 @@ impl Table {
             config.requested_address.get_or_insert(remembered.address);
             Client::new(config, seed()?, now())
         } else {
-            Client::reboot(config, seed()?, remembered.address, Some(remembered.server), now())
+            Client::reboot(
+                config,
+                seed()?,
+                remembered.address,
+                Some(remembered.server),
+                now(),
+            )
         };
         Ok((client, Some(record)))
     }
 
     fn ender(&self) -> &'static str {
-        if self.stopping.get() { "the end of the daemon: try again" } else { "a DEL" }
+        if self.stopping.get() {
+            "the end of the daemon: try again"
+        } else {
+            "a DEL"
+        }
     }
 }

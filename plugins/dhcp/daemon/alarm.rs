@@ -1,5 +1,5 @@
-//! One kernel timer for all leases, on CLOCK_BOOTTIME: it goes on counting while the machine is suspended, as
-//! the server's own clock does.
+//! One kernel timer for all leases, on CLOCK_BOOTTIME: it goes on counting while the machine is
+//! suspended, as the server's own clock does.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use dhcp4::Instant;
 use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
 };
 use tokio::io::unix::AsyncFd;
 
@@ -36,9 +37,18 @@ pub(crate) struct Alarm(Instant, u64);
 impl<T> Alarms<T> {
     /// An empty queue. Needs a tokio runtime.
     pub(crate) fn new() -> io::Result<Alarms<T>> {
-        let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        let queue = RefCell::new(Queue { pending: BTreeMap::new(), next: 0 });
-        Ok(Alarms { queue, timer: watch(timer)? })
+        let timer = timerfd_create(
+            TimerfdClockId::Boottime,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )?;
+        let queue = RefCell::new(Queue {
+            pending: BTreeMap::new(),
+            next: 0,
+        });
+        Ok(Alarms {
+            queue,
+            timer: watch(timer)?,
+        })
     }
 
     /// Wakes `holder` at `when`; a time that has passed means at once.
@@ -69,17 +79,23 @@ impl<T> Alarms<T> {
                 self.arm(&queue);
             }
             let mut ready = self.timer.readable().await?;
-            // The count of expirations does not matter; a timer set anew meanwhile has nothing to read.
+            // The count of expirations does not matter; a timer set anew meanwhile has nothing to
+            // read.
             let _ = ready.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut [0; 8])?));
         }
     }
 
     /// Sets the kernel's timer for the first alarm.
     fn arm(&self, queue: &Queue<T>) {
-        let Some((Alarm(when, _), _)) = queue.pending.first_key_value() else { return };
+        let Some((Alarm(when, _), _)) = queue.pending.first_key_value() else {
+            return;
+        };
         // Zero would disarm the timer.
         let at = when.since_boot().max(Duration::from_nanos(1));
-        let once = Itimerspec { it_interval: Timespec::default(), it_value: timespec(at) };
+        let once = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: timespec(at),
+        };
         if let Err(error) = timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &once) {
             tracing::error!(%error, "the timer of the leases could not be set");
         }
@@ -88,7 +104,10 @@ impl<T> Alarms<T> {
 
 /// What the kernel takes; a time beyond its reach is as good as never.
 fn timespec(at: Duration) -> Timespec {
-    Timespec { tv_sec: i64::try_from(at.as_secs()).unwrap_or(i64::MAX), tv_nsec: at.subsec_nanos().into() }
+    Timespec {
+        tv_sec: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: at.subsec_nanos().into(),
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use tokio::time::{Instant, timeout_at};
 use super::lease::Held;
 use super::sockets::Sockets;
 
-/// An attempt to win a lease. Dropped before it is won, it gives back what a server may have set aside for it.
+/// An attempt to win a lease. Dropped before it is won, it gives back what a server may have set
+/// aside for it.
 pub(crate) struct Attempt {
     held: Option<Held>,
     sockets: Sockets,
@@ -18,7 +19,10 @@ pub(crate) struct Attempt {
 impl Attempt {
     /// An attempt of this client, over these sockets.
     pub(crate) fn new(held: Held, sockets: Sockets) -> Attempt {
-        Attempt { held: Some(held), sockets }
+        Attempt {
+            held: Some(held),
+            sockets,
+        }
     }
 
     /// Asks until an address is ours, or until the deadline, which is when `patience` is over.

@@ -1,5 +1,6 @@
-//! The books that the daemon keeps of its leases: who has which address, and who had, in memory and on disk. That a
-//! disk fails costs a lease its survival, not the container its address; so it is logged, and things go on.
+//! The books that the daemon keeps of its leases: who has which address, and who had, in memory and
+//! on disk. That a disk fails costs a lease its survival, not the container its address; so it is
+//! logged, and things go on.
 
 use std::cell::RefCell;
 use std::io;
@@ -18,7 +19,10 @@ pub(crate) struct Books {
 impl Books {
     /// Books that are kept in this store.
     pub(crate) fn new(store: Store) -> Books {
-        Books { store, memory: RefCell::default() }
+        Books {
+            store,
+            memory: RefCell::default(),
+        }
     }
 
     /// Everything that an earlier daemon has written down.
@@ -45,7 +49,8 @@ impl Books {
         written.is_ok()
     }
 
-    /// Notes that an address was lost. Where the container is, and what it wants, stays as it was written.
+    /// Notes that an address was lost. Where the container is, and what it wants, stays as it was
+    /// written.
     pub(crate) fn note_lost(&self, attachment: &Attachment) {
         if let Ok(Some(record)) = self.read(attachment) {
             self.write(&record.now(Standing::Lost));
@@ -55,7 +60,8 @@ impl Books {
     /// Keeps a lease that has ended, so that its client can be given the same address again.
     pub(crate) fn remember(&self, record: Record) {
         if !self.write(&record) {
-            // What is written says that the lease is held, and would be believed. To remove takes no room on the disk.
+            // What is written says that the lease is held, and would be believed. To remove takes
+            // no room on the disk.
             self.erase(&record.attachment);
         }
         for forgotten in self.memory.borrow_mut().remember(record) {

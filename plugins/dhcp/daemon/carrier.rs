@@ -1,7 +1,8 @@
-//! Parents whose carrier comes back: the cable may be in another switch now, so the leases on them are asked for again.
+//! Parents whose carrier comes back: the cable may be in another switch now, so the leases on them
+//! are asked for again.
 //!
-//! One netlink socket in the daemon's own netns, which is the host's as a rule. A daemon in a netns of its own hears of no
-//! parent, and its leases learn of a new network when they are renewed.
+//! One netlink socket in the daemon's own netns, which is the host's as a rule. A daemon in a netns
+//! of its own hears of no parent, and its leases learn of a new network when they are renewed.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -24,7 +25,10 @@ impl Carriers {
     /// As they are now. Needs a tokio runtime.
     pub(crate) fn new() -> io::Result<Carriers> {
         let links = watch(LinkWatch::open().map_err(io::Error::other)?)?;
-        let carriers = Carriers { links, carriers: RefCell::default() };
+        let carriers = Carriers {
+            links,
+            carriers: RefCell::default(),
+        };
         carriers.update(&all()?);
         Ok(carriers)
     }
@@ -39,7 +43,9 @@ impl Carriers {
                     continue;
                 }
                 Heard::Links { changed, gone } => {
-                    self.carriers.borrow_mut().retain(|index, _| !gone.contains(index));
+                    self.carriers
+                        .borrow_mut()
+                        .retain(|index, _| !gone.contains(index));
                     self.update(&changed)
                 }
                 Heard::TooMuch => self.update(&all()?),
@@ -54,10 +60,16 @@ impl Carriers {
         let mut carriers = self.carriers.borrow_mut();
         let mut came_back =
             |link: &&Link| carriers.insert(link.index, link.carrier) == Some(false) && link.carrier;
-        links.iter().filter(|link| came_back(link)).map(|link| link.index).collect()
+        links
+            .iter()
+            .filter(|link| came_back(link))
+            .map(|link| link.index)
+            .collect()
     }
 }
 
 fn all() -> io::Result<Vec<Link>> {
-    Netlink::open().and_then(|netlink| netlink.links()).map_err(io::Error::other)
+    Netlink::open()
+        .and_then(|netlink| netlink.links())
+        .map_err(io::Error::other)
 }

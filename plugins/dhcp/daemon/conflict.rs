@@ -30,7 +30,8 @@ impl Pace {
         let milliseconds = Duration::from_millis;
         match detection {
             ConflictDetection::Off => None,
-            // 200 ms in all: whoever has the address answers within a few, and one of three probes gets through.
+            // 200 ms in all: whoever has the address answers within a few, and one of three probes
+            // gets through.
             ConflictDetection::Fast => Some(Pace {
                 wait: Duration::ZERO,
                 between: (milliseconds(60), milliseconds(60)),
@@ -56,8 +57,12 @@ pub(crate) async fn contender(
     address: Ipv4Addr,
     detection: ConflictDetection,
 ) -> io::Result<Option<Mac>> {
-    let Some(pace) = Pace::of(detection) else { return Ok(None) };
-    let socket = netns.run(|| ArpSocket::open(ifindex))?.map_err(io::Error::other)?;
+    let Some(pace) = Pace::of(detection) else {
+        return Ok(None);
+    };
+    let socket = netns
+        .run(|| ArpSocket::open(ifindex))?
+        .map_err(io::Error::other)?;
     let socket = Probing(Some(watch(socket)?));
     let mut next = Instant::now() + pace.wait.mul_f64(fraction()?);
     for _ in 0..PROBES {
@@ -76,7 +81,9 @@ struct Probing(Option<AsyncFd<ArpSocket>>);
 
 impl Probing {
     fn socket(&self) -> io::Result<&AsyncFd<ArpSocket>> {
-        self.0.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
+        self.0
+            .as_ref()
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     fn probe(&self, address: Ipv4Addr) -> io::Result<()> {

@@ -1,4 +1,5 @@
-//! One caller: who may speak, one bounded request with its descriptor, one reply, and the hang-up noticed in between.
+//! One caller: who may speak, one bounded request with its descriptor, one reply, and the hang-up
+//! noticed in between.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -6,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
@@ -15,8 +16,8 @@ use tokio::time::timeout;
 
 use crate::protocol::{MAX_DOCUMENT, Reply, Request, VERSION};
 
-/// How long a caller may take over its request, and over reading the reply. The plugin sends at once; whoever
-/// does not is cut off, lest silent callers use up the descriptors.
+/// How long a caller may take over its request, and over reading the reply. The plugin sends at
+/// once; whoever does not is cut off, lest silent callers use up the descriptors.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A caller.
@@ -53,8 +54,8 @@ impl Connection {
         Connection { stream }
     }
 
-    /// Reads the request and the netns descriptor beside it, from a caller that may speak (SO_PEERCRED):
-    /// root, whoever the daemon runs as, and `group`.
+    /// Reads the request and the netns descriptor beside it, from a caller that may speak
+    /// (SO_PEERCRED): root, whoever the daemon runs as, and `group`.
     pub(crate) async fn request(
         &mut self,
         group: Option<u32>,
@@ -96,13 +97,15 @@ impl Connection {
             let mut sent = 0;
             if let Some(descriptor) = descriptor {
                 self.stream.writable().await?;
-                sent = self
-                    .stream
-                    .try_io(Interest::WRITABLE, || send_with(&self.stream, &document, descriptor))?;
+                sent = self.stream.try_io(Interest::WRITABLE, || {
+                    send_with(&self.stream, &document, descriptor)
+                })?;
             }
             self.stream.write_all(&document[sent..]).await
         };
-        timeout(PATIENCE, send).await.map_err(|_| io::Error::from(ErrorKind::TimedOut))?
+        timeout(PATIENCE, send)
+            .await
+            .map_err(|_| io::Error::from(ErrorKind::TimedOut))?
     }
 
     /// Returns once the caller is gone. Whatever it still sends is read and thrown away.
@@ -127,8 +130,9 @@ impl Connection {
         let mut piece = [0; 4096];
         loop {
             self.stream.readable().await?;
-            let received =
-                self.stream.try_io(Interest::READABLE, || receive(&self.stream, &mut piece, &mut descriptor));
+            let received = self.stream.try_io(Interest::READABLE, || {
+                receive(&self.stream, &mut piece, &mut descriptor)
+            });
             match received {
                 Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
                 Ok(length) => line.extend_from_slice(&piece[..length]),
@@ -151,12 +155,21 @@ fn may_speak(uid: u32, own: u32) -> bool {
     uid == 0 || uid == own
 }
 
-fn send_with(stream: &UnixStream, document: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<usize> {
+fn send_with(
+    stream: &UnixStream,
+    document: &[u8],
+    descriptor: BorrowedFd<'_>,
+) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let descriptors = [descriptor];
     ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
-    Ok(sendmsg(stream, &[IoSlice::new(document)], &mut ancillary, SendFlags::NOSIGNAL)?)
+    Ok(sendmsg(
+        stream,
+        &[IoSlice::new(document)],
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    )?)
 }
 
 /// Receives what is there, and keeps the last descriptor that came along; others are closed.
@@ -167,7 +180,12 @@ pub(super) fn receive(
 ) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let message = recvmsg(stream, &mut [IoSliceMut::new(buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let message = recvmsg(
+        stream,
+        &mut [IoSliceMut::new(buffer)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
     for control in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = control {
             *descriptor = descriptors.last().or(descriptor.take());

@@ -14,13 +14,15 @@ pub(crate) fn now() -> Instant {
     Instant::from_boot(linknet::boottime())
 }
 
-/// Runs the client until something happens to its lease; `None` when it has one and waits for nothing but time to pass.
+/// Runs the client until something happens to its lease; `None` when it has one and waits for
+/// nothing but time to pass.
 ///
-/// `server_mac` keeps the link-layer address that the last message heeded came from: the server's, or its relay's.
+/// `server_mac` keeps the link-layer address that the last message heeded came from: the server's,
+/// or its relay's.
 ///
 /// # Errors
-/// Only when no socket can be had any more, because the interface is gone. A message that cannot be sent is as
-/// good as lost on the way, and the client sends it again in time.
+/// Only when no socket can be had any more, because the interface is gone. A message that cannot be
+/// sent is as good as lost on the way, and the client sends it again in time.
 pub(crate) async fn next_event(
     client: &RefCell<Client>,
     sockets: &mut Sockets,
@@ -50,7 +52,11 @@ pub(crate) async fn next_event(
 }
 
 /// Sends what the client has to say.
-pub(crate) fn flush(client: &RefCell<Client>, sockets: &mut Sockets, server_mac: &Cell<Option<Mac>>) {
+pub(crate) fn flush(
+    client: &RefCell<Client>,
+    sockets: &mut Sockets,
+    server_mac: &Cell<Option<Mac>>,
+) {
     while let Some(transmit) = client.borrow_mut().poll_transmit() {
         if let Err(error) = sockets.send(&transmit, server_mac.get()) {
             tracing::warn!(%error, "a message could not be sent");

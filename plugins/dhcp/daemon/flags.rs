@@ -1,4 +1,5 @@
-//! The daemon's command line: the Go daemon's flags, in Go's spelling (`-name`, `--name`, `-name=value`).
+//! The daemon's command line: the Go daemon's flags, in Go's spelling (`-name`, `--name`,
+//! `-name=value`).
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,7 +9,8 @@ use clap::Parser;
 
 use crate::duration;
 
-/// Leases addresses for containers from the LAN's own DHCP server, keeps them renewed and gives them back.
+/// Leases addresses for containers from the LAN's own DHCP server, keeps them renewed and gives
+/// them back.
 ///
 /// Flags may be written with one dash or two; durations as in Go: 2s, 1m30s.
 #[derive(Debug, Parser)]
@@ -18,7 +20,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE")]
     pub(crate) pidfile: Option<PathBuf>,
 
-    /// Prefix of every netns path, when the host's root is mounted elsewhere in the daemon's own file system
+    /// Prefix of every netns path, when the host's root is mounted elsewhere in the daemon's own
+    /// file system
     #[arg(long, value_name = "DIR")]
     pub(crate) hostprefix: Option<PathBuf>,
 
@@ -26,7 +29,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "PATH", default_value = crate::protocol::DEFAULT_SOCKET)]
     pub(crate) socketpath: PathBuf,
 
-    /// Keep leases in this directory, instead of the one under /var/lib/cni that follows from the socket's path
+    /// Keep leases in this directory, instead of the one under /var/lib/cni that follows from the
+    /// socket's path
     #[arg(long, value_name = "DIR")]
     pub(crate) statedir: Option<PathBuf>,
 
@@ -42,8 +46,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) idle: Option<Duration>,
 
-    /// Run in a session of its own, with none of the caller's descriptors, and log to the journal (or, where there is
-    /// none, to a file in the state directory)
+    /// Run in a session of its own, with none of the caller's descriptors, and log to the journal
+    /// (or, where there is none, to a file in the state directory)
     #[arg(long)]
     pub(crate) detach: bool,
 
@@ -65,9 +69,12 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
-    /// Parses what follows `dhcp daemon`. Prints help or the error and ends the process where clap would.
+    /// Parses what follows `dhcp daemon`. Prints help or the error and ends the process where clap
+    /// would.
     pub(crate) fn from_args(args: impl Iterator<Item = OsString>) -> Flags {
-        Flags::parse_from(std::iter::once(OsString::from("dhcp daemon")).chain(args.map(with_two_dashes)))
+        Flags::parse_from(
+            std::iter::once(OsString::from("dhcp daemon")).chain(args.map(with_two_dashes)),
+        )
     }
 }
 
@@ -81,14 +88,17 @@ fn with_two_dashes(arg: OsString) -> OsString {
     }
 }
 
-/// A group by its number, or by its name in group(5). The C library's own look-up may want to load libraries, which a
-/// static program cannot.
+/// A group by its number, or by its name in group(5). The C library's own look-up may want to load
+/// libraries, which a static program cannot.
 fn group(text: &str) -> Result<u32, String> {
     let named = || {
         let groups = std::fs::read_to_string("/etc/group").ok()?;
         groups.lines().find_map(|line| group_number(line, text))
     };
-    text.parse().ok().or_else(named).ok_or_else(|| format!("there is no group {text:?} in /etc/group"))
+    text.parse()
+        .ok()
+        .or_else(named)
+        .ok_or_else(|| format!("there is no group {text:?} in /etc/group"))
 }
 
 /// The number in a line `name:password:number:members`, if it is about the group of this name.
@@ -113,8 +123,10 @@ mod tests {
 
     fn parse(line: &str) -> Result<Flags, clap::Error> {
         Flags::try_parse_from(
-            std::iter::once("dhcp".into())
-                .chain(line.split_whitespace().map(|word| with_two_dashes(word.into()))),
+            std::iter::once("dhcp".into()).chain(
+                line.split_whitespace()
+                    .map(|word| with_two_dashes(word.into())),
+            ),
         )
     }
 
@@ -143,7 +155,9 @@ mod tests {
         assert_eq!(group_number("podman:x:977:alice,bob", "podman"), Some(977));
         assert_eq!(group_number("podman:x:977:alice", "pod"), None);
         assert_eq!(group_number("podman", "podman"), None);
-        let error = parse("-group no-such-group").expect_err("nobody has it").to_string();
+        let error = parse("-group no-such-group")
+            .expect_err("nobody has it")
+            .to_string();
         assert!(error.contains("no-such-group"), "{error}");
     }
 
@@ -157,9 +171,11 @@ mod tests {
 
     #[test]
     fn a_bad_value_is_refused_naming_the_flag() {
-        for (line, flag) in
-            [("-timeout 5", "--timeout"), ("-broadcast=perhaps", "--broadcast"), ("-nosuch", "--nosuch")]
-        {
+        for (line, flag) in [
+            ("-timeout 5", "--timeout"),
+            ("-broadcast=perhaps", "--broadcast"),
+            ("-nosuch", "--nosuch"),
+        ] {
             let error = parse(line).expect_err(line).to_string();
             assert!(error.contains(flag), "{error}");
         }

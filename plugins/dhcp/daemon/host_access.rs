@@ -1,10 +1,12 @@
 //! `hostAccess`: the host's route to a container follows its lease ([`linknet::Shims`]).
 //!
-//! The first route is macvlan's to make, when ADD has given the container its address, and the last is its to remove. What
-//! happens in between without it happens here: the lease moves, is lost, is had again; the container vanishes.
+//! The first route is macvlan's to make, when ADD has given the container its address, and the last
+//! is its to remove. What happens in between without it happens here: the lease moves, is lost, is
+//! had again; the container vanishes.
 //!
-//! Whoever changes such routes holds a lock that others may have for a while, so it is done beside the event loop, one
-//! attachment after the other. What is wanted of an attachment takes the place of what was wanted before.
+//! Whoever changes such routes holds a lock that others may have for a while, so it is done beside
+//! the event loop, one attachment after the other. What is wanted of an attachment takes the place
+//! of what was wanted before.
 
 use std::collections::VecDeque;
 use std::io;
@@ -71,7 +73,12 @@ impl HostsWays {
     /// Those of the namespace that the daemon is in.
     pub(crate) fn new() -> io::Result<HostsWays> {
         let own = Netns::current().map_err(io::Error::other)?;
-        Ok(HostsWays { shared: Arc::new(Shared { own, queue: Mutex::default() }) })
+        Ok(HostsWays {
+            shared: Arc::new(Shared {
+                own,
+                queue: Mutex::default(),
+            }),
+        })
     }
 
     /// Makes the host reach the container there, and nowhere else. Needs a tokio runtime.
@@ -84,10 +91,13 @@ impl HostsWays {
         self.want(attachment, None);
     }
 
-    /// The attachment ends, or is another from now on. What was wanted of it will not be done any more, or is done before
-    /// macvlan, which goes on now, can have the lock.
+    /// The attachment ends, or is another from now on. What was wanted of it will not be done any
+    /// more, or is done before macvlan, which goes on now, can have the lock.
     pub(crate) fn forget(&self, attachment: &Attachment) {
-        self.shared.queue().wanted.retain(|(wanted, _)| wanted != attachment);
+        self.shared
+            .queue()
+            .wanted
+            .retain(|(wanted, _)| wanted != attachment);
     }
 
     fn want(&self, attachment: &Attachment, destination: Option<Destination>) {
@@ -120,16 +130,22 @@ impl Shared {
         loop {
             // The lock first: what is taken out of the queue is done before others have their turn.
             let shims = Lock::take_within(PATIENCE).and_then(|lock| Shims::of(&self.own, lock));
-            let Some((attachment, destination)) = self.next() else { return };
+            let Some((attachment, destination)) = self.next() else {
+                return;
+            };
             // A bug costs this one its route, and not all others theirs.
-            let done = catch_unwind(AssertUnwindSafe(|| self.lead(&shims?, &attachment, destination)));
+            let done = catch_unwind(AssertUnwindSafe(|| {
+                self.lead(&shims?, &attachment, destination)
+            }));
             match done {
                 Ok(Ok(Some(change))) => tracing::info!(%attachment, "{change}"),
                 Ok(Ok(None)) => {}
                 Ok(Err(error)) => {
                     tracing::error!(%attachment, %error, "hostAccess: the host's route to the container could not follow");
                 }
-                Err(_) => tracing::error!(%attachment, "changing the host's route failed; this is a bug"),
+                Err(_) => {
+                    tracing::error!(%attachment, "changing the host's route failed; this is a bug")
+                }
             }
         }
     }
@@ -141,7 +157,11 @@ impl Shared {
         attachment: &Attachment,
         destination: Option<Destination>,
     ) -> Result<Option<String>, Trouble> {
-        let tag = Tag::new(&attachment.network, &attachment.container_id, &attachment.ifname);
+        let tag = Tag::new(
+            &attachment.network,
+            &attachment.container_id,
+            &attachment.ifname,
+        );
         let before = shims.routes()?;
         let reached = match destination {
             // What could not be finished is nobody's, and goes.
@@ -153,8 +173,14 @@ impl Shared {
         };
         // Other families are not of the lease.
         shims.part(|route| route.tag == tag && route.to.is_ipv4() && Some(route.to) != reached)?;
-        let is_new = |to: &IpAddr| !before.iter().any(|route| route.tag == tag && route.to == *to);
-        let had = before.iter().any(|route| route.tag == tag && route.to.is_ipv4());
+        let is_new = |to: &IpAddr| {
+            !before
+                .iter()
+                .any(|route| route.tag == tag && route.to == *to)
+        };
+        let had = before
+            .iter()
+            .any(|route| route.tag == tag && route.to.is_ipv4());
         Ok(match reached {
             Some(to) if is_new(&to) => Some(format!("the host reaches the container at {to}")),
             None if had => Some("the host has no route to the container any more".to_owned()),
@@ -162,14 +188,28 @@ impl Shared {
         })
     }
 
-    /// Makes the host reach the container, and returns the address; `None` if there is no container any more.
-    fn reach(&self, shims: &Shims, tag: Tag, destination: &Destination) -> Result<Option<IpAddr>, Trouble> {
-        let Destination { place, kept, net, table } = destination;
+    /// Makes the host reach the container, and returns the address; `None` if there is no container
+    /// any more.
+    fn reach(
+        &self,
+        shims: &Shims,
+        tag: Tag,
+        destination: &Destination,
+    ) -> Result<Option<IpAddr>, Trouble> {
+        let Destination {
+            place,
+            kept,
+            net,
+            table,
+        } = destination;
         let found = match kept {
-            Some(netns) => netns.try_clone().map_err(|error| Gone::unclear(&error)).and_then(|netns| {
-                let link = place.look_at(&netns)?;
-                Ok((netns, link))
-            }),
+            Some(netns) => netns
+                .try_clone()
+                .map_err(|error| Gone::unclear(&error))
+                .and_then(|netns| {
+                    let link = place.look_at(&netns)?;
+                    Ok((netns, link))
+                }),
             None => place.reopen(),
         };
         let (netns, link) = match found {
@@ -186,9 +226,14 @@ impl Shared {
         }
         let to = IpAddr::V4(net.addr());
         for reached in shims.join(parent, tag, &[to])? {
-            let Some(route) = reached.way_back(link.index, &[(*net).into()]) else { continue };
+            let Some(route) = reached.way_back(link.index, &[(*net).into()]) else {
+                continue;
+            };
             for table in [Route::MAIN].into_iter().chain(*table) {
-                inside.replace_route(&Route { table, ..route.clone() })?;
+                inside.replace_route(&Route {
+                    table,
+                    ..route.clone()
+                })?;
             }
         }
         Ok(Some(to))

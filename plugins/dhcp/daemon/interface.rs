@@ -1,4 +1,5 @@
-//! The container's interface follows its lease: what a renewal changed is changed there, what is lost is removed.
+//! The container's interface follows its lease: what a renewal changed is changed there, what is
+//! lost is removed.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,14 +18,20 @@ pub(crate) struct Changes(Vec<String>);
 
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { f.write_str("nothing") } else { f.write_str(&self.0.join(", ")) }
+        if self.0.is_empty() {
+            f.write_str("nothing")
+        } else {
+            f.write_str(&self.0.join(", "))
+        }
     }
 }
 
-/// Makes the interface follow from `old` to `new`. The new address and routes come before the old ones go, so that
-/// what can go on, does. The kernel takes the address away by itself when the lease ends and nobody is there to do so.
+/// Makes the interface follow from `old` to `new`. The new address and routes come before the old
+/// ones go, so that what can go on, does. The kernel takes the address away by itself when the
+/// lease ends and nobody is there to do so.
 ///
-/// Returns what was changed, and the first thing that the kernel refused; the rest is done all the same.
+/// Returns what was changed, and the first thing that the kernel refused; the rest is done all the
+/// same.
 pub(crate) fn follow(
     netns: &Netns,
     place: &Place,
@@ -46,8 +53,11 @@ pub(crate) fn follow(
             outcome = Err(error);
         }
     };
-    let routes =
-        |lease: Option<&Lease>| lease.map(|lease| routes(place.ifindex, lease, terms)).unwrap_or_default();
+    let routes = |lease: Option<&Lease>| {
+        lease
+            .map(|lease| routes(place.ifindex, lease, terms))
+            .unwrap_or_default()
+    };
     let (had, wanted) = (routes(old), routes(new));
     let other_address = new.map(Lease::net) != old.map(Lease::net);
     if let Some(lease) = new {
@@ -58,11 +68,17 @@ pub(crate) fn follow(
         }
     }
     if other_address {
-        changes.0.extend(new.map(|lease| format!("address {} added", lease.net())));
+        changes
+            .0
+            .extend(new.map(|lease| format!("address {} added", lease.net())));
     }
-    // Each beside the other, never in its place: what has the same destination may be another interface's.
+    // Each beside the other, never in its place: what has the same destination may be another
+    // interface's.
     for route in wanted.iter().filter(|route| !had.contains(route)) {
-        note(ignore(linknet::Error::is_exists, netlink.add_route_beside(route)));
+        note(ignore(
+            linknet::Error::is_exists,
+            netlink.add_route_beside(route),
+        ));
         changes.0.push(format!("route {} added", text(route)));
     }
     // The rule comes when there is something to find, and goes before that does.
@@ -70,18 +86,31 @@ pub(crate) fn follow(
     let (had_rule, wanted_rule) = (rule(old), rule(new));
     if let Some(rule) = wanted_rule.filter(|_| wanted_rule != had_rule) {
         note(ignore(linknet::Error::is_exists, netlink.add_rule(&rule)));
-        changes.0.push(format!("rule from {} added", rule.from.addr()));
+        changes
+            .0
+            .push(format!("rule from {} added", rule.from.addr()));
     }
     if let Some(rule) = had_rule.filter(|_| wanted_rule != had_rule) {
-        note(ignore(linknet::Error::is_absent, netlink.delete_rule(&rule)));
-        changes.0.push(format!("rule from {} removed", rule.from.addr()));
+        note(ignore(
+            linknet::Error::is_absent,
+            netlink.delete_rule(&rule),
+        ));
+        changes
+            .0
+            .push(format!("rule from {} removed", rule.from.addr()));
     }
     for route in had.iter().filter(|route| !wanted.contains(route)) {
-        note(ignore(linknet::Error::is_absent, netlink.delete_route(route)));
+        note(ignore(
+            linknet::Error::is_absent,
+            netlink.delete_route(route),
+        ));
         changes.0.push(format!("route {} removed", text(route)));
     }
     if let Some(lease) = old.filter(|_| other_address) {
-        note(ignore(linknet::Error::is_absent, netlink.delete_address(place.ifindex, lease.net())));
+        note(ignore(
+            linknet::Error::is_absent,
+            netlink.delete_address(place.ifindex, lease.net()),
+        ));
         changes.0.push(format!("address {} removed", lease.net()));
     }
     if new.is_some() && other_address && terms.announce {
@@ -94,21 +123,38 @@ pub(crate) fn follow(
 ///
 /// # Errors
 /// Whatever the kernel refused.
-pub(crate) fn adopt_mtu(netns: &Netns, place: &Place, terms: &Terms, lease: &Lease) -> linknet::Result<()> {
+pub(crate) fn adopt_mtu(
+    netns: &Netns,
+    place: &Place,
+    terms: &Terms,
+    lease: &Lease,
+) -> linknet::Result<()> {
     if lease.options.mtu.is_none() {
         return Ok(());
     }
     set_mtu(&Netlink::open_in(netns)?, place, terms, lease).map(drop)
 }
 
-/// Sets the MTU, and returns it if it was another. A macvlan may go up to its parent's MTU, which the kernel sees to; of
-/// other links nobody knows what their other end takes, so theirs only goes down.
-fn set_mtu(netlink: &Netlink, place: &Place, terms: &Terms, lease: &Lease) -> linknet::Result<Option<u32>> {
-    let Some(mtu) = lease.options.mtu.map(u32::from).filter(|_| !terms.suppress.contains(&Suppress::Mtu))
+/// Sets the MTU, and returns it if it was another. A macvlan may go up to its parent's MTU, which
+/// the kernel sees to; of other links nobody knows what their other end takes, so theirs only goes
+/// down.
+fn set_mtu(
+    netlink: &Netlink,
+    place: &Place,
+    terms: &Terms,
+    lease: &Lease,
+) -> linknet::Result<Option<u32>> {
+    let Some(mtu) = lease
+        .options
+        .mtu
+        .map(u32::from)
+        .filter(|_| !terms.suppress.contains(&Suppress::Mtu))
     else {
         return Ok(None);
     };
-    let Some(link) = netlink.link_by_index(place.ifindex)? else { return Ok(None) };
+    let Some(link) = netlink.link_by_index(place.ifindex)? else {
+        return Ok(None);
+    };
     if link.mtu == mtu || (link.mtu < mtu && link.macvlan.is_none()) {
         return Ok(None);
     }
@@ -123,7 +169,10 @@ fn set_mtu(netlink: &Netlink, place: &Place, terms: &Terms, lease: &Lease) -> li
 fn address(lease: &Lease, now: Instant) -> NewAddress {
     let valid = result::lifetime(lease, now).map(|seconds| Duration::from_secs(seconds.into()));
     NewAddress {
-        broadcast: lease.options.broadcast.or(NewAddress::new(lease.net()).broadcast),
+        broadcast: lease
+            .options
+            .broadcast
+            .or(NewAddress::new(lease.net()).broadcast),
         protocol: Some(Protocol::DHCP),
         valid,
         preferred: valid,
@@ -145,7 +194,10 @@ fn routes(ifindex: u32, lease: &Lease, terms: &Terms) -> Vec<Route> {
             Some(gateway) => route.via(gateway),
             None => route,
         };
-        Route { scope: told.scope.map_or(route.scope, Scope), ..route }
+        Route {
+            scope: told.scope.map_or(route.scope, Scope),
+            ..route
+        }
     };
     let told = result::routes(lease, terms);
     let told = match terms.source_routing.table(ifindex) {
@@ -162,9 +214,14 @@ fn rule(ifindex: u32, lease: &Lease, terms: &Terms) -> Option<Rule> {
 }
 
 fn text(route: &Route) -> String {
-    let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+    let via = route
+        .gateway
+        .map(|gateway| format!(" via {gateway}"))
+        .unwrap_or_default();
     let table = Some(route.table).filter(|table| *table != Route::MAIN);
-    let table = table.map(|table| format!(" in table {table}")).unwrap_or_default();
+    let table = table
+        .map(|table| format!(" in table {table}"))
+        .unwrap_or_default();
     format!("{}{via}{table}", route.dst)
 }
 
@@ -175,7 +232,8 @@ fn ignore(what: fn(&linknet::Error) -> bool, result: linknet::Result<()>) -> lin
     }
 }
 
-/// What is worth knowing of the interface when no server answers: the sentence at the end of an error.
+/// What is worth knowing of the interface when no server answers: the sentence at the end of an
+/// error.
 pub(crate) fn health(netns: &Netns, place: &Place) -> String {
     let link = Netlink::open_in(netns).and_then(|netlink| netlink.link_by_index(place.ifindex));
     match link {
@@ -186,20 +244,31 @@ pub(crate) fn health(netns: &Netns, place: &Place) -> String {
 }
 
 fn describe(link: &Link) -> String {
-    let Link { name, up, carrier, .. } = link;
-    let parent =
-        link.parent.and_then(parent_in_our_netns).map(|parent| format!(" (on {parent})")).unwrap_or_default();
+    let Link {
+        name, up, carrier, ..
+    } = link;
+    let parent = link
+        .parent
+        .and_then(parent_in_our_netns)
+        .map(|parent| format!(" (on {parent})"))
+        .unwrap_or_default();
     match (up, carrier) {
         (false, _) => format!("{name}{parent} is down"),
-        (true, false) => format!("{name}{parent} has no carrier: is its parent up, and the cable in?"),
+        (true, false) => {
+            format!("{name}{parent} has no carrier: is its parent up, and the cable in?")
+        }
         (true, true) => {
-            format!("{name}{parent} is up and has a carrier: is there a DHCP server on this network?")
+            format!(
+                "{name}{parent} is up and has a carrier: is there a DHCP server on this network?"
+            )
         }
     }
 }
 
 /// The parent's name, as far as the daemon shares the host's netns.
 fn parent_in_our_netns(index: u32) -> Option<String> {
-    let link = Netlink::open().and_then(|netlink| netlink.link_by_index(index)).ok()??;
+    let link = Netlink::open()
+        .and_then(|netlink| netlink.link_by_index(index))
+        .ok()??;
     Some(link.name)
 }

@@ -19,11 +19,12 @@ use crate::place::{Gone, Place};
 use crate::protocol::{Attachment, Terms};
 use crate::store::Record;
 
-/// How often an exchange that goes on and on looks whether its container is still there. Without it, one that no
-/// server answers would keep alive a netns that everybody else has let go of.
+/// How often an exchange that goes on and on looks whether its container is still there. Without
+/// it, one that no server answers would keep alive a netns that everybody else has let go of.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The place of an attachment in the daemon's table. One exchange with a server at a time: whoever has the turn.
+/// The place of an attachment in the daemon's table. One exchange with a server at a time: whoever
+/// has the turn.
 #[derive(Debug)]
 pub(crate) struct Slot {
     /// Whose.
@@ -51,7 +52,8 @@ impl Slot {
     }
 }
 
-/// A lease with everything that it takes to keep it. Idle, it has no socket, no thread and, as a rule, no netns.
+/// A lease with everything that it takes to keep it. Idle, it has no socket, no thread and, as a
+/// rule, no netns.
 #[derive(Debug)]
 pub(crate) struct Held {
     client: RefCell<Client>,
@@ -60,7 +62,8 @@ pub(crate) struct Held {
     terms: Terms,
     /// Where the server, or the relay before it, was last heard.
     server_mac: Cell<Option<Mac>>,
-    /// The netns itself, where the daemon cannot find it by its path: in a container of its own, for example.
+    /// The netns itself, where the daemon cannot find it by its path: in a container of its own,
+    /// for example.
     kept: Option<Netns>,
     /// The link that the interface sits on in another netns than its own: the host's, as a rule.
     parent: Cell<Option<u32>>,
@@ -71,7 +74,11 @@ pub(crate) struct Held {
 impl Held {
     /// A client that has just been started for this place.
     pub(crate) fn new(client: Client, place: Place, terms: Terms, netns: &Netns) -> Held {
-        let kept = place.reopen().is_err().then(|| netns.try_clone().ok()).flatten();
+        let kept = place
+            .reopen()
+            .is_err()
+            .then(|| netns.try_clone().ok())
+            .flatten();
         let parent = Cell::new(place.look_at(netns).ok().and_then(|link| parent_of(&link)));
         Held {
             client: RefCell::new(client),
@@ -112,7 +119,10 @@ impl Held {
 
     /// The lease as a CNI result; `None` while there is no address.
     pub(crate) fn result(&self) -> Option<CniResult> {
-        self.client.borrow().lease().map(|lease| result::result(lease, &self.terms, now()))
+        self.client
+            .borrow()
+            .lease()
+            .map(|lease| result::result(lease, &self.terms, now()))
     }
 
     /// The lease as it is written down; `None` while there is no address.
@@ -144,7 +154,12 @@ impl Held {
         let net = self.client.borrow().lease().map(Lease::net)?;
         let kept = self.kept.as_ref().and_then(|netns| netns.try_clone().ok());
         let table = self.terms.source_routing.table(self.place.ifindex);
-        Some(Destination { place: self.place.clone(), kept, net, table })
+        Some(Destination {
+            place: self.place.clone(),
+            kept,
+            net,
+            table,
+        })
     }
 
     /// Whether nothing is to be done now.
@@ -172,7 +187,10 @@ impl Held {
         let (netns, link) = match &self.kept {
             Some(netns) => {
                 let link = self.place.look_at(netns)?;
-                (netns.try_clone().map_err(|error| Gone::unclear(&error))?, link)
+                (
+                    netns.try_clone().map_err(|error| Gone::unclear(&error))?,
+                    link,
+                )
             }
             None => self.place.reopen()?,
         };
@@ -182,7 +200,9 @@ impl Held {
 
     /// Whether the interface sits on one of these links of the daemon's netns.
     pub(crate) fn sits_on(&self, links: &[u32]) -> bool {
-        self.parent.get().is_some_and(|parent| links.contains(&parent))
+        self.parent
+            .get()
+            .is_some_and(|parent| links.contains(&parent))
     }
 
     /// Has the lease asked for again when it is next maintained, at once if that is now.
@@ -193,19 +213,27 @@ impl Held {
     /// Asks servers until an address is ours.
     ///
     /// # Errors
-    /// When the interface goes away meanwhile. Silence is no error: the caller decides how long to wait, and learns
-    /// from [`Held::report`] how far it got.
+    /// When the interface goes away meanwhile. Silence is no error: the caller decides how long to
+    /// wait, and learns from [`Held::report`] how far it got.
     pub(crate) async fn acquire(&self, netns: &Netns, sockets: &mut Sockets) -> Result<(), Error> {
         let gone = |error: std::io::Error| {
             Error::new(
                 code::IO_FAILURE,
-                format!("asking for an address on {} failed: {error}", self.place.ifname),
+                format!(
+                    "asking for an address on {} failed: {error}",
+                    self.place.ifname
+                ),
             )
         };
         loop {
-            match next_event(&self.client, sockets, &self.server_mac).await.map_err(gone)? {
+            match next_event(&self.client, sockets, &self.server_mac)
+                .await
+                .map_err(gone)?
+            {
                 Some(Event::Bound(lease)) => {
-                    if let Err(error) = interface::adopt_mtu(netns, &self.place, &self.terms, &lease) {
+                    if let Err(error) =
+                        interface::adopt_mtu(netns, &self.place, &self.terms, &lease)
+                    {
                         tracing::error!(%error, "the MTU that the server tells could not be set");
                     }
                     return Ok(());
@@ -219,7 +247,11 @@ impl Held {
 
     /// Takes an address that was granted, unless somebody else is found to have it.
     async fn confirm(&self, netns: &Netns, lease: &Lease) -> std::io::Result<()> {
-        let Lease { address, server_id: server, .. } = lease;
+        let Lease {
+            address,
+            server_id: server,
+            ..
+        } = lease;
         let detection = self.terms.conflict_detection;
         let contender = conflict::contender(netns, self.place.ifindex, *address, detection).await?;
         let mut client = self.client.borrow_mut();
@@ -233,12 +265,16 @@ impl Held {
         Ok(())
     }
 
-    /// Does what is due: renews, rebinds, or starts over, until the lease is good again. The container's interface
-    /// follows, and `noted` is called at every change.
+    /// Does what is due: renews, rebinds, or starts over, until the lease is good again. The
+    /// container's interface follows, and `noted` is called at every change.
     ///
     /// # Errors
     /// When the container is gone, or cannot be looked into.
-    pub(crate) async fn maintain(&self, attachment: &Attachment, noted: impl Fn()) -> Result<(), Gone> {
+    pub(crate) async fn maintain(
+        &self,
+        attachment: &Attachment,
+        noted: impl Fn(),
+    ) -> Result<(), Gone> {
         let netns = self.open()?;
         self.client.borrow_mut().handle_timeout(now());
         let for_sockets = netns.try_clone().map_err(|error| Gone::unclear(&error))?;
@@ -268,12 +304,21 @@ impl Held {
                     return Ok(());
                 }
                 Some(Event::Lost { lease, why }) => {
-                    // Noted first: a daemon killed in between leaves an address that the next one knows to remove.
+                    // Noted first: a daemon killed in between leaves an address that the next one
+                    // knows to remove.
                     noted();
-                    self.follow(attachment, &netns, &format!("address lost: {why}"), Some(&lease), None);
+                    self.follow(
+                        attachment,
+                        &netns,
+                        &format!("address lost: {why}"),
+                        Some(&lease),
+                        None,
+                    );
                 }
                 Some(Event::Granted(lease)) => {
-                    self.confirm(&netns, &lease).await.map_err(|error| self.why(&error))?;
+                    self.confirm(&netns, &lease)
+                        .await
+                        .map_err(|error| self.why(&error))?;
                 }
                 Some(Event::Informed(_)) => {}
                 None => return Ok(()),
@@ -298,8 +343,8 @@ impl Held {
         self.follow(attachment, netns, "address removed", Some(lost), None);
     }
 
-    /// Why an exchange failed: with the interface, or for want of descriptors or memory, which is no reason to let go
-    /// of a lease.
+    /// Why an exchange failed: with the interface, or for want of descriptors or memory, which is
+    /// no reason to let go of a lease.
     fn why(&self, error: &std::io::Error) -> Gone {
         self.open().err().unwrap_or_else(|| Gone::unclear(error))
     }
@@ -313,7 +358,8 @@ impl Held {
         old: Option<&Lease>,
         new: Option<&Lease>,
     ) {
-        let (changes, outcome) = interface::follow(netns, &self.place, &self.terms, old, new, now());
+        let (changes, outcome) =
+            interface::follow(netns, &self.place, &self.terms, old, new, now());
         let address = new.or(old).map(|lease| lease.address);
         let server = new.map(|lease| lease.server_id);
         match outcome {
@@ -330,7 +376,8 @@ impl Held {
         flush(&self.client, sockets, &self.server_mac);
     }
 
-    /// The same where no exchange is under way. Without the container there is no way to send anything.
+    /// The same where no exchange is under way. Without the container there is no way to send
+    /// anything.
     ///
     /// # Errors
     /// When the container is gone.

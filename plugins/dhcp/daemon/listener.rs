@@ -1,5 +1,5 @@
-//! How the daemon comes by its socket: handed over by systemd (socket activation), or bound by itself under a
-//! lock, past whatever a daemon that was killed has left behind.
+//! How the daemon comes by its socket: handed over by systemd (socket activation), or bound by
+//! itself under a lock, past whatever a daemon that was killed has left behind.
 
 use std::cell::RefCell;
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -23,9 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: UnixListener,
-    /// The file that is ours to remove; systemd's own stays when we go, and so does one that we handed on.
+    /// The file that is ours to remove; systemd's own stays when we go, and so does one that we
+    /// handed on.
     file: RefCell<Option<SocketFile>>,
-    /// Held for as long as we listen on a socket of our making; the kernel drops it when we die, however we die.
+    /// Held for as long as we listen on a socket of our making; the kernel drops it when we die,
+    /// however we die.
     _lock: Option<File>,
 }
 
@@ -40,7 +42,9 @@ struct SocketFile {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
     /// Another daemon serves this path.
-    #[error("another dhcp daemon is listening on {0}: stop it first, or choose another -socketpath")]
+    #[error(
+        "another dhcp daemon is listening on {0}: stop it first, or choose another -socketpath"
+    )]
     Taken(PathBuf),
     /// Something that is no socket is in the way.
     #[error("{0} exists and is no socket: remove it, or choose another -socketpath")]
@@ -62,17 +66,26 @@ pub(crate) enum ListenError {
 }
 
 impl Listener {
-    /// Takes the socket from the service manager where it passes one; from the daemon that listens on `path`, which
-    /// then ends, where `take_over` says so; and binds `path` otherwise. A socket file that nobody listens on is
-    /// removed. The socket is usable by its owner only (0600), or by `group` too (0660).
-    pub(crate) fn open(path: &Path, take_over: bool, group: Option<u32>) -> Result<Listener, ListenError> {
+    /// Takes the socket from the service manager where it passes one; from the daemon that listens
+    /// on `path`, which then ends, where `take_over` says so; and binds `path` otherwise. A socket
+    /// file that nobody listens on is removed. The socket is usable by its owner only (0600), or by
+    /// `group` too (0660).
+    pub(crate) fn open(
+        path: &Path,
+        take_over: bool,
+        group: Option<u32>,
+    ) -> Result<Listener, ListenError> {
         let mut passed = listenfd::ListenFd::from_env();
         if passed.len() > 0 {
             let socket = passed
                 .take_unix_listener(0)
                 .and_then(|socket| socket.ok_or_else(|| ErrorKind::InvalidInput.into()))
                 .map_err(ListenError::Activation)?;
-            return Ok(Listener { socket, file: RefCell::new(None), _lock: None });
+            return Ok(Listener {
+                socket,
+                file: RefCell::new(None),
+                _lock: None,
+            });
         }
         if take_over && let Ok(stream) = UnixStream::connect(path) {
             return Listener::take_over(path, stream);
@@ -81,17 +94,29 @@ impl Listener {
     }
 
     fn take_over(path: &Path, stream: UnixStream) -> Result<Listener, ListenError> {
-        let refused = |source| ListenError::Io { what: "taking over", path: path.to_path_buf(), source };
+        let refused = |source| ListenError::Io {
+            what: "taking over",
+            path: path.to_path_buf(),
+            source,
+        };
         let socket = ask_for_socket(stream).map_err(refused)?;
         // A socket that systemd made is systemd's to remove: it has no lock file of ours beside it.
         let lock = lock_file(path);
         if !lock.exists() {
-            return Ok(Listener { socket, file: RefCell::new(None), _lock: None });
+            return Ok(Listener {
+                socket,
+                file: RefCell::new(None),
+                _lock: None,
+            });
         }
         let lock = File::options().write(true).open(&lock).map_err(refused)?;
         // The other lets go of it in a moment, when its last answers are out.
         lock.lock().map_err(refused)?;
-        Ok(Listener { socket, file: RefCell::new(SocketFile::at(path)), _lock: Some(lock) })
+        Ok(Listener {
+            socket,
+            file: RefCell::new(SocketFile::at(path)),
+            _lock: Some(lock),
+        })
     }
 
     fn bind(path: &Path, group: Option<u32>) -> Result<Listener, ListenError> {
@@ -127,7 +152,11 @@ impl Listener {
             let mode = fs::Permissions::from_mode(0o660);
             fs::set_permissions(path, mode).map_err(failed("opening to the group", path))?;
         }
-        Ok(Listener { socket, file: RefCell::new(SocketFile::at(path)), _lock: Some(lock) })
+        Ok(Listener {
+            socket,
+            file: RefCell::new(SocketFile::at(path)),
+            _lock: Some(lock),
+        })
     }
 
     /// Leaves the socket's file where it is when we end: somebody else listens there now.
@@ -150,7 +179,8 @@ impl AsFd for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // The lock file stays: removing it would let two daemons hold "the" lock on two different files.
+        // The lock file stays: removing it would let two daemons hold "the" lock on two different
+        // files.
         if let Some(file) = self.file.take()
             && SocketFile::at(&file.path).as_ref() == Some(&file)
             && let Err(error) = fs::remove_file(&file.path)
@@ -163,7 +193,10 @@ impl Drop for Listener {
 impl SocketFile {
     fn at(path: &Path) -> Option<SocketFile> {
         let inode = fs::symlink_metadata(path).ok()?.ino();
-        Some(SocketFile { path: path.to_path_buf(), inode })
+        Some(SocketFile {
+            path: path.to_path_buf(),
+            inode,
+        })
     }
 }
 
@@ -174,7 +207,11 @@ fn lock_file(socket: &Path) -> PathBuf {
 /// Asks a daemon to hand its listening socket over.
 fn ask_for_socket(mut stream: UnixStream) -> io::Result<UnixListener> {
     stream.set_read_timeout(Some(PATIENCE))?;
-    let request = Request { protocol: VERSION, traceparent: None, verb: Verb::Takeover };
+    let request = Request {
+        protocol: VERSION,
+        traceparent: None,
+        verb: Verb::Takeover,
+    };
     let mut document = serde_json::to_vec(&request)?;
     document.push(b'\n');
     stream.write_all(&document)?;
@@ -182,13 +219,13 @@ fn ask_for_socket(mut stream: UnixStream) -> io::Result<UnixListener> {
     let mut answer = [0; 4096];
     let length = receive(&stream, &mut answer, &mut descriptor)?;
     let answer = String::from_utf8_lossy(&answer[..length]);
-    let descriptor =
-        descriptor.ok_or_else(|| io::Error::other(format!("the other daemon answered {}", answer.trim())))?;
+    let descriptor = descriptor
+        .ok_or_else(|| io::Error::other(format!("the other daemon answered {}", answer.trim())))?;
     Ok(UnixListener::from(descriptor))
 }
 
-/// Removes what a daemon that died without cleaning up has left at `path`. We hold the lock, so whoever still
-/// answers there is a daemon of another make, which knows no lock.
+/// Removes what a daemon that died without cleaning up has left at `path`. We hold the lock, so
+/// whoever still answers there is a daemon of another make, which knows no lock.
 fn remove_dead_socket(path: &Path) -> Result<(), ListenError> {
     match UnixStream::connect(path) {
         Ok(_) => Err(ListenError::Taken(path.to_path_buf())),
@@ -201,7 +238,11 @@ fn remove_dead_socket(path: &Path) -> Result<(), ListenError> {
             })
         }
         Err(_) if !is_socket(path) => Err(ListenError::NotASocket(path.to_path_buf())),
-        Err(source) => Err(ListenError::Io { what: "probing", path: path.to_path_buf(), source }),
+        Err(source) => Err(ListenError::Io {
+            what: "probing",
+            path: path.to_path_buf(),
+            source,
+        }),
     }
 }
 
@@ -224,7 +265,8 @@ mod tests {
     fn the_socket_is_for_its_owner_alone_and_goes_with_the_daemon() {
         let (_scratch, path) = scratch();
         let listener = Listener::bind(&path, None).expect("nothing is in the way");
-        let mode = |path: &Path| fs::metadata(path).expect("it exists").permissions().mode() & 0o777;
+        let mode =
+            |path: &Path| fs::metadata(path).expect("it exists").permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(path.parent().expect("it has one")), 0o700);
         drop(listener);
@@ -244,7 +286,10 @@ mod tests {
     fn a_second_daemon_is_told_that_there_is_a_first() {
         let (_scratch, path) = scratch();
         let _first = Listener::bind(&path, None).expect("nothing is in the way");
-        assert!(matches!(Listener::bind(&path, None), Err(ListenError::Taken(_))));
+        assert!(matches!(
+            Listener::bind(&path, None),
+            Err(ListenError::Taken(_))
+        ));
     }
 
     #[test]
@@ -252,7 +297,10 @@ mod tests {
         let (_scratch, path) = scratch();
         fs::create_dir_all(path.parent().expect("it has one")).expect("creating it");
         let _other = UnixListener::bind(&path).expect("another daemon's socket");
-        assert!(matches!(Listener::bind(&path, None), Err(ListenError::Taken(_))));
+        assert!(matches!(
+            Listener::bind(&path, None),
+            Err(ListenError::Taken(_))
+        ));
     }
 
     #[test]
@@ -270,7 +318,13 @@ mod tests {
         let (_scratch, path) = scratch();
         fs::create_dir_all(path.parent().expect("it has one")).expect("creating it");
         fs::write(&path, "precious").expect("writing");
-        assert!(matches!(Listener::bind(&path, None), Err(ListenError::NotASocket(_))));
-        assert_eq!(fs::read_to_string(&path).expect("it is still there"), "precious");
+        assert!(matches!(
+            Listener::bind(&path, None),
+            Err(ListenError::NotASocket(_))
+        ));
+        assert_eq!(
+            fs::read_to_string(&path).expect("it is still there"),
+            "precious"
+        );
     }
 }

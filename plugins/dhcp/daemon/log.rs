@@ -1,4 +1,5 @@
-//! Where the daemon's log goes: to stderr, or, when it was started by a plugin and has none, to the journal or a file.
+//! Where the daemon's log goes: to stderr, or, when it was started by a plugin and has none, to the
+//! journal or a file.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -11,23 +12,39 @@ use tracing_subscriber::prelude::*;
 
 /// Logs to stderr.
 pub(crate) fn to_stderr() {
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .init();
 }
 
-/// Leaves the session and the descriptors of whoever started us, and logs to the journal; where there is none, to the
-/// file `log` in `directory`. To be called before anything is opened.
+/// Leaves the session and the descriptors of whoever started us, and logs to the journal; where
+/// there is none, to the file `log` in `directory`. To be called before anything is opened.
 pub(crate) fn detached(directory: &Path) -> io::Result<()> {
     close_inherited()?;
     // It fails for the leader of a process group, which has no terminal to lose then either.
     let _ = rustix::process::setsid();
     std::env::set_current_dir("/")?;
     if let Ok(journal) = tracing_journald::layer() {
-        tracing_subscriber::registry().with(journal.with_syslog_identifier("cni-dhcp".into())).init();
+        tracing_subscriber::registry()
+            .with(journal.with_syslog_identifier("cni-dhcp".into()))
+            .init();
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let file = File::options().create(true).append(true).open(directory.join("log"))?;
-    tracing_subscriber::fmt().with_writer(Mutex::new(file)).with_ansi(false).with_target(false).init();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)?;
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(directory.join("log"))?;
+    tracing_subscriber::fmt()
+        .with_writer(Mutex::new(file))
+        .with_ansi(false)
+        .with_target(false)
+        .init();
     Ok(())
 }
 

@@ -19,8 +19,14 @@ pub(crate) struct Identity {
 impl Identity {
     /// The identity of a client on these terms.
     pub(crate) fn new(network: &str, terms: &Terms, mac: linknet::Mac) -> Identity {
-        let client = terms.client_id.body(mac).unwrap_or_else(|| mac.octets().to_vec());
-        Identity { network: network.to_owned(), client }
+        let client = terms
+            .client_id
+            .body(mac)
+            .unwrap_or_else(|| mac.octets().to_vec());
+        Identity {
+            network: network.to_owned(),
+            client,
+        }
     }
 
     fn of(record: &Record) -> Identity {
@@ -35,7 +41,8 @@ pub(crate) struct Remembered {
     pub(crate) address: Ipv4Addr,
     /// Who lent it.
     pub(crate) server: Ipv4Addr,
-    /// Whether the server was told that it is free again. If not, one round trip may do to get it back (INIT-REBOOT).
+    /// Whether the server was told that it is free again. If not, one round trip may do to get it
+    /// back (INIT-REBOOT).
     pub(crate) released: bool,
 }
 
@@ -46,10 +53,14 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Remembers a lease that has ended. Returns records to be forgotten, on disk too, because others are worth more.
+    /// Remembers a lease that has ended. Returns records to be forgotten, on disk too, because
+    /// others are worth more.
     pub(crate) fn remember(&mut self, record: Record) -> Vec<Record> {
-        let mut forgotten: Vec<Record> =
-            self.records.insert(Identity::of(&record), record).into_iter().collect();
+        let mut forgotten: Vec<Record> = self
+            .records
+            .insert(Identity::of(&record), record)
+            .into_iter()
+            .collect();
         if self.records.len() > LIMIT {
             forgotten.extend(self.forget_expired());
         }
@@ -66,7 +77,10 @@ impl Memory {
 
     /// What is known of a client.
     pub(crate) fn recall(&self, identity: &Identity) -> Option<(Remembered, Record)> {
-        let record = self.records.get(identity).filter(|record| !record.has_expired())?;
+        let record = self
+            .records
+            .get(identity)
+            .filter(|record| !record.has_expired())?;
         let remembered = Remembered {
             address: record.lease.address,
             server: record.lease.server_id,
@@ -85,6 +99,9 @@ impl Memory {
 
     /// Forgets, and returns, the records of leases that have ended by the calendar.
     pub(crate) fn forget_expired(&mut self) -> Vec<Record> {
-        self.records.extract_if(|_, record| record.has_expired()).map(|(_, record)| record).collect()
+        self.records
+            .extract_if(|_, record| record.has_expired())
+            .map(|(_, record)| record)
+            .collect()
     }
 }

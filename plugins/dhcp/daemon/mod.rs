@@ -46,7 +46,8 @@ use listener::Listener;
 use pidfile::PidFile;
 use table::Table;
 
-/// How many callers are let in at a time; further ones wait on the socket, which the kernel does for us.
+/// How many callers are let in at a time; further ones wait on the socket, which the kernel does
+/// for us.
 const CALLERS: u64 = 512;
 
 /// How many ADDs talk to servers at a time: servers are easily flooded.
@@ -61,8 +62,8 @@ const SWEEP: Duration = Duration::from_secs(3600);
 /// How long another daemon may take to let go of its leases when it is asked to hand over.
 const HANDOVER: Duration = Duration::from_secs(5);
 
-/// How long the leases may be in other hands at the start: a DEL that found no daemon has them for milliseconds, a
-/// daemon that was told to stop for the time of its farewell.
+/// How long the leases may be in other hands at the start: a DEL that found no daemon has them for
+/// milliseconds, a daemon that was told to stop for the time of its farewell.
 const IN_USE: Duration = Duration::from_secs(2);
 
 /// What serves callers and leases.
@@ -110,9 +111,12 @@ fn run(flags: Flags, store: Store) -> Result<(), Box<dyn std::error::Error>> {
     let listener = Listener::open(&flags.socketpath, flags.takeover, flags.group)?;
     let lock = lock(&store, flags.takeover)?;
     let _pidfile = flags.pidfile.clone().map(PidFile::write).transpose()?;
-    // Two threads for what blocks: the closing of packet sockets, and the lock on links that containers share.
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
+    // Two threads for what blocks: the closing of packet sockets, and the lock on links that
+    // containers share.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .build()?;
     // What is still under way at the end closes its sockets through the runtime.
     let _context = runtime.enter();
     let local = LocalSet::new();
@@ -143,7 +147,11 @@ async fn serve(daemon: &Rc<Daemon>, socket: UnixListener, callers: usize) -> io:
     let watchdog = sd_notify::watchdog_enabled().filter(|period| !period.is_zero());
     let mut heartbeat = interval(watchdog.map_or(SWEEP, |period| period / 2));
     daemon.table.resume()?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), leases = daemon.table.len(), "dhcp daemon is ready");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        leases = daemon.table.len(),
+        "dhcp daemon is ready"
+    );
     notify(NotifyState::Ready);
     let callers = Arc::new(Semaphore::new(callers));
     let mut tasks = JoinSet::new();
@@ -184,13 +192,19 @@ async fn serve(daemon: &Rc<Daemon>, socket: UnixListener, callers: usize) -> io:
     notify(NotifyState::Stopping);
     daemon.table.stop();
     // Requests under way are answered with "try again"; who does not take the answer now has gone.
-    let _ = timeout(FAREWELL, async { while tasks.join_next().await.is_some() {} }).await;
-    tracing::info!(leases = daemon.table.len(), "dhcp daemon stops; no lease is given back");
+    let _ = timeout(FAREWELL, async {
+        while tasks.join_next().await.is_some() {}
+    })
+    .await;
+    tracing::info!(
+        leases = daemon.table.len(),
+        "dhcp daemon stops; no lease is given back"
+    );
     Ok(())
 }
 
-/// Returns when there has been nothing to do for as long as the daemon is to stay without a lease. Whatever happens
-/// meanwhile begins this anew.
+/// Returns when there has been nothing to do for as long as the daemon is to stay without a lease.
+/// Whatever happens meanwhile begins this anew.
 async fn idle(daemon: &Daemon, busy: bool) {
     match daemon.idle {
         Some(patience) if !busy && daemon.table.len() == 0 => sleep(patience).await,
@@ -202,13 +216,16 @@ async fn idle(daemon: &Daemon, busy: bool) {
 async fn accept(
     socket: &UnixListener,
     callers: &Arc<Semaphore>,
-) -> (io::Result<tokio::net::UnixStream>, Option<tokio::sync::OwnedSemaphorePermit>) {
+) -> (
+    io::Result<tokio::net::UnixStream>,
+    Option<tokio::sync::OwnedSemaphorePermit>,
+) {
     let place = Arc::clone(callers).acquire_owned().await.ok();
     (socket.accept().await.map(|(stream, _)| stream), place)
 }
 
-/// Does what a lease wants done. A bug that one lease brings to light costs the others nothing, and this one its
-/// exchange: it is taken up again as it is on disk.
+/// Does what a lease wants done. A bug that one lease brings to light costs the others nothing, and
+/// this one its exchange: it is taken up again as it is on disk.
 async fn maintain(daemon: Rc<Daemon>, slot: Rc<Slot>) {
     let work = {
         let (daemon, slot) = (Rc::clone(&daemon), Rc::clone(&slot));
@@ -230,8 +247,8 @@ async fn contained(work: impl Future<Output = ()> + 'static) -> Result<(), JoinE
     }
 }
 
-/// Takes the lock of the state directory, waiting a little while somebody else has it; with `take_over`, a daemon that
-/// has it is asked to end.
+/// Takes the lock of the state directory, waiting a little while somebody else has it; with
+/// `take_over`, a daemon that has it is asked to end.
 fn lock(store: &Store, take_over: bool) -> Result<Lock, Box<dyn std::error::Error>> {
     let directory = store.directory().display();
     let deadline = std::time::Instant::now() + if take_over { HANDOVER } else { IN_USE };
@@ -240,7 +257,8 @@ fn lock(store: &Store, take_over: bool) -> Result<Lock, Box<dyn std::error::Erro
         match store.lock() {
             Ok(Some(lock)) => return Ok(lock),
             Ok(None) if std::time::Instant::now() < deadline => {
-                // It was asked over its socket, unless that is ours by now: systemd binds the path anew.
+                // It was asked over its socket, unless that is ours by now: systemd binds the path
+                // anew.
                 if !asked && let Some(holder) = store.holder() {
                     tracing::info!(
                         pid = holder.as_raw_nonzero(),
@@ -255,7 +273,9 @@ fn lock(store: &Store, take_over: bool) -> Result<Lock, Box<dyn std::error::Erro
                 return Err(format!("another dhcp daemon keeps its leases in {directory}: stop it first, or choose another -statedir").into());
             }
             Err(error) => {
-                return Err(format!("the state directory {directory} cannot be used: {error}").into());
+                return Err(
+                    format!("the state directory {directory} cannot be used: {error}").into(),
+                );
             }
         }
     }
@@ -269,21 +289,31 @@ struct Room {
 }
 
 impl Room {
-    /// As much as so many descriptors allow: a caller takes two while it waits, and one that is served four more, until
-    /// its sockets are closed. The daemon itself, and what its leases want meanwhile, takes some as well.
+    /// As much as so many descriptors allow: a caller takes two while it waits, and one that is
+    /// served four more, until its sockets are closed. The daemon itself, and what its leases want
+    /// meanwhile, takes some as well.
     fn within(descriptors: u64) -> Room {
         let left = descriptors.saturating_sub(24);
         let at_most = |share: u64, most: u64| usize::try_from(share.clamp(4, most)).unwrap_or(4);
-        Room { callers: at_most(left / 5, CALLERS), exchanges: at_most(left / 10, EXCHANGES) }
+        Room {
+            callers: at_most(left / 5, CALLERS),
+            exchanges: at_most(left / 10, EXCHANGES),
+        }
     }
 }
 
-/// A request takes a few descriptors while it lasts, and the usual soft limit is low. That it cannot be raised is no
-/// reason not to start. Returns what there is now.
+/// A request takes a few descriptors while it lasts, and the usual soft limit is low. That it
+/// cannot be raised is no reason not to start. Returns what there is now.
 fn raise_descriptor_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    );
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
@@ -329,6 +359,12 @@ mod tests {
                 "{descriptors}: {callers} {exchanges}"
             );
         }
-        assert_eq!(Room::within(1 << 20), Room { callers: 512, exchanges: 128 });
+        assert_eq!(
+            Room::within(1 << 20),
+            Room {
+                callers: 512,
+                exchanges: 128
+            }
+        );
     }
 }

@@ -15,32 +15,49 @@ mod tests;
 /// The result of an ADD that won `lease`.
 pub(crate) fn result(lease: &Lease, terms: &Terms, now: Instant) -> CniResult {
     let routes = routes(lease, terms);
-    let gateway = routes.iter().find(|route| is_default(&route.dst)).and_then(|route| route.gw);
+    let gateway = routes
+        .iter()
+        .find(|route| is_default(&route.dst))
+        .and_then(|route| route.gw);
     let ip = IpConfig {
         gateway: gateway.filter(|gateway| gateway.is_ipv4() && !gateway.is_unspecified()),
         valid_lifetime: lifetime(lease, now),
         ..IpConfig::new(lease.net().into())
     };
-    let dns = if terms.suppress.contains(&Suppress::Dns) { Dns::default() } else { dns(&lease.options) };
-    CniResult { ips: vec![ip], routes, dns, ..CniResult::default() }
+    let dns = if terms.suppress.contains(&Suppress::Dns) {
+        Dns::default()
+    } else {
+        dns(&lease.options)
+    };
+    CniResult {
+        ips: vec![ip],
+        routes,
+        dns,
+        ..CniResult::default()
+    }
 }
 
 /// For how many seconds the kernel may keep the address when nobody refreshes it; `None`: for ever.
 ///
-/// Rounded up: while a daemon lives it takes the address away on time itself, and in the last second of a lease it still
-/// needs the address to ask for more from.
+/// Rounded up: while a daemon lives it takes the address away on time itself, and in the last
+/// second of a lease it still needs the address to ask for more from.
 pub(crate) fn lifetime(lease: &Lease, now: Instant) -> Option<u32> {
     let remaining = lease.remaining(now)?;
     let whole = remaining.as_secs() + u64::from(remaining.subsec_nanos() > 0);
     Some(u32::try_from(whole).unwrap_or(u32::MAX - 1).max(1))
 }
 
-/// The routes of a lease under its terms, in an order in which they can be set: the server's, as far as they are not
-/// suppressed or replaced, and those of the configuration. Each says where it leads, the unspecified gateway standing
-/// for the link itself (an absent one would mean the default gateway).
+/// The routes of a lease under its terms, in an order in which they can be set: the server's, as
+/// far as they are not suppressed or replaced, and those of the configuration. Each says where it
+/// leads, the unspecified gateway standing for the link itself (an absent one would mean the
+/// default gateway).
 pub(crate) fn routes(lease: &Lease, terms: &Terms) -> Vec<Route> {
-    let replaced =
-        |dst: IpNet| terms.routes.iter().any(|own| own.dst.trunc() == dst && own.is_in_main_table());
+    let replaced = |dst: IpNet| {
+        terms
+            .routes
+            .iter()
+            .any(|own| own.dst.trunc() == dst && own.is_in_main_table())
+    };
     let told = used(lease, terms).routes().into_iter().map(|route| Route {
         gw: Some(route.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED).into()),
         priority: terms.priority,
@@ -48,7 +65,10 @@ pub(crate) fn routes(lease: &Lease, terms: &Terms) -> Vec<Route> {
     });
     let mut routes: Vec<Route> = told.filter(|route| !replaced(route.dst)).collect();
     let mut reach = Reach::of([lease.net().into()]);
-    routes.iter().filter(|route| is_on_link(route)).for_each(|route| reach.add(route.dst, route.table));
+    routes
+        .iter()
+        .filter(|route| is_on_link(route))
+        .for_each(|route| reach.add(route.dst, route.table));
     let router = router(lease);
     for own in &terms.routes {
         let route = own.with_defaults(router, terms.priority);
@@ -74,7 +94,12 @@ pub(crate) fn routes(lease: &Lease, terms: &Terms) -> Vec<Route> {
 /// The lease without what is suppressed.
 fn used(lease: &Lease, terms: &Terms) -> Lease {
     let mut lease = lease.clone();
-    let Options { routers, static_routes, classless_routes, .. } = &mut lease.options;
+    let Options {
+        routers,
+        static_routes,
+        classless_routes,
+        ..
+    } = &mut lease.options;
     if !classless_routes.is_empty() {
         // RFC 3442: they stand alone, also when none of them is used.
         routers.clear();
@@ -94,8 +119,13 @@ fn used(lease: &Lease, terms: &Terms) -> Lease {
 
 /// The server's router, be it used for a default route or not.
 fn router(lease: &Lease) -> Option<Ipv4Addr> {
-    let default = lease.routes().into_iter().find(|route| route.dst.prefix_len() == 0);
-    default.and_then(|route| route.gateway).or(lease.options.routers.first().copied())
+    let default = lease
+        .routes()
+        .into_iter()
+        .find(|route| route.dst.prefix_len() == 0);
+    default
+        .and_then(|route| route.gateway)
+        .or(lease.options.routers.first().copied())
 }
 
 /// Whether it leads there without a router.
@@ -112,7 +142,9 @@ impl StaticRoute {
     fn with_defaults(&self, router: Option<Ipv4Addr>, priority: Option<u32>) -> Route {
         let dst = self.dst.trunc();
         let on_link = self.scope.is_some_and(|scope| Scope(scope) >= Scope::LINK);
-        let router = router.map(IpAddr::V4).filter(|_| dst.addr().is_ipv4() && !on_link);
+        let router = router
+            .map(IpAddr::V4)
+            .filter(|_| dst.addr().is_ipv4() && !on_link);
         Route {
             gw: Some(self.gw.or(router).unwrap_or(unspecified(&dst))),
             mtu: self.mtu,

@@ -15,8 +15,8 @@ use crate::place::Gone;
 use crate::store::{Record, Standing};
 
 impl Table {
-    /// Takes up every lease that an earlier daemon has left: good ones go on where they were, those of containers
-    /// that are gone are remembered.
+    /// Takes up every lease that an earlier daemon has left: good ones go on where they were, those
+    /// of containers that are gone are remembered.
     pub(crate) fn resume(&self) -> std::io::Result<()> {
         for record in self.books.load()? {
             let attachment = record.attachment.clone();
@@ -47,7 +47,11 @@ impl Table {
         };
         let held = Held::resumed(client, record.clone(), kept);
         // Neither netns nor times mean anything after a reboot.
-        let netns = if record.is_of_this_boot() { held.open() } else { Err(Gone::Netns) };
+        let netns = if record.is_of_this_boot() {
+            held.open()
+        } else {
+            Err(Gone::Netns)
+        };
         match netns {
             Err(gone) if gone.is_certain() => {
                 tracing::info!(%attachment, address = %record.lease.address, "lease not taken up: {gone}");
@@ -56,7 +60,8 @@ impl Table {
                 }
                 self.books.remember(record.now(Standing::Left));
             }
-            // The plugin struck it while no daemon ran, and the interface is still there to say so from.
+            // The plugin struck it while no daemon ran, and the interface is still there to say so
+            // from.
             Ok(netns) if record.standing == Standing::Left => {
                 held.release(&mut Sockets::new(netns, held.place.ifindex));
                 tracing::info!(%attachment, address = %record.lease.address, "address given back, late");

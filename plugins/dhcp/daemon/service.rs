@@ -13,15 +13,17 @@ use super::connection::{Connection, Refusal};
 use super::table::Table;
 use crate::protocol::{Attachment, Reply, Request, Terms, Verb};
 
-/// Serves a caller from its request to its reply. A caller that hangs up in between is served no further, and what
-/// was under way for it is undone.
+/// Serves a caller from its request to its reply. A caller that hangs up in between is served no
+/// further, and what was under way for it is undone.
 pub(crate) async fn serve(daemon: &Daemon, stream: UnixStream) {
     let (mut connection, request, descriptor) = match admit(stream, daemon.group).await {
         Ok(admitted) => admitted,
         Err((refusal, mut connection)) => {
             tracing::warn!("request refused: {refusal}");
-            let refused =
-                Error::new(code::IO_FAILURE, format!("the dhcp daemon refused the request: {refusal}"));
+            let refused = Error::new(
+                code::IO_FAILURE,
+                format!("the dhcp daemon refused the request: {refusal}"),
+            );
             // Whoever cannot be told has gone.
             let _ = connection.reply(&failed(refused)).await;
             return;
@@ -37,7 +39,11 @@ pub(crate) async fn serve(daemon: &Daemon, stream: UnixStream) {
     }
     let table = &daemon.table;
     match request.verb {
-        Verb::Add { attachment, netns, terms } => {
+        Verb::Add {
+            attachment,
+            netns,
+            terms,
+        } => {
             let added = tokio::select! {
                 added = add(table, &attachment, &netns, *terms, descriptor) => added,
                 () = connection.hung_up() => {
@@ -46,9 +52,10 @@ pub(crate) async fn serve(daemon: &Daemon, stream: UnixStream) {
                 }
             };
             let reply = match added.as_ref() {
-                Ok(added) => {
-                    added.result.to_value_for_caller(Version::LATEST).map_or_else(failed, Reply::Lease)
-                }
+                Ok(added) => added
+                    .result
+                    .to_value_for_caller(Version::LATEST)
+                    .map_or_else(failed, Reply::Lease),
                 Err(error) => failed(error.clone()),
             };
             if let Err(error) = connection.reply(&reply).await {
@@ -69,11 +76,14 @@ pub(crate) async fn serve(daemon: &Daemon, stream: UnixStream) {
     }
 }
 
-/// Hands the listening socket to a successor, and ends: it goes on with the leases as they are on disk, and no caller
-/// finds the door shut meanwhile.
+/// Hands the listening socket to a successor, and ends: it goes on with the leases as they are on
+/// disk, and no caller finds the door shut meanwhile.
 async fn hand_over(daemon: &Daemon, connection: &mut Connection) {
     tracing::info!("another daemon takes over");
-    match connection.reply_with(&Reply::Done, Some(daemon.listener.as_fd())).await {
+    match connection
+        .reply_with(&Reply::Done, Some(daemon.listener.as_fd()))
+        .await
+    {
         Ok(()) => {
             daemon.listener.leave_the_file();
             daemon.stop.notify_one();
@@ -101,8 +111,9 @@ async fn add(
 ) -> Result<Added, Error> {
     well_formed(attachment)?;
     let netns = match descriptor {
-        Some(descriptor) => Netns::from_fd(descriptor)
-            .map_err(|error| Error::new(code::INVALID_ENVIRONMENT, format!("CNI_NETNS: {error}")))?,
+        Some(descriptor) => Netns::from_fd(descriptor).map_err(|error| {
+            Error::new(code::INVALID_ENVIRONMENT, format!("CNI_NETNS: {error}"))
+        })?,
         None => table.open_netns(path)?,
     };
     let added = table.add(attachment, netns, path, terms).await;
@@ -114,7 +125,10 @@ async fn perform(table: &Table, verb: Verb) -> Reply {
         return failed(malformed);
     }
     match verb {
-        Verb::Check { attachment, addresses } => match table.check(&attachment, &addresses) {
+        Verb::Check {
+            attachment,
+            addresses,
+        } => match table.check(&attachment, &addresses) {
             Ok(()) => Reply::Done,
             Err(error) => failed(error),
         },

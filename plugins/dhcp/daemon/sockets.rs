@@ -1,5 +1,5 @@
-//! The sockets of one exchange, in the container's netns: opened when the client listens for something, closed
-//! when the exchange is over, off the event loop.
+//! The sockets of one exchange, in the container's netns: opened when the client listens for
+//! something, closed when the exchange is over, off the event loop.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -28,7 +28,8 @@ pub(crate) struct Sockets {
     link: Option<AsyncFd<PacketSocket>>,
     /// Hears and speaks from the leased address.
     address: Option<AsyncFd<UdpClient>>,
-    /// The right to have them, where it is limited: given back when they are closed, and not before.
+    /// The right to have them, where it is limited: given back when they are closed, and not
+    /// before.
     admitted: Option<OwnedSemaphorePermit>,
 }
 
@@ -46,7 +47,13 @@ pub(crate) struct Arrived {
 impl Sockets {
     /// No socket yet, for the interface of this index in this netns.
     pub(crate) fn new(netns: Netns, ifindex: u32) -> Sockets {
-        Sockets { netns, ifindex, link: None, address: None, admitted: None }
+        Sockets {
+            netns,
+            ifindex,
+            link: None,
+            address: None,
+            admitted: None,
+        }
     }
 
     /// The same, with a right that is given back when they are closed.
@@ -56,8 +63,8 @@ impl Sockets {
         sockets
     }
 
-    /// Opens the socket on which a reply can arrive, unless it is open. The other one stays until the exchange is
-    /// over: closing a packet socket takes an RCU grace period.
+    /// Opens the socket on which a reply can arrive, unless it is open. The other one stays until
+    /// the exchange is over: closing a packet socket takes an RCU grace period.
     pub(crate) fn listen(&mut self, listen: Listen) -> io::Result<()> {
         match listen {
             Listen::Nothing => Ok(()),
@@ -72,16 +79,24 @@ impl Sockets {
         let to = |address| SocketAddrV4::new(address, SERVER_PORT);
         let payload = &transmit.payload;
         match transmit.delivery {
-            Delivery::Broadcast { source } if source.is_unspecified() => {
-                self.link()?.send(Mac::BROADCAST, from(source), to(Ipv4Addr::BROADCAST), payload)
+            Delivery::Broadcast { source } if source.is_unspecified() => self.link()?.send(
+                Mac::BROADCAST,
+                from(source),
+                to(Ipv4Addr::BROADCAST),
+                payload,
+            ),
+            Delivery::Broadcast { source } => {
+                self.address()?
+                    .send(source, to(Ipv4Addr::BROADCAST), payload)
             }
-            Delivery::Broadcast { source } => self.address()?.send(source, to(Ipv4Addr::BROADCAST), payload),
-            // While the address socket is open the kernel finds the way, and asks for the neighbour anew.
+            // While the address socket is open the kernel finds the way, and asks for the neighbour
+            // anew.
             Delivery::Unicast { source, server } if self.address.is_some() => {
                 self.address()?.send(source, to(server), payload)
             }
-            // A farewell must be on the wire when this returns, since the interface may go right after: the kernel
-            // would first ask for the neighbour, and send from an address that is there no more.
+            // A farewell must be on the wire when this returns, since the interface may go right
+            // after: the kernel would first ask for the neighbour, and send from an address that is
+            // there no more.
             Delivery::Unicast { source, server } => match server_mac {
                 Some(mac) => self.link()?.send(mac, from(source), to(server), payload),
                 None => self.address()?.send(source, to(server), payload),
@@ -103,20 +118,31 @@ impl Sockets {
     fn link(&mut self) -> io::Result<&PacketSocket> {
         if self.link.is_none() {
             let index = self.ifindex;
-            let socket =
-                self.netns.run(|| PacketSocket::open(index, CLIENT_PORT))?.map_err(io::Error::other)?;
+            let socket = self
+                .netns
+                .run(|| PacketSocket::open(index, CLIENT_PORT))?
+                .map_err(io::Error::other)?;
             self.link = Some(watch(socket)?);
         }
-        self.link.as_ref().map(AsyncFd::get_ref).ok_or_else(|| io::ErrorKind::NotConnected.into())
+        self.link
+            .as_ref()
+            .map(AsyncFd::get_ref)
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     fn address(&mut self) -> io::Result<&UdpClient> {
         if self.address.is_none() {
             let index = self.ifindex;
-            let socket = self.netns.run(|| UdpClient::open(index, CLIENT_PORT))?.map_err(io::Error::other)?;
+            let socket = self
+                .netns
+                .run(|| UdpClient::open(index, CLIENT_PORT))?
+                .map_err(io::Error::other)?;
             self.address = Some(watch(socket)?);
         }
-        self.address.as_ref().map(AsyncFd::get_ref).ok_or_else(|| io::ErrorKind::NotConnected.into())
+        self.address
+            .as_ref()
+            .map(AsyncFd::get_ref)
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
 
@@ -138,14 +164,17 @@ async fn receive_on<S: std::os::fd::AsRawFd>(
     socket: Option<&AsyncFd<S>>,
     read: impl Fn(&S) -> io::Result<Option<Arrived>>,
 ) -> io::Result<Arrived> {
-    let Some(socket) = socket else { return std::future::pending().await };
+    let Some(socket) = socket else {
+        return std::future::pending().await;
+    };
     loop {
         let mut ready = socket.readable().await?;
         match read(socket.get_ref()) {
             Ok(Some(arrived)) => return Ok(arrived),
             Ok(None) => ready.clear_ready(),
             // The link went down: it may come back, and nothing was lost that is not sent again.
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NETDOWN.raw_os_error()) => {}
+            Err(error)
+                if error.raw_os_error() == Some(rustix::io::Errno::NETDOWN.raw_os_error()) => {}
             Err(error) => return Err(error),
         }
     }

@@ -43,8 +43,8 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// No leases yet, and room for so many ADDs that talk to servers at a time; further ones wait their turn, first
-    /// come, first served. Needs a tokio runtime.
+    /// No leases yet, and room for so many ADDs that talk to servers at a time; further ones wait
+    /// their turn, first come, first served. Needs a tokio runtime.
     pub(crate) fn new(flags: Flags, store: Store, exchanges: usize) -> std::io::Result<Table> {
         Ok(Table {
             slots: RefCell::default(),
@@ -60,11 +60,24 @@ impl Table {
     }
 
     /// Whether the attachment has a lease, of one of these addresses. Never waits for the network.
-    pub(crate) fn check(&self, attachment: &Attachment, addresses: &[Ipv4Addr]) -> Result<(), Error> {
-        let held = self.slots.borrow().get(attachment).and_then(|slot| slot.held.borrow().clone());
+    pub(crate) fn check(
+        &self,
+        attachment: &Attachment,
+        addresses: &[Ipv4Addr],
+    ) -> Result<(), Error> {
+        let held = self
+            .slots
+            .borrow()
+            .get(attachment)
+            .and_then(|slot| slot.held.borrow().clone());
         let Some(held) = held else {
-            return Err(Error::new(crate::NO_LEASE, format!("no lease is held for {attachment}"))
-                .details("it was released, or its container was gone: the container must be attached anew"));
+            return Err(Error::new(
+                crate::NO_LEASE,
+                format!("no lease is held for {attachment}"),
+            )
+            .details(
+                "it was released, or its container was gone: the container must be attached anew",
+            ));
         };
         if let Err(gone) = held.open() {
             return Err(Error::new(
@@ -86,11 +99,16 @@ impl Table {
         }
     }
 
-    /// Gives the address back and forgets the lease. Wins over an ADD that is still asking. Without a lease there is
-    /// nothing to do.
+    /// Gives the address back and forgets the lease. Wins over an ADD that is still asking. Without
+    /// a lease there is nothing to do.
     pub(crate) async fn del(&self, attachment: &Attachment) {
-        let Some(slot) = self.slots.borrow().get(attachment).cloned() else { return };
-        let _tidying = Tidying { table: self, slot: &slot };
+        let Some(slot) = self.slots.borrow().get(attachment).cloned() else {
+            return;
+        };
+        let _tidying = Tidying {
+            table: self,
+            slot: &slot,
+        };
         slot.ending.notify_waiters();
         let _turn = slot.turn.lock().await;
         self.end(&slot);
@@ -117,8 +135,11 @@ impl Table {
     /// 50, when leases cannot be written down.
     pub(crate) fn status(&self) -> Result<(), Error> {
         self.books.can_write().map_err(|error| {
-            Error::new(code::PLUGIN_NOT_AVAILABLE, "the dhcp daemon cannot write its leases to disk")
-                .details(format!("{error}; they would not survive it"))
+            Error::new(
+                code::PLUGIN_NOT_AVAILABLE,
+                "the dhcp daemon cannot write its leases to disk",
+            )
+            .details(format!("{error}; they would not survive it"))
         })
     }
 
@@ -147,8 +168,12 @@ impl Table {
     /// Renews the lease of a slot, or does whatever else is due.
     pub(crate) async fn maintain(&self, slot: &Rc<Slot>) {
         // Whoever has the turn sets the alarm anew when done.
-        let Ok(turn) = slot.turn.try_lock() else { return };
-        let Some(held) = slot.held.borrow().clone() else { return };
+        let Ok(turn) = slot.turn.try_lock() else {
+            return;
+        };
+        let Some(held) = slot.held.borrow().clone() else {
+            return;
+        };
         tokio::select! {
             maintained = held.maintain(&slot.attachment, || self.changed(slot)) => match maintained {
                 Ok(()) => self.set_alarm(slot),
@@ -161,8 +186,8 @@ impl Table {
         self.tidy(slot);
     }
 
-    /// Lets go of a lease whose maintenance failed in a way that it should not have, and takes it up again as it is on
-    /// disk.
+    /// Lets go of a lease whose maintenance failed in a way that it should not have, and takes it
+    /// up again as it is on disk.
     pub(crate) fn recover(&self, slot: &Rc<Slot>) {
         // None: a DEL came first.
         if let Some(held) = slot.held.take() {
@@ -173,7 +198,9 @@ impl Table {
                     }
                 }
                 Ok(None) => tracing::error!(attachment = %slot.attachment, "the lease is lost"),
-                Err(error) => tracing::error!(attachment = %slot.attachment, %error, "the lease is lost"),
+                Err(error) => {
+                    tracing::error!(attachment = %slot.attachment, %error, "the lease is lost")
+                }
             }
         }
         if slot.held.borrow().is_some() {
@@ -196,7 +223,11 @@ impl Table {
     fn look_for(&self, suspect: impl Fn(&Path) -> bool) {
         let slots: Vec<Rc<Slot>> = self.slots.borrow().values().cloned().collect();
         for slot in slots {
-            let held = slot.held.borrow().clone().filter(|held| suspect(&held.place.path));
+            let held = slot
+                .held
+                .borrow()
+                .clone()
+                .filter(|held| suspect(&held.place.path));
             if let Some(Err(gone)) = held.map(|held| held.open())
                 && gone.is_certain()
             {
@@ -207,15 +238,20 @@ impl Table {
         }
     }
 
-    /// Waits until parents have their carrier back, and has the leases on them asked for again, one after the other: a
-    /// switch that was restarted must not be met by all of its hosts at once.
+    /// Waits until parents have their carrier back, and has the leases on them asked for again, one
+    /// after the other: a switch that was restarted must not be met by all of its hosts at once.
     pub(crate) async fn reconnected(&self) -> std::io::Result<()> {
         const APART: Duration = Duration::from_millis(10);
         let parents = self.carriers.restored().await?;
         let mut due = now();
         let slots: Vec<Rc<Slot>> = self.slots.borrow().values().cloned().collect();
         for slot in slots {
-            if let Some(held) = slot.held.borrow().as_ref().filter(|held| held.sits_on(&parents)) {
+            if let Some(held) = slot
+                .held
+                .borrow()
+                .as_ref()
+                .filter(|held| held.sits_on(&parents))
+            {
                 held.link_restored();
                 self.set_alarm_at(&slot, Some(due));
                 due = due + APART;
@@ -231,14 +267,18 @@ impl Table {
 
     pub(super) fn slot(&self, attachment: &Attachment) -> Rc<Slot> {
         let mut slots = self.slots.borrow_mut();
-        let slot = slots.entry(attachment.clone()).or_insert_with(|| Rc::new(Slot::new(attachment.clone())));
+        let slot = slots
+            .entry(attachment.clone())
+            .or_insert_with(|| Rc::new(Slot::new(attachment.clone())));
         Rc::clone(slot)
     }
 
     /// Removes a slot that has no lease. Whoever waits for its turn finds out, and makes another.
     fn tidy(&self, slot: &Rc<Slot>) {
         let mut slots = self.slots.borrow_mut();
-        let mapped = slots.get(&slot.attachment).is_some_and(|mapped| Rc::ptr_eq(mapped, slot));
+        let mapped = slots
+            .get(&slot.attachment)
+            .is_some_and(|mapped| Rc::ptr_eq(mapped, slot));
         if mapped && slot.held.borrow().is_none() && slot.turn.try_lock().is_ok() {
             slots.remove(&slot.attachment);
         }
@@ -300,7 +340,11 @@ impl Table {
 
     /// Writes down how a slot's lease stands.
     pub(super) fn note(&self, slot: &Slot) {
-        let record = slot.held.borrow().as_ref().and_then(|held| held.record(&slot.attachment));
+        let record = slot
+            .held
+            .borrow()
+            .as_ref()
+            .and_then(|held| held.record(&slot.attachment));
         match record {
             Some(record) => drop(self.books.write(&record)),
             None => self.books.note_lost(&slot.attachment),
@@ -316,7 +360,8 @@ impl Table {
         if let Some(old) = slot.alarm.take() {
             self.alarms.cancel(old);
         }
-        slot.alarm.set(due.map(|due| self.alarms.set(due, Rc::downgrade(slot))));
+        slot.alarm
+            .set(due.map(|due| self.alarms.set(due, Rc::downgrade(slot))));
     }
 
     /// A path of the host's as the daemon sees it.
@@ -342,7 +387,8 @@ impl Table {
     }
 }
 
-/// Tidies a slot up when whoever used it is done with it, however that ends: its future may be dropped.
+/// Tidies a slot up when whoever used it is done with it, however that ends: its future may be
+/// dropped.
 pub(super) struct Tidying<'a> {
     pub(super) table: &'a Table,
     pub(super) slot: &'a Rc<Slot>,

@@ -24,20 +24,31 @@ pub(crate) fn check(
         return Ok(());
     }
     let differs = |how: String| Err(differs(&link.name, format!("hostAccess: {how}")));
-    let parent = link.parent.map_or(Ok(None), |index| outside.link_by_index(index));
+    let parent = link
+        .parent
+        .map_or(Ok(None), |index| outside.link_by_index(index));
     let shim = match parent.map_err(|error| asking(&error))? {
         Some(parent) => Shims::find(outside, &parent).map_err(|error| asking(&error))?,
         None => None,
     };
-    let Some(shim) = shim else { return differs("the host's own macvlan is missing".to_owned()) };
+    let Some(shim) = shim else {
+        return differs("the host's own macvlan is missing".to_owned());
+    };
     if !shim.up {
         return differs(format!("{} of the host is down", shim.name));
     }
     let tag = tag(request);
     let there = HostRoute::all(outside).map_err(|error| asking(&error))?;
     for address in addresses.iter().map(IpNet::addr) {
-        if !there.contains(&HostRoute { tag, to: address, index: shim.index }) {
-            return differs(format!("the host's route to {address} through {} is missing", shim.name));
+        if !there.contains(&HostRoute {
+            tag,
+            to: address,
+            index: shim.index,
+        }) {
+            return differs(format!(
+                "the host's route to {address} through {} is missing",
+                shim.name
+            ));
         }
     }
     Ok(())

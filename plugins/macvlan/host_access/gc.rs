@@ -1,7 +1,8 @@
-//! GC: the host's routes go with the attachments that are gone, and come back to those that are there.
+//! GC: the host's routes go with the attachments that are gone, and come back to those that are
+//! there.
 //!
-//! Routes get lost: the kernel takes those away that name an address which the host has no longer, and a program that
-//! manages the host's network may clear away what it has not made.
+//! Routes get lost: the kernel takes those away that name an address which the host has no longer,
+//! and a program that manages the host's network may clear away what it has not made.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,18 +15,25 @@ use super::{failed, shims, show_the_way_back};
 use crate::config::Config;
 use crate::{container, mark};
 
-/// Addresses that the kernel made of what routers say (`IFAPROT_KERNEL_RA` of linux/if_addr.h): no result has them.
+/// Addresses that the kernel made of what routers say (`IFAPROT_KERNEL_RA` of linux/if_addr.h): no
+/// result has them.
 const ROUTERS: Protocol = Protocol(2);
 
-/// Removes this network's routes to attachments that are not valid, and restores those to valid ones that can be seen.
-/// Without a list only macvlans that nobody needs are removed.
+/// Removes this network's routes to attachments that are not valid, and restores those to valid
+/// ones that can be seen. Without a list only macvlans that nobody needs are removed.
 ///
 /// # Errors
 /// 111 with what the kernel refused first.
 pub(crate) fn gc(request: &Request) -> Result<(), Error> {
-    let wanted = Config::read(request).ok().filter(|config| config.host_access);
+    let wanted = Config::read(request)
+        .ok()
+        .filter(|config| config.host_access);
     let outside = Netlink::open().map_err(|error| failed(&error))?;
-    let any = || outside.links().map(|links| links.iter().any(|link| Shared::Shim.is(link)));
+    let any = || {
+        outside
+            .links()
+            .map(|links| links.iter().any(|link| Shared::Shim.is(link)))
+    };
     if wanted.is_none() && !any().map_err(|error| failed(&error))? {
         return Ok(());
     }
@@ -53,37 +61,57 @@ fn visible(own: &Netns) -> Vec<Visible> {
     let mut found = Vec::new();
     for (_, netns) in container::named() {
         // What cannot be looked into is as good as unseen.
-        let Ok(inside) = Netlink::open_in(&netns) else { continue };
+        let Ok(inside) = Netlink::open_in(&netns) else {
+            continue;
+        };
         let links = inside.links().unwrap_or_default();
         let ours = inside.number_of(own).ok().flatten();
         for link in links.into_iter().filter(mark::is_macvlan) {
             if ours.is_none() || link.parent_netnsid != ours {
                 continue;
             }
-            let (Some(parent), Ok(netns)) = (link.parent, netns.try_clone()) else { continue };
+            let (Some(parent), Ok(netns)) = (link.parent, netns.try_clone()) else {
+                continue;
+            };
             let addresses = inside.addresses(link.index).unwrap_or_default();
             let addresses = addresses
                 .iter()
                 .filter(|address| address.scope < Scope::LINK && address.protocol != Some(ROUTERS))
                 .map(|address| address.net)
                 .collect();
-            found.push(Visible { netns, link, parent, addresses });
+            found.push(Visible {
+                netns,
+                link,
+                parent,
+                addresses,
+            });
         }
     }
     found
 }
 
-fn remove(shims: &Shims, outside: &Netlink, request: &Request, visible: &[Visible]) -> Result<(), Error> {
+fn remove(
+    shims: &Shims,
+    outside: &Netlink,
+    request: &Request,
+    visible: &[Visible],
+) -> Result<(), Error> {
     let network = &request.config.name;
     let valid: Option<BTreeSet<Tag>> = request.valid_attachments.as_ref().map(|valid| {
         valid
             .iter()
-            .map(|Attachment { container_id, ifname }| Tag::new(network, container_id, ifname))
+            .map(
+                |Attachment {
+                     container_id,
+                     ifname,
+                 }| Tag::new(network, container_id, ifname),
+            )
             .collect()
     });
     let links = outside.links().map_err(|error| failed(&error))?;
     let parent_of = |index| links.iter().find(|link| link.index == index)?.parent;
-    // Tags of two networks may look like one's: an address that is in use is reached, whoever's it is.
+    // Tags of two networks may look like one's: an address that is in use is reached, whoever's it
+    // is.
     let in_use = |route: &HostRoute| {
         let parent = parent_of(route.index);
         visible.iter().any(|there| {
@@ -91,17 +119,22 @@ fn remove(shims: &Shims, outside: &Netlink, request: &Request, visible: &[Visibl
         })
     };
     let is_over = |route: &HostRoute| {
-        valid.as_ref().is_some_and(|valid| route.tag.is_of(network) && !valid.contains(&route.tag))
+        valid
+            .as_ref()
+            .is_some_and(|valid| route.tag.is_of(network) && !valid.contains(&route.tag))
             && !in_use(route)
     };
     for route in shims.part(is_over).map_err(|error| failed(&error))? {
-        eprintln!("macvlan: removed the host's route to {}, which is nobody's any more", route.to);
+        eprintln!(
+            "macvlan: removed the host's route to {}, which is nobody's any more",
+            route.to
+        );
     }
     Ok(())
 }
 
-/// Makes every route anew, since the host may speak from another address by now; those to addresses that the interface
-/// has no longer go.
+/// Makes every route anew, since the host may speak from another address by now; those to addresses
+/// that the interface has no longer go.
 fn restore(
     shims: &Shims,
     request: &Request,
@@ -112,11 +145,17 @@ fn restore(
     let network = &request.config.name;
     let mut outcome = Ok(());
     for there in visible {
-        let Some(attachment) = mark::attachment(&there.link, network).filter(|it| valid.contains(it)) else {
+        let Some(attachment) =
+            mark::attachment(&there.link, network).filter(|it| valid.contains(it))
+        else {
             continue;
         };
         let tag = Tag::new(network, &attachment.container_id, &attachment.ifname);
-        outcome = outcome.and(there.join(shims, tag, config).map_err(|error| failed(&error)));
+        outcome = outcome.and(
+            there
+                .join(shims, tag, config)
+                .map_err(|error| failed(&error)),
+        );
     }
     outcome
 }

@@ -1,8 +1,9 @@
-//! `hostAccess`: the host reaches its own containers, by a macvlan of its own on their parent ([`linknet::Shims`]).
+//! `hostAccess`: the host reaches its own containers, by a macvlan of its own on their parent
+//! ([`linknet::Shims`]).
 //!
-//! The result does not list that macvlan: it is not the attachment's, and the runtime must not take it for one of the
-//! interfaces that end with it. The routes through it are told by their tag, so that DEL finds those of a container that
-//! is gone, at an address that nobody remembers.
+//! The result does not list that macvlan: it is not the attachment's, and the runtime must not take
+//! it for one of the interfaces that end with it. The routes through it are told by their tag, so
+//! that DEL finds those of a container that is gone, at an address that nobody remembers.
 
 mod check;
 mod gc;
@@ -41,7 +42,10 @@ pub(crate) fn fits(config: &Config, request: &Request) -> Result<(), Error> {
     } else {
         return Ok(());
     };
-    Err(Error::new(code::INVALID_NETWORK_CONFIG, format!("invalid network configuration: hostAccess {why}")))
+    Err(Error::new(
+        code::INVALID_NETWORK_CONFIG,
+        format!("invalid network configuration: hostAccess {why}"),
+    ))
 }
 
 /// ADD: makes host and container reach each other at every address of the result.
@@ -58,14 +62,23 @@ pub(crate) fn join(
         return Ok(());
     }
     let prefixes: Vec<IpNet> = result.ips.iter().map(|ip| ip.address).collect();
-    let parent = link.parent.ok_or_else(|| failed(&format_args!("{} has no parent", link.name)))?;
+    let parent = link
+        .parent
+        .ok_or_else(|| failed(&format_args!("{} has no parent", link.name)))?;
     let shims = shims()?;
     let tag = tag(request);
     let addresses: Vec<IpAddr> = prefixes.iter().map(IpNet::addr).collect();
-    let reached = shims.join(parent, tag, &addresses).map_err(|error| refused(&error))?;
+    let reached = shims
+        .join(parent, tag, &addresses)
+        .map_err(|error| refused(&error))?;
     // Of an ADD of this attachment that was killed.
     let is_left = |route: &HostRoute| route.tag == tag && !addresses.contains(&route.to);
-    if shims.routes().map_err(|error| refused(&error))?.iter().any(is_left) {
+    if shims
+        .routes()
+        .map_err(|error| refused(&error))?
+        .iter()
+        .any(is_left)
+    {
         shims.part(is_left).map_err(|error| refused(&error))?;
     }
     for reached in reached.iter().filter(|reached| reached.from.is_none()) {
@@ -86,8 +99,8 @@ pub(crate) fn join(
     Ok(())
 }
 
-/// Whether the host answers on one link for an address that it has on another, as hosts do unless told otherwise: kube-proxy
-/// does so, in mode IPVS with `strictARP`.
+/// Whether the host answers on one link for an address that it has on another, as hosts do unless
+/// told otherwise: kube-proxy does so, in mode IPVS with `strictARP`.
 fn answers_for_the_parent() -> bool {
     // Under all other values it does (`arp_ignore` of the kernel's networking/ip-sysctl).
     let ignored = linknet::sysctl::get(&["ipv4", "conf", "all", "arp_ignore"]);
@@ -102,7 +115,9 @@ fn show_the_way_back(
     prefixes: &[IpNet],
     reached: &[Reached],
 ) -> linknet::Result<()> {
-    let routes = reached.iter().filter_map(|reached| reached.way_back(link.index, prefixes));
+    let routes = reached
+        .iter()
+        .filter_map(|reached| reached.way_back(link.index, prefixes));
     routes
         .flat_map(|route| source_routing::everywhere(route, config, link))
         .try_for_each(|route| inside.replace_route(&route))
@@ -115,9 +130,10 @@ pub(crate) fn undo(request: &Request, config: &Config, error: Error) -> Error {
     }
     match remove(request) {
         Ok(()) => error,
-        Err(second) => {
-            also(error, &format!("taking the host's way to the container away failed too: {second}"))
-        }
+        Err(second) => also(
+            error,
+            &format!("taking the host's way to the container away failed too: {second}"),
+        ),
     }
 }
 
@@ -133,7 +149,11 @@ pub(crate) fn part(request: &Request) -> Result<(), Error> {
     }
     // A value that ADD refuses has made nothing.
     let key: Key = cni::go::decode(&request.config.raw).unwrap_or_default();
-    if key.host_access { remove(request) } else { Ok(()) }
+    if key.host_access {
+        remove(request)
+    } else {
+        Ok(())
+    }
 }
 
 fn remove(request: &Request) -> Result<(), Error> {
@@ -149,7 +169,9 @@ fn tag(request: &Request) -> Tag {
 /// Those of the plugin's own netns, which is the parents'.
 fn shims() -> Result<Shims, Error> {
     let netns = container::own()?;
-    Lock::take().and_then(|lock| Shims::of(&netns, lock)).map_err(|error| failed(&error))
+    Lock::take()
+        .and_then(|lock| Shims::of(&netns, lock))
+        .map_err(|error| failed(&error))
 }
 
 fn failed(error: &dyn std::fmt::Display) -> Error {

@@ -1,4 +1,5 @@
-//! Which device of the host a macvlan sits on: `master` in all its forms, so that one configuration fits every node.
+//! Which device of the host a macvlan sits on: `master` in all its forms, so that one configuration
+//! fits every node.
 
 mod selector;
 mod vlan;
@@ -39,23 +40,31 @@ impl Parent {
         }
     }
 
-    /// The link itself, made if need be, and kept from being removed until there is a macvlan on it.
+    /// The link itself, made if need be, and kept from being removed until there is a macvlan on
+    /// it.
     ///
     /// # Errors
     /// As for [`Vlan::ensure`]; 111 when the lock cannot be had.
     pub(crate) fn hold(&self, netlink: &Netlink) -> Result<Held, Error> {
         match self {
-            Parent::Device(link) => Ok(Held { link: link.clone(), _lock: None }),
+            Parent::Device(link) => Ok(Held {
+                link: link.clone(),
+                _lock: None,
+            }),
             Parent::Vlan(vlan) => {
                 let lock = Lock::take().map_err(asking)?;
-                Ok(Held { link: vlan.ensure(netlink, &lock)?, _lock: Some(lock) })
+                Ok(Held {
+                    link: vlan.ensure(netlink, &lock)?,
+                    _lock: Some(lock),
+                })
             }
         }
     }
 }
 
-/// Finds the parent among the links that `netlink` sees: `master`, or the device of the default route, and the VLAN on it
-/// if one is wanted. A macvlan of the host's stands for the device below it, on which the kernel puts a new one.
+/// Finds the parent among the links that `netlink` sees: `master`, or the device of the default
+/// route, and the VLAN on it if one is wanted. A macvlan of the host's stands for the device below
+/// it, on which the kernel puts a new one.
 ///
 /// # Errors
 /// 7 when there is none (with the names that exist) or more than one (with the candidates).
@@ -64,7 +73,9 @@ pub(crate) fn find(netlink: &Netlink, config: &Config) -> Result<Parent, Error> 
         Some(selector) => selected(netlink, selector, config.vlan.is_none())?,
         None => Parent::Device(default_route(netlink)?),
     };
-    let Parent::Device(link) = found else { return Ok(found) };
+    let Parent::Device(link) = found else {
+        return Ok(found);
+    };
     let link = real(netlink, link)?;
     if let Some(id) = config.vlan {
         return Ok(Parent::Vlan(Vlan { base: link, id }));
@@ -95,8 +106,9 @@ fn selected(netlink: &Netlink, selector: &Selector, spelled: bool) -> Result<Par
     })
 }
 
-/// Whether the configuration may have meant `parent` when the macvlan was made. That it would choose another one now (a
-/// better one of the list has come, the default route has moved) takes nothing from the one that was chosen.
+/// Whether the configuration may have meant `parent` when the macvlan was made. That it would
+/// choose another one now (a better one of the list has come, the default route has moved) takes
+/// nothing from the one that was chosen.
 pub(crate) fn admits(netlink: &Netlink, config: &Config, parent: &Link) -> Result<bool, Error> {
     let vlan = Vlan::of(netlink, parent)?;
     let Some(id) = config.vlan else {
@@ -128,7 +140,10 @@ fn is_meant(
         let spelled = Vlan::spelled(name).zip(vlan);
         spelled.is_some_and(|((base, id), vlan)| vlan.id == id && is_called(&vlan.base, base))
     };
-    if names.iter().any(|name| is_called(parent, name) || is_spelled(name)) {
+    if names
+        .iter()
+        .any(|name| is_called(parent, name) || is_spelled(name))
+    {
         return Ok(true);
     }
     // On a macvlan the kernel puts a new one beside it, on its own parent.
@@ -140,7 +155,8 @@ fn is_meant(
     }))
 }
 
-/// What `name` means: a link exactly, or by another of its names, or by a pattern; or a VLAN that a link could carry.
+/// What `name` means: a link exactly, or by another of its names, or by a pattern; or a VLAN that a
+/// link could carry.
 fn named(netlink: &Netlink, name: &str, spelled: bool) -> Result<Option<Parent>, Error> {
     if !is_glob(name)
         && let Some(link) = netlink.link(name).map_err(asking)?
@@ -166,23 +182,35 @@ fn first_of(netlink: &Netlink, names: &[String], spelled: bool) -> Result<Option
     Ok(None)
 }
 
-/// The device on which the kernel puts a macvlan that is to sit on `link`: never on another macvlan, but beside it.
+/// The device on which the kernel puts a macvlan that is to sit on `link`: never on another
+/// macvlan, but beside it.
 fn real(netlink: &Netlink, link: Link) -> Result<Link, Error> {
-    match link.parent.filter(|_| is_macvlan(&link) && link.parent_netnsid.is_none()) {
-        Some(below) => Ok(netlink.link_by_index(below).map_err(asking)?.unwrap_or(link)),
+    match link
+        .parent
+        .filter(|_| is_macvlan(&link) && link.parent_netnsid.is_none())
+    {
+        Some(below) => Ok(netlink
+            .link_by_index(below)
+            .map_err(asking)?
+            .unwrap_or(link)),
         None => Ok(link),
     }
 }
 
 /// Those of the links that `name` may mean.
 fn called(links: &[Link], name: &str) -> Vec<Link> {
-    let mut found: Vec<Link> = links.iter().filter(|link| is_called(link, name)).cloned().collect();
+    let mut found: Vec<Link> = links
+        .iter()
+        .filter(|link| is_called(link, name))
+        .cloned()
+        .collect();
     // What containers brought with them is nobody's master by accident.
     let is_ours = |link: &Link| Shared::Vlan.is(link) || Shared::Shim.is(link);
     found.retain(|link| !is_glob(name) || !(link.loopback || is_ours(link)));
     if found.len() > 1 && name.parse::<Mac>().is_ok() {
-        // A bridge or bond shares the MAC of a port, and a port can have no macvlan; a VLAN or a macvlan in mode
-        // passthru shares that of the device below, which is the one that the MAC was read off.
+        // A bridge or bond shares the MAC of a port, and a port can have no macvlan; a VLAN or a
+        // macvlan in mode passthru shares that of the device below, which is the one that the MAC
+        // was read off.
         found.retain(|link| link.master.is_none() && !is_stacked(link));
     }
     found
@@ -191,22 +219,32 @@ fn called(links: &[Link], name: &str) -> Vec<Link> {
 fn is_called(link: &Link, name: &str) -> bool {
     if is_glob(name) {
         let pattern = WildMatch::new(name);
-        return pattern.matches(&link.name) || link.alt_names.iter().any(|alt| pattern.matches(alt));
+        return pattern.matches(&link.name)
+            || link.alt_names.iter().any(|alt| pattern.matches(alt));
     }
     link.name == name
         || link.alt_names.iter().any(|alt| alt == name)
         || link.alias.as_deref() == Some(name)
-        || name.parse().is_ok_and(|mac: Mac| link.mac == Some(mac) && !mac.is_zero())
+        || name
+            .parse()
+            .is_ok_and(|mac: Mac| link.mac == Some(mac) && !mac.is_zero())
 }
 
-/// The devices that have an address in `subnet`. A macvlan on the host (by which it reaches its own containers) stands
-/// for its parent, as it does for the kernel.
+/// The devices that have an address in `subnet`. A macvlan on the host (by which it reaches its own
+/// containers) stands for its parent, as it does for the kernel.
 fn in_subnet(links: &[Link], addresses: &[Address], subnet: IpNet) -> Vec<Link> {
     let mut found: Vec<Link> = Vec::new();
-    for address in addresses.iter().filter(|address| subnet.contains(&address.net.addr())) {
+    for address in addresses
+        .iter()
+        .filter(|address| subnet.contains(&address.net.addr()))
+    {
         let by_index = |index| links.iter().find(|link| link.index == index);
-        let Some(link) = by_index(address.index) else { continue };
-        let below = link.parent.filter(|_| link.macvlan.is_some() && link.parent_netnsid.is_none());
+        let Some(link) = by_index(address.index) else {
+            continue;
+        };
+        let below = link
+            .parent
+            .filter(|_| link.macvlan.is_some() && link.parent_netnsid.is_none());
         let link = below.and_then(by_index).unwrap_or(link);
         if !found.iter().any(|known| known.index == link.index) {
             found.push(link.clone());
@@ -227,13 +265,17 @@ fn only(what: &str, mut found: Vec<Link>) -> Result<Option<Link>, Error> {
     Ok(found.pop())
 }
 
-/// The device of the default route with the lowest metric, IPv4 before IPv6, as the Go plugin chooses it.
+/// The device of the default route with the lowest metric, IPv4 before IPv6, as the Go plugin
+/// chooses it.
 fn default_route(netlink: &Netlink) -> Result<Link, Error> {
     let mut routes = netlink.routes(None).map_err(asking)?;
     routes.retain(|route| route.dst.prefix_len() == 0 && route.table == Route::MAIN);
     routes.sort_by_key(|route| (matches!(route.dst, IpNet::V6(_)), route.metric));
     let Some(index) = routes.first().map(|route| route.index) else {
-        return Err(missing(netlink, "no master is configured, and no default route names a device"));
+        return Err(missing(
+            netlink,
+            "no master is configured, and no default route names a device",
+        ));
     };
     match netlink.link_by_index(index).map_err(asking)? {
         Some(link) => Ok(link),
@@ -256,12 +298,19 @@ fn missing(netlink: &Netlink, what: &str) -> Error {
 }
 
 fn names(links: &[Link]) -> String {
-    links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ")
+    links
+        .iter()
+        .map(|link| link.name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Whether the link has its MAC from the one that it sits on.
 fn is_stacked(link: &Link) -> bool {
-    matches!(link.kind.as_deref(), Some("vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap"))
+    matches!(
+        link.kind.as_deref(),
+        Some("vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap")
+    )
 }
 
 /// Brackets are not special: names of devices may have them.
@@ -303,7 +352,11 @@ mod tests {
             ("e*1*0", "eth100", true),
             ("e[t]*", "eth0", false),
         ] {
-            assert_eq!(is_called(&device(name), pattern), matches, "{pattern} {name}");
+            assert_eq!(
+                is_called(&device(name), pattern),
+                matches,
+                "{pattern} {name}"
+            );
         }
     }
 
@@ -314,7 +367,14 @@ mod tests {
             alias: Some("uplink".to_owned()),
             ..device("eth0")
         };
-        for name in ["eth0", "enp0s31f6", "enp*", "uplink", "52:54:00:00:00:01", "52-54-00-00-00-01"] {
+        for name in [
+            "eth0",
+            "enp0s31f6",
+            "enp*",
+            "uplink",
+            "52:54:00:00:00:01",
+            "52-54-00-00-00-01",
+        ] {
             assert!(is_called(&link, name), "{name}");
         }
         for name in ["eth", "eth00", "up*", "52:54:00:00:00:02"] {
@@ -329,7 +389,10 @@ mod tests {
             alias: Some("leasehold:vlan".to_owned()),
             ..device("eth0.5")
         };
-        let shim = Link { alias: Some("leasehold:host".to_owned()), ..macvlan("lh-eth0") };
+        let shim = Link {
+            alias: Some("leasehold:host".to_owned()),
+            ..macvlan("lh-eth0")
+        };
         let all = [device("eth0"), vlan, shim];
         assert_eq!(names_of(&called(&all, "*eth0*")), ["eth0"]);
         assert_eq!(names_of(&called(&all, "eth0.5")), ["eth0.5"]);
@@ -337,9 +400,22 @@ mod tests {
 
     #[test]
     fn a_mac_means_the_bridge_rather_than_its_port_and_the_device_rather_than_its_vlan() {
-        let port = Link { index: 3, master: Some(4), ..device("eth0") };
-        let bridge = Link { index: 4, kind: Some("bridge".to_owned()), ..device("br0") };
-        let vlan = Link { index: 5, kind: Some("vlan".to_owned()), parent: Some(4), ..device("br0.5") };
+        let port = Link {
+            index: 3,
+            master: Some(4),
+            ..device("eth0")
+        };
+        let bridge = Link {
+            index: 4,
+            kind: Some("bridge".to_owned()),
+            ..device("br0")
+        };
+        let vlan = Link {
+            index: 5,
+            kind: Some("vlan".to_owned()),
+            parent: Some(4),
+            ..device("br0.5")
+        };
         let all = [port.clone(), bridge, vlan];
         assert_eq!(names_of(&called(&all, &MAC.to_string())), ["br0"]);
         // With nothing else of that MAC, the port is meant; why it will not do is said later.
@@ -361,7 +437,14 @@ mod tests {
             metric: None,
             protocol: None,
         };
-        let links = [device("eth0"), macvlan("shim"), Link { index: 9, ..device("eth9") }];
+        let links = [
+            device("eth0"),
+            macvlan("shim"),
+            Link {
+                index: 9,
+                ..device("eth9")
+            },
+        ];
         let addresses = [
             address(2, "10.0.0.5/24"),
             address(7, "10.0.0.6/32"),

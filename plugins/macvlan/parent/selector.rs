@@ -70,11 +70,14 @@ impl<'de> Visitor<'de> for SelectorVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Selector, A::Error> {
         match map.next_entry::<String, String>()? {
             Some((key, subnet)) if key == "subnet" => {
-                let subnet: IpNet =
-                    subnet.parse().map_err(|_| de::Error::custom(format_args!("{subnet:?} is no subnet")))?;
+                let subnet: IpNet = subnet
+                    .parse()
+                    .map_err(|_| de::Error::custom(format_args!("{subnet:?} is no subnet")))?;
                 match map.next_key::<String>()? {
                     None => Ok(Selector::InSubnet(subnet.trunc())),
-                    Some(key) => Err(de::Error::custom(format_args!("{key:?} does not go with \"subnet\""))),
+                    Some(key) => Err(de::Error::custom(format_args!(
+                        "{key:?} does not go with \"subnet\""
+                    ))),
                 }
             }
             _ => Err(de::Error::custom("only {\"subnet\": \"…\"} is understood")),
@@ -90,7 +93,8 @@ mod tests {
 
     #[test]
     fn it_is_a_name_a_list_or_a_subnet() {
-        let read = |value| serde_json::from_value::<Selector>(value).map_err(|error| error.to_string());
+        let read =
+            |value| serde_json::from_value::<Selector>(value).map_err(|error| error.to_string());
         assert_eq!(read(json!("eth0")), Ok(Selector::Name("eth0".to_owned())));
         let list = vec!["lan0".to_owned(), "en*".to_owned()];
         assert_eq!(read(json!(["lan0", "en*"])), Ok(Selector::FirstOf(list)));
@@ -110,7 +114,9 @@ mod tests {
             (json!({ "net": "10.0.0.0/8" }), "subnet"),
             (json!({ "subnet": "10.0.0.0/8", "vlan": "5" }), "vlan"),
         ] {
-            let error = serde_json::from_value::<Selector>(value.clone()).unwrap_err().to_string();
+            let error = serde_json::from_value::<Selector>(value.clone())
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(word), "{value}: {error}");
         }
     }

@@ -1,8 +1,9 @@
 //! VLANs that macvlans sit on: made when the first container needs one, removed with the last.
 //!
-//! Whether a container is on a VLAN shows in no list: its interface is in another namespace. But the kernel gives a device
-//! to one macvlan in mode passthru only, and only if it has no other. So whoever may be the last to go makes one on the
-//! VLAN: if it gets it, nobody is there, and nobody can come until both are deleted.
+//! Whether a container is on a VLAN shows in no list: its interface is in another namespace. But
+//! the kernel gives a device to one macvlan in mode passthru only, and only if it has no other. So
+//! whoever may be the last to go makes one on the VLAN: if it gets it, nobody is there, and nobody
+//! can come until both are deleted.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -36,7 +37,10 @@ impl Vlan {
     /// The base's name and the identifier, where `name` is in Docker's spelling: `eth1.228`.
     pub(crate) fn spelled(name: &str) -> Option<(&str, u16)> {
         let (base, id) = name.rsplit_once('.')?;
-        let number: u16 = id.parse().ok().filter(|number| (1..=linknet::Vlan::MAX_ID).contains(number))?;
+        let number: u16 = id
+            .parse()
+            .ok()
+            .filter(|number| (1..=linknet::Vlan::MAX_ID).contains(number))?;
         (!base.is_empty() && number.to_string() == id).then_some((base, number))
     }
 
@@ -45,18 +49,25 @@ impl Vlan {
         let (Some(vlan), Some(base), None) = (link.vlan, link.parent, link.parent_netnsid) else {
             return Ok(None);
         };
-        let base = netlink.link_by_index(base).map_err(|error| asking(&error))?;
+        let base = netlink
+            .link_by_index(base)
+            .map_err(|error| asking(&error))?;
         Ok(base.map(|base| Vlan { base, id: vlan.id }))
     }
 
     /// Whether the link is this VLAN, whatever its name.
     fn is(&self, link: &Link) -> bool {
-        link.vlan == Some(linknet::Vlan { id: self.id, protocol: linknet::Vlan::C_TAG })
+        link.vlan
+            == Some(linknet::Vlan {
+                id: self.id,
+                protocol: linknet::Vlan::C_TAG,
+            })
             && link.parent == Some(self.base.index)
             && link.parent_netnsid.is_none()
     }
 
-    /// Its name if we make it: `eth1.228`, as everybody has it; something short where that is too long.
+    /// Its name if we make it: `eth1.228`, as everybody has it; something short where that is too
+    /// long.
     fn name(&self) -> String {
         let name = format!("{}.{}", self.base.name, self.id);
         if name.len() <= Link::LONGEST_NAME {
@@ -76,14 +87,21 @@ impl Vlan {
         Ok(links.into_iter().find(|link| self.is(link)))
     }
 
-    /// The link, made if there is none, and ready to be used if it is ours. One that an administrator made is taken as it
-    /// is.
+    /// The link, made if there is none, and ready to be used if it is ours. One that an
+    /// administrator made is taken as it is.
     ///
     /// # Errors
-    /// 7 when a device of its name is something else, or the base carries no VLANs; 11 when the base is down.
+    /// 7 when a device of its name is something else, or the base carries no VLANs; 11 when the
+    /// base is down.
     pub(crate) fn ensure(&self, netlink: &Netlink, _lock: &Lock) -> Result<Link, Error> {
-        let Some(link) = self.find(netlink)? else { return self.make(netlink) };
-        if Shared::Vlan.is(&link) { self.mend(netlink, link) } else { Ok(link) }
+        let Some(link) = self.find(netlink)? else {
+            return self.make(netlink);
+        };
+        if Shared::Vlan.is(&link) {
+            self.mend(netlink, link)
+        } else {
+            Ok(link)
+        }
     }
 
     fn make(&self, netlink: &Netlink) -> Result<Link, Error> {
@@ -95,20 +113,38 @@ impl Vlan {
         if !base.up {
             return Err(Error::new(
                 code::TRY_AGAIN_LATER,
-                format!("VLAN {id} cannot be made on {0}: {0} is down (ip link set {0} up)", base.name),
+                format!(
+                    "VLAN {id} cannot be made on {0}: {0} is down (ip link set {0} up)",
+                    base.name
+                ),
             ));
         }
-        let new = NewVlan { name: &name, parent: base.index, id: *id, up: true, group: Shared::GROUP };
-        let link = netlink.add_vlan(&new).map_err(|refusal| self.refused(&refusal))?;
-        Shared::Vlan.finish(netlink, &link).map_err(|error| asking(&error))?;
+        let new = NewVlan {
+            name: &name,
+            parent: base.index,
+            id: *id,
+            up: true,
+            group: Shared::GROUP,
+        };
+        let link = netlink
+            .add_vlan(&new)
+            .map_err(|refusal| self.refused(&refusal))?;
+        Shared::Vlan
+            .finish(netlink, &link)
+            .map_err(|error| asking(&error))?;
         Ok(link)
     }
 
-    /// Makes ours as it was, after whatever has happened to it: a maker who was killed, an administrator who set it down,
-    /// a base that takes larger packets than when it was made. And what somebody left who was killed while letting go.
+    /// Makes ours as it was, after whatever has happened to it: a maker who was killed, an
+    /// administrator who set it down, a base that takes larger packets than when it was made. And
+    /// what somebody left who was killed while letting go.
     fn mend(&self, netlink: &Netlink, link: Link) -> Result<Link, Error> {
         let asking = |error: linknet::Error| asking(&error);
-        if let Some(left) = netlink.link(&probe(&link)).map_err(asking)?.filter(mark::is_macvlan) {
+        if let Some(left) = netlink
+            .link(&probe(&link))
+            .map_err(asking)?
+            .filter(mark::is_macvlan)
+        {
             netlink.delete_link(left.index).map_err(asking)?;
         }
         if link.group == Shared::GROUP {
@@ -134,9 +170,15 @@ impl Vlan {
         };
         Error::new(
             code::INVALID_NETWORK_CONFIG,
-            format!("VLAN {id} cannot be made on {}: {} exists and is {what}", base.name, there.name),
+            format!(
+                "VLAN {id} cannot be made on {}: {} exists and is {what}",
+                base.name, there.name
+            ),
         )
-        .details(format!("rename {}, or make the VLAN under another name", there.name))
+        .details(format!(
+            "rename {}, or make the VLAN under another name",
+            there.name
+        ))
     }
 
     fn refused(&self, refusal: &linknet::Error) -> Error {
@@ -144,17 +186,26 @@ impl Vlan {
         let (code, why) = if refusal.is_unsupported() && refusal.kernel_text().is_none() {
             (codes::NO_DRIVER, "this kernel has no VLANs")
         } else if refusal.is_exists() {
-            (code::INVALID_NETWORK_CONFIG, "it is there already, in another network namespace")
+            (
+                code::INVALID_NETWORK_CONFIG,
+                "it is there already, in another network namespace",
+            )
         } else if refusal.is_denied() {
             (codes::KERNEL, "CAP_NET_ADMIN is missing")
         } else if refusal.is_absent() {
             (code::TRY_AGAIN_LATER, "the device has just disappeared")
         } else if refusal.kernel_text().is_some() || refusal.is_unsupported() {
-            (code::INVALID_NETWORK_CONFIG, "the device does not carry VLANs")
+            (
+                code::INVALID_NETWORK_CONFIG,
+                "the device does not carry VLANs",
+            )
         } else {
             (codes::KERNEL, "the kernel refused")
         };
-        let error = Error::new(code, format!("VLAN {id} cannot be made on {}: {why}", base.name));
+        let error = Error::new(
+            code,
+            format!("VLAN {id} cannot be made on {}: {why}", base.name),
+        );
         let advice = if code == codes::NO_DRIVER { DRIVER } else { "" };
         also(error.details(advice), &refusal.to_string())
     }
@@ -177,8 +228,8 @@ pub(crate) struct SharedVlan {
 }
 
 impl SharedVlan {
-    /// The link of this number, if it is one. `netlink` sees the parents: in the container, if it was opened `inside`, and
-    /// in the plugin's own netns otherwise.
+    /// The link of this number, if it is one. `netlink` sees the parents: in the container, if it
+    /// was opened `inside`, and in the plugin's own netns otherwise.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
@@ -187,13 +238,23 @@ impl SharedVlan {
         inside: Option<&Netns>,
         index: u32,
     ) -> Result<Option<SharedVlan>, Error> {
-        let link = netlink.link_by_index(index).map_err(|error| asking(&error))?;
-        let Some(link) = link.filter(|link| Shared::Vlan.is(link)) else { return Ok(None) };
+        let link = netlink
+            .link_by_index(index)
+            .map_err(|error| asking(&error))?;
+        let Some(link) = link.filter(|link| Shared::Vlan.is(link)) else {
+            return Ok(None);
+        };
         let netns = match inside {
-            Some(netns) => netns.try_clone().map_err(|error| Error::new(codes::KERNEL, error.to_string()))?,
+            Some(netns) => netns
+                .try_clone()
+                .map_err(|error| Error::new(codes::KERNEL, error.to_string()))?,
             None => container::own()?,
         };
-        Ok(Some(SharedVlan { netlink, netns, link }))
+        Ok(Some(SharedVlan {
+            netlink,
+            netns,
+            link,
+        }))
     }
 
     /// All of them in the plugin's own netns.
@@ -201,7 +262,9 @@ impl SharedVlan {
     /// # Errors
     /// If the kernel cannot be asked.
     pub(crate) fn all() -> Result<Vec<SharedVlan>, Error> {
-        let links = Netlink::open().and_then(|netlink| netlink.links()).map_err(|error| asking(&error))?;
+        let links = Netlink::open()
+            .and_then(|netlink| netlink.links())
+            .map_err(|error| asking(&error))?;
         let ours = links.iter().filter(|link| Shared::Vlan.is(link));
         let found = ours.map(|link| {
             let netlink = Netlink::open().map_err(|error| asking(&error))?;
@@ -219,7 +282,8 @@ impl SharedVlan {
         while !self.remove_unused()? {
             // Whoever can be found is alive, and stays.
             let waiting = leaving == Leaving::Maybe && Instant::now() < deadline;
-            if !waiting || !container::macvlans_on(&self.netlink, self.link.index, true)?.is_empty() {
+            if !waiting || !container::macvlans_on(&self.netlink, self.link.index, true)?.is_empty()
+            {
                 return Ok(());
             }
             sleep(PAUSE);
@@ -229,7 +293,11 @@ impl SharedVlan {
 
     /// Whether it has removed the VLAN, or somebody has.
     fn remove_unused(&self) -> Result<bool, Error> {
-        let SharedVlan { netlink, netns, link } = self;
+        let SharedVlan {
+            netlink,
+            netns,
+            link,
+        } = self;
         let failed = |error: linknet::Error| {
             Error::new(codes::KERNEL, format!("removing VLAN {} failed", link.name))
                 .details(error.to_string())
@@ -237,12 +305,17 @@ impl SharedVlan {
         let _lock = Lock::take().map_err(failed)?;
         // Whoever had the lock before may have been the last.
         let now = netlink.link_by_index(link.index).map_err(failed)?;
-        let Some(now) = now.filter(|now| Shared::Vlan.is(now)) else { return Ok(true) };
+        let Some(now) = now.filter(|now| Shared::Vlan.is(now)) else {
+            return Ok(true);
+        };
         if is_built_upon(netlink, &now).map_err(failed)? {
             return Ok(false);
         }
         let name = probe(link);
-        let probe = NewMacvlan { mode: MacvlanMode::Passthru, ..NewMacvlan::new(&name, link.index) };
+        let probe = NewMacvlan {
+            mode: MacvlanMode::Passthru,
+            ..NewMacvlan::new(&name, link.index)
+        };
         match netlink.add_macvlan(&probe, netns, netlink) {
             Ok(_) => {}
             // Left by somebody who was killed just here.
@@ -258,14 +331,19 @@ impl SharedVlan {
     }
 }
 
-/// Whether somebody has made the VLAN more than a parent of macvlans: it is a bridge's port, has addresses, or carries
-/// other devices.
+/// Whether somebody has made the VLAN more than a parent of macvlans: it is a bridge's port, has
+/// addresses, or carries other devices.
 fn is_built_upon(netlink: &Netlink, link: &Link) -> linknet::Result<bool> {
     let on_it = |other: &Link| {
-        other.parent == Some(link.index) && other.parent_netnsid.is_none() && !mark::is_macvlan(other)
+        other.parent == Some(link.index)
+            && other.parent_netnsid.is_none()
+            && !mark::is_macvlan(other)
     };
     Ok(link.master.is_some()
-        || netlink.addresses(link.index)?.iter().any(|address| address.scope < Scope::LINK)
+        || netlink
+            .addresses(link.index)?
+            .iter()
+            .any(|address| address.scope < Scope::LINK)
         || netlink.links()?.iter().any(on_it))
 }
 
@@ -284,7 +362,10 @@ mod tests {
             index: 9,
             kind: Some("vlan".to_owned()),
             parent: Some(2),
-            vlan: Some(linknet::Vlan { id, protocol: linknet::Vlan::C_TAG }),
+            vlan: Some(linknet::Vlan {
+                id,
+                protocol: linknet::Vlan::C_TAG,
+            }),
             ..device(name)
         }
     }
@@ -310,14 +391,29 @@ mod tests {
 
     #[test]
     fn it_is_known_by_base_and_number_whatever_its_name() {
-        let wanted = Vlan { base: device("eth1"), id: 228 };
+        let wanted = Vlan {
+            base: device("eth1"),
+            id: 228,
+        };
         assert!(wanted.is(&vlan("eth1.228", 228)) && wanted.is(&vlan("upstairs", 228)));
-        let service_tag = Some(linknet::Vlan { id: 228, protocol: 0x88a8 });
+        let service_tag = Some(linknet::Vlan {
+            id: 228,
+            protocol: 0x88a8,
+        });
         for other in [
             vlan("eth1.228", 229),
-            Link { parent: Some(3), ..vlan("eth1.228", 228) },
-            Link { parent_netnsid: Some(0), ..vlan("eth1.228", 228) },
-            Link { vlan: service_tag, ..vlan("eth1.228", 228) },
+            Link {
+                parent: Some(3),
+                ..vlan("eth1.228", 228)
+            },
+            Link {
+                parent_netnsid: Some(0),
+                ..vlan("eth1.228", 228)
+            },
+            Link {
+                vlan: service_tag,
+                ..vlan("eth1.228", 228)
+            },
             macvlan("eth1.228"),
         ] {
             assert!(!wanted.is(&other), "{other:?}");
@@ -326,37 +422,72 @@ mod tests {
 
     #[test]
     fn a_name_fits_the_kernel() {
-        let name = |base: &str, id| Vlan { base: device(base), id }.name();
+        let name = |base: &str, id| {
+            Vlan {
+                base: device(base),
+                id,
+            }
+            .name()
+        };
         assert_eq!(name("eth1", 228), "eth1.228");
         assert_eq!(name("enp0s31f6x", 4094), "enp0s31f6x.4094");
         let long = name("enx525400000001", 4094);
-        assert!(long.len() == 15 && long.starts_with("lh") && long.ends_with(".4094"), "{long}");
+        assert!(
+            long.len() == 15 && long.starts_with("lh") && long.ends_with(".4094"),
+            "{long}"
+        );
         assert_ne!(long, name("enx525400000002", 4094));
     }
 
     #[test]
     fn what_stands_in_its_place_is_named() {
-        let wanted = Vlan { base: device("eth1"), id: 228 };
+        let wanted = Vlan {
+            base: device("eth1"),
+            id: 228,
+        };
         for (there, words) in [
-            (Link { kind: Some("dummy".to_owned()), ..device("eth1.228") }, "eth1.228 exists and is a dummy"),
+            (
+                Link {
+                    kind: Some("dummy".to_owned()),
+                    ..device("eth1.228")
+                },
+                "eth1.228 exists and is a dummy",
+            ),
             (device("eth1.228"), "eth1.228 exists and is a device"),
             (vlan("eth1.228", 5), "eth1.228 exists and is VLAN 5"),
-            (Link { parent: Some(3), ..vlan("eth1.228", 228) }, "is VLAN 228 of another device"),
+            (
+                Link {
+                    parent: Some(3),
+                    ..vlan("eth1.228", 228)
+                },
+                "is VLAN 228 of another device",
+            ),
         ] {
             let error = wanted.name_taken(&there);
-            assert!(error.code == code::INVALID_NETWORK_CONFIG && error.msg.ends_with(words), "{error}");
+            assert!(
+                error.code == code::INVALID_NETWORK_CONFIG && error.msg.ends_with(words),
+                "{error}"
+            );
         }
     }
 
     #[test]
     fn the_kernels_refusals_are_told_apart() {
         let refused = |errno, text| {
-            let wanted = Vlan { base: device("eth1"), id: 228 };
+            let wanted = Vlan {
+                base: device("eth1"),
+                id: 228,
+            };
             wanted.refused(&linknet::Error::refusal("create VLAN", errno, text))
         };
         for (errno, text, code, words) in [
             (95, None, codes::NO_DRIVER, "no VLANs"),
-            (95, Some("VLANs not supported on device"), code::INVALID_NETWORK_CONFIG, "carry VLANs"),
+            (
+                95,
+                Some("VLANs not supported on device"),
+                code::INVALID_NETWORK_CONFIG,
+                "carry VLANs",
+            ),
             (
                 17,
                 Some("VLAN device already exists"),

@@ -49,7 +49,8 @@ fn routes(container: &Node) -> Result<Vec<String>> {
 }
 
 fn classless() -> DhcpOption {
-    let route = |dst: &str, gateway: [u8; 4]| (dst.parse().expect("a network"), Ipv4Addr::from(gateway));
+    let route =
+        |dst: &str, gateway: [u8; 4]| (dst.parse().expect("a network"), Ipv4Addr::from(gateway));
     DhcpOption::ClasslessStaticRoute(vec![
         route("192.168.7.0/24", [10, 99, 0, 9]),
         route("172.16.0.0/16", [0, 0, 0, 0]),
@@ -64,12 +65,22 @@ fn classless_routes_go_before_the_others(world: &World) -> Result {
         DhcpOption::StaticRoutingTable(vec![([192, 168, 9, 0].into(), [10, 99, 0, 8].into())]),
         classless(),
     ];
-    let server = DhcpServer::start(&scenario.lan.lan, Settings { options, ..Settings::default() })?;
+    let server = DhcpServer::start(
+        &scenario.lan.lan,
+        Settings {
+            options,
+            ..Settings::default()
+        },
+    )?;
     let container = scenario.lan.container("c1")?;
     let network = Network::new(&scenario.lan.host, scenario.dhcp());
     let attachment = Attachment::new(&container);
     let result = network.add(&attachment)?;
-    let expected = ["0.0.0.0/0 via 172.16.0.1", "172.16.0.0/16", "192.168.7.0/24 via 10.99.0.9"];
+    let expected = [
+        "0.0.0.0/0 via 172.16.0.1",
+        "172.16.0.0/16",
+        "192.168.7.0/24 via 10.99.0.9",
+    ];
     ensure!(routes(&container)? == expected, "{:?}", routes(&container)?);
     ensure!(result["ips"][0]["gateway"] == "172.16.0.1", "{result}");
     network.check(&attachment)?;
@@ -88,35 +99,57 @@ fn microsofts_number_for_classless_routes_is_understood(world: &World) -> Result
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let add = |message: &mut lab::dhcproto::v4::Message| {
         let value = vec![24, 192, 168, 7, 10, 99, 0, 9];
-        message.opts_mut().insert(DhcpOption::Unknown(UnknownOption::new(OptionCode::from(249), value)));
+        message
+            .opts_mut()
+            .insert(DhcpOption::Unknown(UnknownOption::new(
+                OptionCode::from(249),
+                value,
+            )));
     };
-    server.when(MessageType::Request).then(Reaction::answer().edit(add));
+    server
+        .when(MessageType::Request)
+        .then(Reaction::answer().edit(add));
     let container = scenario.lan.container("c1")?;
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
-    ensure!(routes(&container)? == ["192.168.7.0/24 via 10.99.0.9"], "{:?}", routes(&container)?);
+    ensure!(
+        routes(&container)? == ["192.168.7.0/24 via 10.99.0.9"],
+        "{:?}",
+        routes(&container)?
+    );
     Ok(())
 }
 
 fn a_gateway_outside_a_32_bit_address_is_reached(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
-    let server = DhcpServer::start(&scenario.lan.lan, Settings { prefix_len: 32, ..brief() })?;
+    let server = DhcpServer::start(
+        &scenario.lan.lan,
+        Settings {
+            prefix_len: 32,
+            ..brief()
+        },
+    )?;
     let container = scenario.lan.container("c1")?;
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
     let expected = ["0.0.0.0/0 via 10.99.0.1", "10.99.0.1/32"];
     ensure!(routes(&container)? == expected, "{:?}", routes(&container)?);
     server.wait_for(MessageType::Request, 2, SOON)?;
-    until("the renewal is applied", SOON, || scenario.daemon.log().contains("lease renewed"))?;
+    until("the renewal is applied", SOON, || {
+        scenario.daemon.log().contains("lease renewed")
+    })?;
     ensure!(routes(&container)? == expected, "{:?}", routes(&container)?);
     Ok(())
 }
 
 fn what_is_suppressed_stays_away_and_what_is_configured_stays(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
-    let static_route = DhcpOption::StaticRoutingTable(vec![([192, 168, 9, 0].into(), [10, 99, 0, 8].into())]);
+    let static_route =
+        DhcpOption::StaticRoutingTable(vec![([192, 168, 9, 0].into(), [10, 99, 0, 8].into())]);
     let server = DhcpServer::start(&scenario.lan.lan, brief())?;
     server.reconfigure(|settings| {
-        settings.options.extend([static_route, DhcpOption::InterfaceMtu(1400)]);
+        settings
+            .options
+            .extend([static_route, DhcpOption::InterfaceMtu(1400)]);
     });
     let container = scenario.lan.container("c1")?;
     let keys = json!({
@@ -128,8 +161,11 @@ fn what_is_suppressed_stays_away_and_what_is_configured_stays(world: &World) -> 
     let attachment = Attachment::new(&container);
     let result = network.add(&attachment)?;
     let as_it_should_be = || -> Result {
-        let expected =
-            ["10.0.0.0/8 via 10.99.0.1", "10.5.0.0/16 via 10.99.0.5", "192.168.9.0/24 via 10.99.0.8"];
+        let expected = [
+            "10.0.0.0/8 via 10.99.0.1",
+            "10.5.0.0/16 via 10.99.0.5",
+            "192.168.9.0/24 via 10.99.0.8",
+        ];
         ensure!(routes(&container)? == expected, "{:?}", routes(&container)?);
         let metrics: Vec<(String, u32)> = container
             .routes()?
@@ -138,14 +174,26 @@ fn what_is_suppressed_stays_away_and_what_is_configured_stays(world: &World) -> 
             .map(|route| (route.dst.to_string(), route.metric))
             .collect();
         ensure!(metrics.contains(&("10.5.0.0/16".into(), 7)), "{metrics:?}");
-        ensure!(metrics.iter().filter(|(_, metric)| *metric == 300).count() == 2, "{metrics:?}");
-        ensure!(container.link("eth0")?.mtu == 1500, "{:?}", container.link("eth0")?);
+        ensure!(
+            metrics.iter().filter(|(_, metric)| *metric == 300).count() == 2,
+            "{metrics:?}"
+        );
+        ensure!(
+            container.link("eth0")?.mtu == 1500,
+            "{:?}",
+            container.link("eth0")?
+        );
         Ok(())
     };
     as_it_should_be()?;
-    ensure!(result["ips"][0].get("gateway").is_none() && result.get("dns").is_none(), "{result}");
+    ensure!(
+        result["ips"][0].get("gateway").is_none() && result.get("dns").is_none(),
+        "{result}"
+    );
     server.wait_for(MessageType::Request, 2, SOON)?;
-    until("the renewal is applied", SOON, || scenario.daemon.log().contains("lease renewed"))?;
+    until("the renewal is applied", SOON, || {
+        scenario.daemon.log().contains("lease renewed")
+    })?;
     as_it_should_be()?;
     network.check(&attachment)
 }
@@ -164,14 +212,28 @@ fn a_renewal_changes_routes_and_mtu(world: &World) -> Result {
         ];
     });
     let expected = ["0.0.0.0/0 via 10.99.0.2", "192.168.9.0/24 via 10.99.0.8"];
-    until("the routes are the new ones", SOON, || routes(&container).is_ok_and(|routes| routes == expected))?;
-    ensure!(container.link("eth0")?.mtu == 1300, "{:?}", container.link("eth0")?);
+    until("the routes are the new ones", SOON, || {
+        routes(&container).is_ok_and(|routes| routes == expected)
+    })?;
+    ensure!(
+        container.link("eth0")?.mtu == 1300,
+        "{:?}",
+        container.link("eth0")?
+    );
     ensure!(address(&container)? == leased, "the address stays");
-    until("it is logged", SOON, || scenario.daemon.log().contains("lease renewed"))?;
+    until("it is logged", SOON, || {
+        scenario.daemon.log().contains("lease renewed")
+    })?;
     let log = scenario.daemon.log();
-    let event = log.lines().find(|line| line.contains("lease renewed")).context("an event")?;
-    for change in ["MTU 1300", "route 0.0.0.0/0 via 10.99.0.2 added", "route 0.0.0.0/0 via 10.99.0.1 removed"]
-    {
+    let event = log
+        .lines()
+        .find(|line| line.contains("lease renewed"))
+        .context("an event")?;
+    for change in [
+        "MTU 1300",
+        "route 0.0.0.0/0 via 10.99.0.2 added",
+        "route 0.0.0.0/0 via 10.99.0.1 removed",
+    ] {
         ensure!(event.contains(change), "{change} in one event: {event}");
     }
     Ok(())
@@ -187,10 +249,17 @@ fn another_interfaces_route_is_left_alone_when_ours_changes(world: &World) -> Re
     other.add_veth("other", "net1", Some(container.netns()))?;
     container.netlink()?.set_up(container.link("net1")?.index)?;
     container.add_address("net1", "10.98.0.2/24".parse::<ipnet::Ipv4Net>()?.into())?;
-    let theirs = linknet::Route::new("0.0.0.0/0".parse::<ipnet::Ipv4Net>()?, container.link("net1")?.index);
-    container.netlink()?.add_route_beside(&theirs.via(IpAddr::from([10, 98, 0, 1])))?;
+    let theirs = linknet::Route::new(
+        "0.0.0.0/0".parse::<ipnet::Ipv4Net>()?,
+        container.link("net1")?.index,
+    );
+    container
+        .netlink()?
+        .add_route_beside(&theirs.via(IpAddr::from([10, 98, 0, 1])))?;
 
-    server.reconfigure(|settings| settings.options = vec![DhcpOption::Router(vec![[10, 99, 0, 2].into()])]);
+    server.reconfigure(|settings| {
+        settings.options = vec![DhcpOption::Router(vec![[10, 99, 0, 2].into()])]
+    });
     until("ours is the new one", SOON, || {
         default_gateways(&container).is_ok_and(|all| all.contains(&[10, 99, 0, 2].into()))
     })?;
@@ -198,7 +267,10 @@ fn another_interfaces_route_is_left_alone_when_ours_changes(world: &World) -> Re
         default_gateways(&container).is_ok_and(|all| !all.contains(&IpAddr::V4(Lan::ADDRESS)))
     })?;
     let all = default_gateways(&container)?;
-    ensure!(all.contains(&[10, 98, 0, 1].into()), "the other interface's is gone: {all:?}");
+    ensure!(
+        all.contains(&[10, 98, 0, 1].into()),
+        "the other interface's is gone: {all:?}"
+    );
     Ok(())
 }
 
@@ -213,8 +285,12 @@ fn the_mtu_is_the_servers_within_the_parents(world: &World) -> Result {
         if let Some(mtu) = configured {
             conflist["plugins"][0]["mtu"] = json!(mtu);
         }
-        let result = Network::new(&scenario.lan.host, conflist).add(&Attachment::new(&container))?;
-        Ok((container.link("eth0")?.mtu, result["interfaces"][0]["mtu"].clone()))
+        let result =
+            Network::new(&scenario.lan.host, conflist).add(&Attachment::new(&container))?;
+        Ok((
+            container.link("eth0")?.mtu,
+            result["interfaces"][0]["mtu"].clone(),
+        ))
     };
     ensure!(mtu_of(1400, "c1", None)? == (1400, json!(1400)));
     ensure!(mtu_of(9000, "c2", None)? == (1500, json!(1500)));
@@ -226,7 +302,10 @@ fn an_address_goes_with_its_lease_even_without_a_daemon(world: &World) -> Result
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(
         &scenario.lan.lan,
-        Settings { lease_time: Some(Duration::from_secs(4)), ..brief() },
+        Settings {
+            lease_time: Some(Duration::from_secs(4)),
+            ..brief()
+        },
     )?;
     let container = scenario.lan.container("c1")?;
     let conflist = scenario.dhcp();
@@ -234,19 +313,32 @@ fn an_address_goes_with_its_lease_even_without_a_daemon(world: &World) -> Result
     Network::new(&lan.host, conflist).add(&Attachment::new(&container))?;
     let valid = || -> Result<Duration> {
         let addresses = container.addresses("eth0")?;
-        let address = addresses.iter().find(|address| address.net.addr().is_ipv4()).context("an address")?;
+        let address = addresses
+            .iter()
+            .find(|address| address.net.addr().is_ipv4())
+            .context("an address")?;
         ensure!(address.preferred == address.valid, "{address:?}");
         address.valid.context("a lifetime")
     };
     let first = valid()?;
-    ensure!(first <= Duration::from_secs(4) && first >= Duration::from_secs(2), "{first:?}");
+    ensure!(
+        first <= Duration::from_secs(4) && first >= Duration::from_secs(2),
+        "{first:?}"
+    );
     server.wait_for(MessageType::Request, 2, SOON)?;
-    until("the renewal is applied", SOON, || daemon.log().contains("lease renewed"))?;
+    until("the renewal is applied", SOON, || {
+        daemon.log().contains("lease renewed")
+    })?;
     let second = valid()?;
-    ensure!(second >= Duration::from_secs(3), "a renewal extends it: {second:?}");
+    ensure!(
+        second >= Duration::from_secs(3),
+        "a renewal extends it: {second:?}"
+    );
     daemon.kill()?;
     until("the kernel takes it away", Duration::from_secs(10), || {
-        container.ipv4("eth0").is_ok_and(|addresses| addresses.is_empty())
+        container
+            .ipv4("eth0")
+            .is_ok_and(|addresses| addresses.is_empty())
     })
 }
 
@@ -259,7 +351,9 @@ fn neighbours_are_told_unless_they_are_not_to_be(world: &World) -> Result {
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
     let mac = container.link("eth0")?.mac;
     let leased = address(&container)?;
-    until("an announcement", SOON, || tap.contender(leased).is_ok_and(|from| from == mac))?;
+    until("an announcement", SOON, || {
+        tap.contender(leased).is_ok_and(|from| from == mac)
+    })?;
 
     // And when the address changes.
     server.reconfigure(|settings| {
@@ -270,11 +364,20 @@ fn neighbours_are_told_unless_they_are_not_to_be(world: &World) -> Result {
         address(&container).is_ok_and(|now| now != leased)
     })?;
     let leased = address(&container)?;
-    until("an announcement", SOON, || tap.contender(leased).is_ok_and(|from| from == mac))?;
-    ensure!(default_gateways(&container)? == [IpAddr::V4(Lan::ADDRESS)], "{:?}", container.routes()?);
+    until("an announcement", SOON, || {
+        tap.contender(leased).is_ok_and(|from| from == mac)
+    })?;
+    ensure!(
+        default_gateways(&container)? == [IpAddr::V4(Lan::ADDRESS)],
+        "{:?}",
+        container.routes()?
+    );
 
     let quiet = scenario.lan.container("c2")?;
-    let network = Network::new(&scenario.lan.host, scenario.dhcp_with(json!({ "announce": false })));
+    let network = Network::new(
+        &scenario.lan.host,
+        scenario.dhcp_with(json!({ "announce": false })),
+    );
     network.add(&Attachment::new(&quiet))?;
     let silent = address(&quiet)?;
     ensure!(tap.contender(silent)?.is_none(), "{silent} was announced");

@@ -26,7 +26,10 @@ const SECOND: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 101);
 
 /// Somebody on the LAN has this address.
 fn occupy(scenario: &Scenario, address: Ipv4Addr) -> Result {
-    scenario.lan.lan.add_address(Lan::SERVER_LINK, ipnet::Ipv4Net::new(address, 24)?.into())
+    scenario
+        .lan
+        .lan
+        .add_address(Lan::SERVER_LINK, ipnet::Ipv4Net::new(address, 24)?.into())
 }
 
 fn an_address_that_somebody_has_is_declined_and_another_is_leased(world: &World) -> Result {
@@ -36,10 +39,18 @@ fn an_address_that_somebody_has_is_declined_and_another_is_leased(world: &World)
     let container = scenario.lan.container("c1")?;
     let keys = json!({ "conflictDetection": "fast" });
     Network::new(&scenario.lan.host, scenario.dhcp_with(keys)).add(&Attachment::new(&container))?;
-    ensure!(address(&container)? == SECOND, "{:?}", container.ipv4("eth0")?);
+    ensure!(
+        address(&container)? == SECOND,
+        "{:?}",
+        container.ipv4("eth0")?
+    );
     let decline = server.wait_for(MessageType::Decline, 1, SOON)?;
     ensure!(requested(&decline) == Some(FIRST), "{decline:?}");
-    ensure!(scenario.daemon.log().contains("declined"), "{}", scenario.daemon.log());
+    ensure!(
+        scenario.daemon.log().contains("declined"),
+        "{}",
+        scenario.daemon.log()
+    );
     Ok(())
 }
 
@@ -58,7 +69,9 @@ fn fast_detection_probes_for_a_fifth_of_a_second(world: &World) -> Result {
     // Three probes, and the announcement after them.
     let mac = container.link("eth0")?.mac;
     for nth in 1..=4 {
-        until(&format!("packet {nth}"), SOON, || tap.contender(FIRST).is_ok_and(|from| from == mac))?;
+        until(&format!("packet {nth}"), SOON, || {
+            tap.contender(FIRST).is_ok_and(|from| from == mac)
+        })?;
     }
     Ok(())
 }
@@ -73,7 +86,10 @@ fn detection_by_the_rfc_takes_its_time(world: &World) -> Result {
     let acknowledged = server.sent().last().context("an ACK")?.at;
     // Two pauses of a second at least between three probes, and two seconds after them.
     let probing = returned.duration_since(acknowledged);
-    ensure!(probing >= Duration::from_secs(4) && probing < Duration::from_secs(9), "{probing:?}");
+    ensure!(
+        probing >= Duration::from_secs(4) && probing < Duration::from_secs(9),
+        "{probing:?}"
+    );
     Ok(())
 }
 
@@ -92,12 +108,17 @@ fn an_address_leased_anew_is_probed_for_too(world: &World) -> Result {
     server.reconfigure(|settings| {
         settings.pool = Ipv4Addr::new(10, 99, 0, 200)..=Ipv4Addr::new(10, 99, 0, 210);
     });
-    server.when(MessageType::Request).once().then(Reaction::nak());
+    server
+        .when(MessageType::Request)
+        .once()
+        .then(Reaction::nak());
     server.forget();
     let second = Ipv4Addr::new(10, 99, 0, 201);
-    until("the address that is free is leased", Duration::from_secs(10), || {
-        address(&container).is_ok_and(|now| now == second)
-    })?;
+    until(
+        "the address that is free is leased",
+        Duration::from_secs(10),
+        || address(&container).is_ok_and(|now| now == second),
+    )?;
     server.wait_for(MessageType::Decline, 1, SOON)?;
     Ok(())
 }
@@ -108,7 +129,15 @@ fn a_conflict_is_nobodys_business_unless_it_is_asked_for(world: &World) -> Resul
     occupy(&scenario, FIRST)?;
     let container = scenario.lan.container("c1")?;
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
-    ensure!(address(&container)? == FIRST, "{:?}", container.ipv4("eth0")?);
-    ensure!(server.received_of(MessageType::Decline).is_empty(), "{}", server.transcript());
+    ensure!(
+        address(&container)? == FIRST,
+        "{:?}",
+        container.ipv4("eth0")?
+    );
+    ensure!(
+        server.received_of(MessageType::Decline).is_empty(),
+        "{}",
+        server.transcript()
+    );
     Ok(())
 }

@@ -34,7 +34,8 @@ fn a_container_made_anew_under_its_name_has_its_mac_and_address_again(world: &Wo
         network.add(&attachment)?;
         Ok((container, attachment))
     };
-    // The server gives the lowest address that is free: without a memory the second life would have the first's.
+    // The server gives the lowest address that is free: without a memory the second life would have
+    // the first's.
     let (_, other) = life("c1", "other")?;
     let (container, web) = life("c2", "web")?;
     let first = (address(&container)?, mac(&container)?);
@@ -77,7 +78,10 @@ fn the_identifier_is_the_same_in_every_message_of_a_leases_life(world: &World) -
             continue; // a unit test has what the plugin says then
         }
         let container = scenario.lan.container(&format!("c{index}"))?;
-        let network = Network::new(&scenario.lan.host, scenario.dhcp_with(json!({ "clientId": form })));
+        let network = Network::new(
+            &scenario.lan.host,
+            scenario.dhcp_with(json!({ "clientId": form })),
+        );
         let attachment = Attachment {
             args: "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web;WHO=db".into(),
             ..Attachment::new(&container)
@@ -88,9 +92,12 @@ fn the_identifier_is_the_same_in_every_message_of_a_leases_life(world: &World) -
     for (form, mac, network, attachment) in lives {
         let of = |kind| -> Vec<_> {
             let all = server.received_of(kind).into_iter();
-            all.filter(|packet| packet.ethernet_source == mac.octets()).collect()
+            all.filter(|packet| packet.ethernet_source == mac.octets())
+                .collect()
         };
-        until("a renewal", Duration::from_secs(4), || of(MessageType::Request).len() >= 2)?;
+        until("a renewal", Duration::from_secs(4), || {
+            of(MessageType::Request).len() >= 2
+        })?;
         network.del(&attachment)?;
         until("a release", SOON, || of(MessageType::Release).len() == 1)?;
         let expected = match form {
@@ -103,7 +110,10 @@ fn the_identifier_is_the_same_in_every_message_of_a_leases_life(world: &World) -
                     let packet = of(MessageType::Discover).remove(0);
                     let id = client_id(&packet).context("an identifier")?;
                     // RFC 4361: its type, an IAID, and a DUID, here one made of a UUID (RFC 6355).
-                    ensure!(id.len() == 1 + 4 + 2 + 16 && id[0] == 255 && id[5..7] == [0, 4], "{id:?}");
+                    ensure!(
+                        id.len() == 1 + 4 + 2 + 16 && id[0] == 255 && id[5..7] == [0, 4],
+                        "{id:?}"
+                    );
                     Some(id.to_vec())
                 }
             },
@@ -111,9 +121,16 @@ fn the_identifier_is_the_same_in_every_message_of_a_leases_life(world: &World) -
             _ if form.get("hex").is_some() => Some(vec![255, 1, 2, 3]),
             _ => Some(b"\0db".to_vec()),
         };
-        for kind in [MessageType::Discover, MessageType::Request, MessageType::Release] {
+        for kind in [
+            MessageType::Discover,
+            MessageType::Request,
+            MessageType::Release,
+        ] {
             for packet in of(kind) {
-                ensure!(client_id(&packet) == expected.as_deref(), "{form} in {kind:?}: {packet:?}");
+                ensure!(
+                    client_id(&packet) == expected.as_deref(),
+                    "{form} in {kind:?}: {packet:?}"
+                );
             }
         }
     }
@@ -123,9 +140,15 @@ fn the_identifier_is_the_same_in_every_message_of_a_leases_life(world: &World) -
 fn a_name_that_nobody_tells_is_no_identity(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let container = scenario.lan.container("c1")?;
-    let network = Network::new(&scenario.lan.host, scenario.dhcp_with(json!({ "clientId": "name" })));
+    let network = Network::new(
+        &scenario.lan.host,
+        scenario.dhcp_with(json!({ "clientId": "name" })),
+    );
     let error = network::cni_error(network.add(&Attachment::new(&container)));
-    ensure!(error.code == 7 && error.msg.contains("ipam.clientId"), "{error:?}");
+    ensure!(
+        error.code == 7 && error.msg.contains("ipam.clientId"),
+        "{error:?}"
+    );
     let mut conflist = scenario.dhcp();
     conflist["plugins"][0]["mac"] = json!("stable");
     let network = Network::new(&scenario.lan.host, conflist);
@@ -142,13 +165,22 @@ fn an_address_can_be_asked_for(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let by_runtime = |mut attachment: Attachment| {
-        attachment.capabilities.insert("ips".into(), json!(["fd99::7/64", "10.99.0.151/24"]));
+        attachment
+            .capabilities
+            .insert("ips".into(), json!(["fd99::7/64", "10.99.0.151/24"]));
         attachment
     };
-    let by_args = |attachment| Attachment { args: "IgnoreUnknown=1;IP=10.99.0.152".into(), ..attachment };
+    let by_args = |attachment| Attachment {
+        args: "IgnoreUnknown=1;IP=10.99.0.152".into(),
+        ..attachment
+    };
     let as_it_is = |attachment| attachment;
     for (nth, tell, expected) in [
-        (1, &as_it_is as &dyn Fn(Attachment) -> Attachment, "10.99.0.150"),
+        (
+            1,
+            &as_it_is as &dyn Fn(Attachment) -> Attachment,
+            "10.99.0.150",
+        ),
         (2, &by_runtime, "10.99.0.151"),
         (3, &by_args, "10.99.0.152"),
     ] {
@@ -157,9 +189,15 @@ fn an_address_can_be_asked_for(world: &World) -> Result {
         conflist["plugins"][0]["capabilities"] = json!({ "ips": true });
         let network = Network::new(&scenario.lan.host, conflist);
         let result = network.add(&tell(Attachment::new(&container)))?;
-        ensure!(reported(&result, &container)?.to_string() == expected, "{result}");
+        ensure!(
+            reported(&result, &container)?.to_string() == expected,
+            "{result}"
+        );
         let discover = server.wait_for(MessageType::Discover, nth, SOON)?;
-        ensure!(requested(&discover).is_some_and(|ip| ip.to_string() == expected), "{discover:?}");
+        ensure!(
+            requested(&discover).is_some_and(|ip| ip.to_string() == expected),
+            "{discover:?}"
+        );
     }
     Ok(())
 }
@@ -177,19 +215,37 @@ fn the_containers_name_is_sent_and_not_asked_for(world: &World) -> Result {
     let hostname = |name: &str| Some(DhcpOption::Hostname(name.to_owned()));
 
     let packet = discover(json!({}), "My_Web.1")?;
-    ensure!(packet.option(OptionCode::Hostname) == hostname("My-Web-1").as_ref(), "{packet:?}");
+    ensure!(
+        packet.option(OptionCode::Hostname) == hostname("My-Web-1").as_ref(),
+        "{packet:?}"
+    );
     ensure!(!asked_for(&packet)?.contains(&12), "{packet:?}");
 
     let packet = discover(json!({ "hostname": false }), "web")?;
-    ensure!(packet.option(OptionCode::Hostname).is_none() && asked_for(&packet)?.contains(&12), "{packet:?}");
+    ensure!(
+        packet.option(OptionCode::Hostname).is_none() && asked_for(&packet)?.contains(&12),
+        "{packet:?}"
+    );
 
     let packet = discover(json!({ "hostname": "db" }), "web")?;
-    ensure!(packet.option(OptionCode::Hostname) == hostname("db").as_ref(), "{packet:?}");
+    ensure!(
+        packet.option(OptionCode::Hostname) == hostname("db").as_ref(),
+        "{packet:?}"
+    );
 
     let packet = discover(json!({ "fqdn": "web.example.com" }), "web")?;
     let fqdn = b"\x51\x14\x05\0\0\x03web\x07example\x03com\0";
-    ensure!(packet.payload().windows(fqdn.len()).any(|window| window == fqdn), "{packet:?}");
-    ensure!(packet.option(OptionCode::Hostname).is_none(), "RFC 4702 §3.1: {packet:?}");
+    ensure!(
+        packet
+            .payload()
+            .windows(fqdn.len())
+            .any(|window| window == fqdn),
+        "{packet:?}"
+    );
+    ensure!(
+        packet.option(OptionCode::Hostname).is_none(),
+        "RFC 4702 §3.1: {packet:?}"
+    );
     Ok(())
 }
 
@@ -212,13 +268,26 @@ fn options_are_sent_as_configured(world: &World) -> Result {
     for kind in [MessageType::Discover, MessageType::Request] {
         let packet = server.wait_for(kind, 1, SOON)?;
         let payload = packet.payload();
-        for option in [&b"\x3c\x09leasehold"[..], b"\x4d\x05\x04pods", &[43, 2, 1, 2]] {
-            ensure!(payload.windows(option.len()).any(|window| window == option), "{option:?} in {packet:?}");
+        for option in [
+            &b"\x3c\x09leasehold"[..],
+            b"\x4d\x05\x04pods",
+            &[43, 2, 1, 2],
+        ] {
+            ensure!(
+                payload.windows(option.len()).any(|window| window == option),
+                "{option:?} in {packet:?}"
+            );
         }
         ensure!(asked_for(&packet)? == [3, 1], "{packet:?}");
         ensure!(packet.option(OptionCode::Hostname).is_none(), "{packet:?}");
-        ensure!(packet.option(OptionCode::RapidCommit).is_none(), "{packet:?}");
-        ensure!(crate::scenario::decoded(&packet)?.flags().broadcast(), "{packet:?}");
+        ensure!(
+            packet.option(OptionCode::RapidCommit).is_none(),
+            "{packet:?}"
+        );
+        ensure!(
+            crate::scenario::decoded(&packet)?.flags().broadcast(),
+            "{packet:?}"
+        );
     }
     Ok(())
 }

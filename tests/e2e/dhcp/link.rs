@@ -20,7 +20,13 @@ pub(super) const TESTS: &[Test] = &[
 fn replug(scenario: &Scenario) -> Result {
     let far_end = scenario.lan.lan.link(Lan::SERVER_LINK)?.index;
     let netlink = scenario.lan.lan.netlink()?;
-    let carrier = |wanted| scenario.lan.host.link(Lan::MASTER).is_ok_and(|link| link.carrier == wanted);
+    let carrier = |wanted| {
+        scenario
+            .lan
+            .host
+            .link(Lan::MASTER)
+            .is_ok_and(|link| link.carrier == wanted)
+    };
     netlink.set_down(far_end)?;
     until("the carrier is gone", SOON, || carrier(false))?;
     netlink.set_up(far_end)?;
@@ -40,13 +46,28 @@ fn an_address_is_asked_for_again_when_the_carrier_is_back(world: &World) -> Resu
         let request = server.wait_for(MessageType::Request, nth, SOON)?;
         // INIT-REBOOT: to all, from nowhere, for the address that it had (RFC 2131 §4.3.2).
         ensure!(request.destination.ip().is_broadcast(), "{request:?}");
-        ensure!(decoded(&request)?.ciaddr().is_unspecified() && requested(&request).is_some(), "{request:?}");
-        ensure!(request.option(OptionCode::ServerIdentifier).is_none(), "{request:?}");
-        ensure!(container.ipv4("eth0")?.len() == 1, "the address is used meanwhile");
+        ensure!(
+            decoded(&request)?.ciaddr().is_unspecified() && requested(&request).is_some(),
+            "{request:?}"
+        );
+        ensure!(
+            request.option(OptionCode::ServerIdentifier).is_none(),
+            "{request:?}"
+        );
+        ensure!(
+            container.ipv4("eth0")?.len() == 1,
+            "the address is used meanwhile"
+        );
         network.check(&Attachment::new(container))?;
     }
-    until("both are confirmed", SOON, || scenario.daemon.log().matches("lease renewed").count() == 2)?;
-    ensure!(server.received_of(MessageType::Discover).len() == 2, "{}", server.transcript());
+    until("both are confirmed", SOON, || {
+        scenario.daemon.log().matches("lease renewed").count() == 2
+    })?;
+    ensure!(
+        server.received_of(MessageType::Discover).len() == 2,
+        "{}",
+        server.transcript()
+    );
     Ok(())
 }
 
@@ -79,8 +100,13 @@ fn without_an_answer_the_lease_goes_on(world: &World) -> Result {
     replug(&scenario)?;
     server.wait_for(MessageType::Request, 3, Duration::from_secs(8))?;
     network.check(&attachment)?;
-    ensure!(address(&container)? == leased, "RFC 2131 §3.2: what is left of the lease may be used");
+    ensure!(
+        address(&container)? == leased,
+        "RFC 2131 §3.2: what is left of the lease may be used"
+    );
     server.behave();
     network.del(&attachment)?;
-    until("the lease is given back", SOON, || server.leases().is_empty())
+    until("the lease is given back", SOON, || {
+        server.leases().is_empty()
+    })
 }

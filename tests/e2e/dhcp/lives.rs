@@ -38,7 +38,12 @@ pub(super) const TESTS: &[Test] = &[
 /// Somebody who hears what servers hear, and keeps silent.
 fn listener(scenario: &Scenario) -> Result<DhcpServer> {
     let listener = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
-    for kind in [MessageType::Discover, MessageType::Request, MessageType::Release, MessageType::Decline] {
+    for kind in [
+        MessageType::Discover,
+        MessageType::Request,
+        MessageType::Release,
+        MessageType::Decline,
+    ] {
         listener.when(kind).then(Reaction::silence());
     }
     Ok(listener)
@@ -65,8 +70,16 @@ const LEAST_T1: Duration = Duration::from_secs(3);
 
 fn is_asked_by_unicast_for_more(world: &World, kind: Kind) -> Result {
     let scenario = Scenario::new(world)?;
-    let t1 = if kind == Kind::Dnsmasq { LEAST_T1 } else { Duration::from_secs(1) };
-    let config = Config { t1: Some(t1), t2: Some(Duration::from_secs(8)), ..Config::default() };
+    let t1 = if kind == Kind::Dnsmasq {
+        LEAST_T1
+    } else {
+        Duration::from_secs(1)
+    };
+    let config = Config {
+        t1: Some(t1),
+        t2: Some(Duration::from_secs(8)),
+        ..Config::default()
+    };
     let _server = kind.start(world, &scenario.lan.lan, &config)?;
     let listener = listener(&scenario)?;
     let container = scenario.lan.container("c1")?;
@@ -74,14 +87,24 @@ fn is_asked_by_unicast_for_more(world: &World, kind: Kind) -> Result {
     let leased = address(&container)?;
     let renewal = listener.wait_for(MessageType::Request, 2, SOON)?;
     ensure!(is_renewal(&renewal, leased)?, "{renewal:?}");
-    until("it is answered", SOON, || scenario.daemon.log().contains("lease renewed"))?;
-    ensure!(address(&container)? == leased, "{:?}", container.ipv4("eth0")?);
+    until("it is answered", SOON, || {
+        scenario.daemon.log().contains("lease renewed")
+    })?;
+    ensure!(
+        address(&container)? == leased,
+        "{:?}",
+        container.ipv4("eth0")?
+    );
     Ok(())
 }
 
 /// RFC 2131 §4.3.2: from the address, to the server, with ciaddr.
 fn is_renewal(request: &Packet, leased: Ipv4Addr) -> Result<bool> {
-    let addresses = (*request.source.ip(), *request.destination.ip(), decoded(request)?.ciaddr());
+    let addresses = (
+        *request.source.ip(),
+        *request.destination.ip(),
+        decoded(request)?.ciaddr(),
+    );
     Ok(addresses == (leased, Lan::ADDRESS, leased))
 }
 
@@ -92,7 +115,10 @@ const MAC: &str = "02:00:00:00:00:51";
 const ID: &str = "00:64:62";
 
 fn dnsmasq_knows_reservations(world: &World) -> Result {
-    let extra = [format!("--dhcp-host={MAC},{BY_MAC}"), format!("--dhcp-host=id:{ID},{BY_ID}")];
+    let extra = [
+        format!("--dhcp-host={MAC},{BY_MAC}"),
+        format!("--dhcp-host=id:{ID},{BY_ID}"),
+    ];
     knows_reservations(world, Kind::Dnsmasq, &extra, true)
 }
 
@@ -114,12 +140,20 @@ fn isc_dhcpd_knows_reservations(world: &World) -> Result {
 
 /// It knows clients by their MAC alone.
 fn udhcpd_knows_reservations(world: &World) -> Result {
-    knows_reservations(world, Kind::Udhcpd, &[format!("static_lease {MAC} {BY_MAC}")], false)
+    knows_reservations(
+        world,
+        Kind::Udhcpd,
+        &[format!("static_lease {MAC} {BY_MAC}")],
+        false,
+    )
 }
 
 fn knows_reservations(world: &World, kind: Kind, extra: &[String], by_id: bool) -> Result {
     let scenario = Scenario::new(world)?;
-    let config = Config { extra: extra.to_vec(), ..Config::default() };
+    let config = Config {
+        extra: extra.to_vec(),
+        ..Config::default()
+    };
     let _server = kind.start(world, &scenario.lan.lan, &config)?;
     let leased = |name: &str, keys: Value, mac: Option<&str>| -> Result<Ipv4Addr> {
         let container = scenario.lan.container(name)?;
@@ -127,7 +161,8 @@ fn knows_reservations(world: &World, kind: Kind, extra: &[String], by_id: bool) 
         if let Some(mac) = mac {
             conflist["plugins"][0]["mac"] = json!(mac);
         }
-        let result = Network::new(&scenario.lan.host, conflist).add(&Attachment::new(&container))?;
+        let result =
+            Network::new(&scenario.lan.host, conflist).add(&Attachment::new(&container))?;
         reported(&result, &container)
     };
     let by_mac = leased("c1", json!({ "clientId": "none" }), Some(MAC))?;
@@ -174,7 +209,10 @@ fn udhcpd_tells_everything(world: &World) -> Result {
 /// Options 6, 15, 26, 119 and 121.
 fn tells_everything(world: &World, kind: Kind, extra: &[String]) -> Result {
     let scenario = Scenario::new(world)?;
-    let config = Config { extra: extra.to_vec(), ..Config::default() };
+    let config = Config {
+        extra: extra.to_vec(),
+        ..Config::default()
+    };
     let _server = kind.start(world, &scenario.lan.lan, &config)?;
     let container = scenario.lan.container("c1")?;
     let network = Network::new(&scenario.lan.host, scenario.dhcp());
@@ -184,11 +222,16 @@ fn tells_everything(world: &World, kind: Kind, extra: &[String]) -> Result {
         "nameservers": ["10.99.0.1"], "domain": "lan.example", "search": ["a.example", "b.example"],
     });
     ensure!(result["dns"] == dns, "{result}");
-    ensure!(container.link("eth0")?.mtu == 1400, "{:?}", container.link("eth0")?);
+    ensure!(
+        container.link("eth0")?.mtu == 1400,
+        "{:?}",
+        container.link("eth0")?
+    );
     let routes = container.routes()?;
     for (dst, gateway) in [("192.168.7.0/24", "10.99.0.9"), ("0.0.0.0/0", "10.99.0.1")] {
         let there = |route: &linknet::Route| {
-            route.dst.to_string() == dst && route.gateway.is_some_and(|via| via.to_string() == gateway)
+            route.dst.to_string() == dst
+                && route.gateway.is_some_and(|via| via.to_string() == gateway)
         };
         ensure!(routes.iter().any(there), "{dst} via {gateway}: {routes:?}");
     }
@@ -197,23 +240,35 @@ fn tells_everything(world: &World, kind: Kind, extra: &[String]) -> Result {
 
 fn dnsmasq_commits_at_once(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
-    let config = Config { extra: vec!["--dhcp-rapid-commit".into()], ..Config::default() };
+    let config = Config {
+        extra: vec!["--dhcp-rapid-commit".into()],
+        ..Config::default()
+    };
     let server = Kind::Dnsmasq.start(world, &scenario.lan.lan, &config)?;
     let listener = listener(&scenario)?;
     let container = scenario.lan.container("c1")?;
     let network = Network::new(&scenario.lan.host, scenario.dhcp());
     let leased = reported(&network.add(&Attachment::new(&container))?, &container)?;
-    until("the server has the lease on file", SOON, || server.holds(leased))?;
-    ensure!(listener.received_of(MessageType::Request).is_empty(), "{}", listener.transcript());
+    until("the server has the lease on file", SOON, || {
+        server.holds(leased)
+    })?;
+    ensure!(
+        listener.received_of(MessageType::Request).is_empty(),
+        "{}",
+        listener.transcript()
+    );
     Ok(())
 }
 
-/// Another server in the place of the first: it has another address and none of its leases, so it is REBINDING that
-/// reaches it.
+/// Another server in the place of the first: it has another address and none of its leases, so it
+/// is REBINDING that reaches it.
 fn a_server_that_took_over_without_the_leases_extends_them(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
-    let config =
-        Config { t1: Some(Duration::from_secs(1)), t2: Some(Duration::from_secs(3)), ..Config::default() };
+    let config = Config {
+        t1: Some(Duration::from_secs(1)),
+        t2: Some(Duration::from_secs(3)),
+        ..Config::default()
+    };
     let server = Kind::Dnsmasq.start(world, &scenario.lan.lan, &config)?;
     let container = scenario.lan.container("c1")?;
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
@@ -225,7 +280,11 @@ fn a_server_that_took_over_without_the_leases_extends_them(world: &World) -> Res
     until("the lease is extended", Duration::from_secs(10), || {
         scenario.daemon.log().contains("lease renewed") && server.holds(leased)
     })?;
-    ensure!(address(&container)? == leased, "{:?}", container.ipv4("eth0")?);
+    ensure!(
+        address(&container)? == leased,
+        "{:?}",
+        container.ipv4("eth0")?
+    );
     let rebinding = listener.wait_for(MessageType::Request, 1, SOON)?;
     ensure!(
         rebinding.destination.ip().is_broadcast() && decoded(&rebinding)?.ciaddr() == leased,
@@ -235,7 +294,8 @@ fn a_server_that_took_over_without_the_leases_extends_them(world: &World) -> Res
 }
 
 fn readdress(lan: &Node, old: ipnet::Ipv4Net, new: ipnet::Ipv4Net) -> Result {
-    lan.netlink()?.delete_address(lan.link(Lan::SERVER_LINK)?.index, old)?;
+    lan.netlink()?
+        .delete_address(lan.link(Lan::SERVER_LINK)?.index, old)?;
     lan.add_address(Lan::SERVER_LINK, new.into())
 }
 
@@ -260,21 +320,28 @@ fn follows_in_silence(world: &World, kind: Kind) -> Result {
     Ok(())
 }
 
-/// The server, whose leases have these times in seconds (T1, T2, end), comes back with another range and without its
-/// leases; the daemon's log of how the container got an address of it.
+/// The server, whose leases have these times in seconds (T1, T2, end), comes back with another
+/// range and without its leases; the daemon's log of how the container got an address of it.
 fn the_container_follows(world: &World, kind: Kind, times: [u64; 3]) -> Result<String> {
     let scenario = Scenario::new(world)?;
     let [t1, t2, lease_time] = times.map(Duration::from_secs);
-    let config = Config { lease_time, t1: Some(t1), t2: Some(t2), ..Config::default() };
+    let config = Config {
+        lease_time,
+        t1: Some(t1),
+        t2: Some(t2),
+        ..Config::default()
+    };
     let server = kind.start(world, &scenario.lan.lan, &config)?;
     let container = scenario.lan.container("c1")?;
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
     drop(server);
     let pool = Ipv4Addr::new(10, 99, 0, 200)..=Ipv4Addr::new(10, 99, 0, 210);
     let server = kind.start(world, &scenario.lan.lan, &Config { pool, ..config })?;
-    until("the address is of the new range", Duration::from_secs(10), || {
-        address(&container).is_ok_and(|now| now.octets()[3] >= 200)
-    })
+    until(
+        "the address is of the new range",
+        Duration::from_secs(10),
+        || address(&container).is_ok_and(|now| now.octets()[3] >= 200),
+    )
     .with_context(|| server.log())?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
     Ok(scenario.daemon.log())
@@ -283,15 +350,28 @@ fn the_container_follows(world: &World, kind: Kind, times: [u64; 3]) -> Result<S
 fn an_exhausted_pool_is_said_to_be_silence(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let only = Ipv4Addr::new(10, 99, 0, 100);
-    let config = Config { pool: only..=only, ..Config::default() };
+    let config = Config {
+        pool: only..=only,
+        ..Config::default()
+    };
     let server = Kind::Dnsmasq.start(world, &scenario.lan.lan, &config)?;
     let [one, other] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
-    let network = Network::new(&scenario.lan.host, scenario.dhcp_with(json!({ "timeout": "600ms" })));
+    let network = Network::new(
+        &scenario.lan.host,
+        scenario.dhcp_with(json!({ "timeout": "600ms" })),
+    );
     network.add(&Attachment::new(&one))?;
     let error = network::cni_error(network.add(&Attachment::new(&other)));
-    ensure!(error.code == 11 && error.details.contains("received 0 frames"), "{error:?}");
+    ensure!(
+        error.code == 11 && error.details.contains("received 0 frames"),
+        "{error:?}"
+    );
     ensure_nothing_left(&other)?;
-    ensure!(server.log().contains("no address available"), "{}", server.log());
+    ensure!(
+        server.log().contains("no address available"),
+        "{}",
+        server.log()
+    );
     Ok(())
 }
 
@@ -303,17 +383,32 @@ fn of_dnsmasq_and_kea_one_has_the_lease(world: &World) -> Result {
     let network = Network::new(&scenario.lan.host, scenario.dhcp());
     let attachment = Attachment::new(&container);
     let leased = reported(&network.add(&attachment)?, &container)?;
-    until("one of them has it on file", SOON, || one.holds(leased) || other.holds(leased))?;
-    ensure!(one.holds(leased) != other.holds(leased), "both think that they lent {leased}");
+    until("one of them has it on file", SOON, || {
+        one.holds(leased) || other.holds(leased)
+    })?;
+    ensure!(
+        one.holds(leased) != other.holds(leased),
+        "both think that they lent {leased}"
+    );
     network.del(&attachment)?;
-    until("it is given back", SOON, || !one.holds(leased) && !other.holds(leased))?;
+    until("it is given back", SOON, || {
+        !one.holds(leased) && !other.holds(leased)
+    })?;
 
     // Told not to listen to the one, it has its address from the other.
-    for (name, denied, range) in [("c2", "10.99.0.1", 200..=210), ("c3", "10.99.0.2", 100..=199)] {
+    for (name, denied, range) in [
+        ("c2", "10.99.0.1", 200..=210),
+        ("c3", "10.99.0.2", 100..=199),
+    ] {
         let container = scenario.lan.container(name)?;
         let keys = json!({ "servers": { "deny": [denied] } });
-        Network::new(&scenario.lan.host, scenario.dhcp_with(keys)).add(&Attachment::new(&container))?;
-        ensure!(range.contains(&address(&container)?.octets()[3]), "{:?}", container.ipv4("eth0")?);
+        Network::new(&scenario.lan.host, scenario.dhcp_with(keys))
+            .add(&Attachment::new(&container))?;
+        ensure!(
+            range.contains(&address(&container)?.octets()[3]),
+            "{:?}",
+            container.ipv4("eth0")?
+        );
     }
     Ok(())
 }
@@ -322,9 +417,26 @@ fn of_dnsmasq_and_kea_one_has_the_lease(world: &World) -> Result {
 fn second_server(world: &World, scenario: &Scenario) -> Result<Server> {
     let node = scenario.lan.container("lan2")?;
     let parent = scenario.lan.lan.link(Lan::SERVER_LINK)?.index;
-    let new = NewMacvlan { up: true, ..NewMacvlan::new(Lan::SERVER_LINK, parent) };
-    scenario.lan.lan.netlink()?.add_macvlan(&new, node.netns(), &node.netlink()?)?;
-    node.add_address(Lan::SERVER_LINK, "10.99.0.2/24".parse::<ipnet::Ipv4Net>()?.into())?;
+    let new = NewMacvlan {
+        up: true,
+        ..NewMacvlan::new(Lan::SERVER_LINK, parent)
+    };
+    scenario
+        .lan
+        .lan
+        .netlink()?
+        .add_macvlan(&new, node.netns(), &node.netlink()?)?;
+    node.add_address(
+        Lan::SERVER_LINK,
+        "10.99.0.2/24".parse::<ipnet::Ipv4Net>()?.into(),
+    )?;
     let pool = Ipv4Addr::new(10, 99, 0, 200)..=Ipv4Addr::new(10, 99, 0, 210);
-    Kind::Kea.start(world, &node, &Config { pool, ..Config::default() })
+    Kind::Kea.start(
+        world,
+        &node,
+        &Config {
+            pool,
+            ..Config::default()
+        },
+    )
 }

@@ -29,28 +29,57 @@ fn what_was_ignored_is_in_the_error_of_a_failed_add(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
-    let network = Network::new(&scenario.lan.host, scenario.dhcp_with(json!({ "timeout": "600ms" })));
+    let network = Network::new(
+        &scenario.lan.host,
+        scenario.dhcp_with(json!({ "timeout": "600ms" })),
+    );
     let offers: [(Reaction, &str); 6] = [
-        (Reaction::answer().wrong_chaddr(), "1 offer ignored: wrong chaddr"),
-        (Reaction::answer().wrong_xid(), "1 offer ignored: wrong transaction id"),
-        (Reaction::answer().without(OptionCode::ServerIdentifier), "1 offer ignored: no server identifier"),
-        (Reaction::answer().without(OptionCode::AddressLeaseTime), "1 offer ignored: no lease time"),
-        (Reaction::answer().bad_length(OptionCode::AddressLeaseTime), "1 offer ignored: no lease time"),
-        (Reaction::answer().mangle(|payload| payload.truncate(100)), "1 frame ignored: too short"),
+        (
+            Reaction::answer().wrong_chaddr(),
+            "1 offer ignored: wrong chaddr",
+        ),
+        (
+            Reaction::answer().wrong_xid(),
+            "1 offer ignored: wrong transaction id",
+        ),
+        (
+            Reaction::answer().without(OptionCode::ServerIdentifier),
+            "1 offer ignored: no server identifier",
+        ),
+        (
+            Reaction::answer().without(OptionCode::AddressLeaseTime),
+            "1 offer ignored: no lease time",
+        ),
+        (
+            Reaction::answer().bad_length(OptionCode::AddressLeaseTime),
+            "1 offer ignored: no lease time",
+        ),
+        (
+            Reaction::answer().mangle(|payload| payload.truncate(100)),
+            "1 frame ignored: too short",
+        ),
     ];
     for (reaction, expected) in offers {
         server.behave();
         server.when(MessageType::Discover).then(reaction);
         let error = network::cni_error(network.add(&Attachment::new(&container)));
         ensure!(error.code == 11, "{error:?}");
-        ensure!(error.details.contains("sent 1 DISCOVER, received 1 frame;"), "{error:?}");
+        ensure!(
+            error.details.contains("sent 1 DISCOVER, received 1 frame;"),
+            "{error:?}"
+        );
         ensure!(error.details.contains(expected), "{expected}: {error:?}");
         ensure_nothing_left(&container)?;
     }
     server.behave();
     server.when(MessageType::Request).then(Reaction::nak());
     let error = network::cni_error(network.add(&Attachment::new(&container)));
-    ensure!(error.details.contains("NAK from 10.99.0.1: \"no lease of that address\""), "{error:?}");
+    ensure!(
+        error
+            .details
+            .contains("NAK from 10.99.0.1: \"no lease of that address\""),
+        "{error:?}"
+    );
     Ok(())
 }
 
@@ -63,20 +92,39 @@ fn silence_at_each_step_is_outlasted(world: &World) -> Result {
         ..Settings::default()
     };
     let server = DhcpServer::start(&scenario.lan.lan, settings)?;
-    server.when(MessageType::Discover).once().then(Reaction::silence());
-    server.when(MessageType::Request).once().then(Reaction::silence());
+    server
+        .when(MessageType::Discover)
+        .once()
+        .then(Reaction::silence());
+    server
+        .when(MessageType::Request)
+        .once()
+        .then(Reaction::silence());
     let container = scenario.lan.container("c1")?;
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
     let leased = address(&container)?;
-    ensure!(server.received_of(MessageType::Discover).len() == 2, "{}", server.transcript());
+    ensure!(
+        server.received_of(MessageType::Discover).len() == 2,
+        "{}",
+        server.transcript()
+    );
 
     // RENEWING is not answered, REBINDING is.
     let before = server.received_of(MessageType::Request).len();
-    server.when(MessageType::Request).times(1).then(Reaction::silence());
+    server
+        .when(MessageType::Request)
+        .times(1)
+        .then(Reaction::silence());
     let renewing = server.wait_for(MessageType::Request, before + 1, SOON)?;
     ensure!(*renewing.destination.ip() == Lan::ADDRESS, "{renewing:?}");
-    until("the lease is extended", SOON, || scenario.daemon.log().contains("lease renewed"))?;
-    ensure!(address(&container)? == leased, "{:?}", container.ipv4("eth0")?);
+    until("the lease is extended", SOON, || {
+        scenario.daemon.log().contains("lease renewed")
+    })?;
+    ensure!(
+        address(&container)? == leased,
+        "{:?}",
+        container.ipv4("eth0")?
+    );
     Ok(())
 }
 
@@ -115,16 +163,28 @@ fn a_late_offer_is_as_good_as_any(world: &World) -> Result {
 fn overloaded_options_are_read(world: &World) -> Result {
     let (_scenario, _server, container, result) =
         added_with(world, MessageType::Request, Reaction::answer().overloaded())?;
-    ensure!(result["dns"]["nameservers"] == json!(["10.99.0.1"]), "{result}");
+    ensure!(
+        result["dns"]["nameservers"] == json!(["10.99.0.1"]),
+        "{result}"
+    );
     container.ping(Lan::ADDRESS.into(), SOON)?;
     Ok(())
 }
 
 fn duplicate_acks_change_nothing(world: &World) -> Result {
-    let (scenario, server, ..) = added_with(world, MessageType::Request, Reaction::answer().copies(3))?;
+    let (scenario, server, ..) =
+        added_with(world, MessageType::Request, Reaction::answer().copies(3))?;
     ensure!(server.leases().len() == 1, "{:?}", server.leases());
-    ensure!(server.received_of(MessageType::Request).len() == 1, "{}", server.transcript());
-    ensure!(scenario.daemon.log().matches("address leased").count() == 1, "{}", scenario.daemon.log());
+    ensure!(
+        server.received_of(MessageType::Request).len() == 1,
+        "{}",
+        server.transcript()
+    );
+    ensure!(
+        scenario.daemon.log().matches("address leased").count() == 1,
+        "{}",
+        scenario.daemon.log()
+    );
     Ok(())
 }
 
@@ -133,19 +193,33 @@ fn an_offer_that_carries_rapid_commit_is_an_offer(world: &World) -> Result {
         message.opts_mut().insert(DhcpOption::RapidCommit);
     });
     let (_scenario, server, ..) = added_with(world, MessageType::Discover, parrot)?;
-    ensure!(server.received_of(MessageType::Request).len() == 1, "{}", server.transcript());
+    ensure!(
+        server.received_of(MessageType::Request).len() == 1,
+        "{}",
+        server.transcript()
+    );
     Ok(())
 }
 
 fn rapid_commit_takes_one_round_trip(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
-    let settings = Settings { rapid_commit: true, ..Settings::default() };
+    let settings = Settings {
+        rapid_commit: true,
+        ..Settings::default()
+    };
     let server = DhcpServer::start(&scenario.lan.lan, settings)?;
-    for (name, keys, requests) in [("c1", json!({}), 0), ("c2", json!({ "rapidCommit": false }), 1)] {
+    for (name, keys, requests) in [
+        ("c1", json!({}), 0),
+        ("c2", json!({ "rapidCommit": false }), 1),
+    ] {
         let container = scenario.lan.container(name)?;
         let network = Network::new(&scenario.lan.host, scenario.dhcp_with(keys));
         reported(&network.add(&Attachment::new(&container))?, &container)?;
-        ensure!(server.received_of(MessageType::Request).len() == requests, "{}", server.transcript());
+        ensure!(
+            server.received_of(MessageType::Request).len() == requests,
+            "{}",
+            server.transcript()
+        );
     }
     Ok(())
 }
@@ -159,18 +233,36 @@ fn a_nak_out_of_place_is_ignored(world: &World) -> Result {
     };
     let server = DhcpServer::start(&scenario.lan.lan, settings)?;
     // To a DISCOVER, and in RENEWING from another server than the one asked.
-    server.when(MessageType::Discover).once().then(Reaction::nak());
+    server
+        .when(MessageType::Discover)
+        .once()
+        .then(Reaction::nak());
     let container = scenario.lan.container("c1")?;
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
     let leased = address(&container)?;
-    server.when(MessageType::Request).once().then(Reaction::nak().edit(|message| {
-        message.opts_mut().insert(DhcpOption::ServerIdentifier([10, 99, 0, 66].into()));
-    }));
+    server
+        .when(MessageType::Request)
+        .once()
+        .then(Reaction::nak().edit(|message| {
+            message
+                .opts_mut()
+                .insert(DhcpOption::ServerIdentifier([10, 99, 0, 66].into()));
+        }));
     let before = server.received_of(MessageType::Request).len();
     server.wait_for(MessageType::Request, before + 2, SOON)?;
-    until("the lease is extended", SOON, || scenario.daemon.log().contains("lease renewed"))?;
-    ensure!(address(&container)? == leased, "{:?}", container.ipv4("eth0")?);
-    ensure!(!scenario.daemon.log().contains("address lost"), "{}", scenario.daemon.log());
+    until("the lease is extended", SOON, || {
+        scenario.daemon.log().contains("lease renewed")
+    })?;
+    ensure!(
+        address(&container)? == leased,
+        "{:?}",
+        container.ipv4("eth0")?
+    );
+    ensure!(
+        !scenario.daemon.log().contains("address lost"),
+        "{}",
+        scenario.daemon.log()
+    );
     Ok(())
 }
 
@@ -178,12 +270,18 @@ fn a_bad_option_costs_that_option_alone(world: &World) -> Result {
     let bad = Reaction::answer()
         .edit(|message| {
             message.opts_mut().insert(DhcpOption::InterfaceMtu(1400));
-            message.opts_mut().insert(DhcpOption::DomainName("$(reboot)".into()));
+            message
+                .opts_mut()
+                .insert(DhcpOption::DomainName("$(reboot)".into()));
         })
         .bad_length(OptionCode::InterfaceMtu)
         .bad_length(OptionCode::DomainNameServer);
     let (_scenario, _server, container, result) = added_with(world, MessageType::Request, bad)?;
-    ensure!(container.link("eth0")?.mtu == 1500, "{:?}", container.link("eth0")?);
+    ensure!(
+        container.link("eth0")?.mtu == 1500,
+        "{:?}",
+        container.link("eth0")?
+    );
     ensure!(result["dns"].get("domain").is_none(), "{result}");
     container.ping(Lan::ADDRESS.into(), SOON)?;
     Ok(())
@@ -199,13 +297,22 @@ fn servers_can_be_allowed_and_denied(world: &World) -> Result {
         let container = scenario.lan.container(name)?;
         let network = Network::new(&scenario.lan.host, scenario.dhcp_with(keys));
         network.add(&Attachment::new(&container))?;
-        ensure!(address(&container)?.octets()[3] / 100 * 100 == from, "{:?}", container.ipv4("eth0")?);
+        ensure!(
+            address(&container)?.octets()[3] / 100 * 100 == from,
+            "{:?}",
+            container.ipv4("eth0")?
+        );
     }
     let container = scenario.lan.container("c3")?;
     let keys = json!({ "servers": { "deny": ["10.99.0.1", "10.99.0.2"] }, "timeout": "600ms" });
     let network = Network::new(&scenario.lan.host, scenario.dhcp_with(keys));
     let error = network::cni_error(network.add(&Attachment::new(&container)));
-    ensure!(error.details.contains("2 offers ignored: server not allowed"), "{error:?}");
+    ensure!(
+        error
+            .details
+            .contains("2 offers ignored: server not allowed"),
+        "{error:?}"
+    );
     Ok(())
 }
 
@@ -227,12 +334,17 @@ fn of_two_servers_one_is_chosen_and_the_other_told(world: &World) -> Result {
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
     let leased = address(&container)?;
     let leases: Vec<_> = servers.iter().flat_map(DhcpServer::leases).collect();
-    ensure!(leases.len() == 1 && leases[0].address == leased, "{leases:?}");
+    ensure!(
+        leases.len() == 1 && leases[0].address == leased,
+        "{leases:?}"
+    );
     // The REQUEST that takes the one offer is how the other server learns of it.
     for server in &servers {
         let request = server.wait_for(MessageType::Request, 1, SOON)?;
         ensure!(request.destination.ip().is_broadcast(), "{request:?}");
-        request.option(OptionCode::ServerIdentifier).context("the chosen server")?;
+        request
+            .option(OptionCode::ServerIdentifier)
+            .context("the chosen server")?;
     }
     Ok(())
 }
@@ -240,12 +352,24 @@ fn of_two_servers_one_is_chosen_and_the_other_told(world: &World) -> Result {
 fn an_exhausted_pool_is_silence(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let pool = [10, 99, 0, 100].into()..=[10, 99, 0, 100].into();
-    let _server = DhcpServer::start(&scenario.lan.lan, Settings { pool, ..Settings::default() })?;
+    let _server = DhcpServer::start(
+        &scenario.lan.lan,
+        Settings {
+            pool,
+            ..Settings::default()
+        },
+    )?;
     let [one, other] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
-    let network = Network::new(&scenario.lan.host, scenario.dhcp_with(json!({ "timeout": "600ms" })));
+    let network = Network::new(
+        &scenario.lan.host,
+        scenario.dhcp_with(json!({ "timeout": "600ms" })),
+    );
     network.add(&Attachment::new(&one))?;
     let error = network::cni_error(network.add(&Attachment::new(&other)));
-    ensure!(error.code == 11 && error.details.contains("received 0 frames"), "{error:?}");
+    ensure!(
+        error.code == 11 && error.details.contains("received 0 frames"),
+        "{error:?}"
+    );
     ensure_nothing_left(&other)?;
     // Room is made, and it works.
     network.del(&Attachment::new(&one))?;

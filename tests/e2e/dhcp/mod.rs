@@ -1,4 +1,5 @@
-//! What is asked of DHCP servers, what is made of their answers, and how the client stands what they do.
+//! What is asked of DHCP servers, what is made of their answers, and how the client stands what
+//! they do.
 
 mod answer;
 mod conflict;
@@ -31,7 +32,10 @@ pub(crate) fn tests() -> Vec<Test> {
 
 /// An attachment of which the runtime tells a name, as Podman does.
 fn named(container: &Node, name: &str) -> Attachment {
-    Attachment { args: format!("IgnoreUnknown=1;K8S_POD_NAME={name}"), ..Attachment::new(container) }
+    Attachment {
+        args: format!("IgnoreUnknown=1;K8S_POD_NAME={name}"),
+        ..Attachment::new(container)
+    }
 }
 
 /// The client identifier of a message (option 61).
@@ -53,7 +57,9 @@ fn requested(packet: &Packet) -> Option<Ipv4Addr> {
 /// The codes of a message's parameter request list (option 55).
 fn asked_for(packet: &Packet) -> Result<Vec<u8>> {
     match packet.option(OptionCode::ParameterRequestList) {
-        Some(DhcpOption::ParameterRequestList(codes)) => Ok(codes.iter().copied().map(u8::from).collect()),
+        Some(DhcpOption::ParameterRequestList(codes)) => {
+            Ok(codes.iter().copied().map(u8::from).collect())
+        }
         _ => None.context("a parameter request list"),
     }
 }

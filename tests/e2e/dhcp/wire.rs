@@ -33,7 +33,10 @@ fn tshark_finds_every_message_well_formed(world: &World) -> Result {
     let file = world.dir().join("ours.pcap");
     fs::write(&file, pcap(&frames))?;
     let mut command = Command::new("tshark");
-    command.arg("-r").arg(&file).args(["-T", "fields", "-E", "separator=|", "-n"]);
+    command
+        .arg("-r")
+        .arg(&file)
+        .args(["-T", "fields", "-E", "separator=|", "-n"]);
     for preference in ["ip.check_checksum:TRUE", "udp.check_checksum:TRUE"] {
         command.args(["-o", preference]);
     }
@@ -46,9 +49,18 @@ fn tshark_finds_every_message_well_formed(world: &World) -> Result {
     ] {
         command.args(["-e", field]);
     }
-    let output = command.env("HOME", world.dir()).output().context("run tshark")?;
-    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success() && text.lines().count() == frames.len(), "{text}\n{errors}");
+    let output = command
+        .env("HOME", world.dir())
+        .output()
+        .context("run tshark")?;
+    let (text, errors) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    ensure!(
+        output.status.success() && text.lines().count() == frames.len(),
+        "{text}\n{errors}"
+    );
 
     /// "Good" of tshark's checksum status.
     const GOOD: &str = "1";
@@ -57,15 +69,29 @@ fn tshark_finds_every_message_well_formed(world: &World) -> Result {
         let [kind, ip, udp, malformed, expert] = line.split('|').collect::<Vec<_>>()[..] else {
             lab::anyhow::bail!("not the fields that were asked for: {line}");
         };
-        // What leaves through an ordinary socket has its UDP checksum left to the device, which a veth is without.
+        // What leaves through an ordinary socket has its UDP checksum left to the device, which a
+        // veth is without.
         let by_kernel = !packet.source.ip().is_unspecified();
-        ensure!(ip == GOOD && (udp == GOOD || by_kernel), "{line}: {packet:?}");
-        ensure!(malformed.is_empty() && (expert.is_empty() || by_kernel), "{line}: {packet:?}");
-        ensure!(packet.payload().len() >= LEAST, "{} octets: {packet:?}", packet.payload().len());
+        ensure!(
+            ip == GOOD && (udp == GOOD || by_kernel),
+            "{line}: {packet:?}"
+        );
+        ensure!(
+            malformed.is_empty() && (expert.is_empty() || by_kernel),
+            "{line}: {packet:?}"
+        );
+        ensure!(
+            packet.payload().len() >= LEAST,
+            "{} octets: {packet:?}",
+            packet.payload().len()
+        );
         kinds.insert(kind.to_owned());
     }
     // DISCOVER, REQUEST, DECLINE, RELEASE.
-    ensure!(kinds == ["1", "3", "4", "7"].map(str::to_owned).into(), "{kinds:?}");
+    ensure!(
+        kinds == ["1", "3", "4", "7"].map(str::to_owned).into(),
+        "{kinds:?}"
+    );
     Ok(())
 }
 
@@ -80,7 +106,10 @@ fn every_message(world: &World) -> Result<Vec<Packet>> {
     };
     let server = DhcpServer::start(&scenario.lan.lan, settings)?;
     // The first address is taken: DECLINE.
-    scenario.lan.lan.add_address(Lan::SERVER_LINK, "10.99.0.100/24".parse::<ipnet::Ipv4Net>()?.into())?;
+    scenario.lan.lan.add_address(
+        Lan::SERVER_LINK,
+        "10.99.0.100/24".parse::<ipnet::Ipv4Net>()?.into(),
+    )?;
     let container = scenario.lan.container("c1")?;
     let keys = json!({
         "clientId": { "text": "x".repeat(254) },
@@ -98,14 +127,23 @@ fn every_message(world: &World) -> Result<Vec<Packet>> {
     network.add(&attachment)?;
     // RENEWING in vain, REBINDING.
     let requests = server.received_of(MessageType::Request).len();
-    server.when(MessageType::Request).once().then(Reaction::silence());
+    server
+        .when(MessageType::Request)
+        .once()
+        .then(Reaction::silence());
     server.wait_for(MessageType::Request, requests + 2, SOON)?;
-    until("it is extended", SOON, || scenario.daemon.log().contains("lease renewed"))?;
+    until("it is extended", SOON, || {
+        scenario.daemon.log().contains("lease renewed")
+    })?;
     // INIT-REBOOT.
     let index = scenario.lan.lan.link(Lan::SERVER_LINK)?.index;
     scenario.lan.lan.netlink()?.set_down(index)?;
     until("the carrier is gone", SOON, || {
-        scenario.lan.host.link(Lan::MASTER).is_ok_and(|link| !link.carrier)
+        scenario
+            .lan
+            .host
+            .link(Lan::MASTER)
+            .is_ok_and(|link| !link.carrier)
     })?;
     scenario.lan.lan.netlink()?.set_up(index)?;
     until("it is confirmed", SOON, || {
@@ -145,17 +183,33 @@ fn beside_the_go_plugins_messages_ours_differ_as_meant(world: &World) -> Result 
     Network::new(&lan.host, conflist(json!({}))).add(&Attachment::new(&container))?;
     let go = asked_by(world, &lan, &server, &container, Path::new(DEBIANS_PLUGINS))?;
     let ours = asked_by(world, &lan, &server, &container, lab::suite::plugin_dir())?;
-    for (kind, go, ours) in [("DISCOVER", &go[0], &ours[0]), ("REQUEST", &go[1], &ours[1])] {
-        ensure!(client_id(ours) == client_id(go) && client_id(go).is_some(), "{kind}:\n{ours:?}\n{go:?}");
+    for (kind, go, ours) in [
+        ("DISCOVER", &go[0], &ours[0]),
+        ("REQUEST", &go[1], &ours[1]),
+    ] {
+        ensure!(
+            client_id(ours) == client_id(go) && client_id(go).is_some(),
+            "{kind}:\n{ours:?}\n{go:?}"
+        );
         // A longer list of what is asked for, which has all of theirs.
         let (theirs, more) = (asked_for(go)?, asked_for(ours)?);
-        ensure!(theirs.iter().all(|code| more.contains(code)), "{kind}: {theirs:?}, {more:?}");
+        ensure!(
+            theirs.iter().all(|code| more.contains(code)),
+            "{kind}: {theirs:?}, {more:?}"
+        );
         // They count from 0 at the start, which some servers refuse.
-        ensure!(decoded(ours)?.secs() == 1 && decoded(go)?.secs() == 0, "{kind}: secs");
+        ensure!(
+            decoded(ours)?.secs() == 1 && decoded(go)?.secs() == 0,
+            "{kind}: secs"
+        );
     }
     let only_ours = |nth: usize| -> Result<Vec<u8>> {
         let (go, ours) = (codes(&go[nth])?, codes(&ours[nth])?);
-        ensure!(go.is_subset(&ours), "theirs alone: {:?}", go.difference(&ours));
+        ensure!(
+            go.is_subset(&ours),
+            "theirs alone: {:?}",
+            go.difference(&ours)
+        );
         Ok(ours.difference(&go).copied().collect())
     };
     // 57: how long a message may be. 80: rapid commit.
@@ -186,18 +240,27 @@ fn each_works_beside_the_go_plugins_other(world: &World) -> Result {
     container.ping(Lan::ADDRESS.into(), SOON)?;
     // The Go macvlan sets the address for ever; a renewal knows better.
     until("the address has a lifetime", SOON, || {
-        container.addresses("eth0").is_ok_and(|all| all.iter().any(|address| address.valid.is_some()))
+        container
+            .addresses("eth0")
+            .is_ok_and(|all| all.iter().any(|address| address.valid.is_some()))
     })?;
     network.check(&attachment)?;
     network.del(&attachment)?;
-    until("the lease is given back", SOON, || server.leases().is_empty())?;
+    until("the lease is given back", SOON, || {
+        server.leases().is_empty()
+    })?;
 
     let conflist = scenario.dhcp();
     let Scenario { lan, daemon } = scenario;
     let socket = daemon.socket().to_owned();
     daemon.stop()?;
     let _ = fs::remove_file(socket);
-    let _daemon = Daemon::start_program(world, &lan.host, &Path::new(DEBIANS_PLUGINS).join("dhcp"), &[])?;
+    let _daemon = Daemon::start_program(
+        world,
+        &lan.host,
+        &Path::new(DEBIANS_PLUGINS).join("dhcp"),
+        &[],
+    )?;
     let network = Network::with_path(&lan.host, conflist, only("macvlan")?);
     network.add(&attachment)?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
@@ -206,7 +269,8 @@ fn each_works_beside_the_go_plugins_other(world: &World) -> Result {
     Ok(())
 }
 
-/// The DISCOVER and the REQUEST with which these plugins lease an address, which they then give back.
+/// The DISCOVER and the REQUEST with which these plugins lease an address, which they then give
+/// back.
 fn asked_by(
     world: &World,
     lan: &Lan,
@@ -214,7 +278,8 @@ fn asked_by(
     container: &Node,
     plugins: &Path,
 ) -> Result<[Packet; 2]> {
-    let before = [MessageType::Discover, MessageType::Request].map(|kind| server.received_of(kind).len());
+    let before =
+        [MessageType::Discover, MessageType::Request].map(|kind| server.received_of(kind).len());
     let daemon = Daemon::start_program(world, &lan.host, &plugins.join("dhcp"), &[])?;
     let config = json!({
         "cniVersion": "1.0.0", "name": "lan", "type": "macvlan",
@@ -222,7 +287,11 @@ fn asked_by(
     });
     let call = |verb| -> Result {
         let call = Call::of(plugins.join("dhcp"), &[plugins], verb).config(&config);
-        call.container(container.name()).netns(container.path()).ifname("eth0").run(&lan.host)?.success()?;
+        call.container(container.name())
+            .netns(container.path())
+            .ifname("eth0")
+            .run(&lan.host)?
+            .success()?;
         Ok(())
     };
     call("ADD")?;
@@ -239,5 +308,9 @@ fn asked_by(
 
 /// The codes of a message's options.
 fn codes(packet: &Packet) -> Result<BTreeSet<u8>> {
-    Ok(decoded(packet)?.opts().iter().map(|(code, _)| u8::from(*code)).collect())
+    Ok(decoded(packet)?
+        .opts()
+        .iter()
+        .map(|(code, _)| u8::from(*code))
+        .collect())
 }

@@ -10,13 +10,16 @@ use super::network;
 use crate::host_access::ensure_host_is_clean;
 use crate::scenario::{SOON, address};
 
-pub(super) const TESTS: &[Test] =
-    &[test!(host_access_joins_host_and_container), test!(documentation_quotes_the_managers_files)];
+pub(super) const TESTS: &[Test] = &[
+    test!(host_access_joins_host_and_container),
+    test!(documentation_quotes_the_managers_files),
+];
 
 fn host_access_joins_host_and_container(world: &World) -> Result {
     let lan = Lan::new()?;
     let host = Ipv4Addr::new(10, 99, 0, 2);
-    lan.host.add_address(Lan::MASTER, format!("{host}/24").parse()?)?;
+    lan.host
+        .add_address(Lan::MASTER, format!("{host}/24").parse()?)?;
     let _daemon = Daemon::start_at_default_path(world, &lan.host)?;
     let _server = DhcpServer::start(&lan.lan, Settings::default())?;
     let network = network(&lan, "host-access")?;
@@ -36,7 +39,10 @@ fn documentation_quotes_the_managers_files(_: &World) -> Result {
         include_str!("../../../examples/host-access/90-leasehold.conf"),
         include_str!("../../../examples/host-access/00-leasehold.network"),
     ] {
-        ensure!(PAGE.contains(&format!("```ini\n{file}```\n")), "not as the example has it:\n{file}");
+        ensure!(
+            PAGE.contains(&format!("```ini\n{file}```\n")),
+            "not as the example has it:\n{file}"
+        );
     }
     Ok(())
 }

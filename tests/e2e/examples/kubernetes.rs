@@ -58,12 +58,23 @@ impl Cluster {
         node.add_address("lo", "10.43.0.10/32".parse()?)?;
         lans.lan2.add_address("lo", "10.42.1.5/32".parse()?)?;
         route(node, "10.42.1.0/24", Lans::MASTER2, Lans::ADDRESS2.into())?;
-        from(OTHER_POD, &lans.lan2, "10.42.0.0/24", Lan::SERVER_LINK, "10.98.0.2".parse()?)?;
+        from(
+            OTHER_POD,
+            &lans.lan2,
+            "10.42.0.0/24",
+            Lan::SERVER_LINK,
+            "10.98.0.2".parse()?,
+        )?;
         node.run(|| linknet::sysctl::set(&["ipv4", "ip_forward"], "1"))??;
         // The node is known to the LAN, and lets in what is for its pods, as with a NodePort.
         node.add_address(Lan::MASTER, "10.99.0.2/24".parse()?)?;
         route(node, "192.168.0.0/16", Lan::MASTER, Lan::ADDRESS.into())?;
-        route(&lans.lan.lan, "10.42.0.0/24", Lan::SERVER_LINK, "10.99.0.2".parse()?)?;
+        route(
+            &lans.lan.lan,
+            "10.42.0.0/24",
+            Lan::SERVER_LINK,
+            "10.99.0.2".parse()?,
+        )?;
         for behind in ["10.99.0.0/24", "10.42.0.0/24"] {
             from(FAR, &lans.far, behind, "one", "192.0.2.1".parse()?)?;
         }
@@ -77,7 +88,13 @@ impl Cluster {
         let pod = lans.lan.container("pod")?;
         Network::new(node, first.clone()).add(&Attachment::new(&pod))?;
         pod.ping(OTHER_POD, SOON).context("the cluster's network")?;
-        Ok(Cluster { lans, pod, first, _server: server, _daemon: daemon })
+        Ok(Cluster {
+            lans,
+            pod,
+            first,
+            _server: server,
+            _daemon: daemon,
+        })
     }
 
     /// Attaches the pod to the network of this example.
@@ -89,12 +106,17 @@ impl Cluster {
         Ok(network)
     }
 
-    /// Fails unless pods, services and the node reach the pod and are reached, by the cluster's interface.
+    /// Fails unless pods, services and the node reach the pod and are reached, by the cluster's
+    /// interface.
     fn ensure_cluster_works(&self) -> Result {
         let inside = self.address("eth0")?;
         for to in [SERVICE, OTHER_POD, CLUSTERS_GATEWAY] {
             self.pod.ping(to, SOON)?;
-            ensure!(self.source(to)? == inside, "{to} is asked from {}", self.source(to)?);
+            ensure!(
+                self.source(to)? == inside,
+                "{to} is asked from {}",
+                self.source(to)?
+            );
         }
         // The kubelet's probes come from the node itself.
         for from in [&self.lans.lan.host, &self.lans.lan2] {
@@ -105,7 +127,11 @@ impl Cluster {
 
     /// The address that the pod speaks to another from.
     fn source(&self, to: IpAddr) -> Result<IpAddr> {
-        let way = self.pod.netlink()?.way_to(to)?.with_context(|| format!("a way to {to}"))?;
+        let way = self
+            .pod
+            .netlink()?
+            .way_to(to)?
+            .with_context(|| format!("a way to {to}"))?;
         way.source.with_context(|| format!("{way:?}"))
     }
 
@@ -117,13 +143,20 @@ impl Cluster {
 
     /// Whether the far client, which comes by the LAN, is answered at this address.
     fn far_hears_from(&self, address: IpAddr) -> bool {
-        self.lans.far.ping(address, Duration::from_millis(600)).is_ok()
+        self.lans
+            .far
+            .ping(address, Duration::from_millis(600))
+            .is_ok()
     }
 
     /// Ends the second attachment, then the first.
     fn leave(&self, network: &Network<'_>) -> Result {
         network.del(&at(&self.pod, "net1"))?;
-        ensure!(default_gateways(&self.pod, false)? == [CLUSTERS_GATEWAY], "{:?}", self.pod.routes()?);
+        ensure!(
+            default_gateways(&self.pod, false)? == [CLUSTERS_GATEWAY],
+            "{:?}",
+            self.pod.routes()?
+        );
         self.ensure_cluster_works()?;
         Network::new(&self.lans.lan.host, self.first.clone()).del(&Attachment::new(&self.pod))?;
         ensure_nothing_left(&self.pod)
@@ -133,7 +166,10 @@ impl Cluster {
 /// A route on which the node speaks from this address of its own.
 fn from(source: IpAddr, node: &Node, dst: &str, link: &str, gateway: IpAddr) -> Result {
     let route = Route::new(dst.parse::<IpNet>()?, node.link(link)?.index).via(gateway);
-    Ok(node.netlink()?.replace_route(&Route { source: Some(source), ..route })?)
+    Ok(node.netlink()?.replace_route(&Route {
+        source: Some(source),
+        ..route
+    })?)
 }
 
 fn lan_default_leaves_pods_and_services_where_they_are(world: &World) -> Result {
@@ -144,8 +180,8 @@ fn lan_default_leaves_pods_and_services_where_they_are(world: &World) -> Result 
     cluster.pod.ping(FAR, SOON)?;
     ensure!(cluster.source(FAR)? == ours && cluster.source("203.0.113.7".parse()?)? == ours);
     ensure!(cluster.far_hears_from(ours));
-    // Who comes by way of the node with an address of his own is answered by way of the LAN, to whose router that looks
-    // forged.
+    // Who comes by way of the node with an address of his own is answered by way of the LAN, to
+    // whose router that looks forged.
     ensure!(!cluster.far_hears_from(inside));
     cluster.leave(&network)
 }
@@ -167,9 +203,18 @@ fn lan_answers_who_asks_on_either_side(world: &World) -> Result {
     let network = cluster.attach("lan-answers")?;
     cluster.ensure_cluster_works()?;
     ensure!(default_gateways(&cluster.pod, false)? == [CLUSTERS_GATEWAY]);
-    ensure!(cluster.source(FAR)? == cluster.address("eth0")?, "by itself it goes where it always went");
-    ensure!(cluster.far_hears_from(cluster.address("net1")?), "whoever comes by the LAN");
-    ensure!(cluster.far_hears_from(cluster.address("eth0")?), "whoever comes by the node");
+    ensure!(
+        cluster.source(FAR)? == cluster.address("eth0")?,
+        "by itself it goes where it always went"
+    );
+    ensure!(
+        cluster.far_hears_from(cluster.address("net1")?),
+        "whoever comes by the LAN"
+    );
+    ensure!(
+        cluster.far_hears_from(cluster.address("eth0")?),
+        "whoever comes by the node"
+    );
     cluster.leave(&network)
 }
 
@@ -178,13 +223,25 @@ fn the_manifests_have_the_same_networks(_: &World) -> Result {
     let manifests = include_str!("../../../examples/kubernetes/networks.yaml");
     let mut seen = Vec::new();
     for manifest in manifests.split("---\n").skip(1) {
-        let config = manifest.split("config: |\n").nth(1).context("a configuration")?;
+        let config = manifest
+            .split("config: |\n")
+            .nth(1)
+            .context("a configuration")?;
         let config: Value = serde_json::from_str(config)?;
         let name = config["name"].as_str().context("a name")?.to_owned();
-        ensure!(manifest.contains(&format!("\n  name: {name}\n")), "{manifest}");
-        ensure!(config == conflist(&name)?, "{name} is another than in {name}.conflist");
+        ensure!(
+            manifest.contains(&format!("\n  name: {name}\n")),
+            "{manifest}"
+        );
+        ensure!(
+            config == conflist(&name)?,
+            "{name} is another than in {name}.conflist"
+        );
         seen.push(name);
     }
-    ensure!(seen == ["lan-default", "lan-beside", "lan-answers"], "{seen:?}");
+    ensure!(
+        seen == ["lan-default", "lan-beside", "lan-answers"],
+        "{seen:?}"
+    );
     Ok(())
 }

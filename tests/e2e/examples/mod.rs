@@ -19,7 +19,10 @@ pub(crate) fn tests() -> Vec<Test> {
         kubernetes::TESTS,
         pools::TESTS,
         tuning::TESTS,
-        &[test!(each_is_tested), test!(documentation_quotes_them_as_they_are)],
+        &[
+            test!(each_is_tested),
+            test!(documentation_quotes_them_as_they_are),
+        ],
     ]
     .concat()
 }
@@ -46,8 +49,12 @@ fn conflist(name: &str) -> Result<Value> {
 /// In the checkout; or beside this program, where both were copied to another place.
 fn folder() -> PathBuf {
     let below = |directory: &Path| directory.join("examples/conflists");
-    let beside = std::env::current_exe().ok().and_then(|program| Some(below(program.parent()?)));
-    beside.filter(|folder| folder.is_dir()).unwrap_or_else(|| below(Path::new(env!("CARGO_MANIFEST_DIR"))))
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|program| Some(below(program.parent()?)));
+    beside
+        .filter(|folder| folder.is_dir())
+        .unwrap_or_else(|| below(Path::new(env!("CARGO_MANIFEST_DIR"))))
 }
 
 /// Their names and what is in them.
@@ -56,15 +63,26 @@ fn all() -> Result<Vec<(String, String)>> {
     let mut all = Vec::new();
     for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();
-        let name = path.file_stem().context("a file has a name")?.to_string_lossy().into_owned();
-        ensure!(path.extension().is_some_and(|it| it == "conflist"), "{} is no conflist", path.display());
+        let name = path
+            .file_stem()
+            .context("a file has a name")?
+            .to_string_lossy()
+            .into_owned();
+        ensure!(
+            path.extension().is_some_and(|it| it == "conflist"),
+            "{} is no conflist",
+            path.display()
+        );
         all.push((name, fs::read_to_string(&path)?));
     }
     Ok(all)
 }
 
 fn each_is_tested(_: &World) -> Result {
-    let tests: Vec<&str> = tests().iter().filter_map(|test| test.name().rsplit("::").next()).collect();
+    let tests: Vec<&str> = tests()
+        .iter()
+        .filter_map(|test| test.name().rsplit("::").next())
+        .collect();
     let all = all()?;
     ensure!(!all.is_empty(), "no examples in {}", folder().display());
     for (name, _) in all {
@@ -80,11 +98,17 @@ fn each_is_tested(_: &World) -> Result {
 fn documentation_quotes_them_as_they_are(_: &World) -> Result {
     let all = all()?;
     for document in DOCUMENTS {
-        let mut quotations =
-            document.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next()).peekable();
+        let mut quotations = document
+            .split("```json\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next())
+            .peekable();
         ensure!(quotations.peek().is_some(), "a page without examples");
         for quoted in quotations {
-            ensure!(all.iter().any(|(_, text)| text == quoted), "this is no example's text:\n{quoted}");
+            ensure!(
+                all.iter().any(|(_, text)| text == quoted),
+                "this is no example's text:\n{quoted}"
+            );
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! Addresses without a DHCP server: pools that the host manages, as Docker and Rancher have them, and fixed ones.
+//! Addresses without a DHCP server: pools that the host manages, as Docker and Rancher have them,
+//! and fixed ones.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,9 +17,11 @@ use crate::scenario::{SOON, default_gateways, ensure_nothing_left, reported};
 pub(super) const TESTS: &[Test] = &[
     test!(host_local_gives_an_address_of_its_range).needs(&[packages::GO_PLUGINS]),
     test!(static_gives_its_address).needs(&[packages::GO_PLUGINS]),
-    test!(docker_gives_the_whole_range_and_never_what_is_left_out_of_it).needs(&[packages::GO_PLUGINS]),
+    test!(docker_gives_the_whole_range_and_never_what_is_left_out_of_it)
+        .needs(&[packages::GO_PLUGINS]),
     test!(docker_gives_the_address_and_mac_that_are_asked_for).needs(&[packages::GO_PLUGINS]),
-    test!(dual_stack_gives_an_address_and_a_default_route_of_each_family).needs(&[packages::GO_PLUGINS]),
+    test!(dual_stack_gives_an_address_and_a_default_route_of_each_family)
+        .needs(&[packages::GO_PLUGINS]),
     test!(ranges_are_used_one_after_the_other).needs(&[packages::GO_PLUGINS]),
 ];
 
@@ -41,8 +44,15 @@ fn gives(example: &str, address: Ipv4Addr) -> Result {
     let attachment = network::Attachment::new(&container);
     let result = network.add(&attachment)?;
     ensure!(reported(&result, &container)? == address, "{result}");
-    ensure!(result["dns"]["nameservers"] == json!(["10.99.0.1"]), "{result}");
-    ensure!(default_gateways(&container)? == [IpAddr::V4(Lan::ADDRESS)], "{:?}", container.routes()?);
+    ensure!(
+        result["dns"]["nameservers"] == json!(["10.99.0.1"]),
+        "{result}"
+    );
+    ensure!(
+        default_gateways(&container)? == [IpAddr::V4(Lan::ADDRESS)],
+        "{:?}",
+        container.routes()?
+    );
     container.ping(Lan::ADDRESS.into(), SOON)?;
     network.check(&attachment)?;
     network.del(&attachment)?;
@@ -54,7 +64,11 @@ fn join(lan: &Lan, network: &Network<'_>, number: usize) -> Result<(Node, Ipv4Ad
     let container = lan.container(&format!("c{number}"))?;
     let result = network.add(&network::Attachment::new(&container))?;
     let address = reported(&result, &container)?;
-    ensure!(default_gateways(&container)? == [IpAddr::V4(Lan::ADDRESS)], "{:?}", container.routes()?);
+    ensure!(
+        default_gateways(&container)? == [IpAddr::V4(Lan::ADDRESS)],
+        "{:?}",
+        container.routes()?
+    );
     Ok((container, address))
 }
 
@@ -66,19 +80,28 @@ fn leave(network: &Network<'_>, container: Node) -> Result {
 
 /// What host-local still counts as given.
 fn given(network: &str) -> Result<Vec<String>> {
-    let names = fs::read_dir(format!("{BOOKS}/{network}"))?.map(|entry| entry.map(|it| it.file_name()));
-    let names: Vec<String> =
-        names.map(|name| Ok(name?.to_string_lossy().into_owned())).collect::<Result<_>>()?;
-    Ok(names.into_iter().filter(|name| name.parse::<IpAddr>().is_ok()).collect())
+    let names =
+        fs::read_dir(format!("{BOOKS}/{network}"))?.map(|entry| entry.map(|it| it.file_name()));
+    let names: Vec<String> = names
+        .map(|name| Ok(name?.to_string_lossy().into_owned()))
+        .collect::<Result<_>>()?;
+    Ok(names
+        .into_iter()
+        .filter(|name| name.parse::<IpAddr>().is_ok())
+        .collect())
 }
 
-/// Fails unless a further container is refused as host-local itself refuses it, with nothing left behind.
+/// Fails unless a further container is refused as host-local itself refuses it, with nothing left
+/// behind.
 fn ensure_exhausted(lan: &Lan, network: &Network<'_>, example: &str) -> Result {
     let container = lan.container("one-too-many")?;
     let attachment = network::Attachment::new(&container);
     let error = network::cni_error(network.add(&attachment));
     let own = host_local(lan, example, &attachment)?;
-    ensure!((error.code, &error.msg, &error.details) == (own.code, &own.msg, &own.details), "{error}\n{own}");
+    ensure!(
+        (error.code, &error.msg, &error.details) == (own.code, &own.msg, &own.details),
+        "{error}\n{own}"
+    );
     ensure!(error.msg.contains("no IP addresses available"), "{error}");
     ensure_nothing_left(&container)?;
     // A runtime calls DEL after a failure.
@@ -125,23 +148,35 @@ fn docker_gives_the_whole_range_and_never_what_is_left_out_of_it(_: &World) -> R
     let (container, address) = containers.swap_remove(7);
     leave(&network, container)?;
     let (container, again) = join(&lan, &network, range.len())?;
-    ensure!(again == address, "{address} was given back, and {again} was given");
+    ensure!(
+        again == address,
+        "{address} was given back, and {again} was given"
+    );
     leave(&network, container)?;
     for (container, _) in containers {
         leave(&network, container)?;
     }
-    ensure!(given("lan-docker")?.is_empty(), "host-local still has {:?}", given("lan-docker")?);
+    ensure!(
+        given("lan-docker")?.is_empty(),
+        "host-local still has {:?}",
+        given("lan-docker")?
+    );
     Ok(())
 }
 
-/// `docker run --ip 10.99.0.210 --mac-address …`: a runtime passes it as a capability, or in CNI_ARGS.
+/// `docker run --ip 10.99.0.210 --mac-address …`: a runtime passes it as a capability, or in
+/// CNI_ARGS.
 fn docker_gives_the_address_and_mac_that_are_asked_for(_: &World) -> Result {
     let lan = Lan::new()?;
     let network = network(&lan, "docker")?;
     let wish = |container: &Node, ips: &str| {
         let mut attachment = network::Attachment::new(container);
-        attachment.capabilities.insert("ips".to_owned(), json!([ips]));
-        attachment.capabilities.insert("mac".to_owned(), json!("02:11:22:33:44:55"));
+        attachment
+            .capabilities
+            .insert("ips".to_owned(), json!([ips]));
+        attachment
+            .capabilities
+            .insert("mac".to_owned(), json!("02:11:22:33:44:55"));
         attachment
     };
     let wish_in_arguments = |container: &Node, ip: &str| network::Attachment {
@@ -150,12 +185,19 @@ fn docker_gives_the_address_and_mac_that_are_asked_for(_: &World) -> Result {
     };
     let [one, two, three] = ["c1", "c2", "c3"].map(|name| lan.container(name));
     let (one, two, three) = (one?, two?, three?);
-    for (container, attachment) in
-        [(&one, wish(&one, "10.99.0.210")), (&two, wish_in_arguments(&two, "10.99.0.210"))]
-    {
+    for (container, attachment) in [
+        (&one, wish(&one, "10.99.0.210")),
+        (&two, wish_in_arguments(&two, "10.99.0.210")),
+    ] {
         let result = network.add(&attachment)?;
-        ensure!(reported(&result, container)? == Ipv4Addr::new(10, 99, 0, 210), "{result}");
-        ensure!(container.link("eth0")?.mac == Some("02:11:22:33:44:55".parse()?), "{result}");
+        ensure!(
+            reported(&result, container)? == Ipv4Addr::new(10, 99, 0, 210),
+            "{result}"
+        );
+        ensure!(
+            container.link("eth0")?.mac == Some("02:11:22:33:44:55".parse()?),
+            "{result}"
+        );
         network.del(&attachment)?;
         ensure_nothing_left(container)?;
     }
@@ -173,15 +215,30 @@ fn dual_stack_gives_an_address_and_a_default_route_of_each_family(_: &World) -> 
     let container = lan.container("c1")?;
     let attachment = network::Attachment::new(&container);
     let result = network.add(&attachment)?;
-    let ips: Vec<&Value> = result["ips"].as_array().context("ips")?.iter().map(|ip| &ip["address"]).collect();
-    ensure!(ips == [&json!("10.99.0.192/24"), &json!("fd99::c0/64")], "{result}");
+    let ips: Vec<&Value> = result["ips"]
+        .as_array()
+        .context("ips")?
+        .iter()
+        .map(|ip| &ip["address"])
+        .collect();
+    ensure!(
+        ips == [&json!("10.99.0.192/24"), &json!("fd99::c0/64")],
+        "{result}"
+    );
     let gateways: BTreeSet<IpAddr> = default_gateways(&container)?.into_iter().collect();
-    ensure!(gateways == BTreeSet::from([Lan::ADDRESS.into(), Lan::ADDRESS6.into()]), "{gateways:?}");
+    ensure!(
+        gateways == BTreeSet::from([Lan::ADDRESS.into(), Lan::ADDRESS6.into()]),
+        "{gateways:?}"
+    );
     container.ping(Lan::ADDRESS.into(), SOON)?;
     container.ping(Lan::ADDRESS6.into(), SOON)?;
     network.check(&attachment)?;
     network.del(&attachment)?;
-    ensure!(given("lan-dual-stack")?.is_empty(), "host-local still has {:?}", given("lan-dual-stack")?);
+    ensure!(
+        given("lan-dual-stack")?.is_empty(),
+        "host-local still has {:?}",
+        given("lan-dual-stack")?
+    );
     ensure_nothing_left(&container)
 }
 
@@ -191,7 +248,10 @@ fn ranges_are_used_one_after_the_other(_: &World) -> Result {
     let mut containers = Vec::new();
     for host in [50, 51, 52, 60, 61, 70] {
         let (container, address) = join(&lan, &network, containers.len())?;
-        ensure!(address == Ipv4Addr::new(10, 99, 0, host), "{address}, not .{host}");
+        ensure!(
+            address == Ipv4Addr::new(10, 99, 0, host),
+            "{address}, not .{host}"
+        );
         containers.push(container);
     }
     let documentation: IpAddr = "10.99.0.2".parse()?;
@@ -199,7 +259,8 @@ fn ranges_are_used_one_after_the_other(_: &World) -> Result {
     ensure!(
         routes
             .iter()
-            .any(|route| route.dst.to_string() == "198.51.100.0/24" && route.gateway == Some(documentation)),
+            .any(|route| route.dst.to_string() == "198.51.100.0/24"
+                && route.gateway == Some(documentation)),
         "{routes:?}"
     );
     containers[0].ping("10.99.0.70".parse()?, SOON)?;
@@ -207,6 +268,10 @@ fn ranges_are_used_one_after_the_other(_: &World) -> Result {
     for container in containers {
         leave(&network, container)?;
     }
-    ensure!(given("lan-ranges")?.is_empty(), "host-local still has {:?}", given("lan-ranges")?);
+    ensure!(
+        given("lan-ranges")?.is_empty(),
+        "host-local still has {:?}",
+        given("lan-ranges")?
+    );
     Ok(())
 }

@@ -27,7 +27,9 @@ fn tuning_sets_the_sysctls_of_the_interface_alone(world: &World) -> Result {
     let _daemon = Daemon::start_at_default_path(world, &lan.host)?;
     let _server = DhcpServer::start(&lan.lan, Settings::default())?;
     let example = conflist("tuning")?;
-    let listed = example["plugins"][1]["sysctl"].as_object().map_or(0, Map::len);
+    let listed = example["plugins"][1]["sysctl"]
+        .as_object()
+        .map_or(0, Map::len);
     ensure!(listed == SETTINGS.len(), "the example has {listed} sysctls");
 
     let network = Network::new(&lan.host, example.clone());
@@ -41,17 +43,29 @@ fn tuning_sets_the_sysctls_of_the_interface_alone(world: &World) -> Result {
     }
     container.ping(Lan::ADDRESS.into(), SOON)?;
     // Not tuning's own, which in Debian's version knows IFNAME at ADD alone.
-    network.prepare("CHECK", 0, &attachment, Some(&result))?.run(&lan.host)?.success()?;
+    network
+        .prepare("CHECK", 0, &attachment, Some(&result))?
+        .run(&lan.host)?
+        .success()?;
 
     // It is tuning's doing, and nobody else's interface is touched.
     let untuned = lan.container("c2")?;
     let mut alone = example;
-    alone["plugins"].as_array_mut().context("plugins")?.truncate(1);
+    alone["plugins"]
+        .as_array_mut()
+        .context("plugins")?
+        .truncate(1);
     let without = Network::new(&lan.host, alone);
     without.add(&network::Attachment::new(&untuned))?;
-    for (node, link) in [(&untuned, "eth0"), (&container, "lo"), (&lan.host, Lan::MASTER)] {
-        let found =
-            [setting(node, "ipv4", link, "arp_ignore")?, setting(node, "ipv4", link, "arp_announce")?];
+    for (node, link) in [
+        (&untuned, "eth0"),
+        (&container, "lo"),
+        (&lan.host, Lan::MASTER),
+    ] {
+        let found = [
+            setting(node, "ipv4", link, "arp_ignore")?,
+            setting(node, "ipv4", link, "arp_announce")?,
+        ];
         ensure!(found == ["0", "0"], "{link} in {}: {found:?}", node.name());
     }
 

@@ -13,7 +13,8 @@ use lab::serde_json::{Value, json};
 use lab::{Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, network, test, until};
 
 use super::{
-    HOST, check_strictly, container, ensure_host_is_clean, ensure_they_talk, reached, shim, with_access,
+    HOST, check_strictly, container, ensure_host_is_clean, ensure_they_talk, reached, shim,
+    with_access,
 };
 use crate::scenario::{SOON, address};
 
@@ -43,7 +44,11 @@ impl Leasing {
         let lan = lan()?;
         let server = DhcpServer::start(&lan.lan, settings)?;
         let daemon = Daemon::start(world, &lan.host)?;
-        Ok(Leasing { lan, daemon, server })
+        Ok(Leasing {
+            lan,
+            daemon,
+            server,
+        })
     }
 
     fn network(&self) -> Network<'_> {
@@ -53,15 +58,18 @@ impl Leasing {
     /// Waits until the host has a route to this address alone.
     fn wait_for_route(&self, to: Ipv4Addr) -> Result {
         let alone = [IpAddr::V4(to)];
-        until("the route is there", SOON, || reached(&self.lan).is_ok_and(|all| all == alone))
-            .with_context(|| format!("{:?}, not {to}\n{}", reached(&self.lan), self.daemon.log()))
+        until("the route is there", SOON, || {
+            reached(&self.lan).is_ok_and(|all| all == alone)
+        })
+        .with_context(|| format!("{:?}, not {to}\n{}", reached(&self.lan), self.daemon.log()))
     }
 }
 
 /// As every other test's, without IPv6.
 fn lan() -> Result<Lan> {
     let lan = Lan::new()?;
-    lan.host.add_address(Lan::MASTER, format!("{HOST}/24").parse()?)?;
+    lan.host
+        .add_address(Lan::MASTER, format!("{HOST}/24").parse()?)?;
     check_strictly(&lan.host)?;
     Ok(lan)
 }
@@ -95,7 +103,10 @@ fn host_and_container_reach_each_other_by_a_lease(world: &World) -> Result {
     network.add(&attachment)?;
     let leased = address(&container)?;
     ensure!(reached(&leasing.lan)? == [IpAddr::V4(leased)]);
-    ensure_they_talk((&leasing.lan.host, HOST.into()), (&container, leased.into()))?;
+    ensure_they_talk(
+        (&leasing.lan.host, HOST.into()),
+        (&container, leased.into()),
+    )?;
     network.check(&attachment)?;
     network.del(&attachment)?;
     ensure_host_is_clean(&leasing.lan.host)
@@ -108,11 +119,16 @@ fn the_route_moves_with_the_lease(world: &World) -> Result {
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
     let first = address(&container)?;
-    leasing.server.reconfigure(|settings| settings.pool = [10, 99, 0, 200].into()..=[10, 99, 0, 210].into());
+    leasing
+        .server
+        .reconfigure(|settings| settings.pool = [10, 99, 0, 200].into()..=[10, 99, 0, 210].into());
     leasing.server.forget();
     let second = another(&container, first)?;
     leasing.wait_for_route(second)?;
-    ensure_they_talk((&leasing.lan.host, HOST.into()), (&container, second.into()))?;
+    ensure_they_talk(
+        (&leasing.lan.host, HOST.into()),
+        (&container, second.into()),
+    )?;
     network.del(&attachment)?;
     ensure_host_is_clean(&leasing.lan.host)
 }
@@ -132,7 +148,10 @@ fn into_another_subnet_too(world: &World) -> Result {
     leasing.server.forget();
     let second = another(&container, first)?;
     leasing.wait_for_route(second)?;
-    ensure_they_talk((&leasing.lan.host, HOST.into()), (&container, second.into()))
+    ensure_they_talk(
+        (&leasing.lan.host, HOST.into()),
+        (&container, second.into()),
+    )
 }
 
 fn it_goes_with_a_lease_that_is_lost_and_comes_back_with_another(world: &World) -> Result {
@@ -147,11 +166,18 @@ fn it_goes_with_a_lease_that_is_lost_and_comes_back_with_another(world: &World) 
     until("the address is lost", Duration::from_secs(10), || {
         container.ipv4("eth0").is_ok_and(|all| all.is_empty())
     })?;
-    until("the host is clean", SOON, || ensure_host_is_clean(&leasing.lan.host).is_ok())?;
+    until("the host is clean", SOON, || {
+        ensure_host_is_clean(&leasing.lan.host).is_ok()
+    })?;
     leasing.server.behave();
-    let leased = until("an address is leased", Duration::from_secs(15), || address(&container).ok())?;
+    let leased = until("an address is leased", Duration::from_secs(15), || {
+        address(&container).ok()
+    })?;
     leasing.wait_for_route(leased)?;
-    ensure_they_talk((&leasing.lan.host, HOST.into()), (&container, leased.into()))?;
+    ensure_they_talk(
+        (&leasing.lan.host, HOST.into()),
+        (&container, leased.into()),
+    )?;
     network.del(&attachment)?;
     ensure_host_is_clean(&leasing.lan.host)
 }
@@ -160,22 +186,36 @@ fn it_goes_with_a_lease_that_is_lost_and_comes_back_with_another(world: &World) 
 fn a_renewal_restores_it(world: &World) -> Result {
     let leasing = Leasing::new(world, short())?;
     let container = container(&leasing.lan, "c1")?;
-    leasing.network().add(&network::Attachment::new(&container))?;
+    leasing
+        .network()
+        .add(&network::Attachment::new(&container))?;
     let leased = address(&container)?;
     let index = shim(&leasing.lan)?.context("a shim")?.index;
     leasing.lan.host.netlink()?.delete_link(index)?;
     leasing.wait_for_route(leased)?;
-    ensure_they_talk((&leasing.lan.host, HOST.into()), (&container, leased.into()))
+    ensure_they_talk(
+        (&leasing.lan.host, HOST.into()),
+        (&container, leased.into()),
+    )
 }
 
 fn a_new_daemon_restores_it_and_removes_what_is_over(world: &World) -> Result {
     let leasing = Leasing::new(world, Settings::default())?;
-    let (stays, goes) = (container(&leasing.lan, "c1")?, container(&leasing.lan, "c2")?);
+    let (stays, goes) = (
+        container(&leasing.lan, "c1")?,
+        container(&leasing.lan, "c2")?,
+    );
     for container in [&stays, &goes] {
-        leasing.network().add(&network::Attachment::new(container))?;
+        leasing
+            .network()
+            .add(&network::Attachment::new(container))?;
     }
     let (kept, gone) = (address(&stays)?, address(&goes)?);
-    let Leasing { lan, daemon, server } = leasing;
+    let Leasing {
+        lan,
+        daemon,
+        server,
+    } = leasing;
     daemon.kill()?;
     goes.remove()?;
     let netlink = lan.host.netlink()?;
@@ -186,7 +226,11 @@ fn a_new_daemon_restores_it_and_removes_what_is_over(world: &World) -> Result {
     }
     ensure!(reached(&lan)? == [IpAddr::V4(gone)]);
     let daemon = Daemon::start(world, &lan.host)?;
-    let leasing = Leasing { lan, daemon, server };
+    let leasing = Leasing {
+        lan,
+        daemon,
+        server,
+    };
     leasing.wait_for_route(kept)?;
     ensure_they_talk((&leasing.lan.host, HOST.into()), (&stays, kept.into()))
 }
@@ -194,10 +238,14 @@ fn a_new_daemon_restores_it_and_removes_what_is_over(world: &World) -> Result {
 fn it_goes_with_a_container_that_vanishes(world: &World) -> Result {
     let leasing = Leasing::new(world, Settings::default())?;
     let container = container(&leasing.lan, "c1")?;
-    leasing.network().add(&network::Attachment::new(&container))?;
+    leasing
+        .network()
+        .add(&network::Attachment::new(&container))?;
     container.remove()?;
-    until("the host is clean", SOON, || ensure_host_is_clean(&leasing.lan.host).is_ok())
-        .with_context(|| leasing.daemon.log())
+    until("the host is clean", SOON, || {
+        ensure_host_is_clean(&leasing.lan.host).is_ok()
+    })
+    .with_context(|| leasing.daemon.log())
 }
 
 /// A runtime that makes a container anew under the same name, and has called no DEL.
@@ -205,7 +253,9 @@ fn a_container_that_comes_back_keeps_its_own(world: &World) -> Result {
     let leasing = Leasing::new(world, Settings::default())?;
     for last in (0..20).map(|nth| nth == 19) {
         let container = container(&leasing.lan, "c1")?;
-        leasing.network().add(&network::Attachment::new(&container))?;
+        leasing
+            .network()
+            .add(&network::Attachment::new(&container))?;
         let leased = address(&container)?;
         ensure!(reached(&leasing.lan)? == [IpAddr::V4(leased)]);
         if !last {
@@ -226,8 +276,9 @@ fn a_container_that_comes_back_keeps_its_own(world: &World) -> Result {
 fn a_crowd_that_goes_amid_renewals_leaves_nothing(world: &World) -> Result {
     const NUMBER: usize = 32;
     let leasing = Leasing::new(world, short())?;
-    let containers: Vec<Node> =
-        (0..NUMBER).map(|nth| leasing.lan.container(&format!("c{nth}"))).collect::<Result<_>>()?;
+    let containers: Vec<Node> = (0..NUMBER)
+        .map(|nth| leasing.lan.container(&format!("c{nth}")))
+        .collect::<Result<_>>()?;
     let all = |work: &(dyn Fn(&Network<'_>, &network::Attachment) -> Result + Sync)| -> Result {
         thread::scope(|scope| {
             let started: Vec<_> = containers
@@ -236,14 +287,22 @@ fn a_crowd_that_goes_amid_renewals_leaves_nothing(world: &World) -> Result {
                     scope.spawn(|| work(&leasing.network(), &network::Attachment::new(container)))
                 })
                 .collect();
-            started.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow!("a caller panicked"))?)
+            started
+                .into_iter()
+                .try_for_each(|one| one.join().map_err(|_| anyhow!("a caller panicked"))?)
         })
     };
     for _ in 0..2 {
         all(&|network, attachment| network.add(attachment).map(drop))?;
         let before = leasing.server.received_of(MessageType::Request).len();
-        leasing.server.wait_for(MessageType::Request, before + NUMBER / 2, SOON)?;
-        ensure!(reached(&leasing.lan)?.len() == NUMBER, "{:?}", reached(&leasing.lan)?);
+        leasing
+            .server
+            .wait_for(MessageType::Request, before + NUMBER / 2, SOON)?;
+        ensure!(
+            reached(&leasing.lan)?.len() == NUMBER,
+            "{:?}",
+            reached(&leasing.lan)?
+        );
         all(&|network, attachment| network.del(attachment))?;
         ensure_host_is_clean(&leasing.lan.host)?;
         // Nor comes any of it back: whoever was in line for the lock has had it before this one.
@@ -252,26 +311,41 @@ fn a_crowd_that_goes_amid_renewals_leaves_nothing(world: &World) -> Result {
         leasing.network().del(&one)?;
         ensure_host_is_clean(&leasing.lan.host)?;
     }
-    ensure!(!leasing.daemon.log().contains("ERROR"), "{}", leasing.daemon.log());
+    ensure!(
+        !leasing.daemon.log().contains("ERROR"),
+        "{}",
+        leasing.daemon.log()
+    );
     Ok(())
 }
 
 fn nobody_waits_for_whoever_has_the_lock(world: &World) -> Result {
     let leasing = Leasing::new(world, short())?;
-    let (moving, other) = (container(&leasing.lan, "c1")?, container(&leasing.lan, "c2")?);
+    let (moving, other) = (
+        container(&leasing.lan, "c1")?,
+        container(&leasing.lan, "c2")?,
+    );
     leasing.network().add(&network::Attachment::new(&moving))?;
     let first = address(&moving)?;
     let lock = File::open("/run/cni/leasehold.lock")?;
     lock.lock()?;
-    leasing.server.reconfigure(|settings| settings.pool = [10, 99, 0, 200].into()..=[10, 99, 0, 210].into());
+    leasing
+        .server
+        .reconfigure(|settings| settings.pool = [10, 99, 0, 200].into()..=[10, 99, 0, 210].into());
     leasing.server.forget();
     let second = another(&moving, first)?;
-    ensure!(reached(&leasing.lan)? == [IpAddr::V4(first)], "the lock is held");
+    ensure!(
+        reached(&leasing.lan)? == [IpAddr::V4(first)],
+        "the lock is held"
+    );
     // An ADD that needs no lock is served meanwhile.
     let plain = json!({ "ipam": { "type": "dhcp", "daemonSocketPath": leasing.daemon.socket() } });
     Network::new(&leasing.lan.host, crate::scenario::conflist(plain))
         .add(&network::Attachment::new(&other))?;
-    ensure!(reached(&leasing.lan)? == [IpAddr::V4(first)], "the lock is held");
+    ensure!(
+        reached(&leasing.lan)? == [IpAddr::V4(first)],
+        "the lock is held"
+    );
     drop(lock);
     leasing.wait_for_route(second)
 }
@@ -281,20 +355,33 @@ fn a_daemon_elsewhere_says_so_and_goes_on(world: &World) -> Result {
     let server = DhcpServer::start(&lan.lan, short())?;
     let elsewhere = lan.container("elsewhere")?;
     let daemon = Daemon::start(world, &elsewhere)?;
-    let leasing = Leasing { lan, daemon, server };
+    let leasing = Leasing {
+        lan,
+        daemon,
+        server,
+    };
     let container = container(&leasing.lan, "c1")?;
-    leasing.network().add(&network::Attachment::new(&container))?;
+    leasing
+        .network()
+        .add(&network::Attachment::new(&container))?;
     let first = address(&container)?;
     ensure_they_talk((&leasing.lan.host, HOST.into()), (&container, first.into()))?;
-    leasing.server.reconfigure(|settings| settings.pool = [10, 99, 0, 200].into()..=[10, 99, 0, 210].into());
+    leasing
+        .server
+        .reconfigure(|settings| settings.pool = [10, 99, 0, 200].into()..=[10, 99, 0, 210].into());
     leasing.server.forget();
     let second = another(&container, first)?;
     until("it says so", SOON, || {
-        leasing.daemon.log().contains("not in the network namespace of eth0's parent")
+        leasing
+            .daemon
+            .log()
+            .contains("not in the network namespace of eth0's parent")
     })?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
     ensure!(elsewhere.links()?.len() == 1, "{:?}", elsewhere.links()?);
     ensure!(address(&container)? == second);
-    leasing.network().del(&network::Attachment::new(&container))?;
+    leasing
+        .network()
+        .del(&network::Attachment::new(&container))?;
     ensure_host_is_clean(&leasing.lan.host)
 }

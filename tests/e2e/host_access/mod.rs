@@ -27,12 +27,14 @@ const HOST6: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 2);
 /// The shim on [`Lan::MASTER`].
 const SHIM: &str = "lh-eth1";
 
-/// A LAN of both families whose host has an address of each on the parent, and every node checks strictly that packets
-/// come by the way that the answer will take (RFC 3704).
+/// A LAN of both families whose host has an address of each on the parent, and every node checks
+/// strictly that packets come by the way that the answer will take (RFC 3704).
 fn lan() -> Result<Lan> {
     let lan = Lan::with_ipv6()?;
-    lan.host.add_address(Lan::MASTER, format!("{HOST}/24").parse()?)?;
-    lan.host.add_address(Lan::MASTER, format!("{HOST6}/64").parse()?)?;
+    lan.host
+        .add_address(Lan::MASTER, format!("{HOST}/24").parse()?)?;
+    lan.host
+        .add_address(Lan::MASTER, format!("{HOST6}/64").parse()?)?;
     for node in [&lan.host, &lan.lan] {
         check_strictly(node)?;
     }
@@ -53,7 +55,10 @@ fn container(lan: &Lan, name: &str) -> Result<Node> {
 
 /// A network with `hostAccess` and these addresses.
 fn network_of(addresses: &[&str]) -> Value {
-    let addresses: Vec<Value> = addresses.iter().map(|address| json!({ "address": address })).collect();
+    let addresses: Vec<Value> = addresses
+        .iter()
+        .map(|address| json!({ "address": address }))
+        .collect();
     with_access(json!({ "ipam": { "type": "static", "addresses": addresses } }))
 }
 
@@ -68,7 +73,10 @@ fn shim(lan: &Lan) -> Result<Option<Link>> {
 
 /// The addresses that the host has a route of ours to.
 fn reached(lan: &Lan) -> Result<Vec<IpAddr>> {
-    let mut all: Vec<IpAddr> = HostRoute::all(&lan.host.netlink()?)?.iter().map(|route| route.to).collect();
+    let mut all: Vec<IpAddr> = HostRoute::all(&lan.host.netlink()?)?
+        .iter()
+        .map(|route| route.to)
+        .collect();
     all.sort();
     Ok(all)
 }
@@ -82,13 +90,21 @@ fn ensure_they_talk(host: (&Node, IpAddr), container: (&Node, IpAddr)) -> Result
 
 /// Fails unless the host is as before the first ADD.
 pub(crate) fn ensure_host_is_clean(host: &Node) -> Result {
-    let shims: Vec<_> = host.links()?.into_iter().filter(|link| linknet::Shared::Shim.is(link)).collect();
+    let shims: Vec<_> = host
+        .links()?
+        .into_iter()
+        .filter(|link| linknet::Shared::Shim.is(link))
+        .collect();
     let routes = HostRoute::all(&host.netlink()?)?;
-    ensure!(shims.is_empty() && routes.is_empty(), "left behind: {shims:?} {routes:?}");
+    ensure!(
+        shims.is_empty() && routes.is_empty(),
+        "left behind: {shims:?} {routes:?}"
+    );
     Ok(())
 }
 
 /// Whether nobody has the lock, which ends with whoever has it.
 fn lock_is_free() -> bool {
-    std::fs::File::open(Path::new("/run/cni/leasehold.lock")).is_ok_and(|file| file.try_lock().is_ok())
+    std::fs::File::open(Path::new("/run/cni/leasehold.lock"))
+        .is_ok_and(|file| file.try_lock().is_ok())
 }

@@ -11,8 +11,8 @@ use lab::{Lan, Network, Result, Test, World, network, test, until};
 use linknet::{ArpSocket, Mac, NewMacvlan, sysctl};
 
 use super::{
-    HOST, HOST6, SHIM, check_strictly, container, ensure_host_is_clean, ensure_they_talk, lan, network_of,
-    reached, shim, with_access,
+    HOST, HOST6, SHIM, check_strictly, container, ensure_host_is_clean, ensure_they_talk, lan,
+    network_of, reached, shim, with_access,
 };
 use crate::macvlan::plug;
 use crate::scenario::{SOON, conflist};
@@ -21,14 +21,18 @@ pub(super) const TESTS: &[Test] = &[
     test!(host_and_container_reach_each_other).needs(&[packages::GO_PLUGINS]),
     test!(without_the_key_they_do_not).needs(&[packages::GO_PLUGINS]),
     test!(the_host_may_have_its_address_in_another_subnet).needs(&[packages::GO_PLUGINS]),
-    test!(a_table_of_the_containers_own_has_the_way_too).needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
+    test!(a_table_of_the_containers_own_has_the_way_too)
+        .needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
     test!(the_host_may_have_its_address_on_another_link).needs(&[packages::GO_PLUGINS]),
     test!(a_host_without_an_address_is_no_failure).needs(&[packages::GO_PLUGINS]),
-    test!(a_host_that_answers_for_no_other_links_addresses_is_warned_of).needs(&[packages::GO_PLUGINS]),
-    test!(neighbours_are_answered_once_and_by_the_parent).needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
+    test!(a_host_that_answers_for_no_other_links_addresses_is_warned_of)
+        .needs(&[packages::GO_PLUGINS]),
+    test!(neighbours_are_answered_once_and_by_the_parent)
+        .needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
     test!(a_broadcast_is_heard_once).needs(&[packages::GO_PLUGINS]),
     test!(containers_without_it_are_as_before).needs(&[packages::GO_PLUGINS]),
-    test!(on_a_macvlan_of_the_hosts_the_shim_sits_on_the_device_below).needs(&[packages::GO_PLUGINS]),
+    test!(on_a_macvlan_of_the_hosts_the_shim_sits_on_the_device_below)
+        .needs(&[packages::GO_PLUGINS]),
     test!(it_does_not_go_with_everything).needs(&[packages::GO_PLUGINS]),
 ];
 
@@ -38,19 +42,31 @@ fn host_and_container_reach_each_other(_: &World) -> Result {
     let network = Network::new(&lan.host, network_of(&["10.99.0.61/24", "fd99::61/64"]));
     let attachment = network::Attachment::new(&container);
     let result = network.add(&attachment)?;
-    ensure_they_talk((&lan.host, HOST.into()), (&container, "10.99.0.61".parse()?))?;
+    ensure_they_talk(
+        (&lan.host, HOST.into()),
+        (&container, "10.99.0.61".parse()?),
+    )?;
     ensure_they_talk((&lan.host, HOST6.into()), (&container, "fd99::61".parse()?))?;
     // The LAN goes on as it did.
-    for (from, to) in
-        [(&container, Lan::ADDRESS.into()), (&lan.host, Lan::ADDRESS.into()), (&lan.lan, HOST.into())]
-    {
+    for (from, to) in [
+        (&container, Lan::ADDRESS.into()),
+        (&lan.host, Lan::ADDRESS.into()),
+        (&lan.lan, HOST.into()),
+    ] {
         from.ping(to, SOON)?;
     }
-    for to in [IpAddr::from(HOST6), "10.99.0.61".parse()?, "fd99::61".parse()?] {
+    for to in [
+        IpAddr::from(HOST6),
+        "10.99.0.61".parse()?,
+        "fd99::61".parse()?,
+    ] {
         lan.lan.ping(to, SOON)?;
     }
     let text = result.to_string();
-    ensure!(!text.contains("lh-"), "the shim is no part of the attachment: {text}");
+    ensure!(
+        !text.contains("lh-"),
+        "the shim is no part of the attachment: {text}"
+    );
     network.check(&attachment)?;
     network.del(&attachment)?;
     ensure_host_is_clean(&lan.host)
@@ -63,8 +79,15 @@ fn without_the_key_they_do_not(_: &World) -> Result {
     let network = Network::new(&lan.host, conflist(json!({ "ipam": ipam })));
     network.add(&network::Attachment::new(&container))?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
-    ensure!(container.ping(HOST.into(), Duration::from_millis(400)).is_err());
-    ensure!(!fs::exists("/run/cni/leasehold.lock")?, "nor does anybody pay for it");
+    ensure!(
+        container
+            .ping(HOST.into(), Duration::from_millis(400))
+            .is_err()
+    );
+    ensure!(
+        !fs::exists("/run/cni/leasehold.lock")?,
+        "nor does anybody pay for it"
+    );
     network.del(&network::Attachment::new(&container))?;
     ensure!(!fs::exists("/run/cni/leasehold.lock")?);
     Ok(())
@@ -79,8 +102,14 @@ fn the_host_may_have_its_address_in_another_subnet(_: &World) -> Result {
     let network = Network::new(&lan.host, network_of(&["10.99.0.61/24", "fd99::61/64"]));
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
-    ensure_they_talk((&lan.host, "10.50.0.2".parse()?), (&container, "10.99.0.61".parse()?))?;
-    ensure_they_talk((&lan.host, "fd50::2".parse()?), (&container, "fd99::61".parse()?))?;
+    ensure_they_talk(
+        (&lan.host, "10.50.0.2".parse()?),
+        (&container, "10.99.0.61".parse()?),
+    )?;
+    ensure_they_talk(
+        (&lan.host, "fd50::2".parse()?),
+        (&container, "fd99::61".parse()?),
+    )?;
     network.del(&attachment)?;
     ensure_host_is_clean(&lan.host)
 }
@@ -89,7 +118,8 @@ fn the_host_may_have_its_address_in_another_subnet(_: &World) -> Result {
 fn a_table_of_the_containers_own_has_the_way_too(_: &World) -> Result {
     let lan = Lan::with_ipv6()?;
     lan.host.add_address(Lan::MASTER, "10.50.0.2/24".parse()?)?;
-    lan.host.add_address(Lan::MASTER, format!("{HOST6}/64").parse()?)?;
+    lan.host
+        .add_address(Lan::MASTER, format!("{HOST6}/64").parse()?)?;
     let container = container(&lan, "c1")?;
     let mut conflist = network_of(&["10.99.0.61/24", "fd99::61/64"]);
     conflist["plugins"][0]["sourceRouting"] = json!(true);
@@ -119,8 +149,14 @@ fn the_host_may_have_its_address_on_another_link(_: &World) -> Result {
         netlink.add_route(&route.via(gateway.parse::<IpAddr>()?))?;
     }
     network.add(&attachment)?;
-    ensure_they_talk((&lan.host, "192.0.2.2".parse()?), (&container, "10.99.0.61".parse()?))?;
-    ensure_they_talk((&lan.host, "2001:db8::2".parse()?), (&container, "fd99::61".parse()?))
+    ensure_they_talk(
+        (&lan.host, "192.0.2.2".parse()?),
+        (&container, "10.99.0.61".parse()?),
+    )?;
+    ensure_they_talk(
+        (&lan.host, "2001:db8::2".parse()?),
+        (&container, "fd99::61".parse()?),
+    )
 }
 
 fn a_host_without_an_address_is_no_failure(_: &World) -> Result {
@@ -128,8 +164,15 @@ fn a_host_without_an_address_is_no_failure(_: &World) -> Result {
     let container = container(&lan, "c1")?;
     let network = Network::new(&lan.host, network_of(&["10.99.0.61/24"]));
     let attachment = network::Attachment::new(&container);
-    let outcome = network.prepare("ADD", 0, &attachment, None)?.run(&lan.host)?;
-    ensure!(outcome.stderr.contains("no address of its own to reach 10.99.0.61 from"), "{outcome:?}");
+    let outcome = network
+        .prepare("ADD", 0, &attachment, None)?
+        .run(&lan.host)?;
+    ensure!(
+        outcome
+            .stderr
+            .contains("no address of its own to reach 10.99.0.61 from"),
+        "{outcome:?}"
+    );
     outcome.success()?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
     ensure!(reached(&lan)? == ["10.99.0.61".parse::<IpAddr>()?]);
@@ -140,19 +183,29 @@ fn a_host_without_an_address_is_no_failure(_: &World) -> Result {
 /// kube-proxy makes hosts so, in mode IPVS.
 fn a_host_that_answers_for_no_other_links_addresses_is_warned_of(_: &World) -> Result {
     let lan = lan()?;
-    lan.host.run(|| sysctl::set(&["ipv4", "conf", "all", "arp_ignore"], "1"))??;
+    lan.host
+        .run(|| sysctl::set(&["ipv4", "conf", "all", "arp_ignore"], "1"))??;
     let container = container(&lan, "c1")?;
     let network = Network::new(&lan.host, network_of(&["10.99.0.61/24"]));
     let attachment = network::Attachment::new(&container);
-    let outcome = network.prepare("ADD", 0, &attachment, None)?.run(&lan.host)?;
+    let outcome = network
+        .prepare("ADD", 0, &attachment, None)?
+        .run(&lan.host)?;
     ensure!(outcome.stderr.contains("arp_ignore"), "{outcome:?}");
     outcome.success()?;
-    ensure!(container.ping(HOST.into(), Duration::from_millis(400)).is_err(), "the warning is true");
+    ensure!(
+        container
+            .ping(HOST.into(), Duration::from_millis(400))
+            .is_err(),
+        "the warning is true"
+    );
     lan.host.ping("10.99.0.61".parse()?, SOON)?;
     // Of what a new link is made with, leasehold takes care.
     network.del(&attachment)?;
-    lan.host.run(|| sysctl::set(&["ipv4", "conf", "all", "arp_ignore"], "0"))??;
-    lan.host.run(|| sysctl::set(&["ipv4", "conf", "default", "arp_ignore"], "1"))??;
+    lan.host
+        .run(|| sysctl::set(&["ipv4", "conf", "all", "arp_ignore"], "0"))??;
+    lan.host
+        .run(|| sysctl::set(&["ipv4", "conf", "default", "arp_ignore"], "1"))??;
     network.add(&attachment)?;
     container.ping(HOST.into(), SOON)?;
     Ok(())
@@ -174,15 +227,25 @@ fn neighbours_are_answered_once_and_by_the_parent(_: &World) -> Result {
         answers.push(mac);
     }
     let parent = lan.host.link(Lan::MASTER)?.mac.context("a MAC")?;
-    ensure!(answers == [parent], "{answers:?}, and the parent is {parent}");
+    ensure!(
+        answers == [parent],
+        "{answers:?}, and the parent is {parent}"
+    );
 
     lan.lan.ping(HOST6.into(), SOON)?;
-    let known = lan.lan.output(&["ip", "-6", "neigh", "show", &HOST6.to_string()])?;
+    let known = lan
+        .lan
+        .output(&["ip", "-6", "neigh", "show", &HOST6.to_string()])?;
     ensure!(known.contains(&parent.to_string()), "{known}");
     // It hears nobody ask for that address, whose group it is not in (RFC 4861 §7.2.1).
     let groups = lan.host.run(|| fs::read_to_string("/proc/net/igmp6"))??;
     let of_shim = groups.lines().filter(|line| line.contains(SHIM));
-    ensure!(!of_shim.clone().any(|line| line.contains("ff0200000000000000000001ff000002")), "{groups}");
+    ensure!(
+        !of_shim
+            .clone()
+            .any(|line| line.contains("ff0200000000000000000001ff000002")),
+        "{groups}"
+    );
     ensure!(of_shim.count() > 0, "{groups}");
     Ok(())
 }
@@ -190,7 +253,8 @@ fn neighbours_are_answered_once_and_by_the_parent(_: &World) -> Result {
 /// Though it arrives on parent and shim.
 fn a_broadcast_is_heard_once(_: &World) -> Result {
     let lan = Lan::new()?;
-    lan.host.add_address(Lan::MASTER, format!("{HOST}/24").parse()?)?;
+    lan.host
+        .add_address(Lan::MASTER, format!("{HOST}/24").parse()?)?;
     let container = lan.container("c1")?;
     let network = Network::new(&lan.host, network_of(&["10.99.0.61/24"]));
     network.add(&network::Attachment::new(&container))?;
@@ -222,14 +286,21 @@ fn containers_without_it_are_as_before(_: &World) -> Result {
     let lan = lan()?;
     let (plain, joined) = (container(&lan, "c1")?, container(&lan, "c2")?);
     let ipam = json!({ "type": "static", "addresses": [{ "address": "10.99.0.61/24" }] });
-    Network::new(&lan.host, conflist(json!({ "ipam": ipam }))).add(&network::Attachment::new(&plain))?;
+    Network::new(&lan.host, conflist(json!({ "ipam": ipam })))
+        .add(&network::Attachment::new(&plain))?;
     let network = Network::new(&lan.host, network_of(&["10.99.0.62/24"]));
     network.add(&network::Attachment::new(&joined))?;
     let moment = Duration::from_millis(400);
-    ensure!(plain.ping(HOST.into(), moment).is_err(), "nobody asked for that");
-    for (from, to) in
-        [(&plain, "10.99.0.62"), (&joined, "10.99.0.61"), (&plain, "10.99.0.1"), (&lan.lan, "10.99.0.61")]
-    {
+    ensure!(
+        plain.ping(HOST.into(), moment).is_err(),
+        "nobody asked for that"
+    );
+    for (from, to) in [
+        (&plain, "10.99.0.62"),
+        (&joined, "10.99.0.61"),
+        (&plain, "10.99.0.1"),
+        (&lan.lan, "10.99.0.61"),
+    ] {
         from.ping(to.parse()?, SOON)?;
     }
     network.del(&network::Attachment::new(&joined))?;
@@ -241,7 +312,10 @@ fn on_a_macvlan_of_the_hosts_the_shim_sits_on_the_device_below(_: &World) -> Res
     let lan = lan()?;
     let host = lan.host.netlink()?;
     let parent = lan.host.link(Lan::MASTER)?;
-    let own = NewMacvlan { up: true, ..NewMacvlan::new("own", parent.index) };
+    let own = NewMacvlan {
+        up: true,
+        ..NewMacvlan::new("own", parent.index)
+    };
     host.add_macvlan(&own, lan.host.netns(), &host)?;
     let container = container(&lan, "c1")?;
     let mut conflist = network_of(&["10.99.0.61/24"]);
@@ -249,7 +323,10 @@ fn on_a_macvlan_of_the_hosts_the_shim_sits_on_the_device_below(_: &World) -> Res
     let network = Network::new(&lan.host, conflist);
     network.add(&network::Attachment::new(&container))?;
     ensure!(shim(&lan)?.is_some_and(|shim| shim.parent == Some(parent.index)));
-    ensure_they_talk((&lan.host, HOST.into()), (&container, "10.99.0.61".parse()?))
+    ensure_they_talk(
+        (&lan.host, HOST.into()),
+        (&container, "10.99.0.61".parse()?),
+    )
 }
 
 fn it_does_not_go_with_everything(_: &World) -> Result {
@@ -259,13 +336,19 @@ fn it_does_not_go_with_everything(_: &World) -> Result {
         let container = lan.container(word)?;
         let network = Network::new(&lan.host, with_access(keys));
         let error = network::cni_error(network.add(&network::Attachment::new(&container)));
-        ensure!(error.code == 7 && error.msg.contains("hostAccess") && error.msg.contains(word), "{error}");
+        ensure!(
+            error.code == 7 && error.msg.contains("hostAccess") && error.msg.contains(word),
+            "{error}"
+        );
         Ok(())
     };
     for mode in ["private", "vepa", "passthru", "source"] {
         refused(json!({ "mode": mode, "ipam": ipam }), mode)?;
     }
-    refused(json!({ "linkInContainer": true, "ipam": ipam }), "linkInContainer")?;
+    refused(
+        json!({ "linkInContainer": true, "ipam": ipam }),
+        "linkInContainer",
+    )?;
     refused(json!({}), "ipam")?;
     ensure_host_is_clean(&lan.host)
 }

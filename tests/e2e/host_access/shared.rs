@@ -11,8 +11,8 @@ use linknet::{NewMacvlan, Shared};
 use nix::mount::{MsFlags, mount};
 
 use super::{
-    HOST, SHIM, container, ensure_host_is_clean, ensure_they_talk, lan, lock_is_free, network_of, reached,
-    shim, with_access,
+    HOST, SHIM, container, ensure_host_is_clean, ensure_they_talk, lan, lock_is_free, network_of,
+    reached, shim, with_access,
 };
 use crate::macvlan::{given, script};
 use crate::scenario::{SOON, ensure_nothing_left};
@@ -63,7 +63,8 @@ fn a_container_made_anew_is_reached_at_once(_: &World) -> Result {
     let attachment = network::Attachment::new(&two);
     for _ in 0..3 {
         network.add(&attachment)?;
-        lan.host.ping("10.99.0.62".parse()?, Duration::from_millis(500))?;
+        lan.host
+            .ping("10.99.0.62".parse()?, Duration::from_millis(500))?;
         network.del(&attachment)?;
     }
     Ok(())
@@ -74,10 +75,15 @@ fn two_networks_share_one(_: &World) -> Result {
     let both = container(&lan, "c1")?;
     let mut wan = network_of(&["10.99.0.62/24"]);
     wan["name"] = json!("wan");
-    let (lan_network, wan_network) =
-        (Network::new(&lan.host, network_of(&["10.99.0.61/24"])), Network::new(&lan.host, wan));
+    let (lan_network, wan_network) = (
+        Network::new(&lan.host, network_of(&["10.99.0.61/24"])),
+        Network::new(&lan.host, wan),
+    );
     let eth0 = network::Attachment::new(&both);
-    let net1 = network::Attachment { ifname: "net1".to_owned(), ..eth0.clone() };
+    let net1 = network::Attachment {
+        ifname: "net1".to_owned(),
+        ..eth0.clone()
+    };
     lan_network.add(&eth0)?;
     wan_network.add(&net1)?;
     ensure!(reached(&lan)?.len() == 2);
@@ -101,21 +107,45 @@ fn a_failed_add_leaves_none(world: &World) -> Result {
         Ok(())
     };
     // Left by an ADD that was killed, and in nobody's way after the next one that fails.
-    let good =
-        given(world, &lan, with_access(json!({})), &json!({ "ips": [{ "address": "10.99.0.61/24" }] }))?;
+    let good = given(
+        world,
+        &lan,
+        with_access(json!({})),
+        &json!({ "ips": [{ "address": "10.99.0.61/24" }] }),
+    )?;
     good.add(&attachment)?;
-    container.netlink()?.delete_link(container.link("eth0")?.index)?;
+    container
+        .netlink()?
+        .delete_link(container.link("eth0")?.index)?;
     ensure!(reached(&lan)?.len() == 1);
-    let path = script(world, "broken", "cat >/dev/null\necho '{\"code\":123,\"msg\":\"no\"}'\nexit 1\n")?;
-    failing(&Network::with_path(&lan.host, with_access(json!({ "ipam": { "type": "broken" } })), path))?;
+    let path = script(
+        world,
+        "broken",
+        "cat >/dev/null\necho '{\"code\":123,\"msg\":\"no\"}'\nexit 1\n",
+    )?;
+    failing(&Network::with_path(
+        &lan.host,
+        with_access(json!({ "ipam": { "type": "broken" } })),
+        path,
+    ))?;
 
     // The shim is made, and cannot be made right.
-    let made =
-        given(world, &lan, with_access(json!({})), &json!({ "ips": [{ "address": "10.99.0.61/24" }] }))?;
+    let made = given(
+        world,
+        &lan,
+        with_access(json!({})),
+        &json!({ "ips": [{ "address": "10.99.0.61/24" }] }),
+    )?;
     let (sysctls, none) = ("/proc/sys", None::<&str>);
     mount(Some(sysctls), sysctls, none, MsFlags::MS_BIND, none)?;
     let same = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(none, sysctls, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | same, none)?;
+    mount(
+        none,
+        sysctls,
+        none,
+        MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | same,
+        none,
+    )?;
     failing(&made)
 }
 
@@ -129,14 +159,19 @@ fn without_netns_or_interface_the_route_goes_all_the_same(_: &World) -> Result {
         match how {
             "netns" => container.remove()?,
             "interface" => {
-                container.netlink()?.delete_link(container.link("eth0")?.index)?;
+                container
+                    .netlink()?
+                    .delete_link(container.link("eth0")?.index)?;
                 container.remove()?;
             }
             _ => container.remove()?,
         }
         ensure!(shim(&lan)?.is_some(), "{how}");
         let netns = attachment.netns.clone().filter(|_| how != "no netns told");
-        network.del(&network::Attachment { netns, ..attachment })?;
+        network.del(&network::Attachment {
+            netns,
+            ..attachment
+        })?;
         ensure_host_is_clean(&lan.host).context(how)?;
     }
     Ok(())
@@ -148,7 +183,9 @@ fn with_its_parent_everything_goes(_: &World) -> Result {
     let network = Network::new(&lan.host, network_of(&["10.99.0.61/24"]));
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
-    lan.host.netlink()?.delete_link(lan.host.link(Lan::MASTER)?.index)?;
+    lan.host
+        .netlink()?
+        .delete_link(lan.host.link(Lan::MASTER)?.index)?;
     ensure_host_is_clean(&lan.host)?;
     network.del(&attachment)
 }
@@ -156,17 +193,26 @@ fn with_its_parent_everything_goes(_: &World) -> Result {
 fn a_link_of_that_name_that_is_not_ours_is_left_alone(_: &World) -> Result {
     let lan = lan()?;
     let host = lan.host.netlink()?;
-    let theirs = NewMacvlan { up: true, ..NewMacvlan::new(SHIM, lan.host.link(Lan::MASTER)?.index) };
+    let theirs = NewMacvlan {
+        up: true,
+        ..NewMacvlan::new(SHIM, lan.host.link(Lan::MASTER)?.index)
+    };
     let theirs = host.add_macvlan(&theirs, lan.host.netns(), &host)?;
     let container = container(&lan, "c1")?;
     let network = Network::new(&lan.host, network_of(&["10.99.0.61/24"]));
     let attachment = network::Attachment::new(&container);
     let error = network::cni_error(network.add(&attachment));
-    ensure!(error.code == 7 && error.msg.contains(SHIM) && error.msg.contains("not leasehold's"), "{error}");
+    ensure!(
+        error.code == 7 && error.msg.contains(SHIM) && error.msg.contains("not leasehold's"),
+        "{error}"
+    );
     ensure_nothing_left(&container)?;
     network.del(&attachment)?;
     let now = lan.host.link(SHIM)?;
-    ensure!((now.index, &now.alias, now.up) == (theirs.index, &theirs.alias, theirs.up), "{now:?}");
+    ensure!(
+        (now.index, &now.alias, now.up) == (theirs.index, &theirs.alias, theirs.up),
+        "{now:?}"
+    );
     Ok(())
 }
 
@@ -181,7 +227,14 @@ fn one_that_was_renamed_or_set_down_is_found_and_used(_: &World) -> Result {
     host.rename(made.index, "other")?;
     let second = Network::new(&lan.host, network_of(&["10.99.0.62/24"]));
     second.add(&network::Attachment::new(&two))?;
-    ensure!(lan.host.links()?.iter().filter(|link| Shared::Shim.is(link)).count() == 1);
+    ensure!(
+        lan.host
+            .links()?
+            .iter()
+            .filter(|link| Shared::Shim.is(link))
+            .count()
+            == 1
+    );
     ensure_they_talk((&lan.host, HOST.into()), (&two, "10.99.0.62".parse()?))?;
     second.del(&network::Attachment::new(&two))?;
     ensure_host_is_clean(&lan.host)
@@ -191,19 +244,26 @@ fn one_that_was_renamed_or_set_down_is_found_and_used(_: &World) -> Result {
 fn sixty_four_come_and_go_at_a_time(world: &World) -> Result {
     const NUMBER: usize = 64;
     let lan = lan()?;
-    let containers: Vec<Node> =
-        (0..NUMBER).map(|nth| lan.container(&format!("c{nth}"))).collect::<Result<_>>()?;
+    let containers: Vec<Node> = (0..NUMBER)
+        .map(|nth| lan.container(&format!("c{nth}")))
+        .collect::<Result<_>>()?;
     let body = "cat >/dev/null\n[ $CNI_COMMAND != ADD ] || \
                 echo \"{\\\"cniVersion\\\":\\\"1.0.0\\\",\\\"ips\\\":[{\\\"address\\\":\\\"10.99.1.${CNI_CONTAINERID#c}/16\\\"}]}\"\n";
     let path = script(world, "numbered", body)?;
     let network = || {
-        Network::with_path(&lan.host, with_access(json!({ "ipam": { "type": "numbered" } })), path.clone())
+        Network::with_path(
+            &lan.host,
+            with_access(json!({ "ipam": { "type": "numbered" } })),
+            path.clone(),
+        )
     };
     let all = |work: &(dyn Fn(&Network<'_>, &network::Attachment) -> Result + Sync)| -> Result {
         thread::scope(|scope| {
             let started: Vec<_> = containers
                 .iter()
-                .map(|container| scope.spawn(|| work(&network(), &network::Attachment::new(container))))
+                .map(|container| {
+                    scope.spawn(|| work(&network(), &network::Attachment::new(container)))
+                })
                 .collect();
             for outcome in started {
                 outcome.join().map_err(|_| anyhow!("a caller panicked"))??;
@@ -212,7 +272,14 @@ fn sixty_four_come_and_go_at_a_time(world: &World) -> Result {
         })
     };
     all(&|network, attachment| network.add(attachment).map(drop))?;
-    ensure!(lan.host.links()?.iter().filter(|link| Shared::Shim.is(link)).count() == 1);
+    ensure!(
+        lan.host
+            .links()?
+            .iter()
+            .filter(|link| Shared::Shim.is(link))
+            .count()
+            == 1
+    );
     ensure!(reached(&lan)?.len() == NUMBER, "{:?}", reached(&lan)?);
     for (nth, container) in containers.iter().enumerate() {
         let address = format!("10.99.1.{nth}").parse()?;
@@ -223,7 +290,10 @@ fn sixty_four_come_and_go_at_a_time(world: &World) -> Result {
     for _ in 0..3 {
         all(&|network, attachment| {
             network.add(attachment)?;
-            lan.host.ping(format!("10.99.1.{}", &attachment.container_id[1..]).parse()?, SOON)?;
+            lan.host.ping(
+                format!("10.99.1.{}", &attachment.container_id[1..]).parse()?,
+                SOON,
+            )?;
             network.del(attachment)
         })?;
         ensure_host_is_clean(&lan.host)?;

@@ -23,10 +23,13 @@ pub(super) const TESTS: &[Test] = &[
     test!(gc_without_a_list_touches_no_route),
 ];
 
-/// A network of this name with `hostAccess` and these addresses, of the newest version (which Debian's IPAM plugins do
-/// not know).
+/// A network of this name with `hostAccess` and these addresses, of the newest version (which
+/// Debian's IPAM plugins do not know).
 fn newest<'a>(world: &World, lan: &'a Lan, name: &str, addresses: &[&str]) -> Result<Network<'a>> {
-    let ips: Vec<Value> = addresses.iter().map(|address| json!({ "address": address })).collect();
+    let ips: Vec<Value> = addresses
+        .iter()
+        .map(|address| json!({ "address": address }))
+        .collect();
     let result = json!({ "cniVersion": "1.1.0", "ips": ips });
     let ipam = format!("gives-{}", addresses[0].replace('/', "-"));
     let body = format!("cat >/dev/null\n[ $CNI_COMMAND != ADD ] || echo '{result}'\n");
@@ -59,7 +62,10 @@ fn check_misses_shim_and_route(_: &World) -> Result {
     let routes = netlink.routes_of(linknet::Protocol::LEASEHOLD)?;
     for route in &routes {
         netlink.delete_route(route)?;
-        differs(&format!("the host's route to {} through lh-eth1 is missing", route.dst.addr()))?;
+        differs(&format!(
+            "the host's route to {} through lh-eth1 is missing",
+            route.dst.addr()
+        ))?;
         netlink.add_route(route)?;
     }
     ensure!(routes.len() == 2);
@@ -85,25 +91,38 @@ fn gc_removes_the_routes_of_what_is_not_valid(world: &World) -> Result {
     ensure!(reached(&lan)?.len() == 4);
     kept.gc(&[&attachment])?;
     ensure_nothing_left(&other)?;
-    ensure!(reached(&lan)? == ["10.99.0.61".parse::<std::net::IpAddr>()?], "{:?}", reached(&lan)?);
-    ensure_they_talk((&lan.host, HOST.into()), (&container, "10.99.0.61".parse()?))?;
+    ensure!(
+        reached(&lan)? == ["10.99.0.61".parse::<std::net::IpAddr>()?],
+        "{:?}",
+        reached(&lan)?
+    );
+    ensure_they_talk(
+        (&lan.host, HOST.into()),
+        (&container, "10.99.0.61".parse()?),
+    )?;
     kept.gc(&[])?;
     ensure_host_is_clean(&lan.host)
 }
 
 fn gc_leaves_other_networks_and_what_is_in_use_alone(world: &World) -> Result {
     let lan = lan()?;
-    let (ours, theirs) =
-        (newest(world, &lan, "lan", &["10.99.0.61/24"])?, newest(world, &lan, "wan", &["10.99.0.62/24"])?);
+    let (ours, theirs) = (
+        newest(world, &lan, "lan", &["10.99.0.61/24"])?,
+        newest(world, &lan, "wan", &["10.99.0.62/24"])?,
+    );
     let (_one, _) = attached(&lan, "c1", &ours)?;
     let (two, _) = attached(&lan, "c2", &theirs)?;
     two.remove()?;
     ours.gc(&[])?;
-    ensure!(reached(&lan)? == ["10.99.0.62".parse::<std::net::IpAddr>()?], "no business of this network's");
+    ensure!(
+        reached(&lan)? == ["10.99.0.62".parse::<std::net::IpAddr>()?],
+        "no business of this network's"
+    );
     theirs.gc(&[])?;
     ensure_host_is_clean(&lan.host)?;
 
-    // Another network's tag looks like one of ours, and its container can be seen to have the address.
+    // Another network's tag looks like one of ours, and its container can be seen to have the
+    // address.
     let (three, attachment) = attached(&lan, "c3", &theirs)?;
     let netlink = lan.host.netlink()?;
     for route in netlink.routes_of(linknet::Protocol::LEASEHOLD)? {
@@ -139,7 +158,10 @@ fn gc_restores_what_was_cleared_away(world: &World) -> Result {
         ensure!(network.check(&attachment).is_err(), "{what}");
         network.gc(&[&attachment])?;
         network.check(&attachment)?;
-        ensure_they_talk((&lan.host, HOST.into()), (&container, "10.99.0.61".parse()?))?;
+        ensure_they_talk(
+            (&lan.host, HOST.into()),
+            (&container, "10.99.0.61".parse()?),
+        )?;
         ensure_they_talk((&lan.host, HOST6.into()), (&container, "fd99::61".parse()?))?;
     }
     network.del(&attachment)?;
@@ -153,13 +175,21 @@ fn gc_follows_the_hosts_address(world: &World) -> Result {
     let (container, attachment) = attached(&lan, "c1", &network)?;
     let parent = lan.host.link(Lan::MASTER)?.index;
     netlink.delete_address(parent, format!("{HOST}/24").parse::<ipnet::IpNet>()?)?;
-    ensure!(reached(&lan)?.is_empty(), "the kernel takes a route away with the address that it names");
+    ensure!(
+        reached(&lan)?.is_empty(),
+        "the kernel takes a route away with the address that it names"
+    );
     lan.host.add_address(Lan::MASTER, "10.50.0.9/24".parse()?)?;
     network.gc(&[&attachment])?;
-    ensure_they_talk((&lan.host, "10.50.0.9".parse()?), (&container, "10.99.0.61".parse()?))?;
+    ensure_they_talk(
+        (&lan.host, "10.50.0.9".parse()?),
+        (&container, "10.99.0.61".parse()?),
+    )?;
     // And a container's that is another now.
     let index = container.link("eth0")?.index;
-    container.netlink()?.delete_address(index, "10.99.0.61/24".parse::<ipnet::IpNet>()?)?;
+    container
+        .netlink()?
+        .delete_address(index, "10.99.0.61/24".parse::<ipnet::IpNet>()?)?;
     container.add_address("eth0", "10.99.0.77/24".parse()?)?;
     network.gc(&[&attachment])?;
     lan.host.ping("10.99.0.77".parse()?, SOON)?;

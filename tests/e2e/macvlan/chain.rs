@@ -32,7 +32,12 @@ fn chained(before: &[Value], after: &[Value]) -> Value {
 fn list(ipam: Value, before: &[Value], after: &[Value]) -> Value {
     let mut list = conflist(json!({ "ipam": ipam }));
     let macvlan = list["plugins"][0].clone();
-    list["plugins"] = before.iter().cloned().chain([macvlan]).chain(after.iter().cloned()).collect();
+    list["plugins"] = before
+        .iter()
+        .cloned()
+        .chain([macvlan])
+        .chain(after.iter().cloned())
+        .collect();
     list
 }
 
@@ -44,19 +49,37 @@ fn after_loopback_and_before_tuning(_: &World) -> Result {
         "mac": "02:00:00:00:00:55",
         "sysctl": { "net.ipv4.conf.eth0.rp_filter": "2" },
     });
-    let network = Network::new(&lan.host, chained(&[json!({ "type": "loopback" })], &[tuning]));
+    let network = Network::new(
+        &lan.host,
+        chained(&[json!({ "type": "loopback" })], &[tuning]),
+    );
     let attachment = network::Attachment::new(&container);
     let result = network.add(&attachment)?;
 
     // loopback's interface and address, then ours with tuning's MAC.
-    ensure!(result["interfaces"][0]["name"] == "lo" && result["interfaces"][1]["name"] == "eth0", "{result}");
-    ensure!(result["interfaces"][1]["mac"] == "02:00:00:00:00:55", "{result}");
+    ensure!(
+        result["interfaces"][0]["name"] == "lo" && result["interfaces"][1]["name"] == "eth0",
+        "{result}"
+    );
+    ensure!(
+        result["interfaces"][1]["mac"] == "02:00:00:00:00:55",
+        "{result}"
+    );
     let of_interface = |index: u64| -> Vec<&Value> {
-        let ips = result["ips"].as_array().map(Vec::as_slice).unwrap_or_default();
-        ips.iter().filter(|ip| ip["interface"] == index).map(|ip| &ip["address"]).collect()
+        let ips = result["ips"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        ips.iter()
+            .filter(|ip| ip["interface"] == index)
+            .map(|ip| &ip["address"])
+            .collect()
     };
     ensure!(of_interface(0).contains(&&json!("127.0.0.1/8")), "{result}");
-    ensure!(of_interface(1) == [&json!("10.99.0.60/24"), &json!("fd99::60/64")], "{result}");
+    ensure!(
+        of_interface(1) == [&json!("10.99.0.60/24"), &json!("fd99::60/64")],
+        "{result}"
+    );
 
     ensure!(container.link("eth0")?.mac == Some("02:00:00:00:00:55".parse()?));
     network.check(&attachment)?;
@@ -74,10 +97,21 @@ fn before_sbr(_: &World) -> Result {
     let network = Network::new(&lan.host, chained(&[], &[json!({ "type": "sbr" })]));
     let attachment = network::Attachment::new(&container);
     let result = network.add(&attachment)?;
-    ensure!(result["ips"].as_array().is_some_and(|ips| ips.len() == 2), "{result}");
-    let moved = container.routes()?.into_iter().find(|route| route.gateway == Some(Lan::ADDRESS.into()));
-    ensure!(moved.context("a default route")?.table != linknet::Route::MAIN, "sbr has moved it");
-    network.check(&attachment).context("CHECK allows what a later plugin has done")?;
+    ensure!(
+        result["ips"].as_array().is_some_and(|ips| ips.len() == 2),
+        "{result}"
+    );
+    let moved = container
+        .routes()?
+        .into_iter()
+        .find(|route| route.gateway == Some(Lan::ADDRESS.into()));
+    ensure!(
+        moved.context("a default route")?.table != linknet::Route::MAIN,
+        "sbr has moved it"
+    );
+    network
+        .check(&attachment)
+        .context("CHECK allows what a later plugin has done")?;
     lan.lan.ping("10.99.0.60".parse()?, SOON)?;
     network.del(&attachment)?;
     ensure_nothing_left(&container)
@@ -104,12 +138,18 @@ fn before_portmap_and_firewall(_: &World) -> Result {
     expected["interfaces"][0]["mac"] = result["interfaces"][0]["mac"].clone();
     // Some plugins write what is empty, and some do not.
     for result in [&mut result, &mut expected] {
-        result.as_object_mut().context("an object")?.retain(|_, value| *value != json!({}));
+        result
+            .as_object_mut()
+            .context("an object")?
+            .retain(|_, value| *value != json!({}));
     }
     ensure!(result == expected, "{result}\nrather than\n{expected}");
     // Not portmap's own, which in Debian's version looks for an IPv6 mapping that it has not made.
     for plugin in [0, 2] {
-        network.prepare("CHECK", plugin, &attachment, Some(&result))?.run(&lan.host)?.success()?;
+        network
+            .prepare("CHECK", plugin, &attachment, Some(&result))?
+            .run(&lan.host)?
+            .success()?;
     }
     container.ping(Lan::ADDRESS.into(), SOON)?;
     network.del(&attachment)?;

@@ -45,22 +45,31 @@ fn killed_while_a_lease_is_sought_add_can_be_repeated(world: &World) -> Result {
     for silent_to in [MessageType::Discover, MessageType::Request] {
         server.when(silent_to).then(Reaction::silence());
         let before = server.received_of(silent_to).len();
-        let killed = network.prepare("ADD", 0, &attachment, None)?.start(&scenario.lan.host)?;
+        let killed = network
+            .prepare("ADD", 0, &attachment, None)?
+            .start(&scenario.lan.host)?;
         server.wait_for(silent_to, before + 1, SOON)?;
         killed.kill()?;
         server.behave();
         let result = network.add(&attachment)?;
         let leased = reported(&result, &container)?;
         network.check(&attachment)?;
-        ensure!(server.leases().iter().any(|lease| lease.address == leased), "{:?}", server.leases());
+        ensure!(
+            server.leases().iter().any(|lease| lease.address == leased),
+            "{:?}",
+            server.leases()
+        );
         network.del(&attachment)?;
         ensure_nothing_left(&container)?;
-        until("every lease is given back", SOON, || server.leases().is_empty())?;
+        until("every lease is given back", SOON, || {
+            server.leases().is_empty()
+        })?;
     }
     Ok(())
 }
 
-/// What the world can be changed by, or waited for with; memory and signals are nobody else's business.
+/// What the world can be changed by, or waited for with; memory and signals are nobody else's
+/// business.
 const CALLS: &str = "setns,socket,bind,connect,sendto,sendmsg,recvfrom,recvmsg,openat,write,vfork,clone,clone3,\
                      wait4,waitid,exit_group";
 
@@ -73,31 +82,52 @@ fn killed_at_any_step_add_with_addresses_can_be_repeated(world: &World) -> Resul
 }
 
 fn killed_at_any_step_add_in_mode_passthru_can_be_repeated(world: &World) -> Result {
-    add_again_after_each_step(world, json!({ "mode": "passthru", "mac": "02:00:00:00:00:17" }))
+    add_again_after_each_step(
+        world,
+        json!({ "mode": "passthru", "mac": "02:00:00:00:00:17" }),
+    )
 }
 
 fn killed_at_any_step_add_with_host_access_can_be_repeated(world: &World) -> Result {
-    add_again_after_each_step(world, json!({ "ipam": host_local(world), "hostAccess": true }))
+    add_again_after_each_step(
+        world,
+        json!({ "ipam": host_local(world), "hostAccess": true }),
+    )
 }
 
 fn add_again_after_each_step(world: &World, keys: Value) -> Result {
     let lan = Lan::new()?;
     let ordeal = Ordeal::new(world, &lan, keys)?;
     let mut steps = ordeal.steps()?;
-    // The last request marks the interface as finished: the runtime has its result then, and an ADD of what is complete
-    // is refused.
-    let last = steps.iter().rposition(|(call, _)| call == "sendto").context("it asks the kernel")?;
+    // The last request marks the interface as finished: the runtime has its result then, and an ADD
+    // of what is complete is refused.
+    let last = steps
+        .iter()
+        .rposition(|(call, _)| call == "sendto")
+        .context("it asks the kernel")?;
     steps.truncate(last + 1);
     for step in steps {
         let container = ordeal.container("c1")?;
         let attachment = network::Attachment::new(&container);
         ordeal.add_until(&step, &container)?;
         let network = Network::new(&lan.host, ordeal.conflist.clone());
-        network.add(&attachment).with_context(|| format!("again, after {step:?}"))?;
-        ensure!(container.links()?.len() == 2, "after {step:?}: {:?}", container.links()?);
-        network.check(&attachment).with_context(|| format!("after {step:?}"))?;
-        network.del(&attachment).with_context(|| format!("after {step:?}"))?;
-        ordeal.ensure_nothing_left(&container).with_context(|| format!("after {step:?}"))?;
+        network
+            .add(&attachment)
+            .with_context(|| format!("again, after {step:?}"))?;
+        ensure!(
+            container.links()?.len() == 2,
+            "after {step:?}: {:?}",
+            container.links()?
+        );
+        network
+            .check(&attachment)
+            .with_context(|| format!("after {step:?}"))?;
+        network
+            .del(&attachment)
+            .with_context(|| format!("after {step:?}"))?;
+        ordeal
+            .ensure_nothing_left(&container)
+            .with_context(|| format!("after {step:?}"))?;
         container.remove()?;
     }
     Ok(())
@@ -108,7 +138,10 @@ fn killed_at_any_step_add_leaves_nothing_after_del(world: &World) -> Result {
 }
 
 fn killed_at_any_step_add_with_host_access_leaves_nothing_after_del(world: &World) -> Result {
-    del_after_each_step(world, json!({ "ipam": host_local(world), "hostAccess": true }))
+    del_after_each_step(
+        world,
+        json!({ "ipam": host_local(world), "hostAccess": true }),
+    )
 }
 
 fn del_after_each_step(world: &World, keys: Value) -> Result {
@@ -118,8 +151,12 @@ fn del_after_each_step(world: &World, keys: Value) -> Result {
         let container = ordeal.container("c1")?;
         ordeal.add_until(&step, &container)?;
         let network = Network::new(&lan.host, ordeal.conflist.clone());
-        network.del(&network::Attachment::new(&container)).with_context(|| format!("after {step:?}"))?;
-        ordeal.ensure_nothing_left(&container).with_context(|| format!("after {step:?}"))?;
+        network
+            .del(&network::Attachment::new(&container))
+            .with_context(|| format!("after {step:?}"))?;
+        ordeal
+            .ensure_nothing_left(&container)
+            .with_context(|| format!("after {step:?}"))?;
         container.remove()?;
     }
     Ok(())
@@ -155,14 +192,22 @@ struct Ordeal<'a> {
 impl<'a> Ordeal<'a> {
     fn new(world: &World, lan: &'a Lan, keys: Value) -> Result<Ordeal<'a>> {
         let doomed = Doomed::new(world, "macvlan", CALLS)?;
-        Ok(Ordeal { lan, conflist: conflist(keys), doomed, store: store(world) })
+        Ok(Ordeal {
+            lan,
+            conflist: conflist(keys),
+            doomed,
+            store: store(world),
+        })
     }
 
     /// A container in which everything leads somewhere.
     fn container(&self, name: &str) -> Result<Node> {
         let container = self.lan.container(name)?;
         let everything: ipnet::IpNet = "0.0.0.0/0".parse()?;
-        let route = Route { metric: 1000, ..Route::new(everything, container.link("lo")?.index) };
+        let route = Route {
+            metric: 1000,
+            ..Route::new(everything, container.link("lo")?.index)
+        };
         container.netlink()?.add_route(&route)?;
         Ok(container)
     }
@@ -182,7 +227,10 @@ impl<'a> Ordeal<'a> {
         let network = Network::new(&self.lan.host, self.conflist.clone());
         network.del(&network::Attachment::new(&container))?;
         container.remove()?;
-        let first = steps.iter().position(|(call, _)| call == "setns").context("it enters the container")?;
+        let first = steps
+            .iter()
+            .position(|(call, _)| call == "setns")
+            .context("it enters the container")?;
         steps.drain(..first);
         ensure!(steps.len() > 10, "too few steps to be true: {steps:?}");
         Ok(steps)
@@ -203,15 +251,24 @@ impl<'a> Ordeal<'a> {
         let mut rules = container.netlink()?.rules()?;
         rules.retain(|rule| rule.protocol == Protocol::LEASEHOLD);
         ensure!(rules.is_empty(), "rules: {rules:?}");
-        let Ok(entries) = fs::read_dir(self.store.join("lan")) else { return Ok(()) };
+        let Ok(entries) = fs::read_dir(self.store.join("lan")) else {
+            return Ok(());
+        };
         let left: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
-        ensure!(!left.iter().any(|name| name.to_string_lossy().starts_with("10.")), "addresses: {left:?}");
+        ensure!(
+            !left
+                .iter()
+                .any(|name| name.to_string_lossy().starts_with("10.")),
+            "addresses: {left:?}"
+        );
         Ok(())
     }
 }
 
 fn is_running(program: &str) -> bool {
-    let Ok(processes) = fs::read_dir("/proc") else { return false };
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return false;
+    };
     processes.flatten().any(|process| {
         fs::read_link(process.path().join("exe"))
             .is_ok_and(|exe| exe.file_name() == Path::new(program).file_name())

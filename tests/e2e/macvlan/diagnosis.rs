@@ -1,4 +1,5 @@
-//! Every refusal says which device is in the way and what to do, leaves nothing behind, and costs no time.
+//! Every refusal says which device is in the way and what to do, leaves nothing behind, and costs
+//! no time.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,7 +33,9 @@ pub(super) const TESTS: &[Test] = &[
 /// An ADD with these keys in a new container, and how long it took.
 fn add(lan: &Lan, container: &Node, keys: Value) -> Result<Outcome> {
     let attachment = network::Attachment::new(container);
-    Network::new(&lan.host, conflist(keys)).prepare("ADD", 0, &attachment, None)?.run(&lan.host)
+    Network::new(&lan.host, conflist(keys))
+        .prepare("ADD", 0, &attachment, None)?
+        .run(&lan.host)
 }
 
 /// The error of an ADD that is refused at once and leaves nothing.
@@ -48,7 +51,10 @@ fn refusal(lan: &Lan, keys: Value) -> Result<CniError> {
 
 fn loopback_is_no_parent(_: &World) -> Result {
     let error = refusal(&Lan::new()?, json!({ "master": "lo" }))?;
-    ensure!(error.code == 7 && error.msg.contains("lo is the loopback device"), "{error:?}");
+    ensure!(
+        error.code == 7 && error.msg.contains("lo is the loopback device"),
+        "{error:?}"
+    );
     Ok(())
 }
 
@@ -56,10 +62,19 @@ fn a_port_of_a_bridge_names_the_bridge(_: &World) -> Result {
     let lan = Lan::new()?;
     let host = lan.host.netlink()?;
     host.add_bridge("br0")?;
-    host.set_master(lan.host.link(Lan::MASTER)?.index, Some(lan.host.link("br0")?.index))?;
+    host.set_master(
+        lan.host.link(Lan::MASTER)?.index,
+        Some(lan.host.link("br0")?.index),
+    )?;
     let error = refusal(&lan, json!({}))?;
-    ensure!(error.code == 7 && error.msg.contains("eth1 is a port of bridge br0"), "{error:?}");
-    ensure!(error.details.contains("use br0 as master") && error.details.contains("EBUSY"), "{error:?}");
+    ensure!(
+        error.code == 7 && error.msg.contains("eth1 is a port of bridge br0"),
+        "{error:?}"
+    );
+    ensure!(
+        error.details.contains("use br0 as master") && error.details.contains("EBUSY"),
+        "{error:?}"
+    );
     // Which is good advice.
     let container = lan.container("c1")?;
     add(&lan, &container, json!({ "master": "br0" }))?.success()?;
@@ -72,7 +87,10 @@ fn a_passthru_macvlan_in_the_way_is_named(_: &World) -> Result {
     add(&lan, &holder, json!({ "mode": "passthru" }))?.success()?;
     for mode in ["bridge", "passthru"] {
         let error = refusal(&lan, json!({ "mode": mode }))?;
-        ensure!(error.code == 7 && error.msg.contains("eth0 in /run/netns/c1"), "{mode}: {error:?}");
+        ensure!(
+            error.code == 7 && error.msg.contains("eth0 in /run/netns/c1"),
+            "{mode}: {error:?}"
+        );
         ensure!(error.msg.contains("passthru"), "{mode}: {error:?}");
     }
     Ok(())
@@ -84,8 +102,14 @@ fn passthru_names_the_macvlans_in_its_way(_: &World) -> Result {
         add(&lan, &lan.container(name)?, json!({}))?.success()?;
     }
     let error = refusal(&lan, json!({ "mode": "passthru" }))?;
-    ensure!(error.code == 7 && error.msg.contains("needs eth1 to itself"), "{error:?}");
-    ensure!(error.msg.contains("/run/netns/c1") && error.msg.contains("/run/netns/c2"), "{error:?}");
+    ensure!(
+        error.code == 7 && error.msg.contains("needs eth1 to itself"),
+        "{error:?}"
+    );
+    ensure!(
+        error.msg.contains("/run/netns/c1") && error.msg.contains("/run/netns/c2"),
+        "{error:?}"
+    );
     Ok(())
 }
 
@@ -111,16 +135,27 @@ fn a_mac_that_no_interface_can_have_is_refused(_: &World) -> Result {
         ("02:00:00:00:00", "02:00:00:00:00"),
     ] {
         let error = refusal(&lan, json!({ "mac": mac }))?;
-        ensure!(error.code == 7 && error.msg.contains(word), "{mac}: {error:?}");
+        ensure!(
+            error.code == 7 && error.msg.contains(word),
+            "{mac}: {error:?}"
+        );
     }
     Ok(())
 }
 
 fn the_parents_own_mac_is_refused(_: &World) -> Result {
     let lan = Lan::new()?;
-    let mac = lan.host.link(Lan::MASTER)?.mac.context("a MAC")?.to_string();
+    let mac = lan
+        .host
+        .link(Lan::MASTER)?
+        .mac
+        .context("a MAC")?
+        .to_string();
     let error = refusal(&lan, json!({ "mac": mac }))?;
-    ensure!(error.code == 7 && error.msg.contains(&mac) && error.msg.contains("eth1 itself"), "{error:?}");
+    ensure!(
+        error.code == 7 && error.msg.contains(&mac) && error.msg.contains("eth1 itself"),
+        "{error:?}"
+    );
     Ok(())
 }
 
@@ -133,7 +168,10 @@ fn a_mac_in_use_is_named_with_its_holder_after_a_while(_: &World) -> Result {
     let container = lan.container("c2")?;
     let outcome = add(&lan, &container, json!({ "mac": MAC }))?;
     let took = outcome.took;
-    ensure!(took > Duration::from_secs(1) && took < Duration::from_secs(5), "{took:?}");
+    ensure!(
+        took > Duration::from_secs(1) && took < Duration::from_secs(5),
+        "{took:?}"
+    );
     let error = outcome.error()?;
     ensure!(error.code == 11 && error.msg.contains(MAC), "{error:?}");
     ensure!(error.msg.contains("eth0 in /run/netns/c1"), "{error:?}");
@@ -150,7 +188,10 @@ fn a_mac_is_taken_over_from_a_container_on_its_way_out(_: &World) -> Result {
     });
     let started = Instant::now();
     add(&lan, &container, json!({ "mac": MAC }))?.success()?;
-    ensure!(started.elapsed() > Duration::from_millis(150), "it was waited for");
+    ensure!(
+        started.elapsed() > Duration::from_millis(150),
+        "it was waited for"
+    );
     end.join().ok().context("the other thread")?;
     Ok(())
 }
@@ -166,7 +207,10 @@ fn nameless_holder(lan: &Lan, keys: Value) -> Result<linknet::Netns> {
 
 fn an_mtu_that_is_too_small_is_refused_in_the_kernels_words(_: &World) -> Result {
     let error = refusal(&Lan::new()?, json!({ "mtu": 60 }))?;
-    ensure!(error.code == 7 && error.details.contains("mtu less than device minimum"), "{error:?}");
+    ensure!(
+        error.code == 7 && error.details.contains("mtu less than device minimum"),
+        "{error:?}"
+    );
     Ok(())
 }
 
@@ -175,8 +219,14 @@ fn a_taken_name_is_left_alone(_: &World) -> Result {
     let container = lan.container("c1")?;
     let veth = plug(&lan, &container, "eth0")?;
     let error = add(&lan, &container, json!({}))?.error()?;
-    ensure!(error.code == 4 && error.msg.contains("eth0 (veth)"), "{error:?}");
-    ensure!(container.link("eth0")?.index == veth.index, "it is still there");
+    ensure!(
+        error.code == 4 && error.msg.contains("eth0 (veth)"),
+        "{error:?}"
+    );
+    ensure!(
+        container.link("eth0")?.index == veth.index,
+        "it is still there"
+    );
 
     // Another network's interface is not ours either.
     let other = lan.container("c2")?;
@@ -186,17 +236,28 @@ fn a_taken_name_is_left_alone(_: &World) -> Result {
     Network::new(&lan.host, elsewhere).add(&attachment)?;
     let first = other.link("eth0")?;
     let error = add(&lan, &other, json!({}))?.error()?;
-    ensure!(error.code == 4 && error.msg.contains("another attachment's"), "{error:?}");
+    ensure!(
+        error.code == 4 && error.msg.contains("another attachment's"),
+        "{error:?}"
+    );
     let now = other.link("eth0")?;
-    ensure!((now.index, now.alias, now.up) == (first.index, first.alias, first.up), "it is as it was");
+    ensure!(
+        (now.index, now.alias, now.up) == (first.index, first.alias, first.up),
+        "it is as it was"
+    );
     Ok(())
 }
 
 fn a_parent_that_is_down_gives_no_lease_and_that_is_said_at_once(_: &World) -> Result {
     let lan = Lan::new()?;
-    lan.host.netlink()?.set_down(lan.host.link(Lan::MASTER)?.index)?;
+    lan.host
+        .netlink()?
+        .set_down(lan.host.link(Lan::MASTER)?.index)?;
     let error = refusal(&lan, json!({ "ipam": { "type": "dhcp" } }))?;
-    ensure!(error.code == 11 && error.msg.contains("ip link set eth1 up"), "{error:?}");
+    ensure!(
+        error.code == 11 && error.msg.contains("ip link set eth1 up"),
+        "{error:?}"
+    );
     Ok(())
 }
 
@@ -218,23 +279,40 @@ fn a_parent_that_is_down_is_a_note_where_no_lease_is_needed(_: &World) -> Result
     let result = outcome.success()?;
 
     // CHECK and STATUS do not take it for well.
-    let check = network.prepare("CHECK", 0, &attachment, Some(&result))?.run(&lan.host)?.error()?;
-    ensure!(check.code == 110 && check.msg.contains("eth1 is down"), "{check:?}");
+    let check = network
+        .prepare("CHECK", 0, &attachment, Some(&result))?
+        .run(&lan.host)?
+        .error()?;
+    ensure!(
+        check.code == 110 && check.msg.contains("eth1 is down"),
+        "{check:?}"
+    );
     host.set_up(parent)?;
     until("the LAN is reached", SOON, || {
-        container.ping(Lan::ADDRESS.into(), Duration::from_millis(100)).ok()
+        container
+            .ping(Lan::ADDRESS.into(), Duration::from_millis(100))
+            .ok()
     })?;
-    network.prepare("CHECK", 0, &attachment, Some(&result))?.run(&lan.host)?.success()?;
+    network
+        .prepare("CHECK", 0, &attachment, Some(&result))?
+        .run(&lan.host)?
+        .success()?;
     Ok(())
 }
 
 fn a_cable_that_is_out_is_said_when_ipam_fails(_: &World) -> Result {
     let lan = Lan::new()?;
-    lan.lan.netlink()?.set_down(lan.lan.link(Lan::SERVER_LINK)?.index)?;
-    until("the carrier is gone", SOON, || lan.host.link(Lan::MASTER).is_ok_and(|link| !link.carrier))?;
+    lan.lan
+        .netlink()?
+        .set_down(lan.lan.link(Lan::SERVER_LINK)?.index)?;
+    until("the carrier is gone", SOON, || {
+        lan.host.link(Lan::MASTER).is_ok_and(|link| !link.carrier)
+    })?;
     // No daemon answers at this path; what matters is that its words are not all.
-    let error =
-        refusal(&lan, json!({ "ipam": { "type": "dhcp", "daemonSocketPath": "/run/cni/nobody.sock" } }))?;
+    let error = refusal(
+        &lan,
+        json!({ "ipam": { "type": "dhcp", "daemonSocketPath": "/run/cni/nobody.sock" } }),
+    )?;
     ensure!(error.details.contains("eth1 has no carrier"), "{error:?}");
     Ok(())
 }

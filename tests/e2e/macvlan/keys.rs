@@ -26,7 +26,11 @@ pub(super) const TESTS: &[Test] = &[
 /// ADDs with these keys, and returns the interface and the result.
 fn made(lan: &Lan, container: &Node, keys: Value) -> Result<(Link, Value)> {
     let mut conflist = conflist(keys);
-    conflist["cniVersion"] = json!(if lab::suite::other_plugins() { "1.0.0" } else { "1.1.0" });
+    conflist["cniVersion"] = json!(if lab::suite::other_plugins() {
+        "1.0.0"
+    } else {
+        "1.1.0"
+    });
     let result = Network::new(&lan.host, conflist).add(&network::Attachment::new(container))?;
     Ok((container.link("eth0")?, result))
 }
@@ -35,7 +39,10 @@ fn the_broadcast_queue_is_as_long_as_asked_for(_: &World) -> Result {
     let lan = Lan::new()?;
     let (link, _) = made(&lan, &lan.container("c1")?, json!({ "bcqueuelen": 3000 }))?;
     let macvlan = link.macvlan.context("a macvlan")?;
-    ensure!((macvlan.bc_queue_len, macvlan.bc_queue_len_used) == (Some(3000), Some(3000)), "{macvlan:?}");
+    ensure!(
+        (macvlan.bc_queue_len, macvlan.bc_queue_len_used) == (Some(3000), Some(3000)),
+        "{macvlan:?}"
+    );
     // 0 is the Go plugin's word for the kernel's own choice.
     let (link, _) = made(&lan, &lan.container("c2")?, json!({ "bcqueuelen": 0 }))?;
     ensure!(link.macvlan.and_then(|macvlan| macvlan.bc_queue_len) == Some(1000));
@@ -57,9 +64,14 @@ fn a_passthru_parent_is_promiscuous_unless_told_otherwise(_: &World) -> Result {
         let network = Network::new(&lan.host, conflist(keys));
         let attachment = network::Attachment::new(&container);
         network.add(&attachment)?;
-        let shown = lan.host.output(&["ip", "-d", "-json", "link", "show", Lan::MASTER])?;
+        let shown = lan
+            .host
+            .output(&["ip", "-d", "-json", "link", "show", Lan::MASTER])?;
         let shown: Value = serde_json::from_str(&shown)?;
-        ensure!(shown[0]["promiscuity"] == count, "nopromisc={nopromisc}: {shown}");
+        ensure!(
+            shown[0]["promiscuity"] == count,
+            "nopromisc={nopromisc}: {shown}"
+        );
         network.del(&attachment)?;
     }
     Ok(())
@@ -71,25 +83,42 @@ fn a_passthru_interface_has_its_parents_mac_or_gives_it_another(_: &World) -> Re
     let other: Mac = "02:00:00:00:00:17".parse()?;
     for (keys, expected) in [
         (json!({ "mode": "passthru" }), original),
-        (json!({ "mode": "passthru", "mac": original.context("a MAC")?.to_string() }), original),
-        (json!({ "mode": "passthru", "mac": other.to_string() }), Some(other)),
+        (
+            json!({ "mode": "passthru", "mac": original.context("a MAC")?.to_string() }),
+            original,
+        ),
+        (
+            json!({ "mode": "passthru", "mac": other.to_string() }),
+            Some(other),
+        ),
     ] {
         let container = lan.container("c1")?;
         let network = Network::new(&lan.host, conflist(keys));
         let attachment = network::Attachment::new(&container);
         let result = network.add(&attachment)?;
         let (inside, parent) = (container.link("eth0")?.mac, lan.host.link(Lan::MASTER)?.mac);
-        ensure!(inside == expected && parent == expected, "{inside:?} {parent:?} {expected:?}");
-        ensure!(result["interfaces"][0]["mac"] == expected.context("a MAC")?.to_string(), "{result}");
+        ensure!(
+            inside == expected && parent == expected,
+            "{inside:?} {parent:?} {expected:?}"
+        );
+        ensure!(
+            result["interfaces"][0]["mac"] == expected.context("a MAC")?.to_string(),
+            "{result}"
+        );
         network.check(&attachment)?;
         network.del(&attachment)?;
-        ensure!(lan.host.link(Lan::MASTER)?.mac == original, "the parent has its own MAC again");
+        ensure!(
+            lan.host.link(Lan::MASTER)?.mac == original,
+            "the parent has its own MAC again"
+        );
         container.remove()?;
     }
     Ok(())
 }
 
-fn the_runtimes_mac_goes_before_the_users_and_the_users_before_the_configurations(_: &World) -> Result {
+fn the_runtimes_mac_goes_before_the_users_and_the_users_before_the_configurations(
+    _: &World,
+) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
     let keys = json!({ "mac": "02:00:00:00:00:01", "capabilities": { "mac": true } });
@@ -104,7 +133,9 @@ fn the_runtimes_mac_goes_before_the_users_and_the_users_before_the_configuration
     expect(&attachment, "02:00:00:00:00:01")?;
     attachment.args = "IgnoreUnknown=1;MAC=02-00-00-00-00-02;K8S_POD_NAME=web".to_owned();
     expect(&attachment, "02:00:00:00:00:02")?;
-    attachment.capabilities.insert("mac".to_owned(), json!("02:00:00:00:00:03"));
+    attachment
+        .capabilities
+        .insert("mac".to_owned(), json!("02:00:00:00:00:03"));
     expect(&attachment, "02:00:00:00:00:03")
 }
 
@@ -114,7 +145,9 @@ fn the_runtimes_addresses_reach_ipam(_: &World) -> Result {
     let keys = json!({ "ipam": { "type": "static" }, "capabilities": { "ips": true } });
     let network = Network::new(&lan.host, conflist(keys));
     let mut attachment = network::Attachment::new(&container);
-    attachment.capabilities.insert("ips".to_owned(), json!(["10.99.0.77/24"]));
+    attachment
+        .capabilities
+        .insert("ips".to_owned(), json!(["10.99.0.77/24"]));
     network.add(&attachment)?;
     ensure!(container.ipv4("eth0")? == ["10.99.0.77/24".parse()?]);
     Ok(())
@@ -124,7 +157,10 @@ fn the_mtu_is_the_parents_or_less(_: &World) -> Result {
     let lan = Lan::new()?;
     let host = lan.host.netlink()?;
     host.set_mtu(lan.host.link(Lan::MASTER)?.index, 1450)?;
-    for (number, (asked, expected)) in [(0, 1450), (1450, 1450), (1300, 1300)].into_iter().enumerate() {
+    for (number, (asked, expected)) in [(0, 1450), (1450, 1450), (1300, 1300)]
+        .into_iter()
+        .enumerate()
+    {
         let container = lan.container(&format!("c{number}"))?;
         let (link, _) = made(&lan, &container, json!({ "mtu": asked }))?;
         ensure!(link.mtu == expected, "{asked}: {link:?}");
@@ -132,7 +168,10 @@ fn the_mtu_is_the_parents_or_less(_: &World) -> Result {
     let container = lan.container("c9")?;
     let network = Network::new(&lan.host, conflist(json!({ "mtu": 1451 })));
     let error = network::cni_error(network.add(&network::Attachment::new(&container)));
-    ensure!(error.msg.contains("1450"), "it says what the parent has: {error:?}");
+    ensure!(
+        error.msg.contains("1450"),
+        "it says what the parent has: {error:?}"
+    );
     ensure_nothing_left(&container)
 }
 
@@ -159,7 +198,10 @@ fn keys_in_another_case_are_understood(_: &World) -> Result {
     let keys = json!({ "MODE": "private", "Mtu": 1400 });
     let mut conflist = conflist(keys);
     // `conflist` has the key in the usual case, which would come first.
-    conflist["plugins"][0].as_object_mut().context("an object")?.remove("mode");
+    conflist["plugins"][0]
+        .as_object_mut()
+        .context("an object")?
+        .remove("mode");
     let container = lan.container("c1")?;
     Network::new(&lan.host, conflist).add(&network::Attachment::new(&container))?;
     let link = container.link("eth0")?;
@@ -171,11 +213,16 @@ fn keys_in_another_case_are_understood(_: &World) -> Result {
 fn keys_without_effect_in_the_mode_are_refused(_: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
-    for keys in [json!({ "sourceMacs": ["02:00:00:00:00:01"] }), json!({ "mode": "vepa", "nopromisc": true })]
-    {
+    for keys in [
+        json!({ "sourceMacs": ["02:00:00:00:00:01"] }),
+        json!({ "mode": "vepa", "nopromisc": true }),
+    ] {
         let network = Network::new(&lan.host, conflist(keys.clone()));
         let error = network::cni_error(network.add(&network::Attachment::new(&container)));
-        ensure!(error.code == 7 && error.msg.contains("mode"), "{keys}: {error:?}");
+        ensure!(
+            error.code == 7 && error.msg.contains("mode"),
+            "{keys}: {error:?}"
+        );
     }
     ensure_nothing_left(&container)
 }
@@ -183,9 +230,16 @@ fn keys_without_effect_in_the_mode_are_refused(_: &World) -> Result {
 fn a_source_interface_has_its_list(_: &World) -> Result {
     let lan = Lan::new()?;
     let macs = ["02:00:00:00:00:01", "02:00:00:00:00:02"];
-    let (link, _) = made(&lan, &lan.container("c1")?, json!({ "mode": "source", "sourceMacs": macs }))?;
+    let (link, _) = made(
+        &lan,
+        &lan.container("c1")?,
+        json!({ "mode": "source", "sourceMacs": macs }),
+    )?;
     let mut listed = link.macvlan.context("a macvlan")?.sources;
     listed.sort_unstable();
-    ensure!(listed.iter().map(ToString::to_string).eq(macs), "{listed:?}");
+    ensure!(
+        listed.iter().map(ToString::to_string).eq(macs),
+        "{listed:?}"
+    );
     Ok(())
 }

@@ -33,7 +33,11 @@ fn giving<'a>(world: &World, lan: &'a Lan, result: Value) -> Result<Network<'a>>
 /// The container's routes to this destination.
 fn routes(container: &Node, dst: &str) -> Result<Vec<Route>> {
     let dst: ipnet::IpNet = dst.parse()?;
-    Ok(container.routes()?.into_iter().filter(|route| route.dst == dst).collect())
+    Ok(container
+        .routes()?
+        .into_iter()
+        .filter(|route| route.dst == dst)
+        .collect())
 }
 
 fn the_only(container: &Node, dst: &str) -> Result<Route> {
@@ -63,23 +67,41 @@ fn metric_table_scope_mtu_and_advmss_reach_the_kernel(world: &World) -> Result {
     )?;
     let attachment = network::Attachment::new(&container);
     let result = network.add(&attachment)?;
-    ensure!(result["routes"][0]["mtu"] == 1400 && result["routes"][1]["table"] == 1000, "{result}");
+    ensure!(
+        result["routes"][0]["mtu"] == 1400 && result["routes"][1]["table"] == 1000,
+        "{result}"
+    );
     let one = the_only(&container, "10.1.0.0/16")?;
-    ensure!((one.metric, one.mtu, one.advmss) == (50, Some(1400), Some(1300)), "{one:?}");
+    ensure!(
+        (one.metric, one.mtu, one.advmss) == (50, Some(1400), Some(1300)),
+        "{one:?}"
+    );
     ensure!(one.gateway == Some(Lan::ADDRESS.into()), "{one:?}");
     let two = the_only(&container, "10.2.0.0/16")?;
-    ensure!(two.table == 1000 && two.gateway == Some("10.99.0.2".parse()?), "{two:?}");
+    ensure!(
+        two.table == 1000 && two.gateway == Some("10.99.0.2".parse()?),
+        "{two:?}"
+    );
     let three = the_only(&container, "10.3.0.0/16")?;
-    ensure!(three.scope == Scope::LINK && three.gateway.is_none(), "{three:?}");
+    ensure!(
+        three.scope == Scope::LINK && three.gateway.is_none(),
+        "{three:?}"
+    );
     the_only(&container, "10.4.0.0/16")?;
     network.check(&attachment)?;
 
     // What CHECK compares: the gateway, in the table.
     let netlink = container.netlink()?;
     netlink.delete_route(&two)?;
-    netlink.add_route(&Route { gateway: Some("10.99.0.9".parse()?), ..two })?;
+    netlink.add_route(&Route {
+        gateway: Some("10.99.0.9".parse()?),
+        ..two
+    })?;
     let error = network::cni_error(network.check(&attachment));
-    ensure!(error.code == 110 && error.msg.contains("10.2.0.0/16 via 10.99.0.2 (table 1000)"), "{error:?}");
+    ensure!(
+        error.code == 110 && error.msg.contains("10.2.0.0/16 via 10.99.0.2 (table 1000)"),
+        "{error:?}"
+    );
     Ok(())
 }
 
@@ -103,7 +125,8 @@ fn a_32_bit_address_reaches_the_lan_through_a_gateway_outside_it(world: &World) 
 
 fn a_31_bit_prefix_has_its_two_ends(world: &World) -> Result {
     let lan = Lan::new()?;
-    lan.lan.add_address(Lan::SERVER_LINK, "10.97.0.0/31".parse()?)?;
+    lan.lan
+        .add_address(Lan::SERVER_LINK, "10.97.0.0/31".parse()?)?;
     let container = lan.container("c1")?;
     let network = giving(
         world,
@@ -143,12 +166,20 @@ fn a_leased_address_is_set_for_as_long_as_the_lease(world: &World) -> Result {
         { "address": "10.99.0.60/24", "leasehold/validLifetime": 600 },
         { "address": "10.99.0.61/24" },
     ]);
-    let result = giving(world, &lan, json!({ "ips": ips }))?.add(&network::Attachment::new(&container))?;
+    let result =
+        giving(world, &lan, json!({ "ips": ips }))?.add(&network::Attachment::new(&container))?;
     ensure!(!result.to_string().contains("validLifetime"), "{result}");
     let there = container.addresses("eth0")?;
-    let valid =
-        |net: &str| there.iter().find(|address| address.net.to_string() == net).and_then(|it| it.valid);
-    ensure!(valid("10.99.0.60/24").is_some_and(|valid| (590..=600).contains(&valid.as_secs())), "{there:?}");
+    let valid = |net: &str| {
+        there
+            .iter()
+            .find(|address| address.net.to_string() == net)
+            .and_then(|it| it.valid)
+    };
+    ensure!(
+        valid("10.99.0.60/24").is_some_and(|valid| (590..=600).contains(&valid.as_secs())),
+        "{there:?}"
+    );
     ensure!(valid("10.99.0.61/24").is_none(), "{there:?}");
     Ok(())
 }
@@ -158,7 +189,11 @@ fn duplicates_are_made_once_and_contradictions_refused(world: &World) -> Result 
     let container = lan.container("c1")?;
     let ip = json!({ "address": "10.99.0.60/24", "gateway": "10.99.0.1" });
     let route = json!({ "dst": "10.1.0.0/16", "mtu": 1400 });
-    let network = giving(world, &lan, json!({ "ips": [ip, ip], "routes": [route, route] }))?;
+    let network = giving(
+        world,
+        &lan,
+        json!({ "ips": [ip, ip], "routes": [route, route] }),
+    )?;
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
     ensure!(container.ipv4("eth0")?.len() == 1);
@@ -169,7 +204,10 @@ fn duplicates_are_made_once_and_contradictions_refused(world: &World) -> Result 
     let ips = json!([{ "address": "fd99::60/64" }, { "address": "fd99::60/128" }]);
     let network = giving(world, &lan, json!({ "ips": ips }))?;
     let error = network::cni_error(network.add(&attachment));
-    ensure!(error.code == 7 && error.msg.contains("fd99::60/128"), "{error:?}");
+    ensure!(
+        error.code == 7 && error.msg.contains("fd99::60/128"),
+        "{error:?}"
+    );
     ensure_nothing_left(&container)
 }
 
@@ -191,11 +229,19 @@ fn a_second_default_route_goes_first_as_with_the_go_plugin(_: &World) -> Result 
     let network = Network::new(&lan.host, conflist(json!({ "ipam": ipam })));
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
-    let gateways: Vec<_> =
-        routes(&container, "0.0.0.0/0")?.iter().filter_map(|route| route.gateway).collect();
-    ensure!(gateways == [std::net::IpAddr::from(Lan::ADDRESS), gateway], "{gateways:?}");
+    let gateways: Vec<_> = routes(&container, "0.0.0.0/0")?
+        .iter()
+        .filter_map(|route| route.gateway)
+        .collect();
+    ensure!(
+        gateways == [std::net::IpAddr::from(Lan::ADDRESS), gateway],
+        "{gateways:?}"
+    );
     network.del(&attachment)?;
-    ensure!(the_only(&container, "0.0.0.0/0")?.is_same(&first), "the first has its place again");
+    ensure!(
+        the_only(&container, "0.0.0.0/0")?.is_same(&first),
+        "the first has its place again"
+    );
     Ok(())
 }
 
@@ -233,7 +279,10 @@ fn an_ipv6_address_that_somebody_has_is_refused(_: &World) -> Result {
     let keys = json!({ "ipam": addresses(&["10.99.0.60/24", &format!("{}/64", Lan::ADDRESS6)]) });
     let network = Network::new(&lan.host, conflist(keys));
     let error = network::cni_error(network.add(&network::Attachment::new(&container)));
-    ensure!(error.code == 113 && error.msg.contains(&Lan::ADDRESS6.to_string()), "{error:?}");
+    ensure!(
+        error.code == 113 && error.msg.contains(&Lan::ADDRESS6.to_string()),
+        "{error:?}"
+    );
     ensure_nothing_left(&container)
 }
 
@@ -243,7 +292,10 @@ fn ipv6_over_too_small_an_mtu_is_refused_with_the_reason(_: &World) -> Result {
     let keys = json!({ "mtu": 1200, "ipam": addresses(&["fd99::60/64"]) });
     let network = Network::new(&lan.host, conflist(keys));
     let error = network::cni_error(network.add(&network::Attachment::new(&container)));
-    ensure!(error.code == 7 && error.msg.contains("IPv6 needs 1280"), "{error:?}");
+    ensure!(
+        error.code == 7 && error.msg.contains("IPv6 needs 1280"),
+        "{error:?}"
+    );
     ensure_nothing_left(&container)
 }
 
@@ -255,8 +307,10 @@ fn the_neighbours_learn_a_mac_that_has_changed(_: &World) -> Result {
         let network = Network::new(&lan.host, conflist(keys));
         let attachment = network::Attachment::new(&container);
         network.add(&attachment)?;
-        // Answered at once, though the LAN's side has known the address under the other MAC for no time at all.
-        lan.lan.ping("10.99.0.60".parse()?, std::time::Duration::from_millis(500))?;
+        // Answered at once, though the LAN's side has known the address under the other MAC for no
+        // time at all.
+        lan.lan
+            .ping("10.99.0.60".parse()?, std::time::Duration::from_millis(500))?;
         network.del(&attachment)?;
     }
     Ok(())
@@ -279,9 +333,15 @@ fn a_result_of_an_earlier_plugin_is_passed_on(_: &World) -> Result {
     });
     let add = network.prepare("ADD", 0, &attachment, Some(&earlier))?;
     let result = add.run(&lan.host)?.success()?;
-    ensure!(result["interfaces"][0] == earlier["interfaces"][0], "{result}");
+    ensure!(
+        result["interfaces"][0] == earlier["interfaces"][0],
+        "{result}"
+    );
     ensure!(result["interfaces"][1]["name"] == "eth0", "{result}");
-    ensure!(result["ips"][0] == earlier["ips"][0] && result["ips"][1]["interface"] == 1, "{result}");
+    ensure!(
+        result["ips"][0] == earlier["ips"][0] && result["ips"][1]["interface"] == 1,
+        "{result}"
+    );
     for key in ["dns", "routes", "example.com/extra"] {
         ensure!(result[key] == earlier[key], "{key}: {result}");
     }

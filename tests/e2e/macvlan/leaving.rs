@@ -35,10 +35,21 @@ fn made(lan: &Lan, name: &str, conflist: &Value) -> Result<(lab::Node, Value)> {
 fn the_interface_goes_though_ipam_fails(world: &World) -> Result {
     let lan = Lan::new()?;
     let (container, _) = made(&lan, "c1", &conflist(json!({})))?;
-    let path = script(world, "broken", "cat >/dev/null\necho '{\"code\":123,\"msg\":\"no\"}'\nexit 1\n")?;
-    let network = Network::with_path(&lan.host, conflist(json!({ "ipam": { "type": "broken" } })), path);
+    let path = script(
+        world,
+        "broken",
+        "cat >/dev/null\necho '{\"code\":123,\"msg\":\"no\"}'\nexit 1\n",
+    )?;
+    let network = Network::with_path(
+        &lan.host,
+        conflist(json!({ "ipam": { "type": "broken" } })),
+        path,
+    );
     let error = network::cni_error(network.del(&network::Attachment::new(&container)));
-    ensure!(error.code == 123 && error.msg == "no", "the runtime hears of it: {error:?}");
+    ensure!(
+        error.code == 123 && error.msg == "no",
+        "the runtime hears of it: {error:?}"
+    );
     ensure_nothing_left(&container)
 }
 
@@ -55,7 +66,9 @@ fn with_its_parent_gone_there_is_nothing_left_to_do(_: &World) -> Result {
     let lan = Lan::new()?;
     let conflist = conflist(json!({}));
     let (container, _) = made(&lan, "c1", &conflist)?;
-    lan.host.netlink()?.delete_link(lan.host.link(Lan::MASTER)?.index)?;
+    lan.host
+        .netlink()?
+        .delete_link(lan.host.link(Lan::MASTER)?.index)?;
     ensure_nothing_left(&container).context("the kernel removes a macvlan with its parent")?;
     Network::new(&lan.host, conflist).del(&network::Attachment::new(&container))
 }
@@ -72,19 +85,32 @@ fn with_its_netns_gone_there_is_nothing_left_to_do(_: &World) -> Result {
     // After a restart of the machine the file is left, and nothing mounted on it.
     fs::write(&path, "")?;
     network.del(&attachment)?;
-    network.del(&network::Attachment { netns: None, ..attachment })
+    network.del(&network::Attachment {
+        netns: None,
+        ..attachment
+    })
 }
 
 fn another_interface_of_that_name_is_left_alone(_: &World) -> Result {
     let lan = Lan::new()?;
     let conflist = conflist(json!({}));
     let (container, result) = made(&lan, "c1", &conflist)?;
-    container.netlink()?.delete_link(container.link("eth0")?.index)?;
+    container
+        .netlink()?
+        .delete_link(container.link("eth0")?.index)?;
     let other = plug(&lan, &container, "eth0")?;
     let network = Network::new(&lan.host, conflist);
-    let del = network.prepare("DEL", 0, &network::Attachment::new(&container), Some(&result))?;
+    let del = network.prepare(
+        "DEL",
+        0,
+        &network::Attachment::new(&container),
+        Some(&result),
+    )?;
     let outcome = del.run(&lan.host)?;
-    ensure!(outcome.stderr.contains("eth0") && outcome.stderr.contains("left alone"), "{outcome:?}");
+    ensure!(
+        outcome.stderr.contains("eth0") && outcome.stderr.contains("left alone"),
+        "{outcome:?}"
+    );
     outcome.success()?;
     ensure!(container.link("eth0")?.index == other.index);
     Ok(())
@@ -97,8 +123,13 @@ fn another_networks_macvlan_of_that_name_is_left_alone(_: &World) -> Result {
     let (container, _) = made(&lan, "c1", &wan)?;
     let network = Network::new(&lan.host, conflist(json!({})));
     let attachment = network::Attachment::new(&container);
-    let outcome = network.prepare("DEL", 0, &attachment, None)?.run(&lan.host)?;
-    ensure!(outcome.stderr.contains("another attachment's: left alone"), "{outcome:?}");
+    let outcome = network
+        .prepare("DEL", 0, &attachment, None)?
+        .run(&lan.host)?;
+    ensure!(
+        outcome.stderr.contains("another attachment's: left alone"),
+        "{outcome:?}"
+    );
     outcome.success()?;
     container.link("eth0")?;
     Network::new(&lan.host, wan).del(&attachment)?;
@@ -139,7 +170,9 @@ fn what_the_go_plugin_made_is_checked_and_removed(_: &World) -> Result {
         let result = go.add(&attachment)?;
         let ours = Network::new(&lan.host, conflist.clone());
         let call = |verb: &str, result: Option<&Value>| -> Result<Value> {
-            ours.prepare(verb, 0, &attachment, result)?.run(&lan.host)?.success()
+            ours.prepare(verb, 0, &attachment, result)?
+                .run(&lan.host)?
+                .success()
         };
         call("CHECK", Some(&result))?;
         call("DEL", Some(&result).filter(|_| with_result))?;
@@ -154,7 +187,9 @@ fn what_the_go_plugin_made_is_checked_and_removed(_: &World) -> Result {
     let mut result = go.add(&attachment)?;
     result["interfaces"][0]["mac"] = json!("02:00:00:00:00:99");
     let ours = Network::new(&lan.host, conflist);
-    let outcome = ours.prepare("DEL", 0, &attachment, Some(&result))?.run(&lan.host)?;
+    let outcome = ours
+        .prepare("DEL", 0, &attachment, Some(&result))?
+        .run(&lan.host)?;
     ensure!(outcome.stderr.contains("left alone"), "{outcome:?}");
     container.link("eth0")?;
     Ok(())
@@ -164,6 +199,9 @@ fn what_is_finished_bears_its_name_and_no_group(_: &World) -> Result {
     let lan = Lan::new()?;
     let (container, _) = made(&lan, "c1", &conflist(json!({})))?;
     let link = container.link("eth0")?;
-    ensure!((link.alias.as_deref(), link.group) == (Some("leasehold:eth0/c1/lan"), 0), "{link:?}");
+    ensure!(
+        (link.alias.as_deref(), link.group) == (Some("leasehold:eth0/c1/lan"), 0),
+        "{link:?}"
+    );
     Ok(())
 }

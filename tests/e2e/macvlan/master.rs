@@ -25,13 +25,23 @@ fn ensure_found(lan: &Lan, master: &Value) -> Result {
     let container = lan.container("c1")?;
     let mut conflist = conflist(json!({ "master": master }));
     if master.is_null() {
-        conflist["plugins"][0].as_object_mut().context("an object")?.remove("master");
+        conflist["plugins"][0]
+            .as_object_mut()
+            .context("an object")?
+            .remove("master");
     }
     let network = Network::new(&lan.host, conflist);
     let attachment = network::Attachment::new(&container);
-    network.add(&attachment).with_context(|| master.to_string())?;
-    ensure!(container.link("eth0")?.parent == Some(lan.host.link(Lan::MASTER)?.index), "{master}");
-    network.check(&attachment).with_context(|| master.to_string())?;
+    network
+        .add(&attachment)
+        .with_context(|| master.to_string())?;
+    ensure!(
+        container.link("eth0")?.parent == Some(lan.host.link(Lan::MASTER)?.index),
+        "{master}"
+    );
+    network
+        .check(&attachment)
+        .with_context(|| master.to_string())?;
     network.del(&attachment)?;
     container.remove()
 }
@@ -53,10 +63,17 @@ fn without_one_the_default_routes_device_is_it(_: &World) -> Result {
     let netlink = lan.host.netlink()?;
     let default = |index, gateway: &str, metric| -> Result<Route> {
         let everywhere: ipnet::IpNet = "0.0.0.0/0".parse()?;
-        Ok(Route { metric, ..Route::new(everywhere, index).via(gateway.parse::<IpAddr>()?) })
+        Ok(Route {
+            metric,
+            ..Route::new(everywhere, index).via(gateway.parse::<IpAddr>()?)
+        })
     };
     netlink.add_route(&default(other.index, "10.98.0.1", 200)?)?;
-    netlink.add_route(&default(lan.host.link(Lan::MASTER)?.index, "10.99.0.1", 100)?)?;
+    netlink.add_route(&default(
+        lan.host.link(Lan::MASTER)?.index,
+        "10.99.0.1",
+        100,
+    )?)?;
     ensure_found(&lan, &Value::Null)?;
     ensure_found(&lan, &json!(""))
 }
@@ -66,7 +83,16 @@ fn it_is_found_by_every_name_it_has(_: &World) -> Result {
     plug(&lan, &lan.host, "eth2")?;
     let link = lan.host.link(Lan::MASTER)?;
     let long = "enp0s31f6-the-port-next-to-the-window";
-    lan.host.output(&["ip", "link", "property", "add", "dev", Lan::MASTER, "altname", long])?;
+    lan.host.output(&[
+        "ip",
+        "link",
+        "property",
+        "add",
+        "dev",
+        Lan::MASTER,
+        "altname",
+        long,
+    ])?;
     lan.host.netlink()?.set_alias(link.index, "uplink")?;
     lan.host.add_address(Lan::MASTER, "10.99.0.2/24".parse()?)?;
     let mac = link.mac.context("a MAC")?.to_string();
@@ -93,10 +119,20 @@ fn what_fits_two_devices_is_refused_with_both(_: &World) -> Result {
     plug(&lan, &lan.host, "eth2")?;
     lan.host.add_address("eth2", "10.99.0.3/24".parse()?)?;
     lan.host.add_address(Lan::MASTER, "10.99.0.2/24".parse()?)?;
-    for master in [json!("eth*"), json!(["lan0", "eth?"]), json!({ "subnet": "10.99.0.0/24" })] {
+    for master in [
+        json!("eth*"),
+        json!(["lan0", "eth?"]),
+        json!({ "subnet": "10.99.0.0/24" }),
+    ] {
         let error = refusal(&lan, &master)?;
-        ensure!(error.code == 7 && error.msg.contains("ambiguous"), "{master}: {error:?}");
-        ensure!(error.msg.contains("eth1") && error.msg.contains("eth2"), "{master}: {error:?}");
+        ensure!(
+            error.code == 7 && error.msg.contains("ambiguous"),
+            "{master}: {error:?}"
+        );
+        ensure!(
+            error.msg.contains("eth1") && error.msg.contains("eth2"),
+            "{master}: {error:?}"
+        );
     }
     Ok(())
 }
@@ -111,8 +147,14 @@ fn what_fits_none_is_refused_with_what_there_is(_: &World) -> Result {
         json!({ "subnet": "192.0.2.0/24" }),
     ] {
         let error = refusal(&lan, &master)?;
-        ensure!(error.code == 7 && error.msg.contains("master"), "{master}: {error:?}");
-        ensure!(error.details.contains("devices that exist: eth1"), "{master}: {error:?}");
+        ensure!(
+            error.code == 7 && error.msg.contains("master"),
+            "{master}: {error:?}"
+        );
+        ensure!(
+            error.details.contains("devices that exist: eth1"),
+            "{master}: {error:?}"
+        );
     }
     Ok(())
 }
@@ -127,7 +169,10 @@ fn without_one_and_without_a_default_route_it_is_missed(_: &World) -> Result {
 fn check_accepts_the_parent_it_was_made_on_though_another_would_be_chosen_now(_: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
-    let network = Network::new(&lan.host, conflist(json!({ "master": ["lan0", Lan::MASTER] })));
+    let network = Network::new(
+        &lan.host,
+        conflist(json!({ "master": ["lan0", Lan::MASTER] })),
+    );
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
     plug(&lan, &lan.host, "lan0")?;

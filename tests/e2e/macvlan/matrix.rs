@@ -1,4 +1,5 @@
-//! Every version, in every mode, with addresses and without, on a parent of the host's and of the container's own.
+//! Every version, in every mode, with addresses and without, on a parent of the host's and of the
+//! container's own.
 
 use lab::anyhow::{Context, ensure};
 use lab::plugin::Call;
@@ -45,18 +46,30 @@ fn the_newest_version_and_mode_on_a_parent_in_the_container(world: &World) -> Re
 type Case = (&'static str, &'static str);
 
 fn cases(versions: &[&'static str], modes: &[&'static str]) -> Vec<Case> {
-    versions.iter().flat_map(|&version| modes.iter().map(move |&mode| (version, mode))).collect()
+    versions
+        .iter()
+        .flat_map(|&version| modes.iter().map(move |&mode| (version, mode)))
+        .collect()
 }
 
 fn newest() -> Vec<Case> {
-    [cases(&["1.1.0"], OLD_MODES), cases(OLD_VERSIONS, &["source"]), cases(&["1.1.0"], &["source"])].concat()
+    [
+        cases(&["1.1.0"], OLD_MODES),
+        cases(OLD_VERSIONS, &["source"]),
+        cases(&["1.1.0"], &["source"]),
+    ]
+    .concat()
 }
 
 fn every(world: &World, cases: &[Case], parent: Parent) -> Result {
     let lan = Lan::new()?;
     for (number, (version, mode)) in cases.iter().enumerate() {
         // Before 0.3.0 a result is addresses and nothing else.
-        let with_and_without: &[bool] = if *version < "0.3.0" { &[true] } else { &[true, false] };
+        let with_and_without: &[bool] = if *version < "0.3.0" {
+            &[true]
+        } else {
+            &[true, false]
+        };
         for &ipam in with_and_without {
             let case = format!("{version} {mode} {parent:?} ipam={ipam}");
             let container = lan.container(&format!("c{number}-{}", u8::from(ipam)))?;
@@ -86,7 +99,12 @@ fn one(
     let mut conflist = conflist(keys);
     conflist["cniVersion"] = json!(version);
     let network = match ipam {
-        true => given(world, lan, conflist, &json!({ "ips": [{ "address": "10.99.0.60/24" }] }))?,
+        true => given(
+            world,
+            lan,
+            conflist,
+            &json!({ "ips": [{ "address": "10.99.0.60/24" }] }),
+        )?,
         false => Network::new(&lan.host, conflist),
     };
     let attachment = network::Attachment::new(&container);
@@ -95,14 +113,21 @@ fn one(
     ensure_result(&result, version, ipam, &container)?;
     let made = container.link("eth0")?;
     let made_mode = made.macvlan.as_ref().and_then(|macvlan| macvlan.mode);
-    ensure!(made.up && made_mode.is_some_and(|made| made.to_string() == mode), "{made:?}");
+    ensure!(
+        made.up && made_mode.is_some_and(|made| made.to_string() == mode),
+        "{made:?}"
+    );
     let check = network.check(&attachment);
     match version {
         "0.1.0" | "0.2.0" | "0.3.0" | "0.3.1" => ensure!(network::cni_error(check).code == 1),
         _ => check?,
     }
     network.del(&attachment)?;
-    ensure!(names(&container)? == before, "left behind: {:?}", names(&container)?);
+    ensure!(
+        names(&container)? == before,
+        "left behind: {:?}",
+        names(&container)?
+    );
     container.remove()
 }
 
@@ -110,7 +135,10 @@ fn one(
 fn ensure_result(result: &Value, version: &str, ipam: bool, container: &Node) -> Result {
     ensure!(result["cniVersion"] == version, "{result}");
     if version < "0.3.0" {
-        ensure!(result["ip4"]["ip"] == "10.99.0.60/24" && result.get("interfaces").is_none(), "{result}");
+        ensure!(
+            result["ip4"]["ip"] == "10.99.0.60/24" && result.get("interfaces").is_none(),
+            "{result}"
+        );
         return Ok(());
     }
     let made = container.link("eth0")?;
@@ -138,14 +166,21 @@ fn what_a_version_cannot_express_is_refused_beforehand(_: &World) -> Result {
         conflist["cniVersion"] = json!(version);
         let network = Network::new(&lan.host, conflist);
         let error = network::cni_error(network.add(&network::Attachment::new(&container)));
-        ensure!(error.code == 7 && error.msg.contains("needs an address"), "{version:?}: {error:?}");
+        ensure!(
+            error.code == 7 && error.msg.contains("needs an address"),
+            "{version:?}: {error:?}"
+        );
         ensure!(names(&container)? == ["lo"], "nothing was made");
     }
     Ok(())
 }
 
 fn names(container: &Node) -> Result<Vec<String>> {
-    Ok(container.links()?.into_iter().map(|link| link.name).collect())
+    Ok(container
+        .links()?
+        .into_iter()
+        .map(|link| link.name)
+        .collect())
 }
 
 fn version_answers_in_the_version_asked(_: &World) -> Result {
@@ -153,7 +188,10 @@ fn version_answers_in_the_version_asked(_: &World) -> Result {
     for plugin in ["macvlan", "dhcp"] {
         for version in OLD_VERSIONS.iter().chain(&["1.1.0"]) {
             let stdin = json!({ "cniVersion": version });
-            let answer = Call::new(plugin, "VERSION").config(&stdin).run(&lan.host)?.success()?;
+            let answer = Call::new(plugin, "VERSION")
+                .config(&stdin)
+                .run(&lan.host)?
+                .success()?;
             ensure!(answer["cniVersion"] == *version, "{answer}");
             let supported = answer["supportedVersions"].as_array().context("a list")?;
             ensure!(supported.contains(&json!(version)), "{answer}");

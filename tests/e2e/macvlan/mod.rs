@@ -1,5 +1,5 @@
-//! The macvlan plugin by itself: everything it makes, refuses, recognises and leaves alone. Addresses come from
-//! Debian's `static` and `host-local`.
+//! The macvlan plugin by itself: everything it makes, refuses, recognises and leaves alone.
+//! Addresses come from Debian's `static` and `host-local`.
 
 mod chain;
 mod crash;
@@ -43,7 +43,10 @@ pub(crate) fn tests() -> Vec<Test> {
 
 /// An `ipam` section with these addresses.
 fn addresses(addresses: &[&str]) -> Value {
-    let addresses: Vec<Value> = addresses.iter().map(|address| json!({ "address": address })).collect();
+    let addresses: Vec<Value> = addresses
+        .iter()
+        .map(|address| json!({ "address": address }))
+        .collect();
     json!({ "type": "static", "addresses": addresses })
 }
 
@@ -53,11 +56,15 @@ pub(crate) fn script(world: &World, name: &str, body: &str) -> Result<Vec<PathBu
     fs::create_dir_all(&folder)?;
     fs::write(folder.join(name), format!("#!/bin/sh\n{body}"))?;
     fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755))?;
-    Ok(vec![lab::suite::plugin_dir().to_owned(), folder, DEBIANS_PLUGINS.into()])
+    Ok(vec![
+        lab::suite::plugin_dir().to_owned(),
+        folder,
+        DEBIANS_PLUGINS.into(),
+    ])
 }
 
-/// The network of `conflist` with an IPAM plugin that always gives this result: it is quick, and says what no real one
-/// would.
+/// The network of `conflist` with an IPAM plugin that always gives this result: it is quick, and
+/// says what no real one would.
 pub(crate) fn given<'a>(
     world: &World,
     lan: &'a Lan,
@@ -65,14 +72,18 @@ pub(crate) fn given<'a>(
     result: &Value,
 ) -> Result<Network<'a>> {
     let mut document = json!({ "cniVersion": "1.0.0" });
-    document.as_object_mut().context("an object")?.extend(result.as_object().context("an object")?.clone());
+    document
+        .as_object_mut()
+        .context("an object")?
+        .extend(result.as_object().context("an object")?.clone());
     let body = format!("cat >/dev/null\n[ $CNI_COMMAND != ADD ] || cat <<'END'\n{document}\nEND\n");
     let path = script(world, "given", &body)?;
     conflist["plugins"][0]["ipam"] = json!({ "type": "given" });
     Ok(Network::with_path(&lan.host, conflist, path))
 }
 
-/// Plugs one end of a new cable into `node` and the other into the LAN's side, where nobody answers; both up.
+/// Plugs one end of a new cable into `node` and the other into the LAN's side, where nobody
+/// answers; both up.
 pub(crate) fn plug(lan: &Lan, node: &Node, name: &str) -> Result<Link> {
     let far = format!("{}-{name}", node.name());
     let netlink = node.netlink()?;

@@ -1,4 +1,5 @@
-//! Parents of every kind that this kernel has: what the LAN sees through them, and what becomes of them.
+//! Parents of every kind that this kernel has: what the LAN sees through them, and what becomes of
+//! them.
 
 use std::time::Duration;
 
@@ -32,7 +33,10 @@ fn ensure_joins(lan: &Lan, container: &Node, master: &str) -> Result {
     let network = Network::new(&lan.host, conflist(keys));
     let attachment = network::Attachment::new(container);
     network.add(&attachment)?;
-    ensure!(container.link("eth0")?.parent == Some(lan.host.link(real(master))?.index), "{master}");
+    ensure!(
+        container.link("eth0")?.parent == Some(lan.host.link(real(master))?.index),
+        "{master}"
+    );
     container.ping(Lan::ADDRESS.into(), SOON)?;
     network.check(&attachment)?;
     network.del(&attachment)?;
@@ -41,7 +45,11 @@ fn ensure_joins(lan: &Lan, container: &Node, master: &str) -> Result {
 
 /// The device that the kernel puts a macvlan on.
 fn real(master: &str) -> &str {
-    if master == "shim" { Lan::MASTER } else { master }
+    if master == "shim" {
+        Lan::MASTER
+    } else {
+        master
+    }
 }
 
 /// A bridge on the host with the cable as its port.
@@ -64,10 +72,16 @@ fn on_a_macvlan_of_the_hosts_the_parent_is_the_device_below(_: &World) -> Result
     let lan = Lan::new()?;
     let host = lan.host.netlink()?;
     let parent = lan.host.link(Lan::MASTER)?;
-    let shim = NewMacvlan { up: true, ..NewMacvlan::new("shim", parent.index) };
+    let shim = NewMacvlan {
+        up: true,
+        ..NewMacvlan::new("shim", parent.index)
+    };
     host.add_macvlan(&shim, lan.host.netns(), &host)?;
     ensure_joins(&lan, &lan.container("c1")?, "shim")?;
-    ensure!(lan.host.find_link("shim")?.is_some(), "it is the host's, and stays");
+    ensure!(
+        lan.host.find_link("shim")?.is_some(),
+        "it is the host's, and stays"
+    );
     Ok(())
 }
 
@@ -76,13 +90,18 @@ fn one_inside_the_container_reaches_its_own_lan(_: &World) -> Result {
     let container = lan.container("c1")?;
     plug(&lan, &container, "up0")?;
     lan.lan.add_address("c1-up0", "10.98.0.1/24".parse()?)?;
-    let keys = json!({ "master": "up0", "linkInContainer": true, "ipam": addresses(&["10.98.0.61/24"]) });
+    let keys =
+        json!({ "master": "up0", "linkInContainer": true, "ipam": addresses(&["10.98.0.61/24"]) });
     let network = Network::new(&lan.host, conflist(keys));
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
     container.ping("10.98.0.1".parse()?, SOON)?;
     network.check(&attachment)?;
-    ensure!(container.link("up0")?.promiscuity == 1, "{:?}", container.link("up0")?);
+    ensure!(
+        container.link("up0")?.promiscuity == 1,
+        "{:?}",
+        container.link("up0")?
+    );
     network.del(&attachment)?;
     ensure!(container.find_link("eth0")?.is_none() && container.link("up0")?.promiscuity == 0);
     Ok(())
@@ -91,20 +110,26 @@ fn one_inside_the_container_reaches_its_own_lan(_: &World) -> Result {
 /// The host is off the cable meanwhile, and is asked for its MAC with another one.
 fn passthru_takes_its_parents_traffic_until_it_goes(_: &World) -> Result {
     let lan = Lan::new()?;
-    lan.host.add_address(Lan::MASTER, IpNet::new("10.99.0.2".parse()?, 24)?)?;
+    lan.host
+        .add_address(Lan::MASTER, IpNet::new("10.99.0.2".parse()?, 24)?)?;
     lan.host.ping(Lan::ADDRESS.into(), SOON)?;
     let before = lan.host.link(Lan::MASTER)?;
     let container = lan.container("c1")?;
-    let keys =
-        json!({ "mode": "passthru", "mac": "02:00:00:00:00:17", "ipam": addresses(&["10.99.0.61/24"]) });
+    let keys = json!({ "mode": "passthru", "mac": "02:00:00:00:00:17", "ipam": addresses(&["10.99.0.61/24"]) });
     let network = Network::new(&lan.host, conflist(keys));
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
     ensure!(lan.host.link(Lan::MASTER)?.mac == container.link("eth0")?.mac);
-    ensure!(lan.host.ping(Lan::ADDRESS.into(), Duration::from_millis(400)).is_err());
+    ensure!(
+        lan.host
+            .ping(Lan::ADDRESS.into(), Duration::from_millis(400))
+            .is_err()
+    );
     network.del(&attachment)?;
-    until("the parent is as before", SOON, || lan.host.link(Lan::MASTER).is_ok_and(|now| now == before))?;
+    until("the parent is as before", SOON, || {
+        lan.host.link(Lan::MASTER).is_ok_and(|now| now == before)
+    })?;
     lan.host.ping(Lan::ADDRESS.into(), SOON)?;
     Ok(())
 }
@@ -112,17 +137,22 @@ fn passthru_takes_its_parents_traffic_until_it_goes(_: &World) -> Result {
 /// How many want the host's links to be promiscuous, by name.
 fn promiscuity(lan: &Lan) -> Result<Vec<(String, u32, bool)>> {
     let links = lan.host.links()?;
-    Ok(links.into_iter().map(|link| (link.name, link.promiscuity, link.promiscuous)).collect())
+    Ok(links
+        .into_iter()
+        .map(|link| (link.name, link.promiscuity, link.promiscuous))
+        .collect())
 }
 
 /// The kernel lets go of a parent a moment after the macvlan has gone.
 fn ensure_as_before(lan: &Lan, before: &[(String, u32, bool)]) -> Result {
-    until("promiscuity is as before", SOON, || promiscuity(lan).is_ok_and(|now| now == before))
-        .with_context(|| format!("{before:?} before, {:?} now", promiscuity(lan)))
+    until("promiscuity is as before", SOON, || {
+        promiscuity(lan).is_ok_and(|now| now == before)
+    })
+    .with_context(|| format!("{before:?} before, {:?} now", promiscuity(lan)))
 }
 
-/// veth and bridge filter no unicast: for a second MAC the kernel has them take everything. Passthru asks for that
-/// anywhere, unless told not to.
+/// veth and bridge filter no unicast: for a second MAC the kernel has them take everything.
+/// Passthru asks for that anywhere, unless told not to.
 fn promiscuity_is_as_before_after_del(_: &World) -> Result {
     let lan = Lan::new()?;
     let cable = promiscuity(&lan)?;
@@ -141,7 +171,8 @@ fn promiscuity_is_as_before_after_del(_: &World) -> Result {
     bridge(&lan)?;
     let bridged = promiscuity(&lan)?;
     for (keys, wanted) in &modes {
-        ensure_promiscuous(&lan, "br0", keys, *wanted).with_context(|| format!("bridge, {keys}"))?;
+        ensure_promiscuous(&lan, "br0", keys, *wanted)
+            .with_context(|| format!("bridge, {keys}"))?;
         ensure_as_before(&lan, &bridged)?;
     }
     Ok(())
@@ -161,7 +192,10 @@ fn ensure_promiscuous(lan: &Lan, master: &str, keys: &Value, wanted: u32) -> Res
     for container in &containers {
         network.add(&network::Attachment::new(container))?;
         let now = lan.host.link(master)?.promiscuity;
-        ensure!(now == before + wanted, "{now} want {master} to be promiscuous, {before} did before");
+        ensure!(
+            now == before + wanted,
+            "{now} want {master} to be promiscuous, {before} did before"
+        );
     }
     for container in containers {
         network.del(&network::Attachment::new(&container))?;
@@ -173,7 +207,11 @@ fn ensure_promiscuous(lan: &Lan, master: &str, keys: &Value, wanted: u32) -> Res
 fn promiscuity_is_as_before_after_an_add_that_fails(world: &World) -> Result {
     let lan = Lan::new()?;
     let before = promiscuity(&lan)?;
-    let path = script(world, "broken", "cat >/dev/null\necho '{\"code\":123,\"msg\":\"no\"}'\nexit 1\n")?;
+    let path = script(
+        world,
+        "broken",
+        "cat >/dev/null\necho '{\"code\":123,\"msg\":\"no\"}'\nexit 1\n",
+    )?;
     for mode in ["bridge", "passthru"] {
         let container = lan.container(mode)?;
         let keys = json!({ "mode": mode, "ipam": { "type": "broken" } });
@@ -189,13 +227,19 @@ fn promiscuity_is_as_before_after_an_add_that_fails(world: &World) -> Result {
 fn promiscuity_is_as_before_after_an_add_that_is_killed(world: &World) -> Result {
     let lan = Lan::new()?;
     let before = promiscuity(&lan)?;
-    let path = script(world, "slow", "cat >/dev/null\n[ $CNI_COMMAND != ADD ] || exec sleep 1000\n")?;
+    let path = script(
+        world,
+        "slow",
+        "cat >/dev/null\n[ $CNI_COMMAND != ADD ] || exec sleep 1000\n",
+    )?;
     for mode in ["bridge", "passthru"] {
         let container = lan.container(mode)?;
         let keys = json!({ "mode": mode, "ipam": { "type": "slow" } });
         let network = Network::with_path(&lan.host, conflist(keys), path.clone());
         let attachment = network::Attachment::new(&container);
-        let add = network.prepare("ADD", 0, &attachment, None)?.start(&lan.host)?;
+        let add = network
+            .prepare("ADD", 0, &attachment, None)?
+            .start(&lan.host)?;
         until("the interface is there", SOON, || {
             container.find_link("eth0").is_ok_and(|link| link.is_some())
         })?;
@@ -224,9 +268,13 @@ fn promiscuity_is_as_before_when_the_container_vanishes(_: &World) -> Result {
 
 fn promiscuity_of_the_administrators_stays(_: &World) -> Result {
     let lan = Lan::new()?;
-    lan.host.output(&["ip", "link", "set", "dev", Lan::MASTER, "promisc", "on"])?;
+    lan.host
+        .output(&["ip", "link", "set", "dev", Lan::MASTER, "promisc", "on"])?;
     let before = promiscuity(&lan)?;
-    ensure!(before.contains(&(Lan::MASTER.to_owned(), 1, true)), "{before:?}");
+    ensure!(
+        before.contains(&(Lan::MASTER.to_owned(), 1, true)),
+        "{before:?}"
+    );
     for keys in [json!({ "mode": "bridge" }), json!({ "mode": "passthru" })] {
         ensure_promiscuous(&lan, Lan::MASTER, &keys, 1)?;
         ensure_as_before(&lan, &before)?;
@@ -238,7 +286,12 @@ fn promiscuity_of_the_administrators_stays(_: &World) -> Result {
 fn telling<'a>(world: &World, lan: &'a Lan, keys: Value) -> Result<Network<'a>> {
     let mut list = conflist(keys);
     list["cniVersion"] = json!("1.1.0");
-    given(world, lan, list, &json!({ "ips": [{ "address": "10.99.0.61/24" }] }))
+    given(
+        world,
+        lan,
+        list,
+        &json!({ "ips": [{ "address": "10.99.0.61/24" }] }),
+    )
 }
 
 fn one_that_shrinks_takes_its_macvlans_with_it_and_check_accepts_that(world: &World) -> Result {
@@ -263,13 +316,19 @@ fn one_that_shrinks_takes_its_macvlans_with_it_and_check_accepts_that(world: &Wo
     ensure!(follows.link("eth0")?.mtu == 1300 && configured.link("eth0")?.mtu == 1300);
     network.check(&attachment)?;
     let error = network::cni_error(with_mtu.check(&its_attachment));
-    ensure!(error.code == 110 && error.msg.contains("1300, not 1400"), "it was configured: {error}");
+    ensure!(
+        error.code == 110 && error.msg.contains("1300, not 1400"),
+        "it was configured: {error}"
+    );
 
     // It does not grow again by itself, and the container is worse off than it was made.
     resize(1500)?;
     ensure!(follows.link("eth0")?.mtu == 1300);
     let error = network::cni_error(network.check(&attachment));
-    ensure!(error.code == 110 && error.msg.contains("1300, not 1500"), "{error}");
+    ensure!(
+        error.code == 110 && error.msg.contains("1300, not 1500"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -279,10 +338,14 @@ fn one_that_grows_leaves_them_as_they_are(world: &World) -> Result {
     let network = telling(world, &lan, json!({}))?;
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
-    lan.host.netlink()?.set_mtu(lan.host.link(Lan::MASTER)?.index, 9000)?;
+    lan.host
+        .netlink()?
+        .set_mtu(lan.host.link(Lan::MASTER)?.index, 9000)?;
     ensure!(container.link("eth0")?.mtu == 1500);
     network.check(&attachment)?;
     // As an administrator may have it follow.
-    container.netlink()?.set_mtu(container.link("eth0")?.index, 9000)?;
+    container
+        .netlink()?
+        .set_mtu(container.link("eth0")?.index, 9000)?;
     network.check(&attachment)
 }

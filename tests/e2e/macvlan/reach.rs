@@ -31,12 +31,18 @@ const DOCUMENTS_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/modes.md
 const BEGIN: &str = "<!-- measured: tests/e2e/macvlan/reach.rs -->\n";
 const END: &str = "<!-- end of what is measured -->\n";
 
-/// Long enough for ARP and an answer on this cable, many times over: for what is to stay unanswered.
+/// Long enough for ARP and an answer on this cable, many times over: for what is to stay
+/// unanswered.
 const A_MOMENT: Duration = Duration::from_millis(400);
 
 /// The columns: containers that are pinged, on the same parent.
-const COLUMNS: [Manner; 5] =
-    [Manner::new("bridge"), HOST_ACCESS, Manner::new("private"), Manner::new("vepa"), Manner::new("source")];
+const COLUMNS: [Manner; 5] = [
+    Manner::new("bridge"),
+    HOST_ACCESS,
+    Manner::new("private"),
+    Manner::new("vepa"),
+    Manner::new("source"),
+];
 
 /// The rows: containers that ping, one each. Those after them are [`AROUND`] and passthru's.
 const ROWS: [Manner; 6] = [
@@ -44,12 +50,22 @@ const ROWS: [Manner; 6] = [
     HOST_ACCESS,
     Manner::new("private"),
     Manner::new("vepa"),
-    Manner { label: "source, the other listed", ..Manner::new("source") },
-    Manner { label: "source, the other not listed", listed: false, ..Manner::new("source") },
+    Manner {
+        label: "source, the other listed",
+        ..Manner::new("source")
+    },
+    Manner {
+        label: "source, the other not listed",
+        listed: false,
+        ..Manner::new("source")
+    },
 ];
 
-const HOST_ACCESS: Manner =
-    Manner { label: "bridge, `hostAccess`", host_access: true, ..Manner::new("bridge") };
+const HOST_ACCESS: Manner = Manner {
+    label: "bridge, `hostAccess`",
+    host_access: true,
+    ..Manner::new("bridge")
+};
 
 /// Its parent must have no other.
 const PASSTHRU: Manner = Manner::new("passthru");
@@ -67,7 +83,8 @@ enum Cell {
     Same,
     /// The second interface is refused.
     Refused,
-    /// Whether the one reaches the other behind an ordinary switch, and behind one that sends frames back.
+    /// Whether the one reaches the other behind an ordinary switch, and behind one that sends
+    /// frames back.
     Reaches(Answers, Answers),
 }
 
@@ -81,7 +98,9 @@ impl Cell {
             Cell::Reaches(YES, YES) => "yes".to_owned(),
             Cell::Reaches(NO, YES) => "reflected".to_owned(),
             Cell::Reaches(NO, NO) => "no".to_owned(),
-            Cell::Reaches(ordinary, reflecting) => format!("{ordinary:?}, reflected {reflecting:?}"),
+            Cell::Reaches(ordinary, reflecting) => {
+                format!("{ordinary:?}, reflected {reflecting:?}")
+            }
         }
     }
 }
@@ -89,7 +108,9 @@ impl Cell {
 fn the_documentation_has_the_table_that_is_measured(_: &World) -> Result {
     let lan = Lan::new()?;
     wire(&lan)?;
-    let (before, rest) = DOCUMENT.split_once(BEGIN).context("the page has a place for the table")?;
+    let (before, rest) = DOCUMENT
+        .split_once(BEGIN)
+        .context("the page has a place for the table")?;
     let (documented, after) = rest.split_once(END).context("the table has an end")?;
 
     let mut measured = measure(&lan, A_MOMENT)?;
@@ -98,7 +119,10 @@ fn the_documentation_has_the_table_that_is_measured(_: &World) -> Result {
         measured = measure(&lan, SOON)?;
     }
     if std::env::var_os("LEASEHOLD_WRITE_TABLES").is_some_and(|value| value == "1") {
-        fs::write(DOCUMENTS_PATH, [before, BEGIN, &measured, END, after].concat())?;
+        fs::write(
+            DOCUMENTS_PATH,
+            [before, BEGIN, &measured, END, after].concat(),
+        )?;
         return Ok(());
     }
     ensure!(
@@ -116,30 +140,58 @@ fn measure(lan: &Lan, patience: Duration) -> Result<String> {
 /// The table in Markdown.
 fn table(rows: &[Vec<Cell>], passthru: &[Cell]) -> String {
     let around = || AROUND.iter().map(|(label, _)| *label);
-    let titles: Vec<&str> =
-        ["from"].into_iter().chain(COLUMNS.iter().map(|manner| manner.label)).chain(around()).collect();
-    let labels = ROWS.iter().map(|manner| manner.label).chain(around()).chain([PASSTHRU.label]);
-    let rows = labels.zip(rows.iter().map(Vec::as_slice).chain([passthru])).map(|(label, row)| {
-        let cells: Vec<String> = row.iter().map(|cell| cell.text()).collect();
-        format!("| {label} | {} |\n", cells.join(" | "))
-    });
-    let head = format!("| {} |\n|{}\n", titles.join(" | "), "---|".repeat(titles.len()));
+    let titles: Vec<&str> = ["from"]
+        .into_iter()
+        .chain(COLUMNS.iter().map(|manner| manner.label))
+        .chain(around())
+        .collect();
+    let labels = ROWS
+        .iter()
+        .map(|manner| manner.label)
+        .chain(around())
+        .chain([PASSTHRU.label]);
+    let rows = labels
+        .zip(rows.iter().map(Vec::as_slice).chain([passthru]))
+        .map(|(label, row)| {
+            let cells: Vec<String> = row.iter().map(|cell| cell.text()).collect();
+            format!("| {label} | {} |\n", cells.join(" | "))
+        });
+    let head = format!(
+        "| {} |\n|{}\n",
+        titles.join(" | "),
+        "---|".repeat(titles.len())
+    );
     [head].into_iter().chain(rows).collect()
 }
 
 /// A row of cells for each that asks, containers and others.
 fn measure_all(lan: &Lan, patience: Duration) -> Result<Vec<Vec<Cell>>> {
     let attach = |manners: &[Manner], first: u8| -> Result<Vec<_>> {
-        manners.iter().zip(first..).map(|(manner, number)| Attached::new(lan, manner, number)).collect()
+        manners
+            .iter()
+            .zip(first..)
+            .map(|(manner, number)| Attached::new(lan, manner, number))
+            .collect()
     };
     let (rows, columns) = (attach(&ROWS, 10)?, attach(&COLUMNS, 20)?);
-    let targets: Vec<Ipv4Addr> =
-        columns.iter().map(|column| column.node().1).chain(AROUND.map(|(_, address)| address)).collect();
+    let targets: Vec<Ipv4Addr> = columns
+        .iter()
+        .map(|column| column.node().1)
+        .chain(AROUND.map(|(_, address)| address))
+        .collect();
     let askers: Vec<(&Node, Ipv4Addr)> = rows.iter().map(Attached::node).collect();
     let mut cells = measure_each(lan, &askers, &targets, patience)?;
-    // Not at the same time: these ask by broadcast, and containers that are asking overhear who they are.
-    cells.extend(measure_each(lan, &[(&lan.lan, Lan::ADDRESS), (&lan.host, HOST)], &targets, patience)?);
-    rows.into_iter().chain(columns).try_for_each(Attached::detach)?;
+    // Not at the same time: these ask by broadcast, and containers that are asking overhear who
+    // they are.
+    cells.extend(measure_each(
+        lan,
+        &[(&lan.lan, Lan::ADDRESS), (&lan.host, HOST)],
+        &targets,
+        patience,
+    )?);
+    rows.into_iter()
+        .chain(columns)
+        .try_for_each(Attached::detach)?;
     Ok(cells)
 }
 
@@ -150,13 +202,20 @@ fn measure_each(
     targets: &[Ipv4Addr],
     patience: Duration,
 ) -> Result<Vec<Vec<Cell>>> {
-    let pairs: Vec<(&Node, Ipv4Addr)> =
-        askers.iter().flat_map(|(asker, _)| targets.iter().map(move |target| (*asker, *target))).collect();
+    let pairs: Vec<(&Node, Ipv4Addr)> = askers
+        .iter()
+        .flat_map(|(asker, _)| targets.iter().map(move |target| (*asker, *target)))
+        .collect();
     let cells = both_switches(lan, &pairs, patience)?;
-    let rows = askers.iter().zip(cells.chunks(targets.len())).map(|((_, own), cells)| {
-        let cells = cells.iter().zip(targets);
-        cells.map(|(cell, target)| if target == own { Cell::Same } else { *cell }).collect()
-    });
+    let rows = askers
+        .iter()
+        .zip(cells.chunks(targets.len()))
+        .map(|((_, own), cells)| {
+            let cells = cells.iter().zip(targets);
+            cells
+                .map(|(cell, target)| if target == own { Cell::Same } else { *cell })
+                .collect()
+        });
     Ok(rows.collect())
 }
 
@@ -164,12 +223,20 @@ fn measure_each(
 fn passthru(lan: &Lan, patience: Duration) -> Result<Vec<Cell>> {
     let alone = Attached::new(lan, &PASSTHRU, 30)?;
     for (manner, number) in COLUMNS.iter().zip(31..) {
-        ensure!(Attached::new(lan, manner, number).is_err(), "{} beside passthru", manner.label);
+        ensure!(
+            Attached::new(lan, manner, number).is_err(),
+            "{} beside passthru",
+            manner.label
+        );
     }
     let pairs = AROUND.map(|(_, address)| (alone.node().0, address));
     let around = both_switches(lan, &pairs, patience)?;
     alone.detach()?;
-    Ok(COLUMNS.iter().map(|_| Cell::Refused).chain(around).collect())
+    Ok(COLUMNS
+        .iter()
+        .map(|_| Cell::Refused)
+        .chain(around)
+        .collect())
 }
 
 fn both_switches(lan: &Lan, pairs: &[(&Node, Ipv4Addr)], patience: Duration) -> Result<Vec<Cell>> {
@@ -197,24 +264,33 @@ fn ping_all(pairs: &[(&Node, Ipv4Addr)], patience: Duration) -> Vec<Answers> {
                 )
             })
             .collect();
-        let answer = |ping: thread::ScopedJoinHandle<'_, bool>| ping.join().expect("a ping does not panic");
-        pings.into_iter().map(|(four, six)| (answer(four), answer(six))).collect()
+        let answer =
+            |ping: thread::ScopedJoinHandle<'_, bool>| ping.join().expect("a ping does not panic");
+        pings
+            .into_iter()
+            .map(|(four, six)| (answer(four), answer(six)))
+            .collect()
     })
 }
 
-/// The kernel keeps broadcasts from private neighbours, and with them ARP. Who knows an address without asking gets
-/// through, if the switch sends frames back.
+/// The kernel keeps broadcasts from private neighbours, and with them ARP. Who knows an address
+/// without asking gets through, if the switch sends frames back.
 fn private_containers_that_know_each_other_without_asking_are_not_kept_apart(_: &World) -> Result {
     let lan = Lan::new()?;
     wire(&lan)?;
     hairpin(&lan, true)?;
     let private = Manner::new("private");
-    let (one, two) = (Attached::new(&lan, &private, 10)?, Attached::new(&lan, &private, 11)?);
+    let (one, two) = (
+        Attached::new(&lan, &private, 10)?,
+        Attached::new(&lan, &private, 11)?,
+    );
     let (asker, other) = (one.node().0, two.node().1);
     ensure!(asker.ping(other.into(), A_MOMENT).is_err());
     for (one, other) in [(&one, &two), (&two, &one)] {
         let (address, mac) = (other.node().1.to_string(), other.mac());
-        one.node().0.output(&["ip", "neigh", "replace", &address, "lladdr", &mac, "dev", "eth0"])?;
+        one.node().0.output(&[
+            "ip", "neigh", "replace", &address, "lladdr", &mac, "dev", "eth0",
+        ])?;
     }
     asker.ping(other.into(), SOON)?;
     hairpin(&lan, false)?;
@@ -222,7 +298,8 @@ fn private_containers_that_know_each_other_without_asking_are_not_kept_apart(_: 
     Ok(())
 }
 
-/// Nothing is routed or translated on the way, so nothing need be masqueraded; the key for that means nothing here.
+/// Nothing is routed or translated on the way, so nothing need be masqueraded; the key for that
+/// means nothing here.
 fn servers_see_the_containers_own_address(_: &World) -> Result {
     let lan = Lan::new()?;
     lan.host.add_address(Lan::MASTER, "10.99.0.2/24".parse()?)?;

@@ -39,8 +39,9 @@ fn check_finds_every_difference(world: &World) -> Result {
     });
     let keys = json!({ "mac": "02:00:00:00:00:17", "mtu": 1450 });
     let mut missed = Vec::new();
-    for difference in ["gone", "kind", "mode", "parent", "MAC", "MTU", "down", "address", "route", "gateway"]
-    {
+    for difference in [
+        "gone", "kind", "mode", "parent", "MAC", "MTU", "down", "address", "route", "gateway",
+    ] {
         let container = lan.container(difference)?;
         let mut changed = keys.clone();
         match difference {
@@ -51,7 +52,11 @@ fn check_finds_every_difference(world: &World) -> Result {
         let network = given(world, &lan, conflist(keys.clone()), &result)?;
         let attachment = network::Attachment::new(&container);
         let made = given(world, &lan, conflist(changed), &result)?.add(&attachment)?;
-        let check = || network.prepare("CHECK", 0, &attachment, Some(&made))?.run(&lan.host);
+        let check = || {
+            network
+                .prepare("CHECK", 0, &attachment, Some(&made))?
+                .run(&lan.host)
+        };
 
         let netlink = container.netlink()?;
         let index = container.link("eth0")?.index;
@@ -86,11 +91,17 @@ fn check_finds_every_difference(world: &World) -> Result {
             }
             "route" | "gateway" => {
                 let routes = container.routes()?;
-                let default = routes.iter().find(|route| route.dst.prefix_len() == 0).context("a route")?;
+                let default = routes
+                    .iter()
+                    .find(|route| route.dst.prefix_len() == 0)
+                    .context("a route")?;
                 netlink.delete_route(default)?;
                 if difference == "gateway" {
                     let gateway = Some("10.99.0.9".parse()?);
-                    netlink.add_route(&Route { gateway, ..default.clone() })?;
+                    netlink.add_route(&Route {
+                        gateway,
+                        ..default.clone()
+                    })?;
                 }
                 "route 0.0.0.0/0 via 10.99.0.1 is missing"
             }
@@ -101,7 +112,10 @@ fn check_finds_every_difference(world: &World) -> Result {
             missed.push(difference);
         } else if !lab::suite::other_plugins() {
             let error = outcome.error()?;
-            ensure!(error.code == 110 && error.msg.contains(words), "{difference}: {error:?}");
+            ensure!(
+                error.code == 110 && error.msg.contains(words),
+                "{difference}: {error:?}"
+            );
         }
         network.del(&attachment)?;
         container.remove()?;
@@ -141,8 +155,16 @@ fn check_asks_ipam(world: &World) -> Result {
 fn status_is_good_when_add_would_be(_: &World) -> Result {
     let lan = Lan::new()?;
     Network::new(&lan.host, newest(json!({}))).status()?;
-    Network::new(&lan.host, newest(json!({ "master": "uplink", "linkInContainer": true }))).status()?;
-    ensure!(lan.host.links()?.len() == 2, "asking makes nothing: {:?}", lan.host.links()?);
+    Network::new(
+        &lan.host,
+        newest(json!({ "master": "uplink", "linkInContainer": true })),
+    )
+    .status()?;
+    ensure!(
+        lan.host.links()?.len() == 2,
+        "asking makes nothing: {:?}",
+        lan.host.links()?
+    );
     Ok(())
 }
 
@@ -150,14 +172,28 @@ fn status_names_what_is_in_the_way(_: &World) -> Result {
     let lan = Lan::new()?;
     let status = |keys: Value| network::cni_error(Network::new(&lan.host, newest(keys)).status());
     let error = status(json!({ "master": "eth7" }));
-    ensure!(error.code == 50 && error.msg.contains("eth7") && error.details.contains("eth1"), "{error:?}");
+    ensure!(
+        error.code == 50 && error.msg.contains("eth7") && error.details.contains("eth1"),
+        "{error:?}"
+    );
     let error = status(json!({ "master": "lo" }));
-    ensure!(error.code == 50 && error.msg.contains("loopback"), "{error:?}");
+    ensure!(
+        error.code == 50 && error.msg.contains("loopback"),
+        "{error:?}"
+    );
     let error = status(json!({ "ipam": { "type": "nosuch" } }));
-    ensure!(error.code == 50 && error.msg.contains("nosuch"), "{error:?}");
-    lan.host.netlink()?.set_down(lan.host.link(Lan::MASTER)?.index)?;
+    ensure!(
+        error.code == 50 && error.msg.contains("nosuch"),
+        "{error:?}"
+    );
+    lan.host
+        .netlink()?
+        .set_down(lan.host.link(Lan::MASTER)?.index)?;
     let error = status(json!({}));
-    ensure!(error.code == 51 && error.msg.contains("eth1 is down"), "containers suffer too: {error:?}");
+    ensure!(
+        error.code == 51 && error.msg.contains("eth1 is down"),
+        "containers suffer too: {error:?}"
+    );
     Ok(())
 }
 
@@ -177,11 +213,17 @@ fn gc_removes_what_is_not_valid_and_nothing_else(_: &World) -> Result {
     let wan = Network::new(&lan.host, wan);
     let (kept, stale) = (lan.container("kept")?, lan.container("stale")?);
     let attachment = network::Attachment::new;
-    let second = network::Attachment { ifname: "net1".into(), ..attachment(&kept) };
+    let second = network::Attachment {
+        ifname: "net1".into(),
+        ..attachment(&kept)
+    };
     network.add(&attachment(&kept))?;
     network.add(&second)?;
     network.add(&attachment(&stale))?;
-    wan.add(&network::Attachment { ifname: "wan0".into(), ..attachment(&stale) })?;
+    wan.add(&network::Attachment {
+        ifname: "wan0".into(),
+        ..attachment(&stale)
+    })?;
     // Nobody's: made by hand, or by the Go plugin.
     let host = lan.host.netlink()?;
     let new = NewMacvlan::new("hand0", lan.host.link(Lan::MASTER)?.index);
@@ -189,7 +231,12 @@ fn gc_removes_what_is_not_valid_and_nothing_else(_: &World) -> Result {
 
     network.gc(&[&attachment(&kept)])?;
     let names = |node: &lab::Node| -> Result<Vec<String>> {
-        Ok(node.links()?.into_iter().map(|link| link.name).filter(|name| name != "lo").collect())
+        Ok(node
+            .links()?
+            .into_iter()
+            .map(|link| link.name)
+            .filter(|name| name != "lo")
+            .collect())
     };
     ensure!(names(&kept)? == ["eth0"], "{:?}", names(&kept)?);
     ensure!(names(&stale)? == ["wan0", "hand0"], "{:?}", names(&stale)?);
@@ -202,8 +249,12 @@ fn gc_without_a_list_removes_nothing(_: &World) -> Result {
     let container = lan.container("c1")?;
     let network = Network::new(&lan.host, newest(json!({})));
     network.add(&network::Attachment::new(&container))?;
-    let config = json!({ "cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "master": Lan::MASTER });
-    Call::new("macvlan", "GC").config(&config).run(&lan.host)?.success()?;
+    let config =
+        json!({ "cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "master": Lan::MASTER });
+    Call::new("macvlan", "GC")
+        .config(&config)
+        .run(&lan.host)?
+        .success()?;
     container.link("eth0")?;
     network.gc(&[])?;
     ensure_nothing_left(&container)

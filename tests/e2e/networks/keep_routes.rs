@@ -13,7 +13,8 @@ use crate::macvlan::given;
 use crate::scenario::{SOON, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(what_is_kept_goes_on_in_both_families_and_all_else_goes_the_new_way).needs(&[packages::GO_PLUGINS]),
+    test!(what_is_kept_goes_on_in_both_families_and_all_else_goes_the_new_way)
+        .needs(&[packages::GO_PLUGINS]),
     test!(the_first_nodes_own_prefix_is_not_taken_for_the_clusters).needs(&[packages::GO_PLUGINS]),
     test!(several_may_keep_the_same_and_end_in_any_order).needs(&[packages::GO_PLUGINS]),
     test!(a_route_that_is_there_already_is_used_and_left).needs(&[packages::GO_PLUGINS]),
@@ -39,13 +40,17 @@ fn ipam(lan: u8, number: u8) -> Value {
 /// A container that has its first interface, at the first LAN.
 fn container(lans: &Lans) -> Result<Node> {
     let container = lans.lan.container("c1")?;
-    Network::new(&lans.lan.host, first(json!({ "ipam": ipam(99, 60) }))).add(&at(&container, "eth0"))?;
+    Network::new(&lans.lan.host, first(json!({ "ipam": ipam(99, 60) })))
+        .add(&at(&container, "eth0"))?;
     Ok(container)
 }
 
 /// The second LAN, whose default route is to leave these alone.
 fn keeping<'a>(lans: &'a Lans, number: u8, keep: &[&str]) -> Network<'a> {
-    Network::new(&lans.lan.host, second(json!({ "ipam": ipam(98, number), "keepRoutes": keep })))
+    Network::new(
+        &lans.lan.host,
+        second(json!({ "ipam": ipam(98, number), "keepRoutes": keep })),
+    )
 }
 
 /// The routes of ours.
@@ -57,7 +62,10 @@ fn kept(container: &Node) -> Result<Vec<Route>> {
 
 /// Fails unless this is the router that packets take to there.
 fn ensure_via(container: &Node, to: &str, gateway: &str) -> Result {
-    let way = container.netlink()?.way_to(to.parse()?)?.with_context(|| format!("a way to {to}"))?;
+    let way = container
+        .netlink()?
+        .way_to(to.parse()?)?
+        .with_context(|| format!("a way to {to}"))?;
     ensure!(way.gateway == Some(gateway.parse()?), "{to}: {way:?}");
     Ok(())
 }
@@ -66,10 +74,17 @@ fn what_is_kept_goes_on_in_both_families_and_all_else_goes_the_new_way(_: &World
     let lans = Lans::new()?;
     let container = container(&lans)?;
     let before = container.routes()?;
-    let network = keeping(&lans, 60, &["192.0.2.0/24", "10.43.0.10", "2001:db8:1::/64"]);
+    let network = keeping(
+        &lans,
+        60,
+        &["192.0.2.0/24", "10.43.0.10", "2001:db8:1::/64"],
+    );
     let attachment = at(&container, "net1");
     let result = network.add(&attachment)?;
-    ensure!(!result.to_string().contains("192.0.2.0"), "it is another interface's: {result}");
+    ensure!(
+        !result.to_string().contains("192.0.2.0"),
+        "it is another interface's: {result}"
+    );
     for (to, gateway) in [
         ("192.0.2.2", "10.99.0.1"),
         ("10.43.0.10", "10.99.0.1"),
@@ -80,7 +95,12 @@ fn what_is_kept_goes_on_in_both_families_and_all_else_goes_the_new_way(_: &World
     ] {
         ensure_via(&container, to, gateway)?;
     }
-    for to in ["192.0.2.2", "2001:db8:1::2", "198.51.100.2", "2001:db8:2::2"] {
+    for to in [
+        "192.0.2.2",
+        "2001:db8:1::2",
+        "198.51.100.2",
+        "2001:db8:2::2",
+    ] {
         container.ping(to.parse()?, SOON)?;
     }
     network.check(&attachment)?;
@@ -95,7 +115,10 @@ fn the_first_nodes_own_prefix_is_not_taken_for_the_clusters(_: &World) -> Result
     let container = container(&lans)?;
     keeping(&lans, 60, &["10.99.0.0/16", "10.99.0.128/25"]).add(&at(&container, "net1"))?;
     ensure_via(&container, "10.99.7.7", "10.99.0.1")?;
-    let beside = container.netlink()?.way_to("10.99.0.200".parse()?)?.context("a way")?;
+    let beside = container
+        .netlink()?
+        .way_to("10.99.0.200".parse()?)?
+        .context("a way")?;
     ensure!(beside.gateway.is_none(), "{beside:?}");
     Ok(())
 }
@@ -104,8 +127,8 @@ fn several_may_keep_the_same_and_end_in_any_order(_: &World) -> Result {
     let lans = Lans::new()?;
     let container = container(&lans)?;
     let before = container.routes()?;
-    let networks =
-        [(60, "net1"), (61, "net2")].map(|(number, name)| (keeping(&lans, number, &["192.0.2.0/24"]), name));
+    let networks = [(60, "net1"), (61, "net2")]
+        .map(|(number, name)| (keeping(&lans, number, &["192.0.2.0/24"]), name));
     for order in [[0, 1], [1, 0]] {
         for (network, name) in &networks {
             network.add(&at(&container, name))?;
@@ -135,7 +158,12 @@ fn a_route_that_is_there_already_is_used_and_left(_: &World) -> Result {
     ensure!(kept(&container)?.is_empty(), "{:?}", kept(&container)?);
     network.check(&attachment)?;
     network.del(&attachment)?;
-    ensure!(container.routes()?.iter().any(|route| route.is_same(&theirs)));
+    ensure!(
+        container
+            .routes()?
+            .iter()
+            .any(|route| route.is_same(&theirs))
+    );
     Ok(())
 }
 
@@ -149,8 +177,13 @@ fn check_wants_what_is_kept(_: &World) -> Result {
         container.netlink()?.delete_route(&route)?;
     }
     let error = network::cni_error(network.check(&attachment));
-    ensure!(error.code == 110 && error.msg.contains("192.0.2.0/24"), "{error:?}");
-    network.del(&attachment).context("that it is gone is no obstacle")
+    ensure!(
+        error.code == 110 && error.msg.contains("192.0.2.0/24"),
+        "{error:?}"
+    );
+    network
+        .del(&attachment)
+        .context("that it is gone is no obstacle")
 }
 
 fn gc_removes_what_was_kept(world: &World) -> Result {
@@ -188,7 +221,12 @@ fn a_failed_add_leaves_no_route(world: &World) -> Result {
     let before = container.routes()?;
     // That somebody has an address turns out last.
     let taken = json!({ "ips": [{ "address": "10.98.0.60/24" }, { "address": "fd98::1/64" }] });
-    let network = given(world, &lans.lan, second(json!({ "keepRoutes": ["192.0.2.0/24"] })), &taken)?;
+    let network = given(
+        world,
+        &lans.lan,
+        second(json!({ "keepRoutes": ["192.0.2.0/24"] })),
+        &taken,
+    )?;
     let error = network::cni_error(network.add(&at(&container, "net1")));
     ensure!(error.code == 113, "{error:?}");
     ensure!(container.routes()? == before, "{:?}", container.routes()?);
@@ -205,13 +243,21 @@ fn what_is_no_destination_is_refused(_: &World) -> Result {
         (json!("10.42.0.0/16"), "keepRoutes"),
     ] {
         let keys = json!({ "ipam": ipam(98, 60), "keepRoutes": value });
-        let error =
-            network::cni_error(Network::new(&lans.lan.host, second(keys)).add(&at(&container, "net1")));
-        ensure!(error.code == 7 && error.msg.contains(at_fault), "{value}: {error:?}");
+        let error = network::cni_error(
+            Network::new(&lans.lan.host, second(keys)).add(&at(&container, "net1")),
+        );
+        ensure!(
+            error.code == 7 && error.msg.contains(at_fault),
+            "{value}: {error:?}"
+        );
     }
     // It is of no use where no route comes.
     let keys = json!({ "keepRoutes": ["10.42.0.0/16"] });
-    let error = network::cni_error(Network::new(&lans.lan.host, second(keys)).add(&at(&container, "net1")));
-    ensure!(error.code == 7 && error.msg.contains("keepRoutes"), "{error:?}");
+    let error =
+        network::cni_error(Network::new(&lans.lan.host, second(keys)).add(&at(&container, "net1")));
+    ensure!(
+        error.code == 7 && error.msg.contains("keepRoutes"),
+        "{error:?}"
+    );
     ensure_nothing_left(&container)
 }

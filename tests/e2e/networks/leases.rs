@@ -17,7 +17,8 @@ use crate::scenario::{SOON, ensure_nothing_left};
 pub(super) const TESTS: &[Test] = &[
     test!(rule_and_table_follow_an_address_that_changes).needs(&[packages::GO_PLUGINS]),
     test!(another_router_is_the_tables_alone).needs(&[packages::GO_PLUGINS]),
-    test!(rule_and_table_go_with_a_lost_lease_and_come_with_the_next).needs(&[packages::GO_PLUGINS]),
+    test!(rule_and_table_go_with_a_lost_lease_and_come_with_the_next)
+        .needs(&[packages::GO_PLUGINS]),
     test!(a_daemon_that_was_killed_still_moves_them).needs(&[packages::GO_PLUGINS]),
 ];
 
@@ -34,7 +35,10 @@ impl Scene {
 
     fn new(world: &World) -> Result<Scene> {
         let lans = Lans::new()?;
-        let settings = Settings { lease_time: Some(Duration::from_secs(4)), ..settings2() };
+        let settings = Settings {
+            lease_time: Some(Duration::from_secs(4)),
+            ..settings2()
+        };
         let server = DhcpServer::start(&lans.lan2, settings)?;
         let daemon = Daemon::start(world, &lans.lan.host)?;
         let container = lans.lan.container("c1")?;
@@ -43,8 +47,14 @@ impl Scene {
             "addresses": [{ "address": "10.99.0.60/24", "gateway": "10.99.0.1" }],
             "routes": [{ "dst": "0.0.0.0/0" }],
         });
-        Network::new(&lans.lan.host, first(json!({ "ipam": ipam }))).add(&at(&container, "eth0"))?;
-        let scene = Scene { lans, server, daemon, container };
+        Network::new(&lans.lan.host, first(json!({ "ipam": ipam })))
+            .add(&at(&container, "eth0"))?;
+        let scene = Scene {
+            lans,
+            server,
+            daemon,
+            container,
+        };
         scene.network().add(&at(&scene.container, "net1"))?;
         reverse_path_filter(&scene.container, true)?;
         scene.ensure_answers(scene.address()?)?;
@@ -53,7 +63,8 @@ impl Scene {
 
     fn network(&self) -> Network<'_> {
         let ipam = json!({ "type": "dhcp", "daemonSocketPath": self.daemon.socket() });
-        let keys = json!({ "ipam": ipam, "sourceRouting": Scene::TABLE, "keepRoutes": ["10.42.0.0/16"] });
+        let keys =
+            json!({ "ipam": ipam, "sourceRouting": Scene::TABLE, "keepRoutes": ["10.42.0.0/16"] });
         Network::new(&self.lans.lan.host, second(keys))
     }
 
@@ -67,40 +78,67 @@ impl Scene {
 
     /// The server tells of another router from now on.
     fn reroute(&self) -> Result {
-        self.lans.lan2.add_address(Lan::SERVER_LINK, ipnet::IpNet::new(Scene::ROUTER.into(), 24)?)?;
-        self.server.reconfigure(|settings| settings.options = vec![DhcpOption::Router(vec![Scene::ROUTER])]);
+        self.lans.lan2.add_address(
+            Lan::SERVER_LINK,
+            ipnet::IpNet::new(Scene::ROUTER.into(), 24)?,
+        )?;
+        self.server.reconfigure(|settings| {
+            settings.options = vec![DhcpOption::Router(vec![Scene::ROUTER])]
+        });
         Ok(())
     }
 
-    /// The server's next leases are in another range and with another router, and the present one is refused.
+    /// The server's next leases are in another range and with another router, and the present one
+    /// is refused.
     fn renumber(&self) -> Result {
         self.reroute()?;
         self.server.reconfigure(|settings| {
             settings.pool = Ipv4Addr::new(10, 98, 0, 200)..=Ipv4Addr::new(10, 98, 0, 210);
         });
-        self.server.when(MessageType::Request).once().then(Reaction::nak());
+        self.server
+            .when(MessageType::Request)
+            .once()
+            .then(Reaction::nak());
         self.server.forget();
         Ok(())
     }
 
     fn wait_until_renumbered(&self) -> Result {
-        until("the address is another, with its rule", Duration::from_secs(10), || {
-            let now = self.address().ok()?;
-            let moved =
-                rules(&self.container).is_ok_and(|rules| rules.iter().any(|rule| rule.from.addr() == now));
-            (now.octets()[3] >= 200 && moved).then_some(())
-        })
+        until(
+            "the address is another, with its rule",
+            Duration::from_secs(10),
+            || {
+                let now = self.address().ok()?;
+                let moved = rules(&self.container)
+                    .is_ok_and(|rules| rules.iter().any(|rule| rule.from.addr() == now));
+                (now.octets()[3] >= 200 && moved).then_some(())
+            },
+        )
         .with_context(|| {
-            format!("{:?} {:?}\n{}", self.address(), rules(&self.container), self.daemon.log())
+            format!(
+                "{:?} {:?}\n{}",
+                self.address(),
+                rules(&self.container),
+                self.daemon.log()
+            )
         })?;
-        ensure!(self.table_gateways()? == [IpAddr::from(Scene::ROUTER)], "{:?}", self.container.routes()?);
+        ensure!(
+            self.table_gateways()? == [IpAddr::from(Scene::ROUTER)],
+            "{:?}",
+            self.container.routes()?
+        );
         self.ensure_answers(self.address()?)
     }
 
-    /// Fails unless the far client reaches this address, which has the only rule, and all else is as it was.
+    /// Fails unless the far client reaches this address, which has the only rule, and all else is
+    /// as it was.
     fn ensure_answers(&self, address: Ipv4Addr) -> Result {
         let expected = [Rule::from_address(address.into(), Scene::TABLE)];
-        ensure!(rules(&self.container)? == expected, "{:?}", rules(&self.container)?);
+        ensure!(
+            rules(&self.container)? == expected,
+            "{:?}",
+            rules(&self.container)?
+        );
         self.lans.far.ping(address.into(), SOON)?;
         self.ensure_first_is_as_ever()
     }
@@ -108,10 +146,14 @@ impl Scene {
     fn ensure_first_is_as_ever(&self) -> Result {
         let gateways = default_gateways(&self.container, false)?;
         ensure!(gateways == [IpAddr::V4(Lan::ADDRESS)], "{gateways:?}");
-        let kept =
-            |route: &Route| route.protocol == Protocol::LEASEHOLD && route.dst.to_string() == "10.42.0.0/16";
+        let kept = |route: &Route| {
+            route.protocol == Protocol::LEASEHOLD && route.dst.to_string() == "10.42.0.0/16"
+        };
         let routes = self.container.routes()?;
-        ensure!(routes.iter().filter(|route| kept(route)).count() == 1, "{routes:?}");
+        ensure!(
+            routes.iter().filter(|route| kept(route)).count() == 1,
+            "{routes:?}"
+        );
         self.lans.far.ping("10.99.0.60".parse()?, SOON)?;
         Ok(())
     }
@@ -120,12 +162,20 @@ impl Scene {
     fn table_gateways(&self) -> Result<Vec<IpAddr>> {
         let routes = self.container.routes()?;
         let default = |route: &&Route| route.table == Scene::TABLE && route.dst.prefix_len() == 0;
-        Ok(routes.iter().filter(default).filter_map(|route| route.gateway).collect())
+        Ok(routes
+            .iter()
+            .filter(default)
+            .filter_map(|route| route.gateway)
+            .collect())
     }
 
     fn leave(&self) -> Result {
         self.network().del(&at(&self.container, "net1"))?;
-        ensure!(rules(&self.container)?.is_empty(), "{:?}", rules(&self.container)?);
+        ensure!(
+            rules(&self.container)?.is_empty(),
+            "{:?}",
+            rules(&self.container)?
+        );
         Network::new(&self.lans.lan.host, first(json!({}))).del(&at(&self.container, "eth0"))?;
         ensure_nothing_left(&self.container)
     }
@@ -142,9 +192,15 @@ fn another_router_is_the_tables_alone(world: &World) -> Result {
     let scene = Scene::new(world)?;
     let address = scene.address()?;
     scene.reroute()?;
-    until("the table has the other router", Duration::from_secs(10), || {
-        scene.table_gateways().is_ok_and(|gateways| gateways == [IpAddr::from(Scene::ROUTER)])
-    })?;
+    until(
+        "the table has the other router",
+        Duration::from_secs(10),
+        || {
+            scene
+                .table_gateways()
+                .is_ok_and(|gateways| gateways == [IpAddr::from(Scene::ROUTER)])
+        },
+    )?;
     ensure!(scene.address()? == address, "it was a renewal");
     scene.ensure_answers(address)?;
     scene.leave()
@@ -158,9 +214,14 @@ fn rule_and_table_go_with_a_lost_lease_and_come_with_the_next(world: &World) -> 
     until("the rule is gone", Duration::from_secs(10), || {
         rules(&scene.container).is_ok_and(|it| it.is_empty())
     })?;
-    until("so is the address", SOON, || scene.container.ipv4("net1").is_ok_and(|it| it.is_empty()))?;
+    until("so is the address", SOON, || {
+        scene.container.ipv4("net1").is_ok_and(|it| it.is_empty())
+    })?;
     let routes = scene.container.routes()?;
-    ensure!(!routes.iter().any(|route| route.table == Scene::TABLE), "{routes:?}");
+    ensure!(
+        !routes.iter().any(|route| route.table == Scene::TABLE),
+        "{routes:?}"
+    );
     scene.ensure_first_is_as_ever()?;
 
     scene.server.behave();

@@ -11,8 +11,8 @@
 //!  └────────────┘   └─────────────────┘              └───────────┘
 //! ```
 //!
-//! Both LANs have a router, each of which lets pass only what comes from where it belongs, as routers do. The far client
-//! reaches each LAN through the LAN's own router.
+//! Both LANs have a router, each of which lets pass only what comes from where it belongs, as
+//! routers do. The far client reaches each LAN through the LAN's own router.
 
 mod keep_routes;
 mod leases;
@@ -32,7 +32,13 @@ use crate::scenario::{SOON, conflist};
 
 /// All of them.
 pub(crate) fn tests() -> Vec<Test> {
-    [source_routing::TESTS, keep_routes::TESTS, leases::TESTS, several::TESTS].concat()
+    [
+        source_routing::TESTS,
+        keep_routes::TESTS,
+        leases::TESTS,
+        several::TESTS,
+    ]
+    .concat()
 }
 
 /// The host on two LANs, and somebody beyond their routers.
@@ -57,10 +63,38 @@ impl Lans {
         lan2.add_address(Lan::SERVER_LINK, IpNet::new(Lans::ADDRESS2.into(), 24)?)?;
         lan2.add_address(Lan::SERVER_LINK, IpNet::new(Lans::ADDRESS2_V6.into(), 64)?)?;
         for (router, link, ours, theirs, elsewhere, behind) in [
-            (&lan.lan, "one", "192.0.2.1/24", "192.0.2.2/24", "198.51.100.0/24", "10.99.0.0/24"),
-            (&lan.lan, "one", "2001:db8:1::1/64", "2001:db8:1::2/64", "2001:db8:2::/64", "fd99::/64"),
-            (&lan2, "two", "198.51.100.1/24", "198.51.100.2/24", "192.0.2.0/24", "10.98.0.0/24"),
-            (&lan2, "two", "2001:db8:2::1/64", "2001:db8:2::2/64", "2001:db8:1::/64", "fd98::/64"),
+            (
+                &lan.lan,
+                "one",
+                "192.0.2.1/24",
+                "192.0.2.2/24",
+                "198.51.100.0/24",
+                "10.99.0.0/24",
+            ),
+            (
+                &lan.lan,
+                "one",
+                "2001:db8:1::1/64",
+                "2001:db8:1::2/64",
+                "2001:db8:2::/64",
+                "fd99::/64",
+            ),
+            (
+                &lan2,
+                "two",
+                "198.51.100.1/24",
+                "198.51.100.2/24",
+                "192.0.2.0/24",
+                "10.98.0.0/24",
+            ),
+            (
+                &lan2,
+                "two",
+                "2001:db8:2::1/64",
+                "2001:db8:2::2/64",
+                "2001:db8:1::/64",
+                "fd98::/64",
+            ),
         ] {
             if far.find_link(link)?.is_none() {
                 cable((router, "far"), (&far, link))?;
@@ -68,10 +102,14 @@ impl Lans {
             let (ours, theirs): (IpNet, IpNet) = (ours.parse()?, theirs.parse()?);
             router.add_address("far", ours)?;
             far.add_address(link, theirs)?;
-            // What is sent to the client's other address finds it too, so that only the way back can be wrong.
+            // What is sent to the client's other address finds it too, so that only the way back
+            // can be wrong.
             route(router, elsewhere, "far", theirs.addr())?;
             route(&far, behind, link, ours.addr())?;
-            for setting in [["ipv4", "ip_forward"].as_slice(), &["ipv6", "conf", "all", "forwarding"]] {
+            for setting in [
+                ["ipv4", "ip_forward"].as_slice(),
+                &["ipv6", "conf", "all", "forwarding"],
+            ] {
                 router.run(|| linknet::sysctl::set(setting, "1"))??;
             }
             reverse_path_filter(router, true)?;
@@ -95,12 +133,17 @@ fn settings2() -> Settings {
 
 /// A cable between two nodes, live.
 fn cable(one: (&Node, &str), other: (&Node, &str)) -> Result {
-    one.0.netlink()?.add_veth(one.1, other.1, Some(other.0.netns()))?;
+    one.0
+        .netlink()?
+        .add_veth(one.1, other.1, Some(other.0.netns()))?;
     for (node, link) in [one, other] {
         node.netlink()?.set_up(node.link(link)?.index)?;
     }
     for (node, link) in [one, other] {
-        until("the cable is live", SOON, || node.link(link).is_ok_and(|link| link.state == OperState::Up))?;
+        until("the cable is live", SOON, || {
+            node.link(link)
+                .is_ok_and(|link| link.state == OperState::Up)
+        })?;
     }
     Ok(())
 }
@@ -110,10 +153,16 @@ pub(crate) fn route(node: &Node, dst: &str, link: &str, gateway: IpAddr) -> Resu
     Ok(node.netlink()?.add_route(&route)?)
 }
 
-/// Has a node take packets only from where it would answer to (RFC 3704), or from anywhere. IPv6 has no such setting.
+/// Has a node take packets only from where it would answer to (RFC 3704), or from anywhere. IPv6
+/// has no such setting.
 pub(crate) fn reverse_path_filter(node: &Node, strict: bool) -> Result {
     // Of the setting for all links and that of the one, the greater counts.
-    for link in node.links()?.iter().map(|link| link.name.as_str()).chain(["all"]) {
+    for link in node
+        .links()?
+        .iter()
+        .map(|link| link.name.as_str())
+        .chain(["all"])
+    {
         let setting = ["ipv4", "conf", link, "rp_filter"];
         node.run(|| linknet::sysctl::set(&setting, if strict { "1" } else { "0" }))??;
     }
@@ -139,7 +188,10 @@ fn named(name: &str, master: &str, keys: Value) -> Value {
 
 /// An interface of a container by its name.
 pub(crate) fn at(container: &Node, ifname: &str) -> Attachment {
-    Attachment { ifname: ifname.to_owned(), ..Attachment::new(container) }
+    Attachment {
+        ifname: ifname.to_owned(),
+        ..Attachment::new(container)
+    }
 }
 
 /// Rules of ours.
@@ -153,8 +205,13 @@ fn rules(container: &Node) -> Result<Vec<Rule>> {
 pub(crate) fn default_gateways(container: &Node, v6: bool) -> Result<Vec<IpAddr>> {
     let mut routes = container.routes()?;
     routes.retain(|route| {
-        route.table == Route::MAIN && route.dst.prefix_len() == 0 && route.dst.addr().is_ipv6() == v6
+        route.table == Route::MAIN
+            && route.dst.prefix_len() == 0
+            && route.dst.addr().is_ipv6() == v6
     });
     routes.sort_by_key(|route| route.metric);
-    Ok(routes.into_iter().filter_map(|route| route.gateway).collect())
+    Ok(routes
+        .into_iter()
+        .filter_map(|route| route.gateway)
+        .collect())
 }

@@ -34,7 +34,11 @@ impl Scene {
             DhcpServer::start(&lans.lan2, settings2())?,
         ];
         let daemon = Daemon::start(world, &lans.lan.host)?;
-        Ok(Scene { lans, servers, daemon })
+        Ok(Scene {
+            lans,
+            servers,
+            daemon,
+        })
     }
 
     /// An `ipam` section with these keys.
@@ -51,24 +55,37 @@ impl Scene {
         let addresses = container.ipv4(ifname)?;
         ensure!(addresses.len() == 1, "{ifname}: {addresses:?}");
         let address = addresses[0].addr();
-        let lan = if address.octets()[1] == 98 { &self.lans.lan2 } else { &self.lans.lan.lan };
+        let lan = if address.octets()[1] == 98 {
+            &self.lans.lan2
+        } else {
+            &self.lans.lan.lan
+        };
         Ok((lan, address.into()))
     }
 
     fn ensure_answers(&self, container: &Node, ifname: &str) -> Result {
         let (lan, address) = self.address(container, ifname)?;
-        lan.ping(address, SOON).with_context(|| format!("{ifname} at {address}"))?;
+        lan.ping(address, SOON)
+            .with_context(|| format!("{ifname} at {address}"))?;
         Ok(())
     }
 }
 
-/// The interfaces of a container: one on the first LAN, one on the second, and one more on the first.
+/// The interfaces of a container: one on the first LAN, one on the second, and one more on the
+/// first.
 const NAMES: [&str; 3] = ["eth0", "net1", "net2"];
 
 fn three_networks_have_leases_of_their_own_and_end_in_any_order(world: &World) -> Result {
     let mut scene = Scene::new(world)?;
     let socket = scene.daemon.socket().to_owned();
-    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    let orders = [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ];
     for (number, order) in orders.into_iter().enumerate() {
         let container = scene.lans.lan.container(&format!("c{number}"))?;
         let ipam = scene.ipam(json!({}));
@@ -88,8 +105,15 @@ fn three_networks_have_leases_of_their_own_and_end_in_any_order(world: &World) -
         let leases: Vec<_> = scene.servers.iter().flat_map(DhcpServer::leases).collect();
         let macs: BTreeSet<_> = leases.iter().map(|lease| &lease.mac).collect();
         let identities: BTreeSet<_> = leases.iter().map(|lease| &lease.client_id).collect();
-        ensure!((leases.len(), macs.len(), identities.len()) == (3, 3, 3), "{leases:?}");
-        ensure!(default_gateways(&container, false)?.len() == 1, "{:?}", container.routes()?);
+        ensure!(
+            (leases.len(), macs.len(), identities.len()) == (3, 3, 3),
+            "{leases:?}"
+        );
+        ensure!(
+            default_gateways(&container, false)?.len() == 1,
+            "{:?}",
+            container.routes()?
+        );
 
         // As in an upgrade while it runs.
         scene.daemon.process().kill()?;
@@ -97,17 +121,30 @@ fn three_networks_have_leases_of_their_own_and_end_in_any_order(world: &World) -
         ensure!(daemon.socket() == socket);
         for (position, &which) in order.iter().enumerate() {
             for &still in &order[position..] {
-                scene.ensure_answers(&container, NAMES[still]).with_context(|| format!("{order:?}"))?;
+                scene
+                    .ensure_answers(&container, NAMES[still])
+                    .with_context(|| format!("{order:?}"))?;
                 networks[still].check(&at(&container, NAMES[still]))?;
             }
-            networks[which].del(&at(&container, NAMES[which])).with_context(|| format!("{order:?}"))?;
+            networks[which]
+                .del(&at(&container, NAMES[which]))
+                .with_context(|| format!("{order:?}"))?;
             let left = order.len() - position - 1;
             until("its lease is given back", SOON, || {
-                scene.servers.iter().map(|server| server.leases().len()).sum::<usize>() == left
+                scene
+                    .servers
+                    .iter()
+                    .map(|server| server.leases().len())
+                    .sum::<usize>()
+                    == left
             })?;
         }
         ensure_nothing_left(&container)?;
-        ensure!(rules(&container)?.is_empty() && container.routes()?.is_empty(), "{:?}", container.routes()?);
+        ensure!(
+            rules(&container)?.is_empty() && container.routes()?.is_empty(),
+            "{:?}",
+            container.routes()?
+        );
         container.remove()?;
         drop(networks);
         scene.daemon = daemon;
@@ -128,18 +165,26 @@ fn the_newest_default_route_goes_first_unless_told_otherwise(world: &World) -> R
     {
         let container = scene.lans.lan.container(&format!("c{number}"))?;
         let host = &scene.lans.lan.host;
-        Network::new(host, first(json!({ "ipam": scene.ipam(json!({})) }))).add(&at(&container, "eth0"))?;
+        Network::new(host, first(json!({ "ipam": scene.ipam(json!({})) })))
+            .add(&at(&container, "eth0"))?;
         let network = Network::new(host, second(json!({ "ipam": scene.ipam(keys.clone()) })));
         network.add(&at(&container, "net1"))?;
         let gateways = default_gateways(&container, false)?;
         ensure!(gateways == expected, "{keys}: {gateways:?}");
-        let way = container.netlink()?.way_to("203.0.113.7".parse()?)?.context("a way")?;
+        let way = container
+            .netlink()?
+            .way_to("203.0.113.7".parse()?)?
+            .context("a way")?;
         ensure!(way.gateway == expected.first().copied(), "{keys}: {way:?}");
         for ifname in ["eth0", "net1"] {
             scene.ensure_answers(&container, ifname)?;
         }
         network.del(&at(&container, "net1"))?;
-        ensure!(default_gateways(&container, false)? == [one], "{keys}: {:?}", container.routes()?);
+        ensure!(
+            default_gateways(&container, false)? == [one],
+            "{keys}: {:?}",
+            container.routes()?
+        );
     }
     Ok(())
 }
@@ -164,16 +209,18 @@ fn many_at_once_in_one_container_leave_each_others_rules_and_routes_alone(world:
     };
     // Each half comes while the other goes.
     for round in 0..6 {
-        let [coming, going] =
-            [round % 2, (round + 1) % 2].map(|half| (half * HALF..(half + 1) * HALF).collect::<Vec<_>>());
+        let [coming, going] = [round % 2, (round + 1) % 2]
+            .map(|half| (half * HALF..(half + 1) * HALF).collect::<Vec<_>>());
         thread::scope(|scope| {
             let calls: Vec<_> = coming
                 .iter()
                 .map(|number| (number, true))
                 .chain(going.iter().map(|number| (number, false)))
                 .map(|(number, comes)| {
-                    let (network, attachment) =
-                        (Network::new(host, conflist.clone()), at(&container, &format!("net{number}")));
+                    let (network, attachment) = (
+                        Network::new(host, conflist.clone()),
+                        at(&container, &format!("net{number}")),
+                    );
                     let call = move || match comes {
                         true => network.add(&attachment).map(drop),
                         false => network.del(&attachment),
@@ -181,11 +228,17 @@ fn many_at_once_in_one_container_leave_each_others_rules_and_routes_alone(world:
                     scope.spawn(call)
                 })
                 .collect();
-            calls.into_iter().try_for_each(|call| call.join().map_err(|_| anyhow!("a call panicked"))?)
+            calls
+                .into_iter()
+                .try_for_each(|call| call.join().map_err(|_| anyhow!("a call panicked"))?)
         })
         .with_context(|| format!("round {round}"))?;
         let rules = rules(&container)?;
-        ensure!((rules.len(), kept()?) == (HALF, HALF), "round {round}: {rules:?} {:?}", container.routes()?);
+        ensure!(
+            (rules.len(), kept()?) == (HALF, HALF),
+            "round {round}: {rules:?} {:?}",
+            container.routes()?
+        );
         for number in &coming {
             let (_, address) = scene.address(&container, &format!("net{number}"))?;
             ensure!(
@@ -197,6 +250,10 @@ fn many_at_once_in_one_container_leave_each_others_rules_and_routes_alone(world:
     for number in HALF..2 * HALF {
         Network::new(host, conflist.clone()).del(&at(&container, &format!("net{number}")))?;
     }
-    ensure!(rules(&container)?.is_empty() && container.routes()? == before, "{:?}", container.routes()?);
+    ensure!(
+        rules(&container)?.is_empty() && container.routes()? == before,
+        "{:?}",
+        container.routes()?
+    );
     Ok(())
 }

@@ -15,7 +15,8 @@ use crate::scenario::{SOON, conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
     test!(the_second_interface_answers_on_its_own_in_both_families).needs(&[packages::GO_PLUGINS]),
-    test!(without_it_the_answer_takes_the_first_networks_way_and_is_lost).needs(&[packages::GO_PLUGINS]),
+    test!(without_it_the_answer_takes_the_first_networks_way_and_is_lost)
+        .needs(&[packages::GO_PLUGINS]),
     test!(the_result_has_the_routes_as_they_were_made),
     test!(check_wants_the_rules_and_the_routes).needs(&[packages::GO_PLUGINS]),
     test!(the_rules_go_whatever_became_of_the_interface).needs(&[packages::GO_PLUGINS]),
@@ -51,13 +52,17 @@ fn gives(number: u8) -> Value {
 
 /// A container's second interface, at the second LAN, as this key has it.
 fn on_the_second_lan(lans: &Lans, key: Value) -> Network<'_> {
-    Network::new(&lans.lan.host, second(json!({ "ipam": ipam(98), "sourceRouting": key })))
+    Network::new(
+        &lans.lan.host,
+        second(json!({ "ipam": ipam(98), "sourceRouting": key })),
+    )
 }
 
 /// A container that has its first interface, at the first LAN.
 fn container(lans: &Lans) -> Result<Node> {
     let container = lans.lan.container("c1")?;
-    Network::new(&lans.lan.host, first(json!({ "ipam": ipam(99) }))).add(&at(&container, "eth0"))?;
+    Network::new(&lans.lan.host, first(json!({ "ipam": ipam(99) })))
+        .add(&at(&container, "eth0"))?;
     Ok(container)
 }
 
@@ -81,7 +86,9 @@ fn the_second_interface_answers_on_its_own_in_both_families(_: &World) -> Result
             lans.lan2.ping(address, SOON)?;
         }
         for address in ["10.99.0.60", "fd99::60"] {
-            lans.far.ping(address.parse()?, SOON).context("the first goes on")?;
+            lans.far
+                .ping(address.parse()?, SOON)
+                .context("the first goes on")?;
         }
         for (v6, gateway) in [(false, "10.99.0.1"), (true, "fd99::1")] {
             let gateways = default_gateways(&container, v6)?;
@@ -148,9 +155,17 @@ fn the_result_has_the_routes_as_they_were_made(world: &World) -> Result {
         "10.1.0.0/16 via 10.99.0.2 in 50",
         "10.2.0.0/16 via 10.99.0.3 in 60",
     ] {
-        ensure!(there.iter().any(|it| it == route), "{route} is not among {there:?}");
+        ensure!(
+            there.iter().any(|it| it == route),
+            "{route} is not among {there:?}"
+        );
     }
-    ensure!(!there.iter().any(|route| route.starts_with("0.0.0.0/0") && route.ends_with("254")), "{there:?}");
+    ensure!(
+        !there
+            .iter()
+            .any(|route| route.starts_with("0.0.0.0/0") && route.ends_with("254")),
+        "{there:?}"
+    );
     network.check(&attachment)?;
     network.del(&attachment)?;
 
@@ -158,9 +173,16 @@ fn the_result_has_the_routes_as_they_were_made(world: &World) -> Result {
     newest["cniVersion"] = json!("1.0.0");
     let network = given(world, &lans.lan, newest, &ipams)?;
     let result = network.add(&attachment)?;
-    let destinations: Vec<&Value> =
-        result["routes"].as_array().context("routes")?.iter().map(|route| &route["dst"]).collect();
-    ensure!(destinations == ["0.0.0.0/0", "10.1.0.0/16", "10.2.0.0/16"], "{result}");
+    let destinations: Vec<&Value> = result["routes"]
+        .as_array()
+        .context("routes")?
+        .iter()
+        .map(|route| &route["dst"])
+        .collect();
+    ensure!(
+        destinations == ["0.0.0.0/0", "10.1.0.0/16", "10.2.0.0/16"],
+        "{result}"
+    );
     network.check(&attachment)?;
     network.del(&attachment)?;
     ensure_nothing_left(&container)
@@ -169,9 +191,14 @@ fn the_result_has_the_routes_as_they_were_made(world: &World) -> Result {
 /// The container's routes, each as text.
 fn shown(container: &Node) -> Result<Vec<String>> {
     let show = |route: &Route| {
-        let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+        let via = route
+            .gateway
+            .map(|gateway| format!(" via {gateway}"))
+            .unwrap_or_default();
         let metric = Some(route.metric).filter(|metric| *metric > 0);
-        let metric = metric.map(|metric| format!(" metric {metric}")).unwrap_or_default();
+        let metric = metric
+            .map(|metric| format!(" metric {metric}"))
+            .unwrap_or_default();
         format!("{}{via}{metric} in {}", route.dst, route.table)
     };
     Ok(container.routes()?.iter().map(show).collect())
@@ -190,7 +217,10 @@ fn check_wants_the_rules_and_the_routes(world: &World) -> Result {
         let netlink = container.netlink()?;
         let refused = |words: &str| -> Result {
             let error = network::cni_error(network.check(&attachment));
-            ensure!(error.code == 110 && error.msg.contains(words), "{version}, {words}: {error:?}");
+            ensure!(
+                error.code == 110 && error.msg.contains(words),
+                "{version}, {words}: {error:?}"
+            );
             Ok(())
         };
         for rule in rules(&container)? {
@@ -200,7 +230,10 @@ fn check_wants_the_rules_and_the_routes(world: &World) -> Result {
         }
         let mut routes = container.routes()?;
         routes.retain(|route| route.table == 98);
-        ensure!(routes.len() == 5, "default, prefix, and link-local: {routes:?}");
+        ensure!(
+            routes.len() == 5,
+            "default, prefix, and link-local: {routes:?}"
+        );
         // Those that need no other first.
         routes.sort_by_key(|route| route.gateway.is_none());
         for route in &routes {
@@ -208,7 +241,11 @@ fn check_wants_the_rules_and_the_routes(world: &World) -> Result {
             refused(&format!("route {}", route.dst))?;
             if version == "1.1.0" {
                 // In the main table it is of no use.
-                let elsewhere = Route { table: Route::MAIN, metric: 5000, ..route.clone() };
+                let elsewhere = Route {
+                    table: Route::MAIN,
+                    metric: 5000,
+                    ..route.clone()
+                };
                 netlink.add_route_beside(&elsewhere)?;
                 refused(&format!("route {}", route.dst))?;
                 netlink.delete_route(&elsewhere)?;
@@ -226,7 +263,13 @@ fn the_rules_go_whatever_became_of_the_interface(_: &World) -> Result {
     let container = container(&lans)?;
     let attachment = at(&container, "net1");
     let network = on_the_second_lan(&lans, json!(true));
-    for what in ["renamed", "removed", "another address", "handed on", "another configuration"] {
+    for what in [
+        "renamed",
+        "removed",
+        "another address",
+        "handed on",
+        "another configuration",
+    ] {
         network.add(&attachment)?;
         ensure!(rules(&container)?.len() == 2, "{:?}", rules(&container)?);
         let netlink = container.netlink()?;
@@ -248,10 +291,16 @@ fn the_rules_go_whatever_became_of_the_interface(_: &World) -> Result {
             _ => ends = &plain,
         }
         ends.del(&attachment).context(what)?;
-        ensure!(rules(&container)?.is_empty(), "{what}: {:?}", rules(&container)?);
+        ensure!(
+            rules(&container)?.is_empty(),
+            "{what}: {:?}",
+            rules(&container)?
+        );
         if what == "handed on" {
             let eth0 = container.link("eth0")?.index;
-            container.netlink()?.delete_address(eth0, "10.98.0.60/24".parse::<ipnet::IpNet>()?)?;
+            container
+                .netlink()?
+                .delete_address(eth0, "10.98.0.60/24".parse::<ipnet::IpNet>()?)?;
         }
         ensure!(container.find_link("net1")?.is_none() && container.find_link("uplink")?.is_none());
     }
@@ -290,7 +339,10 @@ fn gc_removes_the_rules(world: &World) -> Result {
     network.add(&goes)?;
     ensure!(rules(&container)?.len() == 4, "{:?}", rules(&container)?);
     network.gc(&[&stays])?;
-    let left: Vec<IpAddr> = rules(&container)?.iter().map(|rule| rule.from.addr()).collect();
+    let left: Vec<IpAddr> = rules(&container)?
+        .iter()
+        .map(|rule| rule.from.addr())
+        .collect();
     ensure!(left == second_addresses()?, "{left:?}");
     Ok(())
 }
@@ -298,13 +350,17 @@ fn gc_removes_the_rules(world: &World) -> Result {
 fn a_failed_add_leaves_no_rule(world: &World) -> Result {
     let lans = Lans::new()?;
     let container = lans.lan.container("c1")?;
-    // What comes after the rules cannot be done: the name is taken that the host's macvlan would have.
+    // What comes after the rules cannot be done: the name is taken that the host's macvlan would
+    // have.
     lans.lan.host.netlink()?.add_bridge("lh-eth1")?;
     let good = json!({ "ips": [{ "address": "10.99.0.60/24" }] });
     let keys = json!({ "sourceRouting": true, "hostAccess": true });
     let network = given(world, &lans.lan, conflist(keys), &good)?;
     let error = network::cni_error(network.add(&network::Attachment::new(&container)));
-    ensure!(error.code == 7 && error.msg.contains("lh-eth1"), "{error:?}");
+    ensure!(
+        error.code == 7 && error.msg.contains("lh-eth1"),
+        "{error:?}"
+    );
     ensure!(rules(&container)?.is_empty(), "{:?}", rules(&container)?);
     ensure_nothing_left(&container)
 }
@@ -316,7 +372,10 @@ fn a_table_of_another_interface_is_refused(_: &World) -> Result {
     network.add(&at(&container, "net1"))?;
     let error = network::cni_error(network.add(&at(&container, "net2")));
     ensure!(
-        error.code == 7 && error.msg.contains("sourceRouting: table 98 is in use for 10.98.0.60"),
+        error.code == 7
+            && error
+                .msg
+                .contains("sourceRouting: table 98 is in use for 10.98.0.60"),
         "{error:?}"
     );
     ensure!(container.find_link("net2")?.is_none());
@@ -324,21 +383,34 @@ fn a_table_of_another_interface_is_refused(_: &World) -> Result {
         lans.far.ping(address, SOON)?;
     }
     network.del(&at(&container, "net1"))?;
-    network.add(&at(&container, "net2")).context("now it is free")?;
+    network
+        .add(&at(&container, "net2"))
+        .context("now it is free")?;
     Ok(())
 }
 
 fn what_is_no_table_is_refused(_: &World) -> Result {
     let lans = Lans::new()?;
     let container = lans.lan.container("c1")?;
-    for value in [json!(254), json!(-1), json!("main"), json!(4_294_967_296_u64)] {
+    for value in [
+        json!(254),
+        json!(-1),
+        json!("main"),
+        json!(4_294_967_296_u64),
+    ] {
         let network = on_the_second_lan(&lans, value.clone());
         let error = network::cni_error(network.add(&at(&container, "net1")));
-        ensure!(error.code == 7 && error.msg.contains("sourceRouting"), "{value}: {error:?}");
+        ensure!(
+            error.code == 7 && error.msg.contains("sourceRouting"),
+            "{value}: {error:?}"
+        );
     }
     // It is of no use without addresses.
     let network = Network::new(&lans.lan.host, second(json!({ "sourceRouting": true })));
     let error = network::cni_error(network.add(&at(&container, "net1")));
-    ensure!(error.code == 7 && error.msg.contains("sourceRouting"), "{error:?}");
+    ensure!(
+        error.code == 7 && error.msg.contains("sourceRouting"),
+        "{error:?}"
+    );
     ensure_nothing_left(&container)
 }

@@ -20,8 +20,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts the daemon under test on `host`, on `dhcp.sock` in the world's directory, and waits until it
-    /// accepts.
+    /// Starts the daemon under test on `host`, on `dhcp.sock` in the world's directory, and waits
+    /// until it accepts.
     ///
     /// # Errors
     /// When it ends or does not accept within ten seconds; with its log.
@@ -41,8 +41,19 @@ impl Daemon {
     ///
     /// # Errors
     /// As [`Daemon::start`].
-    pub fn start_program(world: &World, host: &Node, program: &Path, arguments: &[&str]) -> Result<Daemon> {
-        Daemon::start_at(world, host, program, world.dir().join("dhcp.sock"), arguments)
+    pub fn start_program(
+        world: &World,
+        host: &Node,
+        program: &Path,
+        arguments: &[&str],
+    ) -> Result<Daemon> {
+        Daemon::start_at(
+            world,
+            host,
+            program,
+            world.dir().join("dhcp.sock"),
+            arguments,
+        )
     }
 
     /// Starts the daemon under test where a configuration means that names no socket.
@@ -50,7 +61,13 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::start`].
     pub fn start_at_default_path(world: &World, host: &Node) -> Result<Daemon> {
-        Daemon::start_at(world, host, &suite::plugin_dir().join("dhcp"), DEFAULT_SOCKET.into(), &[])
+        Daemon::start_at(
+            world,
+            host,
+            &suite::plugin_dir().join("dhcp"),
+            DEFAULT_SOCKET.into(),
+            &[],
+        )
     }
 
     fn start_at(
@@ -61,7 +78,10 @@ impl Daemon {
         arguments: &[&str],
     ) -> Result<Daemon> {
         let mut command = Command::new(program);
-        command.args(["daemon", "-socketpath"]).arg(&socket).args(arguments);
+        command
+            .args(["daemon", "-socketpath"])
+            .arg(&socket)
+            .args(arguments);
         let process = Process::spawn(world, host, "dhcp-daemon", command)?;
         let mut daemon = Daemon { process, socket };
         daemon.wait_until_it_accepts()?;
@@ -102,6 +122,8 @@ impl Daemon {
     fn wait_until_it_accepts(&mut self) -> Result {
         let socket = &self.socket;
         self.process
-            .until("its socket accepts", Duration::from_secs(10), || UnixStream::connect(socket).is_ok())
+            .until("its socket accepts", Duration::from_secs(10), || {
+                UnixStream::connect(socket).is_ok()
+            })
     }
 }

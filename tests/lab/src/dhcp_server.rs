@@ -12,9 +12,9 @@
 //! assert!(server.leases().is_empty());
 //! ```
 //!
-//! It runs on a thread of the test and listens on a packet socket, so that it sees every frame with its
-//! addresses, also those that a UDP socket would never be given, and can send any. Several may run on one
-//! LAN.
+//! It runs on a thread of the test and listens on a packet socket, so that it sees every frame with
+//! its addresses, also those that a UDP socket would never be given, and can send any. Several may
+//! run on one LAN.
 
 use std::{
     fmt::Write as _,
@@ -55,7 +55,8 @@ pub struct DhcpServer {
 }
 
 impl DhcpServer {
-    /// Starts a server on `node`'s link `eth0`. It hears everything that is sent after this has returned.
+    /// Starts a server on `node`'s link `eth0`. It hears everything that is sent after this has
+    /// returned.
     ///
     /// # Errors
     /// When the node has no such link or packet sockets are not allowed there.
@@ -84,7 +85,11 @@ impl DhcpServer {
             .name("dhcp-server".to_owned())
             .spawn(|| service.run())
             .context("start a thread")?;
-        Ok(DhcpServer { shared, socket, _alive: alive })
+        Ok(DhcpServer {
+            shared,
+            socket,
+            _alive: alive,
+        })
     }
 
     /// Changes the settings from the next message on; leases that were given stay.
@@ -96,7 +101,12 @@ impl DhcpServer {
     /// Of several rules that fit, the one made first acts, until it is used up.
     #[must_use]
     pub fn when(&self, kind: MessageType) -> When<'_> {
-        When { server: self, kind, times: None, from: None }
+        When {
+            server: self,
+            kind,
+            times: None,
+            from: None,
+        }
     }
 
     /// Takes all rules away.
@@ -129,8 +139,8 @@ impl DhcpServer {
         self.shared.lock().sent.clone()
     }
 
-    /// Waits for the `nth` (from 1) message of this type since the start; returns at once if it was heard
-    /// before.
+    /// Waits for the `nth` (from 1) message of this type since the start; returns at once if it was
+    /// heard before.
     ///
     /// # Errors
     /// When it does not come in time; the error shows the whole exchange.
@@ -142,7 +152,12 @@ impl DhcpServer {
             .wait_timeout_while(self.shared.lock(), within, waiting)
             .expect("the server's thread has not panicked");
         let packet = state.of(kind).nth(nth - 1).cloned();
-        packet.with_context(|| format!("no {kind:?} number {nth} within {within:?}\n{}", state.transcript()))
+        packet.with_context(|| {
+            format!(
+                "no {kind:?} number {nth} within {within:?}\n{}",
+                state.transcript()
+            )
+        })
     }
 
     /// Sends a message that nobody asked for.
@@ -168,7 +183,10 @@ impl DhcpServer {
 impl Drop for DhcpServer {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("what the DHCP server heard and said:\n{}", self.transcript());
+            eprintln!(
+                "what the DHCP server heard and said:\n{}",
+                self.transcript()
+            );
         }
     }
 }
@@ -186,7 +204,10 @@ impl When<'_> {
     /// For the next `times` messages only. Otherwise for all.
     #[must_use]
     pub fn times(self, times: usize) -> Self {
-        When { times: Some(times), ..self }
+        When {
+            times: Some(times),
+            ..self
+        }
     }
 
     /// For the next message only.
@@ -198,13 +219,26 @@ impl When<'_> {
     /// For messages from this hardware address only.
     #[must_use]
     pub fn from(self, mac: [u8; 6]) -> Self {
-        When { from: Some(mac), ..self }
+        When {
+            from: Some(mac),
+            ..self
+        }
     }
 
     /// What to do.
     pub fn then(self, reaction: Reaction) {
-        let When { server, kind, times, from } = self;
-        server.shared.lock().rules.push(Rule { kind, times, from, reaction });
+        let When {
+            server,
+            kind,
+            times,
+            from,
+        } = self;
+        server.shared.lock().rules.push(Rule {
+            kind,
+            times,
+            from,
+            reaction,
+        });
     }
 }
 
@@ -217,7 +251,9 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("the server's thread has not panicked")
+        self.state
+            .lock()
+            .expect("the server's thread has not panicked")
     }
 }
 
@@ -231,7 +267,9 @@ struct State {
 
 impl State {
     fn of(&self, kind: MessageType) -> impl Iterator<Item = &Packet> {
-        self.received.iter().filter(move |packet| packet.kind() == Some(kind))
+        self.received
+            .iter()
+            .filter(move |packet| packet.kind() == Some(kind))
     }
 
     /// The reaction of the first rule for this packet that is not used up.

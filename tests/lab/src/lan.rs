@@ -21,8 +21,8 @@ const NETNS_DIR: &str = "/run/netns";
 pub struct Lan {
     /// Where the plugins and the daemon run; its parent link `eth1` is one end of the cable.
     pub host: Node,
-    /// Where the servers run; the other end, `eth0`, has the addresses [`Lan::ADDRESS`] and, if asked for,
-    /// [`Lan::ADDRESS6`].
+    /// Where the servers run; the other end, `eth0`, has the addresses [`Lan::ADDRESS`] and, if
+    /// asked for, [`Lan::ADDRESS6`].
     pub lan: Node,
 }
 
@@ -45,7 +45,10 @@ impl Lan {
     /// # Errors
     /// Outside a [`World`](crate::World), or when the kernel lacks a kind of link.
     pub fn new() -> Result<Lan> {
-        let lan = Lan { host: Node::new("host")?, lan: Node::new("lan")? };
+        let lan = Lan {
+            host: Node::new("host")?,
+            lan: Node::new("lan")?,
+        };
         let host = lan.host.netlink()?;
         host.add_veth(Self::MASTER, Self::SERVER_LINK, Some(&lan.lan.netns))?;
         host.set_up(lan.host.link(Self::MASTER)?.index)?;
@@ -55,7 +58,8 @@ impl Lan {
         // The kernel notices a carrier in its own time; until then it drops what is sent.
         for (node, link) in [(&lan.host, Self::MASTER), (&lan.lan, Self::SERVER_LINK)] {
             until("the cable is live", Duration::from_secs(5), || {
-                node.link(link).is_ok_and(|link| link.state == OperState::Up)
+                node.link(link)
+                    .is_ok_and(|link| link.state == OperState::Up)
             })?;
         }
         Ok(lan)
@@ -82,7 +86,8 @@ impl Lan {
 
 /// A network namespace with a name, `lo` up: the host, the servers' side, a container.
 ///
-/// It stays when this is dropped, as a container outlives whoever made it; [`Node::remove`] ends it.
+/// It stays when this is dropped, as a container outlives whoever made it; [`Node::remove`] ends
+/// it.
 #[derive(Debug)]
 pub struct Node {
     name: String,
@@ -96,8 +101,13 @@ impl Node {
     /// When the name is taken.
     pub fn new(name: &str) -> Result<Node> {
         let netns = Netns::create()?;
-        let node = Node { name: name.to_owned(), netns };
-        node.netns.bind(node.path()).with_context(|| format!("name a network namespace {name}"))?;
+        let node = Node {
+            name: name.to_owned(),
+            netns,
+        };
+        node.netns
+            .bind(node.path())
+            .with_context(|| format!("name a network namespace {name}"))?;
         node.run(loopback_up)??;
         Ok(node)
     }
@@ -122,7 +132,8 @@ impl Node {
     /// # Errors
     /// When somebody else has taken the name away.
     pub fn remove(self) -> Result {
-        Netns::unbind(self.path()).with_context(|| format!("remove network namespace {}", self.name))
+        Netns::unbind(self.path())
+            .with_context(|| format!("remove network namespace {}", self.name))
     }
 
     /// Runs `f` on a thread in this namespace.
@@ -130,7 +141,9 @@ impl Node {
     /// # Errors
     /// When the namespace cannot be entered.
     pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
-        self.netns.run(f).with_context(|| format!("enter network namespace {}", self.name))
+        self.netns
+            .run(f)
+            .with_context(|| format!("enter network namespace {}", self.name))
     }
 
     /// Starts a command in this namespace.
@@ -139,7 +152,8 @@ impl Node {
     /// When the program cannot be started.
     pub fn spawn(&self, command: &mut Command) -> Result<Child> {
         let program = command.get_program().to_owned();
-        self.run(|| command.spawn())?.with_context(|| format!("start {} in {}", program.display(), self.name))
+        self.run(|| command.spawn())?
+            .with_context(|| format!("start {} in {}", program.display(), self.name))
     }
 
     /// Runs a command, given as its words, to its end and returns its standard output.
@@ -150,8 +164,16 @@ impl Node {
         let (program, arguments) = words.split_first().context("a command needs a program")?;
         // `bridge` and its like are in directories that an ordinary user's PATH may lack.
         let mut command = Command::new(find_program(program).unwrap_or_else(|| program.into()));
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let Output { status, stdout, stderr } = self.spawn(&mut command)?.wait_with_output()?;
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = self.spawn(&mut command)?.wait_with_output()?;
         ensure!(
             status.success(),
             "{} in {}: {status}\n{}",
@@ -191,7 +213,8 @@ impl Node {
     /// # Errors
     /// When it is not.
     pub fn link(&self, name: &str) -> Result<Link> {
-        self.find_link(name)?.with_context(|| format!("{} has no link {name}", self.name))
+        self.find_link(name)?
+            .with_context(|| format!("{} has no link {name}", self.name))
     }
 
     /// The addresses of a link, of both families.
@@ -207,10 +230,13 @@ impl Node {
     /// # Errors
     /// When there is no such link.
     pub fn ipv4(&self, link: &str) -> Result<Vec<Ipv4Net>> {
-        let nets = self.addresses(link)?.into_iter().filter_map(|address| match address.net {
-            IpNet::V4(net) => Some(net),
-            IpNet::V6(_) => None,
-        });
+        let nets = self
+            .addresses(link)?
+            .into_iter()
+            .filter_map(|address| match address.net {
+                IpNet::V4(net) => Some(net),
+                IpNet::V6(_) => None,
+            });
         Ok(nets.collect())
     }
 
@@ -228,7 +254,13 @@ impl Node {
     /// When there is no such link, or it has the address.
     pub fn add_address(&self, link: &str, net: IpNet) -> Result {
         let index = self.link(link)?.index;
-        self.netlink()?.add_address(index, &NewAddress { nodad: true, ..NewAddress::new(net) })?;
+        self.netlink()?.add_address(
+            index,
+            &NewAddress {
+                nodad: true,
+                ..NewAddress::new(net)
+            },
+        )?;
         Ok(())
     }
 
@@ -237,13 +269,16 @@ impl Node {
     /// # Errors
     /// When none comes within the time.
     pub fn ping(&self, to: IpAddr, within: Duration) -> Result<Duration> {
-        self.run(|| ping::ping(to, within))?.with_context(|| format!("ping {to} from {}", self.name))
+        self.run(|| ping::ping(to, within))?
+            .with_context(|| format!("ping {to} from {}", self.name))
     }
 }
 
 /// Brings up `lo` in the calling thread's namespace.
 pub(crate) fn loopback_up() -> Result {
     let netlink = Netlink::open()?;
-    let lo = netlink.link("lo")?.context("a network namespace has no lo")?;
+    let lo = netlink
+        .link("lo")?
+        .context("a network namespace has no lo")?;
     netlink.set_up(lo.index).context("bring lo up")
 }

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! [`world::enter`] makes the namespaces (as root or as an ordinary user, nothing on the machine is
-//! touched), [`Lan`] the network in them, [`suite`] runs each test in a world of its own, and the rest
-//! are the parts that a test puts there: [`plugin`] calls, the [`Daemon`], the scriptable
+//! touched), [`Lan`] the network in them, [`suite`] runs each test in a world of its own, and the
+//! rest are the parts that a test puts there: [`plugin`] calls, the [`Daemon`], the scriptable
 //! [`DhcpServer`] and real [`servers`].
 //!
 //! With `LAB_KEEP=1` a failed test's world stays, and the failure names the command that enters it.

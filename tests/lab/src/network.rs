@@ -1,5 +1,5 @@
-//! A conflist and what libcni does with it: the plugins in order, each with its predecessor's result;
-//! results cached between ADD and DEL.
+//! A conflist and what libcni does with it: the plugins in order, each with its predecessor's
+//! result; results cached between ADD and DEL.
 
 use std::{cell::RefCell, collections::BTreeMap, path::PathBuf};
 
@@ -23,7 +23,8 @@ pub struct Attachment {
     pub ifname: String,
     /// `CNI_ARGS`, empty for none.
     pub args: String,
-    /// Capability arguments: of these a plugin gets in `runtimeConfig` what its `capabilities` ask for.
+    /// Capability arguments: of these a plugin gets in `runtimeConfig` what its `capabilities` ask
+    /// for.
     pub capabilities: Map<String, Value>,
 }
 
@@ -50,30 +51,45 @@ pub struct Network<'a> {
 }
 
 impl<'a> Network<'a> {
-    /// A network of the plugins under test, used from `host`. Debian's plugins come after them on the path.
+    /// A network of the plugins under test, used from `host`. Debian's plugins come after them on
+    /// the path.
     pub fn new(host: &'a Node, conflist: Value) -> Network<'a> {
-        Network::with_path(host, conflist, vec![suite::plugin_dir().to_owned(), DEBIANS_PLUGINS.into()])
+        Network::with_path(
+            host,
+            conflist,
+            vec![suite::plugin_dir().to_owned(), DEBIANS_PLUGINS.into()],
+        )
     }
 
     /// The same with another `CNI_PATH`.
     pub fn with_path(host: &'a Node, conflist: Value, path: Vec<PathBuf>) -> Network<'a> {
-        Network { host, conflist, path, cache: RefCell::default() }
+        Network {
+            host,
+            conflist,
+            path,
+            cache: RefCell::default(),
+        }
     }
 
     /// ADD of each plugin in order; the last one's result, which is then cached.
     ///
     /// # Errors
-    /// The first plugin's that fails ([`CniError`]). Like libcni this undoes nothing: a runtime calls DEL.
+    /// The first plugin's that fails ([`CniError`]). Like libcni this undoes nothing: a runtime
+    /// calls DEL.
     pub fn add(&self, attachment: &Attachment) -> Result<Value> {
         let mut result = None;
         for index in 0..self.plugins()?.len() {
-            let document =
-                self.prepare("ADD", index, attachment, result.as_ref())?.run(self.host)?.success()?;
+            let document = self
+                .prepare("ADD", index, attachment, result.as_ref())?
+                .run(self.host)?
+                .success()?;
             ensure!(document.is_object(), "an ADD succeeded without a result");
             result = Some(document);
         }
         let result = result.context("a conflist without plugins")?;
-        self.cache.borrow_mut().insert(key(attachment), result.clone());
+        self.cache
+            .borrow_mut()
+            .insert(key(attachment), result.clone());
         Ok(result)
     }
 
@@ -84,23 +100,27 @@ impl<'a> Network<'a> {
     pub fn check(&self, attachment: &Attachment) -> Result {
         let result = self.cached(attachment);
         for index in 0..self.plugins()?.len() {
-            self.prepare("CHECK", index, attachment, result.as_ref())?.run(self.host)?.success()?;
+            self.prepare("CHECK", index, attachment, result.as_ref())?
+                .run(self.host)?
+                .success()?;
         }
         Ok(())
     }
 
-    /// DEL of each plugin in reverse order, with the cached result (from version 0.4.0); then the cache
-    /// entry goes.
+    /// DEL of each plugin in reverse order, with the cached result (from version 0.4.0); then the
+    /// cache entry goes.
     ///
     /// # Errors
-    /// The first plugin's that fails ([`CniError`]); the cache entry stays then, for the runtime to try
-    /// again.
+    /// The first plugin's that fails ([`CniError`]); the cache entry stays then, for the runtime to
+    /// try again.
     pub fn del(&self, attachment: &Attachment) -> Result {
         let result = self
             .cached(attachment)
             .filter(|_| !matches!(self.version(), "" | "0.1.0" | "0.2.0" | "0.3.0" | "0.3.1"));
         for index in (0..self.plugins()?.len()).rev() {
-            self.prepare("DEL", index, attachment, result.as_ref())?.run(self.host)?.success()?;
+            self.prepare("DEL", index, attachment, result.as_ref())?
+                .run(self.host)?
+                .success()?;
         }
         self.cache.borrow_mut().remove(&key(attachment));
         Ok(())
@@ -113,13 +133,16 @@ impl<'a> Network<'a> {
     pub fn status(&self) -> Result {
         for plugin in self.plugins()? {
             let config = self.plugin_config(plugin, None, &Map::new())?;
-            self.of("STATUS", plugin)?.config(&config).run(self.host)?.success()?;
+            self.of("STATUS", plugin)?
+                .config(&config)
+                .run(self.host)?
+                .success()?;
         }
         Ok(())
     }
 
-    /// GC of each plugin in order, telling it which attachments are still valid; unlike the other verbs it
-    /// goes on after an error.
+    /// GC of each plugin in order, telling it which attachments are still valid; unlike the other
+    /// verbs it goes on after an error.
     ///
     /// # Errors
     /// The first plugin's that fails ([`CniError`]).
@@ -134,7 +157,11 @@ impl<'a> Network<'a> {
             // libcni writes both: the specification's key and the one of its first release with GC.
             config["cni.dev/valid-attachments"] = valid.clone().into();
             config["cni.dev/attachments"] = valid.clone().into();
-            let outcome = self.of("GC", plugin)?.config(&config).run(self.host)?.success();
+            let outcome = self
+                .of("GC", plugin)?
+                .config(&config)
+                .run(self.host)?
+                .success();
             first = first.and(outcome.map(|_| ()));
         }
         first
@@ -145,8 +172,8 @@ impl<'a> Network<'a> {
         self.cache.borrow().get(&key(attachment)).cloned()
     }
 
-    /// The call that this network makes for a verb and the plugin at `index`, for a test that wants to
-    /// change it or to look at the outcome itself.
+    /// The call that this network makes for a verb and the plugin at `index`, for a test that wants
+    /// to change it or to look at the outcome itself.
     ///
     /// # Errors
     /// When the conflist has no such plugin.
@@ -158,14 +185,19 @@ impl<'a> Network<'a> {
         result: Option<&Value>,
     ) -> Result<Call> {
         let plugins = self.plugins()?;
-        let plugin = plugins.get(index).with_context(|| format!("a conflist without plugin {index}"))?;
+        let plugin = plugins
+            .get(index)
+            .with_context(|| format!("a conflist without plugin {index}"))?;
         let config = self.plugin_config(plugin, result, &attachment.capabilities)?;
         let mut call = self
             .of(verb, plugin)?
             .container(&attachment.container_id)
             .env(
                 "CNI_NETNS",
-                &attachment.netns.as_ref().map_or(String::new(), |path| path.display().to_string()),
+                &attachment
+                    .netns
+                    .as_ref()
+                    .map_or(String::new(), |path| path.display().to_string()),
             )
             .ifname(&attachment.ifname)
             .config(&config);
@@ -176,7 +208,9 @@ impl<'a> Network<'a> {
     }
 
     fn plugins(&self) -> Result<&[Value]> {
-        Ok(self.conflist["plugins"].as_array().context("a conflist has plugins")?)
+        Ok(self.conflist["plugins"]
+            .as_array()
+            .context("a conflist has plugins")?)
     }
 
     fn version(&self) -> &str {
@@ -185,7 +219,11 @@ impl<'a> Network<'a> {
 
     fn of(&self, verb: &str, plugin: &Value) -> Result<Call> {
         let kind = plugin["type"].as_str().context("a plugin has a type")?;
-        let program = self.path.iter().map(|dir| dir.join(kind)).find(|file| file.is_file());
+        let program = self
+            .path
+            .iter()
+            .map(|dir| dir.join(kind))
+            .find(|file| file.is_file());
         let program = program.with_context(|| format!("plugin {kind} in {:?}", self.path))?;
         let path: Vec<_> = self.path.iter().map(PathBuf::as_path).collect();
         Ok(Call::of(program, &path, verb))
@@ -227,9 +265,9 @@ impl<'a> Network<'a> {
 pub fn cni_error<T: std::fmt::Debug>(result: Result<T>) -> CniError {
     match result {
         Ok(value) => panic!("expected a CNI error, got {value:?}"),
-        Err(error) => {
-            error.downcast::<CniError>().unwrap_or_else(|error| panic!("expected a CNI error, got {error:?}"))
-        }
+        Err(error) => error
+            .downcast::<CniError>()
+            .unwrap_or_else(|error| panic!("expected a CNI error, got {error:?}")),
     }
 }
 

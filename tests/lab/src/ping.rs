@@ -1,5 +1,5 @@
-//! ICMP echo over a raw socket: root over a network namespace may always have one, and no ping program is
-//! needed.
+//! ICMP echo over a raw socket: root over a network namespace may always have one, and no ping
+//! program is needed.
 
 use std::{
     io::IoSlice,
@@ -10,13 +10,15 @@ use std::{
 
 use anyhow::{Context, bail};
 use etherparse::{
-    IcmpEchoHeader, Icmpv4Header, Icmpv4Slice, Icmpv4Type, Icmpv6Header, Icmpv6Slice, Icmpv6Type, IpSlice,
+    IcmpEchoHeader, Icmpv4Header, Icmpv4Slice, Icmpv4Type, Icmpv6Header, Icmpv6Slice, Icmpv6Type,
+    IpSlice,
 };
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{
-        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recv, sendmsg, socket,
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recv, sendmsg,
+        socket,
     },
 };
 
@@ -32,8 +34,8 @@ pub(crate) fn ping(to: IpAddr, within: Duration) -> Result<Duration> {
         IpAddr::V6(_) => raw_socket(AddressFamily::Inet6, SockProtocol::IcmpV6),
     };
     let socket = socket.context("open a raw ICMP socket")?;
-    // All pings of a namespace share its raw sockets' answers; this descriptor's number tells them apart
-    // well enough, since no two live sockets of a process have the same.
+    // All pings of a namespace share its raw sockets' answers; this descriptor's number tells them
+    // apart well enough, since no two live sockets of a process have the same.
     let id = (std::process::id() << 6) as u16 ^ socket.as_raw_fd() as u16;
     let deadline = Instant::now() + within;
     let mut failed = None;
@@ -60,25 +62,47 @@ pub(crate) fn ping(to: IpAddr, within: Duration) -> Result<Duration> {
 }
 
 fn raw_socket(family: AddressFamily, protocol: SockProtocol) -> nix::Result<OwnedFd> {
-    socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, protocol)
+    socket(
+        family,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        protocol,
+    )
 }
 
 fn send(socket: &OwnedFd, to: IpAddr, echo: IcmpEchoHeader) -> nix::Result<usize> {
     let request = match to {
-        IpAddr::V4(_) => {
-            Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(echo), &[]).to_bytes().as_slice().to_vec()
-        }
+        IpAddr::V4(_) => Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(echo), &[])
+            .to_bytes()
+            .as_slice()
+            .to_vec(),
         // The kernel fills in the checksum, which covers addresses that only it knows yet.
-        IpAddr::V6(_) => Icmpv6Header::new(Icmpv6Type::EchoRequest(echo)).to_bytes().as_slice().to_vec(),
+        IpAddr::V6(_) => Icmpv6Header::new(Icmpv6Type::EchoRequest(echo))
+            .to_bytes()
+            .as_slice()
+            .to_vec(),
     };
     let address = SockaddrStorage::from(SocketAddr::new(to, 0));
-    sendmsg(socket.as_raw_fd(), &[IoSlice::new(&request)], &[], MsgFlags::empty(), Some(&address))
+    sendmsg(
+        socket.as_raw_fd(),
+        &[IoSlice::new(&request)],
+        &[],
+        MsgFlags::empty(),
+        Some(&address),
+    )
 }
 
 fn wait_readable(socket: &OwnedFd, until: Instant) -> Result<bool> {
     let left = until.saturating_duration_since(Instant::now());
-    let timeout = PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
-    match poll(&mut [PollFd::new(std::os::fd::AsFd::as_fd(socket), PollFlags::POLLIN)], timeout) {
+    let timeout =
+        PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
+    match poll(
+        &mut [PollFd::new(
+            std::os::fd::AsFd::as_fd(socket),
+            PollFlags::POLLIN,
+        )],
+        timeout,
+    ) {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::EINTR) => Ok(false),
         Err(errno) => bail!("wait for an answer: {errno}"),
@@ -100,8 +124,7 @@ fn is_reply(socket: &OwnedFd, from: IpAddr, echo: IcmpEchoHeader) -> Result<bool
                 && Icmpv4Slice::from_slice(ip.payload().payload)
                     .is_ok_and(|icmp| icmp.icmp_type() == Icmpv4Type::EchoReply(echo))
         }),
-        IpAddr::V6(_) => {
-            Icmpv6Slice::from_slice(packet).is_ok_and(|icmp| icmp.icmp_type() == Icmpv6Type::EchoReply(echo))
-        }
+        IpAddr::V6(_) => Icmpv6Slice::from_slice(packet)
+            .is_ok_and(|icmp| icmp.icmp_type() == Icmpv6Type::EchoReply(echo)),
     })
 }

@@ -1,4 +1,5 @@
-//! One invocation of a CNI plugin, as a runtime does it: variables, standard input, one JSON document back.
+//! One invocation of a CNI plugin, as a runtime does it: variables, standard input, one JSON
+//! document back.
 
 use std::{
     fmt,
@@ -14,8 +15,8 @@ use serde_json::Value;
 
 use crate::{Node, Result, suite};
 
-/// A call that is being put together. Nothing is in its environment but what is said here, `CNI_PATH` (the
-/// directory of the plugins under test, then Debian's) and a `PATH`.
+/// A call that is being put together. Nothing is in its environment but what is said here,
+/// `CNI_PATH` (the directory of the plugins under test, then Debian's) and a `PATH`.
 #[derive(Clone, Debug)]
 pub struct Call {
     program: PathBuf,
@@ -24,19 +25,35 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call of the plugin named `plugin`, among those [under test](suite::plugin_dir), with `CNI_COMMAND`
-    /// set to `verb`.
+    /// A call of the plugin named `plugin`, among those [under test](suite::plugin_dir), with
+    /// `CNI_COMMAND` set to `verb`.
     pub fn new(plugin: &str, verb: &str) -> Call {
-        Call::of(suite::plugin_dir().join(plugin), &[suite::plugin_dir(), Path::new(DEBIANS_PLUGINS)], verb)
+        Call::of(
+            suite::plugin_dir().join(plugin),
+            &[suite::plugin_dir(), Path::new(DEBIANS_PLUGINS)],
+            verb,
+        )
     }
 
-    /// A call of any program, with any `CNI_PATH`: for the benchmark, which compares two directories.
+    /// A call of any program, with any `CNI_PATH`: for the benchmark, which compares two
+    /// directories.
     pub fn of(program: impl Into<PathBuf>, path: &[&Path], verb: &str) -> Call {
-        let path = path.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":");
-        Call { program: program.into(), environment: Vec::new(), stdin: Vec::new() }
-            .env("CNI_COMMAND", verb)
-            .env("CNI_PATH", &path)
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        let path = path
+            .iter()
+            .map(|dir| dir.display().to_string())
+            .collect::<Vec<_>>()
+            .join(":");
+        Call {
+            program: program.into(),
+            environment: Vec::new(),
+            stdin: Vec::new(),
+        }
+        .env("CNI_COMMAND", verb)
+        .env("CNI_PATH", &path)
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
     }
 
     /// Sets a variable, in place of what it was.
@@ -94,32 +111,52 @@ impl Call {
     /// Runs the plugin on `host` to its end.
     ///
     /// # Errors
-    /// When it cannot be run, or when its standard output is neither empty nor exactly one JSON document.
+    /// When it cannot be run, or when its standard output is neither empty nor exactly one JSON
+    /// document.
     pub fn run(self, host: &Node) -> Result<Outcome> {
         self.start(host)?.finish()
     }
 
-    /// Starts the plugin on `host`, for a caller that has something to do (or hangs up) before it ends.
+    /// Starts the plugin on `host`, for a caller that has something to do (or hangs up) before it
+    /// ends.
     ///
     /// # Errors
     /// When the plugin cannot be started.
     pub fn start(self, host: &Node) -> Result<Running> {
         let mut command = Command::new(&self.program);
-        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let what =
-            format!("{} {}", self.program.display(), self.variable("CNI_COMMAND").unwrap_or("(no verb)"));
+        command
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let what = format!(
+            "{} {}",
+            self.program.display(),
+            self.variable("CNI_COMMAND").unwrap_or("(no verb)")
+        );
         let (started, child) = host.run(|| (Instant::now(), command.spawn()))?;
         let mut child = child.with_context(|| format!("start {what}"))?;
-        let mut stdin = child.stdin.take().context("the plugin has a standard input")?;
-        // On a thread: more than a pipe holds may be written, to a plugin that does not read. One that ends
-        // without having read all of it (EPIPE) may well be right.
+        let mut stdin = child
+            .stdin
+            .take()
+            .context("the plugin has a standard input")?;
+        // On a thread: more than a pipe holds may be written, to a plugin that does not read. One
+        // that ends without having read all of it (EPIPE) may well be right.
         thread::spawn(move || stdin.write_all(&self.stdin).unwrap_or(()));
-        Ok(Running { what, child, started })
+        Ok(Running {
+            what,
+            child,
+            started,
+        })
     }
 
     fn variable(&self, name: &str) -> Option<&str> {
-        self.environment.iter().find(|(set, _)| set == name).map(|(_, value)| value.as_str())
+        self.environment
+            .iter()
+            .find(|(set, _)| set == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -153,8 +190,12 @@ impl Running {
     /// # Errors
     /// When it has been waited for already.
     pub fn kill(mut self) -> Result {
-        self.child.kill().with_context(|| format!("kill {}", self.what))?;
-        self.child.wait().with_context(|| format!("wait for {}", self.what))?;
+        self.child
+            .kill()
+            .with_context(|| format!("kill {}", self.what))?;
+        self.child
+            .wait()
+            .with_context(|| format!("wait for {}", self.what))?;
         Ok(())
     }
 
@@ -163,11 +204,18 @@ impl Running {
     /// # Errors
     /// When its standard output is neither empty nor exactly one JSON document.
     pub fn finish(self) -> Result<Outcome> {
-        let Running { what, child, started } = self;
-        let output = child.wait_with_output().with_context(|| format!("wait for {what}"))?;
+        let Running {
+            what,
+            child,
+            started,
+        } = self;
+        let output = child
+            .wait_with_output()
+            .with_context(|| format!("wait for {what}"))?;
         let took = started.elapsed();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        let stdout = String::from_utf8(output.stdout).with_context(|| format!("{what}: standard output"))?;
+        let stdout =
+            String::from_utf8(output.stdout).with_context(|| format!("{what}: standard output"))?;
         let document = match stdout.trim() {
             "" => None,
             text => Some(serde_json::from_str(text).with_context(|| {
@@ -176,7 +224,13 @@ impl Running {
                 )
             })?),
         };
-        Ok(Outcome { what, status: output.status, document, stderr, took })
+        Ok(Outcome {
+            what,
+            status: output.status,
+            document,
+            stderr,
+            took,
+        })
     }
 }
 
@@ -190,8 +244,8 @@ pub struct Outcome {
     pub document: Option<Value>,
     /// What it wrote to standard error.
     pub stderr: String,
-    /// From before it was started (but already on the host) until it had ended and all of its output had
-    /// been read.
+    /// From before it was started (but already on the host) until it had ended and all of its
+    /// output had been read.
     pub took: Duration,
 }
 
@@ -214,17 +268,29 @@ impl Outcome {
     /// # Errors
     /// When it succeeded, or failed without such a document.
     pub fn error(self) -> Result<CniError> {
-        let Outcome { what, status, document, stderr, .. } = self;
+        let Outcome {
+            what,
+            status,
+            document,
+            stderr,
+            ..
+        } = self;
         ensure!(!status.success(), "{what} succeeded: {document:?}");
         let error = document.as_ref().and_then(|document| {
             Some(CniError {
                 code: document.get("code")?.as_u64()?,
                 msg: document.get("msg")?.as_str()?.to_owned(),
-                details: document.get("details").and_then(Value::as_str).unwrap_or_default().to_owned(),
+                details: document
+                    .get("details")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned(),
                 plugin: what.clone(),
             })
         });
-        error.with_context(|| anyhow!("{what} failed without a CNI error ({status}): {document:?}\n{stderr}"))
+        error.with_context(|| {
+            anyhow!("{what} failed without a CNI error ({status}): {document:?}\n{stderr}")
+        })
     }
 }
 
@@ -243,9 +309,18 @@ pub struct CniError {
 
 impl fmt::Display for CniError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CniError { plugin, code, msg, details } = self;
+        let CniError {
+            plugin,
+            code,
+            msg,
+            details,
+        } = self;
         write!(f, "{plugin} failed with code {code}: {msg}")?;
-        if details.is_empty() { Ok(()) } else { write!(f, " ({details})") }
+        if details.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " ({details})")
+        }
     }
 }
 

@@ -14,8 +14,8 @@ use nix::{
 
 use crate::{Condition, Node, Result, World, until, world};
 
-/// A long-running program on a [`Node`]: a daemon or a server. Its output goes to a log in the world's
-/// directory.
+/// A long-running program on a [`Node`]: a daemon or a server. Its output goes to a log in the
+/// world's directory.
 ///
 /// Dropping it kills it, except in a world that is to be kept.
 #[derive(Debug)]
@@ -32,9 +32,16 @@ impl Process {
     /// When the program cannot be started.
     pub fn spawn(world: &World, node: &Node, name: &str, mut command: Command) -> Result<Process> {
         let (log, file) = create_log(world.dir(), name)?;
-        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file);
         let child = node.spawn(&mut command)?;
-        Ok(Process { name: name.to_owned(), child, log })
+        Ok(Process {
+            name: name.to_owned(),
+            child,
+            log,
+        })
     }
 
     /// Its process ID, inside the world.
@@ -45,7 +52,9 @@ impl Process {
     /// Everything it has written so far, to either stream.
     pub fn log(&self) -> String {
         // Absent only if somebody took it away; then there is nothing to tell.
-        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        fs::read(&self.log)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     pub(crate) fn log_path(&self) -> &Path {
@@ -69,9 +78,11 @@ impl Process {
         });
         match met {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(status)) => {
-                Err(anyhow!("{} ended with {status} before: {what}\n{}", self.name, self.log()))
-            }
+            Ok(Err(status)) => Err(anyhow!(
+                "{} ended with {status} before: {what}\n{}",
+                self.name,
+                self.log()
+            )),
             Err(error) => Err(error.context(format!("{} is not ready\n{}", self.name, self.log()))),
         }
     }
@@ -90,7 +101,9 @@ impl Process {
     /// When it lasts longer than `within`.
     pub fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
         let child = &mut self.child;
-        let ended = until(&format!("{} ends", self.name), within, || child.try_wait().transpose());
+        let ended = until(&format!("{} ends", self.name), within, || {
+            child.try_wait().transpose()
+        });
         ended?.with_context(|| format!("wait for {}", self.name))
     }
 
@@ -102,7 +115,11 @@ impl Process {
         self.signal(Signal::SIGTERM)?;
         let status = self.wait(Duration::from_secs(10))?;
         if !status.success() && status.signal() != Some(Signal::SIGTERM as i32) {
-            bail!("{} ended with {status} on SIGTERM\n{}", self.name, self.log());
+            bail!(
+                "{} ended with {status} on SIGTERM\n{}",
+                self.name,
+                self.log()
+            );
         }
         Ok(())
     }
@@ -112,8 +129,12 @@ impl Process {
     /// # Errors
     /// When it has been waited for before.
     pub fn kill(&mut self) -> Result {
-        self.child.kill().with_context(|| format!("kill {}", self.name))?;
-        self.child.wait().with_context(|| format!("wait for {}", self.name))?;
+        self.child
+            .kill()
+            .with_context(|| format!("kill {}", self.name))?;
+        self.child
+            .wait()
+            .with_context(|| format!("wait for {}", self.name))?;
         Ok(())
     }
 }
@@ -127,10 +148,15 @@ impl Drop for Process {
     }
 }
 
-/// A log file of this name, or, where a test starts a thing several times, of this name and a number.
+/// A log file of this name, or, where a test starts a thing several times, of this name and a
+/// number.
 fn create_log(dir: &Path, name: &str) -> Result<(PathBuf, File)> {
     for number in 1.. {
-        let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+        let suffix = if number == 1 {
+            String::new()
+        } else {
+            format!("-{number}")
+        };
         let path = dir.join(format!("{name}{suffix}.log"));
         match File::options().append(true).create_new(true).open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}

@@ -1,7 +1,7 @@
 //! Real DHCP servers, each with its configuration and leases in the world's directory.
 //!
-//! All give the same: 10.99.0.100–199/24 with router and DNS server 10.99.0.1, and whatever a [`Config`]
-//! changes of it.
+//! All give the same: 10.99.0.100–199/24 with router and DNS server 10.99.0.1, and whatever a
+//! [`Config`] changes of it.
 
 use std::{
     fs,
@@ -45,8 +45,8 @@ pub struct Config {
     pub t1: Option<Duration>,
     /// T2, if the server is to send it.
     pub t2: Option<Duration>,
-    /// More, in the server's own language: an argument of dnsmasq, a JSON object merged into Kea's subnet,
-    /// a line of `dhcpd.conf` in the subnet, a line of `udhcpd.conf`.
+    /// More, in the server's own language: an argument of dnsmasq, a JSON object merged into Kea's
+    /// subnet, a line of `dhcpd.conf` in the subnet, a line of `udhcpd.conf`.
     pub extra: Vec<String>,
 }
 
@@ -62,7 +62,8 @@ impl Default for Config {
     }
 }
 
-/// A running server. Dropped, it is killed; another one that is started has no memory of its leases.
+/// A running server. Dropped, it is killed; another one that is started has no memory of its
+/// leases.
 #[derive(Debug)]
 pub struct Server {
     kind: Kind,
@@ -104,7 +105,11 @@ impl Kind {
             Kind::IscDhcpd => logged(&log, "Server starting service."),
             Kind::Udhcpd => holds_port_67(node),
         })?;
-        Ok(Server { kind: self, process, dir })
+        Ok(Server {
+            kind: self,
+            process,
+            dir,
+        })
     }
 
     const fn name(self) -> &'static str {
@@ -118,8 +123,8 @@ impl Kind {
 }
 
 impl Server {
-    /// Whether the address is leased to somebody, by what the server has written down. It writes a moment
-    /// after it has answered: wait with [`until`](crate::until()).
+    /// Whether the address is leased to somebody, by what the server has written down. It writes a
+    /// moment after it has answered: wait with [`until`](crate::until()).
     pub fn holds(&self, address: Ipv4Addr) -> bool {
         match self.kind {
             Kind::Dnsmasq => dnsmasq::holds(&self.leases(), address),
@@ -151,7 +156,9 @@ impl Server {
 const LEASES: &str = "leases";
 
 fn program(name: &str) -> Result<Command> {
-    Ok(Command::new(packages::find_program(name).with_context(|| format!("{name} is not installed"))?))
+    Ok(Command::new(
+        packages::find_program(name).with_context(|| format!("{name} is not installed"))?,
+    ))
 }
 
 fn logged(log: &Path, text: &str) -> bool {
@@ -162,13 +169,19 @@ fn logged(log: &Path, text: &str) -> bool {
 fn holds_port_67(node: &Node) -> bool {
     let table = node.run(|| fs::read_to_string("/proc/thread-self/net/udp"));
     // "sl local_address rem_address …", the address as hexadecimal ADDRESS:PORT
-    let bound = |line: &str| line.split_whitespace().nth(1).is_some_and(|local| local.ends_with(":0043"));
+    let bound = |line: &str| {
+        line.split_whitespace()
+            .nth(1)
+            .is_some_and(|local| local.ends_with(":0043"))
+    };
     table.is_ok_and(|table| table.is_ok_and(|table| table.lines().any(bound)))
 }
 
 /// A directory of this name and the first free number.
 fn fresh_dir(parent: &Path, name: &str) -> Result<PathBuf> {
-    let dir = (1..).map(|number| parent.join(format!("{name}-{number}"))).find(|dir| !dir.exists());
+    let dir = (1..)
+        .map(|number| parent.join(format!("{name}-{number}")))
+        .find(|dir| !dir.exists());
     let dir = dir.context("the numbers do not end")?;
     fs::create_dir(&dir).with_context(|| format!("create {}", dir.display()))?;
     Ok(dir)

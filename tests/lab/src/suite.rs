@@ -1,5 +1,5 @@
-//! The runner: every test in a process and a world of its own, under a deadline, with `cargo test`'s own
-//! flags.
+//! The runner: every test in a process and a world of its own, under a deadline, with `cargo
+//! test`'s own flags.
 //!
 //! A suite is a test binary with `harness = false`:
 //!
@@ -56,7 +56,8 @@ pub use packages::Package;
 /// `argv[0]` of the process that runs one test.
 const TEST: &str = "lab-test";
 
-/// Names the directory of other plugins to run the suite against, for instance Debian's `/usr/lib/cni`.
+/// Names the directory of other plugins to run the suite against, for instance Debian's
+/// `/usr/lib/cni`.
 const PLUGIN_DIR: &str = "LEASEHOLD_PLUGIN_DIR";
 
 /// A test function: what it needs of its world it makes there; an error or a panic fails it.
@@ -74,7 +75,12 @@ pub struct Test {
 impl Test {
     /// A test that is known by its `path`, as `module_path!` writes it, without the crate's name.
     pub const fn new(path: &'static str, run: TestFn) -> Test {
-        Test { path, run, needs: &[], within: Duration::from_secs(60) }
+        Test {
+            path,
+            run,
+            needs: &[],
+            within: Duration::from_secs(60),
+        }
     }
 
     /// Packages that must be installed, or the run fails.
@@ -91,7 +97,9 @@ impl Test {
 
     /// How the runner calls it: its path without the crate's name.
     pub fn name(&self) -> &'static str {
-        self.path.split_once("::").map_or(self.path, |(_crate, name)| name)
+        self.path
+            .split_once("::")
+            .map_or(self.path, |(_crate, name)| name)
     }
 }
 
@@ -99,7 +107,10 @@ impl Test {
 #[macro_export]
 macro_rules! test {
     ($function:ident) => {
-        $crate::Test::new(concat!(module_path!(), "::", stringify!($function)), $function)
+        $crate::Test::new(
+            concat!(module_path!(), "::", stringify!($function)),
+            $function,
+        )
     };
 }
 
@@ -130,9 +141,12 @@ impl Suite {
         self
     }
 
-    /// The whole of `main`: runs what the command line asks for. To be called while there is one thread.
+    /// The whole of `main`: runs what the command line asks for. To be called while there is one
+    /// thread.
     pub fn run(self) -> ExitCode {
-        let other = env::var_os(PLUGIN_DIR).filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        let other = env::var_os(PLUGIN_DIR)
+            .filter(|dir| !dir.is_empty())
+            .map(PathBuf::from);
         if let Some(dir) = other.as_ref().or(self.plugin_dir.as_ref()) {
             PLUGINS.set(dir.clone()).expect("a process runs one suite");
         }
@@ -143,7 +157,8 @@ impl Suite {
         }
     }
 
-    /// The child's side: enters a world, runs the one test that the command line names, tells the verdict.
+    /// The child's side: enters a world, runs the one test that the command line names, tells the
+    /// verdict.
     fn run_one(&self) -> ExitCode {
         let world = match world::enter() {
             Ok(world) => world,
@@ -153,7 +168,11 @@ impl Suite {
             }
         };
         let name = env::args().nth(1).unwrap_or_default();
-        let test = self.tests.iter().chain([&PROBE]).find(|test| test.name() == name);
+        let test = self
+            .tests
+            .iter()
+            .chain([&PROBE])
+            .find(|test| test.name() == name);
         let test = test.expect("the runner names a test that it has");
         let verdict = match catch_unwind(AssertUnwindSafe(|| (test.run)(&world))) {
             Ok(Ok(())) => Verdict::Passed,
@@ -189,7 +208,10 @@ impl Suite {
             let (failures, capture) = (Arc::clone(&failures), !arguments.nocapture);
             let trial = Trial::test(test.name(), move || {
                 run_in_child(&test, capture).map_err(|failure| {
-                    failures.lock().expect("no trial panics").push((test.name(), failure.reason.clone()));
+                    failures
+                        .lock()
+                        .expect("no trial panics")
+                        .push((test.name(), failure.reason.clone()));
                     Failed::from(failure)
                 })
             });
@@ -210,7 +232,11 @@ impl Suite {
         {
             let failures = failures.lock().expect("no trial panics");
             let run = conclusion.num_passed + conclusion.num_failed;
-            println!("with the plugins in {}, {} of {run} tests fail:", dir.display(), failures.len());
+            println!(
+                "with the plugins in {}, {} of {run} tests fail:",
+                dir.display(),
+                failures.len()
+            );
             for (name, reason) in failures.iter() {
                 println!("- {name}: {}", reason.lines().next().unwrap_or_default());
             }
@@ -219,23 +245,27 @@ impl Suite {
     }
 }
 
-/// The directory of the plugins under test, as given to [`Suite::plugin_dir`] or by `LEASEHOLD_PLUGIN_DIR`.
+/// The directory of the plugins under test, as given to [`Suite::plugin_dir`] or by
+/// `LEASEHOLD_PLUGIN_DIR`.
 ///
 /// # Panics
 /// In a suite that has none.
 pub fn plugin_dir() -> &'static std::path::Path {
-    PLUGINS.get().expect("this suite was given a plugin directory")
+    PLUGINS
+        .get()
+        .expect("this suite was given a plugin directory")
 }
 
-/// True when the suite runs against plugins that are not ours, for a test that can only speak of ours.
+/// True when the suite runs against plugins that are not ours, for a test that can only speak of
+/// ours.
 pub fn other_plugins() -> bool {
     env::var_os(PLUGIN_DIR).is_some_and(|dir| !dir.is_empty())
 }
 
 static PLUGINS: OnceLock<PathBuf> = OnceLock::new();
 
-/// What a test's process says of its test, over the socket that is its standard input: the exit status
-/// would come too late where a failed test's world is kept.
+/// What a test's process says of its test, over the socket that is its standard input: the exit
+/// status would come too late where a failed test's world is kept.
 #[derive(Debug)]
 enum Verdict {
     Passed,
@@ -251,14 +281,18 @@ impl Verdict {
         // A runner that no longer listens has had its verdict.
         let _ = std::io::stdin().as_fd().try_clone_to_owned().map(|stdin| {
             let mut runner = UnixStream::from(stdin);
-            runner.write_all(text.as_bytes()).and_then(|()| runner.shutdown(std::net::Shutdown::Both))
+            runner
+                .write_all(text.as_bytes())
+                .and_then(|()| runner.shutdown(std::net::Shutdown::Both))
         });
     }
 
     fn parse(text: &str) -> Option<Verdict> {
         match text {
             "passed" => Some(Verdict::Passed),
-            _ => text.strip_prefix("failed").map(|reason| Verdict::Failed(reason.to_owned())),
+            _ => text
+                .strip_prefix("failed")
+                .map(|reason| Verdict::Failed(reason.to_owned())),
         }
     }
 }
@@ -270,7 +304,10 @@ struct Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Failure {
-        Failure { reason: format!("{error:#}"), output: String::new() }
+        Failure {
+            reason: format!("{error:#}"),
+            output: String::new(),
+        }
     }
 }
 
@@ -291,14 +328,19 @@ fn prepare(needs: &[Package]) -> std::result::Result<(), String> {
 
 fn run_in_child(test: &Test, capture: bool) -> std::result::Result<(), Failure> {
     let (runner, child_end) = UnixStream::pair().context("make a socket pair")?;
-    runner.set_read_timeout(Some(test.within)).context("set the deadline")?;
+    runner
+        .set_read_timeout(Some(test.within))
+        .context("set the deadline")?;
     // A file, not a pipe: nobody need drain it, nor wait for whoever still holds it.
-    let output =
-        memfd_create(c"output", MFdFlags::MFD_CLOEXEC).context("make a file for the test's output")?;
+    let output = memfd_create(c"output", MFdFlags::MFD_CLOEXEC)
+        .context("make a file for the test's output")?;
     let mut output = fs::File::from(output);
 
     let mut command = Command::new(world::SELF);
-    command.arg0(TEST).arg(test.name()).stdin(OwnedFd::from(child_end));
+    command
+        .arg0(TEST)
+        .arg(test.name())
+        .stdin(OwnedFd::from(child_end));
     if capture {
         command.stdout(output.try_clone().context("share the output file")?);
         command.stderr(output.try_clone().context("share the output file")?);
@@ -316,7 +358,10 @@ fn run_in_child(test: &Test, capture: bool) -> std::result::Result<(), Failure> 
         Some(Verdict::Failed(reason)) => reason,
         // Nobody is left to tell.
         None if in_time => {
-            format!("the test's process died: {}", child.wait().context("wait for the test's process")?)
+            format!(
+                "the test's process died: {}",
+                child.wait().context("wait for the test's process")?
+            )
         }
         None => format!("the test did not end within {:?}", test.within),
     };
@@ -330,11 +375,19 @@ fn run_in_child(test: &Test, capture: bool) -> std::result::Result<(), Failure> 
 fn failure(reason: String, output: &mut fs::File) -> Failure {
     let mut bytes = Vec::new();
     // What cannot be read is missing from the report, the reason is not.
-    let _ = output.rewind().and_then(|()| output.read_to_end(&mut bytes));
-    Failure { reason, output: String::from_utf8_lossy(&bytes).into_owned() }
+    let _ = output
+        .rewind()
+        .and_then(|()| output.read_to_end(&mut bytes));
+    Failure {
+        reason,
+        output: String::from_utf8_lossy(&bytes).into_owned(),
+    }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref().copied());
     text.unwrap_or("panicked").to_owned()
 }

@@ -29,8 +29,8 @@ impl<T> Condition for Option<T> {
 /// Waits until `condition` holds, for at most `within`.
 ///
 /// # Errors
-/// When the time is over; the message is "not within 5s: " and `what`, so `what` reads like "the lease is
-/// gone".
+/// When the time is over; the message is "not within 5s: " and `what`, so `what` reads like "the
+/// lease is gone".
 pub fn until<C: Condition>(
     what: &str,
     within: Duration,
@@ -39,7 +39,8 @@ pub fn until<C: Condition>(
     let deadline = Instant::now() + within;
     let mut pause = Duration::from_millis(1);
     loop {
-        // Asked once more after the deadline, so that a machine that slept through it is not blamed.
+        // Asked once more after the deadline, so that a machine that slept through it is not
+        // blamed.
         let last = Instant::now() >= deadline;
         if let Some(value) = condition().met() {
             return Ok(value);

@@ -1,5 +1,5 @@
-//! Namespaces for one program: user (unless root), network, mount and pid, entered without any helper
-//! program.
+//! Namespaces for one program: user (unless root), network, mount and pid, entered without any
+//! helper program.
 //!
 //! [`enter`] runs the program three times over, each stage named by its `argv[0]`:
 //!
@@ -9,8 +9,8 @@
 //!    └─ lab-inside  the program proper: here `enter` returns
 //! ```
 //!
-//! Each stage dies with the one above it (parent-death signal, pid namespace), so neither a crash nor a
-//! kill -9 of the outermost process leaves anything behind.
+//! Each stage dies with the one above it (parent-death signal, pid namespace), so neither a crash
+//! nor a kill -9 of the outermost process leaves anything behind.
 
 use std::{
     convert::Infallible,
@@ -35,16 +35,17 @@ use nix::{
 
 use crate::Result;
 
-/// What every stage is executed from; works wherever the file itself can no longer be reached by its path.
+/// What every stage is executed from; works wherever the file itself can no longer be reached by
+/// its path.
 pub(crate) const SELF: &str = "/proc/self/exe";
 
-/// `argv[0]` of the later stages. Not an environment variable: those are inherited by everything that is
-/// run inside, and another program that calls [`enter`] there must get a world of its own.
+/// `argv[0]` of the later stages. Not an environment variable: those are inherited by everything
+/// that is run inside, and another program that calls [`enter`] there must get a world of its own.
 const INIT: &str = "lab-init";
 const INSIDE: &str = "lab-inside";
 
-/// Directories that get a tmpfs of their own, if they exist: runtimes and plugins keep their state in
-/// the first, libcni its cache in the second.
+/// Directories that get a tmpfs of their own, if they exist: runtimes and plugins keep their state
+/// in the first, libcni its cache in the second.
 const PRIVATE_DIRS: [&str; 2] = ["/run", "/var/lib"];
 
 /// The caller's own world, as it is inside.
@@ -54,26 +55,29 @@ pub struct World {
 }
 
 impl World {
-    /// A directory on the world's own tmpfs, for sockets, configuration and logs. It ends with the world.
+    /// A directory on the world's own tmpfs, for sockets, configuration and logs. It ends with the
+    /// world.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 }
 
-/// Puts the calling program into a world of its own. To be called first thing in `main`, while there is one
-/// thread.
+/// Puts the calling program into a world of its own. To be called first thing in `main`, while
+/// there is one thread.
 ///
-/// The program starts again inside, with the same arguments; only there the call returns. Outside, the
-/// process waits for it and exits with its status. Standard streams and environment stay the same.
+/// The program starts again inside, with the same arguments; only there the call returns. Outside,
+/// the process waits for it and exits with its status. Standard streams and environment stay the
+/// same.
 ///
-/// Inside, the caller is root over the network, mount and pid namespaces. An ordinary user becomes so
-/// through a user namespace. Root does without one: real servers give up root for users of their own and
-/// set their groups, and container runtimes mount what a user namespace may not, so that as root they run
-/// as they do in production; only where root may not unshare either (a container's root) is a user
-/// namespace tried.
+/// Inside, the caller is root over the network, mount and pid namespaces. An ordinary user becomes
+/// so through a user namespace. Root does without one: real servers give up root for users of their
+/// own and set their groups, and container runtimes mount what a user namespace may not, so that as
+/// root they run as they do in production; only where root may not unshare either (a container's
+/// root) is a user namespace tried.
 ///
 /// # Errors
-/// When the system does not allow namespaces: the error says which setting forbids it and what to do.
+/// When the system does not allow namespaces: the error says which setting forbids it and what to
+/// do.
 pub fn enter() -> Result<World> {
     match stage() {
         Stage::Door => match door()? {},
@@ -116,17 +120,20 @@ fn world_dir() -> PathBuf {
     PathBuf::from("/run/lab")
 }
 
-/// Makes the namespaces, starts [`init`] in them and waits. The caller itself stays in its old pid namespace
-/// (only children enter a new one) and in its old root.
+/// Makes the namespaces, starts [`init`] in them and waits. The caller itself stays in its old pid
+/// namespace (only children enter a new one) and in its old root.
 fn door() -> Result<Infallible> {
     let user_namespace = unshare_world()?;
-    // A kept world must outlive the run that made it; the stages further in depend on this one still.
+    // A kept world must outlive the run that made it; the stages further in depend on this one
+    // still.
     if keep() {
         eprintln!("to enter this world: {}", enter_command(user_namespace));
     } else {
         die_with_parent()?;
     }
-    let mut init = next_stage(INIT).spawn().context("start the world's pid 1")?;
+    let mut init = next_stage(INIT)
+        .spawn()
+        .context("start the world's pid 1")?;
     let status = init.wait().context("wait for the world's pid 1")?;
     exit(exit_code(status))
 }
@@ -135,7 +142,9 @@ fn door() -> Result<Infallible> {
 fn init() -> Result<Infallible> {
     die_with_parent()?;
     furnish()?;
-    let program = next_stage(INSIDE).spawn().context("start the program inside its world")?;
+    let program = next_stage(INSIDE)
+        .spawn()
+        .context("start the program inside its world")?;
     let program = Pid::from_raw(program.id().try_into().expect("a pid fits in pid_t"));
     loop {
         match wait() {
@@ -148,7 +157,8 @@ fn init() -> Result<Infallible> {
 }
 
 fn die_with_parent() -> Result<()> {
-    // The signal is reset by the change of credentials that a new user namespace is: to be set after it.
+    // The signal is reset by the change of credentials that a new user namespace is: to be set
+    // after it.
     set_pdeathsig(Signal::SIGKILL).context("set the parent-death signal")
 }
 
@@ -179,30 +189,46 @@ fn furnish() -> Result<()> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .map_err(|errno| forbidden("make mounts private", errno.into()))?;
-    // Where parts of /proc are masked (in most containers), a user namespace may not mount a whole one. The
-    // old one serves as well, it only shows other pids.
+    // Where parts of /proc are masked (in most containers), a user namespace may not mount a whole
+    // one. The old one serves as well, it only shows other pids.
     match mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none) {
         Ok(()) | Err(Errno::EPERM) => {}
         Err(errno) => bail!("mount /proc: {errno}"),
     }
     for dir in PRIVATE_DIRS.iter().filter(|dir| Path::new(dir).is_dir()) {
-        mount(Some("lab"), *dir, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
-            .map_err(|errno| forbidden(&format!("mount a tmpfs on {dir}"), errno.into()))?;
+        mount(
+            Some("lab"),
+            *dir,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some("mode=0755"),
+        )
+        .map_err(|errno| forbidden(&format!("mount a tmpfs on {dir}"), errno.into()))?;
     }
-    for dir in ["/run/netns", "/run/cni"].map(Path::new).into_iter().chain([world_dir().as_path()]) {
+    for dir in ["/run/netns", "/run/cni"]
+        .map(Path::new)
+        .into_iter()
+        .chain([world_dir().as_path()])
+    {
         fs::create_dir(dir).with_context(|| format!("create {}", dir.display()))?;
     }
     crate::lan::loopback_up()
 }
 
 fn exit_code(status: ExitStatus) -> i32 {
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
 /// Through the door, which is in all of the world's namespaces but that of its pids.
 fn enter_command(user_namespace: bool) -> String {
     let door = std::process::id();
-    let user = if user_namespace { " --user --preserve-credentials" } else { "" };
+    let user = if user_namespace {
+        " --user --preserve-credentials"
+    } else {
+        ""
+    };
     format!(
         "nsenter --target {door}{user} --net --mount --pid=/proc/{door}/ns/pid_for_children -- sh   # end it with: kill {door}"
     )
@@ -214,8 +240,8 @@ fn forbidden(what: &str, error: io::Error) -> anyhow::Error {
     anyhow!("this system does not allow namespaces: could not {what}: {error}\n{hint}")
 }
 
-/// What to do about it, most likely first. `read` returns a sysctl file's content, or nothing where there
-/// is no such file.
+/// What to do about it, most likely first. `read` returns a sysctl file's content, or nothing where
+/// there is no such file.
 fn remedies(read: impl Fn(&str) -> Option<String>) -> Vec<String> {
     const SWITCHES: [(&str, &str, &str); 3] = [
         (
@@ -223,8 +249,16 @@ fn remedies(read: impl Fn(&str) -> Option<String>) -> Vec<String> {
             "1",
             "kernel.apparmor_restrict_unprivileged_userns=0",
         ),
-        ("/proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
-        ("/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces=15000"),
+        (
+            "/proc/sys/kernel/unprivileged_userns_clone",
+            "0",
+            "kernel.unprivileged_userns_clone=1",
+        ),
+        (
+            "/proc/sys/user/max_user_namespaces",
+            "0",
+            "user.max_user_namespaces=15000",
+        ),
     ];
     let mut remedies: Vec<String> = SWITCHES
         .into_iter()
@@ -255,8 +289,10 @@ mod tests {
         };
         assert_eq!(
             remedies(ubuntu),
-            ["/proc/sys/kernel/apparmor_restrict_unprivileged_userns is 1: run as root, or allow it with \
-              `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`"]
+            [
+                "/proc/sys/kernel/apparmor_restrict_unprivileged_userns is 1: run as root, or allow it with \
+              `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`"
+            ]
         );
     }
 

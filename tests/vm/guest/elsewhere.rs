@@ -1,4 +1,5 @@
-//! Tests that other suites have too, run on this kernel: what is the product's business differs between kernels.
+//! Tests that other suites have too, run on this kernel: what is the product's business differs
+//! between kernels.
 
 use std::process::Command;
 use std::time::Duration;
@@ -10,9 +11,11 @@ use crate::{LINKNET, attach, host_access, macvlan, networks};
 
 /// Not here, by the beginnings of their names.
 const NOT_HERE: &[&str] = &[
-    // Hundreds of ADDs, each under strace, take an emulated machine too long. `vlan::killed` has some.
+    // Hundreds of ADDs, each under strace, take an emulated machine too long. `vlan::killed` has
+    // some.
     "macvlan::crash::killed_at_any_step",
-    // Crowds with leases of seconds, which end before an emulated machine that is slow just then gets to renew them.
+    // Crowds with leases of seconds, which end before an emulated machine that is slow just then
+    // gets to renew them.
     "host_access::dhcp::",
     // Linux 6.5 has brought it.
     "macvlan::keys::the_broadcast_cutoff_is_as_asked_for",
@@ -22,7 +25,13 @@ const NOT_HERE: &[&str] = &[
 
 /// All of them.
 pub(super) fn tests() -> Vec<Test> {
-    let mut tests = [attach::TESTS, &macvlan::tests(), &host_access::tests(), &networks::tests()].concat();
+    let mut tests = [
+        attach::TESTS,
+        &macvlan::tests(),
+        &host_access::tests(),
+        &networks::tests(),
+    ]
+    .concat();
     for beginning in NOT_HERE {
         let before = tests.len();
         tests.retain(|test| !test.name().starts_with(beginning));

@@ -19,26 +19,40 @@ use crate::MODULES;
 /// The serial port on which the verdict leaves the machine. Nothing else is written there.
 const VERDICT: &str = "/dev/ttyS1";
 
-/// Returns only if the machine cannot be ended; the kernel panics then, and the host hears no verdict.
+/// Returns only if the machine cannot be ended; the kernel panics then, and the host hears no
+/// verdict.
 pub(crate) fn boot() -> ExitCode {
-    let passed = furnish().and_then(|()| run_suite()).unwrap_or_else(|error| {
-        eprintln!("{error:#}");
-        false
-    });
+    let passed = furnish()
+        .and_then(|()| run_suite())
+        .unwrap_or_else(|error| {
+            eprintln!("{error:#}");
+            false
+        });
     let Err(error) = tell(if passed { "passed" } else { "failed" });
     eprintln!("{error:#}");
     ExitCode::FAILURE
 }
 
 fn furnish() -> Result {
-    for (kind, directory) in
-        [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/run"), ("tmpfs", "/tmp")]
-    {
-        mount(Some(kind), directory, Some(kind), MsFlags::empty(), None::<&str>)
-            .with_context(|| format!("mount {directory}"))?;
+    for (kind, directory) in [
+        ("proc", "/proc"),
+        ("sysfs", "/sys"),
+        ("devtmpfs", "/dev"),
+        ("tmpfs", "/run"),
+        ("tmpfs", "/tmp"),
+    ] {
+        mount(
+            Some(kind),
+            directory,
+            Some(kind),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .with_context(|| format!("mount {directory}"))?;
     }
-    let mut modules =
-        fs::read_dir(MODULES)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    let mut modules = fs::read_dir(MODULES)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<Vec<_>>>()?;
     modules.sort();
     for module in modules {
         finit_module(&File::open(&module)?, c"", ModuleInitFlags::empty())
@@ -47,10 +61,14 @@ fn furnish() -> Result {
     Ok(())
 }
 
-/// In a process of its own, with the arguments that the kernel has passed on: it may crash without the kernel's panic.
+/// In a process of its own, with the arguments that the kernel has passed on: it may crash without
+/// the kernel's panic.
 fn run_suite() -> Result<bool> {
     let mut suite = Command::new("/proc/self/exe");
-    suite.arg0("vm").args(env::args_os().skip(1)).env("PATH", "/usr/bin:/usr/sbin:/bin:/sbin");
+    suite
+        .arg0("vm")
+        .args(env::args_os().skip(1))
+        .env("PATH", "/usr/bin:/usr/sbin:/bin:/sbin");
     Ok(suite.status().context("run the suite")?.success())
 }
 

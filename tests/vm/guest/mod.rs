@@ -19,7 +19,11 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// All of the tests.
 pub(crate) fn suite() -> Suite {
-    Suite::new().plugin_dir(PLUGINS).tests(parents::TESTS).tests(&vlan::tests()).tests(&elsewhere::tests())
+    Suite::new()
+        .plugin_dir(PLUGINS)
+        .tests(parents::TESTS)
+        .tests(&vlan::tests())
+        .tests(&elsewhere::tests())
 }
 
 /// A conflist with macvlan on `eth1` of the host, and these keys in it.

@@ -10,7 +10,8 @@ use cpio::newc::{Builder, ModeFileType};
 use lab::Result;
 use lab::anyhow::{Context, ensure};
 
-/// Files and directories to be written as a cpio archive, in which a directory goes before what is in it.
+/// Files and directories to be written as a cpio archive, in which a directory goes before what is
+/// in it.
 #[derive(Default)]
 pub(super) struct Initramfs {
     entries: BTreeMap<PathBuf, Entry>,
@@ -24,7 +25,11 @@ enum Entry {
 impl Initramfs {
     /// A directory, and those above it.
     pub(super) fn directory(&mut self, path: impl AsRef<Path>) {
-        for directory in path.as_ref().ancestors().filter(|path| *path != Path::new("/")) {
+        for directory in path
+            .as_ref()
+            .ancestors()
+            .filter(|path| *path != Path::new("/"))
+        {
             self.entries.insert(directory.to_owned(), Entry::Directory);
         }
     }
@@ -39,20 +44,29 @@ impl Initramfs {
         self.entries.insert(path.to_owned(), entry);
     }
 
-    /// A program of this machine's, without its debugging information, and the libraries that it is linked to.
+    /// A program of this machine's, without its debugging information, and the libraries that it is
+    /// linked to.
     pub(super) fn program(&mut self, program: &Path, to: impl AsRef<Path>) -> Result {
         let scratch = tempfile::NamedTempFile::new()?;
-        let status =
-            Command::new("strip").arg("-o").arg(scratch.path()).arg(program).status().context("strip")?;
+        let status = Command::new("strip")
+            .arg("-o")
+            .arg(scratch.path())
+            .arg(program)
+            .status()
+            .context("strip")?;
         ensure!(status.success(), "strip {}: {status}", program.display());
         self.file(to, fs::read(scratch.path())?);
         for library in libraries(program)? {
-            self.file(&library, fs::read(&library).with_context(|| library.display().to_string())?);
+            self.file(
+                &library,
+                fs::read(&library).with_context(|| library.display().to_string())?,
+            );
         }
         Ok(())
     }
 
-    /// As the kernel reads it: cpio in the "newc" format, everything root's (its early-userspace/buffer-format.rst).
+    /// As the kernel reads it: cpio in the "newc" format, everything root's (its
+    /// early-userspace/buffer-format.rst).
     pub(super) fn write(self, to: &Path) -> Result {
         let entries = self.entries.into_iter().map(|(path, entry)| {
             let (kind, content) = match entry {
@@ -60,7 +74,9 @@ impl Initramfs {
                 Entry::File(content) => (ModeFileType::Regular, content),
             };
             let name = path.to_string_lossy();
-            let header = Builder::new(name.trim_start_matches('/')).mode(0o755).set_mode_file_type(kind);
+            let header = Builder::new(name.trim_start_matches('/'))
+                .mode(0o755)
+                .set_mode_file_type(kind);
             (header, Cursor::new(content))
         });
         cpio::write_cpio(entries, BufWriter::new(File::create(to)?))?.flush()?;
@@ -68,9 +84,14 @@ impl Initramfs {
     }
 }
 
-/// The shared libraries of a program, with the loader; none if it is static, which ldd calls a failure.
+/// The shared libraries of a program, with the loader; none if it is static, which ldd calls a
+/// failure.
 fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("ldd").arg(program).output().context("ldd")?;
     let listing = String::from_utf8(output.stdout)?;
-    Ok(listing.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
+    Ok(listing
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+        .map(PathBuf::from)
+        .collect())
 }

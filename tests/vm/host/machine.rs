@@ -1,5 +1,5 @@
-//! The virtual machine: qemu, without hardware's help, so that it runs where virtualisation is not to be had: in
-//! containers, on build machines that are virtual themselves.
+//! The virtual machine: qemu, without hardware's help, so that it runs where virtualisation is not
+//! to be had: in containers, on build machines that are virtual themselves.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -15,10 +15,11 @@ use lab::anyhow::{Context, bail, ensure};
 /// For a guest that hangs. Its tests have deadlines of their own.
 const DEADLINE: Duration = Duration::from_secs(15 * 60);
 
-/// What the kernel is told: where to write what matters; that a bug of its own is the end, at once; and what spares an
-/// emulated machine most of its time. That is to run programs at the same addresses always (what qemu has translated of
-/// one it can use again: three times as fast), to ask no other clock than the processor's, and to do without what guards
-/// one user's secrets against another.
+/// What the kernel is told: where to write what matters; that a bug of its own is the end, at once;
+/// and what spares an emulated machine most of its time. That is to run programs at the same
+/// addresses always (what qemu has translated of one it can use again: three times as fast), to ask
+/// no other clock than the processor's, and to do without what guards one user's secrets against
+/// another.
 const KERNEL_OPTIONS: &str =
     "console=ttyS0 loglevel=4 oops=panic panic=-1 norandmaps tsc=reliable mitigations=off";
 
@@ -33,8 +34,8 @@ impl Machine<'_> {
     /// Boots it, shows what it says, and waits for its end. Whether all tests passed.
     ///
     /// # Errors
-    /// When it hangs, panics or reboots: when it ends without having said on its second serial port what came of the
-    /// tests.
+    /// When it hangs, panics or reboots: when it ends without having said on its second serial port
+    /// what came of the tests.
     pub(super) fn run(&self, folder: &Path) -> Result<bool> {
         let verdict = folder.join("verdict");
         let mut machine = self.command(&verdict)?.spawn().context("start qemu")?;
@@ -54,21 +55,51 @@ impl Machine<'_> {
         match fs::read_to_string(&verdict)?.as_str() {
             "passed" => Ok(true),
             "failed" => Ok(false),
-            other => bail!("the virtual machine ended before the tests did (its verdict: {other:?})"),
+            other => {
+                bail!("the virtual machine ended before the tests did (its verdict: {other:?})")
+            }
         }
     }
 
     fn command(&self, verdict: &Path) -> Result<Command> {
         // Two processors or more, so that what happens at once does so here too.
-        let processors = thread::available_parallelism().map_or(2, usize::from).clamp(2, 4).to_string();
+        let processors = thread::available_parallelism()
+            .map_or(2, usize::from)
+            .clamp(2, 4)
+            .to_string();
         // qemu would outlive us if we were killed.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]);
-        command.args(["-accel", "tcg", "-cpu", "max", "-machine", "q35", "-m", "1G", "-smp", &processors]);
-        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        command.args(["-serial", "stdio", "-serial"]).arg(format!("file:{}", verdict.display()));
-        command.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initramfs);
-        command.arg("-append").arg(format!("{KERNEL_OPTIONS} -- {}", quoted(self.arguments)?));
+        command.args([
+            "-accel",
+            "tcg",
+            "-cpu",
+            "max",
+            "-machine",
+            "q35",
+            "-m",
+            "1G",
+            "-smp",
+            &processors,
+        ]);
+        command.args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]);
+        command
+            .args(["-serial", "stdio", "-serial"])
+            .arg(format!("file:{}", verdict.display()));
+        command
+            .arg("-kernel")
+            .arg(self.kernel)
+            .arg("-initrd")
+            .arg(self.initramfs);
+        command
+            .arg("-append")
+            .arg(format!("{KERNEL_OPTIONS} -- {}", quoted(self.arguments)?));
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         Ok(command)
     }
@@ -77,7 +108,10 @@ impl Machine<'_> {
 /// Arguments as the kernel takes its command line apart, after whose `--` the rest is `/init`'s.
 fn quoted(arguments: &[String]) -> Result<String> {
     let quoted = arguments.iter().map(|argument| {
-        ensure!(!argument.contains('"'), "{argument}: the kernel has no way to pass on quotation marks");
+        ensure!(
+            !argument.contains('"'),
+            "{argument}: the kernel has no way to pass on quotation marks"
+        );
         Ok(format!("\"{argument}\""))
     });
     Ok(quoted.collect::<Result<Vec<_>>>()?.join(" "))
@@ -92,7 +126,11 @@ fn show(mut console: ChildStdout) -> io::Result<()> {
         if length == 0 {
             return Ok(());
         }
-        let text: Vec<u8> = buffer[..length].iter().copied().filter(|&octet| octet != b'\r').collect();
+        let text: Vec<u8> = buffer[..length]
+            .iter()
+            .copied()
+            .filter(|&octet| octet != b'\r')
+            .collect();
         output.write_all(&text)?;
         output.flush()?;
     }

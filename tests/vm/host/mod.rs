@@ -33,7 +33,10 @@ const NEEDS: &[Package] = &[
 /// Runs the suite in a guest. The arguments are passed on to it.
 pub(crate) fn run() -> ExitCode {
     let mut arguments: Vec<String> = env::args().skip(1).collect();
-    if arguments.iter().any(|argument| matches!(argument.as_str(), "--list" | "--help" | "-h")) {
+    if arguments
+        .iter()
+        .any(|argument| matches!(argument.as_str(), "--list" | "--help" | "-h"))
+    {
         return guest::suite().run();
     }
     // Whether there is a terminal at the end of it, the guest cannot know.
@@ -57,9 +60,15 @@ fn run_guest(arguments: &[String]) -> Result<bool> {
     let kernel = Kernel::fetch()?;
     let folder = tempfile::tempdir()?;
     let initramfs = folder.path().join("initramfs");
-    furnished(&kernel)?.write(&initramfs).context("write the initramfs")?;
+    furnished(&kernel)?
+        .write(&initramfs)
+        .context("write the initramfs")?;
     println!("{} boots after {:.1?}", kernel.version, started.elapsed());
-    let machine = Machine { kernel: &kernel.image, initramfs: &initramfs, arguments };
+    let machine = Machine {
+        kernel: &kernel.image,
+        initramfs: &initramfs,
+        arguments,
+    };
     let passed = machine.run(folder.path())?;
     println!(
         "the virtual machine has {}, after {:.1?}",
@@ -72,14 +81,27 @@ fn run_guest(arguments: &[String]) -> Result<bool> {
 /// linknet's tests of what only a kernel can tell, built as `cargo test --workspace` does.
 fn linknet_kernel_suite() -> Result<PathBuf> {
     let mut command = Command::new(env!("CARGO"));
-    command.args(["test", "--workspace", "--test", "kernel", "--no-run", "--message-format=json"]);
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit());
+    command.args([
+        "test",
+        "--workspace",
+        "--test",
+        "kernel",
+        "--no-run",
+        "--message-format=json",
+    ]);
+    command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(Stdio::inherit());
     let output = command.output().context("cargo")?;
-    ensure!(output.status.success(), "building linknet's tests failed: {}", output.status);
+    ensure!(
+        output.status.success(),
+        "building linknet's tests failed: {}",
+        output.status
+    );
     let messages = output.stdout.split(|&octet| octet == b'\n');
     let mut built = messages.filter_map(|message| serde_json::from_slice::<Value>(message).ok());
-    let suite =
-        built.find(|message| message["target"]["name"] == "kernel" && message["executable"].is_string());
+    let suite = built
+        .find(|message| message["target"]["name"] == "kernel" && message["executable"].is_string());
     let suite = suite.context("cargo has told of no program")?;
     Ok(suite["executable"].as_str().unwrap_or_default().into())
 }
@@ -95,18 +117,30 @@ fn furnished(kernel: &Kernel) -> Result<Initramfs> {
         let name = plugin.file_name().context("a program has a name")?;
         tree.program(plugin, Path::new(PLUGINS).join(name))?;
     }
-    for name in ["host-local", "loopback", "macvlan", "sbr", "static", "tuning"] {
+    for name in [
+        "host-local",
+        "loopback",
+        "macvlan",
+        "sbr",
+        "static",
+        "tuning",
+    ] {
         let plugin = Path::new(lab::plugin::DEBIANS_PLUGINS).join(name);
         tree.program(&plugin, &plugin)?;
     }
-    for name in ["bridge", "cat", "ip", "readlink", "sh", "sleep", "strace", "unshare"] {
+    for name in [
+        "bridge", "cat", "ip", "readlink", "sh", "sleep", "strace", "unshare",
+    ] {
         let program = packages::find_program(name).with_context(|| format!("no {name}"))?;
         tree.program(&program, Path::new("/bin").join(name))?;
     }
     tree.program(&linknet_kernel_suite()?, LINKNET)?;
     for (place, module) in kernel.modules()?.iter().enumerate() {
         let name = module.file_name().context("a module has a name")?;
-        tree.file(Path::new(MODULES).join(format!("{place:02}-{}", name.display())), std::fs::read(module)?);
+        tree.file(
+            Path::new(MODULES).join(format!("{place:02}-{}", name.display())),
+            std::fs::read(module)?,
+        );
     }
     Ok(tree)
 }

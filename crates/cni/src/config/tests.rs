@@ -22,7 +22,10 @@ fn the_well_known_fields_are_read_and_everything_is_kept_raw() {
     });
     let config = config(document.clone());
     assert_eq!(config.version, Version::V1_1_0);
-    assert_eq!((config.name.as_str(), config.plugin_type.as_str()), ("lan", "macvlan"));
+    assert_eq!(
+        (config.name.as_str(), config.plugin_type.as_str()),
+        ("lan", "macvlan")
+    );
     assert_eq!(config.ipam_type(), Some("dhcp"));
     assert_eq!(config.dns.nameservers, ["9.9.9.9"]);
     assert_eq!(config.runtime_config["mac"], "02:00:00:00:00:01");
@@ -32,29 +35,46 @@ fn the_well_known_fields_are_read_and_everything_is_kept_raw() {
 
 #[test]
 fn well_known_fields_are_found_in_any_case() {
-    let config = config(json!({ "CNIVersion": "0.4.0", "Name": "lan", "IPAM": { "Type": "static" } }));
-    assert_eq!((config.version, config.name.as_str()), (Version::V0_4_0, "lan"));
+    let config =
+        config(json!({ "CNIVersion": "0.4.0", "Name": "lan", "IPAM": { "Type": "static" } }));
+    assert_eq!(
+        (config.version, config.name.as_str()),
+        (Version::V0_4_0, "lan")
+    );
     assert_eq!(config.ipam_type(), Some("static"));
 }
 
 #[test]
 fn no_ipam_type_means_no_ipam() {
-    for ipam in [json!(null), json!({}), json!({ "type": "" }), json!({ "type": null })] {
-        assert_eq!(config(json!({ "name": "lan", "ipam": ipam })).ipam_type(), None, "{ipam}");
+    for ipam in [
+        json!(null),
+        json!({}),
+        json!({ "type": "" }),
+        json!({ "type": null }),
+    ] {
+        assert_eq!(
+            config(json!({ "name": "lan", "ipam": ipam })).ipam_type(),
+            None,
+            "{ipam}"
+        );
     }
 }
 
 #[test]
 fn an_empty_version_is_0_1_0() {
     assert_eq!(config(json!({ "name": "lan" })).version, Version::V0_1_0);
-    assert_eq!(config(json!({ "name": "lan", "cniVersion": "" })).version, Version::V0_1_0);
+    assert_eq!(
+        config(json!({ "name": "lan", "cniVersion": "" })).version,
+        Version::V0_1_0
+    );
 }
 
 #[test]
 fn a_verb_is_refused_below_the_version_that_brought_it() {
     for verb in [Verb::Add, Verb::Check, Verb::Del, Verb::Gc, Verb::Status] {
         for version in Version::ALL {
-            let document = json!({ "cniVersion": version.as_str(), "name": "lan", "prevResult": {} });
+            let document =
+                json!({ "cniVersion": version.as_str(), "name": "lan", "prevResult": {} });
             match parse(document, verb) {
                 Ok(_) => assert!(version >= verb.since(), "{verb} in {version}"),
                 Err(error) => {
@@ -81,8 +101,16 @@ fn what_is_wrong_is_named() {
             "cniVersion: expected a string, found 1",
         ),
         (json!({}), code::INVALID_NETWORK_CONFIG, "name: is empty"),
-        (json!({ "name": "../lan" }), code::INVALID_NETWORK_CONFIG, "name: \"../lan\" starts with '.'"),
-        (json!({ "name": "lan", "ipam": "dhcp" }), code::INVALID_NETWORK_CONFIG, "ipam: expected an object"),
+        (
+            json!({ "name": "../lan" }),
+            code::INVALID_NETWORK_CONFIG,
+            "name: \"../lan\" starts with '.'",
+        ),
+        (
+            json!({ "name": "lan", "ipam": "dhcp" }),
+            code::INVALID_NETWORK_CONFIG,
+            "ipam: expected an object",
+        ),
         (
             json!({ "name": "lan", "ipam": { "type": 1 } }),
             code::INVALID_NETWORK_CONFIG,
@@ -145,28 +173,45 @@ fn an_absent_list_of_attachments_is_not_an_empty_one() {
     let list = |document: Value| valid_attachments(document.as_object().unwrap()).unwrap();
     assert_eq!(list(json!({})), None);
     assert_eq!(list(json!({ "cni.dev/valid-attachments": null })), None);
-    assert_eq!(list(json!({ "cni.dev/valid-attachments": [] })), Some(BTreeSet::new()));
-    assert_eq!(list(json!({ "cni.dev/attachments": [] })), Some(BTreeSet::new()));
+    assert_eq!(
+        list(json!({ "cni.dev/valid-attachments": [] })),
+        Some(BTreeSet::new())
+    );
+    assert_eq!(
+        list(json!({ "cni.dev/attachments": [] })),
+        Some(BTreeSet::new())
+    );
 }
 
 #[test]
 fn both_keys_of_attachments_are_taken_together() {
-    let attachment =
-        |container_id: &str| Attachment { container_id: container_id.into(), ifname: "eth0".into() };
+    let attachment = |container_id: &str| Attachment {
+        container_id: container_id.into(),
+        ifname: "eth0".into(),
+    };
     let document = json!({
         "cni.dev/valid-attachments": [{ "containerID": "a", "ifname": "eth0" }],
         "cni.dev/attachments": [{ "containerID": "a", "ifname": "eth0" }, { "containerid": "b", "ifName": "eth0" }],
     });
     let list = valid_attachments(document.as_object().unwrap()).unwrap();
-    assert_eq!(list, Some(BTreeSet::from([attachment("a"), attachment("b")])));
+    assert_eq!(
+        list,
+        Some(BTreeSet::from([attachment("a"), attachment("b")]))
+    );
 }
 
 #[test]
 fn a_broken_list_of_attachments_is_an_error_and_never_a_shorter_list() {
     for (list, place) in [
         (json!({}), "cni.dev/valid-attachments: expected a list"),
-        (json!(["a"]), "cni.dev/valid-attachments[0]: expected an object"),
-        (json!([{ "containerID": "a" }]), "cni.dev/valid-attachments[0].ifname: is missing"),
+        (
+            json!(["a"]),
+            "cni.dev/valid-attachments[0]: expected an object",
+        ),
+        (
+            json!([{ "containerID": "a" }]),
+            "cni.dev/valid-attachments[0].ifname: is missing",
+        ),
         (
             json!([{ "containerID": 1, "ifname": "eth0" }]),
             "cni.dev/valid-attachments[0].containerID: expected a string",

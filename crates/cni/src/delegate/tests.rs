@@ -85,7 +85,10 @@ fn every_verb_is_passed_on_by_its_name() {
     for call in [Ipam::check, Ipam::del, Ipam::status, Ipam::gc] {
         call(&ipam).unwrap();
     }
-    assert_eq!(lab.log(), "CHECK c1 no home\nDEL c1 no home\nSTATUS c1 no home\nGC c1 no home\n");
+    assert_eq!(
+        lab.log(),
+        "CHECK c1 no home\nDEL c1 no home\nSTATUS c1 no home\nGC c1 no home\n"
+    );
 }
 
 #[test]
@@ -94,7 +97,10 @@ fn an_error_document_is_passed_on_whole_and_the_failed_add_is_undone() {
         r#"[ $CNI_COMMAND = DEL ] && { echo '{ "code": 99, "msg": "DEL failed too" }'; exit 1; }
            echo '{ "cniVersion": "1.0.0", "code": 11, "msg": "pool is full", "details": "10 of 10" }'; exit 3"#,
     );
-    assert_eq!(lab.add(), Err(Error::new(code::TRY_AGAIN_LATER, "pool is full").details("10 of 10")));
+    assert_eq!(
+        lab.add(),
+        Err(Error::new(code::TRY_AGAIN_LATER, "pool is full").details("10 of 10"))
+    );
     assert_eq!(lab.log(), "ADD c1 no home\nDEL c1 no home\n");
 }
 
@@ -117,7 +123,10 @@ fn garbage_from_a_failed_delegate_is_reported_whole() {
     ] {
         let error = Lab::new(body).add().unwrap_err();
         assert_eq!(error.code, code::DELEGATE_FAILED);
-        assert_eq!(error.msg, "IPAM plugin pool failed on ADD without an error document (exit status: 2)");
+        assert_eq!(
+            error.msg,
+            "IPAM plugin pool failed on ADD without an error document (exit status: 2)"
+        );
         assert_eq!(error.details, details);
     }
     let error = Lab::new("kill -9 $$").add().unwrap_err();
@@ -129,7 +138,10 @@ fn a_result_that_is_none_is_reported_and_the_add_undone() {
     for (body, details) in [
         ("echo hello", "stdout: hello"),
         ("", "it wrote nothing"),
-        (r#"echo '{ "cniVersion": "1.0.0", "ips": [{}] }'"#, "ips[0].address: is missing"),
+        (
+            r#"echo '{ "cniVersion": "1.0.0", "ips": [{}] }'"#,
+            "ips[0].address: is missing",
+        ),
     ] {
         let lab = Lab::new(body);
         let error = lab.add().unwrap_err();
@@ -158,7 +170,10 @@ fn more_than_a_pipe_holds_goes_both_ways_at_once() {
     );
     lab.put("pool", &script, 0o755);
     lab.stdin.extend(vec![b' '; 300_000]);
-    assert_eq!(lab.add().unwrap().extra["x"].as_str().map(str::len), Some(300_000));
+    assert_eq!(
+        lab.add().unwrap().extra["x"].as_str().map(str::len),
+        Some(300_000)
+    );
     assert_eq!(fs::read(lab.path().join("stdin")).unwrap(), lab.stdin);
 }
 
@@ -169,7 +184,10 @@ fn the_first_executable_on_the_path_is_taken() {
     let path = std::env::join_paths([first.path(), second.path()]).unwrap();
     let request = first.request("ADD", &path);
     let ipam = Ipam::find(&request).unwrap().unwrap();
-    assert_eq!((ipam.name(), &ipam.program), ("pool", &second.path().join("pool")));
+    assert_eq!(
+        (ipam.name(), &ipam.program),
+        ("pool", &second.path().join("pool"))
+    );
 }
 
 #[test]
@@ -177,11 +195,19 @@ fn a_delegate_that_is_nowhere_is_reported_with_the_places_looked_at() {
     let lab = Lab::new("");
     lab.put("pool", "not executable", 0o644);
     let path = format!("/nonexistent:{}", lab.path().display());
-    for (verb, code) in [("ADD", code::DELEGATE_NOT_FOUND), ("STATUS", code::PLUGIN_NOT_AVAILABLE)] {
+    for (verb, code) in [
+        ("ADD", code::DELEGATE_NOT_FOUND),
+        ("STATUS", code::PLUGIN_NOT_AVAILABLE),
+    ] {
         let error = Ipam::find(&lab.request(verb, OsStr::new(&path))).unwrap_err();
-        assert_eq!((error.code, error.msg.as_str()), (code, "IPAM plugin pool not found on CNI_PATH"));
-        let expected =
-            format!("looked in /nonexistent, {} (there, but not executable)", lab.path().display());
+        assert_eq!(
+            (error.code, error.msg.as_str()),
+            (code, "IPAM plugin pool not found on CNI_PATH")
+        );
+        let expected = format!(
+            "looked in /nonexistent, {} (there, but not executable)",
+            lab.path().display()
+        );
         assert_eq!(error.details, expected);
     }
     let error = Ipam::find(&lab.request("ADD", OsStr::new(""))).unwrap_err();
@@ -193,7 +219,8 @@ fn a_delegate_that_is_nowhere_is_reported_with_the_places_looked_at() {
 fn a_name_that_is_a_path_is_refused_before_anything_is_looked_for() {
     for name in ["../pool", "/bin/sh", "a/b", ".", "..", "a\0"] {
         let mut lab = Lab::new("");
-        lab.stdin = serde_json::to_vec(&json!({ "name": "lan", "ipam": { "type": name } })).unwrap();
+        lab.stdin =
+            serde_json::to_vec(&json!({ "name": "lan", "ipam": { "type": name } })).unwrap();
         let error = Ipam::find(&lab.request("ADD", lab.path().as_os_str())).unwrap_err();
         assert_eq!(error.code, code::INVALID_NETWORK_CONFIG, "{name:?}");
         assert!(error.msg.contains("ipam.type"), "{error}");
@@ -204,7 +231,11 @@ fn a_name_that_is_a_path_is_refused_before_anything_is_looked_for() {
 fn without_ipam_nothing_is_looked_for_and_cni_path_is_not_missed() {
     let mut lab = Lab::new("");
     lab.stdin = br#"{ "name": "lan" }"#.to_vec();
-    assert!(Ipam::find(&lab.request("ADD", OsStr::new(""))).unwrap().is_none());
+    assert!(
+        Ipam::find(&lab.request("ADD", OsStr::new("")))
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]
@@ -223,7 +254,10 @@ fn a_file_that_cannot_be_executed_is_reported_with_its_path() {
 fn a_result_without_a_version_is_read_as_the_configurations() {
     let mut lab = Lab::new(r#"echo '{ "ip4": { "ip": "10.0.0.2/24" } }'"#);
     lab.stdin = br#"{ "cniVersion": "0.2.0", "name": "lan", "ipam": { "type": "pool" } }"#.to_vec();
-    assert_eq!(lab.add().unwrap().to_value(Version::V1_0_0).unwrap()["ips"][0]["address"], "10.0.0.2/24");
+    assert_eq!(
+        lab.add().unwrap().to_value(Version::V1_0_0).unwrap()["ips"][0]["address"],
+        "10.0.0.2/24"
+    );
 }
 
 #[test]
@@ -233,12 +267,21 @@ fn a_busy_executable_is_tried_again_for_a_while_and_other_errors_are_not() {
     let sleep = |pause| slept.borrow_mut().push(pause);
 
     let mut answers = vec![Ok("ran"), Err(busy()), Err(busy())];
-    assert_eq!(retry_while_busy(|| answers.pop().unwrap(), sleep).unwrap(), "ran");
-    assert_eq!(slept.take(), [Duration::from_millis(10), Duration::from_millis(20)]);
+    assert_eq!(
+        retry_while_busy(|| answers.pop().unwrap(), sleep).unwrap(),
+        "ran"
+    );
+    assert_eq!(
+        slept.take(),
+        [Duration::from_millis(10), Duration::from_millis(20)]
+    );
 
     assert!(retry_while_busy(|| Err::<(), _>(busy()), sleep).is_err());
     let total: Duration = slept.take().iter().sum();
-    assert!(total > Duration::from_secs(5) && total < Duration::from_secs(6), "{total:?}");
+    assert!(
+        total > Duration::from_secs(5) && total < Duration::from_secs(6),
+        "{total:?}"
+    );
 
     assert!(retry_while_busy(|| Err::<(), _>(ErrorKind::NotFound.into()), sleep).is_err());
     assert_eq!(slept.take(), []);

@@ -3,7 +3,8 @@ use std::os::unix::ffi::OsStringExt as _;
 
 use super::*;
 
-const CONFIG: &[u8] = br#"{ "cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "prevResult": {} }"#;
+const CONFIG: &[u8] =
+    br#"{ "cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "prevResult": {} }"#;
 
 /// A complete environment, with the given variables set, or removed by an empty value.
 fn env(changes: &[(&str, &str)]) -> Env {
@@ -27,22 +28,39 @@ fn a_complete_invocation_is_read_whole() {
         ("CNI_ARGS", "MAC=02:00:00:00:00:01"),
         ("CNI_PATH", "/opt/cni/bin:/usr/lib/cni::/opt/cni/bin"),
         ("CNI_NETNS_OVERRIDE", "TRUE"),
-        ("TRACEPARENT", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        (
+            "TRACEPARENT",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ),
     ])
     .unwrap();
     assert_eq!(request.verb, Verb::Add);
-    assert_eq!(request.attachment(), Attachment { container_id: "c1".into(), ifname: "eth0".into() });
+    assert_eq!(
+        request.attachment(),
+        Attachment {
+            container_id: "c1".into(),
+            ifname: "eth0".into()
+        }
+    );
     assert_eq!(request.netns, Some("/run/netns/c1".into()));
     assert!(request.netns_override);
     assert_eq!(request.args.get("MAC"), Some("02:00:00:00:00:01"));
-    assert_eq!(request.path, [PathBuf::from("/opt/cni/bin"), PathBuf::from("/usr/lib/cni")]);
+    assert_eq!(
+        request.path,
+        [PathBuf::from("/opt/cni/bin"), PathBuf::from("/usr/lib/cni")]
+    );
     assert!(request.traceparent.unwrap().ends_with("-01"));
     assert_eq!(request.stdin, CONFIG);
 }
 
 #[test]
 fn each_verb_names_all_the_variables_it_misses_in_one_message() {
-    let nothing = [("CNI_CONTAINERID", ""), ("CNI_NETNS", ""), ("CNI_IFNAME", ""), ("CNI_PATH", "")];
+    let nothing = [
+        ("CNI_CONTAINERID", ""),
+        ("CNI_NETNS", ""),
+        ("CNI_IFNAME", ""),
+        ("CNI_PATH", ""),
+    ];
     for (verb, missing) in [
         ("ADD", Some("CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME")),
         ("CHECK", Some("CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME")),
@@ -65,9 +83,11 @@ fn each_verb_names_all_the_variables_it_misses_in_one_message() {
 
 #[test]
 fn an_unknown_or_absent_command_is_refused() {
-    for (command, text) in
-        [("FOO", "unknown CNI_COMMAND \"FOO\""), ("add", "\"add\""), ("", "missing: CNI_COMMAND")]
-    {
+    for (command, text) in [
+        ("FOO", "unknown CNI_COMMAND \"FOO\""),
+        ("add", "\"add\""),
+        ("", "missing: CNI_COMMAND"),
+    ] {
         let error = parse(&[("CNI_COMMAND", command)]).unwrap_err();
         assert_eq!(error.code, code::INVALID_ENVIRONMENT);
         assert!(error.msg.contains(text), "{error}");
@@ -76,18 +96,35 @@ fn an_unknown_or_absent_command_is_refused() {
 
 #[test]
 fn all_invalid_variables_are_named_in_one_message() {
-    let error = parse(&[("CNI_CONTAINERID", "../c1"), ("CNI_IFNAME", "a-name-of-sixteen")]).unwrap_err();
+    let error = parse(&[
+        ("CNI_CONTAINERID", "../c1"),
+        ("CNI_IFNAME", "a-name-of-sixteen"),
+    ])
+    .unwrap_err();
     assert_eq!(error.code, code::INVALID_ENVIRONMENT);
-    assert!(error.msg.contains("CNI_CONTAINERID \"../c1\" starts with '.'"), "{error}");
-    assert!(error.msg.contains("CNI_IFNAME \"a-name-of-sixteen\" is longer than 15 bytes"), "{error}");
+    assert!(
+        error
+            .msg
+            .contains("CNI_CONTAINERID \"../c1\" starts with '.'"),
+        "{error}"
+    );
+    assert!(
+        error
+            .msg
+            .contains("CNI_IFNAME \"a-name-of-sixteen\" is longer than 15 bytes"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_variable_that_is_not_text_is_named() {
-    let mut variables: Vec<(OsString, OsString)> =
-        env(&[]).iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let mut variables: Vec<(OsString, OsString)> = env(&[])
+        .iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
     variables.push(("CNI_ARGS".into(), OsString::from_vec(b"MAC=\xff".to_vec())));
-    let error = Request::parse(&variables.into_iter().collect(), CONFIG, KnownArgs::Any).unwrap_err();
+    let error =
+        Request::parse(&variables.into_iter().collect(), CONFIG, KnownArgs::Any).unwrap_err();
     assert_eq!(error.code, code::INVALID_ENVIRONMENT);
     assert!(error.msg.starts_with("CNI_ARGS"), "{error}");
 }
@@ -95,14 +132,26 @@ fn a_variable_that_is_not_text_is_named() {
 #[test]
 fn variables_that_a_verb_does_not_use_are_not_judged() {
     // Podman fills in "dummy" for VERSION; others may leave anything behind for STATUS.
-    let request =
-        parse(&[("CNI_COMMAND", "STATUS"), ("CNI_IFNAME", "not/a/name"), ("CNI_CONTAINERID", "?")]).unwrap();
-    assert_eq!((request.ifname.as_str(), request.container_id.as_str()), ("", ""));
+    let request = parse(&[
+        ("CNI_COMMAND", "STATUS"),
+        ("CNI_IFNAME", "not/a/name"),
+        ("CNI_CONTAINERID", "?"),
+    ])
+    .unwrap();
+    assert_eq!(
+        (request.ifname.as_str(), request.container_id.as_str()),
+        ("", "")
+    );
 }
 
 #[test]
 fn del_may_lack_its_namespace_and_have_unknown_args() {
-    let request = parse(&[("CNI_COMMAND", "DEL"), ("CNI_NETNS", ""), ("CNI_ARGS", "FOO=1")]).unwrap();
+    let request = parse(&[
+        ("CNI_COMMAND", "DEL"),
+        ("CNI_NETNS", ""),
+        ("CNI_ARGS", "FOO=1"),
+    ])
+    .unwrap();
     assert_eq!(request.netns, None);
     for verb in ["ADD", "CHECK"] {
         parse(&[("CNI_COMMAND", verb), ("CNI_ARGS", "FOO=1")]).unwrap_err();
@@ -113,7 +162,8 @@ fn del_may_lack_its_namespace_and_have_unknown_args() {
 #[test]
 fn attachments_matter_to_gc_alone() {
     let config = br#"{ "cniVersion": "1.1.0", "name": "lan", "cni.dev/valid-attachments": [] }"#;
-    let parse = |verb| Request::parse(&env(&[("CNI_COMMAND", verb)]), config, KnownArgs::Any).unwrap();
+    let parse =
+        |verb| Request::parse(&env(&[("CNI_COMMAND", verb)]), config, KnownArgs::Any).unwrap();
     assert_eq!(parse("GC").valid_attachments, Some(BTreeSet::new()));
     assert_eq!(parse("ADD").valid_attachments, None);
 }
@@ -137,6 +187,10 @@ fn bad_json_is_reported_with_line_and_column() {
 #[test]
 fn a_trace_parent_that_does_not_look_like_one_stays_out_of_the_logs() {
     for text in ["x\ny", "00-abc\u{1b}[31m", &"a".repeat(300)] {
-        assert_eq!(parse(&[("TRACEPARENT", text)]).unwrap().traceparent, None, "{text:?}");
+        assert_eq!(
+            parse(&[("TRACEPARENT", text)]).unwrap().traceparent,
+            None,
+            "{text:?}"
+        );
     }
 }

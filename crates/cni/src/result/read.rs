@@ -12,10 +12,15 @@ use crate::go::Invalid;
 pub(crate) fn result(value: Value, default: Version) -> Result<CniResult, Invalid> {
     let mut fields = Fields::of(value)?;
     let version = fields.text("cniVersion")?.parse().unwrap_or(default);
-    let mut result = CniResult { dns: fields.part("dns", dns)?.unwrap_or_default(), ..CniResult::default() };
+    let mut result = CniResult {
+        dns: fields.part("dns", dns)?.unwrap_or_default(),
+        ..CniResult::default()
+    };
     if version.requires_ip() {
         for family in ["ip4", "ip6"] {
-            let Some((ip, mut routes)) = fields.part(family, ip_with_routes)? else { continue };
+            let Some((ip, mut routes)) = fields.part(family, ip_with_routes)? else {
+                continue;
+            };
             result.ips.push(ip);
             result.routes.append(&mut routes);
         }
@@ -65,7 +70,11 @@ fn interface(value: Value) -> Result<Interface, Invalid> {
 
 fn ip_config(value: Value) -> Result<IpConfig, Invalid> {
     let mut fields = Fields::of(value)?;
-    let mut ip = IpConfig::new(fields.parsed("address")?.ok_or_else(|| missing("address"))?);
+    let mut ip = IpConfig::new(
+        fields
+            .parsed("address")?
+            .ok_or_else(|| missing("address"))?,
+    );
     ip.interface = fields.number("interface")?;
     ip.gateway = fields.parsed("gateway")?;
     ip.valid_lifetime = fields.number(VALID_LIFETIME)?;
@@ -118,22 +127,38 @@ impl Fields {
     /// Takes a key by the rules of [`crate::go`]: exact or in another case, and `null` is nothing.
     fn take(&mut self, key: &str) -> Option<Value> {
         let mut found = self.0.remove(key);
-        while let Some(variant) = self.0.keys().find(|name| name.eq_ignore_ascii_case(key)).cloned() {
+        while let Some(variant) = self
+            .0
+            .keys()
+            .find(|name| name.eq_ignore_ascii_case(key))
+            .cloned()
+        {
             let value = self.0.remove(&variant);
             found = found.or(value);
         }
         found.filter(|value| !value.is_null())
     }
 
-    fn part<T>(&mut self, key: &str, read: fn(Value) -> Result<T, Invalid>) -> Result<Option<T>, Invalid> {
-        self.take(key).map(read).transpose().map_err(|invalid| invalid.under(key))
+    fn part<T>(
+        &mut self,
+        key: &str,
+        read: fn(Value) -> Result<T, Invalid>,
+    ) -> Result<Option<T>, Invalid> {
+        self.take(key)
+            .map(read)
+            .transpose()
+            .map_err(|invalid| invalid.under(key))
     }
 
     fn text(&mut self, key: &str) -> Result<String, Invalid> {
         Ok(self.part(key, text)?.unwrap_or_default())
     }
 
-    fn list<T>(&mut self, key: &str, read: fn(Value) -> Result<T, Invalid>) -> Result<Vec<T>, Invalid> {
+    fn list<T>(
+        &mut self,
+        key: &str,
+        read: fn(Value) -> Result<T, Invalid>,
+    ) -> Result<Vec<T>, Invalid> {
         let items = match self.take(key) {
             None => return Ok(Vec::new()),
             Some(Value::Array(items)) => items,
@@ -149,13 +174,19 @@ impl Fields {
         if text.is_empty() {
             return Ok(None);
         }
-        text.parse().map(Some).map_err(|error| Invalid::new(format!("{text:?}: {error}")).under(key))
+        text.parse()
+            .map(Some)
+            .map_err(|error| Invalid::new(format!("{text:?}: {error}")).under(key))
     }
 
     fn number<T: TryFrom<u64>>(&mut self, key: &str) -> Result<Option<T>, Invalid> {
-        let Some(value) = self.take(key) else { return Ok(None) };
+        let Some(value) = self.take(key) else {
+            return Ok(None);
+        };
         let number = value.as_u64().and_then(|number| T::try_from(number).ok());
-        number.map(Some).ok_or_else(|| unexpected(&value, "a whole number in range").under(key))
+        number
+            .map(Some)
+            .ok_or_else(|| unexpected(&value, "a whole number in range").under(key))
     }
 
     /// A number that cannot be zero: libcni writes and reads zero as "not set".
@@ -163,8 +194,8 @@ impl Fields {
         Ok(self.number(key)?.filter(|number| *number > 0))
     }
 
-    /// What is left: the unknown fields. Names that another version gives a meaning are dropped, so that they cannot
-    /// turn up in a document of that version.
+    /// What is left: the unknown fields. Names that another version gives a meaning are dropped, so
+    /// that they cannot turn up in a document of that version.
     fn rest(mut self, other_versions: &[&str]) -> Map<String, Value> {
         for key in other_versions {
             self.take(key);

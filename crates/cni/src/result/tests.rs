@@ -8,10 +8,19 @@ use crate::code;
 
 /// A result that uses every field there is.
 fn full() -> CniResult {
-    let unknown = |key: &str| json!({ key: { "kept": true } }).as_object().unwrap().clone();
+    let unknown = |key: &str| {
+        json!({ key: { "kept": true } })
+            .as_object()
+            .unwrap()
+            .clone()
+    };
     CniResult {
         interfaces: vec![
-            Interface { name: "eth1".into(), mac: "52:54:00:00:00:01".into(), ..Interface::default() },
+            Interface {
+                name: "eth1".into(),
+                mac: "52:54:00:00:00:01".into(),
+                ..Interface::default()
+            },
             Interface {
                 name: "eth0".into(),
                 mac: "02:00:00:00:00:01".into(),
@@ -29,11 +38,20 @@ fn full() -> CniResult {
                 extra: unknown("leaseTime"),
                 ..IpConfig::new("10.99.0.7/24".parse().unwrap())
             },
-            IpConfig { interface: Some(1), ..IpConfig::new("10.99.0.8/24".parse().unwrap()) },
-            IpConfig { interface: Some(1), ..IpConfig::new("2001:db8::7/64".parse().unwrap()) },
+            IpConfig {
+                interface: Some(1),
+                ..IpConfig::new("10.99.0.8/24".parse().unwrap())
+            },
+            IpConfig {
+                interface: Some(1),
+                ..IpConfig::new("2001:db8::7/64".parse().unwrap())
+            },
         ],
         routes: vec![
-            Route { gw: Some("10.99.0.1".parse().unwrap()), ..Route::new("0.0.0.0/0".parse().unwrap()) },
+            Route {
+                gw: Some("10.99.0.1".parse().unwrap()),
+                ..Route::new("0.0.0.0/0".parse().unwrap())
+            },
             Route {
                 mtu: Some(1300),
                 advmss: Some(1260),
@@ -126,12 +144,18 @@ fn golden_1_1_0() -> Value {
 fn every_version_has_its_own_document() {
     let golden = |version: Version| match version {
         Version::V0_1_0 | Version::V0_2_0 => golden_by_family(version.as_str()),
-        Version::V0_3_0 | Version::V0_3_1 | Version::V0_4_0 => golden_with_ip_version(version.as_str()),
+        Version::V0_3_0 | Version::V0_3_1 | Version::V0_4_0 => {
+            golden_with_ip_version(version.as_str())
+        }
         Version::V1_0_0 => golden_1_0_0(),
         Version::V1_1_0 => golden_1_1_0(),
     };
     for version in Version::ALL {
-        assert_eq!(full().to_value(version), Ok(golden(version)), "as {version}");
+        assert_eq!(
+            full().to_value(version),
+            Ok(golden(version)),
+            "as {version}"
+        );
         let read = CniResult::from_value(golden(version), Version::LATEST).unwrap();
         assert_eq!(read, what_fits(full(), version), "from {version}");
     }
@@ -139,7 +163,10 @@ fn every_version_has_its_own_document() {
 
 #[test]
 fn a_plugin_that_delegated_hears_of_metrics_in_every_version() {
-    for version in Version::ALL.into_iter().filter(|version| !version.requires_ip()) {
+    for version in Version::ALL
+        .into_iter()
+        .filter(|version| !version.requires_ip())
+    {
         let document = full().to_value_for_caller(version).unwrap();
         assert_eq!(document["cniVersion"], version.as_str());
         assert_eq!(document["routes"][1]["priority"], 100, "{document}");
@@ -149,10 +176,17 @@ fn a_plugin_that_delegated_hears_of_metrics_in_every_version() {
 
 #[test]
 fn how_long_an_address_is_ours_is_told_to_the_plugin_that_sets_it_and_to_nobody_else() {
-    let ip = IpConfig { valid_lifetime: Some(120), ..IpConfig::new("10.99.0.7/24".parse().unwrap()) };
-    let result = CniResult { ips: vec![ip], ..CniResult::default() };
+    let ip = IpConfig {
+        valid_lifetime: Some(120),
+        ..IpConfig::new("10.99.0.7/24".parse().unwrap())
+    };
+    let result = CniResult {
+        ips: vec![ip],
+        ..CniResult::default()
+    };
     for version in Version::ALL {
-        let told = CniResult::from_value(result.to_value_for_caller(version).unwrap(), version).unwrap();
+        let told =
+            CniResult::from_value(result.to_value_for_caller(version).unwrap(), version).unwrap();
         assert_eq!(told.ips[0].valid_lifetime, Some(120), "{version}");
         let document = result.to_value(version).unwrap();
         assert!(!document.to_string().contains("ifetime"), "{document}");
@@ -164,14 +198,24 @@ fn an_empty_result_is_little_more_than_its_version() {
     let written = |version| CniResult::default().to_value(version).unwrap();
     assert_eq!(written(Version::V1_1_0), json!({ "cniVersion": "1.1.0" }));
     assert_eq!(written(Version::V1_0_0), json!({ "cniVersion": "1.0.0" }));
-    assert_eq!(written(Version::V0_4_0), json!({ "cniVersion": "0.4.0", "dns": {} }));
+    assert_eq!(
+        written(Version::V0_4_0),
+        json!({ "cniVersion": "0.4.0", "dns": {} })
+    );
 }
 
 #[test]
 fn a_result_without_an_address_cannot_be_written_before_0_3_0() {
-    let l2_only = CniResult { interfaces: full().interfaces, ..CniResult::default() };
+    let l2_only = CniResult {
+        interfaces: full().interfaces,
+        ..CniResult::default()
+    };
     for version in Version::ALL {
-        assert_eq!(l2_only.to_value(version).is_err(), version.requires_ip(), "{version}");
+        assert_eq!(
+            l2_only.to_value(version).is_err(),
+            version.requires_ip(),
+            "{version}"
+        );
     }
     let error = l2_only.to_value(Version::V0_2_0).unwrap_err();
     assert_eq!(error.code, code::INCOMPATIBLE_VERSION);
@@ -183,8 +227,20 @@ fn a_result_without_a_version_or_with_an_unknown_one_is_read_as_the_default() {
     for version in [json!(null), json!(""), json!("2.0.0")] {
         let old = json!({ "cniVersion": version, "ip4": { "ip": "10.0.0.2/24" } });
         let new = json!({ "cniVersion": version, "ips": [{ "address": "10.0.0.2/24" }] });
-        assert_eq!(CniResult::from_value(old, Version::V0_1_0).unwrap().ips.len(), 1);
-        assert_eq!(CniResult::from_value(new, Version::V1_0_0).unwrap().ips.len(), 1);
+        assert_eq!(
+            CniResult::from_value(old, Version::V0_1_0)
+                .unwrap()
+                .ips
+                .len(),
+            1
+        );
+        assert_eq!(
+            CniResult::from_value(new, Version::V1_0_0)
+                .unwrap()
+                .ips
+                .len(),
+            1
+        );
     }
 }
 
@@ -196,7 +252,10 @@ fn fields_of_1_1_0_are_understood_under_1_0_0_and_not_written_there_again() {
         "routes": [{ "dst": "0.0.0.0/0", "priority": 5 }],
     });
     let result = CniResult::from_value(document, Version::LATEST).unwrap();
-    assert_eq!((result.interfaces[0].mtu, result.routes[0].priority), (Some(1400), Some(5)));
+    assert_eq!(
+        (result.interfaces[0].mtu, result.routes[0].priority),
+        (Some(1400), Some(5))
+    );
     let again = result.to_value(Version::V1_0_0).unwrap();
     assert_eq!(again["interfaces"][0], json!({ "name": "eth0" }));
     assert_eq!(again["routes"][0], json!({ "dst": "0.0.0.0/0" }));
@@ -216,8 +275,7 @@ fn what_go_writes_for_nothing_is_nothing() {
 
 #[test]
 fn keys_in_another_case_are_known_keys() {
-    let document =
-        json!({ "cniVersion": "1.1.0", "IPs": [{ "Address": "10.0.0.2/24" }], "DNS": { "Domain": "lan" } });
+    let document = json!({ "cniVersion": "1.1.0", "IPs": [{ "Address": "10.0.0.2/24" }], "DNS": { "Domain": "lan" } });
     let result = CniResult::from_value(document, Version::LATEST).unwrap();
     assert_eq!((result.ips.len(), result.dns.domain.as_str()), (1, "lan"));
     assert!(result.extra.is_empty());
@@ -241,7 +299,10 @@ fn an_error_names_the_field_by_its_path() {
             json!({ "ips": [{ "address": "10.0.0.1" }] }),
             "ips[0].address: \"10.0.0.1\": invalid IP address syntax",
         ),
-        (json!({ "interfaces": [{}, { "name": 5 }] }), "interfaces[1].name: expected a string, found 5"),
+        (
+            json!({ "interfaces": [{}, { "name": 5 }] }),
+            "interfaces[1].name: expected a string, found 5",
+        ),
         (
             json!({ "interfaces": [{ "mtu": -1 }] }),
             "interfaces[0].mtu: expected a whole number in range, found -1",
@@ -250,13 +311,23 @@ fn an_error_names_the_field_by_its_path() {
             json!({ "routes": [{ "dst": "::/0", "scope": 256 }] }),
             "routes[0].scope: expected a whole number in range, found 256",
         ),
-        (json!({ "dns": { "search": ["a", null] } }), "dns.search[1]: expected a string, found null"),
-        (json!({ "cniVersion": "0.2.0", "ip6": { "ip": "x" } }), "ip6.ip: \"x\": invalid IP address syntax"),
+        (
+            json!({ "dns": { "search": ["a", null] } }),
+            "dns.search[1]: expected a string, found null",
+        ),
+        (
+            json!({ "cniVersion": "0.2.0", "ip6": { "ip": "x" } }),
+            "ip6.ip: \"x\": invalid IP address syntax",
+        ),
     ];
     for (document, expected) in cases {
         let error = CniResult::from_value(document.clone(), Version::LATEST).unwrap_err();
         assert_eq!(error.code, code::DECODING_FAILURE);
-        assert_eq!(error.msg, format!("invalid CNI result: {expected}"), "{document}");
+        assert_eq!(
+            error.msg,
+            format!("invalid CNI result: {expected}"),
+            "{document}"
+        );
     }
 }
 
@@ -300,18 +371,46 @@ fn what_fits(mut result: CniResult, version: Version) -> CniResult {
             };
         }
         for route in &mut result.routes {
-            *route = Route { gw: route.gw, extra: route.extra.clone(), ..Route::new(route.dst) };
+            *route = Route {
+                gw: route.gw,
+                extra: route.extra.clone(),
+                ..Route::new(route.dst)
+            };
         }
     }
     if version < Version::V0_3_0 {
         result.interfaces.clear();
-        let family = |v4: bool| result.ips.iter().find(|ip| ip.address.addr().is_ipv4() == v4).cloned();
-        let ips: Vec<IpConfig> = [family(true), family(false)].into_iter().flatten().collect();
+        let family = |v4: bool| {
+            result
+                .ips
+                .iter()
+                .find(|ip| ip.address.addr().is_ipv4() == v4)
+                .cloned()
+        };
+        let ips: Vec<IpConfig> = [family(true), family(false)]
+            .into_iter()
+            .flatten()
+            .collect();
         let has = |v4: bool| ips.iter().any(|ip| ip.address.addr().is_ipv4() == v4);
-        let routes =
-            |v4: bool| result.routes.iter().filter(move |route| route.dst.addr().is_ipv4() == v4).cloned();
-        result.routes = [true, false].into_iter().filter(|v4| has(*v4)).flat_map(routes).collect();
-        result.ips = ips.into_iter().map(|ip| IpConfig { interface: None, ..ip }).collect();
+        let routes = |v4: bool| {
+            result
+                .routes
+                .iter()
+                .filter(move |route| route.dst.addr().is_ipv4() == v4)
+                .cloned()
+        };
+        result.routes = [true, false]
+            .into_iter()
+            .filter(|v4| has(*v4))
+            .flat_map(routes)
+            .collect();
+        result.ips = ips
+            .into_iter()
+            .map(|ip| IpConfig {
+                interface: None,
+                ..ip
+            })
+            .collect();
     }
     result
 }
@@ -328,7 +427,13 @@ fn any_result() -> impl Strategy<Value = CniResult> {
         any_dns(),
         any_extra(),
     );
-    parts.prop_map(|(interfaces, ips, routes, dns, extra)| CniResult { interfaces, ips, routes, dns, extra })
+    parts.prop_map(|(interfaces, ips, routes, dns, extra)| CniResult {
+        interfaces,
+        ips,
+        routes,
+        dns,
+        extra,
+    })
 }
 
 fn any_interface() -> impl Strategy<Value = Interface> {
@@ -347,37 +452,63 @@ fn any_interface() -> impl Strategy<Value = Interface> {
 }
 
 fn any_ip_config() -> impl Strategy<Value = IpConfig> {
-    (option::of(0..9usize), any_net(), option::of(any::<IpAddr>()), any_extra()).prop_map(
-        |(interface, address, gateway, extra)| IpConfig {
+    (
+        option::of(0..9usize),
+        any_net(),
+        option::of(any::<IpAddr>()),
+        any_extra(),
+    )
+        .prop_map(|(interface, address, gateway, extra)| IpConfig {
             interface,
             gateway,
             extra,
             ..IpConfig::new(address)
-        },
-    )
+        })
 }
 
 fn any_route() -> impl Strategy<Value = Route> {
-    let numbers = (option::of(1..=u32::MAX), option::of(1..=u32::MAX), option::of(1..=u32::MAX));
+    let numbers = (
+        option::of(1..=u32::MAX),
+        option::of(1..=u32::MAX),
+        option::of(1..=u32::MAX),
+    );
     let more = (option::of(any::<u32>()), option::of(any::<u8>()));
-    (any_net(), option::of(any::<IpAddr>()), numbers, more, any_extra()).prop_map(
-        |(dst, gw, (mtu, advmss, priority), (table, scope), extra)| Route {
-            dst,
-            gw,
-            mtu,
-            advmss,
-            priority,
-            table,
-            scope,
-            extra,
-        },
+    (
+        any_net(),
+        option::of(any::<IpAddr>()),
+        numbers,
+        more,
+        any_extra(),
     )
+        .prop_map(
+            |(dst, gw, (mtu, advmss, priority), (table, scope), extra)| Route {
+                dst,
+                gw,
+                mtu,
+                advmss,
+                priority,
+                table,
+                scope,
+                extra,
+            },
+        )
 }
 
 fn any_dns() -> impl Strategy<Value = Dns> {
-    (vec(any_text(), 0..3), any_text(), vec(any_text(), 0..3), vec(any_text(), 0..3), any_extra()).prop_map(
-        |(nameservers, domain, search, options, extra)| Dns { nameservers, domain, search, options, extra },
+    (
+        vec(any_text(), 0..3),
+        any_text(),
+        vec(any_text(), 0..3),
+        vec(any_text(), 0..3),
+        any_extra(),
     )
+        .prop_map(|(nameservers, domain, search, options, extra)| Dns {
+            nameservers,
+            domain,
+            search,
+            options,
+            extra,
+        })
 }
 
 fn any_net() -> impl Strategy<Value = IpNet> {

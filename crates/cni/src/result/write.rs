@@ -42,21 +42,43 @@ pub(super) fn result(result: &CniResult, version: Version, fields: Fields) -> Re
 /// 0.3.0 and later: interfaces, addresses and routes in lists.
 fn by_list(result: &CniResult, version: Version, fields: Fields) -> Map<String, Value> {
     let mut document = result.extra.clone();
-    put_list(&mut document, "interfaces", result.interfaces.iter().map(|i| interface(i, fields)));
-    put_list(&mut document, "ips", result.ips.iter().map(|ip| ip_config(ip, version, fields)));
-    put_list(&mut document, "routes", result.routes.iter().map(|r| route(r, fields)));
+    put_list(
+        &mut document,
+        "interfaces",
+        result.interfaces.iter().map(|i| interface(i, fields)),
+    );
+    put_list(
+        &mut document,
+        "ips",
+        result.ips.iter().map(|ip| ip_config(ip, version, fields)),
+    );
+    put_list(
+        &mut document,
+        "routes",
+        result.routes.iter().map(|r| route(r, fields)),
+    );
     document
 }
 
 /// 0.1.0 and 0.2.0: `ip4` and `ip6`, each one address with the routes of its family; no interfaces.
-fn by_family(result: &CniResult, version: Version, fields: Fields) -> Result<Map<String, Value>, Error> {
+fn by_family(
+    result: &CniResult,
+    version: Version,
+    fields: Fields,
+) -> Result<Map<String, Value>, Error> {
     let mut document = result.extra.clone();
     let is_v4 = |net: &IpNet| matches!(net, IpNet::V4(_));
     for (family, v4) in [("ip4", true), ("ip6", false)] {
-        let Some(ip) = result.ips.iter().find(|ip| is_v4(&ip.address) == v4) else { continue };
+        let Some(ip) = result.ips.iter().find(|ip| is_v4(&ip.address) == v4) else {
+            continue;
+        };
         let mut object = ip.extra.clone();
         object.insert("ip".to_owned(), ip.address.to_string().into());
-        put(&mut object, "gateway", ip.gateway.map(|gateway| gateway.to_string()));
+        put(
+            &mut object,
+            "gateway",
+            ip.gateway.map(|gateway| gateway.to_string()),
+        );
         put_lifetime(&mut object, ip, fields);
         let routes = result.routes.iter().filter(|route| is_v4(&route.dst) == v4);
         put_list(&mut object, "routes", routes.map(|r| route(r, fields)));
@@ -88,11 +110,19 @@ fn interface(interface: &Interface, fields: Fields) -> Value {
 fn ip_config(ip: &IpConfig, version: Version, fields: Fields) -> Value {
     let mut object = ip.extra.clone();
     if version < Version::V1_0_0 {
-        let family = if matches!(ip.address, IpNet::V4(_)) { "4" } else { "6" };
+        let family = if matches!(ip.address, IpNet::V4(_)) {
+            "4"
+        } else {
+            "6"
+        };
         object.insert("version".to_owned(), family.into());
     }
     object.insert("address".to_owned(), ip.address.to_string().into());
-    put(&mut object, "gateway", ip.gateway.map(|gateway| gateway.to_string()));
+    put(
+        &mut object,
+        "gateway",
+        ip.gateway.map(|gateway| gateway.to_string()),
+    );
     put(&mut object, "interface", ip.interface);
     put_lifetime(&mut object, ip, fields);
     object.into()
@@ -121,10 +151,22 @@ fn route(route: &Route, fields: Fields) -> Value {
 
 fn dns(dns: &Dns) -> Value {
     let mut object = dns.extra.clone();
-    put_list(&mut object, "nameservers", dns.nameservers.iter().map(|server| server.as_str().into()));
+    put_list(
+        &mut object,
+        "nameservers",
+        dns.nameservers.iter().map(|server| server.as_str().into()),
+    );
     put_text(&mut object, "domain", &dns.domain);
-    put_list(&mut object, "search", dns.search.iter().map(|domain| domain.as_str().into()));
-    put_list(&mut object, "options", dns.options.iter().map(|option| option.as_str().into()));
+    put_list(
+        &mut object,
+        "search",
+        dns.search.iter().map(|domain| domain.as_str().into()),
+    );
+    put_list(
+        &mut object,
+        "options",
+        dns.options.iter().map(|option| option.as_str().into()),
+    );
     object.into()
 }
 

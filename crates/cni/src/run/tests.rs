@@ -11,7 +11,10 @@ struct Fake {
 
 impl Fake {
     fn new(add: fn(&Request) -> Result<CniResult, Error>) -> Fake {
-        Fake { add, calls: RefCell::default() }
+        Fake {
+            add,
+            calls: RefCell::default(),
+        }
     }
 
     fn note(&self, verb: &'static str) -> Result<(), Error> {
@@ -68,7 +71,8 @@ struct Outcome {
 impl Outcome {
     /// The one document on stdout.
     fn document(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {:?}", self.stdout))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", self.stdout))
     }
 }
 
@@ -85,7 +89,11 @@ fn invoke(plugin: &Fake, verb: &str, stdin: &[u8]) -> Outcome {
 fn invoke_in(plugin: &Fake, env: &Env, stdin: &[u8]) -> Outcome {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let status = run(plugin, env, stdin, &mut stdout, &mut stderr);
-    Outcome { status, stdout: String::from_utf8(stdout).unwrap(), stderr: String::from_utf8(stderr).unwrap() }
+    Outcome {
+        status,
+        stdout: String::from_utf8(stdout).unwrap(),
+        stderr: String::from_utf8(stderr).unwrap(),
+    }
 }
 
 /// A stream whose reader is gone.
@@ -102,18 +110,26 @@ impl Write for Closed {
 }
 
 fn config(version: &str) -> Vec<u8> {
-    json!({ "cniVersion": version, "name": "lan", "type": "fake", "prevResult": {} }).to_string().into_bytes()
+    json!({ "cniVersion": version, "name": "lan", "type": "fake", "prevResult": {} })
+        .to_string()
+        .into_bytes()
 }
 
 fn l2_only(_: &Request) -> Result<CniResult, Error> {
     Ok(CniResult {
-        interfaces: vec![Interface { name: "eth0".into(), ..Interface::default() }],
+        interfaces: vec![Interface {
+            name: "eth0".into(),
+            ..Interface::default()
+        }],
         ..CniResult::default()
     })
 }
 
 fn with_ip(_: &Request) -> Result<CniResult, Error> {
-    Ok(CniResult { ips: vec![IpConfig::new("10.0.0.2/24".parse().unwrap())], ..CniResult::default() })
+    Ok(CniResult {
+        ips: vec![IpConfig::new("10.0.0.2/24".parse().unwrap())],
+        ..CniResult::default()
+    })
 }
 
 #[test]
@@ -129,21 +145,40 @@ fn a_plugin_is_told_when_its_result_is_out() {
 #[test]
 fn an_add_whose_result_nobody_hears_is_undone() {
     let fake = Fake::new(with_ip);
-    let env =
-        [("CNI_COMMAND", "ADD"), ("CNI_CONTAINERID", "c1"), ("CNI_NETNS", "/n"), ("CNI_IFNAME", "eth0")];
+    let env = [
+        ("CNI_COMMAND", "ADD"),
+        ("CNI_CONTAINERID", "c1"),
+        ("CNI_NETNS", "/n"),
+        ("CNI_IFNAME", "eth0"),
+    ];
     let stdin = config("1.0.0");
-    let status = run(&fake, &env.into_iter().collect(), stdin.as_slice(), Closed, io::sink());
-    assert_eq!((status, fake.calls.borrow().as_slice()), (FAILURE, ["ADD", "DEL"].as_slice()));
+    let status = run(
+        &fake,
+        &env.into_iter().collect(),
+        stdin.as_slice(),
+        Closed,
+        io::sink(),
+    );
+    assert_eq!(
+        (status, fake.calls.borrow().as_slice()),
+        (FAILURE, ["ADD", "DEL"].as_slice())
+    );
 }
 
 #[test]
 fn add_answers_in_the_version_of_the_configuration() {
     for version in Version::ALL {
         let outcome = invoke(&Fake::new(with_ip), "ADD", &config(version.as_str()));
-        assert_eq!((outcome.status, outcome.document()["cniVersion"].as_str()), (0, Some(version.as_str())));
+        assert_eq!(
+            (outcome.status, outcome.document()["cniVersion"].as_str()),
+            (0, Some(version.as_str()))
+        );
     }
     let document = invoke(&Fake::new(with_ip), "ADD", br#"{ "name": "lan" }"#).document();
-    assert_eq!(document, json!({ "cniVersion": "0.1.0", "ip4": { "ip": "10.0.0.2/24" }, "dns": {} }));
+    assert_eq!(
+        document,
+        json!({ "cniVersion": "0.1.0", "ip4": { "ip": "10.0.0.2/24" }, "dns": {} })
+    );
 }
 
 #[test]
@@ -160,7 +195,10 @@ fn verbs_without_a_result_print_nothing_when_they_succeed() {
 fn an_error_of_the_plugin_is_the_document() {
     let outcome = invoke(&Fake::new(l2_only), "STATUS", &config("1.1.0"));
     assert_eq!(outcome.status, 1);
-    assert_eq!(outcome.document(), json!({ "cniVersion": "1.1.0", "code": 50, "msg": "no daemon" }));
+    assert_eq!(
+        outcome.document(),
+        json!({ "cniVersion": "1.1.0", "code": 50, "msg": "no daemon" })
+    );
 }
 
 #[test]
@@ -168,11 +206,20 @@ fn errors_are_in_the_version_of_the_configuration_as_far_as_it_can_be_told() {
     let version = |verb: &str, stdin: &[u8]| {
         let outcome = invoke(&Fake::new(l2_only), verb, stdin);
         assert_eq!(outcome.status, 1);
-        outcome.document()["cniVersion"].as_str().unwrap().to_owned()
+        outcome.document()["cniVersion"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     assert_eq!(version("ADD", br#"{ "cniVersion": "0.4.0" }"#), "0.4.0");
-    assert_eq!(version("GC", br#"{ "cniVersion": "1.0.0", "name": "lan" }"#), "1.0.0");
-    assert_eq!(version("FOO", br#"{ "cniVersion": "0.3.1", "name": "lan" }"#), "0.3.1");
+    assert_eq!(
+        version("GC", br#"{ "cniVersion": "1.0.0", "name": "lan" }"#),
+        "1.0.0"
+    );
+    assert_eq!(
+        version("FOO", br#"{ "cniVersion": "0.3.1", "name": "lan" }"#),
+        "0.3.1"
+    );
     assert_eq!(version("ADD", b"{}"), "0.1.0");
     assert_eq!(version("ADD", b"no JSON"), "1.1.0");
     assert_eq!(version("ADD", br#"{ "cniVersion": "9.0.0" }"#), "1.1.0");
@@ -182,16 +229,26 @@ fn errors_are_in_the_version_of_the_configuration_as_far_as_it_can_be_told() {
 fn a_result_that_cannot_be_expressed_is_undone() {
     let plugin = Fake::new(l2_only);
     let outcome = invoke(&plugin, "ADD", &config("0.2.0"));
-    assert_eq!((outcome.status, &outcome.document()["code"]), (1, &json!(1)));
+    assert_eq!(
+        (outcome.status, &outcome.document()["code"]),
+        (1, &json!(1))
+    );
     assert_eq!(*plugin.calls.borrow(), ["ADD", "DEL"]);
 }
 
 #[test]
 fn a_panic_is_one_error_document() {
-    let outcome = invoke(&Fake::new(|_| panic!("index {} out of {}", 3, 2)), "ADD", &config("0.4.0"));
+    let outcome = invoke(
+        &Fake::new(|_| panic!("index {} out of {}", 3, 2)),
+        "ADD",
+        &config("0.4.0"),
+    );
     assert_eq!(outcome.status, 1);
     let document = outcome.document();
-    assert_eq!((&document["cniVersion"], &document["code"]), (&json!("0.4.0"), &json!(code::INTERNAL)));
+    assert_eq!(
+        (&document["cniVersion"], &document["code"]),
+        (&json!("0.4.0"), &json!(code::INTERNAL))
+    );
     assert_eq!(document["msg"], "fake panicked: index 3 out of 2");
 }
 
@@ -199,7 +256,10 @@ fn a_panic_is_one_error_document() {
 fn version_answers_in_the_version_asked() {
     for (stdin, version) in [
         (r#"{"cniVersion":"0.4.0"}"#, "0.4.0"),
-        (r#"{"cniVersion":"1.0.0"} and what follows is not looked at"#, "1.0.0"),
+        (
+            r#"{"cniVersion":"1.0.0"} and what follows is not looked at"#,
+            "1.0.0",
+        ),
         (r#"{"cniVersion":"2.0.0"}"#, "2.0.0"),
         (r#"{"cniVersion":""}"#, "1.1.0"),
         ("{}", "1.1.0"),
@@ -212,12 +272,24 @@ fn version_answers_in_the_version_asked() {
             ("CNI_IFNAME", "dummy"),
             ("CNI_PATH", "dummy"),
         ];
-        let outcome = invoke_in(&Fake::new(l2_only), &env.into_iter().collect(), stdin.as_bytes());
-        let supported = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
-        assert_eq!(outcome.document(), json!({ "cniVersion": version, "supportedVersions": supported }));
+        let outcome = invoke_in(
+            &Fake::new(l2_only),
+            &env.into_iter().collect(),
+            stdin.as_bytes(),
+        );
+        let supported = [
+            "0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0",
+        ];
+        assert_eq!(
+            outcome.document(),
+            json!({ "cniVersion": version, "supportedVersions": supported })
+        );
         assert_eq!(outcome.status, 0);
     }
-    assert_eq!(invoke(&Fake::new(l2_only), "VERSION", b"{ no").document()["code"], code::DECODING_FAILURE);
+    assert_eq!(
+        invoke(&Fake::new(l2_only), "VERSION", b"{ no").document()["code"],
+        code::DECODING_FAILURE
+    );
 }
 
 #[test]
@@ -240,17 +312,40 @@ fn a_stdin_that_cannot_be_read_is_an_error() {
     }
     let env = [("CNI_COMMAND", "STATUS")].into_iter().collect();
     let mut stdout = Vec::new();
-    assert_eq!(run(&Fake::new(l2_only), &env, Broken, &mut stdout, io::sink()), 1);
-    assert_eq!(serde_json::from_slice::<Value>(&stdout).unwrap()["code"], code::IO_FAILURE);
+    assert_eq!(
+        run(&Fake::new(l2_only), &env, Broken, &mut stdout, io::sink()),
+        1
+    );
+    assert_eq!(
+        serde_json::from_slice::<Value>(&stdout).unwrap()["code"],
+        code::IO_FAILURE
+    );
 }
 
 #[test]
 fn a_stderr_that_takes_nothing_changes_nothing() {
-    let env: Env =
-        [("CNI_COMMAND", "DEL"), ("CNI_CONTAINERID", "c1"), ("CNI_IFNAME", "eth0")].into_iter().collect();
+    let env: Env = [
+        ("CNI_COMMAND", "DEL"),
+        ("CNI_CONTAINERID", "c1"),
+        ("CNI_IFNAME", "eth0"),
+    ]
+    .into_iter()
+    .collect();
     let stdin = br#"{ "cniVersion": "1.0.0", "name": "lan", "prevResult": 5 }"#;
-    assert_eq!(run(&Fake::new(l2_only), &env, &stdin[..], Vec::new(), Closed), 0);
-    assert_eq!(run(&Fake::new(l2_only), &Env::default(), io::empty(), Vec::new(), Closed), 0);
+    assert_eq!(
+        run(&Fake::new(l2_only), &env, &stdin[..], Vec::new(), Closed),
+        0
+    );
+    assert_eq!(
+        run(
+            &Fake::new(l2_only),
+            &Env::default(),
+            io::empty(),
+            Vec::new(),
+            Closed
+        ),
+        0
+    );
     // A stdout that takes nothing is the caller's loss, and is said in the exit status.
     assert_eq!(
         run(
@@ -266,15 +361,24 @@ fn a_stderr_that_takes_nothing_changes_nothing() {
 
 #[test]
 fn warnings_go_to_stderr() {
-    let outcome =
-        invoke(&Fake::new(l2_only), "DEL", br#"{ "cniVersion": "1.0.0", "name": "lan", "prevResult": 5 }"#);
+    let outcome = invoke(
+        &Fake::new(l2_only),
+        "DEL",
+        br#"{ "cniVersion": "1.0.0", "name": "lan", "prevResult": 5 }"#,
+    );
     assert_eq!((outcome.status, outcome.stdout.as_str()), (0, ""));
-    assert!(outcome.stderr.starts_with("fake: prevResult is ignored"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.starts_with("fake: prevResult is ignored"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]
 fn run_by_hand_it_introduces_itself_on_stderr() {
-    let env = [("HOME", "/root"), ("CNI_PATH", "/opt/cni/bin")].into_iter().collect();
+    let env = [("HOME", "/root"), ("CNI_PATH", "/opt/cni/bin")]
+        .into_iter()
+        .collect();
     let outcome = invoke_in(&Fake::new(l2_only), &env, b"");
     assert_eq!((outcome.status, outcome.stdout.as_str()), (0, ""));
     for text in [
@@ -289,18 +393,37 @@ fn run_by_hand_it_introduces_itself_on_stderr() {
 
 #[test]
 fn a_runtime_that_forgot_the_command_gets_an_error() {
-    let env = [("CNI_CONTAINERID", "c1"), ("CNI_IFNAME", "eth0")].into_iter().collect();
+    let env = [("CNI_CONTAINERID", "c1"), ("CNI_IFNAME", "eth0")]
+        .into_iter()
+        .collect();
     let outcome = invoke_in(&Fake::new(l2_only), &env, &config("1.0.0"));
-    assert_eq!((outcome.status, &outcome.document()["code"]), (1, &json!(code::INVALID_ENVIRONMENT)));
-    assert!(outcome.document()["msg"].as_str().unwrap().contains("CNI_COMMAND"));
+    assert_eq!(
+        (outcome.status, &outcome.document()["code"]),
+        (1, &json!(code::INVALID_ENVIRONMENT))
+    );
+    assert!(
+        outcome.document()["msg"]
+            .as_str()
+            .unwrap()
+            .contains("CNI_COMMAND")
+    );
 }
 
 #[test]
 fn help_and_version_are_answered_on_stdout() {
     let ask = |argument: &str| {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let status = by_hand(&Fake::new(l2_only).about(), OsStr::new(argument), &mut stdout, &mut stderr);
-        (status, String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+        let status = by_hand(
+            &Fake::new(l2_only).about(),
+            OsStr::new(argument),
+            &mut stdout,
+            &mut stderr,
+        );
+        (
+            status,
+            String::from_utf8(stdout).unwrap(),
+            String::from_utf8(stderr).unwrap(),
+        )
     };
     assert_eq!(ask("--version"), (0, "fake 1.2.3\n".into(), String::new()));
     let (status, stdout, stderr) = ask("--help");

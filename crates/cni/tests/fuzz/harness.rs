@@ -1,19 +1,21 @@
-// One input of the fuzz target `cni_request`: `NAME=value` lines, an empty line, and stdin. Included by the target
-// and by the test that replays its corpus.
+// One input of the fuzz target `cni_request`: `NAME=value` lines, an empty line, and stdin.
+// Included by the target and by the test that replays its corpus.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 
-use cni::{About, CniResult, Env, Error, KnownArgs, NetworkConfig, Plugin, Request, Version, code, go, run};
+use cni::{
+    About, CniResult, Env, Error, KnownArgs, NetworkConfig, Plugin, Request, Version, code, go, run,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
 /// Serves the input as an invocation.
 ///
 /// # Panics
-/// When the protocol is broken: a panic on the way, something else than one JSON document on stdout, or a result
-/// that is not read as it was written.
+/// When the protocol is broken: a panic on the way, something else than one JSON document on
+/// stdout, or a result that is not read as it was written.
 pub(crate) fn serve(input: &[u8]) {
     let (env, stdin) = split(input);
     let mut stdout = Vec::new();
@@ -23,7 +25,11 @@ pub(crate) fn serve(input: &[u8]) {
         return;
     }
     let document: Value = serde_json::from_slice(&stdout).expect("exactly one JSON document");
-    assert_eq!(status == 0, document.get("code").is_none(), "status {status} with {document}");
+    assert_eq!(
+        status == 0,
+        document.get("code").is_none(),
+        "status {status} with {document}"
+    );
     assert_ne!(document["code"], code::INTERNAL, "{document}");
 }
 
@@ -37,7 +43,12 @@ fn split(input: &[u8]) -> (Env, &[u8]) {
             OsStr::from_bytes(&line[equals + 1..]).to_owned(),
         ))
     };
-    (head.split(|&byte| byte == b'\n').filter_map(variable).collect(), stdin)
+    (
+        head.split(|&byte| byte == b'\n')
+            .filter_map(variable)
+            .collect(),
+        stdin,
+    )
 }
 
 /// A plugin that reads all it can of its request, and answers with the previous result.
@@ -60,9 +71,13 @@ impl Plugin for Echo {
     }
 
     fn check(&self, request: &Request) -> Result<(), Error> {
-        let NetworkConfig { prev_result, raw, .. } = &request.config;
+        let NetworkConfig {
+            prev_result, raw, ..
+        } = &request.config;
         if let Some(result) = prev_result {
-            Version::ALL.into_iter().for_each(|version| goes_there_and_back(result, version));
+            Version::ALL
+                .into_iter()
+                .for_each(|version| goes_there_and_back(result, version));
         }
         let _ = request.config.ipam_type();
         request.requested_mac()?;
@@ -105,7 +120,9 @@ enum Mode {
 }
 
 fn goes_there_and_back(result: &CniResult, version: Version) {
-    let Ok(document) = result.to_value(version) else { return };
+    let Ok(document) = result.to_value(version) else {
+        return;
+    };
     let read = CniResult::from_value(document.clone(), Version::LATEST).expect("our own document");
     assert_eq!(read.to_value(version).expect("the same version"), document);
 }

@@ -9,7 +9,9 @@ use std::path::Path;
 fn the_corpus_of_cni_request_is_served() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/cni_request");
     let mut inputs = 0;
-    for entry in fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{}: {error}", corpus.display())) {
+    for entry in
+        fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{}: {error}", corpus.display()))
+    {
         let path = entry.unwrap().path();
         println!("{}", path.display()); // shown when it fails
         harness::serve(&fs::read(&path).unwrap());

@@ -23,15 +23,24 @@ enum Rank {
 }
 
 impl Client {
-    pub(super) fn receive(&mut self, now: Instant, payload: &[u8], from: Ipv4Addr) -> Result<(), Ignored> {
-        let reply = Reply::decode(payload).map_err(|reason| Ignored { kind: Kind::Frame, reason })?;
+    pub(super) fn receive(
+        &mut self,
+        now: Instant,
+        payload: &[u8],
+        from: Ipv4Addr,
+    ) -> Result<(), Ignored> {
+        let reply = Reply::decode(payload).map_err(|reason| Ignored {
+            kind: Kind::Frame,
+            reason,
+        })?;
         let kind = reply.kind.into();
         self.check(&reply, from)
             .and_then(|server| self.act(now, reply, server))
             .map_err(|reason| Ignored { kind, reason })
     }
 
-    /// Checks that a reply is to us and to what we asked, and from a server we listen to; returns that server.
+    /// Checks that a reply is to us and to what we asked, and from a server we listen to; returns
+    /// that server.
     fn check(&self, reply: &Reply, from: Ipv4Addr) -> Result<Ipv4Addr, Reason> {
         if reply.chaddr != self.config.mac {
             return Err(Reason::WrongChaddr);
@@ -41,7 +50,10 @@ impl Client {
             return Err(Reason::WrongXid);
         }
         // RFC 6842 section 3: absent from older servers, but never another's.
-        if reply.client_id().is_some_and(|echo| Some(echo) != self.config.client_id.as_deref()) {
+        if reply
+            .client_id()
+            .is_some_and(|echo| Some(echo) != self.config.client_id.as_deref())
+        {
             return Err(Reason::WrongClientId);
         }
         // RFC 2131 table 3: a MUST in OFFER, ACK and NAK alike.
@@ -70,7 +82,10 @@ impl Client {
                 if server != offer.server {
                     return Err(Reason::WrongServer);
                 }
-                let lease = for_address(offer.address, Lease::from_ack(reply, server, exchange.since)?)?;
+                let lease = for_address(
+                    offer.address,
+                    Lease::from_ack(reply, server, exchange.since)?,
+                )?;
                 let lease = current(lease, now)?;
                 self.win(now, lease);
                 Ok(())
@@ -80,12 +95,20 @@ impl Client {
                     return Err(Reason::WrongServer);
                 }
                 self.unreliable = Some(server);
-                self.report.last_nak = Some(Nak { server, message: reply.message() });
+                self.report.last_nak = Some(Nak {
+                    server,
+                    message: reply.message(),
+                });
                 self.refused(now);
                 Ok(())
             }
 
-            (State::Rebooting { exchange, address, .. }, ReplyKind::Ack) => {
+            (
+                State::Rebooting {
+                    exchange, address, ..
+                },
+                ReplyKind::Ack,
+            ) => {
                 let lease = for_address(*address, Lease::from_ack(reply, server, exchange.since)?)?;
                 let lease = current(lease, now)?;
                 match self.take_held() {
@@ -95,8 +118,14 @@ impl Client {
                 Ok(())
             }
 
-            (State::Renewing { exchange, held } | State::Rebinding { exchange, held }, ReplyKind::Ack) => {
-                let lease = for_address(held.lease.address, Lease::from_ack(reply, server, exchange.since)?)?;
+            (
+                State::Renewing { exchange, held } | State::Rebinding { exchange, held },
+                ReplyKind::Ack,
+            ) => {
+                let lease = for_address(
+                    held.lease.address,
+                    Lease::from_ack(reply, server, exchange.since)?,
+                )?;
                 let lease = current(lease, now)?;
                 if let Some(held) = self.take_held() {
                     self.extend(now, held.lease, lease);
@@ -108,8 +137,14 @@ impl Client {
                 Err(Reason::WrongServer)
             }
             // Asked by broadcast, so any server may know better.
-            (State::Rebooting { .. } | State::Renewing { .. } | State::Rebinding { .. }, ReplyKind::Nak) => {
-                let nak = Nak { server, message: reply.message() };
+            (
+                State::Rebooting { .. } | State::Renewing { .. } | State::Rebinding { .. },
+                ReplyKind::Nak,
+            ) => {
+                let nak = Nak {
+                    server,
+                    message: reply.message(),
+                };
                 self.report.last_nak = Some(nak.clone());
                 match self.take_held() {
                     Some(held) => self.lose(now, held.lease, Why::Nak(nak)),
@@ -141,17 +176,23 @@ impl Client {
         }
     }
 
-    /// Takes an offer, keeps it while better ones may come, or drops it for a better one already there. One that
-    /// carries Rapid Commit is an offer all the same: servers exist that copy the option from the DISCOVER.
+    /// Takes an offer, keeps it while better ones may come, or drops it for a better one already
+    /// there. One that carries Rapid Commit is an offer all the same: servers exist that copy the
+    /// option from the DISCOVER.
     fn consider(&mut self, now: Instant, reply: &Reply, server: Ipv4Addr) -> Result<(), Reason> {
-        let offer = Offer { address: offered_address(reply)?, server };
+        let offer = Offer {
+            address: offered_address(reply)?,
+            server,
+        };
         let rank = self.rank(offer);
         let wait = match rank {
             Rank::KnownAddress => Duration::ZERO,
             Rank::KnownServer | Rank::Any => self.config.collect,
             Rank::Unreliable => self.config.collect.max(self.config.retry.first),
         };
-        let State::Selecting { exchange, best } = &self.state else { return Ok(()) };
+        let State::Selecting { exchange, best } = &self.state else {
+            return Ok(());
+        };
         let decide_at = best.map_or(now + wait, |best| best.decide_at.min(now + wait));
         let offer = match best {
             Some(best) if self.rank(best.offer) >= rank => best.offer,
@@ -162,7 +203,10 @@ impl Client {
             self.enter_requesting(now, &exchange, offer);
         } else {
             self.transmit = None;
-            self.state = State::Selecting { exchange, best: Some(Candidate { offer, decide_at }) };
+            self.state = State::Selecting {
+                exchange,
+                best: Some(Candidate { offer, decide_at }),
+            };
         }
         Ok(())
     }
@@ -188,16 +232,26 @@ impl Client {
             | State::Renewing { exchange, .. }
             | State::Rebinding { exchange, .. }
             | State::Informing { exchange, .. } => Some(exchange.xid),
-            State::Init { .. } | State::Granted { .. } | State::Bound { .. } | State::Stopped => None,
+            State::Init { .. } | State::Granted { .. } | State::Bound { .. } | State::Stopped => {
+                None
+            }
         }
     }
 }
 
 /// An ACK for another address than the one requested is no answer to the request.
 fn for_address(requested: Ipv4Addr, lease: Lease) -> Result<Lease, Reason> {
-    if lease.address == requested { Ok(lease) } else { Err(Reason::OtherAddress) }
+    if lease.address == requested {
+        Ok(lease)
+    } else {
+        Err(Reason::OtherAddress)
+    }
 }
 
 fn current(lease: Lease, now: Instant) -> Result<Lease, Reason> {
-    if lease.is_over(now) { Err(Reason::TooLate) } else { Ok(lease) }
+    if lease.is_over(now) {
+        Err(Reason::TooLate)
+    } else {
+        Ok(lease)
+    }
 }

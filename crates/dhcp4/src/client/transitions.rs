@@ -11,17 +11,24 @@ use crate::lease::Lease;
 use crate::time::Instant;
 
 impl Client {
-    /// Does what is due in this state. A lease that ran out was dealt with before ([`Client::expire`]).
+    /// Does what is due in this state. A lease that ran out was dealt with before
+    /// ([`Client::expire`]).
     pub(super) fn advance(&mut self, now: Instant) {
         if self.poll_timeout().is_none_or(|due| due > now) {
             return;
         }
         match std::mem::replace(&mut self.state, State::Stopped) {
             State::Init { .. } => self.enter_selecting(now),
-            State::Selecting { exchange, best: Some(Candidate { offer, .. }) } => {
+            State::Selecting {
+                exchange,
+                best: Some(Candidate { offer, .. }),
+            } => {
                 self.enter_requesting(now, &exchange, offer);
             }
-            State::Selecting { exchange, best: None } => self.discover_again(now, exchange),
+            State::Selecting {
+                exchange,
+                best: None,
+            } => self.discover_again(now, exchange),
             State::Requesting { exchange, offer } if exchange.sent < self.config.retry.requests => {
                 self.request(now, exchange, offer);
             }
@@ -29,11 +36,17 @@ impl Client {
                 self.unreliable = Some(offer.server);
                 self.enter_selecting(now);
             }
-            State::Rebooting { exchange, address, held } if exchange.sent < self.config.retry.reboots => {
+            State::Rebooting {
+                exchange,
+                address,
+                held,
+            } if exchange.sent < self.config.retry.reboots => {
                 self.request_remembered(now, exchange, address, held);
             }
             // RFC 2131 section 3.2: without an answer the rest of the lease may still be used.
-            State::Rebooting { held: Some(held), .. } => self.settle(now, held),
+            State::Rebooting {
+                held: Some(held), ..
+            } => self.settle(now, held),
             State::Rebooting { held: None, .. } => self.enter_selecting(now),
             State::Bound { held } => self.settle(now, held),
             State::Renewing { held, .. } if is_due(held.rebind_at, now) => self.rebind(now, held),
@@ -51,7 +64,9 @@ impl Client {
             | State::Bound { held }
             | State::Renewing { held, .. }
             | State::Rebinding { held, .. }
-            | State::Rebooting { held: Some(held), .. } => is_due(held.lease.expires_at(), now),
+            | State::Rebooting {
+                held: Some(held), ..
+            } => is_due(held.lease.expires_at(), now),
             State::Init { .. }
             | State::Selecting { .. }
             | State::Requesting { .. }
@@ -76,8 +91,12 @@ impl Client {
     }
 
     pub(super) fn enter_requesting(&mut self, now: Instant, discovery: &Exchange, offer: Offer) {
-        // RFC 2131 section 3.1: the same xid and secs as the DISCOVER, so that relays treat both alike.
-        let exchange = Exchange { secs: discovery.secs, ..Exchange::new(discovery.xid, now) };
+        // RFC 2131 section 3.1: the same xid and secs as the DISCOVER, so that relays treat both
+        // alike.
+        let exchange = Exchange {
+            secs: discovery.secs,
+            ..Exchange::new(discovery.xid, now)
+        };
         self.request(now, exchange, offer);
     }
 
@@ -113,7 +132,10 @@ impl Client {
     pub(super) fn extend(&mut self, now: Instant, old: Lease, new: Lease) {
         self.remember(&new);
         let held = Held::new(new, &mut self.rng);
-        self.events.push_back(Event::Renewed { old, new: held.lease.clone() });
+        self.events.push_back(Event::Renewed {
+            old,
+            new: held.lease.clone(),
+        });
         self.settle(now, held);
     }
 
@@ -157,8 +179,13 @@ impl Client {
 
     pub(super) fn give_up_conflicting(&mut self, now: Instant) -> bool {
         let was_granted = matches!(self.state, State::Granted { .. });
-        let Some(Held { lease, .. }) = self.take_held() else { return false };
-        let declined = Offer { address: lease.address, server: lease.server_id };
+        let Some(Held { lease, .. }) = self.take_held() else {
+            return false;
+        };
+        let declined = Offer {
+            address: lease.address,
+            server: lease.server_id,
+        };
         if was_granted {
             self.remembered.address = None;
             self.began = now;
@@ -173,15 +200,23 @@ impl Client {
 
     pub(super) fn ask_again(&mut self, now: Instant) {
         match std::mem::replace(&mut self.state, State::Stopped) {
-            State::Init { .. } | State::Selecting { .. } | State::Requesting { .. } => self.start_over(now),
+            State::Init { .. } | State::Selecting { .. } | State::Requesting { .. } => {
+                self.start_over(now)
+            }
             State::Bound { held }
             | State::Renewing { held, .. }
             | State::Rebinding { held, .. }
-            | State::Rebooting { held: Some(held), .. } => {
+            | State::Rebooting {
+                held: Some(held), ..
+            } => {
                 self.began = now;
                 self.enter_rebooting(now, held.lease.address, Some(held));
             }
-            State::Rebooting { address, held: None, .. } => {
+            State::Rebooting {
+                address,
+                held: None,
+                ..
+            } => {
                 self.began = now;
                 self.enter_rebooting(now, address, None);
             }
@@ -190,14 +225,17 @@ impl Client {
         }
     }
 
-    /// Takes the lease out of a state that has one, leaving a hole that the caller fills; leaves any other as it is.
+    /// Takes the lease out of a state that has one, leaving a hole that the caller fills; leaves
+    /// any other as it is.
     pub(super) fn take_held(&mut self) -> Option<Held> {
         match std::mem::replace(&mut self.state, State::Stopped) {
             State::Granted { held }
             | State::Bound { held }
             | State::Renewing { held, .. }
             | State::Rebinding { held, .. }
-            | State::Rebooting { held: Some(held), .. } => Some(held),
+            | State::Rebooting {
+                held: Some(held), ..
+            } => Some(held),
             state @ (State::Init { .. }
             | State::Selecting { .. }
             | State::Requesting { .. }
@@ -211,7 +249,10 @@ impl Client {
     }
 
     pub(super) fn remember(&mut self, lease: &Lease) {
-        self.remembered = Remembered { address: Some(lease.address), server: Some(lease.server_id) };
+        self.remembered = Remembered {
+            address: Some(lease.address),
+            server: Some(lease.server_id),
+        };
         self.unreliable = None;
         self.naks = 0;
         self.declines = 0;
@@ -233,8 +274,9 @@ impl Client {
         }
     }
 
-    /// The first refusal is followed by discovery at once (a network renumbered), further ones by longer and longer
-    /// pauses: a server that offers what it then refuses must not be asked in a loop.
+    /// The first refusal is followed by discovery at once (a network renumbered), further ones by
+    /// longer and longer pauses: a server that offers what it then refuses must not be asked in a
+    /// loop.
     fn refusal_pause(&mut self) -> Duration {
         let before = self.naks;
         self.naks = before.saturating_add(1);
@@ -244,19 +286,32 @@ impl Client {
         }
     }
 
-    /// Where one address is in use by somebody else, the next one may be too: each pause is twice the one before.
+    /// Where one address is in use by somebody else, the next one may be too: each pause is twice
+    /// the one before.
     fn decline_pause(&mut self) -> Duration {
         let before = self.declines.min(31);
         self.declines = before + 1;
-        let Retry { after_decline, max, .. } = self.config.retry;
-        after_decline.saturating_mul(1 << before).min(max.max(after_decline))
+        let Retry {
+            after_decline, max, ..
+        } = self.config.retry;
+        after_decline
+            .saturating_mul(1 << before)
+            .min(max.max(after_decline))
     }
 
     fn discover_again(&mut self, now: Instant, exchange: Exchange) {
-        // An exchange that has gone on for long begins anew: a lease won by rapid commit runs from its beginning.
+        // An exchange that has gone on for long begins anew: a lease won by rapid commit runs from
+        // its beginning.
         let is_old = now.since(exchange.since) >= self.config.retry.max / 2;
-        let exchange =
-            if is_old { Exchange { xid: self.rng.next_u32(), since: now, ..exchange } } else { exchange };
+        let exchange = if is_old {
+            Exchange {
+                xid: self.rng.next_u32(),
+                since: now,
+                ..exchange
+            }
+        } else {
+            exchange
+        };
         self.discover(now, exchange);
     }
 
@@ -264,7 +319,10 @@ impl Client {
         exchange.secs = self.secs(now);
         self.count_attempt(now, &mut exchange);
         self.send_discover(&exchange);
-        self.state = State::Selecting { exchange, best: None };
+        self.state = State::Selecting {
+            exchange,
+            best: None,
+        };
     }
 
     fn request(&mut self, now: Instant, mut exchange: Exchange, offer: Offer) {
@@ -283,7 +341,11 @@ impl Client {
         exchange.secs = self.secs(now);
         self.count_attempt(now, &mut exchange);
         self.send_request_for_remembered(&exchange, address);
-        self.state = State::Rebooting { exchange, address, held };
+        self.state = State::Rebooting {
+            exchange,
+            address,
+            held,
+        };
     }
 
     fn renew(&mut self, now: Instant, held: Held) {
@@ -291,7 +353,10 @@ impl Client {
         let remaining = held.rebind_at.map(|end| end.since(now));
         let exchange = self.open_renewal(now, remaining, whole);
         let lease = &held.lease;
-        let to = Delivery::Unicast { source: lease.address, server: lease.server_id };
+        let to = Delivery::Unicast {
+            source: lease.address,
+            server: lease.server_id,
+        };
         self.send_request_for_more(&exchange, lease.address, to);
         self.state = State::Renewing { exchange, held };
     }
@@ -315,10 +380,20 @@ impl Client {
         Exchange::new(self.rng.next_u32(), now)
     }
 
-    fn open_renewal(&mut self, now: Instant, remaining: Option<Duration>, whole: Duration) -> Exchange {
+    fn open_renewal(
+        &mut self,
+        now: Instant,
+        remaining: Option<Duration>,
+        whole: Duration,
+    ) -> Exchange {
         let wait = renewal_wait(remaining, whole, &mut self.rng);
         let exchange = self.open_exchange(now);
-        Exchange { secs: self.secs(now), sent: 1, next: now + wait, ..exchange }
+        Exchange {
+            secs: self.secs(now),
+            sent: 1,
+            next: now + wait,
+            ..exchange
+        }
     }
 
     /// One more message of an exchange, and when the next one is due.

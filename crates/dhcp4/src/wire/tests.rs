@@ -36,7 +36,10 @@ mod header {
     #[test]
     fn a_reply_is_read() {
         let reply = Reply::decode(&ack(&[54, 4, 10, 0, 0, 1, 51, 4, 0, 0, 14, 16, 255])).unwrap();
-        assert_eq!((reply.kind, reply.xid, reply.chaddr), (ReplyKind::Ack, XID, MAC));
+        assert_eq!(
+            (reply.kind, reply.xid, reply.chaddr),
+            (ReplyKind::Ack, XID, MAC)
+        );
         assert_eq!(reply.yiaddr, Ipv4Addr::new(10, 0, 0, 5));
         assert_eq!(reply.server_id(), Some(Ipv4Addr::new(10, 0, 0, 1)));
         assert_eq!(reply.lease_time(), Some(3600));
@@ -46,9 +49,16 @@ mod header {
     fn anything_cut_short_is_too_short() {
         let whole = ack(&[255]);
         for len in 0..HEADER {
-            assert_eq!(Reply::decode(&whole[..len]).unwrap_err(), Reason::TooShort, "{len}");
+            assert_eq!(
+                Reply::decode(&whole[..len]).unwrap_err(),
+                Reason::TooShort,
+                "{len}"
+            );
         }
-        assert_eq!(Reply::decode(&whole[..HEADER]).unwrap_err(), Reason::WrongType);
+        assert_eq!(
+            Reply::decode(&whole[..HEADER]).unwrap_err(),
+            Reason::WrongType
+        );
     }
 
     #[test]
@@ -72,7 +82,11 @@ mod header {
         ] {
             let mut payload = ack(&[255]);
             payload[at] = value;
-            assert_eq!(Reply::decode(&payload).unwrap_err(), reason, "octet {at} = {value}");
+            assert_eq!(
+                Reply::decode(&payload).unwrap_err(),
+                reason,
+                "octet {at} = {value}"
+            );
         }
     }
 
@@ -81,7 +95,11 @@ mod header {
         for hlen in 7..=255 {
             let mut payload = ack(&[255]);
             payload[2] = hlen;
-            assert_eq!(Reply::decode(&payload).unwrap_err(), Reason::NotEthernet, "hlen {hlen}");
+            assert_eq!(
+                Reply::decode(&payload).unwrap_err(),
+                Reason::NotEthernet,
+                "hlen {hlen}"
+            );
         }
     }
 
@@ -96,14 +114,25 @@ mod header {
                 _ => Err(Reason::WrongType),
             };
             assert_eq!(
-                read.map_err(|reason| assert_eq!(Err(reason), expected)).ok(),
+                read.map_err(|reason| assert_eq!(Err(reason), expected))
+                    .ok(),
                 expected.ok(),
                 "{kind}"
             );
         }
-        for bad in [&[53, 0, 255][..], &[53, 2, 5, 5, 255], &[53, 1, 5, 53, 1, 5, 255], &[53], &[53, 1], &[]]
-        {
-            assert_eq!(Reply::decode(&reply(bad)).unwrap_err(), Reason::WrongType, "{bad:?}");
+        for bad in [
+            &[53, 0, 255][..],
+            &[53, 2, 5, 5, 255],
+            &[53, 1, 5, 53, 1, 5, 255],
+            &[53],
+            &[53, 1],
+            &[],
+        ] {
+            assert_eq!(
+                Reply::decode(&reply(bad)).unwrap_err(),
+                Reason::WrongType,
+                "{bad:?}"
+            );
         }
     }
 }
@@ -117,8 +146,13 @@ mod layout {
         let (first, second) = names.split_at(250);
         let (second, third) = second.split_at(101);
         let options = options(
-            &[option(119, first), option(3, &[10, 0, 0, 1]), option(119, second), option(119, third)]
-                .concat(),
+            &[
+                option(119, first),
+                option(3, &[10, 0, 0, 1]),
+                option(119, second),
+                option(119, third),
+            ]
+            .concat(),
         );
         assert_eq!(options.search, vec!["abcdefghij"; 50]);
         assert_eq!(options.routers, [Ipv4Addr::new(10, 0, 0, 1)]);
@@ -137,7 +171,14 @@ mod layout {
     fn a_field_that_is_not_overloaded_holds_a_name() {
         for (overload, expected) in [(0, [1; 4]), (1, [2; 4]), (2, [3; 4])] {
             let mut payload = ack(&[52, 1, overload, 255]);
-            payload.splice(243..243, if overload == 0 { option(6, &[1; 4]) } else { Vec::new() });
+            payload.splice(
+                243..243,
+                if overload == 0 {
+                    option(6, &[1; 4])
+                } else {
+                    Vec::new()
+                },
+            );
             payload[108..115].copy_from_slice(&[6, 4, 2, 2, 2, 2, 255]);
             payload[44..51].copy_from_slice(&[6, 4, 3, 3, 3, 3, 255]);
             let dns = Reply::decode(&payload).unwrap().into_options().dns;
@@ -163,7 +204,13 @@ mod layout {
 
     #[test]
     fn an_option_cut_short_costs_only_itself() {
-        for tail in [&[6][..], &[6, 4], &[6, 4, 1], &[6, 4, 1, 1, 1], &[6, 255, 1, 1, 1, 1]] {
+        for tail in [
+            &[6][..],
+            &[6, 4],
+            &[6, 4, 1],
+            &[6, 4, 1, 1, 1],
+            &[6, 255, 1, 1, 1, 1],
+        ] {
             let options = options(&[&[3, 4, 10, 0, 0, 1][..], tail].concat());
             assert_eq!(options.routers, [Ipv4Addr::new(10, 0, 0, 1)], "{tail:?}");
             assert!(options.dns.is_empty(), "{tail:?}");
@@ -173,8 +220,16 @@ mod layout {
     #[test]
     fn raw_options_are_all_there_in_the_order_in_which_they_came() {
         let options = options(&[224, 1, 7, 3, 4, 10, 0, 0, 1, 224, 1, 8, 80, 0, 255]);
-        let expected = [(53, vec![5]), (224, vec![7, 8]), (3, vec![10, 0, 0, 1]), (80, vec![])];
-        assert_eq!(options.raw, expected.map(|(code, data)| RawOption::new(code, data)));
+        let expected = [
+            (53, vec![5]),
+            (224, vec![7, 8]),
+            (3, vec![10, 0, 0, 1]),
+            (80, vec![]),
+        ];
+        assert_eq!(
+            options.raw,
+            expected.map(|(code, data)| RawOption::new(code, data))
+        );
     }
 }
 
@@ -216,8 +271,15 @@ mod values {
             let good = [54, 4, 10, 0, 0, 1, 51, 4, 0, 0, 0, 60, 255];
             let reply = Reply::decode(&ack(&[&option(*code, data)[..], &good].concat())).unwrap();
             assert_eq!(reply.lease_time(), Some(60), "option {code} {data:?}");
-            assert_eq!(reply.server_id(), Some(Ipv4Addr::new(10, 0, 0, 1)), "option {code} {data:?}");
-            let read = Options { raw: Vec::new(), ..reply.into_options() };
+            assert_eq!(
+                reply.server_id(),
+                Some(Ipv4Addr::new(10, 0, 0, 1)),
+                "option {code} {data:?}"
+            );
+            let read = Options {
+                raw: Vec::new(),
+                ..reply.into_options()
+            };
             assert_eq!(read, Options::default(), "option {code} {data:?}");
         }
     }
@@ -227,18 +289,35 @@ mod values {
         let prefix_len = |mask: &[u8]| Reply::decode(&ack(&option(1, mask))).unwrap().prefix_len();
         assert_eq!(prefix_len(&[255, 255, 254, 0]), Some(23));
         assert_eq!(prefix_len(&[255; 4]), Some(32));
-        for mask in [&[0; 4][..], &[0, 255, 255, 255], &[255, 0, 255, 0], &[255; 5]] {
+        for mask in [
+            &[0; 4][..],
+            &[0, 255, 255, 255],
+            &[255, 0, 255, 0],
+            &[255; 5],
+        ] {
             assert_eq!(prefix_len(mask), None, "{mask:?}");
         }
     }
 
     #[test]
     fn addresses_that_no_host_has_are_left_out_of_lists() {
-        let list = [[0; 4], [10, 0, 0, 1], [127, 0, 0, 1], [224, 0, 0, 1], [255; 4], [10, 0, 0, 2]].concat();
+        let list = [
+            [0; 4],
+            [10, 0, 0, 1],
+            [127, 0, 0, 1],
+            [224, 0, 0, 1],
+            [255; 4],
+            [10, 0, 0, 2],
+        ]
+        .concat();
         for code in [3, 6, 42] {
             let options = options(&option(code, &list));
             let read = [options.routers, options.dns, options.ntp].concat();
-            assert_eq!(read, [[10, 0, 0, 1], [10, 0, 0, 2]].map(Ipv4Addr::from), "option {code}");
+            assert_eq!(
+                read,
+                [[10, 0, 0, 1], [10, 0, 0, 2]].map(Ipv4Addr::from),
+                "option {code}"
+            );
         }
     }
 
@@ -247,7 +326,13 @@ mod values {
         let read = options(&[option(12, b"web-0\0\0"), option(15, b"example.com.\0")].concat());
         assert_eq!(read.hostname.as_deref(), Some("web-0"));
         assert_eq!(read.domain.as_deref(), Some("example.com"));
-        for text in [&b"a b"[..], b"$(reboot)", b"a\nnameserver 6.6.6.6", b"\0", b"a\0b"] {
+        for text in [
+            &b"a b"[..],
+            b"$(reboot)",
+            b"a\nnameserver 6.6.6.6",
+            b"\0",
+            b"a\0b",
+        ] {
             assert_eq!(options(&option(12, text)).hostname, None, "{text:?}");
         }
     }
@@ -258,7 +343,13 @@ mod values {
         assert_eq!(read.domain.as_deref(), Some("example.com"));
         assert_eq!(read.search, ["example.com", "example.org"]);
 
-        let both = options(&[option(15, b"example.com example.org"), option(119, b"\x03lan\0")].concat());
+        let both = options(
+            &[
+                option(15, b"example.com example.org"),
+                option(119, b"\x03lan\0"),
+            ]
+            .concat(),
+        );
         assert_eq!(both.search, ["lan"]);
     }
 
@@ -266,7 +357,10 @@ mod values {
     fn a_search_list_is_uncompressed_and_checked() {
         // eng.apple.com and marketing.apple.com, the example of RFC 3397 section 2.
         let list = b"\x03eng\x05apple\x03com\0\x09marketing\xc0\x04\x05a b c\0";
-        assert_eq!(options(&option(119, list)).search, ["eng.apple.com", "marketing.apple.com"]);
+        assert_eq!(
+            options(&option(119, list)).search,
+            ["eng.apple.com", "marketing.apple.com"]
+        );
     }
 
     #[test]
@@ -296,26 +390,50 @@ mod values {
             ("169.254.169.254/32", None),
             ("10.128.0.0/9", Some([10, 0, 0, 3])),
         ]
-        .map(|(dst, gateway)| Route { dst: dst.parse().unwrap(), gateway: gateway.map(Ipv4Addr::from) });
+        .map(|(dst, gateway)| Route {
+            dst: dst.parse().unwrap(),
+            gateway: gateway.map(Ipv4Addr::from),
+        });
         for code in [121, 249] {
-            assert_eq!(options(&option(code, &list)).classless_routes, expected, "option {code}");
+            assert_eq!(
+                options(&option(code, &list)).classless_routes,
+                expected,
+                "option {code}"
+            );
         }
         let both = [option(249, &list), option(121, &list[..5])].concat();
-        assert_eq!(options(&both).classless_routes, expected[..1], "121 before 249");
+        assert_eq!(
+            options(&both).classless_routes,
+            expected[..1],
+            "121 before 249"
+        );
         let bad = [option(121, &[99]), option(249, &list[..5])].concat();
-        assert_eq!(options(&bad).classless_routes, expected[..1], "249 where 121 is malformed");
+        assert_eq!(
+            options(&bad).classless_routes,
+            expected[..1],
+            "249 where 121 is malformed"
+        );
     }
 
     #[test]
     fn static_routes_never_hold_a_default_route() {
         let list = [[192, 168, 7, 0], [10, 0, 0, 2], [0; 4], [10, 0, 0, 3]].concat();
-        let expected = Route { dst: "192.168.7.0/24".parse().unwrap(), gateway: Some([10, 0, 0, 2].into()) };
+        let expected = Route {
+            dst: "192.168.7.0/24".parse().unwrap(),
+            gateway: Some([10, 0, 0, 2].into()),
+        };
         assert_eq!(options(&option(33, &list)).static_routes, [expected]);
     }
 
     #[test]
     fn an_mtu_is_one_that_ip_can_live_with() {
-        for (mtu, expected) in [(0, None), (68, None), (575, None), (576, Some(576)), (9000, Some(9000))] {
+        for (mtu, expected) in [
+            (0, None),
+            (68, None),
+            (575, None),
+            (576, Some(576)),
+            (9000, Some(9000)),
+        ] {
             assert_eq!(options(&option(26, &u16::to_be_bytes(mtu))).mtu, expected);
         }
     }
@@ -323,14 +441,20 @@ mod values {
     #[test]
     fn ipv6_only_is_option_108_and_not_106() {
         let wait = [0, 0, 7, 8];
-        assert_eq!(options(&option(108, &wait)).ipv6_only_wait, Some(Duration::from_secs(1800)));
+        assert_eq!(
+            options(&option(108, &wait)).ipv6_only_wait,
+            Some(Duration::from_secs(1800))
+        );
         assert_eq!(options(&option(106, &wait)).ipv6_only_wait, None);
     }
 
     #[test]
     fn a_message_is_made_printable_and_short() {
         let message = |text: &[u8]| Reply::decode(&ack(&option(56, text))).unwrap().message();
-        assert_eq!(message(b"no\x1b[31m such\0").as_deref(), Some("no[31m such"));
+        assert_eq!(
+            message(b"no\x1b[31m such\0").as_deref(),
+            Some("no[31m such")
+        );
         assert_eq!(message(&[0xff]).as_deref(), Some("\u{fffd}"));
         assert_eq!(message(b"\0\0"), None);
         assert_eq!(message(&[b'x'; 255]).map(|text| text.len()), Some(128));
@@ -355,7 +479,10 @@ mod sending {
     #[test]
     fn the_header_is_as_rfc_2131_draws_it() {
         let payload = discover(Vec::new()).encode();
-        assert_eq!(payload[..12], [1, 1, 6, 0, 0x12, 0x34, 0x56, 0x78, 0, 7, 0x80, 0]);
+        assert_eq!(
+            payload[..12],
+            [1, 1, 6, 0, 0x12, 0x34, 0x56, 0x78, 0, 7, 0x80, 0]
+        );
         assert_eq!(payload[12..16], [10, 0, 0, 5]);
         assert!(payload[16..28].iter().all(|&octet| octet == 0));
         assert_eq!(payload[28..34], MAC);
@@ -366,9 +493,16 @@ mod sending {
 
     #[test]
     fn the_message_type_comes_first_and_the_rest_in_the_order_given() {
-        let options = vec![RawOption::new(61, *b"\0id"), RawOption::new(12, *b"web"), RawOption::new(80, [])];
+        let options = vec![
+            RawOption::new(61, *b"\0id"),
+            RawOption::new(12, *b"web"),
+            RawOption::new(80, []),
+        ];
         let payload = discover(options).encode();
-        assert_eq!(payload[240..257], *b"\x35\x01\x01\x3d\x03\0id\x0c\x03web\x50\0\xff\0");
+        assert_eq!(
+            payload[240..257],
+            *b"\x35\x01\x01\x3d\x03\0id\x0c\x03web\x50\0\xff\0"
+        );
     }
 
     #[test]
@@ -378,7 +512,10 @@ mod sending {
             let payload = discover(vec![RawOption::new(224, data.clone())]).encode();
             let options = collect(&payload[HEADER..], &[], &[]);
             assert_eq!(raw(&options, 224), Some(&data[..]), "{len} octets");
-            assert_eq!(payload.last(), Some(if payload.len() == 300 { &0 } else { &255 }));
+            assert_eq!(
+                payload.last(),
+                Some(if payload.len() == 300 { &0 } else { &255 })
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Any octets as a received packet, in every state. Shared by the fuzz target `dhcp4_packet` and by the test that
-//! replays its corpus.
+//! Any octets as a received packet, in every state. Shared by the fuzz target `dhcp4_packet` and by
+//! the test that replays its corpus.
 
 use std::net::Ipv4Addr;
 use std::sync::LazyLock;
@@ -12,8 +12,8 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const START: Instant = Instant::from_boot(Duration::from_secs(1000));
 
-/// Gives the packet to a client in each state and checks what must hold afterwards. A packet whose transaction id is 0
-/// is given the one that the client awaits, which no fuzzer would guess.
+/// Gives the packet to a client in each state and checks what must hold afterwards. A packet whose
+/// transaction id is 0 is given the one that the client awaits, which no fuzzer would guess.
 pub(crate) fn receive(packet: &[u8]) {
     static CASES: LazyLock<Vec<Case>> = LazyLock::new(cases);
     for case in CASES.iter() {
@@ -36,8 +36,15 @@ fn cases() -> Vec<Case> {
         requested_address: Some(ADDRESS),
         ..Config::new(MAC)
     };
-    let collecting = Config { requested_address: None, collect: Duration::from_secs(1), ..config.clone() };
-    let confirming = Config { confirm: true, ..config.clone() };
+    let collecting = Config {
+        requested_address: None,
+        collect: Duration::from_secs(1),
+        ..config.clone()
+    };
+    let confirming = Config {
+        confirm: true,
+        ..config.clone()
+    };
     let new = |config: &Config| Case::new(Client::new(config.clone(), 1, START));
 
     let bound = new(&config).after(5, true);
@@ -58,7 +65,13 @@ fn cases() -> Vec<Case> {
         new(&config),
         new(&collecting).after(2, false),
         new(&config).after(2, false),
-        Case::new(Client::reboot(config.clone(), 1, ADDRESS, Some(SERVER), START)),
+        Case::new(Client::reboot(
+            config.clone(),
+            1,
+            ADDRESS,
+            Some(SERVER),
+            START,
+        )),
         checking,
         new(&confirming).after(5, true),
         bound,
@@ -72,7 +85,12 @@ fn cases() -> Vec<Case> {
 
 impl Case {
     fn new(client: Client) -> Case {
-        Case { client, now: START, xid: [0; 4] }.quiet()
+        Case {
+            client,
+            now: START,
+            xid: [0; 4],
+        }
+        .quiet()
     }
 
     /// Forgets what the client said, but for the id of its last message.
@@ -97,7 +115,9 @@ impl Case {
         packet.extend(SERVER.octets());
         packet.extend([51, 4, 0, 0, 14, 16]);
         packet.extend(rapid.then_some([80, 0]).iter().flatten());
-        self.client.handle_packet(self.now, &packet, SERVER).expect("an awaited answer");
+        self.client
+            .handle_packet(self.now, &packet, SERVER)
+            .expect("an awaited answer");
         self.quiet()
     }
 
@@ -116,15 +136,25 @@ impl Case {
         let result = self.client.handle_packet(self.now, &packet, SERVER);
         if result.is_err() {
             assert_eq!(before, (self.client.state(), self.client.lease().cloned()));
-            assert_eq!(self.client.poll_event(), None, "an ignored packet has no consequence");
-            assert_eq!(self.client.poll_transmit(), None, "an ignored packet has no consequence");
+            assert_eq!(
+                self.client.poll_event(),
+                None,
+                "an ignored packet has no consequence"
+            );
+            assert_eq!(
+                self.client.poll_transmit(),
+                None,
+                "an ignored packet has no consequence"
+            );
             return;
         }
         self.check();
 
         // And the life thereafter, for a while.
         for _ in 0..4 {
-            let Some(due) = self.client.poll_timeout() else { break };
+            let Some(due) = self.client.poll_timeout() else {
+                break;
+            };
             assert!(due > self.now);
             self.now = due;
             self.client.handle_timeout(due);
@@ -146,7 +176,9 @@ impl Case {
                     assert_eq!(old.address, new.address);
                     check_lease(&new);
                 }
-                Event::Informed(options) => check_names(options.domain.iter().chain(&options.search)),
+                Event::Informed(options) => {
+                    check_names(options.domain.iter().chain(&options.search))
+                }
             }
         }
         while let Some(transmit) = self.client.poll_transmit() {
@@ -162,15 +194,28 @@ fn check_lease(lease: &Lease) {
         assert_eq!(route.dst, route.dst.trunc());
     }
     let options = &lease.options;
-    check_names(options.domain.iter().chain(&options.search).chain(&options.hostname));
+    check_names(
+        options
+            .domain
+            .iter()
+            .chain(&options.search)
+            .chain(&options.hostname),
+    );
     assert!(options.mtu.is_none_or(|mtu| mtu >= 576));
     let stored = serde_json::to_string(lease).expect("a lease can be written");
-    assert_eq!(serde_json::from_str::<Lease>(&stored).expect("and read"), *lease);
+    assert_eq!(
+        serde_json::from_str::<Lease>(&stored).expect("and read"),
+        *lease
+    );
 }
 
 fn check_names<'a>(names: impl Iterator<Item = &'a String>) {
     for name in names {
         assert!((1..=253).contains(&name.len()), "{name:?}");
-        assert!(name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c)), "{name:?}");
+        assert!(
+            name.bytes()
+                .all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c)),
+            "{name:?}"
+        );
     }
 }

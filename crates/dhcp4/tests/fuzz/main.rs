@@ -9,7 +9,9 @@ use std::path::Path;
 fn the_corpus_of_dhcp4_packet_is_survived_in_every_state() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/dhcp4_packet");
     let mut inputs = 0;
-    for entry in fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{}: {error}", corpus.display())) {
+    for entry in
+        fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{}: {error}", corpus.display()))
+    {
         let path = entry.unwrap().path();
         println!("{}", path.display());
         harness::receive(&fs::read(&path).unwrap());

@@ -42,14 +42,27 @@ struct Answer {
 
 impl Answer {
     fn encode(&self, model: &Model) -> Vec<u8> {
-        let xid = if self.to_last_question { model.xid } else { model.xid ^ 1 };
+        let xid = if self.to_last_question {
+            model.xid
+        } else {
+            model.xid ^ 1
+        };
         let server = Ipv4Addr::new(10, 0, 0, self.server);
-        let address = self.address.or(model.address).unwrap_or(Ipv4Addr::new(10, 0, 0, 100));
+        let address = self
+            .address
+            .or(model.address)
+            .unwrap_or(Ipv4Addr::new(10, 0, 0, 100));
         let mut reply = Reply::lease(self.kind, xid, address, server, self.lease);
-        let times = [(58, self.t1), (59, self.t2)].into_iter().filter_map(|(code, t)| Some((code, t?)));
-        reply.options.extend(times.map(|(code, seconds)| (code, seconds.to_be_bytes().to_vec())));
+        let times = [(58, self.t1), (59, self.t2)]
+            .into_iter()
+            .filter_map(|(code, t)| Some((code, t?)));
+        reply
+            .options
+            .extend(times.map(|(code, seconds)| (code, seconds.to_be_bytes().to_vec())));
         reply.options.extend(self.rapid.then(|| (80, Vec::new())));
-        reply.options.extend(self.echo.then(|| (61, CLIENT_ID.to_vec())));
+        reply
+            .options
+            .extend(self.echo.then(|| (61, CLIENT_ID.to_vec())));
         reply.encode()
     }
 }
@@ -94,7 +107,9 @@ impl Model {
                 self.client.handle_timeout(self.now);
                 self.settle();
             }
-            Op::Receive(answer) => self.receive(&answer.encode(self), Ipv4Addr::new(10, 0, 0, answer.server)),
+            Op::Receive(answer) => {
+                self.receive(&answer.encode(self), Ipv4Addr::new(10, 0, 0, answer.server))
+            }
             Op::Junk(payload) => self.receive(payload, Ipv4Addr::UNSPECIFIED),
             Op::Accept => {
                 let accepted = self.client.accept(self.now);
@@ -110,7 +125,8 @@ impl Model {
             Op::Resume => {
                 if let Some(lease) = self.client.lease().cloned() {
                     self.seed += 1;
-                    self.client = Client::resume(self.client.config().clone(), self.seed, lease, self.now);
+                    self.client =
+                        Client::resume(self.client.config().clone(), self.seed, lease, self.now);
                     (self.received, self.ignored) = (0, 0);
                 }
             }
@@ -157,7 +173,11 @@ impl Model {
                     assert_eq!((Some(old.address), old.address), (self.holds, new.address));
                 }
                 Event::Lost { lease, .. } => {
-                    assert_eq!(self.holds.take(), Some(lease.address), "lost what was not held");
+                    assert_eq!(
+                        self.holds.take(),
+                        Some(lease.address),
+                        "lost what was not held"
+                    );
                 }
                 Event::Informed(_) => panic!("nobody asked"),
             }
@@ -168,18 +188,31 @@ impl Model {
 
         if let Some(transmit) = self.client.poll_transmit() {
             let request = Request::read(transmit);
-            assert_eq!(request.client_id(), Some(CLIENT_ID), "the same in every message: {request}");
+            assert_eq!(
+                request.client_id(),
+                Some(CLIENT_ID),
+                "the same in every message: {request}"
+            );
             assert_eq!(self.client.poll_transmit(), None, "two messages at once");
             self.xid = request.xid();
             let spoken_of = request.requested_address();
-            self.address = spoken_of.or(Some(request.message.ciaddr()).filter(|a| !a.is_unspecified()));
+            self.address =
+                spoken_of.or(Some(request.message.ciaddr()).filter(|a| !a.is_unspecified()));
         }
 
         let lease = self.client.lease();
-        assert_eq!(lease.map(|lease| lease.address), self.holds, "in {}", self.client.state());
+        assert_eq!(
+            lease.map(|lease| lease.address),
+            self.holds,
+            "in {}",
+            self.client.state()
+        );
         if let Some(lease) = lease {
             assert!(lease.requested_at <= self.now);
-            assert!(lease.expires_at().is_none_or(|end| end > self.now), "an address beyond its lifetime");
+            assert!(
+                lease.expires_at().is_none_or(|end| end > self.now),
+                "an address beyond its lifetime"
+            );
             assert!(lease.t1 < lease.t2 && lease.t2 < lease.lifetime || lease.lifetime.is_none());
         }
         let endless = lease.is_some_and(|lease| lease.lifetime.is_none()) || self.granted;
@@ -258,8 +291,7 @@ fn span() -> impl Strategy<Value = Duration> {
 
 fn answer() -> impl Strategy<Value = Answer> {
     let kind = prop_oneof![4 => Just(OFFER), 6 => Just(ACK), 1 => Just(NAK), 1 => 0..20u8];
-    let address =
-        prop_oneof![6 => Just(None), 1 => (0..4u8).prop_map(|n| Some(Ipv4Addr::new(10, 0, 0, 100 + n)))];
+    let address = prop_oneof![6 => Just(None), 1 => (0..4u8).prop_map(|n| Some(Ipv4Addr::new(10, 0, 0, 100 + n)))];
     let seconds = || prop_oneof![0..10u32, 0..100_000u32, any::<u32>(), Just(u32::MAX)];
     let mostly = |p| prop::bool::weighted(p);
     (
@@ -267,17 +299,19 @@ fn answer() -> impl Strategy<Value = Answer> {
         (prop::option::of(seconds()), prop::option::of(seconds())),
         (mostly(0.3), mostly(0.9), mostly(0.5)),
     )
-        .prop_map(|((kind, server, address, lease), (t1, t2), (rapid, to_last_question, echo))| Answer {
-            kind,
-            server,
-            address,
-            lease,
-            t1,
-            t2,
-            rapid,
-            to_last_question,
-            echo,
-        })
+        .prop_map(
+            |((kind, server, address, lease), (t1, t2), (rapid, to_last_question, echo))| Answer {
+                kind,
+                server,
+                address,
+                lease,
+                t1,
+                t2,
+                rapid,
+                to_last_question,
+                echo,
+            },
+        )
 }
 
 fn any_config() -> impl Strategy<Value = Config> {
@@ -289,7 +323,10 @@ fn any_config() -> impl Strategy<Value = Config> {
             rapid_commit,
             broadcast,
             collect,
-            servers: Servers { allow: Vec::new(), deny },
+            servers: Servers {
+                allow: Vec::new(),
+                deny,
+            },
             ..config()
         },
     )

@@ -12,7 +12,8 @@ fn new(config: Config) -> Client {
     Client::new(config, 1, START)
 }
 
-/// The beginning that most scripts share: 10.0.0.5 from 10.0.0.1, for the given configuration and lease time.
+/// The beginning that most scripts share: 10.0.0.5 from 10.0.0.1, for the given configuration and
+/// lease time.
 fn bound(config: Config, lease: &str) -> Client {
     crate::support::script::play(
         new(config),

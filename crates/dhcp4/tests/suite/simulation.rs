@@ -1,5 +1,6 @@
-//! A LAN in which everything goes wrong that can: packets are lost, doubled and overtaken, the server goes away and
-//! comes back, containers come, go and are restarted. On a virtual clock, and the same every time for a given seed.
+//! A LAN in which everything goes wrong that can: packets are lost, doubled and overtaken, the
+//! server goes away and comes back, containers come, go and are restarted. On a virtual clock, and
+//! the same every time for a given seed.
 
 mod lan;
 mod server;
@@ -12,7 +13,12 @@ const HOUR: u64 = 3600;
 #[test]
 fn a_thousand_clients_on_a_bad_network_never_share_an_address_and_all_have_one_in_the_end() {
     let mut lan = Lan::new(1, 1000, 600);
-    lan.faults = Faults { loss: 0.2, duplication: 0.1, slowest_ms: 3000, churn: true };
+    lan.faults = Faults {
+        loss: 0.2,
+        duplication: 0.1,
+        slowest_ms: 3000,
+        churn: true,
+    };
     for _ in 0..6 {
         lan.run(600);
         lan.server.is_up = false;
@@ -29,7 +35,12 @@ fn a_thousand_clients_on_a_bad_network_never_share_an_address_and_all_have_one_i
 fn the_same_seed_gives_the_same_life() {
     let life = |seed| {
         let mut lan = Lan::new(seed, 50, 60);
-        lan.faults = Faults { loss: 0.3, duplication: 0.2, slowest_ms: 5000, churn: true };
+        lan.faults = Faults {
+            loss: 0.3,
+            duplication: 0.2,
+            slowest_ms: 5000,
+            churn: true,
+        };
         lan.run(1000);
         (lan.trace, lan.summary())
     };
@@ -45,7 +56,10 @@ fn clients_recover_from_a_server_that_lost_its_memory_and_renumbered() {
     lan.server.forget_and_renumber([192, 168, 0, 0]);
     lan.run(2 * 600);
     assert_eq!(lan.bound(), 100);
-    assert!(lan.addresses().all(|address| address.octets()[0] == 192), "all have followed");
+    assert!(
+        lan.addresses().all(|address| address.octets()[0] == 192),
+        "all have followed"
+    );
 }
 
 #[test]
@@ -67,7 +81,10 @@ fn a_day_with_an_hour_long_lease_is_quiet_and_survives_an_outage() {
 #[test]
 fn leases_of_seconds_are_kept() {
     let mut lan = Lan::new(4, 20, 4);
-    lan.faults = Faults { slowest_ms: 100, ..Faults::NONE };
+    lan.faults = Faults {
+        slowest_ms: 100,
+        ..Faults::NONE
+    };
     lan.run(600);
     assert_eq!((lan.bound(), lan.losses), (20, 0), "{}", lan.summary());
 }

@@ -8,10 +8,11 @@ use dhcp4::{Client, Config, Event, Instant};
 use crate::support::message::{ACK, NAK, OFFER, Reply, Request};
 use crate::support::{START, after, config};
 
-/// What happens, and where the client is afterwards. A `-`: nothing came of it. Otherwise the state and, after a `+`,
-/// the events (g: Granted, b: Bound, r: Renewed, l: Lost, i: Informed) and messages (D: DISCOVER, Q: REQUEST,
-/// X: DECLINE, R: RELEASE, I: INFORM) that came with it. "other" is a server that was not asked, "rapid" an ACK with
-/// Rapid Commit, "early" a timer's call before it is due, "end" one after any lease is over.
+/// What happens, and where the client is afterwards. A `-`: nothing came of it. Otherwise the state
+/// and, after a `+`, the events (g: Granted, b: Bound, r: Renewed, l: Lost, i: Informed) and
+/// messages (D: DISCOVER, Q: REQUEST, X: DECLINE, R: RELEASE, I: INFORM) that came with it. "other"
+/// is a server that was not asked, "rapid" an ACK with Rapid Commit, "early" a timer's call before
+/// it is due, "end" one after any lease is over.
 const TABLE: &str = "
 state       early  timer         end           offer         offer/other   ack          ack/other    rapid        nak           nak/other     junk  accept   decline  link          release
 INIT        -      SELECTING+D   SELECTING+D   -             -             -            -            -            -             -             -     -        -        SELECTING+D   STOPPED
@@ -65,13 +66,28 @@ struct Case {
 
 impl Case {
     fn in_state(state: &str) -> Case {
-        let config = Config { rapid_commit: true, ..config() };
+        let config = Config {
+            rapid_commit: true,
+            ..config()
+        };
         let reboot = || Client::reboot(config.clone(), 1, ADDRESS, Some(SERVER), START);
         let mut case = match state {
-            "COLLECTING" => {
-                Case::new(Client::new(Config { collect: Duration::from_secs(2), ..config }, 1, START))
-            }
-            "GRANTED" => Case::new(Client::new(Config { confirm: true, ..config }, 1, START)),
+            "COLLECTING" => Case::new(Client::new(
+                Config {
+                    collect: Duration::from_secs(2),
+                    ..config
+                },
+                1,
+                START,
+            )),
+            "GRANTED" => Case::new(Client::new(
+                Config {
+                    confirm: true,
+                    ..config
+                },
+                1,
+                START,
+            )),
             "REBOOTING" => Case::new(reboot()),
             "INFORMING" => Case::new(Client::inform(config, 1, ADDRESS, START)),
             _ => Case::new(Client::new(config, 1, START)),
@@ -119,7 +135,11 @@ impl Case {
     }
 
     fn new(client: Client) -> Case {
-        let mut case = Case { client, now: START, xid: 0 };
+        let mut case = Case {
+            client,
+            now: START,
+            xid: 0,
+        };
         case.outputs();
         case
     }
@@ -138,7 +158,12 @@ impl Case {
             "rapid" => nothing = !self.try_receive(ACK, SERVER, true),
             "nak" => nothing = !self.try_receive(NAK, SERVER, false),
             "nak/other" => nothing = !self.try_receive(NAK, OTHER, false),
-            "junk" => nothing = self.client.handle_packet(self.now, b"junk", SERVER).is_err(),
+            "junk" => {
+                nothing = self
+                    .client
+                    .handle_packet(self.now, b"junk", SERVER)
+                    .is_err()
+            }
             "accept" => nothing = !self.client.accept(self.now),
             "decline" => nothing = !self.client.decline(self.now),
             "link" => self.client.link_restored(self.now),
@@ -171,7 +196,9 @@ impl Case {
         if rapid {
             reply = reply.option(80, []);
         }
-        self.client.handle_packet(self.now, &reply.encode(), server).is_ok()
+        self.client
+            .handle_packet(self.now, &reply.encode(), server)
+            .is_ok()
     }
 
     fn let_timer_run(&mut self) {

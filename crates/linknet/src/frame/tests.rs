@@ -22,11 +22,16 @@ fn built(datagram: &Datagram<'_>) -> Vec<u8> {
 /// The same as [`build`], made by etherparse.
 fn built_by_etherparse(datagram: &Datagram<'_>, ttl: u8) -> Vec<u8> {
     let (source, destination) = (datagram.source, datagram.destination);
-    let builder = PacketBuilder::ethernet2(datagram.source_mac.octets(), datagram.destination_mac.octets())
-        .ipv4(source.ip().octets(), destination.ip().octets(), ttl)
-        .udp(source.port(), destination.port());
+    let builder = PacketBuilder::ethernet2(
+        datagram.source_mac.octets(),
+        datagram.destination_mac.octets(),
+    )
+    .ipv4(source.ip().octets(), destination.ip().octets(), ttl)
+    .udp(source.port(), destination.port());
     let mut frame = Vec::new();
-    builder.write(&mut frame, datagram.payload).expect("a vector takes everything");
+    builder
+        .write(&mut frame, datagram.payload)
+        .expect("a vector takes everything");
     frame
 }
 
@@ -43,7 +48,11 @@ fn what_is_built_is_octet_for_octet_what_etherparse_builds() {
     for length in 0..600 {
         let payload: Vec<u8> = (0..length).map(|i| (i * 37 + length) as u8).collect();
         let datagram = offer(&payload);
-        assert_eq!(built(&datagram), built_by_etherparse(&datagram, TTL), "length {length}");
+        assert_eq!(
+            built(&datagram),
+            built_by_etherparse(&datagram, TTL),
+            "length {length}"
+        );
     }
 }
 
@@ -51,10 +60,20 @@ fn what_is_built_is_octet_for_octet_what_etherparse_builds() {
 fn what_is_built_is_valid_to_etherparse() {
     let frame = built(&offer(b"hello"));
     let sliced = SlicedPacket::from_ethernet(&frame).expect("valid lengths");
-    let ip = sliced.net.as_ref().and_then(|net| net.ipv4_ref()).expect("IPv4").header();
+    let ip = sliced
+        .net
+        .as_ref()
+        .and_then(|net| net.ipv4_ref())
+        .expect("IPv4")
+        .header();
     assert_eq!(ip.header_checksum(), ip.to_header().calc_header_checksum());
-    let Some(TransportSlice::Udp(udp)) = sliced.transport else { panic!("not UDP") };
-    let expected = udp.to_header().calc_checksum_ipv4(&ip.to_header(), udp.payload()).expect("short");
+    let Some(TransportSlice::Udp(udp)) = sliced.transport else {
+        panic!("not UDP")
+    };
+    let expected = udp
+        .to_header()
+        .calc_checksum_ipv4(&ip.to_header(), udp.payload())
+        .expect("short");
     assert_eq!(udp.checksum(), expected);
     assert_eq!(udp.payload(), b"hello");
 }
@@ -111,7 +130,10 @@ fn a_missing_udp_checksum_is_accepted() {
 fn a_checksum_that_is_not_ready_is_not_verified() {
     let mut frame = built(&offer(b"partial"));
     frame[41] ^= 1;
-    assert_eq!(parse(&frame, Checksum::Ready), Err(Rejected::BadUdpChecksum));
+    assert_eq!(
+        parse(&frame, Checksum::Ready),
+        Err(Rejected::BadUdpChecksum)
+    );
     assert_eq!(parse(&frame, Checksum::NotReady), Ok(offer(b"partial")));
 }
 
@@ -119,7 +141,11 @@ fn a_checksum_that_is_not_ready_is_not_verified() {
 fn every_cut_frame_is_rejected() {
     let frame = built(&offer(b"a frame to be cut"));
     for length in 0..frame.len() {
-        assert_eq!(parse(&frame[..length], Checksum::NotReady), Err(Rejected::Truncated), "cut at {length}");
+        assert_eq!(
+            parse(&frame[..length], Checksum::NotReady),
+            Err(Rejected::Truncated),
+            "cut at {length}"
+        );
     }
 }
 
@@ -161,7 +187,11 @@ fn each_rejection_has_its_reason() {
             let sum = checksum([&frame[ETHERNET_HEADER..][..IP_HEADER]]);
             frame[24..26].copy_from_slice(&sum.to_be_bytes());
         }
-        assert_eq!(parse(&frame, Checksum::Ready), Err(reason), "{octets:02x?} at {offset}");
+        assert_eq!(
+            parse(&frame, Checksum::Ready),
+            Err(reason),
+            "{octets:02x?} at {offset}"
+        );
     }
 }
 

@@ -43,8 +43,12 @@ fn message(flags: u16, attributes: Option<&[u8]>) -> Option<String> {
     if flags & NLM_F_ACK_TLVS == 0 {
         return None;
     }
-    let message = NlasIterator::new(attributes?).map_while(Result::ok).find(|nla| nla.kind() == MESSAGE)?;
-    parse_string(message.value()).ok().filter(|text| !text.is_empty())
+    let message = NlasIterator::new(attributes?)
+        .map_while(Result::ok)
+        .find(|nla| nla.kind() == MESSAGE)?;
+    parse_string(message.value())
+        .ok()
+        .filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
@@ -59,7 +63,9 @@ mod tests {
     const fn attribute(kind: u8, value: [u8; 3]) -> [u8; 8] {
         let [low, high] = 7_u16.to_ne_bytes();
         let [kind_low, kind_high] = (kind as u16).to_ne_bytes();
-        [low, high, kind_low, kind_high, value[0], value[1], value[2], 0]
+        [
+            low, high, kind_low, kind_high, value[0], value[1], value[2], 0,
+        ]
     }
 
     fn error(code: i32, request_len: u32, rest: &[&[u8]]) -> Vec<u8> {
@@ -72,7 +78,10 @@ mod tests {
 
     #[test]
     fn zero_is_consent_whatever_follows() {
-        assert_eq!(parse_error(NLM_F_ACK_TLVS | NLM_F_CAPPED, &error(0, 16, &[&NO])), None);
+        assert_eq!(
+            parse_error(NLM_F_ACK_TLVS | NLM_F_CAPPED, &error(0, 16, &[&NO])),
+            None
+        );
         assert_eq!(parse_done(0, &0_i32.to_ne_bytes()), None);
     }
 
@@ -86,18 +95,27 @@ mod tests {
     #[test]
     fn the_text_is_found_behind_a_whole_request() {
         let payload = error(-16, 21, &[&[9; 8], &NO]); // 5 octets of request, and 3 of padding
-        assert_eq!(parse_error(NLM_F_ACK_TLVS, &payload), Some((Errno::EBUSY, Some("no".to_owned()))));
+        assert_eq!(
+            parse_error(NLM_F_ACK_TLVS, &payload),
+            Some((Errno::EBUSY, Some("no".to_owned())))
+        );
     }
 
     #[test]
     fn without_the_flag_there_are_no_attributes() {
-        assert_eq!(parse_error(NLM_F_CAPPED, &error(-16, 16, &[&NO])), Some((Errno::EBUSY, None)));
+        assert_eq!(
+            parse_error(NLM_F_CAPPED, &error(-16, 16, &[&NO])),
+            Some((Errno::EBUSY, None))
+        );
     }
 
     #[test]
     fn a_dump_can_fail_at_its_end() {
         let payload = [&(-22_i32).to_ne_bytes()[..], &NO].concat();
-        assert_eq!(parse_done(NLM_F_ACK_TLVS, &payload), Some((Errno::EINVAL, Some("no".to_owned()))));
+        assert_eq!(
+            parse_done(NLM_F_ACK_TLVS, &payload),
+            Some((Errno::EINVAL, Some("no".to_owned())))
+        );
     }
 
     #[test]
@@ -105,7 +123,11 @@ mod tests {
         let whole = error(-16, 21, &[&[9; 8], &NO]);
         for length in 0..whole.len() - 1 {
             let verdict = parse_error(NLM_F_ACK_TLVS, &whole[..length]);
-            let expected = if length < CODE_LEN { Errno::EBADMSG } else { Errno::EBUSY };
+            let expected = if length < CODE_LEN {
+                Errno::EBADMSG
+            } else {
+                Errno::EBUSY
+            };
             assert_eq!(verdict, Some((expected, None)), "cut at {length}");
         }
         assert_eq!(parse_done(0, &[]), Some((Errno::EBADMSG, None)));

@@ -106,9 +106,17 @@ impl Netlink {
     pub fn addresses(&self, index: u32) -> Result<Vec<Address>> {
         let mut message = AddressMessage::default();
         message.header.index = index;
-        let found = self.dump(&|| format!("list the addresses of link {index}"), RTM_GETADDR, &message)?;
+        let found = self.dump(
+            &|| format!("list the addresses of link {index}"),
+            RTM_GETADDR,
+            &message,
+        )?;
         // A kernel that does not check strictly does not filter either.
-        Ok(found.into_iter().filter_map(|Read(address)| address).filter(|a| a.index == index).collect())
+        Ok(found
+            .into_iter()
+            .filter_map(|Read(address)| address)
+            .filter(|a| a.index == index)
+            .collect())
     }
 
     /// The addresses of all links, of both families.
@@ -118,7 +126,10 @@ impl Netlink {
     pub fn all_addresses(&self) -> Result<Vec<Address>> {
         let message = AddressMessage::default();
         let found = self.dump(&|| "list addresses".to_owned(), RTM_GETADDR, &message)?;
-        Ok(found.into_iter().filter_map(|Read(address)| address).collect())
+        Ok(found
+            .into_iter()
+            .filter_map(|Read(address)| address)
+            .collect())
     }
 
     /// Gives a link an address.
@@ -146,7 +157,12 @@ impl Netlink {
     pub fn delete_address(&self, index: u32, net: impl Into<IpNet>) -> Result<()> {
         let net = net.into();
         let what = || format!("delete address {net} of link {index}");
-        self.change(&what, RTM_DELADDR, Change::Existing, &message_for(index, net))
+        self.change(
+            &what,
+            RTM_DELADDR,
+            Change::Existing,
+            &message_for(index, net),
+        )
     }
 }
 
@@ -156,7 +172,10 @@ fn message(index: u32, new: &NewAddress) -> AddressMessage {
     let attributes = &mut message.attributes;
     attributes.extend(new.broadcast.map(AddressAttribute::Broadcast));
     attributes.extend(new.metric.map(AddressAttribute::RoutePriority));
-    attributes.extend(new.protocol.map(|Protocol(number)| AddressAttribute::Protocol(number.into())));
+    attributes.extend(
+        new.protocol
+            .map(|Protocol(number)| AddressAttribute::Protocol(number.into())),
+    );
 
     let mut flags = AddressFlags::empty();
     flags.set(AddressFlags::Nodad, new.nodad);
@@ -178,7 +197,9 @@ fn message_for(index: u32, net: IpNet) -> AddressMessage {
     message.header.prefix_len = net.prefix_len();
     message.header.index = index;
     message.attributes.push(AddressAttribute::Local(net.addr()));
-    message.attributes.push(AddressAttribute::Address(net.addr()));
+    message
+        .attributes
+        .push(AddressAttribute::Address(net.addr()));
     message
 }
 

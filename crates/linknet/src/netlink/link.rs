@@ -42,8 +42,8 @@ pub struct Link {
     pub loopback: bool,
     /// Whether it is promiscuous because somebody said so (IFF_PROMISC).
     pub promiscuous: bool,
-    /// How many want it to be promiscuous: the administrator, a bridge, a macvlan whose MAC its driver
-    /// cannot filter. It receives everybody's frames unless this is 0.
+    /// How many want it to be promiscuous: the administrator, a bridge, a macvlan whose MAC its
+    /// driver cannot filter. It receives everybody's frames unless this is 0.
     pub promiscuity: u32,
     /// Its operational state (RFC 2863).
     pub state: OperState,
@@ -94,7 +94,10 @@ impl Netlink {
         // length that they may have.
         message.attributes.push(match name.len() {
             0..IFNAMSIZ => LinkAttribute::IfName(name.to_owned()),
-            _ => LinkAttribute::Other(DefaultNla::new(IFLA_ALT_IFNAME, [name.as_bytes(), b"\0"].concat())),
+            _ => LinkAttribute::Other(DefaultNla::new(
+                IFLA_ALT_IFNAME,
+                [name.as_bytes(), b"\0"].concat(),
+            )),
         });
         self.get(&|| format!("look up link {name}"), RTM_GETLINK, &message)
     }
@@ -104,7 +107,11 @@ impl Netlink {
     /// # Errors
     /// If the kernel cannot be asked.
     pub fn link_by_index(&self, index: u32) -> Result<Option<Link>> {
-        self.get(&|| format!("look up link {index}"), RTM_GETLINK, &request(index))
+        self.get(
+            &|| format!("look up link {index}"),
+            RTM_GETLINK,
+            &request(index),
+        )
     }
 
     /// All links.
@@ -143,7 +150,11 @@ impl Netlink {
     /// If the address is no unicast address, or the driver will not have it.
     pub fn set_mac(&self, index: u32, mac: Mac) -> Result<()> {
         let attribute = LinkAttribute::Address(mac.octets().to_vec());
-        self.set_attribute(&|| format!("set the MAC of link {index} to {mac}"), index, attribute)
+        self.set_attribute(
+            &|| format!("set the MAC of link {index} to {mac}"),
+            index,
+            attribute,
+        )
     }
 
     /// Sets a link's MTU.
@@ -152,7 +163,11 @@ impl Netlink {
     /// If the device cannot take as much or as little.
     pub fn set_mtu(&self, index: u32, mtu: u32) -> Result<()> {
         let attribute = LinkAttribute::Mtu(mtu);
-        self.set_attribute(&|| format!("set the MTU of link {index} to {mtu}"), index, attribute)
+        self.set_attribute(
+            &|| format!("set the MTU of link {index} to {mtu}"),
+            index,
+            attribute,
+        )
     }
 
     /// Gives a link another name. Kernels before 6.2 ask for it to be down.
@@ -161,7 +176,11 @@ impl Netlink {
     /// `is_exists` if the name is taken.
     pub fn rename(&self, index: u32, name: &str) -> Result<()> {
         let attribute = LinkAttribute::IfName(name.to_owned());
-        self.set_attribute(&|| format!("rename link {index} to {name}"), index, attribute)
+        self.set_attribute(
+            &|| format!("rename link {index} to {name}"),
+            index,
+            attribute,
+        )
     }
 
     /// Notes something on a link, at most 255 octets.
@@ -170,7 +189,11 @@ impl Netlink {
     /// If there is no such link.
     pub fn set_alias(&self, index: u32, alias: &str) -> Result<()> {
         let attribute = LinkAttribute::IfAlias(alias.to_owned());
-        self.set_attribute(&|| format!("set the alias of link {index}"), index, attribute)
+        self.set_attribute(
+            &|| format!("set the alias of link {index}"),
+            index,
+            attribute,
+        )
     }
 
     /// Notes something on a link, at most 255 octets, and puts it into a group, both at once.
@@ -179,7 +202,9 @@ impl Netlink {
     /// If there is no such link.
     pub fn set_alias_and_group(&self, index: u32, alias: &str, group: u32) -> Result<()> {
         let mut message = change(index);
-        message.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
+        message
+            .attributes
+            .push(LinkAttribute::IfAlias(alias.to_owned()));
         message.attributes.push(LinkAttribute::Group(group));
         self.set_link(&|| format!("set alias and group of link {index}"), &message)
     }
@@ -202,14 +227,24 @@ impl Netlink {
     /// # Errors
     /// `is_absent` if there is none; `is_unsupported` for a physical one.
     pub fn delete_link(&self, index: u32) -> Result<()> {
-        self.change(&|| format!("delete link {index}"), RTM_DELLINK, Change::Existing, &change(index))
+        self.change(
+            &|| format!("delete link {index}"),
+            RTM_DELLINK,
+            Change::Existing,
+            &change(index),
+        )
     }
 
     pub(super) fn set_link(&self, what: &dyn Fn() -> String, message: &LinkMessage) -> Result<()> {
         self.change(what, RTM_SETLINK, Change::Existing, message)
     }
 
-    fn set_attribute(&self, what: &dyn Fn() -> String, index: u32, attribute: LinkAttribute) -> Result<()> {
+    fn set_attribute(
+        &self,
+        what: &dyn Fn() -> String,
+        index: u32,
+        attribute: LinkAttribute,
+    ) -> Result<()> {
         let mut message = change(index);
         message.attributes.push(attribute);
         self.set_link(what, &message)
@@ -233,7 +268,9 @@ impl fmt::Display for OperState {
 /// A question about one link, or all of them, without the counters that nobody here reads.
 fn request(index: u32) -> LinkMessage {
     let mut message = change(index);
-    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    message
+        .attributes
+        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     message
 }
 
@@ -287,14 +324,21 @@ impl From<LinkMessage> for Link {
                 // Zero stands for "no limit of its own".
                 LinkAttribute::MaxMtu(mtu) => link.max_mtu = Some(mtu).filter(|&mtu| mtu != 0),
                 LinkAttribute::OperState(state) => link.state = state.into(),
-                LinkAttribute::Link(parent) => link.parent = Some(parent).filter(|&index| index != 0),
+                LinkAttribute::Link(parent) => {
+                    link.parent = Some(parent).filter(|&index| index != 0)
+                }
                 LinkAttribute::LinkNetNsId(id) => link.parent_netnsid = Some(id),
                 LinkAttribute::Controller(master) => link.master = Some(master),
                 LinkAttribute::PropList(properties) => {
-                    link.alt_names.extend(properties.into_iter().filter_map(|property| match property {
-                        Prop::AltIfName(name) => Some(name),
-                        _ => None,
-                    }));
+                    link.alt_names
+                        .extend(
+                            properties
+                                .into_iter()
+                                .filter_map(|property| match property {
+                                    Prop::AltIfName(name) => Some(name),
+                                    _ => None,
+                                }),
+                        );
                 }
                 LinkAttribute::LinkInfo(infos) => link.read_info(infos),
                 _ => {}
@@ -313,7 +357,9 @@ impl Link {
             match info {
                 LinkInfo::Kind(kind) => self.kind = Some(kind.to_string()),
                 LinkInfo::PortKind(kind) => self.port_kind = Some(kind.to_string()),
-                LinkInfo::Data(InfoData::MacVlan(infos)) => self.macvlan = Some(Macvlan::from_info(infos)),
+                LinkInfo::Data(InfoData::MacVlan(infos)) => {
+                    self.macvlan = Some(Macvlan::from_info(infos))
+                }
                 LinkInfo::Data(InfoData::Vlan(infos)) => self.vlan = Vlan::from_info(&infos),
                 _ => {}
             }

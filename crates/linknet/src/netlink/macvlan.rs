@@ -73,13 +73,13 @@ pub struct NewMacvlan<'a> {
     pub sources: &'a [Mac],
     /// See [`Macvlan::bc_queue_len`].
     pub bc_queue_len: Option<u32>,
-    /// See [`Macvlan::bc_cutoff`]. Kernels before 6.5 ignore it; whether it was taken shows when the
-    /// link is read back.
+    /// See [`Macvlan::bc_cutoff`]. Kernels before 6.5 ignore it; whether it was taken shows when
+    /// the link is read back.
     pub bc_cutoff: Option<i32>,
     /// Whether it is set up at once.
     pub up: bool,
-    /// See [`Link::group`]. Unlike an alias, the kernel takes it together with everything else, so that
-    /// a link can be recognised that was made by somebody who died right after.
+    /// See [`Link::group`]. Unlike an alias, the kernel takes it together with everything else, so
+    /// that a link can be recognised that was made by somebody who died right after.
     pub group: u32,
 }
 
@@ -113,9 +113,19 @@ impl Netlink {
     /// # Errors
     /// `is_exists` if the name is taken in `netns`, and whatever the driver objects to. Nothing is
     /// left behind.
-    pub fn add_macvlan(&self, new: &NewMacvlan<'_>, netns: &Netns, inside: &Netlink) -> Result<Link> {
+    pub fn add_macvlan(
+        &self,
+        new: &NewMacvlan<'_>,
+        netns: &Netns,
+        inside: &Netlink,
+    ) -> Result<Link> {
         let what = || format!("create macvlan {} on link {}", new.name, new.parent);
-        match self.change(&what, RTM_NEWLINK, Change::Create, &message(new, new.name, new.up, netns)) {
+        match self.change(
+            &what,
+            RTM_NEWLINK,
+            Change::Create,
+            &message(new, new.name, new.up, netns),
+        ) {
             Err(error) if error.is_exists() && inside.link(new.name)?.is_none() => {
                 self.add_macvlan_renamed(&what, new, netns, inside)?;
             }
@@ -126,8 +136,8 @@ impl Netlink {
 
     /// Whether this kernel has macvlans, or the module for them; which is loaded by asking.
     ///
-    /// The kernel is asked for a macvlan in a mode that does not exist, on no parent. Whoever has the
-    /// driver refuses that (EINVAL) before there is a link.
+    /// The kernel is asked for a macvlan in a mode that does not exist, on no parent. Whoever has
+    /// the driver refuses that (EINVAL) before there is a link.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
@@ -135,7 +145,9 @@ impl Netlink {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::MacVlan),
-            LinkInfo::Data(InfoData::MacVlan(vec![InfoMacVlan::Mode(MacVlanMode::Other(0))])),
+            LinkInfo::Data(InfoData::MacVlan(vec![InfoMacVlan::Mode(
+                MacVlanMode::Other(0),
+            )])),
         ]));
         let what = || "ask for the macvlan driver".to_owned();
         match self.change(&what, RTM_NEWLINK, Change::Create, &message) {
@@ -154,14 +166,24 @@ impl Netlink {
         inside: &Netlink,
     ) -> Result<()> {
         let passing = match new.group {
-            0 => format!("mv{:012x}", RandomState::new().build_hasher().finish() >> 16),
+            0 => format!(
+                "mv{:012x}",
+                RandomState::new().build_hasher().finish() >> 16
+            ),
             group => format!("mv{group:08x}"),
         };
-        self.change(what, RTM_NEWLINK, Change::Create, &message(new, &passing, false, netns))?;
+        self.change(
+            what,
+            RTM_NEWLINK,
+            Change::Create,
+            &message(new, &passing, false, netns),
+        )?;
         let index = inside.link(&passing)?.ok_or_else(|| gone(what()))?.index;
 
         let mut rename = change(index);
-        rename.attributes.push(LinkAttribute::IfName(new.name.to_owned()));
+        rename
+            .attributes
+            .push(LinkAttribute::IfName(new.name.to_owned()));
         set_up(&mut rename, new.up);
         inside.set_link(what, &rename).inspect_err(|_| {
             // The refusal is what matters, and the link cannot be in the way under that name.
@@ -189,10 +211,12 @@ impl Macvlan {
                     macvlan.nodst = flags.contains(MacVlanFlags::NoDst);
                 }
                 InfoMacVlan::MacAddrData(addresses) => {
-                    macvlan.sources.extend(addresses.into_iter().filter_map(|address| match address {
-                        InfoMacVlan::MacAddr(octets) => Some(Mac(octets)),
-                        _ => None,
-                    }));
+                    macvlan.sources.extend(addresses.into_iter().filter_map(
+                        |address| match address {
+                            InfoMacVlan::MacAddr(octets) => Some(Mac(octets)),
+                            _ => None,
+                        },
+                    ));
                 }
                 InfoMacVlan::BcQueueLen(length) => macvlan.bc_queue_len = Some(length),
                 InfoMacVlan::BcQueueLenUsed(length) => macvlan.bc_queue_len_used = Some(length),
@@ -239,19 +263,34 @@ impl fmt::Display for MacvlanMode {
 fn message(new: &NewMacvlan<'_>, name: &str, up: bool, netns: &Netns) -> LinkMessage {
     let mut message = LinkMessage::default();
     set_up(&mut message, up);
-    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    message
+        .attributes
+        .push(LinkAttribute::IfName(name.to_owned()));
     message.attributes.push(LinkAttribute::Link(new.parent));
-    message.attributes.push(LinkAttribute::NetNsFd(netns.as_fd().as_raw_fd()));
-    message.attributes.extend(new.mac.map(|mac| LinkAttribute::Address(mac.octets().to_vec())));
+    message
+        .attributes
+        .push(LinkAttribute::NetNsFd(netns.as_fd().as_raw_fd()));
+    message.attributes.extend(
+        new.mac
+            .map(|mac| LinkAttribute::Address(mac.octets().to_vec())),
+    );
     message.attributes.extend(new.mtu.map(LinkAttribute::Mtu));
-    message.attributes.extend(Some(new.group).filter(|&group| group != 0).map(LinkAttribute::Group));
+    message.attributes.extend(
+        Some(new.group)
+            .filter(|&group| group != 0)
+            .map(LinkAttribute::Group),
+    );
 
     let mut data = vec![InfoMacVlan::Mode(mode_into(new.mode))];
     if new.nopromisc {
         data.push(InfoMacVlan::Flags(MacVlanFlags::NoPromisc));
     }
     if !new.sources.is_empty() {
-        let sources = new.sources.iter().map(|mac| InfoMacVlan::MacAddr(mac.octets())).collect();
+        let sources = new
+            .sources
+            .iter()
+            .map(|mac| InfoMacVlan::MacAddr(mac.octets()))
+            .collect();
         data.push(InfoMacVlan::MacAddrMode(MacVlanMacAddressMode::Set));
         data.push(InfoMacVlan::MacAddrData(sources));
     }
@@ -294,5 +333,9 @@ fn mode_from(mode: MacVlanMode) -> Option<MacvlanMode> {
 
 /// Made, and gone before it could be looked at: its parent or namespace went.
 fn gone(what: String) -> Error {
-    Error::kernel(what, Errno::ENODEV, Some("it disappeared at once".to_owned()))
+    Error::kernel(
+        what,
+        Errno::ENODEV,
+        Some("it disappeared at once".to_owned()),
+    )
 }

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use libc::{RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteNextHopFlags,
-    RouteScope, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop,
+    RouteNextHopFlags, RouteScope, RouteType, RouteVia,
 };
 
 use super::{Change, Netlink, Protocol, Scope, family};
@@ -45,8 +45,8 @@ impl Route {
     /// The main table, where routes are looked for unless a rule says otherwise.
     pub const MAIN: u32 = 254;
 
-    /// A route to something on the link, in the main table, with all else left to the kernel. Bits of
-    /// the destination beyond its prefix do not count.
+    /// A route to something on the link, in the main table, with all else left to the kernel. Bits
+    /// of the destination beyond its prefix do not count.
     pub fn new(dst: impl Into<IpNet>, index: u32) -> Route {
         let dst = dst.into().trunc();
         Route {
@@ -55,7 +55,11 @@ impl Route {
             index,
             metric: 0,
             table: Route::MAIN,
-            scope: if dst.addr().is_ipv4() { Scope::LINK } else { Scope::UNIVERSE },
+            scope: if dst.addr().is_ipv4() {
+                Scope::LINK
+            } else {
+                Scope::UNIVERSE
+            },
             protocol: Protocol::BOOT,
             source: None,
             mtu: None,
@@ -67,7 +71,11 @@ impl Route {
     /// The same through a router.
     #[must_use]
     pub fn via(self, gateway: impl Into<IpAddr>) -> Route {
-        Route { gateway: Some(gateway.into()), scope: Scope::UNIVERSE, ..self }
+        Route {
+            gateway: Some(gateway.into()),
+            scope: Scope::UNIVERSE,
+            ..self
+        }
     }
 
     /// Whether the two lead the same packets the same way. Who made them does not matter, nor
@@ -80,7 +88,11 @@ impl Route {
         let v6 = self.dst.addr().is_ipv6();
         Route {
             dst: self.dst.trunc(),
-            metric: if v6 && self.metric == 0 { IPV6_METRIC } else { self.metric },
+            metric: if v6 && self.metric == 0 {
+                IPV6_METRIC
+            } else {
+                self.metric
+            },
             scope: if v6 { Scope::UNIVERSE } else { self.scope },
             protocol: Protocol::default(),
             ..self.clone()
@@ -114,7 +126,8 @@ impl Netlink {
         Ok(routes)
     }
 
-    /// The routes that are as `filter` describes. A kernel that does not check strictly does not filter.
+    /// The routes that are as `filter` describes. A kernel that does not check strictly does not
+    /// filter.
     fn matching(&self, filter: impl Fn(&mut RouteMessage)) -> Result<Vec<Route>> {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -122,7 +135,8 @@ impl Netlink {
             message.header.address_family = family;
             message.header.kind = RouteType::Unicast;
             filter(&mut message);
-            let found: Vec<RouteMessage> = self.dump(&|| "list routes".to_owned(), RTM_GETROUTE, &message)?;
+            let found: Vec<RouteMessage> =
+                self.dump(&|| "list routes".to_owned(), RTM_GETROUTE, &message)?;
             // A kernel without IPv6 answers for all families.
             routes.extend(
                 found
@@ -136,8 +150,8 @@ impl Netlink {
         Ok(routes)
     }
 
-    /// The way that a packet to `to` would take: the route to that address alone, as it is looked up in
-    /// all tables. `None` if there is no way, or none that leaves the host.
+    /// The way that a packet to `to` would take: the route to that address alone, as it is looked
+    /// up in all tables. `None` if there is no way, or none that leaves the host.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
@@ -145,8 +159,14 @@ impl Netlink {
         let mut message = RouteMessage::default();
         message.header.address_family = family(to);
         message.header.destination_prefix_length = IpNet::from(to).prefix_len();
-        message.attributes.push(RouteAttribute::Destination(to.into()));
-        match self.get::<RouteMessage>(&|| format!("look up the way to {to}"), RTM_GETROUTE, &message) {
+        message
+            .attributes
+            .push(RouteAttribute::Destination(to.into()));
+        match self.get::<RouteMessage>(
+            &|| format!("look up the way to {to}"),
+            RTM_GETROUTE,
+            &message,
+        ) {
             Ok(Some(found)) if found.header.kind == RouteType::Unicast => Ok(read(&found).pop()),
             Ok(_) => Ok(None),
             Err(error) if error.is_unreachable() => Ok(None),
@@ -158,15 +178,16 @@ impl Netlink {
     ///
     /// # Errors
     /// `is_exists` if there is one to that destination of that metric in that table, be it another
-    /// way; see [`Route::is_same`]. A gateway that is not within reach is refused unless the route is
-    /// `onlink`.
+    /// way; see [`Route::is_same`]. A gateway that is not within reach is refused unless the route
+    /// is `onlink`.
     pub fn add_route(&self, route: &Route) -> Result<()> {
         let what = || format!("add route {}", text(route));
         self.change(&what, RTM_NEWROUTE, Change::Create, &message(route))
     }
 
-    /// Makes a route beside whatever leads to that destination already, as iproute2's `prepend` does: of
-    /// IPv4 routes of the same metric in the same table the newest is used, of IPv6 ones each in turn.
+    /// Makes a route beside whatever leads to that destination already, as iproute2's `prepend`
+    /// does: of IPv4 routes of the same metric in the same table the newest is used, of IPv6 ones
+    /// each in turn.
     ///
     /// # Errors
     /// `is_exists` if there is one already that leads there in the same way, and otherwise as for
@@ -212,9 +233,16 @@ fn message(route: &Route) -> RouteMessage {
     message.header.scope = route.scope.0.into();
     message.header.flags.set(RouteFlags::Onlink, route.onlink);
     let attributes = &mut message.attributes;
-    attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
+    attributes.extend(
+        route
+            .source
+            .map(|source| RouteAttribute::PrefSource(source.into())),
+    );
     let mtu = route.mtu.map(RouteMetric::Mtu);
-    let metrics: Vec<_> = mtu.into_iter().chain(route.advmss.map(RouteMetric::Advmss)).collect();
+    let metrics: Vec<_> = mtu
+        .into_iter()
+        .chain(route.advmss.map(RouteMetric::Advmss))
+        .collect();
     if !metrics.is_empty() {
         attributes.push(RouteAttribute::Metrics(metrics));
     }
@@ -236,9 +264,11 @@ fn message_for(route: &Route) -> RouteMessage {
     if route.metric != 0 {
         attributes.push(RouteAttribute::Priority(route.metric));
     }
-    attributes.extend(route.gateway.map(|gateway| match gateway.is_ipv4() == dst.addr().is_ipv4() {
-        true => RouteAttribute::Gateway(gateway.into()),
-        false => RouteAttribute::Via(gateway.into()),
+    attributes.extend(route.gateway.map(|gateway| {
+        match gateway.is_ipv4() == dst.addr().is_ipv4() {
+            true => RouteAttribute::Gateway(gateway.into()),
+            false => RouteAttribute::Via(gateway.into()),
+        }
     }));
     message
 }
@@ -269,9 +299,15 @@ fn read(message: &RouteMessage) -> Vec<Route> {
             other => read_gateway(&mut route, other),
         }
     }
-    let Ok(dst) = IpNet::new(dst, header.destination_prefix_length) else { return Vec::new() };
+    let Ok(dst) = IpNet::new(dst, header.destination_prefix_length) else {
+        return Vec::new();
+    };
     route.dst = dst;
-    if hops.is_empty() { vec![route] } else { hops.iter().map(|hop| through(&route, hop)).collect() }
+    if hops.is_empty() {
+        vec![route]
+    } else {
+        hops.iter().map(|hop| through(&route, hop)).collect()
+    }
 }
 
 /// The part of a route that goes over one of its hops.
@@ -279,7 +315,9 @@ fn through(route: &Route, hop: &RouteNextHop) -> Route {
     let mut part = route.clone();
     part.index = hop.interface_index;
     part.onlink = hop.flags.contains(RouteNextHopFlags::Onlink);
-    hop.attributes.iter().for_each(|attribute| read_gateway(&mut part, attribute));
+    hop.attributes
+        .iter()
+        .for_each(|attribute| read_gateway(&mut part, attribute));
     part
 }
 

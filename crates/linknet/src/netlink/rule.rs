@@ -24,16 +24,22 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// What leaves from this address is looked up in this table: a rule of leasehold's, before that of the main table
-    /// and before those that were made without a priority, which the kernel counts down from there.
+    /// What leaves from this address is looked up in this table: a rule of leasehold's, before that
+    /// of the main table and before those that were made without a priority, which the kernel
+    /// counts down from there.
     pub fn from_address(address: IpAddr, table: u32) -> Rule {
-        Rule { from: address.into(), table, priority: 32000, protocol: Protocol::LEASEHOLD }
+        Rule {
+            from: address.into(),
+            table,
+            priority: 32000,
+            protocol: Protocol::LEASEHOLD,
+        }
     }
 }
 
 impl Netlink {
-    /// The rules of both families that lead to a table, whatever else they ask for. There are none where the kernel has
-    /// no rules.
+    /// The rules of both families that lead to a table, whatever else they ask for. There are none
+    /// where the kernel has no rules.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
@@ -42,14 +48,23 @@ impl Netlink {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = RuleMessage::default();
             message.header.family = family;
-            let found: Vec<RuleMessage> = match self.dump(&|| "list rules".to_owned(), RTM_GETRULE, &message)
-            {
-                Ok(found) => found,
-                // The answer of a kernel without rules, or without IPv6.
-                Err(error) if error.errno() == Some(libc::EAFNOSUPPORT) || error.is_unsupported() => continue,
-                Err(error) => return Err(error),
-            };
-            rules.extend(found.iter().filter(|found| found.header.family == family).filter_map(read));
+            let found: Vec<RuleMessage> =
+                match self.dump(&|| "list rules".to_owned(), RTM_GETRULE, &message) {
+                    Ok(found) => found,
+                    // The answer of a kernel without rules, or without IPv6.
+                    Err(error)
+                        if error.errno() == Some(libc::EAFNOSUPPORT) || error.is_unsupported() =>
+                    {
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+            rules.extend(
+                found
+                    .iter()
+                    .filter(|found| found.header.family == family)
+                    .filter_map(read),
+            );
         }
         Ok(rules)
     }
@@ -59,7 +74,12 @@ impl Netlink {
     /// # Errors
     /// `is_exists` if there is the very same.
     pub fn add_rule(&self, rule: &Rule) -> Result<()> {
-        self.change(&|| format!("add rule {}", text(rule)), RTM_NEWRULE, Change::Create, &message(rule))
+        self.change(
+            &|| format!("add rule {}", text(rule)),
+            RTM_NEWRULE,
+            Change::Create,
+            &message(rule),
+        )
     }
 
     /// Deletes a rule.
@@ -67,7 +87,12 @@ impl Netlink {
     /// # Errors
     /// `is_absent` if there is none.
     pub fn delete_rule(&self, rule: &Rule) -> Result<()> {
-        self.change(&|| format!("delete rule {}", text(rule)), RTM_DELRULE, Change::Existing, &message(rule))
+        self.change(
+            &|| format!("delete rule {}", text(rule)),
+            RTM_DELRULE,
+            Change::Existing,
+            &message(rule),
+        )
     }
 }
 
@@ -85,8 +110,12 @@ fn message(rule: &Rule) -> RuleMessage {
         message.attributes.push(RuleAttribute::Source(from.addr()));
     }
     message.attributes.push(RuleAttribute::Table(rule.table));
-    message.attributes.push(RuleAttribute::Priority(rule.priority));
-    message.attributes.push(RuleAttribute::Protocol(rule.protocol.0.into()));
+    message
+        .attributes
+        .push(RuleAttribute::Priority(rule.priority));
+    message
+        .attributes
+        .push(RuleAttribute::Protocol(rule.protocol.0.into()));
     message
 }
 
@@ -99,8 +128,12 @@ fn read(message: &RuleMessage) -> Option<Rule> {
         AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     };
-    let mut rule =
-        Rule { from: from.into(), table: header.table.into(), priority: 0, protocol: Protocol::default() };
+    let mut rule = Rule {
+        from: from.into(),
+        table: header.table.into(),
+        priority: 0,
+        protocol: Protocol::default(),
+    };
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Source(address) => from = *address,

@@ -3,7 +3,9 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use libc::RTM_NEWLINK;
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
+};
 
 use super::{Change, Netlink};
 use crate::{Netns, Result};
@@ -16,9 +18,17 @@ impl Netlink {
     /// `is_exists` if a name is taken.
     pub fn add_veth(&self, name: &str, peer: &str, netns: Option<&Netns>) -> Result<()> {
         let mut other = LinkMessage::default();
-        other.attributes.push(LinkAttribute::IfName(peer.to_owned()));
-        other.attributes.extend(netns.map(|netns| LinkAttribute::NetNsFd(netns.as_fd().as_raw_fd())));
-        self.add_link(name, InfoKind::Veth, Some(InfoData::Veth(InfoVeth::Peer(other))))
+        other
+            .attributes
+            .push(LinkAttribute::IfName(peer.to_owned()));
+        other
+            .attributes
+            .extend(netns.map(|netns| LinkAttribute::NetNsFd(netns.as_fd().as_raw_fd())));
+        self.add_link(
+            name,
+            InfoKind::Veth,
+            Some(InfoData::Veth(InfoVeth::Peer(other))),
+        )
     }
 
     /// Makes a bridge, down, with the kernel's defaults: a port forwards at once.
@@ -32,8 +42,13 @@ impl Netlink {
     fn add_link(&self, name: &str, kind: InfoKind, data: Option<InfoData>) -> Result<()> {
         let what = format!("create {kind} {name}");
         let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        let info = [LinkInfo::Kind(kind)].into_iter().chain(data.map(LinkInfo::Data)).collect();
+        message
+            .attributes
+            .push(LinkAttribute::IfName(name.to_owned()));
+        let info = [LinkInfo::Kind(kind)]
+            .into_iter()
+            .chain(data.map(LinkInfo::Data))
+            .collect();
         message.attributes.push(LinkAttribute::LinkInfo(info));
         self.change(&|| what.clone(), RTM_NEWLINK, Change::Create, &message)
     }

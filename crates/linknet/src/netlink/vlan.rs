@@ -1,7 +1,9 @@
 //! VLANs: links that carry what has an IEEE 802.1Q tag on the link below.
 
 use libc::RTM_NEWLINK;
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkInfo, LinkMessage,
+};
 
 use super::macvlan::set_up;
 use super::{Change, Link, Netlink};
@@ -31,7 +33,10 @@ impl Vlan {
             InfoVlan::Protocol(protocol) => Some(u16::from(*protocol)),
             _ => None,
         });
-        Some(Vlan { id, protocol: protocol.unwrap_or(Vlan::C_TAG) })
+        Some(Vlan {
+            id,
+            protocol: protocol.unwrap_or(Vlan::C_TAG),
+        })
     }
 }
 
@@ -54,10 +59,15 @@ impl Netlink {
     /// Makes a VLAN beside its parent, with the parent's MAC and MTU, and reads it back.
     ///
     /// # Errors
-    /// `is_exists` if the name is taken, or the parent has a VLAN of that identifier; `is_unsupported`
-    /// if this kernel has no VLANs. Nothing is left behind.
+    /// `is_exists` if the name is taken, or the parent has a VLAN of that identifier;
+    /// `is_unsupported` if this kernel has no VLANs. Nothing is left behind.
     pub fn add_vlan(&self, new: &NewVlan<'_>) -> Result<Link> {
-        let what = || format!("create VLAN {} ({}) on link {}", new.name, new.id, new.parent);
+        let what = || {
+            format!(
+                "create VLAN {} ({}) on link {}",
+                new.name, new.id, new.parent
+            )
+        };
         self.change(&what, RTM_NEWLINK, Change::Create, &message(new))?;
         let gone = || Error::new(what(), nix::errno::Errno::ENODEV);
         self.link(new.name)?.ok_or_else(gone)
@@ -65,15 +75,24 @@ impl Netlink {
 
     /// Whether this kernel has VLANs, or the module for them; which is loaded by asking.
     ///
-    /// The kernel is asked for a VLAN without an identifier, on no parent. Whoever has the driver refuses
-    /// that (EINVAL) before there is a link.
+    /// The kernel is asked for a VLAN without an identifier, on no parent. Whoever has the driver
+    /// refuses that (EINVAL) before there is a link.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
     pub fn has_vlan(&self) -> Result<bool> {
         let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vlan)]));
-        match self.change(&|| "ask for the VLAN driver".to_owned(), RTM_NEWLINK, Change::Create, &message) {
+        message
+            .attributes
+            .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(
+                InfoKind::Vlan,
+            )]));
+        match self.change(
+            &|| "ask for the VLAN driver".to_owned(),
+            RTM_NEWLINK,
+            Change::Create,
+            &message,
+        ) {
             Err(error) if error.is_unsupported() => Ok(false),
             Err(error) if error.is_invalid() => Ok(true),
             end => end.map(|()| true),
@@ -84,9 +103,15 @@ impl Netlink {
 fn message(new: &NewVlan<'_>) -> LinkMessage {
     let mut message = LinkMessage::default();
     set_up(&mut message, new.up);
-    message.attributes.push(LinkAttribute::IfName(new.name.to_owned()));
+    message
+        .attributes
+        .push(LinkAttribute::IfName(new.name.to_owned()));
     message.attributes.push(LinkAttribute::Link(new.parent));
-    message.attributes.extend(Some(new.group).filter(|&group| group != 0).map(LinkAttribute::Group));
+    message.attributes.extend(
+        Some(new.group)
+            .filter(|&group| group != 0)
+            .map(LinkAttribute::Group),
+    );
     message.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Vlan),
         LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(new.id)])),
@@ -111,7 +136,13 @@ mod tests {
     // Kernels that build machines run may have no VLANs: this is what one would be told.
     #[test]
     fn one_message_asks_for_all_of_it() {
-        let new = NewVlan { name: "eth1.228", parent: 7, id: 228, up: true, group: 0x6c68 };
+        let new = NewVlan {
+            name: "eth1.228",
+            parent: 7,
+            id: 228,
+            up: true,
+            group: 0x6c68,
+        };
         #[rustfmt::skip]
         assert_eq!(sent(&new), [
             0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, // ifinfomsg: IFF_UP, and the mask that says so
@@ -126,7 +157,13 @@ mod tests {
 
     #[test]
     fn it_is_made_down_and_in_no_group_unless_asked_for() {
-        let octets = sent(&NewVlan { name: "v", parent: 7, id: 1, up: false, group: 0 });
+        let octets = sent(&NewVlan {
+            name: "v",
+            parent: 7,
+            id: 1,
+            up: false,
+            group: 0,
+        });
         assert_eq!(octets[8..16], [0; 8]);
         assert!(!octets.chunks_exact(4).any(|word| word == [8, 0, 27, 0]));
     }
@@ -134,7 +171,13 @@ mod tests {
     #[test]
     fn identifier_and_protocol_are_read_back() {
         let described = |infos: Vec<InfoVlan>| {
-            let mut message = message(&NewVlan { name: "lan", parent: 7, id: 5, up: true, group: 0 });
+            let mut message = message(&NewVlan {
+                name: "lan",
+                parent: 7,
+                id: 5,
+                up: true,
+                group: 0,
+            });
             message.attributes.push(LinkAttribute::LinkInfo(vec![
                 LinkInfo::Kind(InfoKind::Vlan),
                 LinkInfo::Data(InfoData::Vlan(infos)),
@@ -143,11 +186,26 @@ mod tests {
             message.emit(&mut octets);
             Link::parse(&octets).unwrap()
         };
-        let link = described(vec![InfoVlan::Protocol(VlanProtocol::Ieee8021Ad), InfoVlan::Id(228)]);
-        assert_eq!(link.vlan, Some(Vlan { id: 228, protocol: 0x88a8 }));
+        let link = described(vec![
+            InfoVlan::Protocol(VlanProtocol::Ieee8021Ad),
+            InfoVlan::Id(228),
+        ]);
+        assert_eq!(
+            link.vlan,
+            Some(Vlan {
+                id: 228,
+                protocol: 0x88a8
+            })
+        );
         assert_eq!((link.parent, link.kind.as_deref()), (Some(7), Some("vlan")));
         let link = described(vec![InfoVlan::Id(4094)]);
-        assert_eq!(link.vlan, Some(Vlan { id: 4094, protocol: Vlan::C_TAG }));
+        assert_eq!(
+            link.vlan,
+            Some(Vlan {
+                id: 4094,
+                protocol: Vlan::C_TAG
+            })
+        );
         assert_eq!(link.macvlan, None);
     }
 }

@@ -14,8 +14,8 @@ use nix::errno::Errno;
 use super::{BUFFER, Link, messages};
 use crate::{Error, Result};
 
-/// A socket on which the kernel tells of every link of one namespace that is new, gone, or changed: set up or down,
-/// its carrier gone or back, its name or address another.
+/// A socket on which the kernel tells of every link of one namespace that is new, gone, or changed:
+/// set up or down, its carrier gone or back, its name or address another.
 ///
 /// It is non-blocking.
 pub struct LinkWatch {
@@ -50,7 +50,10 @@ impl LinkWatch {
             socket.bind(&SocketAddr::new(0, 0))?;
             socket.add_membership(RTNLGRP_LINK)?;
             socket.set_non_blocking(true)?;
-            Ok(LinkWatch { socket, buffer: RefCell::new(Vec::with_capacity(BUFFER)) })
+            Ok(LinkWatch {
+                socket,
+                buffer: RefCell::new(Vec::with_capacity(BUFFER)),
+            })
         };
         open().map_err(|error: io::Error| Error::io("watch links", &error))
     }
@@ -64,8 +67,15 @@ impl LinkWatch {
         buffer.clear();
         match self.socket.recv(&mut *buffer, 0) {
             Ok(_) => {}
-            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => return Ok(Heard::TooMuch),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
+                return Ok(Heard::TooMuch);
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
                 return Ok(Heard::Nothing);
             }
             Err(error) => return Err(error),
@@ -96,6 +106,8 @@ impl AsRawFd for LinkWatch {
 
 impl fmt::Debug for LinkWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LinkWatch").field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("LinkWatch")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
     }
 }

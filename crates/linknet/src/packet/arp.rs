@@ -14,7 +14,8 @@ use crate::{Error, Mac, Result};
 
 /// A socket that sends ARP probes on one link and hears what ARP the others send.
 ///
-/// It is non-blocking, and closing it costs as much as closing a [`PacketSocket`](crate::PacketSocket).
+/// It is non-blocking, and closing it costs as much as closing a
+/// [`PacketSocket`](crate::PacketSocket).
 #[derive(Debug)]
 pub struct ArpSocket {
     fd: OwnedFd,
@@ -48,23 +49,29 @@ impl ArpSocket {
             let mac = own_mac(fd.as_fd())?;
             Ok(ArpSocket { fd, mac })
         };
-        open().map_err(|error: io::Error| Error::io(format!("open an ARP socket on link {index}"), &error))
+        open().map_err(|error: io::Error| {
+            Error::io(format!("open an ARP socket on link {index}"), &error)
+        })
     }
 
-    /// Asks who has an address, without saying that we would like it (an ARP probe, RFC 5227 §1.1): no neighbour learns
-    /// anything wrong from it.
+    /// Asks who has an address, without saying that we would like it (an ARP probe, RFC 5227 §1.1):
+    /// no neighbour learns anything wrong from it.
     ///
     /// # Errors
     /// If the link is down or gone, or its queue is full (`WouldBlock`).
     pub fn probe(&self, address: Ipv4Addr) -> io::Result<()> {
-        let probe =
-            Arp { is_request: true, sender_mac: self.mac, sender: Ipv4Addr::UNSPECIFIED, target: address };
+        let probe = Arp {
+            is_request: true,
+            sender_mac: self.mac,
+            sender: Ipv4Addr::UNSPECIFIED,
+            target: address,
+        };
         send(self.fd.as_raw_fd(), &probe.frame(), MsgFlags::empty())?;
         Ok(())
     }
 
-    /// Waits for nobody: the first packet there is that contests our right to an address (RFC 5227 §2.1.1), and who sent
-    /// it. `None` when there is none yet.
+    /// Waits for nobody: the first packet there is that contests our right to an address (RFC 5227
+    /// §2.1.1), and who sent it. `None` when there is none yet.
     ///
     /// # Errors
     /// If the link went down or away.
@@ -74,7 +81,8 @@ impl ArpSocket {
             match recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                 Ok(length) => {
                     let packet = Arp::parse(&buffer[..length]);
-                    if let Some(packet) = packet.filter(|packet| packet.contests(address, self.mac)) {
+                    if let Some(packet) = packet.filter(|packet| packet.contests(address, self.mac))
+                    {
                         return Ok(Some(packet.sender_mac));
                     }
                 }
@@ -119,7 +127,14 @@ impl Arp {
         let operation = if self.is_request { REQUEST } else { REPLY };
         let mac = self.sender_mac.octets();
         let mut frame = Vec::with_capacity(FRAME);
-        for part in [&Mac::BROADCAST.octets()[..], &mac, &ETHERTYPE, &KIND, &operation, &mac] {
+        for part in [
+            &Mac::BROADCAST.octets()[..],
+            &mac,
+            &ETHERTYPE,
+            &KIND,
+            &operation,
+            &mac,
+        ] {
             frame.extend(part);
         }
         frame.extend(self.sender.octets());
@@ -158,7 +173,12 @@ mod tests {
     const OTHER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 8);
 
     fn arp(is_request: bool, sender: Ipv4Addr, target: Ipv4Addr) -> Arp {
-        Arp { is_request, sender_mac: THEIRS, sender, target }
+        Arp {
+            is_request,
+            sender_mac: THEIRS,
+            sender,
+            target,
+        }
     }
 
     #[test]
@@ -171,7 +191,13 @@ mod tests {
             (arp(true, OTHER, WANTED), false), // wants to talk to whoever has it
             (arp(false, none, WANTED), false),
             (arp(true, none, OTHER), false),
-            (Arp { sender_mac: OURS, ..arp(true, none, WANTED) }, false),
+            (
+                Arp {
+                    sender_mac: OURS,
+                    ..arp(true, none, WANTED)
+                },
+                false,
+            ),
         ] {
             assert_eq!(packet.contests(WANTED, OURS), contests, "{packet:?}");
         }
@@ -179,7 +205,10 @@ mod tests {
 
     #[test]
     fn a_packet_is_read_as_it_was_written_and_padding_does_not_matter() {
-        for packet in [arp(true, Ipv4Addr::UNSPECIFIED, WANTED), arp(false, WANTED, OTHER)] {
+        for packet in [
+            arp(true, Ipv4Addr::UNSPECIFIED, WANTED),
+            arp(false, WANTED, OTHER),
+        ] {
             let mut frame = packet.frame();
             assert_eq!(frame.len(), FRAME);
             assert_eq!(Arp::parse(&frame), Some(packet));

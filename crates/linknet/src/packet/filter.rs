@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use libc::{
-    BPF_ABS, BPF_B, BPF_H, BPF_IND, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_LDX, BPF_MSH, BPF_RET,
-    ETH_P_IP, IPPROTO_UDP, SO_ATTACH_FILTER, SOL_SOCKET, sock_filter, sock_fprog,
+    BPF_ABS, BPF_B, BPF_H, BPF_IND, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_LDX, BPF_MSH,
+    BPF_RET, ETH_P_IP, IPPROTO_UDP, SO_ATTACH_FILTER, SOL_SOCKET, sock_filter, sock_fprog,
 };
 
 use crate::frame::ETHERNET_HEADER;
@@ -15,7 +15,10 @@ use crate::sockopt;
 /// the first part passes, as the only one that has a port, so that it can be counted.
 pub(super) fn attach(socket: BorrowedFd<'_>, port: u16) -> io::Result<()> {
     let mut program = program(port);
-    let program = sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    let program = sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
     // SAFETY: SO_ATTACH_FILTER takes a sock_fprog (socket(7)), whose length and pointer describe an
     // array that outlives the call; the kernel copies and verifies it, and writes nothing.
     unsafe { sockopt::set(socket, SOL_SOCKET, SO_ATTACH_FILTER, &program) }
@@ -46,10 +49,20 @@ fn program(port: u16) -> [sock_filter; 11] {
 }
 
 fn statement(code: u32, k: u32) -> sock_filter {
-    sock_filter { code: code as u16, jt: 0, jf: 0, k }
+    sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: 0,
+        k,
+    }
 }
 
 /// Compares with `k`; goes on `yes` or `no` instructions further than the next.
 fn jump(condition: u32, k: u32, yes: u8, no: u8) -> sock_filter {
-    sock_filter { code: (BPF_JMP | condition | BPF_K) as u16, jt: yes, jf: no, k }
+    sock_filter {
+        code: (BPF_JMP | condition | BPF_K) as u16,
+        jt: yes,
+        jf: no,
+        k,
+    }
 }

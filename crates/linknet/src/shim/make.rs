@@ -9,7 +9,12 @@ use crate::{Error, Link, Mac, NewMacvlan, Result, Shared, sysctl};
 impl Shims {
     /// The shim on a parent, ready for use, and the parent.
     pub(super) fn shim(&self, parent: u32, with_ipv6: bool) -> Result<(Link, Link)> {
-        let absent = || Error::new(format!("make link {parent} reach its macvlans"), Errno::ENODEV);
+        let absent = || {
+            Error::new(
+                format!("make link {parent} reach its macvlans"),
+                Errno::ENODEV,
+            )
+        };
         let parent = self.netlink.link_by_index(parent)?.ok_or_else(absent)?;
         let shim = match Shims::find(&self.netlink, &parent)? {
             Some(shim) => shim,
@@ -21,7 +26,11 @@ impl Shims {
             if unfinished {
                 settle(&shim.name)?;
             }
-            if with_ipv6 { sysctl::set(&["ipv6", "conf", &shim.name, "disable_ipv6"], "0") } else { Ok(()) }
+            if with_ipv6 {
+                sysctl::set(&["ipv6", "conf", &shim.name, "disable_ipv6"], "0")
+            } else {
+                Ok(())
+            }
         };
         if unfinished || with_ipv6 {
             let entering = |error| Error::io("enter the network namespace", &error);
@@ -44,27 +53,30 @@ impl Shims {
             group: Shared::GROUP,
             ..NewMacvlan::new(&name, parent.index)
         };
-        self.netlink.add_macvlan(&new, &self.netns, &self.netlink).map_err(|error| match error.is_exists() {
-            true => taken(&name, parent),
-            false => error,
-        })
+        self.netlink
+            .add_macvlan(&new, &self.netns, &self.netlink)
+            .map_err(|error| match error.is_exists() {
+                true => taken(&name, parent),
+                false => error,
+            })
     }
 }
 
 /// Makes the link silent but for what goes through it.
 fn settle(name: &str) -> Result<()> {
-    // The LAN's own questions for the host's addresses are the parent's to answer. With this the kernel answers here only
-    // whom it has a route to through here.
+    // The LAN's own questions for the host's addresses are the parent's to answer. With this the
+    // kernel answers here only whom it has a route to through here.
     sysctl::set(&["ipv4", "conf", name, "arp_filter"], "1")?;
     sysctl::set(&["ipv4", "conf", name, "arp_ignore"], "0")?;
-    // Nor are the LAN's broadcasts to be heard twice: what comes in here is from those that the host has a route to
-    // through here (RFC 3704 §2.2).
+    // Nor are the LAN's broadcasts to be heard twice: what comes in here is from those that the
+    // host has a route to through here (RFC 3704 §2.2).
     sysctl::set(&["ipv4", "conf", name, "rp_filter"], "1")?;
-    let ipv6 = |setting: &str, value: &str| match sysctl::set(&["ipv6", "conf", name, setting], value) {
-        // A kernel without IPv6, or an MTU too small for it.
-        Err(error) if error.is_absent() => Ok(()),
-        end => end,
-    };
+    let ipv6 =
+        |setting: &str, value: &str| match sysctl::set(&["ipv6", "conf", name, setting], value) {
+            // A kernel without IPv6, or an MTU too small for it.
+            Err(error) if error.is_absent() => Ok(()),
+            end => end,
+        };
     ipv6("disable_ipv6", "1")?;
     // It is no way into the LAN, whatever routers say.
     ipv6("accept_ra", "0")?;
@@ -98,7 +110,8 @@ fn digest(text: &str) -> [u8; 32] {
 
 fn taken(name: &str, parent: &Link) -> Error {
     let what = format!("make a host's macvlan on {}", parent.name);
-    let why = format!("there is a {name} that is not leasehold's: rename it, or do without hostAccess");
+    let why =
+        format!("there is a {name} that is not leasehold's: rename it, or do without hostAccess");
     Error::kernel(what, Errno::EEXIST, Some(why))
 }
 
@@ -112,7 +125,10 @@ mod tests {
         assert_eq!(name("enp3s0f1np1x"), "lh-enp3s0f1np1x");
         let hashed = name("enp3s0f1np1x1");
         assert_eq!(hashed.len(), 15);
-        assert!(hashed.starts_with("lh-") && hashed != name("enp3s0f1np1x2"), "{hashed}");
+        assert!(
+            hashed.starts_with("lh-") && hashed != name("enp3s0f1np1x2"),
+            "{hashed}"
+        );
     }
 
     #[test]

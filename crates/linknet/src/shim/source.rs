@@ -4,31 +4,42 @@ use std::net::IpAddr;
 
 use crate::{Address, Dad, Link, Netlink, Result, Scope};
 
-/// The parent's in the container's subnet, or else any of the parent's, or of the link that carries the parent (a VLAN);
-/// or else the one that the kernel would choose. `None` if the host has none.
+/// The parent's in the container's subnet, or else any of the parent's, or of the link that carries
+/// the parent (a VLAN); or else the one that the kernel would choose. `None` if the host has none.
 pub(super) fn choose(netlink: &Netlink, parent: &Link, to: IpAddr) -> Result<Option<IpAddr>> {
     let all = netlink.all_addresses()?;
-    let below = parent.parent.filter(|_| parent.vlan.is_some() && parent.parent_netnsid.is_none());
+    let below = parent
+        .parent
+        .filter(|_| parent.vlan.is_some() && parent.parent_netnsid.is_none());
     let found = best(&all, parent.index, to).or_else(|| best(&all, below?, to));
     match found {
         Some(address) => Ok(Some(address)),
         None => {
             let chosen = netlink.way_to(to)?.and_then(|way| way.source);
-            Ok(chosen
-                .filter(|address| all.iter().any(|there| there.net.addr() == *address && is_usable(there))))
+            Ok(chosen.filter(|address| {
+                all.iter()
+                    .any(|there| there.net.addr() == *address && is_usable(there))
+            }))
         }
     }
 }
 
-/// The best of a link's addresses to speak to this one from: in its subnet if possible, and one that lasts. An IPv6
-/// address of the privacy extensions (RFC 8981) is gone tomorrow.
+/// The best of a link's addresses to speak to this one from: in its subnet if possible, and one
+/// that lasts. An IPv6 address of the privacy extensions (RFC 8981) is gone tomorrow.
 fn best(all: &[Address], index: u32, to: IpAddr) -> Option<IpAddr> {
-    let candidates = all.iter().filter(|address| address.index == index && is_usable(address));
+    let candidates = all
+        .iter()
+        .filter(|address| address.index == index && is_usable(address));
     let candidates = candidates.filter(|address| address.net.addr().is_ipv4() == to.is_ipv4());
     let mut best: Option<&Address> = None;
     for candidate in candidates {
-        let rank =
-            |address: &Address| (address.net.contains(&to), !address.secondary, address.preferred.is_none());
+        let rank = |address: &Address| {
+            (
+                address.net.contains(&to),
+                !address.secondary,
+                address.preferred.is_none(),
+            )
+        };
         // Of equals the first.
         if best.is_none_or(|best| rank(candidate) > rank(best)) {
             best = Some(candidate);
@@ -83,20 +94,35 @@ mod tests {
 
     #[test]
     fn an_address_that_lasts_goes_before_one_that_does_not() {
-        let passing = Address { secondary: true, ..address(2, "fd00::aaaa/64") };
-        let leased = Address { preferred: Some(Duration::from_secs(3600)), ..address(2, "fd00::bbbb/64") };
+        let passing = Address {
+            secondary: true,
+            ..address(2, "fd00::aaaa/64")
+        };
+        let leased = Address {
+            preferred: Some(Duration::from_secs(3600)),
+            ..address(2, "fd00::bbbb/64")
+        };
         let fixed = address(2, "fd00::cccc/64");
         assert_eq!(
             chosen(&[passing.clone(), leased.clone(), fixed], "fd00::7").as_deref(),
             Some("fd00::cccc")
         );
-        assert_eq!(chosen(&[passing, leased], "fd00::7").as_deref(), Some("fd00::bbbb"));
+        assert_eq!(
+            chosen(&[passing, leased], "fd00::7").as_deref(),
+            Some("fd00::bbbb")
+        );
     }
 
     #[test]
     fn what_cannot_be_spoken_from_is_left_out() {
-        let link_local = Address { scope: Scope::LINK, ..address(2, "fe80::1/64") };
-        let tentative = Address { dad: Dad::Tentative, ..address(2, "fd00::1/64") };
+        let link_local = Address {
+            scope: Scope::LINK,
+            ..address(2, "fe80::1/64")
+        };
+        let tentative = Address {
+            dad: Dad::Tentative,
+            ..address(2, "fd00::1/64")
+        };
         assert_eq!(chosen(&[link_local, tentative], "fd00::7"), None);
     }
 }

@@ -4,11 +4,12 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-/// What stands for an attachment in the metric of its host routes: the only field that a route has for a number of ours,
-/// and one that the kernel tells routes to the same destination apart by.
+/// What stands for an attachment in the metric of its host routes: the only field that a route has
+/// for a number of ours, and one that the kernel tells routes to the same destination apart by.
 ///
-/// The upper ten bits are the network's, the others the container's and its interface's. Two may be the same by chance:
-/// within a network of a thousand containers about one time in eight, and it matters only if they end on the same host.
+/// The upper ten bits are the network's, the others the container's and its interface's. Two may be
+/// the same by chance: within a network of a thousand containers about one time in eight, and it
+/// matters only if they end on the same host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(pub(crate) u32);
 
@@ -16,8 +17,8 @@ pub struct Tag(pub(crate) u32);
 const BITS: u32 = 22;
 
 impl Tag {
-    /// The tag of the attachment of this interface of this container to this network: the same for ever, since routes
-    /// outlive whoever made them.
+    /// The tag of the attachment of this interface of this container to this network: the same for
+    /// ever, since routes outlive whoever made them.
     pub fn new(network: &str, container_id: &str, ifname: &str) -> Tag {
         let attachment = hash(&[network, container_id, ifname]) & ((1 << BITS) - 1);
         // A metric of 0 would be 1024 in IPv6.
@@ -66,9 +67,11 @@ mod tests {
     fn a_tag_tells_its_network_and_its_attachment() {
         let tag = Tag::new("lan", "c1", "eth0");
         assert!(tag.is_of("lan") && !tag.is_of("wan"));
-        for other in
-            [Tag::new("wan", "c1", "eth0"), Tag::new("lan", "c2", "eth0"), Tag::new("lan", "c1", "eth1")]
-        {
+        for other in [
+            Tag::new("wan", "c1", "eth0"),
+            Tag::new("lan", "c2", "eth0"),
+            Tag::new("lan", "c1", "eth1"),
+        ] {
             assert_ne!(tag, other);
         }
     }

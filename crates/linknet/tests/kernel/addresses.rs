@@ -31,7 +31,10 @@ fn net(text: &str) -> IpNet {
 /// The address of that link which is `of`.
 fn find(space: &Space, link: &str, of: IpNet) -> Result<Address, Failed> {
     let addresses = space.netlink.addresses(space.link(link)?.index)?;
-    Ok(addresses.into_iter().find(|address| address.net == of).ok_or_else(|| format!("no {of} on {link}"))?)
+    Ok(addresses
+        .into_iter()
+        .find(|address| address.net == of)
+        .ok_or_else(|| format!("no {of} on {link}"))?)
 }
 
 fn an_address_is_read_back_with_all_it_has() -> Test {
@@ -48,11 +51,23 @@ fn an_address_is_read_back_with_all_it_has() -> Test {
         };
         space.netlink.add_address(index, &new)?;
         let address = find(&space, "eth0", net)?;
-        assert_eq!((address.index, address.peer, address.scope), (index, None, Scope::UNIVERSE));
+        assert_eq!(
+            (address.index, address.peer, address.scope),
+            (index, None, Scope::UNIVERSE)
+        );
         let seconds = |lifetime: Option<Duration>| lifetime.map(|lifetime| lifetime.as_secs());
-        assert!((3590..=3600).contains(&seconds(address.valid).unwrap_or(0)), "{address:?}");
-        assert!((1790..=1800).contains(&seconds(address.preferred).unwrap_or(0)), "{address:?}");
-        assert_eq!((address.metric, address.protocol), (Some(77), Some(Protocol::DHCP)));
+        assert!(
+            (3590..=3600).contains(&seconds(address.valid).unwrap_or(0)),
+            "{address:?}"
+        );
+        assert!(
+            (1790..=1800).contains(&seconds(address.preferred).unwrap_or(0)),
+            "{address:?}"
+        );
+        assert_eq!(
+            (address.metric, address.protocol),
+            (Some(77), Some(Protocol::DHCP))
+        );
         assert_eq!((address.dad, address.secondary), (Dad::Done, false));
     }
     Ok(())
@@ -61,7 +76,9 @@ fn an_address_is_read_back_with_all_it_has() -> Test {
 fn an_address_has_the_broadcast_address_of_its_prefix() -> Test {
     let space = Space::new()?;
     let index = space.plug("eth0")?.index;
-    space.netlink.add_address(index, &NewAddress::new(net("10.99.3.5/22")))?;
+    space
+        .netlink
+        .add_address(index, &NewAddress::new(net("10.99.3.5/22")))?;
     let address = find(&space, "eth0", net("10.99.3.5/22"))?;
     assert_eq!(address.broadcast, Some(Ipv4Addr::new(10, 99, 3, 255)));
     Ok(())
@@ -83,7 +100,10 @@ fn an_address_without_lifetimes_stays_for_ever() -> Test {
     for net in [net("10.99.0.5/24"), net("fd00::5/64")] {
         space.netlink.add_address(index, &NewAddress::new(net))?;
         let address = find(&space, "eth0", net)?;
-        assert_eq!((address.valid, address.preferred, address.metric), (None, None, None));
+        assert_eq!(
+            (address.valid, address.preferred, address.metric),
+            (None, None, None)
+        );
     }
     Ok(())
 }
@@ -92,11 +112,18 @@ fn replacing_an_address_sets_its_lifetimes() -> Test {
     let space = Space::new()?;
     let index = space.plug("eth0")?.index;
     for net in [net("10.99.0.5/24"), net("fd00::5/64")] {
-        let short = NewAddress { valid: Some(Duration::from_secs(60)), ..NewAddress::new(net) };
+        let short = NewAddress {
+            valid: Some(Duration::from_secs(60)),
+            ..NewAddress::new(net)
+        };
         space.netlink.replace_address(index, &short)?;
         let address = find(&space, "eth0", net)?;
-        assert!(address.valid <= Some(Duration::from_secs(60)) && address.preferred <= address.valid);
-        space.netlink.replace_address(index, &NewAddress::new(net))?;
+        assert!(
+            address.valid <= Some(Duration::from_secs(60)) && address.preferred <= address.valid
+        );
+        space
+            .netlink
+            .replace_address(index, &NewAddress::new(net))?;
         assert_eq!(find(&space, "eth0", net)?.valid, None);
     }
     Ok(())
@@ -107,7 +134,10 @@ fn adding_an_address_twice_says_that_it_exists() -> Test {
     let index = space.plug("eth0")?.index;
     for net in [net("10.99.0.5/24"), net("fd00::5/64")] {
         space.netlink.add_address(index, &NewAddress::new(net))?;
-        let error = space.netlink.add_address(index, &NewAddress::new(net)).expect_err("there already");
+        let error = space
+            .netlink
+            .add_address(index, &NewAddress::new(net))
+            .expect_err("there already");
         assert!(error.is_exists(), "{error}");
         assert!(error.to_string().contains(&net.to_string()), "{error}");
     }
@@ -140,24 +170,38 @@ fn the_second_address_of_a_prefix_is_secondary() -> Test {
 fn an_ipv6_address_is_tentative_until_it_is_known_to_be_unique() -> Test {
     let (left, _right) = cable()?;
     let net = net("fd00::5/64");
-    left.netlink.add_address(left.link("left")?.index, &NewAddress::new(net))?;
+    left.netlink
+        .add_address(left.link("left")?.index, &NewAddress::new(net))?;
     assert_eq!(find(&left, "left", net)?.dad, Dad::Tentative);
-    until("detection to end", || Ok((find(&left, "left", net)?.dad == Dad::Done).then_some(())))
+    until("detection to end", || {
+        Ok((find(&left, "left", net)?.dad == Dad::Done).then_some(()))
+    })
 }
 
 fn an_ipv6_address_that_somebody_else_has_fails() -> Test {
     let (left, right) = cable()?;
     let net = net("fd00::5/64");
-    let theirs = NewAddress { nodad: true, ..NewAddress::new(net) };
-    right.netlink.add_address(right.link("right")?.index, &theirs)?;
-    left.netlink.add_address(left.link("left")?.index, &NewAddress::new(net))?;
-    until("detection to fail", || Ok((find(&left, "left", net)?.dad == Dad::Failed).then_some(())))
+    let theirs = NewAddress {
+        nodad: true,
+        ..NewAddress::new(net)
+    };
+    right
+        .netlink
+        .add_address(right.link("right")?.index, &theirs)?;
+    left.netlink
+        .add_address(left.link("left")?.index, &NewAddress::new(net))?;
+    until("detection to fail", || {
+        Ok((find(&left, "left", net)?.dad == Dad::Failed).then_some(()))
+    })
 }
 
 fn an_ipv6_address_can_do_without_the_question() -> Test {
     let (left, _right) = cable()?;
     let net = net("fd00::5/64");
-    let new = NewAddress { nodad: true, ..NewAddress::new(net) };
+    let new = NewAddress {
+        nodad: true,
+        ..NewAddress::new(net)
+    };
     left.netlink.add_address(left.link("left")?.index, &new)?;
     assert_eq!(find(&left, "left", net)?.dad, Dad::Done);
     Ok(())
@@ -166,9 +210,19 @@ fn an_ipv6_address_can_do_without_the_question() -> Test {
 fn the_addresses_of_one_link_are_its_own() -> Test {
     let space = Space::new()?;
     let (one, other) = (space.plug("eth0")?.index, space.plug("eth1")?.index);
-    space.netlink.add_address(one, &NewAddress::new(net("10.0.0.1/8")))?;
-    space.netlink.add_address(other, &NewAddress::new(net("11.0.0.1/8")))?;
-    assert!(space.netlink.addresses(one)?.iter().all(|address| address.index == one));
+    space
+        .netlink
+        .add_address(one, &NewAddress::new(net("10.0.0.1/8")))?;
+    space
+        .netlink
+        .add_address(other, &NewAddress::new(net("11.0.0.1/8")))?;
+    assert!(
+        space
+            .netlink
+            .addresses(one)?
+            .iter()
+            .all(|address| address.index == one)
+    );
     assert!(space.netlink.all_addresses()?.len() >= 2);
     let error = space.netlink.addresses(999_999).expect_err("no such link");
     assert!(error.is_absent(), "{error}");

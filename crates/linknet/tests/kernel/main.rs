@@ -51,7 +51,10 @@ fn main() -> ExitCode {
         sockets::tests(),
     ]
     .concat();
-    let trials = tests.into_iter().map(|(name, test)| Trial::test(name, test)).collect();
+    let trials = tests
+        .into_iter()
+        .map(|(name, test)| Trial::test(name, test))
+        .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -90,12 +93,19 @@ impl Space {
     fn new() -> Result<Space, Failed> {
         let netns = Netns::create()?;
         let netlink = Netlink::open_in(&netns)?;
-        Ok(Space { netns, netlink, ends: RefCell::default() })
+        Ok(Space {
+            netns,
+            netlink,
+            ends: RefCell::default(),
+        })
     }
 
     /// The link of that name, which must be there.
     fn link(&self, name: &str) -> Result<Link, Failed> {
-        Ok(self.netlink.link(name)?.ok_or_else(|| format!("no link {name}"))?)
+        Ok(self
+            .netlink
+            .link(name)?
+            .ok_or_else(|| format!("no link {name}"))?)
     }
 
     /// A link that is up and carries, plugged into nothing.
@@ -106,18 +116,26 @@ impl Space {
         self.netlink.set_up(self.link(name)?.index)?;
         self.ends.borrow_mut().push(end);
         // The kernel says that it is up in its own time, and until then the link changes by itself.
-        until("the link to carry", || Ok(Some(self.link(name)?).filter(|link| link.state == OperState::Up)))
+        until("the link to carry", || {
+            Ok(Some(self.link(name)?).filter(|link| link.state == OperState::Up))
+        })
     }
 
     /// Runs `ip` here, for what this library does not do.
     fn ip(&self, arguments: &str) -> Test {
         let mut command = Command::new("ip");
         command.args(arguments.split(' '));
-        let output =
-            self.netns.run(|| command.output())?.map_err(|error| format!("ip (of iproute2): {error}"))?;
+        let output = self
+            .netns
+            .run(|| command.output())?
+            .map_err(|error| format!("ip (of iproute2): {error}"))?;
         match output.status.success() {
             true => Ok(()),
-            false => Err(format!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr)).into()),
+            false => Err(format!(
+                "ip {arguments}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            )
+            .into()),
         }
     }
 }
@@ -128,17 +146,24 @@ fn cable() -> Result<(Space, Space), Failed> {
     left.netlink.add_veth("left", "right", Some(&right.netns))?;
     left.netlink.set_up(left.link("left")?.index)?;
     right.netlink.set_up(right.link("right")?.index)?;
-    until("the cable to carry", || Ok(left.link("left")?.carrier.then_some(())))?;
+    until("the cable to carry", || {
+        Ok(left.link("left")?.carrier.then_some(()))
+    })?;
     Ok((left, right))
 }
 
 /// Asks again until there is an answer.
-fn until<T>(what: &str, mut condition: impl FnMut() -> Result<Option<T>, Failed>) -> Result<T, Failed> {
+fn until<T>(
+    what: &str,
+    mut condition: impl FnMut() -> Result<Option<T>, Failed>,
+) -> Result<T, Failed> {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         match condition()? {
             Some(answer) => return Ok(answer),
-            None if Instant::now() > deadline => return Err(format!("waited in vain for {what}").into()),
+            None if Instant::now() > deadline => {
+                return Err(format!("waited in vain for {what}").into());
+            }
             None => std::thread::sleep(Duration::from_millis(1)),
         }
     }

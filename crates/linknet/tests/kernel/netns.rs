@@ -25,9 +25,16 @@ crate::tests![
 ];
 
 fn a_path_without_anything_is_not_found() -> Test {
-    for path in ["/run/nothing", "/proc/999999999/ns/net", "/proc/self/comm/below"] {
+    for path in [
+        "/run/nothing",
+        "/proc/999999999/ns/net",
+        "/proc/self/comm/below",
+    ] {
         let error = Netns::open(path).expect_err(path);
-        assert!(matches!(&error, NetnsError::NotFound(at) if at == Path::new(path)), "{error:?}");
+        assert!(
+            matches!(&error, NetnsError::NotFound(at) if at == Path::new(path)),
+            "{error:?}"
+        );
         assert!(error.to_string().contains(path), "{error}");
     }
     Ok(())
@@ -36,12 +43,24 @@ fn a_path_without_anything_is_not_found() -> Test {
 fn something_that_is_no_network_namespace_is_refused() -> Test {
     fs::write("/run/left-behind", "")?;
     mkfifo("/run/fifo", Mode::S_IRWXU)?; // must not be waited for
-    for path in ["/run/left-behind", "/run/fifo", "/run", "/proc/self/ns/uts", "/proc/self/status"] {
+    for path in [
+        "/run/left-behind",
+        "/run/fifo",
+        "/run",
+        "/proc/self/ns/uts",
+        "/proc/self/status",
+    ] {
         let error = Netns::open(path).expect_err(path);
-        assert!(matches!(&error, NetnsError::NotNetns(at) if at == Path::new(path)), "{error:?}");
+        assert!(
+            matches!(&error, NetnsError::NotNetns(at) if at == Path::new(path)),
+            "{error:?}"
+        );
     }
     let file = fs::File::open("/run/left-behind")?;
-    assert!(matches!(Netns::from_fd(file.into()), Err(NetnsError::NotNetns(_))));
+    assert!(matches!(
+        Netns::from_fd(file.into()),
+        Err(NetnsError::NotNetns(_))
+    ));
     Ok(())
 }
 
@@ -59,24 +78,39 @@ fn a_command_spawned_in_a_namespace_stays_in_it() -> Test {
     let netns = Netns::create()?;
     let mut command = Command::new("readlink");
     let output = netns.run(|| command.arg("/proc/self/ns/net").output())??;
-    assert_eq!(String::from_utf8(output.stdout)?.trim_end(), netns.id()?.to_string());
+    assert_eq!(
+        String::from_utf8(output.stdout)?.trim_end(),
+        netns.id()?.to_string()
+    );
     Ok(())
 }
 
 fn a_panic_inside_goes_on_outside() -> Test {
     let here = Netns::current()?.id()?;
     let netns = Netns::create()?;
-    let panic = catch_unwind(AssertUnwindSafe(|| netns.run(|| std::panic::panic_any("inside"))));
-    assert_eq!(panic.expect_err("it panicked").downcast_ref(), Some(&"inside"));
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        netns.run(|| std::panic::panic_any("inside"))
+    }));
+    assert_eq!(
+        panic.expect_err("it panicked").downcast_ref(),
+        Some(&"inside")
+    );
     assert_eq!(Netns::current()?.id()?, here);
     Ok(())
 }
 
 fn a_namespace_can_be_entered_from_one_that_cannot_be_returned_to() -> Test {
     let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user"]).arg(std::env::current_exe()?).arg(GUEST);
+    command
+        .args(["--user", "--map-root-user"])
+        .arg(std::env::current_exe()?)
+        .arg(GUEST);
     let output = command.output()?;
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }
 
@@ -86,9 +120,15 @@ pub(crate) const GUEST: &str = "--guest-of-another-user-namespace";
 /// What runs in a user namespace that does not own its network namespace.
 pub(crate) fn guest() -> Test {
     let home = Netns::current()?;
-    assert!(setns(&home, CloneFlags::CLONE_NEWNET).is_err(), "this is what makes it a guest");
+    assert!(
+        setns(&home, CloneFlags::CLONE_NEWNET).is_err(),
+        "this is what makes it a guest"
+    );
     let netns = Netns::create()?;
-    assert_eq!(netns.run(|| Netns::current().map(|netns| netns.id()))???, netns.id()?);
+    assert_eq!(
+        netns.run(|| Netns::current().map(|netns| netns.id()))???,
+        netns.id()?
+    );
     assert_eq!(Netns::current()?.id()?, home.id()?);
     Ok(())
 }

@@ -39,38 +39,90 @@ fn ip(text: &str) -> IpAddr {
 fn space() -> Result<(Space, u32), libtest_mimic::Failed> {
     let space = Space::new()?;
     let index = space.plug("eth0")?.index;
-    space.netlink.add_address(index, &NewAddress::new(net("10.99.0.5/24")))?;
-    space.netlink.add_address(index, &NewAddress { nodad: true, ..NewAddress::new(net("fd00::5/64")) })?;
+    space
+        .netlink
+        .add_address(index, &NewAddress::new(net("10.99.0.5/24")))?;
+    space.netlink.add_address(
+        index,
+        &NewAddress {
+            nodad: true,
+            ..NewAddress::new(net("fd00::5/64"))
+        },
+    )?;
     Ok((space, index))
 }
 
 fn a_route_is_read_back_as_it_was_made() -> Test {
     let (space, index) = space()?;
-    let route = |dst: &str| Route { metric: 50, ..Route::new(net(dst), index) };
+    let route = |dst: &str| Route {
+        metric: 50,
+        ..Route::new(net(dst), index)
+    };
     let routes = [
         route("10.1.0.0/16"),
         route("0.0.0.0/0").via(ip("10.99.0.1")),
-        Route { protocol: Protocol::DHCP, ..route("10.2.0.0/16").via(ip("10.99.0.1")) },
-        Route { table: 100, ..route("10.3.0.0/16") },
-        Route { table: 100_000, ..route("0.0.0.0/0").via(ip("10.99.0.1")) },
-        Route { scope: Scope::HOST, ..route("10.4.0.0/16") },
-        Route { scope: Scope::SITE, ..route("10.5.0.0/16").via(ip("10.99.0.1")) },
-        Route { mtu: Some(1400), advmss: Some(1300), ..route("10.6.0.0/16").via(ip("10.99.0.1")) },
-        Route { source: Some(ip("10.99.0.5")), ..route("10.7.0.1/32") },
-        Route { onlink: true, ..route("10.8.0.0/16").via(ip("172.16.0.1")) },
+        Route {
+            protocol: Protocol::DHCP,
+            ..route("10.2.0.0/16").via(ip("10.99.0.1"))
+        },
+        Route {
+            table: 100,
+            ..route("10.3.0.0/16")
+        },
+        Route {
+            table: 100_000,
+            ..route("0.0.0.0/0").via(ip("10.99.0.1"))
+        },
+        Route {
+            scope: Scope::HOST,
+            ..route("10.4.0.0/16")
+        },
+        Route {
+            scope: Scope::SITE,
+            ..route("10.5.0.0/16").via(ip("10.99.0.1"))
+        },
+        Route {
+            mtu: Some(1400),
+            advmss: Some(1300),
+            ..route("10.6.0.0/16").via(ip("10.99.0.1"))
+        },
+        Route {
+            source: Some(ip("10.99.0.5")),
+            ..route("10.7.0.1/32")
+        },
+        Route {
+            onlink: true,
+            ..route("10.8.0.0/16").via(ip("172.16.0.1"))
+        },
         route("fd01::/64"),
         route("::/0").via(ip("fd00::1")),
-        Route { protocol: Protocol::STATIC, mtu: Some(1400), ..route("fd02::/64").via(ip("fd00::1")) },
-        Route { table: 100, ..route("fd03::/64") },
-        Route { source: Some(ip("fd00::5")), ..route("fd04::1/128") },
-        Route { onlink: true, ..route("fd05::/64").via(ip("fd99::1")) },
+        Route {
+            protocol: Protocol::STATIC,
+            mtu: Some(1400),
+            ..route("fd02::/64").via(ip("fd00::1"))
+        },
+        Route {
+            table: 100,
+            ..route("fd03::/64")
+        },
+        Route {
+            source: Some(ip("fd00::5")),
+            ..route("fd04::1/128")
+        },
+        Route {
+            onlink: true,
+            ..route("fd05::/64").via(ip("fd99::1"))
+        },
     ];
     for route in &routes {
         space.netlink.add_route(route)?;
     }
     let listed = space.netlink.routes(None)?;
     for route in &routes {
-        assert!(listed.contains(route), "{route:?}\nis not among\n{listed:#?}");
+        assert!(
+            listed.contains(route),
+            "{route:?}\nis not among\n{listed:#?}"
+        );
     }
     Ok(())
 }
@@ -81,9 +133,15 @@ fn a_gateway_out_of_reach_is_refused_unless_on_link() -> Test {
         let route = Route::new(net(dst), index).via(ip(gateway));
         let error = space.netlink.add_route(&route).expect_err("out of reach");
         assert!(!error.is_exists(), "{error}");
-        assert!(error.kernel_text().is_some() || dst.contains(':'), "IPv4 explains itself: {error}");
+        assert!(
+            error.kernel_text().is_some() || dst.contains(':'),
+            "IPv4 explains itself: {error}"
+        );
         assert!(error.what().contains(gateway), "{error}");
-        space.netlink.add_route(&Route { onlink: true, ..route })?;
+        space.netlink.add_route(&Route {
+            onlink: true,
+            ..route
+        })?;
     }
     Ok(())
 }
@@ -91,8 +149,12 @@ fn a_gateway_out_of_reach_is_refused_unless_on_link() -> Test {
 fn a_32_bit_address_reaches_its_gateway_by_a_route_to_it() -> Test {
     let space = Space::new()?;
     let index = space.plug("eth0")?.index;
-    space.netlink.add_address(index, &NewAddress::new(net("192.0.2.5/32")))?;
-    space.netlink.add_route(&Route::new(net("192.0.2.1/32"), index))?;
+    space
+        .netlink
+        .add_address(index, &NewAddress::new(net("192.0.2.5/32")))?;
+    space
+        .netlink
+        .add_route(&Route::new(net("192.0.2.1/32"), index))?;
     let default = Route::new(net("0.0.0.0/0"), index).via(ip("192.0.2.1"));
     space.netlink.add_route(&default)?;
     assert!(space.netlink.routes(Some(index))?.contains(&default));
@@ -102,7 +164,10 @@ fn a_32_bit_address_reaches_its_gateway_by_a_route_to_it() -> Test {
 fn a_default_route_needs_no_gateway() -> Test {
     let (space, index) = space()?;
     for dst in ["0.0.0.0/0", "::/0"] {
-        let route = Route { metric: 9, ..Route::new(net(dst), index) };
+        let route = Route {
+            metric: 9,
+            ..Route::new(net(dst), index)
+        };
         space.netlink.add_route(&route)?;
         assert!(space.netlink.routes(Some(index))?.contains(&route), "{dst}");
     }
@@ -122,18 +187,28 @@ fn adding_a_route_twice_says_that_it_exists_even_by_another_gateway() -> Test {
     let route = Route::new(net("0.0.0.0/0"), index).via(ip("10.99.0.1"));
     space.netlink.add_route(&route)?;
     for gateway in ["10.99.0.1", "10.99.0.2"] {
-        let error = space.netlink.add_route(&route.clone().via(ip(gateway))).expect_err("there already");
+        let error = space
+            .netlink
+            .add_route(&route.clone().via(ip(gateway)))
+            .expect_err("there already");
         assert!(error.is_exists(), "{error}");
     }
     let listed = space.netlink.routes(Some(index))?;
     assert!(listed.iter().any(|there| there.is_same(&route)));
-    assert!(!listed.iter().any(|there| there.is_same(&route.clone().via(ip("10.99.0.2")))));
+    assert!(
+        !listed
+            .iter()
+            .any(|there| there.is_same(&route.clone().via(ip("10.99.0.2"))))
+    );
     Ok(())
 }
 
 fn a_route_beside_another_of_the_same_metric_goes_before_it() -> Test {
     let (space, index) = space()?;
-    for (dst, gateways) in [("0.0.0.0/0", ["10.99.0.1", "10.99.0.2"]), ("::/0", ["fd00::1", "fd00::2"])] {
+    for (dst, gateways) in [
+        ("0.0.0.0/0", ["10.99.0.1", "10.99.0.2"]),
+        ("::/0", ["fd00::1", "fd00::2"]),
+    ] {
         let [older, newer] = gateways.map(|gateway| Route::new(net(dst), index).via(ip(gateway)));
         space.netlink.add_route(&older)?;
         space.netlink.add_route_beside(&newer)?;
@@ -143,21 +218,36 @@ fn a_route_beside_another_of_the_same_metric_goes_before_it() -> Test {
         }
         let listed = space.netlink.routes(Some(index))?;
         let place = |route: &Route| listed.iter().position(|listed| listed.is_same(route));
-        assert!(place(&older).is_some() && place(&newer).is_some(), "{listed:#?}");
-        assert!(dst.contains(':') || place(&newer) < place(&older), "{listed:#?}");
+        assert!(
+            place(&older).is_some() && place(&newer).is_some(),
+            "{listed:#?}"
+        );
+        assert!(
+            dst.contains(':') || place(&newer) < place(&older),
+            "{listed:#?}"
+        );
     }
     Ok(())
 }
 
 fn replacing_a_route_changes_its_gateway() -> Test {
     let (space, index) = space()?;
-    for (dst, old, new) in [("0.0.0.0/0", "10.99.0.1", "10.99.0.2"), ("::/0", "fd00::1", "fd00::2")] {
-        let old = Route { metric: 7, ..Route::new(net(dst), index).via(ip(old)) };
+    for (dst, old, new) in [
+        ("0.0.0.0/0", "10.99.0.1", "10.99.0.2"),
+        ("::/0", "fd00::1", "fd00::2"),
+    ] {
+        let old = Route {
+            metric: 7,
+            ..Route::new(net(dst), index).via(ip(old))
+        };
         let new = old.clone().via(ip(new));
         space.netlink.replace_route(&old)?;
         space.netlink.replace_route(&new)?;
         let listed = space.netlink.routes(Some(index))?;
-        assert!(listed.contains(&new) && !listed.contains(&old), "{listed:#?}");
+        assert!(
+            listed.contains(&new) && !listed.contains(&old),
+            "{listed:#?}"
+        );
     }
     Ok(())
 }
@@ -165,7 +255,11 @@ fn replacing_a_route_changes_its_gateway() -> Test {
 fn deleting_a_route_twice_says_that_it_is_absent() -> Test {
     let (space, index) = space()?;
     for (dst, gateway) in [("0.0.0.0/0", "10.99.0.1"), ("::/0", "fd00::1")] {
-        let route = Route { table: 100, metric: 7, ..Route::new(net(dst), index).via(ip(gateway)) };
+        let route = Route {
+            table: 100,
+            metric: 7,
+            ..Route::new(net(dst), index).via(ip(gateway))
+        };
         space.netlink.add_route(&route)?;
         space.netlink.delete_route(&route)?;
         assert!(!space.netlink.routes(None)?.contains(&route));
@@ -177,23 +271,38 @@ fn deleting_a_route_twice_says_that_it_is_absent() -> Test {
 
 fn the_same_route_of_another_metric_is_another_route() -> Test {
     let (space, index) = space()?;
-    let route = |metric| Route { metric, ..Route::new(net("10.1.0.0/16"), index) };
+    let route = |metric| Route {
+        metric,
+        ..Route::new(net("10.1.0.0/16"), index)
+    };
     space.netlink.add_route(&route(10))?;
     space.netlink.add_route(&route(20))?;
     space.netlink.delete_route(&route(20))?;
     let listed = space.netlink.routes(Some(index))?;
     assert!(listed.contains(&route(10)) && !listed.contains(&route(20)));
     assert!(!route(10).is_same(&route(20)));
-    let v6 = |metric| Route { metric, ..Route::new(net("fd01::/64"), index) };
+    let v6 = |metric| Route {
+        metric,
+        ..Route::new(net("fd01::/64"), index)
+    };
     assert!(v6(0).is_same(&v6(1024)));
     Ok(())
 }
 
 fn a_route_with_bits_beyond_its_prefix_is_taken_for_the_prefix() -> Test {
     let (space, index) = space()?;
-    let route = Route { dst: net("10.1.2.3/16"), ..Route::new(net("10.1.0.0/16"), index) };
+    let route = Route {
+        dst: net("10.1.2.3/16"),
+        ..Route::new(net("10.1.0.0/16"), index)
+    };
     space.netlink.add_route(&route)?;
-    assert!(space.netlink.routes(Some(index))?.iter().any(|there| there.is_same(&route)));
+    assert!(
+        space
+            .netlink
+            .routes(Some(index))?
+            .iter()
+            .any(|there| there.is_same(&route))
+    );
     Ok(())
 }
 
@@ -202,11 +311,16 @@ fn a_route_over_several_hops_is_listed_once_for_each() -> Test {
     space.ip("route add default nexthop via 10.99.0.1 dev eth0 nexthop via 10.99.0.2 dev eth0")?;
     space.ip("route add fd01::/64 nexthop via fd00::1 dev eth0 nexthop via fd00::2 dev eth0")?;
     let listed = space.netlink.routes(Some(index))?;
-    for (dst, gateways) in [("0.0.0.0/0", ["10.99.0.1", "10.99.0.2"]), ("fd01::/64", ["fd00::1", "fd00::2"])]
-    {
+    for (dst, gateways) in [
+        ("0.0.0.0/0", ["10.99.0.1", "10.99.0.2"]),
+        ("fd01::/64", ["fd00::1", "fd00::2"]),
+    ] {
         for gateway in gateways {
             let route = Route::new(net(dst), index).via(ip(gateway));
-            assert!(listed.iter().any(|there| there.is_same(&route)), "{route:?}\n{listed:#?}");
+            assert!(
+                listed.iter().any(|there| there.is_same(&route)),
+                "{route:?}\n{listed:#?}"
+            );
         }
     }
     Ok(())
@@ -215,11 +329,26 @@ fn a_route_over_several_hops_is_listed_once_for_each() -> Test {
 fn the_routes_of_one_link_are_its_own() -> Test {
     let (space, index) = space()?;
     let other = space.plug("eth1")?.index;
-    space.netlink.add_route(&Route::new(net("10.1.0.0/16"), other))?;
-    assert!(space.netlink.routes(Some(index))?.iter().all(|route| route.index == index));
+    space
+        .netlink
+        .add_route(&Route::new(net("10.1.0.0/16"), other))?;
+    assert!(
+        space
+            .netlink
+            .routes(Some(index))?
+            .iter()
+            .all(|route| route.index == index)
+    );
     let both = space.netlink.routes(None)?;
-    assert!([index, other].iter().all(|index| both.iter().any(|route| route.index == *index)));
-    let error = space.netlink.routes(Some(999_999)).expect_err("no such link");
+    assert!(
+        [index, other]
+            .iter()
+            .all(|index| both.iter().any(|route| route.index == *index))
+    );
+    let error = space
+        .netlink
+        .routes(Some(999_999))
+        .expect_err("no such link");
     assert!(error.is_absent(), "{error}");
     Ok(())
 }
@@ -227,12 +356,23 @@ fn the_routes_of_one_link_are_its_own() -> Test {
 fn the_routes_of_one_maker_are_its_own() -> Test {
     let (space, index) = space()?;
     for dst in ["10.1.0.1/32", "fd01::1/128"] {
-        let ours = Route { protocol: Protocol::LEASEHOLD, metric: 7, ..Route::new(net(dst), index) };
+        let ours = Route {
+            protocol: Protocol::LEASEHOLD,
+            metric: 7,
+            ..Route::new(net(dst), index)
+        };
         space.netlink.add_route(&ours)?;
-        space.netlink.add_route(&Route { protocol: Protocol::STATIC, metric: 8, ..ours })?;
+        space.netlink.add_route(&Route {
+            protocol: Protocol::STATIC,
+            metric: 8,
+            ..ours
+        })?;
     }
     let found = space.netlink.routes_of(Protocol::LEASEHOLD)?;
-    assert_eq!(found.iter().map(|route| route.metric).collect::<Vec<_>>(), [7, 7]);
+    assert_eq!(
+        found.iter().map(|route| route.metric).collect::<Vec<_>>(),
+        [7, 7]
+    );
     assert!(space.netlink.routes_of(Protocol::DHCP)?.is_empty());
     Ok(())
 }
@@ -255,7 +395,11 @@ fn the_way_to_an_address_is_the_route_that_a_packet_takes() -> Test {
     ] {
         let way = netlink.way_to(ip(to))?.ok_or("a way")?;
         assert_eq!((way.dst, way.index), (IpNet::from(ip(to)), index));
-        assert_eq!((way.gateway, way.source), (gateway.map(ip), Some(ip(source))), "{to}");
+        assert_eq!(
+            (way.gateway, way.source),
+            (gateway.map(ip), Some(ip(source))),
+            "{to}"
+        );
     }
     Ok(())
 }
@@ -264,13 +408,22 @@ fn a_rule_sends_a_source_to_a_table_of_its_own() -> Test {
     let (space, index) = space()?;
     let netlink = &space.netlink;
     netlink.add_route(&Route::new(net("192.0.2.0/24"), index).via(ip("10.99.0.1")))?;
-    netlink
-        .add_route(&Route { table: 1007, ..Route::new(net("192.0.2.0/24"), index).via(ip("10.99.0.2")) })?;
+    netlink.add_route(&Route {
+        table: 1007,
+        ..Route::new(net("192.0.2.0/24"), index).via(ip("10.99.0.2"))
+    })?;
     // To the kernel a rule from everywhere is another one's double if they have all else in common.
-    let rules =
-        [("10.99.0.5/32", 32000), ("fd00::5/128", 32000), ("0.0.0.0/0", 32001)].map(|(from, priority)| {
-            Rule { from: net(from), table: 1007, priority, protocol: Protocol::LEASEHOLD }
-        });
+    let rules = [
+        ("10.99.0.5/32", 32000),
+        ("fd00::5/128", 32000),
+        ("0.0.0.0/0", 32001),
+    ]
+    .map(|(from, priority)| Rule {
+        from: net(from),
+        table: 1007,
+        priority,
+        protocol: Protocol::LEASEHOLD,
+    });
     for rule in &rules {
         netlink.add_rule(rule)?;
     }
@@ -278,18 +431,39 @@ fn a_rule_sends_a_source_to_a_table_of_its_own() -> Test {
     for rule in &rules {
         assert!(listed.contains(rule), "{rule:?}\nis not among\n{listed:#?}");
     }
-    assert!(listed.iter().any(|rule| rule.table == Route::MAIN && rule.priority == 32766), "{listed:?}");
-    assert_eq!(netlink.way_to(ip("192.0.2.7"))?.and_then(|way| way.gateway), Some(ip("10.99.0.2")));
+    assert!(
+        listed
+            .iter()
+            .any(|rule| rule.table == Route::MAIN && rule.priority == 32766),
+        "{listed:?}"
+    );
+    assert_eq!(
+        netlink.way_to(ip("192.0.2.7"))?.and_then(|way| way.gateway),
+        Some(ip("10.99.0.2"))
+    );
     Ok(())
 }
 
 fn a_rule_is_made_once_and_deleted_once() -> Test {
     let space = Space::new()?;
-    let rule = Rule { from: net("10.99.0.5/32"), table: 100, priority: 32000, protocol: Protocol::LEASEHOLD };
+    let rule = Rule {
+        from: net("10.99.0.5/32"),
+        table: 100,
+        priority: 32000,
+        protocol: Protocol::LEASEHOLD,
+    };
     space.netlink.add_rule(&rule)?;
-    assert!(space.netlink.add_rule(&rule).is_err_and(|error| error.is_exists()));
+    assert!(
+        space
+            .netlink
+            .add_rule(&rule)
+            .is_err_and(|error| error.is_exists())
+    );
     space.netlink.delete_rule(&rule)?;
     let error = space.netlink.delete_rule(&rule).unwrap_err();
-    assert!(error.is_absent() && error.what() == "delete rule from 10.99.0.5/32 lookup 100", "{error}");
+    assert!(
+        error.is_absent() && error.what() == "delete rule from 10.99.0.5/32 lookup 100",
+        "{error}"
+    );
     Ok(())
 }

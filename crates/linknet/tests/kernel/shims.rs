@@ -25,7 +25,13 @@ fn host() -> Result<(Space, u32), libtest_mimic::Failed> {
     let parent = host.plug("eth1")?.index;
     for net in ["10.99.0.2/24", "fd00::2/64"] {
         let net: IpNet = net.parse()?;
-        host.netlink.add_address(parent, &NewAddress { nodad: true, ..NewAddress::new(net) })?;
+        host.netlink.add_address(
+            parent,
+            &NewAddress {
+                nodad: true,
+                ..NewAddress::new(net)
+            },
+        )?;
     }
     Ok((host, parent))
 }
@@ -41,10 +47,17 @@ fn whoever_comes_shares_it_and_the_last_takes_it_away() -> Test {
     let from: Vec<_> = reached.iter().map(|reached| reached.from).collect();
     assert_eq!(from, [Some(ip("10.99.0.2")), Some(ip("fd00::2"))]);
     let shim = host.link("lh-eth1")?;
-    assert!(Shared::Shim.is(&shim) && shim.up && shim.group == 0, "{shim:?}");
+    assert!(
+        Shared::Shim.is(&shim) && shim.up && shim.group == 0,
+        "{shim:?}"
+    );
     // What the kernel has made of its MAC, for containers to go by.
-    let addresses: Vec<_> =
-        host.netlink.addresses(shim.index)?.iter().map(|address| address.net.addr()).collect();
+    let addresses: Vec<_> = host
+        .netlink
+        .addresses(shim.index)?
+        .iter()
+        .map(|address| address.net.addr())
+        .collect();
     assert_eq!(addresses, [reached[0].shim]);
 
     // Once more changes nothing.
@@ -62,24 +75,44 @@ fn whoever_comes_shares_it_and_the_last_takes_it_away() -> Test {
 
 fn one_that_was_left_half_made_is_completed() -> Test {
     let (host, parent) = host()?;
-    let new = NewMacvlan { group: Shared::GROUP, ..NewMacvlan::new("lh-eth1", parent) };
+    let new = NewMacvlan {
+        group: Shared::GROUP,
+        ..NewMacvlan::new("lh-eth1", parent)
+    };
     let left = host.netlink.add_macvlan(&new, &host.netns, &host.netlink)?;
     shims(&host)?.join(parent, Tag::new("lan", "c1", "eth0"), &[ip("10.99.0.61")])?;
     let shim = host.link("lh-eth1")?;
-    assert!(shim.index == left.index && shim.up && shim.group == 0, "{shim:?}");
+    assert!(
+        shim.index == left.index && shim.up && shim.group == 0,
+        "{shim:?}"
+    );
     let addresses = host.netlink.addresses(shim.index)?;
-    assert!(addresses.is_empty(), "IPv6 is for those who need it: {addresses:?}");
+    assert!(
+        addresses.is_empty(),
+        "IPv6 is for those who need it: {addresses:?}"
+    );
     Ok(())
 }
 
 fn a_namespace_is_known_by_the_number_that_links_name() -> Test {
     let (host, parent) = host()?;
     let (container, other) = (Space::new()?, Space::new()?);
-    assert_eq!(container.netlink.number_of(&host.netns)?, None, "nothing of it is there yet");
-    host.netlink.add_macvlan(&NewMacvlan::new("eth0", parent), &container.netns, &container.netlink)?;
+    assert_eq!(
+        container.netlink.number_of(&host.netns)?,
+        None,
+        "nothing of it is there yet"
+    );
+    host.netlink.add_macvlan(
+        &NewMacvlan::new("eth0", parent),
+        &container.netns,
+        &container.netlink,
+    )?;
     let link = container.link("eth0")?;
     assert!(link.parent_netnsid.is_some());
-    assert_eq!(container.netlink.number_of(&host.netns)?, link.parent_netnsid);
+    assert_eq!(
+        container.netlink.number_of(&host.netns)?,
+        link.parent_netnsid
+    );
     assert_eq!(container.netlink.number_of(&other.netns)?, None);
     Ok(())
 }

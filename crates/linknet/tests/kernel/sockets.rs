@@ -7,7 +7,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use libtest_mimic::Failed;
 use linknet::frame::Rejected;
 use linknet::{
-    ArpSocket, Mac, Netns, NewAddress, NewMacvlan, PacketSocket, Received, UdpClient, announce, sysctl,
+    ArpSocket, Mac, Netns, NewAddress, NewMacvlan, PacketSocket, Received, UdpClient, announce,
+    sysctl,
 };
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket};
 
@@ -50,7 +51,9 @@ fn packet_socket(space: &Space, link: &str, port: u16) -> Result<PacketSocket, F
 
 fn give(space: &Space, link: &str, address: SocketAddrV4) -> Test {
     let net = ipnet::Ipv4Net::new(*address.ip(), 24)?;
-    Ok(space.netlink.add_address(space.link(link)?.index, &NewAddress::new(net))?)
+    Ok(space
+        .netlink
+        .add_address(space.link(link)?.index, &NewAddress::new(net))?)
 }
 
 /// A server's ordinary socket on a link that has its address.
@@ -79,10 +82,18 @@ fn a_broadcast_reaches_the_server_from_a_link_without_an_address() -> Test {
     let server = server(&right, "right")?;
     let client = packet_socket(&left, "left", 68)?;
     let everybody = SocketAddrV4::new(EVERYBODY, 67);
-    client.send(Mac::BROADCAST, SocketAddrV4::new(ANY, 68), everybody, b"discover")?;
+    client.send(
+        Mac::BROADCAST,
+        SocketAddrV4::new(ANY, 68),
+        everybody,
+        b"discover",
+    )?;
     let mut buffer = [0; 100];
     let (length, from) = server.recv_from(&mut buffer)?;
-    assert_eq!((&buffer[..length], from.to_string().as_str()), (&b"discover"[..], "0.0.0.0:68"));
+    assert_eq!(
+        (&buffer[..length], from.to_string().as_str()),
+        (&b"discover"[..], "0.0.0.0:68")
+    );
     Ok(())
 }
 
@@ -94,32 +105,51 @@ fn an_answer_whose_checksum_was_left_to_the_device_is_accepted() -> Test {
     server.send_to(b"offer", (EVERYBODY, 68))?;
     let server_mac = right.link("right")?.mac;
     next(&client, 2048, |received| {
-        let Received::Datagram(datagram) = received else { panic!("{received:?}") };
+        let Received::Datagram(datagram) = received else {
+            panic!("{received:?}")
+        };
         assert_eq!(datagram.payload, b"offer");
-        assert_eq!((datagram.source, datagram.destination), (SERVER, SocketAddrV4::new(EVERYBODY, 68)));
-        assert_eq!((Some(datagram.source_mac), datagram.destination_mac), (server_mac, Mac::BROADCAST));
+        assert_eq!(
+            (datagram.source, datagram.destination),
+            (SERVER, SocketAddrV4::new(EVERYBODY, 68))
+        );
+        assert_eq!(
+            (Some(datagram.source_mac), datagram.destination_mac),
+            (server_mac, Mac::BROADCAST)
+        );
     })
 }
 
 fn two_packet_sockets_talk_by_unicast() -> Test {
     let (left, right) = cable()?;
-    let (client, server) = (packet_socket(&left, "left", 68)?, packet_socket(&right, "right", 67)?);
+    let (client, server) = (
+        packet_socket(&left, "left", 68)?,
+        packet_socket(&right, "right", 67)?,
+    );
     assert_eq!(Some(client.mac()), left.link("left")?.mac);
     assert_eq!(client.recv(&mut [0; 100])?, Received::Nothing);
     server.send(client.mac(), SERVER, CLIENT, b"offer")?;
     next(&client, 2048, |received| {
-        let Received::Datagram(datagram) = received else { panic!("{received:?}") };
+        let Received::Datagram(datagram) = received else {
+            panic!("{received:?}")
+        };
         assert_eq!(
             (datagram.source, datagram.destination, datagram.payload),
             (SERVER, CLIENT, &b"offer"[..])
         );
-        assert_eq!((datagram.source_mac, datagram.destination_mac), (server.mac(), client.mac()));
+        assert_eq!(
+            (datagram.source_mac, datagram.destination_mac),
+            (server.mac(), client.mac())
+        );
     })
 }
 
 fn the_filter_lets_only_its_port_through() -> Test {
     let (left, right) = cable()?;
-    let (client, server) = (packet_socket(&left, "left", 68)?, packet_socket(&right, "right", 67)?);
+    let (client, server) = (
+        packet_socket(&left, "left", 68)?,
+        packet_socket(&right, "right", 67)?,
+    );
     let to = |port| SocketAddrV4::new(*CLIENT.ip(), port);
     for port in [67, 69, 68 << 8, 0] {
         server.send(client.mac(), SERVER, to(port), b"not for us")?;
@@ -135,31 +165,48 @@ fn the_filter_lets_only_its_port_through() -> Test {
 
 fn a_frame_longer_than_the_buffer_is_truncated() -> Test {
     let (left, right) = cable()?;
-    let (client, server) = (packet_socket(&left, "left", 68)?, packet_socket(&right, "right", 67)?);
+    let (client, server) = (
+        packet_socket(&left, "left", 68)?,
+        packet_socket(&right, "right", 67)?,
+    );
     server.send(client.mac(), SERVER, CLIENT, &[0; 300])?;
-    next(&client, 200, |received| assert_eq!(received, Received::Rejected(Rejected::Truncated)))?;
+    next(&client, 200, |received| {
+        assert_eq!(received, Received::Rejected(Rejected::Truncated))
+    })?;
     server.send(client.mac(), SERVER, CLIENT, &[0; 300])?;
-    next(&client, 342, |received| assert!(matches!(received, Received::Datagram(_)), "{received:?}"))
+    next(&client, 342, |received| {
+        assert!(matches!(received, Received::Datagram(_)), "{received:?}")
+    })
 }
 
 fn a_packet_socket_on_a_missing_link_is_refused() -> Test {
     let space = Space::new()?;
-    let error = space.netns.run(|| PacketSocket::open(4711, 68))?.expect_err("no such link");
+    let error = space
+        .netns
+        .run(|| PacketSocket::open(4711, 68))?
+        .expect_err("no such link");
     assert!(error.is_absent(), "{error}");
     Ok(())
 }
 
 fn a_packet_socket_on_a_link_that_goes_down_says_so() -> Test {
     let (left, right) = cable()?;
-    let (client, server) = (packet_socket(&left, "left", 68)?, packet_socket(&right, "right", 67)?);
+    let (client, server) = (
+        packet_socket(&left, "left", 68)?,
+        packet_socket(&right, "right", 67)?,
+    );
     let index = left.link("left")?.index;
     left.netlink.set_down(index)?;
     let error = until("an error", || Ok(client.recv(&mut [0; 100]).err()))?;
     assert_eq!(error.kind(), io::ErrorKind::NetworkDown);
     left.netlink.set_up(index)?;
-    until("the cable to carry", || Ok(right.link("right")?.carrier.then_some(())))?;
+    until("the cable to carry", || {
+        Ok(right.link("right")?.carrier.then_some(()))
+    })?;
     server.send(client.mac(), SERVER, CLIENT, b"again")?;
-    next(&client, 2048, |received| assert!(matches!(received, Received::Datagram(_)), "{received:?}"))
+    next(&client, 2048, |received| {
+        assert!(matches!(received, Received::Datagram(_)), "{received:?}")
+    })
 }
 
 fn a_udp_client_sends_from_the_address_it_is_told() -> Test {
@@ -180,7 +227,9 @@ fn a_udp_client_sends_from_the_address_it_is_told() -> Test {
     let mut buffer = [0; 100];
     let received = until("the answer", || Ok(client.recv(&mut buffer)?))?;
     assert_eq!((received, &buffer[..3]), ((3, SERVER), &b"ack"[..]));
-    let error = client.send(Ipv4Addr::new(10, 99, 0, 52), SERVER, b"").expect_err("not ours");
+    let error = client
+        .send(Ipv4Addr::new(10, 99, 0, 52), SERVER, b"")
+        .expect_err("not ours");
     assert_ne!(error.kind(), io::ErrorKind::WouldBlock);
     Ok(())
 }
@@ -221,7 +270,10 @@ fn who_has_an_address_contests_it() -> Test {
     let contender = until("an answer", || Ok(socket.contender(*SERVER.ip())?))?;
     assert_eq!(Some(contender), right.link("right")?.mac);
     assert_eq!(socket.contender(*CLIENT.ip())?, None);
-    assert!(inside(&left, || ArpSocket::open(4711)).is_err(), "no such link");
+    assert!(
+        inside(&left, || ArpSocket::open(4711)).is_err(),
+        "no such link"
+    );
     Ok(())
 }
 
@@ -231,21 +283,37 @@ fn who_probes_at_the_same_time_contests_it_too() -> Test {
     one.probe(*CLIENT.ip())?;
     let contender = until("a probe", || Ok(other.contender(*CLIENT.ip())?))?;
     assert_eq!(Some(contender), left.link("left")?.mac);
-    assert_eq!(one.contender(*CLIENT.ip())?, None, "our own probe is nobody else's");
+    assert_eq!(
+        one.contender(*CLIENT.ip())?,
+        None,
+        "our own probe is nobody else's"
+    );
     Ok(())
 }
 
 /// A socket that hears every frame in a namespace.
 fn tap(netns: &Netns) -> Result<OwnedFd, Failed> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    Ok(netns.run(|| socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll))??)
+    Ok(netns.run(|| {
+        socket(
+            AddressFamily::Packet,
+            SockType::Raw,
+            flags,
+            SockProtocol::EthAll,
+        )
+    })??)
 }
 
 fn an_announcement_is_on_the_wire() -> Test {
     let (host, lan) = cable()?;
     let container = Space::new()?;
-    let new = NewMacvlan { up: true, ..NewMacvlan::new("eth0", host.link("left")?.index) };
-    let link = host.netlink.add_macvlan(&new, &container.netns, &container.netlink)?;
+    let new = NewMacvlan {
+        up: true,
+        ..NewMacvlan::new("eth0", host.link("left")?.index)
+    };
+    let link = host
+        .netlink
+        .add_macvlan(&new, &container.netns, &container.netlink)?;
     give(&container, "eth0", CLIENT)?;
 
     let tap = tap(&lan.netns)?;
@@ -253,7 +321,14 @@ fn an_announcement_is_on_the_wire() -> Test {
     let mac = link.mac.expect("an Ethernet link").octets();
     let address = CLIENT.ip().octets();
     // Broadcast from our MAC, ARP, with our address as both sender and target (RFC 5227 §1.1).
-    let expected = [&[0xff; 6], &mac[..], &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &mac, &address].concat();
+    let expected = [
+        &[0xff; 6],
+        &mac[..],
+        &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1],
+        &mac,
+        &address,
+    ]
+    .concat();
     let mut buffer = [0; 2048];
     until("a gratuitous ARP", || {
         let length = recv(tap.as_raw_fd(), &mut buffer, MsgFlags::empty()).unwrap_or(0);
@@ -261,7 +336,9 @@ fn an_announcement_is_on_the_wire() -> Test {
         Ok((frame.starts_with(&expected) && frame.get(38..42) == Some(&address)).then_some(()))
     })?;
     assert_eq!(container.link("eth0")?.mac, link.mac);
-    let notify = container.netns.run(|| sysctl::get(&["ipv4", "conf", "eth0", "arp_notify"]))??;
+    let notify = container
+        .netns
+        .run(|| sysctl::get(&["ipv4", "conf", "eth0", "arp_notify"]))??;
     assert_eq!(notify, "1");
 
     container.netlink.delete_link(link.index)?;
@@ -277,7 +354,10 @@ fn a_setting_is_read_back_and_a_missing_one_is_absent() -> Test {
     inside(&space, || sysctl::set(&setting, "1"))?;
     assert_eq!(inside(&space, || sysctl::get(&setting))?, "1");
     let missing = ["ipv4", "conf", "eth9", "arp_notify"];
-    let error = space.netns.run(|| sysctl::set(&missing, "1"))?.expect_err("no such link");
+    let error = space
+        .netns
+        .run(|| sysctl::set(&missing, "1"))?
+        .expect_err("no such link");
     assert!(error.is_absent(), "{error}");
     assert!(error.to_string().contains("eth9"), "{error}");
     Ok(())

@@ -31,18 +31,28 @@ fn at_home() -> Lease {
 }
 
 fn classless(routes: Vec<dhcp4::Route>) -> Lease {
-    lease(Options { routers: vec![[10, 0, 0, 1].into()], classless_routes: routes, ..Options::default() })
+    lease(Options {
+        routers: vec![[10, 0, 0, 1].into()],
+        classless_routes: routes,
+        ..Options::default()
+    })
 }
 
 fn told(dst: &str, gateway: Option<&str>) -> dhcp4::Route {
     let gateway = gateway.map(|gateway| gateway.parse().expect("an address"));
-    dhcp4::Route { dst: dst.parse().expect("a network"), gateway }
+    dhcp4::Route {
+        dst: dst.parse().expect("a network"),
+        gateway,
+    }
 }
 
 /// Terms with these keys of the protocol.
 fn terms(keys: Value) -> Terms {
     let mut terms = json!({ "clientId": "none", "request": [], "announce": true });
-    terms.as_object_mut().expect("an object").extend(keys.as_object().expect("an object").clone());
+    terms
+        .as_object_mut()
+        .expect("an object")
+        .extend(keys.as_object().expect("an object").clone());
     serde_json::from_value(terms).expect("good terms")
 }
 
@@ -66,17 +76,38 @@ fn the_gateway_is_that_of_the_default_route() {
     assert_eq!(gateway(&at_home(), json!({})), address("10.0.0.1"));
     let other = classless(vec![told("0.0.0.0/0", Some("10.0.0.2"))]);
     assert_eq!(gateway(&other, json!({})), address("10.0.0.2"), "RFC 3442");
-    assert_eq!(gateway(&classless(vec![told("10.9.0.0/16", Some("10.0.0.2"))]), json!({})), None);
-    assert_eq!(gateway(&at_home(), json!({ "suppress": ["gateway"] })), None);
+    assert_eq!(
+        gateway(
+            &classless(vec![told("10.9.0.0/16", Some("10.0.0.2"))]),
+            json!({})
+        ),
+        None
+    );
+    assert_eq!(
+        gateway(&at_home(), json!({ "suppress": ["gateway"] })),
+        None
+    );
 }
 
 #[test]
 fn what_is_suppressed_is_not_used() {
     let home = at_home();
-    assert_eq!(routes_of(&home, json!({})), ["192.168.7.0/24 via 10.0.0.9", "0.0.0.0/0 via 10.0.0.1"]);
-    assert_eq!(routes_of(&home, json!({ "suppress": ["gateway"] })), ["192.168.7.0/24 via 10.0.0.9"]);
-    assert_eq!(routes_of(&home, json!({ "suppress": ["routes"] })), ["0.0.0.0/0 via 10.0.0.1"]);
-    assert_eq!(routes_of(&home, json!({ "suppress": ["routes", "gateway"] })), [""; 0]);
+    assert_eq!(
+        routes_of(&home, json!({})),
+        ["192.168.7.0/24 via 10.0.0.9", "0.0.0.0/0 via 10.0.0.1"]
+    );
+    assert_eq!(
+        routes_of(&home, json!({ "suppress": ["gateway"] })),
+        ["192.168.7.0/24 via 10.0.0.9"]
+    );
+    assert_eq!(
+        routes_of(&home, json!({ "suppress": ["routes"] })),
+        ["0.0.0.0/0 via 10.0.0.1"]
+    );
+    assert_eq!(
+        routes_of(&home, json!({ "suppress": ["routes", "gateway"] })),
+        [""; 0]
+    );
     let dns = |keys| result(&home, &terms(keys), Instant::BOOT).dns;
     assert_eq!(dns(json!({})).domain, "home.example");
     assert!(dns(json!({ "suppress": ["dns"] })).is_empty());
@@ -85,14 +116,23 @@ fn what_is_suppressed_is_not_used() {
 #[test]
 fn classless_routes_silence_the_others_even_where_they_are_suppressed_themselves() {
     let lease = classless(vec![told("0.0.0.0/0", Some("10.0.0.2"))]);
-    assert_eq!(routes_of(&lease, json!({ "suppress": ["gateway"] })), [""; 0]);
+    assert_eq!(
+        routes_of(&lease, json!({ "suppress": ["gateway"] })),
+        [""; 0]
+    );
 }
 
 #[test]
 fn the_way_to_a_gateway_that_is_suppressed_goes_with_it() {
     let lease = classless(vec![told("0.0.0.0/0", Some("192.0.2.1"))]);
-    assert_eq!(routes_of(&lease, json!({})), ["192.0.2.1/32", "0.0.0.0/0 via 192.0.2.1"]);
-    assert_eq!(routes_of(&lease, json!({ "suppress": ["gateway"] })), [""; 0]);
+    assert_eq!(
+        routes_of(&lease, json!({})),
+        ["192.0.2.1/32", "0.0.0.0/0 via 192.0.2.1"]
+    );
+    assert_eq!(
+        routes_of(&lease, json!({ "suppress": ["gateway"] })),
+        [""; 0]
+    );
 }
 
 #[test]
@@ -113,7 +153,8 @@ fn a_configured_route_replaces_the_servers_and_goes_through_its_router() {
             "10.9.0.0/16",
         ]
     );
-    let alone = json!({ "suppress": ["gateway", "routes"], "routes": [{ "dst": "172.16.0.0/12" }] });
+    let alone =
+        json!({ "suppress": ["gateway", "routes"], "routes": [{ "dst": "172.16.0.0/12" }] });
     assert_eq!(routes_of(&at_home(), alone), ["172.16.0.0/12 via 10.0.0.1"]);
 }
 
@@ -148,7 +189,10 @@ fn a_route_without_a_metric_of_its_own_has_the_networks() {
     let metrics: Vec<_> = routes.iter().map(|route| route.priority).collect();
     assert_eq!(metrics, [Some(100), Some(100), Some(100), Some(5)]);
     let last = &routes[3];
-    assert_eq!((last.mtu, last.advmss, last.table), (Some(1400), Some(1300), Some(7)));
+    assert_eq!(
+        (last.mtu, last.advmss, last.table),
+        (Some(1400), Some(1300), Some(7))
+    );
 }
 
 #[test]
@@ -158,5 +202,14 @@ fn the_lifetime_is_what_is_left_rounded_up() {
     assert_eq!(after(Duration::ZERO), Some(60));
     assert_eq!(after(Duration::from_millis(100)), Some(60));
     assert_eq!(after(Duration::from_secs(59)), Some(1));
-    assert_eq!(lifetime(&Lease { lifetime: None, ..lease.clone() }, lease.requested_at), None);
+    assert_eq!(
+        lifetime(
+            &Lease {
+                lifetime: None,
+                ..lease.clone()
+            },
+            lease.requested_at
+        ),
+        None
+    );
 }

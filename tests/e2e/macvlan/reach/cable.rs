@@ -24,7 +24,12 @@ pub(super) struct Manner {
 
 impl Manner {
     pub(super) const fn new(mode: &'static str) -> Manner {
-        Manner { label: mode, mode, host_access: false, listed: true }
+        Manner {
+            label: mode,
+            mode,
+            host_access: false,
+            listed: true,
+        }
     }
 }
 
@@ -41,8 +46,15 @@ impl<'a> Attached<'a> {
         let container = lan.container(&format!("c{number}"))?;
         // Duplicate addresses are another test's business, and looking for them takes a second.
         container.run(|| sysctl::set(&["ipv6", "conf", "default", "accept_dad"], "0"))??;
-        let attached = Attached { network: network(lan, manner, number), container, number };
-        if let Err(refusal) = attached.network.add(&network::Attachment::new(&attached.container)) {
+        let attached = Attached {
+            network: network(lan, manner, number),
+            container,
+            number,
+        };
+        if let Err(refusal) = attached
+            .network
+            .add(&network::Attachment::new(&attached.container))
+        {
             ensure_nothing_left(&attached.container)?;
             attached.container.remove()?;
             return Err(refusal);
@@ -63,7 +75,8 @@ impl<'a> Attached<'a> {
 
     /// Nothing of it is left afterwards.
     pub(super) fn detach(self) -> Result {
-        self.network.del(&network::Attachment::new(&self.container))?;
+        self.network
+            .del(&network::Attachment::new(&self.container))?;
         ensure_nothing_left(&self.container)?;
         self.container.remove()
     }
@@ -76,7 +89,8 @@ fn settle(node: &Node) -> Result {
         node.run(|| {
             ["ipv4", "ipv6"].iter().try_for_each(|family| {
                 let set = |key, value| sysctl::set(&[family, "neigh", &name, key], value);
-                // Who was not found behind the one switch is asked for again at once behind the other.
+                // Who was not found behind the one switch is asked for again at once behind the
+                // other.
                 set("retrans_time_ms", "50")?;
                 // Nobody asks who has only answered: others would learn of them by overhearing it.
                 set("delay_first_probe_time", "3600")
@@ -97,14 +111,24 @@ pub(super) fn wire(lan: &Lan) -> Result {
     lan.lan.add_address("br0", Lan::NET.into())?;
     lan.lan.add_address("br0", Lan::NET6.into())?;
     settle(&lan.lan)?;
-    lan.host.add_address(Lan::MASTER, IpNet::new(HOST.into(), 24)?)?;
-    lan.host.add_address(Lan::MASTER, IpNet::new(address6(HOST).into(), 64)?)
+    lan.host
+        .add_address(Lan::MASTER, IpNet::new(HOST.into(), 24)?)?;
+    lan.host
+        .add_address(Lan::MASTER, IpNet::new(address6(HOST).into(), 64)?)
 }
 
 /// Whether the switch sends frames back where they came from (802.1Qbg, reflective relay).
 pub(super) fn hairpin(lan: &Lan, on: bool) -> Result {
     let state = if on { "on" } else { "off" };
-    lan.lan.output(&["bridge", "link", "set", "dev", Lan::SERVER_LINK, "hairpin", state])?;
+    lan.lan.output(&[
+        "bridge",
+        "link",
+        "set",
+        "dev",
+        Lan::SERVER_LINK,
+        "hairpin",
+        state,
+    ])?;
     Ok(())
 }
 
@@ -141,6 +165,9 @@ fn network<'a>(lan: &'a Lan, manner: &Manner, number: u8) -> Network<'a> {
 
 fn everybody(lan: &Lan) -> Value {
     let real = [lan.lan.link(Lan::SERVER_LINK), lan.host.link(Lan::MASTER)];
-    let real = real.into_iter().flatten().filter_map(|link| Some(link.mac?.to_string()));
+    let real = real
+        .into_iter()
+        .flatten()
+        .filter_map(|link| Some(link.mac?.to_string()));
     (10..40).map(mac).chain(real).collect()
 }

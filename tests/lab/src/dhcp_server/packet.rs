@@ -93,8 +93,8 @@ impl Packet {
         self.destination.port() == SERVER_PORT
     }
 
-    /// Unicast from no address: a kernel drops it before a server without packet sockets hears of it
-    /// (RFC 1812, section 5.3.7), so this one does not act on it either.
+    /// Unicast from no address: a kernel drops it before a server without packet sockets hears of
+    /// it (RFC 1812, section 5.3.7), so this one does not act on it either.
     pub fn is_martian(&self) -> bool {
         self.source.ip().is_unspecified() && !self.destination.ip().is_broadcast()
     }
@@ -111,7 +111,8 @@ impl fmt::Display for Packet {
                     None => f.write_str("BOOTP")?,
                 }
                 write!(f, " xid {:08x}", message.xid())?;
-                for (what, address) in [("ciaddr", message.ciaddr()), ("yiaddr", message.yiaddr())] {
+                for (what, address) in [("ciaddr", message.ciaddr()), ("yiaddr", message.yiaddr())]
+                {
                     if !address.is_unspecified() {
                         write!(f, " {what} {address}")?;
                     }
@@ -140,7 +141,9 @@ pub(super) fn frame(
         .ipv4(ip.0.octets(), ip.1.octets(), 64)
         .udp(SERVER_PORT, CLIENT_PORT);
     let mut frame = Vec::with_capacity(builder.size(payload.len()));
-    builder.write(&mut frame, payload).context("build a frame")?;
+    builder
+        .write(&mut frame, payload)
+        .context("build a frame")?;
     Ok(frame)
 }
 

@@ -27,8 +27,8 @@ pub struct Settings {
     pub t1: Option<Duration>,
     /// The rebinding time T2, sent only if set.
     pub t2: Option<Duration>,
-    /// Further options, each sent if the client's parameter request list (55) has it, or if the client
-    /// sends none.
+    /// Further options, each sent if the client's parameter request list (55) has it, or if the
+    /// client sends none.
     pub options: Vec<DhcpOption>,
     /// What becomes of a REQUEST for an address that the client holds no lease of.
     pub strangers: Strangers,
@@ -36,8 +36,8 @@ pub struct Settings {
     pub rapid_commit: bool,
 }
 
-/// How a REQUEST (INIT-REBOOT, renewing, rebinding) is treated from a client without a lease of what it
-/// asks for.
+/// How a REQUEST (INIT-REBOOT, renewing, rebinding) is treated from a client without a lease of
+/// what it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strangers {
     /// NAK: this server knows its network.
@@ -85,8 +85,8 @@ pub struct Lease {
 
 impl Lease {
     fn is_of(&self, client: &Message) -> bool {
-        // The identifier is who a client is; the hardware address only where it sends none (RFC 2131,
-        // section 4.2).
+        // The identifier is who a client is; the hardware address only where it sends none (RFC
+        // 2131, section 4.2).
         match (&self.client_id, client_id(client)) {
             (Some(ours), Some(theirs)) => ours == theirs,
             (None, None) => self.mac == client.chaddr(),
@@ -113,7 +113,11 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(settings: Settings) -> Pool {
-        Pool { settings, leases: BTreeMap::new(), declined: BTreeSet::new() }
+        Pool {
+            settings,
+            leases: BTreeMap::new(),
+            declined: BTreeSet::new(),
+        }
     }
 
     pub(super) fn forget(&mut self) {
@@ -122,7 +126,11 @@ impl Pool {
     }
 
     pub(super) fn leases(&self, now: Instant) -> Vec<Lease> {
-        self.leases.values().filter(|lease| lease.acknowledged && lease.is_live(now)).cloned().collect()
+        self.leases
+            .values()
+            .filter(|lease| lease.acknowledged && lease.is_live(now))
+            .cloned()
+            .collect()
     }
 
     /// What to say to a message, if anything.
@@ -130,10 +138,18 @@ impl Pool {
         match client.opts().msg_type()? {
             MessageType::Discover => {
                 let address = self.choose(client, now)?;
-                let commit = self.settings.rapid_commit && client.opts().contains(OptionCode::RapidCommit);
+                let commit =
+                    self.settings.rapid_commit && client.opts().contains(OptionCode::RapidCommit);
                 self.hold(client, address, commit, now);
-                let mut answer =
-                    self.grant(client, if commit { MessageType::Ack } else { MessageType::Offer }, address);
+                let mut answer = self.grant(
+                    client,
+                    if commit {
+                        MessageType::Ack
+                    } else {
+                        MessageType::Offer
+                    },
+                    address,
+                );
                 if commit {
                     answer.message.opts_mut().insert(DhcpOption::RapidCommit);
                 }
@@ -141,7 +157,8 @@ impl Pool {
             }
             MessageType::Request => self.answer_request(client, now),
             MessageType::Release => {
-                self.leases.retain(|address, lease| *address != client.ciaddr() || !lease.is_of(client));
+                self.leases
+                    .retain(|address, lease| *address != client.ciaddr() || !lease.is_of(client));
                 None
             }
             MessageType::Decline => {
@@ -166,15 +183,22 @@ impl Pool {
             _ => None,
         };
         if selected.is_some_and(|server| server != self.settings.address) {
-            self.leases.retain(|_, lease| lease.acknowledged || !lease.is_of(client));
+            self.leases
+                .retain(|_, lease| lease.acknowledged || !lease.is_of(client));
             return None;
         }
-        // RFC 2131, section 4.3.2: SELECTING and INIT-REBOOT name the address in option 50, RENEWING and
-        // REBINDING in ciaddr.
-        let address =
-            if client.ciaddr().is_unspecified() { requested_address(client)? } else { client.ciaddr() };
+        // RFC 2131, section 4.3.2: SELECTING and INIT-REBOOT name the address in option 50,
+        // RENEWING and REBINDING in ciaddr.
+        let address = if client.ciaddr().is_unspecified() {
+            requested_address(client)?
+        } else {
+            client.ciaddr()
+        };
         let held = self.settings.pool.contains(&address)
-            && self.leases.get(&address).is_some_and(|lease| lease.is_of(client) && lease.is_live(now));
+            && self
+                .leases
+                .get(&address)
+                .is_some_and(|lease| lease.is_of(client) && lease.is_live(now));
         let adopted = self.settings.strangers == Strangers::Adopt && self.is_free(address, now);
         if held || adopted {
             self.hold(client, address, true, now);
@@ -189,29 +213,42 @@ impl Pool {
     /// The client's own address, else the one it asks for, else the first free one.
     fn choose(&self, client: &Message, now: Instant) -> Option<Ipv4Addr> {
         let (first, last) = (*self.settings.pool.start(), *self.settings.pool.end());
-        let own = self.leases.values().find(|lease| lease.is_of(client)).map(|lease| lease.address);
+        let own = self
+            .leases
+            .values()
+            .find(|lease| lease.is_of(client))
+            .map(|lease| lease.address);
         let own = own.filter(|address| self.settings.pool.contains(address));
-        own.or_else(|| requested_address(client).filter(|address| self.is_free(*address, now))).or_else(
-            || {
+        own.or_else(|| requested_address(client).filter(|address| self.is_free(*address, now)))
+            .or_else(|| {
                 (first.to_bits()..=last.to_bits())
                     .map(Ipv4Addr::from_bits)
                     .find(|address| self.is_free(*address, now))
-            },
-        )
+            })
     }
 
     fn is_free(&self, address: Ipv4Addr, now: Instant) -> bool {
         self.settings.pool.contains(&address)
             && !self.declined.contains(&address)
-            && !self.leases.get(&address).is_some_and(|lease| lease.is_live(now))
+            && !self
+                .leases
+                .get(&address)
+                .is_some_and(|lease| lease.is_live(now))
     }
 
     fn hold(&mut self, client: &Message, address: Ipv4Addr, acknowledged: bool, now: Instant) {
-        let known = self.leases.get(&address).is_some_and(|lease| lease.acknowledged && lease.is_live(now));
+        let known = self
+            .leases
+            .get(&address)
+            .is_some_and(|lease| lease.acknowledged && lease.is_live(now));
         if known && !acknowledged {
             return; // an offer of what the client has does not shorten its lease
         }
-        let time = if acknowledged { self.settings.lease_time } else { Some(OFFER_TIME) };
+        let time = if acknowledged {
+            self.settings.lease_time
+        } else {
+            Some(OFFER_TIME)
+        };
         let lease = Lease {
             address,
             mac: client.chaddr().to_vec(),
@@ -245,7 +282,10 @@ impl Pool {
 
     fn nak(&self, client: &Message) -> Answer {
         let mut answer = self.reply(client, MessageType::Nak);
-        answer.message.opts_mut().insert(DhcpOption::Message("no lease of that address".to_owned()));
+        answer
+            .message
+            .opts_mut()
+            .insert(DhcpOption::Message("no lease of that address".to_owned()));
         answer
     }
 
@@ -260,14 +300,20 @@ impl Pool {
             client.giaddr(),
             client.chaddr(),
         );
-        message.set_opcode(Opcode::BootReply).set_htype(client.htype()).set_flags(client.flags());
+        message
+            .set_opcode(Opcode::BootReply)
+            .set_htype(client.htype())
+            .set_flags(client.flags());
         let options = message.opts_mut();
         options.insert(DhcpOption::MessageType(kind));
         options.insert(DhcpOption::ServerIdentifier(self.settings.address));
         if let Some(id) = client_id(client) {
             options.insert(DhcpOption::ClientIdentifier(id.to_vec()));
         }
-        Answer { ciaddr: client.ciaddr(), message }
+        Answer {
+            ciaddr: client.ciaddr(),
+            message,
+        }
     }
 
     fn add_requested_options(&self, message: &mut Message, client: &Message) {
@@ -291,8 +337,8 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Where it goes (RFC 2131, section 4.1): Ethernet and IPv4 destination. `asker` sent the request's
-    /// frame.
+    /// Where it goes (RFC 2131, section 4.1): Ethernet and IPv4 destination. `asker` sent the
+    /// request's frame.
     pub(super) fn destination(&self, asker: [u8; 6]) -> ([u8; 6], Ipv4Addr) {
         let everybody = ([0xff; 6], Ipv4Addr::BROADCAST);
         if self.message.opts().has_msg_type(MessageType::Nak) {
@@ -307,8 +353,8 @@ impl Answer {
     }
 }
 
-/// What is said to a message under a reaction. Nothing is learnt from a message that is met with silence or
-/// a NAK.
+/// What is said to a message under a reaction. Nothing is learnt from a message that is met with
+/// silence or a NAK.
 pub(super) fn answer_of(
     reaction: &Reaction,
     pool: &mut Pool,
@@ -337,5 +383,9 @@ fn requested_address(message: &Message) -> Option<Ipv4Addr> {
 }
 
 fn netmask(prefix_len: u8) -> Ipv4Addr {
-    Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(prefix_len)).unwrap_or(0))
+    Ipv4Addr::from_bits(
+        u32::MAX
+            .checked_shl(32 - u32::from(prefix_len))
+            .unwrap_or(0),
+    )
 }

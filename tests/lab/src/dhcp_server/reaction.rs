@@ -54,12 +54,18 @@ impl Reaction {
 
     /// No answer, and no notice taken of the message: it is recorded, that is all.
     pub fn silence() -> Reaction {
-        Reaction { answers: Answers::Nothing, ..Reaction::default() }
+        Reaction {
+            answers: Answers::Nothing,
+            ..Reaction::default()
+        }
     }
 
     /// DHCPNAK, whatever was asked.
     pub fn nak() -> Reaction {
-        Reaction { answers: Answers::Nak, ..Reaction::default() }
+        Reaction {
+            answers: Answers::Nak,
+            ..Reaction::default()
+        }
     }
 
     /// Not at once.
@@ -71,7 +77,10 @@ impl Reaction {
     /// The answer `copies` times, at least once.
     #[must_use]
     pub fn copies(self, copies: usize) -> Reaction {
-        Reaction { further_copies: copies.saturating_sub(1), ..self }
+        Reaction {
+            further_copies: copies.saturating_sub(1),
+            ..self
+        }
     }
 
     /// Changes the answer before it is encoded.
@@ -112,20 +121,24 @@ impl Reaction {
         })
     }
 
-    /// The value of an option (if it is there) one octet too short, its length right for what is left.
+    /// The value of an option (if it is there) one octet too short, its length right for what is
+    /// left.
     #[must_use]
     pub fn bad_length(self, code: OptionCode) -> Reaction {
         self.mangle(move |payload| {
             rewrite_options(payload, |options| {
-                for (_, value) in options.iter_mut().filter(|(candidate, _)| *candidate == u8::from(code)) {
+                for (_, value) in options
+                    .iter_mut()
+                    .filter(|(candidate, _)| *candidate == u8::from(code))
+                {
                     value.pop();
                 }
             });
         })
     }
 
-    /// All options but the message type in the fields `file` and `sname` (option overload, RFC 2132,
-    /// section 9.3).
+    /// All options but the message type in the fields `file` and `sname` (option overload, RFC
+    /// 2132, section 9.3).
     #[must_use]
     pub fn overloaded(self) -> Reaction {
         self.mangle(overload)
@@ -184,7 +197,9 @@ fn overload(payload: &mut Vec<u8>) {
     let mut fields = [(FILE, Vec::new()), (SNAME, Vec::new())];
     rewrite_options(payload, |options| {
         for (code, value) in std::mem::take(options) {
-            let field = fields.iter_mut().find(|(range, field)| field.len() + value.len() + 3 <= range.len());
+            let field = fields
+                .iter_mut()
+                .find(|(range, field)| field.len() + value.len() + 3 <= range.len());
             match field {
                 Some((_, field)) if code != MESSAGE_TYPE => push_option(field, code, &value),
                 _ => options.push((code, value)),
@@ -199,8 +214,8 @@ fn overload(payload: &mut Vec<u8>) {
     }
 }
 
-/// Takes the options field apart, lets `change` have its way, and puts it together again, as long as before
-/// or longer.
+/// Takes the options field apart, lets `change` have its way, and puts it together again, as long
+/// as before or longer.
 fn rewrite_options(payload: &mut Vec<u8>, change: impl FnOnce(&mut Options)) {
     let length = payload.len();
     let mut options = split_options(&payload[OPTIONS..]);
@@ -244,23 +259,36 @@ mod tests {
 
     fn offer() -> Message {
         let mut message = Message::default();
-        message.opts_mut().insert(DhcpOption::MessageType(MessageType::Offer));
+        message
+            .opts_mut()
+            .insert(DhcpOption::MessageType(MessageType::Offer));
         message.opts_mut().insert(DhcpOption::AddressLeaseTime(60));
-        message.opts_mut().insert(DhcpOption::ServerIdentifier([10, 99, 0, 1].into()));
+        message
+            .opts_mut()
+            .insert(DhcpOption::ServerIdentifier([10, 99, 0, 1].into()));
         message
     }
 
     #[test]
     fn an_overloaded_answer_has_its_options_in_the_file_field() {
         let payload = Reaction::answer().overloaded().payload(offer()).unwrap();
-        assert_eq!(split_options(&payload[OPTIONS..]), [(MESSAGE_TYPE, vec![2]), (OVERLOAD, vec![3])]);
-        assert_eq!(split_options(&payload[FILE]), [(51, vec![0, 0, 0, 60]), (54, vec![10, 99, 0, 1])]);
+        assert_eq!(
+            split_options(&payload[OPTIONS..]),
+            [(MESSAGE_TYPE, vec![2]), (OVERLOAD, vec![3])]
+        );
+        assert_eq!(
+            split_options(&payload[FILE]),
+            [(51, vec![0, 0, 0, 60]), (54, vec![10, 99, 0, 1])]
+        );
         assert_eq!(payload.len(), 300);
     }
 
     #[test]
     fn a_bad_length_is_one_short() {
-        let payload = Reaction::answer().bad_length(OptionCode::AddressLeaseTime).payload(offer()).unwrap();
+        let payload = Reaction::answer()
+            .bad_length(OptionCode::AddressLeaseTime)
+            .payload(offer())
+            .unwrap();
         assert!(split_options(&payload[OPTIONS..]).contains(&(51, vec![0, 0, 0])));
     }
 }

@@ -33,11 +33,16 @@ struct Late {
 
 impl Service {
     pub(super) fn new(shared: Arc<Shared>, socket: Arc<Socket>, alive: UnixStream) -> Service {
-        Service { shared, socket, alive, late: Vec::new() }
+        Service {
+            shared,
+            socket,
+            alive,
+            late: Vec::new(),
+        }
     }
 
-    /// Until the server is dropped. A failure of the system is shown where the test's other output is, and
-    /// ends the service.
+    /// Until the server is dropped. A failure of the system is shown where the test's other output
+    /// is, and ends the service.
     pub(super) fn run(mut self) {
         if let Err(error) = self.serve() {
             eprintln!("the DHCP server stops: {error:#}");
@@ -58,13 +63,19 @@ impl Service {
 
     /// Waits for a frame or a late answer's time. False when the server is no longer wanted.
     fn wait(&self) -> Result<bool> {
-        let timeout = self.late.iter().map(|late| late.at).min().map_or(PollTimeout::NONE, |at| {
-            // Rounded up: poll counts in milliseconds, and waking early would be waking twice.
-            let wait = at.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
-            PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
-        });
-        let mut ready =
-            [&self.socket.as_fd(), &self.alive.as_fd()].map(|fd| PollFd::new(*fd, PollFlags::POLLIN));
+        let timeout = self
+            .late
+            .iter()
+            .map(|late| late.at)
+            .min()
+            .map_or(PollTimeout::NONE, |at| {
+                // Rounded up: poll counts in milliseconds, and waking early would be waking twice.
+                let wait =
+                    at.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+                PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
+            });
+        let mut ready = [&self.socket.as_fd(), &self.alive.as_fd()]
+            .map(|fd| PollFd::new(*fd, PollFlags::POLLIN));
         match poll(&mut ready, timeout) {
             Ok(_) => Ok(ready[1].any() != Some(true)),
             Err(Errno::EINTR) => Ok(true),
@@ -80,7 +91,8 @@ impl Service {
                 let now = packet.at;
                 answer_of(&reaction, &mut state.pool, message, now).map(|answer| (answer, reaction))
             }
-            // A server without packet sockets would not have been given it, or would not have understood it.
+            // A server without packet sockets would not have been given it, or would not have
+            // understood it.
             _ => None,
         };
         if let Some((answer, reaction)) = answer {
@@ -90,7 +102,10 @@ impl Service {
                 if reaction.delay().is_zero() {
                     state.transmit(&self.socket, frame.clone())?;
                 } else {
-                    self.late.push(Late { at, frame: frame.clone() });
+                    self.late.push(Late {
+                        at,
+                        frame: frame.clone(),
+                    });
                 }
             }
         }

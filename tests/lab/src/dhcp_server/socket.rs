@@ -8,7 +8,8 @@ use nix::{
     errno::Errno,
     ifaddrs::getifaddrs,
     sys::socket::{
-        AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
+        AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send,
+        socket,
     },
 };
 
@@ -28,13 +29,26 @@ impl Socket {
     /// On the link of this name in the calling thread's namespace.
     pub(super) fn open(link: &str) -> Result<Socket> {
         let address = link_address(link)?;
-        let mac = address.addr().context("a link without a hardware address")?;
+        let mac = address
+            .addr()
+            .context("a link without a hardware address")?;
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let fd = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthIp)
-            .context("open a packet socket")?;
-        // The address names no protocol, so the socket keeps the one that it was created with (packet(7)).
-        bind(fd.as_raw_fd(), &address).with_context(|| format!("bind a packet socket to {link}"))?;
-        Ok(Socket { fd, mac, _port: UdpSocket::bind("0.0.0.0:67").ok() })
+        let fd = socket(
+            AddressFamily::Packet,
+            SockType::Raw,
+            flags,
+            SockProtocol::EthIp,
+        )
+        .context("open a packet socket")?;
+        // The address names no protocol, so the socket keeps the one that it was created with
+        // (packet(7)).
+        bind(fd.as_raw_fd(), &address)
+            .with_context(|| format!("bind a packet socket to {link}"))?;
+        Ok(Socket {
+            fd,
+            mac,
+            _port: UdpSocket::bind("0.0.0.0:67").ok(),
+        })
     }
 
     pub(super) fn mac(&self) -> [u8; 6] {

@@ -20,11 +20,19 @@ pub(super) fn command(dir: &Path, config: &Config) -> Result<Command> {
 }
 
 fn configuration(config: &Config) -> String {
-    let Config { pool, lease_time, t1, t2, extra } = config;
+    let Config {
+        pool,
+        lease_time,
+        t1,
+        t2,
+        extra,
+    } = config;
     let times = [("dhcp-renewal-time", t1), ("dhcp-rebinding-time", t2)];
     let times: String = times
         .iter()
-        .filter_map(|(name, time)| time.map(|time| format!("  option {name} {};\n", time.as_secs())))
+        .filter_map(|(name, time)| {
+            time.map(|time| format!("  option {name} {};\n", time.as_secs()))
+        })
         .collect();
     format!(
         "authoritative;
@@ -48,8 +56,11 @@ subnet {network} netmask {netmask} {{
     )
 }
 
-/// Blocks "lease ADDRESS { … binding state STATE; … }", appended to: an address' last block is what holds.
+/// Blocks "lease ADDRESS { … binding state STATE; … }", appended to: an address' last block is what
+/// holds.
 pub(super) fn holds(leases: &str, address: Ipv4Addr) -> bool {
-    let last = leases.rsplit("\nlease ").find(|block| block.starts_with(&format!("{address} {{")));
+    let last = leases
+        .rsplit("\nlease ")
+        .find(|block| block.starts_with(&format!("{address} {{")));
     last.is_some_and(|block| block.contains("\n  binding state active;"))
 }

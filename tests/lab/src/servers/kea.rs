@@ -8,15 +8,26 @@ use crate::{Lan, Result};
 
 pub(super) fn command(dir: &Path, config: &Config) -> Result<Command> {
     let file = dir.join("kea-dhcp4.json");
-    fs::write(&file, configuration(dir, config)?.to_string()).context("write Kea's configuration")?;
+    fs::write(&file, configuration(dir, config)?.to_string())
+        .context("write Kea's configuration")?;
     let mut command = program("kea-dhcp4")?;
-    command.arg("-c").arg(file).env("KEA_PIDFILE_DIR", dir).env("KEA_LOCKFILE_DIR", "none");
+    command
+        .arg("-c")
+        .arg(file)
+        .env("KEA_PIDFILE_DIR", dir)
+        .env("KEA_LOCKFILE_DIR", "none");
     command.env("KEA_DHCP_DATA_DIR", dir); // newer ones refuse to write leases anywhere else
     Ok(command)
 }
 
 fn configuration(dir: &Path, config: &Config) -> Result<Value> {
-    let Config { pool, lease_time, t1, t2, extra } = config;
+    let Config {
+        pool,
+        lease_time,
+        t1,
+        t2,
+        extra,
+    } = config;
     let mut subnet = json!({
         "id": 1,
         "subnet": Lan::NET.trunc(),
@@ -50,13 +61,15 @@ fn configuration(dir: &Path, config: &Config) -> Result<Value> {
     }}))
 }
 
-/// CSV, appended to: an address' last row is what holds. A released lease's has no lifetime left or (since
-/// 2.4) another state.
+/// CSV, appended to: an address' last row is what holds. A released lease's has no lifetime left or
+/// (since 2.4) another state.
 pub(super) fn holds(leases: &str, address: Ipv4Addr) -> bool {
     let mut lines = leases.lines();
     let columns: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();
     let address = address.to_string();
-    let Some(row) = lines.map(|line| line.split(',').collect::<Vec<_>>()).rfind(|row| row[0] == address)
+    let Some(row) = lines
+        .map(|line| line.split(',').collect::<Vec<_>>())
+        .rfind(|row| row[0] == address)
     else {
         return false;
     };
@@ -64,7 +77,9 @@ pub(super) fn holds(leases: &str, address: Ipv4Addr) -> bool {
         let column = columns.iter().position(|column| *column == name);
         column.and_then(|column| row.get(column)?.parse::<u64>().ok())
     };
-    let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+    let now = SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |since| since.as_secs());
     number("state") == Some(0)
         && number("valid_lifetime").is_some_and(|lifetime| lifetime > 0)
         && number("expire").is_some_and(|expire| expire > now)
@@ -82,6 +97,9 @@ mod tests {
         let address = Ipv4Addr::new(10, 99, 0, 100);
         assert!(holds(&format!("{header}\n{held}\n"), address));
         assert!(!holds(&format!("{header}\n{held}\n{released}\n"), address));
-        assert!(!holds(&format!("{header}\n{held}\n"), Ipv4Addr::new(10, 99, 0, 101)));
+        assert!(!holds(
+            &format!("{header}\n{held}\n"),
+            Ipv4Addr::new(10, 99, 0, 101)
+        ));
     }
 }

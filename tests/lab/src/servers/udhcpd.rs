@@ -16,11 +16,19 @@ pub(super) fn command(dir: &Path, config: &Config) -> Result<Command> {
 }
 
 fn configuration(dir: &Path, config: &Config) -> String {
-    let Config { pool, lease_time, t1, t2, extra } = config;
+    let Config {
+        pool,
+        lease_time,
+        t1,
+        t2,
+        extra,
+    } = config;
     // It knows neither time by name.
     let times: String = [(58, t1), (59, t2)]
         .iter()
-        .filter_map(|(code, time)| time.map(|time| format!("option {code:#x} {:08x}\n", time.as_secs())))
+        .filter_map(|(code, time)| {
+            time.map(|time| format!("option {code:#x} {:08x}\n", time.as_secs()))
+        })
         .collect();
     format!(
         "interface {link}
@@ -47,8 +55,8 @@ option dns {gateway}
     )
 }
 
-/// The lease file is written when SIGUSR1 asks for it: eight octets of time, then a record for each lease,
-/// all of it in network byte order, beginning with the seconds left and the address.
+/// The lease file is written when SIGUSR1 asks for it: eight octets of time, then a record for each
+/// lease, all of it in network byte order, beginning with the seconds left and the address.
 pub(super) fn holds(server: &Process, dir: &Path, address: Ipv4Addr) -> bool {
     const HEADER: usize = 8;
     const RECORD: usize = 36;
@@ -57,5 +65,7 @@ pub(super) fn holds(server: &Process, dir: &Path, address: Ipv4Addr) -> bool {
     }
     let file = fs::read(dir.join(LEASES)).unwrap_or_default();
     let (records, _) = file.get(HEADER..).unwrap_or_default().as_chunks::<RECORD>();
-    records.iter().any(|record| record[4..8] == address.octets() && record[..4] != [0; 4])
+    records
+        .iter()
+        .any(|record| record[4..8] == address.octets() && record[..4] != [0; 4])
 }

@@ -30,7 +30,10 @@ fn build() -> Result {
     }
     let target = built()?;
     let mut command = Command::new("sh");
-    command.args(["-c", include_str!("cnitool.sh"), "cnitool.sh"]).arg(&target).stdin(Stdio::null());
+    command
+        .args(["-c", include_str!("cnitool.sh"), "cnitool.sh"])
+        .arg(&target)
+        .stdin(Stdio::null());
     let status = command.status().context("run sh")?;
     ensure!(
         status.success(),

@@ -22,13 +22,20 @@ pub struct Package {
 impl Package {
     /// `file` is a program looked for in `PATH` and the `sbin` directories, or an absolute path.
     pub const fn new(name: &'static str, file: &'static str) -> Package {
-        Package { name, file, then: None }
+        Package {
+            name,
+            file,
+            then: None,
+        }
     }
 
     /// With something to be made once the package is installed, unless it is there already.
     #[must_use]
     pub const fn then(self, make: fn() -> Result) -> Package {
-        Package { then: Some(make), ..self }
+        Package {
+            then: Some(make),
+            ..self
+        }
     }
 
     fn is_installed(&self) -> bool {
@@ -51,12 +58,14 @@ pub const UDHCPD: Package = Package::new("udhcpd", "udhcpd");
 /// `ip`, `ss`, `bridge`.
 pub const IPROUTE2: Package = Package::new("iproute2", "ip");
 /// The Go plugins: `host-local`, `static`, `tuning`, and those that ours replace.
-pub const GO_PLUGINS: Package = Package::new("containernetworking-plugins", "/usr/lib/cni/host-local");
+pub const GO_PLUGINS: Package =
+    Package::new("containernetworking-plugins", "/usr/lib/cni/host-local");
 
 /// Sees to it that all of `needs` is there: installs as root what is missing.
 ///
 /// # Errors
-/// Naming the packages, and the command that installs them, when the caller is not root or apt-get fails.
+/// Naming the packages, and the command that installs them, when the caller is not root or apt-get
+/// fails.
 pub fn ensure(needs: &[Package]) -> Result {
     install(needs)?;
     let mut made = Vec::new();
@@ -76,14 +85,18 @@ fn install(needs: &[Package]) -> Result {
     if missing.is_empty() {
         return Ok(());
     }
-    let install = format!("apt-get install -y --no-install-recommends {}", missing.join(" "));
+    let install = format!(
+        "apt-get install -y --no-install-recommends {}",
+        missing.join(" ")
+    );
     ensure!(
         geteuid().is_root() && find_program("apt-get").is_some(),
         "tests of this run need Debian packages that are not installed: {}\ninstall them with: sudo {install}",
         missing.join(", ")
     );
     eprintln!("{install}");
-    // The lists may never have been fetched on a bare machine, or be out of date: one update and another try.
+    // The lists may never have been fetched on a bare machine, or be out of date: one update and
+    // another try.
     if apt_get("install", &missing).is_err() {
         apt_get("update", &[])?;
         apt_get("install", &missing)?;
@@ -106,16 +119,24 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// What `package` depends on, of the names that begin like this: the current one of several versions.
+/// What `package` depends on, of the names that begin like this: the current one of several
+/// versions.
 ///
 /// # Errors
 /// When apt does not know of it: as root the lists of packages are fetched first.
 pub fn dependency(package: &str, beginning: &str) -> Result<String> {
     let listed = || -> Result<Option<String>> {
-        let output = Command::new("apt-cache").env("LC_ALL", "C").args(["depends", package]).output();
+        let output = Command::new("apt-cache")
+            .env("LC_ALL", "C")
+            .args(["depends", package])
+            .output();
         let output = String::from_utf8(output.context("run apt-cache")?.stdout)?;
-        let names = output.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
-        Ok(names.map(str::to_owned).find(|name| name.starts_with(beginning)))
+        let names = output
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "));
+        Ok(names
+            .map(str::to_owned)
+            .find(|name| name.starts_with(beginning)))
     };
     if let Some(name) = listed()? {
         return Ok(name);
@@ -132,27 +153,42 @@ pub fn download(package: &str, to: &Path) -> Result<PathBuf> {
     let fetch = || -> Result {
         // apt's own user, for whom root would have it fetch, may not write there.
         let mut command = Command::new("apt-get");
-        command.args(["-qq", "-o", "APT::Sandbox::User=", "download", package]).current_dir(to);
-        let status = command.stdin(Stdio::null()).status().context("run apt-get")?;
+        command
+            .args(["-qq", "-o", "APT::Sandbox::User=", "download", package])
+            .current_dir(to);
+        let status = command
+            .stdin(Stdio::null())
+            .status()
+            .context("run apt-get")?;
         ensure!(status.success(), "apt-get download {package}: {status}");
         Ok(())
     };
     fetch().or_else(|_| update().and_then(|()| fetch()))?;
-    let file = fs::read_dir(to)?.flatten().map(|entry| entry.path()).find(|path| {
-        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(package.as_bytes()))
-    });
+    let file = fs::read_dir(to)?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| {
+            path.file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(package.as_bytes()))
+        });
     file.with_context(|| format!("apt-get download {package} has left no file"))
 }
 
 /// Fetches the lists of packages, which may never have been, or be out of date.
 fn update() -> Result {
-    ensure!(geteuid().is_root(), "the lists of packages may be out of date: sudo apt-get update");
+    ensure!(
+        geteuid().is_root(),
+        "the lists of packages may be out of date: sudo apt-get update"
+    );
     apt_get("update", &[])
 }
 
 fn missing(needs: &[Package]) -> Vec<&'static str> {
-    let mut missing: Vec<_> =
-        needs.iter().filter(|package| !package.is_installed()).map(|p| p.name).collect();
+    let mut missing: Vec<_> = needs
+        .iter()
+        .filter(|package| !package.is_installed())
+        .map(|p| p.name)
+        .collect();
     missing.sort_unstable();
     missing.dedup();
     missing
@@ -160,8 +196,16 @@ fn missing(needs: &[Package]) -> Vec<&'static str> {
 
 fn apt_get(verb: &str, packages: &[&str]) -> Result {
     let status = Command::new("apt-get")
-        // Another test binary of the same run (nextest runs one process per test) may be at it already.
-        .args(["-qq", "-o", "DPkg::Lock::Timeout=300", "-y", "--no-install-recommends", verb])
+        // Another test binary of the same run (nextest runs one process per test) may be at it
+        // already.
+        .args([
+            "-qq",
+            "-o",
+            "DPkg::Lock::Timeout=300",
+            "-y",
+            "--no-install-recommends",
+            verb,
+        ])
         .args(packages)
         .env("DEBIAN_FRONTEND", "noninteractive")
         .stdin(Stdio::null())

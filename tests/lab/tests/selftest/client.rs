@@ -1,5 +1,5 @@
-//! A DHCP client of few lines, to have something to say to a server: it asks for broadcast replies, so a
-//! UDP socket will do.
+//! A DHCP client of few lines, to have something to say to a server: it asks for broadcast replies,
+//! so a UDP socket will do.
 
 use std::{
     net::{Ipv4Addr, UdpSocket},
@@ -28,8 +28,15 @@ impl Client {
         let socket = host.run(|| UdpSocket::bind("0.0.0.0:68"))??;
         setsockopt(&socket, sockopt::BindToDevice, &Lan::MASTER.into())?;
         socket.set_broadcast(true)?;
-        let mac = host.link(Lan::MASTER)?.mac.context("a veth has a hardware address")?;
-        Ok(Client { socket, mac: mac.octets(), xid: 0x1ab0_0000 })
+        let mac = host
+            .link(Lan::MASTER)?
+            .mac
+            .context("a veth has a hardware address")?;
+        Ok(Client {
+            socket,
+            mac: mac.octets(),
+            xid: 0x1ab0_0000,
+        })
     }
 
     /// DISCOVER, OFFER, REQUEST, ACK.
@@ -49,23 +56,43 @@ impl Client {
     }
 
     pub(crate) fn request(&self, offer: &Message) -> Result<Option<Message>> {
-        let server = offer.opts().get(OptionCode::ServerIdentifier).context("an offer names its server")?;
+        let server = offer
+            .opts()
+            .get(OptionCode::ServerIdentifier)
+            .context("an offer names its server")?;
         let address = DhcpOption::RequestedIpAddress(offer.yiaddr());
-        self.send(MessageType::Request, Ipv4Addr::UNSPECIFIED, vec![server.clone(), address])?;
+        self.send(
+            MessageType::Request,
+            Ipv4Addr::UNSPECIFIED,
+            vec![server.clone(), address],
+        )?;
         self.receive(Duration::from_secs(1))
     }
 
     /// From the address that is given back, as servers want it.
     pub(crate) fn release(&self, ack: &Message, host: &Node) -> Result {
-        let server = ack.opts().get(OptionCode::ServerIdentifier).context("an ACK names its server")?;
-        host.add_address(Lan::MASTER, ipnet::Ipv4Net::new(ack.yiaddr(), Lan::NET.prefix_len())?.into())?;
-        let message = self.message(MessageType::Release, ack.yiaddr(), vec![server.clone()]).to_vec()?;
+        let server = ack
+            .opts()
+            .get(OptionCode::ServerIdentifier)
+            .context("an ACK names its server")?;
+        host.add_address(
+            Lan::MASTER,
+            ipnet::Ipv4Net::new(ack.yiaddr(), Lan::NET.prefix_len())?.into(),
+        )?;
+        let message = self
+            .message(MessageType::Release, ack.yiaddr(), vec![server.clone()])
+            .to_vec()?;
         self.socket.send_to(&message, (Lan::ADDRESS, 67))?;
         Ok(())
     }
 
     /// To everybody, from nobody.
-    pub(crate) fn send(&self, kind: MessageType, ciaddr: Ipv4Addr, options: Vec<DhcpOption>) -> Result {
+    pub(crate) fn send(
+        &self,
+        kind: MessageType,
+        ciaddr: Ipv4Addr,
+        options: Vec<DhcpOption>,
+    ) -> Result {
         let message = self.message(kind, ciaddr, options).to_vec()?;
         self.socket.send_to(&message, (Ipv4Addr::BROADCAST, 67))?;
         Ok(())
@@ -88,12 +115,22 @@ impl Client {
 
     fn message(&self, kind: MessageType, ciaddr: Ipv4Addr, options: Vec<DhcpOption>) -> Message {
         let unspecified = Ipv4Addr::UNSPECIFIED;
-        let mut message =
-            Message::new_with_id(self.xid, ciaddr, unspecified, unspecified, unspecified, &self.mac);
-        message.set_htype(HType::Eth).set_flags(Flags::default().set_broadcast());
+        let mut message = Message::new_with_id(
+            self.xid,
+            ciaddr,
+            unspecified,
+            unspecified,
+            unspecified,
+            &self.mac,
+        );
+        message
+            .set_htype(HType::Eth)
+            .set_flags(Flags::default().set_broadcast());
         let requested = vec![OptionCode::SubnetMask, OptionCode::Router];
         message.opts_mut().insert(DhcpOption::MessageType(kind));
-        message.opts_mut().insert(DhcpOption::ParameterRequestList(requested));
+        message
+            .opts_mut()
+            .insert(DhcpOption::ParameterRequestList(requested));
         for option in options {
             message.opts_mut().insert(option);
         }

@@ -38,18 +38,33 @@ fn start(settings: Settings) -> Result<(Lan, DhcpServer, Client)> {
 }
 
 fn a_lease_is_given_and_taken_back(_: &World) -> Result {
-    let (lan, server, mut client) =
-        start(Settings { lease_time: Some(Duration::from_secs(7)), ..Settings::default() })?;
+    let (lan, server, mut client) = start(Settings {
+        lease_time: Some(Duration::from_secs(7)),
+        ..Settings::default()
+    })?;
     let started = Instant::now();
     let ack = client.acquire()?;
-    assert!(started.elapsed() < Duration::from_millis(500), "it answers at once");
+    assert!(
+        started.elapsed() < Duration::from_millis(500),
+        "it answers at once"
+    );
     assert_eq!(ack.yiaddr(), FIRST);
-    assert_eq!(ack.opts().get(OptionCode::AddressLeaseTime), Some(&DhcpOption::AddressLeaseTime(7)));
+    assert_eq!(
+        ack.opts().get(OptionCode::AddressLeaseTime),
+        Some(&DhcpOption::AddressLeaseTime(7))
+    );
     assert_eq!(
         ack.opts().get(OptionCode::SubnetMask),
         Some(&DhcpOption::SubnetMask([255, 255, 255, 0].into()))
     );
-    assert_eq!(server.leases().iter().map(|lease| lease.address).collect::<Vec<_>>(), [FIRST]);
+    assert_eq!(
+        server
+            .leases()
+            .iter()
+            .map(|lease| lease.address)
+            .collect::<Vec<_>>(),
+        [FIRST]
+    );
 
     client.release(&ack, &lan.host)?;
     let release = server.wait_for(MessageType::Release, 1, SOON)?;
@@ -67,31 +82,60 @@ fn everything_heard_and_said_is_on_record(_: &World) -> Result {
             && discover.destination.to_string() == "255.255.255.255:67"
     );
     assert_eq!(discover.ethernet_destination, [0xff; 6]);
-    assert_eq!(Some(linknet::Mac(discover.ethernet_source)), lan.host.link(Lan::MASTER)?.mac);
+    assert_eq!(
+        Some(linknet::Mac(discover.ethernet_source)),
+        lan.host.link(Lan::MASTER)?.mac
+    );
     assert_eq!(discover.payload()[4..8], client.xid().to_be_bytes());
-    let sent: Vec<_> = server.sent().iter().filter_map(lab::dhcp_server::Packet::kind).collect();
+    let sent: Vec<_> = server
+        .sent()
+        .iter()
+        .filter_map(lab::dhcp_server::Packet::kind)
+        .collect();
     assert_eq!(sent, [MessageType::Offer, MessageType::Ack]);
     let transcript = server.transcript();
     assert_eq!(transcript.lines().count(), 4, "{transcript}");
-    let error =
-        server.wait_for(MessageType::Decline, 1, Duration::from_millis(10)).err().context("a DECLINE?")?;
-    assert!(error.to_string().starts_with("no Decline number 1 within 10ms\n"), "{error}");
+    let error = server
+        .wait_for(MessageType::Decline, 1, Duration::from_millis(10))
+        .err()
+        .context("a DECLINE?")?;
+    assert!(
+        error
+            .to_string()
+            .starts_with("no Decline number 1 within 10ms\n"),
+        "{error}"
+    );
     Ok(())
 }
 
 fn only_what_was_asked_for_is_answered(_: &World) -> Result {
     let (_lan, _server, mut client) = start(Settings::default())?;
     let offer = client.discover()?.context("no offer")?;
-    assert!(offer.opts().contains(OptionCode::Router), "it is in the client's parameter request list");
-    assert!(!offer.opts().contains(OptionCode::DomainNameServer), "it is not");
+    assert!(
+        offer.opts().contains(OptionCode::Router),
+        "it is in the client's parameter request list"
+    );
+    assert!(
+        !offer.opts().contains(OptionCode::DomainNameServer),
+        "it is not"
+    );
     Ok(())
 }
 
 fn a_rule_lasts_as_long_as_it_was_made_for(_: &World) -> Result {
     let (_lan, server, mut client) = start(Settings::default())?;
-    server.when(MessageType::Discover).once().then(Reaction::silence());
-    server.when(MessageType::Discover).once().then(Reaction::nak());
-    server.when(MessageType::Discover).from([2; 6]).then(Reaction::silence());
+    server
+        .when(MessageType::Discover)
+        .once()
+        .then(Reaction::silence());
+    server
+        .when(MessageType::Discover)
+        .once()
+        .then(Reaction::nak());
+    server
+        .when(MessageType::Discover)
+        .from([2; 6])
+        .then(Reaction::silence());
     client.send(MessageType::Discover, Ipv4Addr::UNSPECIFIED, vec![])?;
     server.wait_for(MessageType::Discover, 1, SOON)?;
     let nak = client.discover()?.context("no answer")?;
@@ -106,7 +150,10 @@ fn answers_are_spoilt_as_told(_: &World) -> Result {
     let mut offer = |reaction: Reaction| {
         server.behave();
         server.when(MessageType::Discover).then(reaction);
-        client.discover()?.context("no offer").map(|offer| (offer, client.xid()))
+        client
+            .discover()?
+            .context("no offer")
+            .map(|offer| (offer, client.xid()))
     };
     let (wrong, xid) = offer(Reaction::answer().wrong_xid())?;
     assert_eq!(wrong.xid(), !xid);
@@ -114,10 +161,14 @@ fn answers_are_spoilt_as_told(_: &World) -> Result {
     assert_eq!(wrong.chaddr(), [0x02, 0xba, 0xdb, 0xad, 0xba, 0xd0]);
     let (wrong, _) = offer(Reaction::answer().without(OptionCode::ServerIdentifier))?;
     assert!(
-        !wrong.opts().contains(OptionCode::ServerIdentifier) && wrong.opts().contains(OptionCode::Router)
+        !wrong.opts().contains(OptionCode::ServerIdentifier)
+            && wrong.opts().contains(OptionCode::Router)
     );
     let (wrong, _) = offer(Reaction::answer().overloaded())?;
-    assert!(wrong.opts().contains(OptionCode::OptionOverload) && !wrong.opts().contains(OptionCode::Router));
+    assert!(
+        wrong.opts().contains(OptionCode::OptionOverload)
+            && !wrong.opts().contains(OptionCode::Router)
+    );
     let (wrong, _) = offer(Reaction::answer().edit(|offer| {
         offer.set_yiaddr([192, 0, 2, 1]);
     }))?;
@@ -130,7 +181,9 @@ fn answers_are_spoilt_as_told(_: &World) -> Result {
 fn an_answer_is_late_and_doubled(_: &World) -> Result {
     let (_lan, server, mut client) = start(Settings::default())?;
     let delay = Duration::from_millis(100);
-    server.when(MessageType::Discover).then(Reaction::answer().late(delay).copies(2));
+    server
+        .when(MessageType::Discover)
+        .then(Reaction::answer().late(delay).copies(2));
     let asked = Instant::now();
     client.discover()?.context("no offer")?;
     assert!(asked.elapsed() >= delay, "after {:?}", asked.elapsed());
@@ -148,11 +201,14 @@ fn strangers_are_treated_as_told(_: &World) -> Result {
     ] {
         server.reconfigure(|settings| settings.strangers = strangers);
         let said = server.sent().len();
-        // As when rebinding. What is answered is looked up at the server: an ACK goes to an address that is
-        // not ours.
+        // As when rebinding. What is answered is looked up at the server: an ACK goes to an address
+        // that is not ours.
         client.send(MessageType::Request, FIRST, vec![])?;
         server.wait_for(MessageType::Request, nth, SOON)?;
-        let answer = server.sent().get(said).map(|packet| packet.kind().expect("we can read our own"));
+        let answer = server
+            .sent()
+            .get(said)
+            .map(|packet| packet.kind().expect("we can read our own"));
         assert_eq!(answer, expected, "{strangers:?}");
     }
     assert_eq!(server.leases().len(), 1);
@@ -160,7 +216,10 @@ fn strangers_are_treated_as_told(_: &World) -> Result {
 }
 
 fn an_exhausted_pool_is_silent(_: &World) -> Result {
-    let (_lan, server, mut client) = start(Settings { pool: FIRST..=FIRST, ..Settings::default() })?;
+    let (_lan, server, mut client) = start(Settings {
+        pool: FIRST..=FIRST,
+        ..Settings::default()
+    })?;
     client.acquire()?;
     let other = DhcpOption::ClientIdentifier(b"\0another".to_vec());
     client.send(MessageType::Discover, Ipv4Addr::UNSPECIFIED, vec![other])?;
@@ -173,8 +232,17 @@ fn two_servers_share_the_lan(_: &World) -> Result {
     let (lan, first, mut client) = start(Settings::default())?;
     let address = Ipv4Addr::new(10, 99, 0, 2);
     let pool = Ipv4Addr::new(10, 99, 0, 200)..=Ipv4Addr::new(10, 99, 0, 210);
-    let second = DhcpServer::start(&lan.lan, Settings { address, pool, ..Settings::default() })?;
-    first.when(MessageType::Discover).then(Reaction::answer().late(Duration::from_millis(50)));
+    let second = DhcpServer::start(
+        &lan.lan,
+        Settings {
+            address,
+            pool,
+            ..Settings::default()
+        },
+    )?;
+    first
+        .when(MessageType::Discover)
+        .then(Reaction::answer().late(Duration::from_millis(50)));
     let ack = client.acquire()?;
     assert_eq!(ack.yiaddr(), Ipv4Addr::new(10, 99, 0, 200));
     assert!(second.leases().len() == 1 && first.leases().is_empty());

@@ -31,9 +31,15 @@ fn a_macvlan_container_reaches_the_servers(_: &World) -> Result {
         mac: Some(Mac::local([0x02, 0, 0, 0, 0, 1])),
         ..NewMacvlan::new("eth0", lan.host.link(Lan::MASTER)?.index)
     };
-    let link = lan.host.netlink()?.add_macvlan(&new, container.netns(), &inside)?;
+    let link = lan
+        .host
+        .netlink()?
+        .add_macvlan(&new, container.netns(), &inside)?;
     inside.set_up(link.index)?;
-    inside.add_address(link.index, &NewAddress::new("10.99.0.50/24".parse::<ipnet::IpNet>()?))?;
+    inside.add_address(
+        link.index,
+        &NewAddress::new("10.99.0.50/24".parse::<ipnet::IpNet>()?),
+    )?;
     assert_eq!(container.ipv4("eth0")?, ["10.99.0.50/24".parse()?]);
     container.ping(Lan::ADDRESS.into(), SOON)?;
     Ok(())
@@ -49,11 +55,24 @@ fn an_ipv6_address_is_there_on_request(_: &World) -> Result {
 fn a_ping_that_nobody_answers_says_so(_: &World) -> Result {
     let lan = Lan::new()?;
     let nowhere: IpAddr = "10.99.0.77".parse()?;
-    let error = lan.lan.ping(nowhere, Duration::from_millis(50)).err().context("an answer from nowhere")?;
-    assert!(format!("{error:#}").starts_with("ping 10.99.0.77 from lan: no answer within 50ms"), "{error:#}");
-    let error =
-        lan.host.ping(nowhere, Duration::from_millis(50)).err().context("an answer without a route")?;
-    assert!(format!("{error:#}").contains("Network is unreachable"), "{error:#}");
+    let error = lan
+        .lan
+        .ping(nowhere, Duration::from_millis(50))
+        .err()
+        .context("an answer from nowhere")?;
+    assert!(
+        format!("{error:#}").starts_with("ping 10.99.0.77 from lan: no answer within 50ms"),
+        "{error:#}"
+    );
+    let error = lan
+        .host
+        .ping(nowhere, Duration::from_millis(50))
+        .err()
+        .context("an answer without a route")?;
+    assert!(
+        format!("{error:#}").contains("Network is unreachable"),
+        "{error:#}"
+    );
     Ok(())
 }
 

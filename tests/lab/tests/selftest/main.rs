@@ -1,4 +1,5 @@
-//! The lab tests itself, with its own runner: what it promises holds as root and as an ordinary user.
+//! The lab tests itself, with its own runner: what it promises holds as root and as an ordinary
+//! user.
 
 use std::process::ExitCode;
 

@@ -40,20 +40,36 @@ fn static_ipam() -> Value {
 
 fn a_plugin_runs_on_the_host_and_answers_with_one_document(_: &World) -> Result {
     let lan = Lan::new()?;
-    let outcome = Call::new("macvlan", "VERSION").config(&json!({"cniVersion": "1.0.0"})).run(&lan.host)?;
+    let outcome = Call::new("macvlan", "VERSION")
+        .config(&json!({"cniVersion": "1.0.0"}))
+        .run(&lan.host)?;
     assert!(outcome.took < SOON);
     let versions = outcome.success()?;
-    assert!(versions["supportedVersions"].as_array().context("an array")?.contains(&json!("1.0.0")));
+    assert!(
+        versions["supportedVersions"]
+            .as_array()
+            .context("an array")?
+            .contains(&json!("1.0.0"))
+    );
     Ok(())
 }
 
 fn a_failed_call_is_a_cni_error(_: &World) -> Result {
     let lan = Lan::new()?;
-    let call = Call::new("macvlan", "ADD").container("c1").netns("/run/netns/none").ifname("eth0");
-    let config = json!({"cniVersion": "1.0.0", "name": "lan", "type": "macvlan", "master": Lan::MASTER});
+    let call = Call::new("macvlan", "ADD")
+        .container("c1")
+        .netns("/run/netns/none")
+        .ifname("eth0");
+    let config =
+        json!({"cniVersion": "1.0.0", "name": "lan", "type": "macvlan", "master": Lan::MASTER});
     let error = call.config(&config).run(&lan.host)?.error()?;
     assert!(error.msg.contains("/run/netns/none"), "{error}");
-    assert!(error.to_string().starts_with("/usr/lib/cni/macvlan ADD failed with code 999: "), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("/usr/lib/cni/macvlan ADD failed with code 999: "),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -62,7 +78,9 @@ fn a_conflist_is_added_checked_and_deleted(_: &World) -> Result {
     let container = lan.container("c1")?;
     let network = Network::new(&lan.host, conflist(&static_ipam()));
     let mut attachment = Attachment::new(&container);
-    attachment.capabilities.insert("mac".to_owned(), "02:00:00:00:00:63".into());
+    attachment
+        .capabilities
+        .insert("mac".to_owned(), "02:00:00:00:00:63".into());
 
     let result = network.add(&attachment)?;
     assert_eq!(result["ips"][0]["address"], "10.99.0.50/24");
@@ -89,14 +107,22 @@ fn a_container_leases_its_address_through_the_daemon(world: &World) -> Result {
     let container = lan.container("c1")?;
     let attachment = Attachment::new(&container);
 
-    let result = network.add(&attachment).with_context(|| server.transcript() + &daemon.log())?;
+    let result = network
+        .add(&attachment)
+        .with_context(|| server.transcript() + &daemon.log())?;
     assert_eq!(result["ips"][0]["address"], "10.99.0.100/24");
     assert_eq!(container.ipv4("eth0")?, ["10.99.0.100/24".parse()?]);
-    assert_eq!(server.leases()[0].client_id.as_deref(), Some(&b"\0c1/lan/eth0"[..]));
+    assert_eq!(
+        server.leases()[0].client_id.as_deref(),
+        Some(&b"\0c1/lan/eth0"[..])
+    );
     container.ping(Lan::ADDRESS.into(), SOON)?;
     network.del(&attachment)?;
     let release = server.wait_for(MessageType::Release, 1, SOON)?;
-    assert_eq!(release.message.map(|message| message.ciaddr()), Ok([10, 99, 0, 100].into()));
+    assert_eq!(
+        release.message.map(|message| message.ciaddr()),
+        Ok([10, 99, 0, 100].into())
+    );
     assert!(server.leases().is_empty());
     daemon.stop()
 }
@@ -107,7 +133,12 @@ fn a_daemon_that_is_killed_leaves_its_socket(world: &World) -> Result {
     let socket = daemon.socket().to_owned();
     daemon.kill()?;
     assert!(socket.exists());
-    let error = Daemon::start(world, &lan.host).err().context("these plugins cannot use it again")?;
-    assert!(format!("{error:#}").contains("address already in use"), "{error:#}");
+    let error = Daemon::start(world, &lan.host)
+        .err()
+        .context("these plugins cannot use it again")?;
+    assert!(
+        format!("{error:#}").contains("address already in use"),
+        "{error:#}"
+    );
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What the runner makes of tests that fail. It runs this very binary, inside the world of the test, with
-//! the tests of [`FAULTY_TESTS`] in place of the others.
+//! What the runner makes of tests that fail. It runs this very binary, inside the world of the
+//! test, with the tests of [`FAULTY_TESTS`] in place of the others.
 
 use std::{
     env, fs,
@@ -98,23 +98,40 @@ fn a_test_is_chosen_by_its_exact_name(_: &World) -> Result {
 
 fn tests_are_listed_for_nextest(_: &World) -> Result {
     let (passed, output) = run(&["--list", "--format", "terse"], &[])?;
-    assert!(passed && output.lines().count() == FAULTY_TESTS.len(), "{output}");
-    assert!(output.lines().any(|line| line == "runner::passes: test"), "{output}");
+    assert!(
+        passed && output.lines().count() == FAULTY_TESTS.len(),
+        "{output}"
+    );
+    assert!(
+        output.lines().any(|line| line == "runner::passes: test"),
+        "{output}"
+    );
     Ok(())
 }
 
 fn a_hanging_test_ends_at_its_deadline_with_all_it_started(_: &World) -> Result {
     let (passed, output) = run(&["hangs"], &[])?;
-    assert!(!passed && output.contains("the test did not end within 300ms"), "{output}");
+    assert!(
+        !passed && output.contains("the test did not end within 300ms"),
+        "{output}"
+    );
     // Killing a pid namespace takes a moment longer than the death of its pid 1.
-    until("its processes are gone", Duration::from_secs(5), || !is_anyone_sleeping())
+    until("its processes are gone", Duration::from_secs(5), || {
+        !is_anyone_sleeping()
+    })
 }
 
 fn a_missing_package_fails_the_run(_: &World) -> Result {
     // Without a PATH there is no apt-get, whoever runs this.
     let (passed, output) = run(&[], &[("PATH", "")])?;
-    assert!(!passed && output.contains("not installed: no-such-package\n"), "{output}");
-    assert!(!output.contains("runner::passes"), "nothing is run: {output}");
+    assert!(
+        !passed && output.contains("not installed: no-such-package\n"),
+        "{output}"
+    );
+    assert!(
+        !output.contains("runner::passes"),
+        "nothing is run: {output}"
+    );
     let (passed, _) = run(&["passes"], &[("PATH", "")])?;
     assert!(passed, "what is not selected needs nothing");
     Ok(())
@@ -123,10 +140,14 @@ fn a_missing_package_fails_the_run(_: &World) -> Result {
 fn a_failed_tests_world_is_kept_on_request(_: &World) -> Result {
     let (passed, output) = run(&["runner::fails", "--exact"], &[("LAB_KEEP", "1")])?;
     assert!(!passed);
-    let (_, pid) = output.split_once("to enter this world: nsenter --target ").context(output.clone())?;
+    let (_, pid) = output
+        .split_once("to enter this world: nsenter --target ")
+        .context(output.clone())?;
     let pid = Pid::from_raw(pid.split(' ').next().unwrap_or_default().parse()?);
     kill(pid, Signal::SIGTERM).context("it is still there")?;
-    until("it is gone", Duration::from_secs(5), || kill(pid, None).is_err())?;
+    until("it is gone", Duration::from_secs(5), || {
+        kill(pid, None).is_err()
+    })?;
 
     let (passed, _) = run(&["runner::passes", "--exact"], &[("LAB_KEEP", "1")])?;
     assert!(passed);
@@ -134,12 +155,17 @@ fn a_failed_tests_world_is_kept_on_request(_: &World) -> Result {
 }
 
 fn failures_of_other_plugins_are_summed_up(_: &World) -> Result {
-    let (passed, output) =
-        run(&["--skip", "hangs", "--skip", "wants"], &[("LEASEHOLD_PLUGIN_DIR", "/usr/lib/others")])?;
+    let (passed, output) = run(
+        &["--skip", "hangs", "--skip", "wants"],
+        &[("LEASEHOLD_PLUGIN_DIR", "/usr/lib/others")],
+    )?;
     assert!(!passed);
     let summary = "with the plugins in /usr/lib/others, 3 of 4 tests fail:\n";
     let (_, failures) = output.split_once(summary).context(output.clone())?;
-    assert!(failures.contains("- runner::fails: the effect: the cause\n"), "{output}");
+    assert!(
+        failures.contains("- runner::fails: the effect: the cause\n"),
+        "{output}"
+    );
     Ok(())
 }
 

@@ -40,23 +40,39 @@ fn udhcpd_leases_and_takes_back(world: &World) -> Result {
 
 fn leases_and_takes_back(world: &World, kind: Kind) -> Result {
     let lan = Lan::new()?;
-    let config =
-        Config { t1: Some(Duration::from_secs(50)), t2: Some(Duration::from_secs(80)), ..Config::default() };
+    let config = Config {
+        t1: Some(Duration::from_secs(50)),
+        t2: Some(Duration::from_secs(80)),
+        ..Config::default()
+    };
     let server = kind.start(world, &lan.lan, &config)?;
     let mut client = Client::new(&lan.host)?;
     let ack = client.acquire().with_context(|| server.log())?;
     assert!(config.pool.contains(&ack.yiaddr()), "{ack:?}");
-    until("the lease is on file", SOON, || server.holds(ack.yiaddr())).with_context(|| server.leases())?;
+    until("the lease is on file", SOON, || server.holds(ack.yiaddr()))
+        .with_context(|| server.leases())?;
     client.release(&ack, &lan.host)?;
-    until("the lease is given back", SOON, || !server.holds(ack.yiaddr())).with_context(|| server.log())
+    until("the lease is given back", SOON, || {
+        !server.holds(ack.yiaddr())
+    })
+    .with_context(|| server.log())
 }
 
 fn a_server_that_does_not_come_up_shows_its_log(world: &World) -> Result {
     let lan = Lan::new()?;
-    let config = Config { extra: vec!["--no-such-option".to_owned()], ..Config::default() };
-    let error = Kind::Dnsmasq.start(world, &lan.lan, &config).err().context("it came up")?;
+    let config = Config {
+        extra: vec!["--no-such-option".to_owned()],
+        ..Config::default()
+    };
+    let error = Kind::Dnsmasq
+        .start(world, &lan.lan, &config)
+        .err()
+        .context("it came up")?;
     let error = format!("{error:#}");
-    assert!(error.starts_with("dnsmasq ended with exit status: 1 before: it serves"), "{error}");
+    assert!(
+        error.starts_with("dnsmasq ended with exit status: 1 before: it serves"),
+        "{error}"
+    );
     assert!(error.contains("bad command line options"), "{error}");
     Ok(())
 }

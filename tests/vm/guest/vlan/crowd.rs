@@ -28,7 +28,11 @@ fn crowds_come_and_go_and_leave_nothing(_: &World) -> Result {
     let vlan = trunk.host().link(NAME)?.index;
     for container in &containers {
         let link = container.link("eth0")?;
-        ensure!(link.parent == Some(vlan) && link.up, "{}: {link:?}", container.name());
+        ensure!(
+            link.parent == Some(vlan) && link.up,
+            "{}: {link:?}",
+            container.name()
+        );
     }
     all_at_once(&trunk, &containers, &["DEL"])?;
     ensure_nothing_left(&trunk, &containers)
@@ -49,44 +53,67 @@ fn a_crowd_that_dies_before_its_dels_leaves_nothing(_: &World) -> Result {
     for container in containers {
         container.remove()?;
     }
-    each_at_once(&attachments, |attachment| trunk.network(json!({ "vlan": ID })).del(attachment))?;
+    each_at_once(&attachments, |attachment| {
+        trunk.network(json!({ "vlan": ID })).del(attachment)
+    })?;
     trunk.ensure_host_has(&[])
 }
 
 pub(super) fn containers(trunk: &Trunk, count: usize) -> Result<Vec<Node>> {
-    (0..count).map(|number| trunk.lan.container(&format!("c{number}"))).collect()
+    (0..count)
+        .map(|number| trunk.lan.container(&format!("c{number}")))
+        .collect()
 }
 
-/// These verbs one after the other in every container, all containers at once; half of them by the one spelling, half by
-/// the other.
+/// These verbs one after the other in every container, all containers at once; half of them by the
+/// one spelling, half by the other.
 fn all_at_once(trunk: &Trunk, containers: &[Node], verbs: &[&str]) -> Result {
     let numbered: Vec<(usize, &Node)> = containers.iter().enumerate().collect();
     let started = Instant::now();
     each_at_once(&numbered, |(number, container)| {
-        let keys = if number % 2 == 0 { json!({ "vlan": ID }) } else { json!({ "master": NAME }) };
+        let keys = if number % 2 == 0 {
+            json!({ "vlan": ID })
+        } else {
+            json!({ "master": NAME })
+        };
         let network = trunk.network(keys);
         let attachment = Attachment::new(container);
         for verb in verbs {
-            let outcome = network.prepare(verb, 0, &attachment, None)?.run(trunk.host())?;
-            outcome.success().with_context(|| format!("{verb} of {}", container.name()))?;
+            let outcome = network
+                .prepare(verb, 0, &attachment, None)?
+                .run(trunk.host())?;
+            outcome
+                .success()
+                .with_context(|| format!("{verb} of {}", container.name()))?;
         }
         Ok(())
     })?;
-    eprintln!("{} times {verbs:?} in {:.1?}", containers.len(), started.elapsed());
+    eprintln!(
+        "{} times {verbs:?} in {:.1?}",
+        containers.len(),
+        started.elapsed()
+    );
     Ok(())
 }
 
 pub(super) fn each_at_once<T: Sync>(all: &[T], f: impl Fn(&T) -> Result + Sync) -> Result {
     thread::scope(|scope| {
         let threads: Vec<_> = all.iter().map(|one| scope.spawn(|| f(one))).collect();
-        threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
     })
 }
 
 pub(super) fn ensure_nothing_left(trunk: &Trunk, containers: &[Node]) -> Result {
     trunk.ensure_host_has(&[])?;
     for container in containers {
-        ensure!(container.links()?.len() == 1, "{}: {:?}", container.name(), container.links()?);
+        ensure!(
+            container.links()?.len() == 1,
+            "{}: {:?}",
+            container.name(),
+            container.links()?
+        );
     }
     Ok(())
 }

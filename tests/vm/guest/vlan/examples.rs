@@ -8,8 +8,10 @@ use lab::{Daemon, DhcpServer, Lan, Network, Result, Test, World, test, until};
 use super::{NAME, Trunk};
 use crate::guest::SOON;
 
-pub(super) const TESTS: &[Test] =
-    &[test!(they_lease_addresses_over_one_vlan), test!(the_documentation_quotes_one_as_it_is)];
+pub(super) const TESTS: &[Test] = &[
+    test!(they_lease_addresses_over_one_vlan),
+    test!(the_documentation_quotes_one_as_it_is),
+];
 
 const VLAN: &str = include_str!("../../../../examples/vlan/vlan.conflist");
 const DOCKER: &str = include_str!("../../../../examples/vlan/docker.conflist");
@@ -18,8 +20,9 @@ fn they_lease_addresses_over_one_vlan(world: &World) -> Result {
     let trunk = Trunk::new()?;
     let server = DhcpServer::start_on(&trunk.lan.lan, Trunk::SERVER_LINK, Settings::default())?;
     let _daemon = Daemon::start_at_default_path(world, trunk.host())?;
-    let network =
-        |text| -> Result<Network<'_>> { Ok(Network::new(trunk.host(), serde_json::from_str(text)?)) };
+    let network = |text| -> Result<Network<'_>> {
+        Ok(Network::new(trunk.host(), serde_json::from_str(text)?))
+    };
     let (by_key, by_name) = (network(VLAN)?, network(DOCKER)?);
     let (one, first) = trunk.attached("c1", &by_key)?;
     let (two, second) = trunk.attached("c2", &by_name)?;
@@ -30,7 +33,9 @@ fn they_lease_addresses_over_one_vlan(world: &World) -> Result {
         network.check(attachment)?;
         network.del(attachment)?;
     }
-    until("the leases are given back", SOON, || server.leases().is_empty())?;
+    until("the leases are given back", SOON, || {
+        server.leases().is_empty()
+    })?;
     trunk.ensure_host_has(&[])
 }
 

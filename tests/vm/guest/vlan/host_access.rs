@@ -30,13 +30,16 @@ fn the_host_reaches_containers_on_a_vlan_by_the_address_of_the_device_below(_: &
     let addresses = json!([{ "address": "10.99.0.61/24" }, { "address": "fd99::61/64" }]);
     let ipam = json!({ "type": "static", "addresses": addresses });
     let first = trunk.network(json!({ "vlan": ID, "hostAccess": true, "ipam": ipam }));
-    let second = trunk.network(json!({ "master": NAME, "hostAccess": true, "ipam": fixed("10.99.0.62/24") }));
+    let second = trunk
+        .network(json!({ "master": NAME, "hostAccess": true, "ipam": fixed("10.99.0.62/24") }));
     let (one, attachment) = trunk.attached("c1", &first)?;
     let (two, other) = trunk.attached("c2", &second)?;
     trunk.ensure_host_has(&[NAME, SHIM])?;
-    for (container, address, host) in
-        [(&one, "10.99.0.61", "10.50.0.2"), (&one, "fd99::61", "fd50::2"), (&two, "10.99.0.62", "10.50.0.2")]
-    {
+    for (container, address, host) in [
+        (&one, "10.99.0.61", "10.50.0.2"),
+        (&one, "fd99::61", "fd50::2"),
+        (&two, "10.99.0.62", "10.50.0.2"),
+    ] {
         trunk.host().ping(address.parse()?, SOON)?;
         container.ping(host.parse()?, SOON)?;
     }
@@ -56,7 +59,9 @@ fn gc_removes_both_after_containers_that_vanished(world: &World) -> Result {
     container.remove()?;
     trunk.ensure_host_has(&[NAME, SHIM])?;
     // The kernel takes the interface down in its own time.
-    until("GC leaves nothing", SOON, || trunk.gc(&[]).is_ok() && trunk.ensure_host_has(&[]).is_ok())
+    until("GC leaves nothing", SOON, || {
+        trunk.gc(&[]).is_ok() && trunk.ensure_host_has(&[]).is_ok()
+    })
 }
 
 fn with_a_crowd_both_go_with_the_last(world: &World) -> Result {

@@ -21,7 +21,8 @@ pub(super) const TESTS: &[Test] = &[
 
 fn it_goes_with_the_last_container_and_not_before(world: &World) -> Result {
     let trunk = Trunk::new()?;
-    let network = trunk.network(json!({ "vlan": ID, "ipam": counted(&world.dir().join("addresses")) }));
+    let network =
+        trunk.network(json!({ "vlan": ID, "ipam": counted(&world.dir().join("addresses")) }));
     let mut there = ["c1", "c2", "c3"]
         .map(|name| trunk.attached(name, &network))
         .into_iter()
@@ -38,7 +39,10 @@ fn it_goes_with_the_last_container_and_not_before(world: &World) -> Result {
 fn del_of_a_container_whose_netns_is_gone_removes_it(world: &World) -> Result {
     let trunk = Trunk::new()?;
     let addresses = counted(&world.dir().join("addresses"));
-    for keys in [json!({ "vlan": ID, "ipam": addresses }), json!({ "master": NAME, "ipam": addresses })] {
+    for keys in [
+        json!({ "vlan": ID, "ipam": addresses }),
+        json!({ "master": NAME, "ipam": addresses }),
+    ] {
         let network = trunk.network(keys);
         let (container, attachment) = trunk.attached("c1", &network)?;
         let (other, others) = trunk.attached("c2", &network)?;
@@ -47,7 +51,10 @@ fn del_of_a_container_whose_netns_is_gone_removes_it(world: &World) -> Result {
         trunk.ensure_host_has(&[NAME])?;
         other.remove()?;
         // Some runtimes do not even say any more which one it was.
-        network.del(&Attachment { netns: None, ..others })?;
+        network.del(&Attachment {
+            netns: None,
+            ..others
+        })?;
         trunk.ensure_host_has(&[])?;
     }
     Ok(())
@@ -76,7 +83,10 @@ fn del_without_any_record_removes_it(_: &World) -> Result {
     let (_, attachment) = trunk.attached("c1", &network)?;
     for directory in ["/run/cni", "/var/lib/cni"] {
         if let Err(error) = fs::remove_dir_all(directory) {
-            ensure!(error.kind() == std::io::ErrorKind::NotFound, "{directory}: {error}");
+            ensure!(
+                error.kind() == std::io::ErrorKind::NotFound,
+                "{directory}: {error}"
+            );
         }
     }
     // A runtime that has lost its cache too.
@@ -94,7 +104,11 @@ fn gc_removes_the_unused_and_leaves_the_rest(_: &World) -> Result {
     gone.remove()?;
     // Until the kernel has taken the namespace down, the VLAN may be in use.
     until("GC has removed it", SOON, || {
-        trunk.gc(&[&kept]).is_ok() && trunk.host().find_link(NAME).is_ok_and(|link| link.is_none())
+        trunk.gc(&[&kept]).is_ok()
+            && trunk
+                .host()
+                .find_link(NAME)
+                .is_ok_and(|link| link.is_none())
     })?;
     trunk.ensure_host_has(&["downstairs", "eth1.7"])?;
     other.check(&kept)?;
@@ -115,7 +129,11 @@ fn a_container_in_a_netns_without_a_name_keeps_it(_: &World) -> Result {
     trunk.ensure_host_has(&[NAME])?;
     drop(alive);
     until("GC has removed it", SOON, || {
-        trunk.gc(&[]).is_ok() && trunk.host().find_link(NAME).is_ok_and(|link| link.is_none())
+        trunk.gc(&[]).is_ok()
+            && trunk
+                .host()
+                .find_link(NAME)
+                .is_ok_and(|link| link.is_none())
     })
 }
 

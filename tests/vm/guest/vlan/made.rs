@@ -32,11 +32,32 @@ fn it_is_made_up_with_the_mtu_of_its_parent_and_carries_what_is_sent(_: &World) 
     let (container, attachment) = trunk.attached("c1", &network)?;
 
     let vlan = trunk.host().link(NAME)?;
-    ensure!(vlan.vlan == Some(Vlan { id: ID, protocol: Vlan::C_TAG }), "{vlan:?}");
-    ensure!(vlan.parent == Some(cable.index) && vlan.up && vlan.mtu == 1400, "{vlan:?}");
-    ensure!(vlan.alias.as_deref() == Some("leasehold:vlan") && vlan.group == 0, "{vlan:?}");
-    ensure!(container.link("eth0")?.parent == Some(vlan.index), "{:?}", container.link("eth0")?);
-    ensure!(container.link("eth0")?.mtu == 1400, "{:?}", container.link("eth0")?);
+    ensure!(
+        vlan.vlan
+            == Some(Vlan {
+                id: ID,
+                protocol: Vlan::C_TAG
+            }),
+        "{vlan:?}"
+    );
+    ensure!(
+        vlan.parent == Some(cable.index) && vlan.up && vlan.mtu == 1400,
+        "{vlan:?}"
+    );
+    ensure!(
+        vlan.alias.as_deref() == Some("leasehold:vlan") && vlan.group == 0,
+        "{vlan:?}"
+    );
+    ensure!(
+        container.link("eth0")?.parent == Some(vlan.index),
+        "{:?}",
+        container.link("eth0")?
+    );
+    ensure!(
+        container.link("eth0")?.mtu == 1400,
+        "{:?}",
+        container.link("eth0")?
+    );
     container.ping(Lan::ADDRESS.into(), SOON)?;
     network.check(&attachment)?;
     trunk.modern(json!({ "vlan": ID })).status()?;
@@ -49,13 +70,18 @@ fn both_spellings_share_one(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let by_key = trunk.network(json!({ "vlan": ID, "ipam": fixed("10.99.0.61/24") }));
     let by_name = trunk.network(json!({ "master": NAME, "ipam": fixed("10.99.0.62/24") }));
-    for [(first, one), (second, two)] in
-        [[(&by_key, "c1"), (&by_name, "c2")], [(&by_name, "c3"), (&by_key, "c4")]]
-    {
+    for [(first, one), (second, two)] in [
+        [(&by_key, "c1"), (&by_name, "c2")],
+        [(&by_name, "c3"), (&by_key, "c4")],
+    ] {
         let (container, first_attachment) = trunk.attached(one, first)?;
         let (_, second_attachment) = trunk.attached(two, second)?;
         trunk.ensure_host_has(&[NAME])?;
-        let other = if one == "c1" { Ipv4Addr::new(10, 99, 0, 62) } else { Ipv4Addr::new(10, 99, 0, 61) };
+        let other = if one == "c1" {
+            Ipv4Addr::new(10, 99, 0, 62)
+        } else {
+            Ipv4Addr::new(10, 99, 0, 61)
+        };
         container.ping(other.into(), SOON)?;
         first.check(&first_attachment)?;
         second.check(&second_attachment)?;
@@ -90,16 +116,22 @@ fn a_lease_is_had_over_one_and_given_back_before_it_goes(world: &World) -> Resul
     network.del(&attachment)?;
     trunk.ensure_host_has(&[])?;
     server.wait_for(MessageType::Release, 1, SOON)?;
-    until("the lease is given back", SOON, || server.leases().is_empty())
+    until("the lease is given back", SOON, || {
+        server.leases().is_empty()
+    })
 }
 
 fn a_container_alone_on_one_may_have_it_to_itself(_: &World) -> Result {
     let trunk = Trunk::new()?;
-    let network = trunk.network(json!({ "vlan": ID, "mode": "passthru", "ipam": fixed("10.99.0.61/24") }));
+    let network =
+        trunk.network(json!({ "vlan": ID, "mode": "passthru", "ipam": fixed("10.99.0.61/24") }));
     let (container, attachment) = trunk.attached("c1", &network)?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
     let error = trunk.refusal(json!({ "vlan": ID }))?;
-    ensure!(error.code == 7 && error.msg.contains("eth0 in /run/netns/c1"), "{error:?}");
+    ensure!(
+        error.code == 7 && error.msg.contains("eth0 in /run/netns/c1"),
+        "{error:?}"
+    );
     network.check(&attachment)?;
     network.del(&attachment)?;
     trunk.ensure_host_has(&[])
@@ -112,15 +144,28 @@ fn a_long_name_is_made_to_fit(_: &World) -> Result {
     host.set_down(cable)?; // to be renamed before Linux 6.2
     host.rename(cable, "enx525400000001")?;
     host.set_up(cable)?;
-    let network =
-        trunk.network(json!({ "master": "enx525400000001", "vlan": ID, "ipam": fixed("10.99.0.61/24") }));
+    let network = trunk.network(
+        json!({ "master": "enx525400000001", "vlan": ID, "ipam": fixed("10.99.0.61/24") }),
+    );
     let (container, attachment) = trunk.attached("c1", &network)?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
-    let vlan = trunk.host().links()?.into_iter().find(|link| link.vlan.is_some()).context("a VLAN")?;
-    ensure!(vlan.name.len() <= 15 && vlan.name.ends_with(".228"), "{vlan:?}");
+    let vlan = trunk
+        .host()
+        .links()?
+        .into_iter()
+        .find(|link| link.vlan.is_some())
+        .context("a VLAN")?;
+    ensure!(
+        vlan.name.len() <= 15 && vlan.name.ends_with(".228"),
+        "{vlan:?}"
+    );
     network.check(&attachment)?;
     network.del(&attachment)?;
-    ensure!(trunk.host().links()?.len() == 2, "{:?}", trunk.host().links()?);
+    ensure!(
+        trunk.host().links()?.len() == 2,
+        "{:?}",
+        trunk.host().links()?
+    );
     Ok(())
 }
 
@@ -133,11 +178,20 @@ fn a_parent_inside_the_container_has_its_vlan_there(_: &World) -> Result {
     }
     let network = trunk.network(json!({ "master": "trunk", "vlan": 7, "linkInContainer": true }));
     let attachment = lab::Attachment::new(&container);
-    let names =
-        || -> Result<Vec<String>> { Ok(container.links()?.into_iter().map(|link| link.name).collect()) };
+    let names = || -> Result<Vec<String>> {
+        Ok(container
+            .links()?
+            .into_iter()
+            .map(|link| link.name)
+            .collect())
+    };
     let before = names()?;
     network.add(&attachment)?;
-    ensure!(container.link("trunk.7")?.up, "{:?}", container.link("trunk.7")?);
+    ensure!(
+        container.link("trunk.7")?.up,
+        "{:?}",
+        container.link("trunk.7")?
+    );
     trunk.ensure_host_has(&[])?;
     network.check(&attachment)?;
     network.del(&attachment)?;
@@ -157,7 +211,10 @@ fn it_follows_its_parent_to_a_larger_mtu(_: &World) -> Result {
     large.check(&attachment)?;
 
     let error = trunk.refusal(json!({ "vlan": ID, "mtu": 9001 }))?;
-    ensure!(error.code == 7 && error.msg.contains("9001 is more than the 9000 of eth1"), "{error:?}");
+    ensure!(
+        error.code == 7 && error.msg.contains("9001 is more than the 9000 of eth1"),
+        "{error:?}"
+    );
     Ok(())
 }
 
@@ -165,7 +222,10 @@ fn one_that_was_set_down_is_set_up_again(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let network = trunk.network(json!({ "vlan": ID, "ipam": fixed("10.99.0.61/24") }));
     trunk.attached("c1", &trunk.network(json!({ "vlan": ID })))?;
-    trunk.host().netlink()?.set_down(trunk.host().link(NAME)?.index)?;
+    trunk
+        .host()
+        .netlink()?
+        .set_down(trunk.host().link(NAME)?.index)?;
     let (container, _) = trunk.attached("c2", &network)?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
     Ok(())

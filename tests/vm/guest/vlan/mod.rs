@@ -36,7 +36,8 @@ pub(super) fn tests() -> Vec<Test> {
 const ID: u16 = 228;
 const NAME: &str = "eth1.228";
 
-/// A cable that carries VLAN 228, where the LAN's side has [`Lan::ADDRESS`]; beside the VLAN nobody has one.
+/// A cable that carries VLAN 228, where the LAN's side has [`Lan::ADDRESS`]; beside the VLAN nobody
+/// has one.
 struct Trunk {
     lan: Lan,
 }
@@ -50,7 +51,13 @@ impl Trunk {
         let servers = lan.lan.netlink()?;
         let cable = lan.lan.link(Lan::SERVER_LINK)?.index;
         servers.delete_address(cable, Lan::NET)?;
-        servers.add_vlan(&NewVlan { name: Trunk::SERVER_LINK, parent: cable, id: ID, up: true, group: 0 })?;
+        servers.add_vlan(&NewVlan {
+            name: Trunk::SERVER_LINK,
+            parent: cable,
+            id: ID,
+            up: true,
+            group: 0,
+        })?;
         lan.lan.add_address(Trunk::SERVER_LINK, Lan::NET.into())?;
         Ok(Trunk { lan })
     }
@@ -64,7 +71,8 @@ impl Trunk {
         Network::new(self.host(), conflist(keys))
     }
 
-    /// The same for verbs that version 1.1.0 has brought, which Debian's IPAM plugins do not know yet.
+    /// The same for verbs that version 1.1.0 has brought, which Debian's IPAM plugins do not know
+    /// yet.
     fn modern(&self, keys: Value) -> Network<'_> {
         let mut conflist = conflist(keys);
         conflist["cniVersion"] = json!("1.1.0");
@@ -80,7 +88,9 @@ impl Trunk {
     fn attached(&self, name: &str, network: &Network<'_>) -> Result<(Node, Attachment)> {
         let container = self.lan.container(name)?;
         let attachment = Attachment::new(&container);
-        network.add(&attachment).with_context(|| format!("add {name}"))?;
+        network
+            .add(&attachment)
+            .with_context(|| format!("add {name}"))?;
         Ok((container, attachment))
     }
 
@@ -88,14 +98,22 @@ impl Trunk {
     fn refusal(&self, keys: Value) -> Result<CniError> {
         let links = || -> Result<Vec<_>> {
             let links = self.host().links()?.into_iter();
-            Ok(links.map(|link| (link.index, link.name, link.alias, link.up)).collect())
+            Ok(links
+                .map(|link| (link.index, link.name, link.alias, link.up))
+                .collect())
         };
         let before = links()?;
         let container = self.lan.container("refused")?;
         let network = self.network(keys);
-        let error =
-            network.prepare("ADD", 0, &Attachment::new(&container), None)?.run(self.host())?.error()?;
-        ensure!(container.links()?.len() == 1, "left in the container: {:?}", container.links()?);
+        let error = network
+            .prepare("ADD", 0, &Attachment::new(&container), None)?
+            .run(self.host())?
+            .error()?;
+        ensure!(
+            container.links()?.len() == 1,
+            "left in the container: {:?}",
+            container.links()?
+        );
         let after = links()?;
         ensure!(after == before, "{error}, and not as before: {after:?}");
         container.remove()?;
@@ -105,13 +123,27 @@ impl Trunk {
     /// A VLAN that an administrator makes on the host.
     fn administrators(&self, name: &str, id: u16) -> Result<Link> {
         let parent = self.host().link(Lan::MASTER)?.index;
-        Ok(self.host().netlink()?.add_vlan(&NewVlan { name, parent, id, up: true, group: 0 })?)
+        Ok(self.host().netlink()?.add_vlan(&NewVlan {
+            name,
+            parent,
+            id,
+            up: true,
+            group: 0,
+        })?)
     }
 
     /// Fails unless the host has `lo`, the cable, and these.
     fn ensure_host_has(&self, more: &[&str]) -> Result {
-        let names: Vec<String> = self.host().links()?.into_iter().map(|link| link.name).collect();
-        ensure!(names == [&["lo", Lan::MASTER], more].concat(), "on the host: {names:?}");
+        let names: Vec<String> = self
+            .host()
+            .links()?
+            .into_iter()
+            .map(|link| link.name)
+            .collect();
+        ensure!(
+            names == [&["lo", Lan::MASTER], more].concat(),
+            "on the host: {names:?}"
+        );
         Ok(())
     }
 }

@@ -45,7 +45,10 @@ fn discovery_goes_on_for_ever_ever_more_slowly_and_asks_for_broadcast_replies_in
         ~319   > DISCOVER to=all flag=broadcast
         ",
     );
-    assert_eq!(client.report().to_string(), "sent 11 DISCOVER, received 0 frames");
+    assert_eq!(
+        client.report().to_string(),
+        "sent 11 DISCOVER, received 0 frames"
+    );
 }
 
 #[test]
@@ -65,7 +68,10 @@ fn an_offer_to_an_earlier_discover_of_the_exchange_is_good() {
 #[test]
 fn broadcast_replies_are_asked_for_from_the_start_when_configured() {
     play(
-        new(Config { broadcast: true, ..config() }),
+        new(Config {
+            broadcast: true,
+            ..config()
+        }),
         "
         0      > DISCOVER to=all flag=broadcast
         0      < OFFER 10.0.0.5 from=10.0.0.1 lease=60
@@ -126,7 +132,10 @@ fn a_refused_request_leads_to_discovery_at_once_and_the_second_one_after_a_pause
         ",
     );
     let report = client.report().to_string();
-    assert_eq!(report, "sent 3 DISCOVER, 2 REQUEST, received 4 frames; NAK from 10.0.0.1: \"taken\"");
+    assert_eq!(
+        report,
+        "sent 3 DISCOVER, 2 REQUEST, received 4 frames; NAK from 10.0.0.1: \"taken\""
+    );
 }
 
 #[test]
@@ -152,7 +161,10 @@ fn only_the_server_asked_can_refuse_or_acknowledge() {
 fn what_is_not_an_acceptable_offer_is_ignored_with_its_reason() {
     play(
         new(Config {
-            servers: Servers { deny: vec![[10, 0, 0, 9].into()], ..Servers::default() },
+            servers: Servers {
+                deny: vec![[10, 0, 0, 9].into()],
+                ..Servers::default()
+            },
             ..config()
         }),
         "
@@ -179,7 +191,10 @@ fn what_is_not_an_acceptable_offer_is_ignored_with_its_reason() {
 fn a_server_that_echoes_our_identifier_is_heard() {
     let id = Some(b"me".to_vec());
     play(
-        new(Config { client_id: id, ..config() }),
+        new(Config {
+            client_id: id,
+            ..config()
+        }),
         "
         0      > DISCOVER to=all
         0.1    < OFFER 10.0.0.5 from=10.0.0.1 lease=60 id=me
@@ -192,7 +207,13 @@ fn a_server_that_echoes_our_identifier_is_heard() {
 fn only_allowed_servers_are_heard() {
     let allow = vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
     play(
-        new(Config { servers: Servers { allow, deny: vec![[10, 0, 0, 2].into()] }, ..config() }),
+        new(Config {
+            servers: Servers {
+                allow,
+                deny: vec![[10, 0, 0, 2].into()],
+            },
+            ..config()
+        }),
         "
         0      > DISCOVER to=all
         0.1    x OFFER 10.0.0.5 from=10.0.0.2 lease=60 / server not allowed
@@ -243,7 +264,13 @@ mod choosing {
     #[test]
     fn the_server_that_had_our_address_is_preferred() {
         play(
-            Client::reboot(collecting(), 1, [10, 0, 0, 8].into(), Some([10, 0, 0, 2].into()), START),
+            Client::reboot(
+                collecting(),
+                1,
+                [10, 0, 0, 8].into(),
+                Some([10, 0, 0, 2].into()),
+                START,
+            ),
             "
             0      > REQUEST to=all 50=10.0.0.8
             ~1     > REQUEST to=all 50=10.0.0.8
@@ -278,7 +305,10 @@ mod rapid_commit {
     use super::*;
 
     fn rapid() -> Client {
-        new(Config { rapid_commit: true, ..config() })
+        new(Config {
+            rapid_commit: true,
+            ..config()
+        })
     }
 
     #[test]
@@ -333,7 +363,11 @@ mod rapid_commit {
             150    = BOUND 10.0.0.5
             ",
         );
-        assert!(client.lease().is_some_and(|lease| lease.requested_at > after(100.0)));
+        assert!(
+            client
+                .lease()
+                .is_some_and(|lease| lease.requested_at > after(100.0))
+        );
     }
 
     #[test]
@@ -353,7 +387,13 @@ mod rebooting {
     use super::*;
 
     fn reboot() -> Client {
-        Client::reboot(config(), 1, [10, 0, 0, 5].into(), Some([10, 0, 0, 1].into()), START)
+        Client::reboot(
+            config(),
+            1,
+            [10, 0, 0, 5].into(),
+            Some([10, 0, 0, 1].into()),
+            START,
+        )
     }
 
     #[test]
@@ -409,7 +449,10 @@ mod rebooting {
 #[test]
 fn a_remembered_address_is_only_hinted_at_in_the_first_discover() {
     play(
-        new(Config { requested_address: Some([10, 0, 0, 9].into()), ..config() }),
+        new(Config {
+            requested_address: Some([10, 0, 0, 9].into()),
+            ..config()
+        }),
         "
         0      > DISCOVER to=all 50=10.0.0.9
         0.1    < OFFER 10.0.0.5 from=10.0.0.1 lease=60
@@ -420,7 +463,11 @@ fn a_remembered_address_is_only_hinted_at_in_the_first_discover() {
 
 #[test]
 fn the_pace_is_configurable() {
-    let retry = Retry { first: Duration::from_secs(10), max: Duration::from_secs(20), ..Retry::default() };
+    let retry = Retry {
+        first: Duration::from_secs(10),
+        max: Duration::from_secs(20),
+        ..Retry::default()
+    };
     play(
         new(Config { retry, ..config() }),
         "
@@ -467,11 +514,18 @@ fn inform_brings_options_for_an_address_that_is_there_already() {
 
 #[test]
 fn configured_options_go_into_every_question_as_they_are_but_never_in_place_of_the_clients_own() {
-    let reserved =
-        (0..=255).filter(|&code| Config::is_reserved(code)).map(|code| RawOption::new(code, *b"no"));
-    let own =
-        [RawOption::new(60, *b"vendor"), RawOption::new(51, 600u32.to_be_bytes()), RawOption::new(224, [])];
-    let config = Config { options: reserved.chain(own.clone()).collect(), ..config() };
+    let reserved = (0..=255)
+        .filter(|&code| Config::is_reserved(code))
+        .map(|code| RawOption::new(code, *b"no"));
+    let own = [
+        RawOption::new(60, *b"vendor"),
+        RawOption::new(51, 600u32.to_be_bytes()),
+        RawOption::new(224, []),
+    ];
+    let config = Config {
+        options: reserved.chain(own.clone()).collect(),
+        ..config()
+    };
     let raw = |transmit: Transmit| {
         let mut field = &transmit.payload[240..];
         let mut options = Vec::new();
@@ -485,33 +539,59 @@ fn configured_options_go_into_every_question_as_they_are_but_never_in_place_of_t
         options
     };
     let discover = raw(new(config.clone()).poll_transmit().unwrap());
-    let request =
-        raw(Client::reboot(config.clone(), 1, [10, 0, 0, 5].into(), None, START).poll_transmit().unwrap());
-    let inform = raw(Client::inform(config, 1, [10, 0, 0, 5].into(), START).poll_transmit().unwrap());
+    let request = raw(
+        Client::reboot(config.clone(), 1, [10, 0, 0, 5].into(), None, START)
+            .poll_transmit()
+            .unwrap(),
+    );
+    let inform = raw(Client::inform(config, 1, [10, 0, 0, 5].into(), START)
+        .poll_transmit()
+        .unwrap());
     for question in [&discover, &request, &inform] {
-        assert!(question.iter().all(|option| option.data != b"no"), "{question:?}");
-        assert!(question.contains(&own[0]) && question.contains(&own[2]), "{question:?}");
+        assert!(
+            question.iter().all(|option| option.data != b"no"),
+            "{question:?}"
+        );
+        assert!(
+            question.contains(&own[0]) && question.contains(&own[2]),
+            "{question:?}"
+        );
     }
     assert!(discover.contains(&own[1]) && request.contains(&own[1]));
-    assert!(!inform.contains(&own[1]), "RFC 2131 table 5: an INFORM asks for no lease time");
+    assert!(
+        !inform.contains(&own[1]),
+        "RFC 2131 table 5: an INFORM asks for no lease time"
+    );
 }
 
 #[test]
 fn secs_count_from_the_beginning_and_a_request_repeats_its_discover() {
     let mut client = new(config());
-    let secs = |client: &mut Client| Request::read(client.poll_transmit().unwrap()).message.secs();
+    let secs = |client: &mut Client| {
+        Request::read(client.poll_transmit().unwrap())
+            .message
+            .secs()
+    };
     assert_eq!(secs(&mut client), 1);
     for _ in 0..4 {
         let due = client.poll_timeout().unwrap();
         client.handle_timeout(due);
-        assert_eq!(u64::from(secs(&mut client)), due.since(START).as_secs().max(1));
+        assert_eq!(
+            u64::from(secs(&mut client)),
+            due.since(START).as_secs().max(1)
+        );
     }
     let due = client.poll_timeout().unwrap();
     client.handle_timeout(due);
     let discover = Request::read(client.poll_transmit().unwrap());
     let server = [10, 0, 0, 1].into();
     let offer = Reply::lease(OFFER, discover.xid(), [10, 0, 0, 5].into(), server, 60).encode();
-    client.handle_packet(due + Duration::from_secs(20), &offer, server).unwrap();
+    client
+        .handle_packet(due + Duration::from_secs(20), &offer, server)
+        .unwrap();
     let request = Request::read(client.poll_transmit().unwrap());
-    assert_eq!((request.message.secs(), request.xid()), (discover.message.secs(), discover.xid()));
+    assert_eq!(
+        (request.message.secs(), request.xid()),
+        (discover.message.secs(), discover.xid())
+    );
 }

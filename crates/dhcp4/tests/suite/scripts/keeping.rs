@@ -87,9 +87,14 @@ fn times_that_make_no_sense_are_replaced_by_the_usual_ones() {
         let client = bound(config(), &format!("lease=100 {told}"));
         let lease = client.lease().expect("a lease");
         let close = |time: Option<dhcp4::Instant>, seconds: f64| {
-            time.is_some_and(|time| time.since(after(seconds - 0.001)) < std::time::Duration::from_millis(2))
+            time.is_some_and(|time| {
+                time.since(after(seconds - 0.001)) < std::time::Duration::from_millis(2)
+            })
         };
-        assert!(close(lease.t1_at(), t1) && close(lease.t2_at(), t2), "{told}: {lease:?}");
+        assert!(
+            close(lease.t1_at(), t1) && close(lease.t2_at(), t2),
+            "{told}: {lease:?}"
+        );
     }
 }
 
@@ -116,7 +121,10 @@ fn another_server_may_take_the_lease_over_when_rebinding() {
         ~137   > REQUEST to=10.0.0.2 from=10.0.0.5 ciaddr=10.0.0.5
         ",
     );
-    assert_eq!(client.lease().map(|lease| lease.server_id), Some([10, 0, 0, 2].into()));
+    assert_eq!(
+        client.lease().map(|lease| lease.server_id),
+        Some([10, 0, 0, 2].into())
+    );
 }
 
 #[test]
@@ -131,7 +139,11 @@ fn a_renewed_lease_runs_from_the_very_message_that_was_answered() {
         710    = RENEWED 10.0.0.5
         ",
     );
-    assert!(client.lease().is_some_and(|lease| lease.requested_at > after(650.0)));
+    assert!(
+        client
+            .lease()
+            .is_some_and(|lease| lease.requested_at > after(650.0))
+    );
 }
 
 #[test]
@@ -189,7 +201,9 @@ fn a_lease_that_ran_out_in_suspend_is_lost_before_a_late_answer_is_read() {
     let server = [10, 0, 0, 1].into();
     let answer = Reply::lease(ACK, renewal.xid(), [10, 0, 0, 5].into(), server, 10_000).encode();
 
-    let ignored = client.handle_packet(after(5000.0), &answer, server).expect_err("too late");
+    let ignored = client
+        .handle_packet(after(5000.0), &answer, server)
+        .expect_err("too late");
     assert_eq!(ignored.to_string(), "ACK ignored: wrong transaction id");
     play_from(
         5000.0,
@@ -227,12 +241,20 @@ mod resuming {
 
     #[test]
     fn past_t1_is_renewing() {
-        play_from(700.0, resumed(700.0), "700 > REQUEST to=10.0.0.1 from=10.0.0.5 ciaddr=10.0.0.5");
+        play_from(
+            700.0,
+            resumed(700.0),
+            "700 > REQUEST to=10.0.0.1 from=10.0.0.5 ciaddr=10.0.0.5",
+        );
     }
 
     #[test]
     fn past_t2_is_rebinding() {
-        play_from(950.0, resumed(950.0), "950 > REQUEST to=all from=10.0.0.5 ciaddr=10.0.0.5");
+        play_from(
+            950.0,
+            resumed(950.0),
+            "950 > REQUEST to=all from=10.0.0.5 ciaddr=10.0.0.5",
+        );
     }
 
     #[test]

@@ -9,7 +9,10 @@ use crate::support::script::play;
 use crate::support::{START, after, config};
 
 fn confirming() -> Config {
-    Config { confirm: true, ..config() }
+    Config {
+        confirm: true,
+        ..config()
+    }
 }
 
 fn granted() -> Client {
@@ -56,7 +59,10 @@ fn a_granted_address_in_use_by_another_is_declined_and_not_asked_for_again() {
 
 #[test]
 fn each_further_decline_is_followed_by_a_longer_pause_until_there_is_a_lease() {
-    let retry = Retry { after_decline: Duration::from_secs(1), ..config().retry };
+    let retry = Retry {
+        after_decline: Duration::from_secs(1),
+        ..config().retry
+    };
     let granted = |at: u32, host: u8| {
         format!(
             "
@@ -69,9 +75,16 @@ fn each_further_decline_is_followed_by_a_longer_pause_until_there_is_a_lease() {
         )
     };
     let declined = |at: u32, host: u8| {
-        granted(at, host) + &format!("{at} ! decline\n{at} > DECLINE to=all 50=10.0.0.{host} 54=10.0.0.1\n")
+        granted(at, host)
+            + &format!("{at} ! decline\n{at} > DECLINE to=all 50=10.0.0.{host} 54=10.0.0.1\n")
     };
-    let script = [declined(0, 5), declined(1, 6), declined(3, 7), granted(7, 8)].concat()
+    let script = [
+        declined(0, 5),
+        declined(1, 6),
+        declined(3, 7),
+        granted(7, 8),
+    ]
+    .concat()
         + "
         7      ! accept
         7      = BOUND 10.0.0.8
@@ -80,7 +93,13 @@ fn each_further_decline_is_followed_by_a_longer_pause_until_there_is_a_lease() {
         8      > DECLINE to=all 50=10.0.0.8 54=10.0.0.1
         9      > DISCOVER to=all
         ";
-    play(new(Config { retry, ..confirming() }), &script);
+    play(
+        new(Config {
+            retry,
+            ..confirming()
+        }),
+        &script,
+    );
 }
 
 #[test]
@@ -106,7 +125,10 @@ fn a_granted_address_accepted_late_is_renewed_at_once() {
 #[test]
 fn an_address_won_by_rapid_commit_or_reboot_is_to_be_confirmed_too() {
     play(
-        new(Config { rapid_commit: true, ..confirming() }),
+        new(Config {
+            rapid_commit: true,
+            ..confirming()
+        }),
         "
         0      > DISCOVER to=all rapid
         0      < ACK 10.0.0.5 from=10.0.0.1 lease=100 rapid

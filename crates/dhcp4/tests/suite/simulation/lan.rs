@@ -24,7 +24,12 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    pub(super) const NONE: Faults = Faults { loss: 0.0, duplication: 0.0, slowest_ms: 2, churn: false };
+    pub(super) const NONE: Faults = Faults {
+        loss: 0.0,
+        duplication: 0.0,
+        slowest_ms: 2,
+        churn: false,
+    };
 }
 
 pub(super) struct Lan {
@@ -85,7 +90,11 @@ impl Lan {
     /// Lets so many seconds pass.
     pub(super) fn run(&mut self, seconds: u64) {
         let until = self.now + Duration::from_secs(seconds);
-        while let Some(next) = self.events.first_entry().filter(|next| next.key().0 <= until) {
+        while let Some(next) = self
+            .events
+            .first_entry()
+            .filter(|next| next.key().0 <= until)
+        {
             let ((at, _), happening) = next.remove_entry();
             self.now = at;
             self.happen(happening);
@@ -101,7 +110,11 @@ impl Lan {
     }
 
     pub(super) fn bound(&self) -> usize {
-        self.clients.iter().flatten().filter(|client| client.lease().is_some()).count()
+        self.clients
+            .iter()
+            .flatten()
+            .filter(|client| client.lease().is_some())
+            .count()
     }
 
     pub(super) fn alive(&self) -> usize {
@@ -109,11 +122,20 @@ impl Lan {
     }
 
     pub(super) fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
-        self.clients.iter().flatten().filter_map(Client::lease).map(|lease| lease.address)
+        self.clients
+            .iter()
+            .flatten()
+            .filter_map(Client::lease)
+            .map(|lease| lease.address)
     }
 
     pub(super) fn summary(&self) -> String {
-        let Lan { sent, renewals, losses, .. } = self;
+        let Lan {
+            sent,
+            renewals,
+            losses,
+            ..
+        } = self;
         let (bound, alive) = (self.bound(), self.alive());
         format!("{bound} of {alive} bound, {sent} sent, {renewals} renewals, {losses} losses")
     }
@@ -121,7 +143,9 @@ impl Lan {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Timer(index) => {
-                let Some(client) = &mut self.clients[index] else { return };
+                let Some(client) = &mut self.clients[index] else {
+                    return;
+                };
                 if client.poll_timeout().is_some_and(|due| due <= self.now) {
                     client.handle_timeout(self.now);
                     self.settle(index);
@@ -156,9 +180,14 @@ impl Lan {
     }
 
     fn churn(&mut self, index: usize) {
-        let lease = self.clients[index].as_ref().and_then(Client::lease).cloned();
+        let lease = self.clients[index]
+            .as_ref()
+            .and_then(Client::lease)
+            .cloned();
         let seed = self.dice.roll();
-        let same = self.clients[index].as_ref().map(|client| client.config().clone());
+        let same = self.clients[index]
+            .as_ref()
+            .map(|client| client.config().clone());
         match (self.dice.below(5), same.zip(lease)) {
             // The container goes; another takes its place.
             (0, _) => {
@@ -168,7 +197,8 @@ impl Lan {
             // It is recreated, and its identity remembered.
             (1, Some((same, lease))) => {
                 self.users.remove(&lease.address);
-                let client = Client::reboot(same, seed, lease.address, Some(lease.server_id), self.now);
+                let client =
+                    Client::reboot(same, seed, lease.address, Some(lease.server_id), self.now);
                 self.clients[index] = Some(client);
             }
             // The daemon restarts.
@@ -187,8 +217,9 @@ impl Lan {
         self.settle(index);
     }
 
-    /// A client that was never there before. (A successor with the identity of one that released its address could
-    /// see that RELEASE, late, take the address from under it: such is the protocol.)
+    /// A client that was never there before. (A successor with the identity of one that released
+    /// its address could see that RELEASE, late, take the address from under it: such is the
+    /// protocol.)
     fn newcomer(&mut self) -> Client {
         self.known += 1;
         let [a, b, c, d] = self.known.to_be_bytes();
@@ -209,7 +240,9 @@ impl Lan {
 
     /// Reads what a client says, and checks it against what everybody else knows.
     fn settle(&mut self, index: usize) {
-        let Some(client) = &mut self.clients[index] else { return };
+        let Some(client) = &mut self.clients[index] else {
+            return;
+        };
         let mut said = Vec::new();
         while let Some(event) = client.poll_event() {
             said.push(event);
@@ -226,7 +259,11 @@ impl Lan {
                     self.note(index, 1, lease.address);
                     self.check(index, &lease);
                     let other = self.users.insert(lease.address, index);
-                    assert_eq!(other, None, "{} and somebody else use {}", index, lease.address);
+                    assert_eq!(
+                        other, None,
+                        "{} and somebody else use {}",
+                        index, lease.address
+                    );
                 }
                 Event::Renewed { new, .. } => {
                     self.note(index, 2, new.address);
@@ -252,14 +289,23 @@ impl Lan {
 
     /// A client never believes in a lease for longer than the server does.
     fn check(&self, index: usize, lease: &Lease) {
-        let mac = self.clients[index].as_ref().map(|client| client.config().mac);
+        let mac = self.clients[index]
+            .as_ref()
+            .map(|client| client.config().mac);
         let end = mac.and_then(|mac| self.server.end_of(lease.address, mac));
-        assert!(lease.expires_at() <= end, "{index} believes in {lease:?}, the server until {end:?}");
+        assert!(
+            lease.expires_at() <= end,
+            "{index} believes in {lease:?}, the server until {end:?}"
+        );
     }
 
     /// Sends a packet on its way: once, twice, or not at all.
     fn carry(&mut self, packet: Happening) {
-        let copies = if self.dice.chance(self.faults.duplication) { 2 } else { 1 };
+        let copies = if self.dice.chance(self.faults.duplication) {
+            2
+        } else {
+            1
+        };
         for _ in 0..copies {
             let delay = Duration::from_millis(1 + self.dice.below(self.faults.slowest_ms));
             if !self.dice.chance(self.faults.loss) {
@@ -274,14 +320,24 @@ impl Lan {
     }
 
     fn note(&mut self, index: usize, what: u64, address: Ipv4Addr) {
-        for part in [self.now.since(START).as_nanos() as u64, index as u64, what, u32::from(address).into()] {
-            self.trace = (self.trace ^ part).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
+        for part in [
+            self.now.since(START).as_nanos() as u64,
+            index as u64,
+            what,
+            u32::from(address).into(),
+        ] {
+            self.trace = (self.trace ^ part)
+                .wrapping_mul(0x0000_0100_0000_01b3)
+                .rotate_left(29);
         }
     }
 }
 
 fn config(mac: Mac) -> Config {
-    Config { rapid_commit: mac[5].is_multiple_of(3), ..Config::new(mac) }
+    Config {
+        rapid_commit: mac[5].is_multiple_of(3),
+        ..Config::new(mac)
+    }
 }
 
 /// The network's luck (xorshift64*).

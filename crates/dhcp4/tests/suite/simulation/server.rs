@@ -1,4 +1,5 @@
-//! A server that keeps to RFC 2131 section 4.3, and its memory across restarts unless told otherwise.
+//! A server that keeps to RFC 2131 section 4.3, and its memory across restarts unless told
+//! otherwise.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -24,8 +25,18 @@ impl Server {
     /// With addresses for so many clients.
     pub(super) fn new(clients: usize, lease_time: u32) -> Server {
         // Within a /24 up to its size, beyond it with the room to spare that a busy network has.
-        let pool = if clients < 1000 { 253 } else { 3 * clients as u32 / 2 };
-        Server { is_up: true, base: [10, 0, 0, 0], pool, lease_time, leases: BTreeMap::new() }
+        let pool = if clients < 1000 {
+            253
+        } else {
+            3 * clients as u32 / 2
+        };
+        Server {
+            is_up: true,
+            base: [10, 0, 0, 0],
+            pool,
+            lease_time,
+            leases: BTreeMap::new(),
+        }
     }
 
     pub(super) fn id(&self) -> Ipv4Addr {
@@ -39,12 +50,19 @@ impl Server {
 
     /// Until when this server counts the address as this client's.
     pub(super) fn end_of(&self, address: Ipv4Addr, mac: Mac) -> Option<Instant> {
-        self.leases.get(&address).filter(|lease| lease.0 == mac).map(|lease| lease.1)
+        self.leases
+            .get(&address)
+            .filter(|lease| lease.0 == mac)
+            .map(|lease| lease.1)
     }
 
     pub(super) fn handle(&mut self, now: Instant, request: &Request) -> Option<Reply> {
         let mac = request.mac();
-        if !self.is_up || request.server_id().is_some_and(|server| server != self.id()) {
+        if !self.is_up
+            || request
+                .server_id()
+                .is_some_and(|server| server != self.id())
+        {
             return None;
         }
         let ciaddr = Some(request.message.ciaddr()).filter(|address| !address.is_unspecified());
@@ -56,8 +74,13 @@ impl Server {
                     return Some(self.grant(ACK, request, address).option(80, []));
                 }
                 // Kept for a moment only.
-                self.leases
-                    .insert(address, (mac, self.end_of(address, mac).unwrap_or(now).max(now + OFFERED)));
+                self.leases.insert(
+                    address,
+                    (
+                        mac,
+                        self.end_of(address, mac).unwrap_or(now).max(now + OFFERED),
+                    ),
+                );
                 Some(self.grant(OFFER, request, address))
             }
             MessageType::Request => {
@@ -83,24 +106,35 @@ impl Server {
 
     /// The client's last address, or the one it would like, or any.
     fn choose(&self, now: Instant, mac: Mac, wish: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
-        let last = self.leases.iter().find(|(_, lease)| lease.0 == mac).map(|(address, _)| *address);
+        let last = self
+            .leases
+            .iter()
+            .find(|(_, lease)| lease.0 == mac)
+            .map(|(address, _)| *address);
         let wish = wish.filter(|wish| (2..self.pool + 2).any(|index| self.address(index) == *wish));
-        last.or(wish.filter(|wish| self.is_free_for(now, mac, *wish))).or_else(|| {
-            // One that nobody had before, if there is one.
-            let mut all = (2..self.pool + 2).map(|index| self.address(index));
-            all.clone()
-                .find(|address| !self.leases.contains_key(address))
-                .or_else(|| all.find(|address| self.is_free_for(now, mac, *address)))
-        })
+        last.or(wish.filter(|wish| self.is_free_for(now, mac, *wish)))
+            .or_else(|| {
+                // One that nobody had before, if there is one.
+                let mut all = (2..self.pool + 2).map(|index| self.address(index));
+                all.clone()
+                    .find(|address| !self.leases.contains_key(address))
+                    .or_else(|| all.find(|address| self.is_free_for(now, mac, *address)))
+            })
     }
 
     fn is_free_for(&self, now: Instant, mac: Mac, address: Ipv4Addr) -> bool {
-        self.leases.get(&address).is_none_or(|(owner, end)| *owner == mac || *end <= now)
+        self.leases
+            .get(&address)
+            .is_none_or(|(owner, end)| *owner == mac || *end <= now)
     }
 
     fn commit(&mut self, now: Instant, mac: Mac, address: Ipv4Addr) {
-        self.leases.retain(|other, lease| lease.0 != mac || *other == address);
-        self.leases.insert(address, (mac, now + Duration::from_secs(self.lease_time.into())));
+        self.leases
+            .retain(|other, lease| lease.0 != mac || *other == address);
+        self.leases.insert(
+            address,
+            (mac, now + Duration::from_secs(self.lease_time.into())),
+        );
     }
 
     fn grant(&self, kind: u8, request: &Request, address: Ipv4Addr) -> Reply {

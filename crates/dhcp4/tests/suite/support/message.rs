@@ -1,5 +1,5 @@
-//! Messages from the server's side. Requests are read by the codec whole, as a server would; replies are written octet
-//! by octet, so that they can be as wrong as a test wants them.
+//! Messages from the server's side. Requests are read by the codec whole, as a server would;
+//! replies are written octet by octet, so that they can be as wrong as a test wants them.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -23,11 +23,16 @@ impl Request {
     /// Reads what a client wants sent, and checks all that holds for any message.
     pub(crate) fn read(transmit: Transmit) -> Request {
         let Transmit { payload, delivery } = transmit;
-        let message = v4::Message::decode(&mut Decoder::new(&payload)).expect("a message that decodes");
+        let message =
+            v4::Message::decode(&mut Decoder::new(&payload)).expect("a message that decodes");
         assert_eq!(message.opcode(), v4::Opcode::BootRequest);
         assert!(payload.len() >= 300, "padded as BOOTP relays want it");
         assert_eq!(payload[240], 53, "the message type comes first");
-        let request = Request { message, delivery, payload };
+        let request = Request {
+            message,
+            delivery,
+            payload,
+        };
         request.assert_is_of_table_5();
         request
     }
@@ -43,7 +48,8 @@ impl Request {
                 assert!(ciaddr.is_unspecified() && !names_server, "{self}");
                 true
             }
-            // SELECTING names both, INIT-REBOOT the address alone, RENEWING and REBINDING only ciaddr.
+            // SELECTING names both, INIT-REBOOT the address alone, RENEWING and REBINDING only
+            // ciaddr.
             Request => {
                 assert_eq!(ciaddr.is_unspecified(), asks_for, "{self}");
                 assert!(asks_for || !names_server, "{self}");
@@ -51,19 +57,31 @@ impl Request {
                 true
             }
             Inform => {
-                assert!(!ciaddr.is_unspecified() && !asks_for && !names_server, "{self}");
+                assert!(
+                    !ciaddr.is_unspecified() && !asks_for && !names_server,
+                    "{self}"
+                );
                 assert!(!self.has(51) && !self.has(80), "{self}");
                 true
             }
             Decline => {
-                assert!(ciaddr.is_unspecified() && asks_for && names_server, "{self}");
+                assert!(
+                    ciaddr.is_unspecified() && asks_for && names_server,
+                    "{self}"
+                );
                 false
             }
             Release => {
-                assert!(!ciaddr.is_unspecified() && !asks_for && names_server, "{self}");
+                assert!(
+                    !ciaddr.is_unspecified() && !asks_for && names_server,
+                    "{self}"
+                );
                 assert_eq!(
                     self.delivery,
-                    Delivery::Unicast { source: ciaddr, server: self.server_id().unwrap() }
+                    Delivery::Unicast {
+                        source: ciaddr,
+                        server: self.server_id().unwrap()
+                    }
                 );
                 false
             }
@@ -72,14 +90,25 @@ impl Request {
         let source = match self.delivery {
             Delivery::Broadcast { source } | Delivery::Unicast { source, .. } => source,
         };
-        assert_eq!(source, ciaddr, "from the address that it names as its own: {self}");
+        assert_eq!(
+            source, ciaddr,
+            "from the address that it names as its own: {self}"
+        );
         if is_question {
             assert!(self.message.secs() > 0, "{self}");
             assert!(self.has(55) && self.has(57), "{self}");
         } else {
             assert_eq!(self.message.secs(), 0, "{self}");
-            let only: Vec<u8> = self.message.opts().iter().map(|(&code, _)| code.into()).collect();
-            assert!(only.iter().all(|code| [50, 53, 54, 56, 61].contains(code)), "{self} with {only:?}");
+            let only: Vec<u8> = self
+                .message
+                .opts()
+                .iter()
+                .map(|(&code, _)| code.into())
+                .collect();
+            assert!(
+                only.iter().all(|code| [50, 53, 54, 56, 61].contains(code)),
+                "{self} with {only:?}"
+            );
         }
     }
 
@@ -92,7 +121,10 @@ impl Request {
     }
 
     pub(crate) fn mac(&self) -> [u8; 6] {
-        self.message.chaddr().try_into().expect("an Ethernet address")
+        self.message
+            .chaddr()
+            .try_into()
+            .expect("an Ethernet address")
     }
 
     pub(crate) fn has(&self, code: u8) -> bool {
@@ -188,7 +220,13 @@ impl Reply {
     }
 
     /// What every OFFER and ACK has.
-    pub(crate) fn lease(kind: u8, xid: u32, address: Ipv4Addr, server: Ipv4Addr, seconds: u32) -> Reply {
+    pub(crate) fn lease(
+        kind: u8,
+        xid: u32,
+        address: Ipv4Addr,
+        server: Ipv4Addr,
+        seconds: u32,
+    ) -> Reply {
         Reply::new(kind, xid)
             .yiaddr(address)
             .option(54, server.octets())

@@ -16,11 +16,18 @@ pub(crate) const START: Instant = Instant::from_boot(Duration::from_secs(1_000_0
 
 /// The defaults, with an identifier.
 pub(crate) fn config() -> Config {
-    Config { client_id: Some(CLIENT_ID.to_vec()), ..Config::new(MAC) }
+    Config {
+        client_id: Some(CLIENT_ID.to_vec()),
+        ..Config::new(MAC)
+    }
 }
 
 /// So long after the start of the tests; before it, if negative.
 pub(crate) fn after(seconds: f64) -> Instant {
     let span = Duration::from_secs_f64(seconds.abs());
-    if seconds < 0.0 { START.before(span) } else { START + span }
+    if seconds < 0.0 {
+        START.before(span)
+    } else {
+        START + span
+    }
 }

@@ -11,8 +11,8 @@
 //! 0.1   x ACK 10.0.0.5 from=10.0.0.9 ... / reason   the client ignores this, and says why
 //! ```
 //!
-//! A time with a `~` may be off by a quarter, for what has jitter. What the client sends or reports without its line
-//! in the script is a failure.
+//! A time with a `~` may be off by a quarter, for what has jitter. What the client sends or reports
+//! without its line in the script is a failure.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -32,10 +32,18 @@ pub(crate) fn play(client: Client, script: &str) -> Client {
 #[track_caller]
 pub(crate) fn play_from(begin: f64, client: Client, script: &str) -> Client {
     let mut stage = Stage::new(client, after(begin));
-    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+    for line in script
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+    {
         stage.line(line);
     }
-    assert_eq!(stage.output, VecDeque::<(Instant, String)>::new(), "nothing more than the script has");
+    assert_eq!(
+        stage.output,
+        VecDeque::<(Instant, String)>::new(),
+        "nothing more than the script has"
+    );
     stage.client
 }
 
@@ -50,7 +58,12 @@ struct Stage {
 
 impl Stage {
     fn new(client: Client, now: Instant) -> Stage {
-        let mut stage = Stage { client, now, xid: 0, output: VecDeque::new() };
+        let mut stage = Stage {
+            client,
+            now,
+            xid: 0,
+            output: VecDeque::new(),
+        };
         stage.collect();
         stage
     }
@@ -60,15 +73,18 @@ impl Stage {
         let mut words = line.splitn(3, char::is_whitespace).map(str::trim);
         let time = words.next().unwrap_or_default();
         let rest = line[time.len()..].trim();
-        let (sign, what) =
-            rest.split_at_checked(1).unwrap_or_else(|| panic!("not a line of a script: {line}"));
+        let (sign, what) = rest
+            .split_at_checked(1)
+            .unwrap_or_else(|| panic!("not a line of a script: {line}"));
         let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
         match sign {
             ">" | "=" => self.expect(line, time, &format!("{sign} {what}")),
             "<" => {
                 self.run_to(line, time);
                 let reply = self.reply(&what);
-                let answer = self.client.handle_packet(self.now, &reply.encode(), from(&what));
+                let answer = self
+                    .client
+                    .handle_packet(self.now, &reply.encode(), from(&what));
                 assert_eq!(answer, Ok(()), "{line}");
                 self.collect();
             }
@@ -101,15 +117,21 @@ impl Stage {
     #[track_caller]
     fn expect(&mut self, line: &str, time: &str, what: &str) {
         while self.output.is_empty() {
-            let due =
-                self.client.poll_timeout().unwrap_or_else(|| panic!("nothing will ever happen: {line}"));
+            let due = self
+                .client
+                .poll_timeout()
+                .unwrap_or_else(|| panic!("nothing will ever happen: {line}"));
             assert!(due < after(1e9), "nothing will happen in our lives: {line}");
             self.now = self.now.max(due);
             self.client.handle_timeout(self.now);
             self.collect();
         }
         let (at, output) = self.output.pop_front().expect("not empty");
-        let matches = if what.starts_with('=') { output.starts_with(what) } else { output == what };
+        let matches = if what.starts_with('=') {
+            output.starts_with(what)
+        } else {
+            output == what
+        };
         assert!(matches, "{output} at {}: {line}", seconds(at));
         let (nominal, tolerance) = parse_time(time);
         let off = (seconds(at) - nominal).abs();
@@ -132,7 +154,8 @@ impl Stage {
 
     fn collect(&mut self) {
         while let Some(event) = self.client.poll_event() {
-            self.output.push_back((self.now, format!("= {}", describe(&event))));
+            self.output
+                .push_back((self.now, format!("= {}", describe(&event))));
         }
         while let Some(transmit) = self.client.poll_transmit() {
             let request = Request::read(transmit);
@@ -170,7 +193,10 @@ impl Stage {
                 ("text", text) => reply.option(56, text),
                 ("rapid", _) => reply.option(80, []),
                 ("id", id) => reply.option(61, id),
-                ("xid", offset) => Reply { xid: reply.xid.wrapping_add(parse(offset)), ..reply },
+                ("xid", offset) => Reply {
+                    xid: reply.xid.wrapping_add(parse(offset)),
+                    ..reply
+                },
                 (address, "") => reply.yiaddr(parse(address)),
                 _ => panic!("no such field: {word}"),
             };
