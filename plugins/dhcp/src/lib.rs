@@ -22,7 +22,8 @@ pub(crate) const NO_LEASE: u32 = 120;
 /// The lease held is not the one that `prevResult` tells of.
 pub(crate) const LEASE_DIFFERS: u32 = 121;
 
-fn main() -> ExitCode {
+/// The whole of the program.
+pub fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next() {
         Some(command) if command == "daemon" => daemon::main(args),

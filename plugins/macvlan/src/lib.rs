@@ -29,7 +29,8 @@ use std::process::ExitCode;
 
 use cni::{About, CniResult, Error, KnownArgs, Plugin, Request};
 
-fn main() -> ExitCode {
+/// The whole of the program.
+pub fn main() -> ExitCode {
     cni::main(&Macvlan::default())
 }
 
