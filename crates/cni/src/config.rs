@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use crate::go::{self, Invalid};
-use crate::{CniResult, Dns, Error, Verb, Version, code, result, validate};
+use crate::{Attachment, CniResult, Dns, Error, Verb, Version, code, result, validate};
 
 /// The well-known part of a network configuration. What belongs to one plugin alone it decodes from
 /// `raw` itself, with [`go::decode`].
@@ -30,15 +30,6 @@ pub struct NetworkConfig {
     pub cni_args: Map<String, Value>,
     /// Every key as it came.
     pub raw: Map<String, Value>,
-}
-
-/// A container's interface in a network: what GC is told to keep.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Attachment {
-    /// CNI_CONTAINERID of its ADD.
-    pub container_id: String,
-    /// CNI_IFNAME of its ADD.
-    pub ifname: String,
 }
 
 impl NetworkConfig {
@@ -109,24 +100,25 @@ impl NetworkConfig {
     }
 }
 
-/// The attachments that GC must keep: those of the specification's key and of libcni's, together.
-/// `None` when there is neither key: libcni leaves it out when it was given no list, which is not
-/// the same as an empty one.
+/// The attachments to this network that GC must keep: those of the specification's key and of
+/// libcni's, together. `None` when there is neither key: libcni leaves it out when it was given no
+/// list, which is not the same as an empty one.
 pub(crate) fn valid_attachments(
     raw: &Map<String, Value>,
+    network: &str,
 ) -> Result<Option<BTreeSet<Attachment>>, Error> {
     let mut all = None;
     for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
         let Some(value) = go::get(raw, key) else {
             continue;
         };
-        let list = attachments(value).map_err(|invalid| invalid.under(key))?;
+        let list = attachments(value, network).map_err(|invalid| invalid.under(key))?;
         all.get_or_insert_with(BTreeSet::new).extend(list);
     }
     Ok(all)
 }
 
-fn attachments(value: &Value) -> Result<Vec<Attachment>, Invalid> {
+fn attachments(value: &Value, network: &str) -> Result<Vec<Attachment>, Invalid> {
     let items = value
         .as_array()
         .ok_or_else(|| Invalid::new(format!("expected a list, found {value}")))?;
@@ -138,12 +130,12 @@ fn attachments(value: &Value) -> Result<Vec<Attachment>, Invalid> {
             Ok(text) if text.is_empty() => Err(Invalid::new("is missing").under(key).at(i)),
             other => other.map_err(|invalid| invalid.at(i)),
         };
-        Ok(Attachment {
-            container_id: part("containerID")?,
-            ifname: part("ifname")?,
-        })
+        let (container_id, ifname) = (part("containerID")?, part("ifname")?);
+        // ADD refuses an invalid name, so an entry with one can be no attachment of this plugin's.
+        Ok(Attachment::new(container_id, network, ifname).ok())
     };
-    items.iter().enumerate().map(read_one).collect()
+    let read = items.iter().enumerate().map(read_one);
+    read.filter_map(Result::transpose).collect()
 }
 
 fn prev_result(raw: &Map<String, Value>, version: Version) -> Result<Option<CniResult>, Error> {

@@ -69,23 +69,11 @@ impl Request {
             .filter(|name| !name.is_empty())
     }
 
-    /// A name for this attachment that stays when the container is made anew:
-    /// `namespace/pod/network/interface`, or `container/network/interface` where the runtime tells
-    /// no namespace. `None` when it tells no name either.
-    ///
-    /// Whatever is to outlive the container (its MAC address, how a DHCP server knows it) is
-    /// derived from this. It is as unique as its parts: of two machines on one LAN that run
-    /// containers of the same name, one needs another name for its network.
-    pub fn stable_name(&self) -> Option<String> {
-        let namespace = self
-            .args
+    /// The pod's namespace in Kubernetes (`K8S_POD_NAMESPACE` in CNI_ARGS).
+    pub fn pod_namespace(&self) -> Option<&str> {
+        self.args
             .get("K8S_POD_NAMESPACE")
-            .filter(|name| !name.is_empty());
-        let parts =
-            namespace
-                .into_iter()
-                .chain([self.container_name()?, &self.config.name, &self.ifname]);
-        Some(parts.collect::<Vec<_>>().join("/"))
+            .filter(|namespace| !namespace.is_empty())
     }
 
     fn places(&self) -> [(&Map<String, Value>, &'static str); 2] {
@@ -160,22 +148,6 @@ mod tests {
             Ok(vec!["10.9.9.9".parse().unwrap()])
         );
         assert_eq!(request(json!({}), "").requested_ips(), Ok(Vec::new()));
-    }
-
-    #[test]
-    fn an_attachment_keeps_its_name_when_the_container_is_made_anew() {
-        let name = |args| request(json!({}), args).stable_name();
-        assert_eq!(
-            name("IgnoreUnknown=1;K8S_POD_NAME=web").as_deref(),
-            Some("web/lan/eth0")
-        );
-        assert_eq!(
-            name("K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0").as_deref(),
-            Some("shop/web-0/lan/eth0")
-        );
-        for nameless in ["", "K8S_POD_NAME=", "K8S_POD_NAMESPACE=shop"] {
-            assert_eq!(name(nameless), None, "{nameless}");
-        }
     }
 
     #[test]

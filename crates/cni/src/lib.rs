@@ -17,6 +17,7 @@
 //! [spec]: https://github.com/containernetworking/cni/blob/spec-v1.1.0/SPEC.md
 
 mod args;
+mod attachment;
 mod config;
 mod conventions;
 pub mod delegate;
@@ -24,22 +25,19 @@ mod env;
 mod error;
 pub mod go;
 mod plugin;
-mod reach;
 mod request;
 mod result;
 mod run;
-mod source_routing;
 mod validate;
 mod version;
 
 pub use args::{Args, KnownArgs};
-pub use config::{Attachment, NetworkConfig};
+pub use attachment::{Attachment, InvalidAttachment};
+pub use config::NetworkConfig;
 pub use env::{Env, Verb};
 pub use error::{Error, code};
 pub use plugin::{About, Plugin};
-pub use reach::Reach;
 pub use request::{MAX_STDIN, Request};
 pub use result::{CniResult, Dns, Interface, IpConfig, Route};
 pub use run::{main, run};
-pub use source_routing::SourceRouting;
 pub use version::Version;

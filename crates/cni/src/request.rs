@@ -20,15 +20,14 @@ pub const MAX_STDIN: usize = 4 << 20;
 pub struct Request {
     /// CNI_COMMAND.
     pub verb: Verb,
-    /// CNI_CONTAINERID; empty for GC and STATUS.
-    pub container_id: String,
+    /// CNI_CONTAINERID, the network's name and CNI_IFNAME; `None` for GC and STATUS, which are about
+    /// no attachment. See [`Request::attachment`].
+    pub attachment: Option<Attachment>,
     /// CNI_NETNS; `None` when a DEL has none any more. Whether it is a namespace is for the plugin
     /// to see.
     pub netns: Option<PathBuf>,
     /// CNI_NETNS_OVERRIDE: the caller insists that CNI_NETNS may be the plugin's own namespace.
     pub netns_override: bool,
-    /// CNI_IFNAME; empty for GC and STATUS.
-    pub ifname: String,
     /// CNI_ARGS.
     pub args: Args,
     /// CNI_PATH without empty and repeated entries.
@@ -65,22 +64,21 @@ impl Request {
             // the way out.
             variables.args.check(known_args)?;
         }
-        let valid_attachments = if verb == Verb::Gc {
-            config::valid_attachments(&raw)?
-        } else {
-            None
-        };
         let (config, warnings) = NetworkConfig::parse(raw, verb)?;
+        let valid_attachments = match verb {
+            Verb::Gc => config::valid_attachments(&config.raw, &config.name)?,
+            _ => None,
+        };
+        let attachment = variables.attachment(&config.name)?;
         Ok(Request {
             verb,
-            container_id: variables.container_id,
+            attachment,
             netns: env.get("CNI_NETNS").map(PathBuf::from),
             netns_override: env
                 .get("CNI_NETNS_OVERRIDE")
                 .and_then(OsStr::to_str)
                 .and_then(args::boolean)
                 == Some(true),
-            ifname: variables.ifname,
             args: variables.args,
             path: search_path(env),
             config,
@@ -92,12 +90,17 @@ impl Request {
         })
     }
 
-    /// This attachment, as GC's list would name it.
-    pub fn attachment(&self) -> Attachment {
-        Attachment {
-            container_id: self.container_id.clone(),
-            ifname: self.ifname.clone(),
-        }
+    /// The attachment that ADD, CHECK or DEL is about.
+    ///
+    /// # Errors
+    /// [`code::INTERNAL`] for GC and STATUS, which are about none.
+    pub fn attachment(&self) -> Result<&Attachment, Error> {
+        self.attachment.as_ref().ok_or_else(|| {
+            Error::new(
+                code::INTERNAL,
+                format!("{} is about no attachment", self.verb),
+            )
+        })
     }
 }
 
@@ -172,6 +175,16 @@ impl Variables {
             ifname,
             args: Args::parse(&args)?,
         })
+    }
+
+    /// The attachment that the variables and the network's name make, where the verb is about one.
+    fn attachment(&self, network: &str) -> Result<Option<Attachment>, Error> {
+        if !required(self.verb).contains(&"CNI_CONTAINERID") {
+            return Ok(None);
+        }
+        Attachment::new(&self.container_id, network, &self.ifname)
+            .map(Some)
+            .map_err(|invalid| Error::new(code::INVALID_ENVIRONMENT, invalid.to_string()))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{Error, Version};
@@ -13,9 +14,6 @@ mod read;
 mod write;
 
 use write::Fields;
-
-/// The key of [`IpConfig::valid_lifetime`].
-const VALID_LIFETIME: &str = "leasehold/validLifetime";
 
 /// What ADD made, and what `prevResult` says was made (spec §5 "Success").
 ///
@@ -63,32 +61,35 @@ pub struct IpConfig {
     pub address: IpNet,
     /// The subnet's default gateway.
     pub gateway: Option<IpAddr>,
-    /// For how many seconds from now the address is ours; `None` is for ever. No version of the
-    /// specification has this: it is written for a plugin that delegated to this one, which sets
-    /// the address, and for nobody else.
-    pub valid_lifetime: Option<u32>,
     /// Unknown fields.
     pub extra: Map<String, Value>,
 }
 
-/// A route that was made.
-#[derive(Clone, Debug, PartialEq)]
+/// A route that was made, or that a configuration asks for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Route {
     /// Where to.
     pub dst: IpNet,
     /// The next hop. `None` leaves it to the receiver, who may take the address's gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gw: Option<IpAddr>,
     /// Path MTU (from 1.1.0).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
     /// The maximum segment size to announce (from 1.1.0).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advmss: Option<u32>,
     /// The metric; lower is preferred (from 1.1.0).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u32>,
     /// The routing table (from 1.1.0).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<u32>,
     /// The scope by its number: 0 global, 253 link, 254 host (from 1.1.0).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<u8>,
     /// Unknown fields.
+    #[serde(skip)]
     pub extra: Map<String, Value>,
 }
 
@@ -154,7 +155,6 @@ impl IpConfig {
             interface: None,
             address,
             gateway: None,
-            valid_lifetime: None,
             extra: Map::new(),
         }
     }

@@ -39,6 +39,7 @@ pub(crate) fn interface_name(name: &str) -> Result<(), String> {
         let bad = match byte {
             b'/' => "'/'",
             b':' => "':'",
+            0 => "a NUL",
             // The kernel would number the interface: "eth%d" becomes eth0, which is not the name
             // asked for.
             b'%' => "'%'",

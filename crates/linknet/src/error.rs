@@ -125,7 +125,8 @@ impl Error {
         }
     }
 
-    pub(crate) fn io(what: impl Into<String>, error: &io::Error) -> Error {
+    /// A request that failed at a system call other than the kernel's answer to it.
+    pub fn io(what: impl Into<String>, error: &io::Error) -> Error {
         match error.raw_os_error() {
             Some(number) => Error::new(what, Errno::from_raw(number)),
             None => Error::answer(what, error),

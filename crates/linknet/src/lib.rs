@@ -16,8 +16,6 @@ mod mac;
 mod netlink;
 mod netns;
 mod packet;
-mod shared;
-mod shim;
 mod sockopt;
 pub mod sysctl;
 mod udp;
@@ -27,11 +25,9 @@ pub use clock::boottime;
 pub use error::{Error, Result};
 pub use mac::{Mac, ParseMacError};
 pub use netlink::{
-    Address, Dad, Heard, Link, LinkWatch, Macvlan, MacvlanMode, Netlink, NewAddress, NewMacvlan,
-    NewVlan, OperState, ParseModeError, Protocol, Route, Rule, Scope, Vlan,
+    Address, Dad, Link, LinkEvents, LinkWatch, Macvlan, MacvlanMode, Netlink, NewAddress,
+    NewMacvlan, NewVlan, OperState, ParseModeError, Protocol, Route, Rule, Scope, Vlan,
 };
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use packet::{Arp, ArpSocket, PacketSocket, Received};
-pub use shared::{Lock, Shared};
-pub use shim::{HostRoute, Reached, Shims, Tag};
 pub use udp::UdpClient;

@@ -2,7 +2,8 @@
 
 mod ack;
 mod address;
-mod farewell;
+mod delete_nowait;
+mod events;
 mod link;
 mod macvlan;
 mod nsid;
@@ -10,7 +11,6 @@ mod route;
 mod rule;
 mod virt;
 mod vlan;
-mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -29,12 +29,12 @@ use nix::errno::Errno;
 use crate::{Error, Netns, Result};
 
 pub use address::{Address, Dad, NewAddress};
+pub use events::{LinkEvents, LinkWatch};
 pub use link::{Link, OperState};
 pub use macvlan::{Macvlan, MacvlanMode, NewMacvlan, ParseModeError};
 pub use route::Route;
 pub use rule::Rule;
 pub use vlan::{NewVlan, Vlan};
-pub use watch::{Heard, LinkWatch};
 
 /// An rtnetlink socket: it sees and changes the network namespace that it was opened in, from
 /// whichever thread it is used.
@@ -229,7 +229,7 @@ enum Change {
     /// There must be none: EEXIST otherwise.
     Create,
     /// There may be one, which stays, unless it is the very same: EEXIST then.
-    Beside,
+    Prepend,
     /// There may be one, which gives way.
     Replace,
 }
@@ -239,7 +239,7 @@ impl Change {
         match self {
             Change::Existing => 0,
             Change::Create => NLM_F_CREATE | NLM_F_EXCL,
-            Change::Beside => NLM_F_CREATE,
+            Change::Prepend => NLM_F_CREATE,
             Change::Replace => NLM_F_CREATE | NLM_F_REPLACE,
         }
     }
@@ -280,9 +280,6 @@ impl Protocol {
     pub const STATIC: Protocol = Protocol(4);
     /// A DHCP client.
     pub const DHCP: Protocol = Protocol(16);
-    /// leasehold: routes and rules beyond those of an attachment's own interface, which do not go
-    /// with it. Nobody else in rt_protos of iproute2 has the number.
-    pub const LEASEHOLD: Protocol = Protocol(108);
 }
 
 fn connect() -> io::Result<Netlink> {

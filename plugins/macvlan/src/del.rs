@@ -74,7 +74,7 @@ impl<'a> Inside<'a> {
     fn remove(&self, links: &[Link], mark: &Mark) -> linknet::Result<()> {
         remains::remove(&self.netlink, mark, links)?;
         for link in links {
-            match self.netlink.delete_link_soon(self.netns, link.index) {
+            match self.netlink.delete_link_nowait(self.netns, link.index) {
                 Err(error) if !error.is_absent() => return Err(error),
                 _ => {}
             }

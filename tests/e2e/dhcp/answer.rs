@@ -255,7 +255,7 @@ fn another_interfaces_route_is_left_alone_when_ours_changes(world: &World) -> Re
     );
     container
         .netlink()?
-        .add_route_beside(&theirs.via(IpAddr::from([10, 98, 0, 1])))?;
+        .prepend_route(&theirs.via(IpAddr::from([10, 98, 0, 1])))?;
 
     server.reconfigure(|settings| {
         settings.options = vec![DhcpOption::Router(vec![[10, 99, 0, 2].into()])]

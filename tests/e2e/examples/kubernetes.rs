@@ -130,7 +130,7 @@ impl Cluster {
         let way = self
             .pod
             .netlink()?
-            .way_to(to)?
+            .route_get(to)?
             .with_context(|| format!("a way to {to}"))?;
         way.source.with_context(|| format!("{way:?}"))
     }

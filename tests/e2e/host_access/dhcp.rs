@@ -219,7 +219,7 @@ fn a_new_daemon_restores_it_and_removes_what_is_over(world: &World) -> Result {
     daemon.kill()?;
     goes.remove()?;
     let netlink = lan.host.netlink()?;
-    for route in netlink.routes_of(linknet::Protocol::LEASEHOLD)? {
+    for route in netlink.routes_with_protocol(linknet::Protocol::LEASEHOLD)? {
         if route.dst.addr() == IpAddr::V4(kept) {
             netlink.delete_route(&route)?;
         }

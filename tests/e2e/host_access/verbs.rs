@@ -59,7 +59,7 @@ fn check_misses_shim_and_route(_: &World) -> Result {
         ensure!(error.code == 110 && error.msg.contains(word), "{error}");
         Ok(())
     };
-    let routes = netlink.routes_of(linknet::Protocol::LEASEHOLD)?;
+    let routes = netlink.routes_with_protocol(linknet::Protocol::LEASEHOLD)?;
     for route in &routes {
         netlink.delete_route(route)?;
         differs(&format!(
@@ -125,7 +125,7 @@ fn gc_leaves_other_networks_and_what_is_in_use_alone(world: &World) -> Result {
     // address.
     let (three, attachment) = attached(&lan, "c3", &theirs)?;
     let netlink = lan.host.netlink()?;
-    for route in netlink.routes_of(linknet::Protocol::LEASEHOLD)? {
+    for route in netlink.routes_with_protocol(linknet::Protocol::LEASEHOLD)? {
         netlink.delete_route(&route)?;
         // The upper ten bits of "lan", which is what tells networks apart, and no attachment's.
         let metric = HostRoute::all(&netlink)?.len() as u32 + (3_143_550_227 >> 22 << 22) + 1;
@@ -148,7 +148,7 @@ fn gc_restores_what_was_cleared_away(world: &World) -> Result {
         let index = shim(&lan)?.map_or(0, |shim| shim.index);
         match what {
             "routes" => {
-                for route in netlink.routes_of(linknet::Protocol::LEASEHOLD)? {
+                for route in netlink.routes_with_protocol(linknet::Protocol::LEASEHOLD)? {
                     netlink.delete_route(&route)?;
                 }
             }

@@ -64,7 +64,7 @@ fn kept(container: &Node) -> Result<Vec<Route>> {
 fn ensure_via(container: &Node, to: &str, gateway: &str) -> Result {
     let way = container
         .netlink()?
-        .way_to(to.parse()?)?
+        .route_get(to.parse()?)?
         .with_context(|| format!("a way to {to}"))?;
     ensure!(way.gateway == Some(gateway.parse()?), "{to}: {way:?}");
     Ok(())
@@ -117,7 +117,7 @@ fn the_first_nodes_own_prefix_is_not_taken_for_the_clusters(_: &World) -> Result
     ensure_via(&container, "10.99.7.7", "10.99.0.1")?;
     let beside = container
         .netlink()?
-        .way_to("10.99.0.200".parse()?)?
+        .route_get("10.99.0.200".parse()?)?
         .context("a way")?;
     ensure!(beside.gateway.is_none(), "{beside:?}");
     Ok(())

@@ -173,7 +173,7 @@ fn the_newest_default_route_goes_first_unless_told_otherwise(world: &World) -> R
         ensure!(gateways == expected, "{keys}: {gateways:?}");
         let way = container
             .netlink()?
-            .way_to("203.0.113.7".parse()?)?
+            .route_get("203.0.113.7".parse()?)?
             .context("a way")?;
         ensure!(way.gateway == expected.first().copied(), "{keys}: {way:?}");
         for ifname in ["eth0", "net1"] {

@@ -246,7 +246,7 @@ fn check_wants_the_rules_and_the_routes(world: &World) -> Result {
                     metric: 5000,
                     ..route.clone()
                 };
-                netlink.add_route_beside(&elsewhere)?;
+                netlink.prepend_route(&elsewhere)?;
                 refused(&format!("route {}", route.dst))?;
                 netlink.delete_route(&elsewhere)?;
             }

@@ -170,7 +170,7 @@ fn del_goes_on_without_a_previous_result_that_it_cannot_read() {
 
 #[test]
 fn an_absent_list_of_attachments_is_not_an_empty_one() {
-    let list = |document: Value| valid_attachments(document.as_object().unwrap()).unwrap();
+    let list = |document: Value| valid_attachments(document.as_object().unwrap(), "lan").unwrap();
     assert_eq!(list(json!({})), None);
     assert_eq!(list(json!({ "cni.dev/valid-attachments": null })), None);
     assert_eq!(
@@ -185,15 +185,12 @@ fn an_absent_list_of_attachments_is_not_an_empty_one() {
 
 #[test]
 fn both_keys_of_attachments_are_taken_together() {
-    let attachment = |container_id: &str| Attachment {
-        container_id: container_id.into(),
-        ifname: "eth0".into(),
-    };
+    let attachment = |container_id| Attachment::new(container_id, "lan", "eth0").unwrap();
     let document = json!({
         "cni.dev/valid-attachments": [{ "containerID": "a", "ifname": "eth0" }],
         "cni.dev/attachments": [{ "containerID": "a", "ifname": "eth0" }, { "containerid": "b", "ifName": "eth0" }],
     });
-    let list = valid_attachments(document.as_object().unwrap()).unwrap();
+    let list = valid_attachments(document.as_object().unwrap(), "lan").unwrap();
     assert_eq!(
         list,
         Some(BTreeSet::from([attachment("a"), attachment("b")]))
@@ -218,7 +215,7 @@ fn a_broken_list_of_attachments_is_an_error_and_never_a_shorter_list() {
         ),
     ] {
         let document = json!({ "cni.dev/valid-attachments": list });
-        let error = valid_attachments(document.as_object().unwrap()).unwrap_err();
+        let error = valid_attachments(document.as_object().unwrap(), "lan").unwrap_err();
         assert_eq!(error.code, code::INVALID_NETWORK_CONFIG);
         assert!(error.msg.contains(place), "{error}");
     }

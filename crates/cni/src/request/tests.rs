@@ -36,11 +36,8 @@ fn a_complete_invocation_is_read_whole() {
     .unwrap();
     assert_eq!(request.verb, Verb::Add);
     assert_eq!(
-        request.attachment(),
-        Attachment {
-            container_id: "c1".into(),
-            ifname: "eth0".into()
-        }
+        request.attachment().unwrap(),
+        &Attachment::new("c1", "lan", "eth0").unwrap()
     );
     assert_eq!(request.netns, Some("/run/netns/c1".into()));
     assert!(request.netns_override);
@@ -138,10 +135,8 @@ fn variables_that_a_verb_does_not_use_are_not_judged() {
         ("CNI_CONTAINERID", "?"),
     ])
     .unwrap();
-    assert_eq!(
-        (request.ifname.as_str(), request.container_id.as_str()),
-        ("", "")
-    );
+    assert_eq!(request.attachment, None);
+    assert_eq!(request.attachment().unwrap_err().code, code::INTERNAL);
 }
 
 #[test]

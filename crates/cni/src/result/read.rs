@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
-use super::{CniResult, Dns, Interface, IpConfig, Route, VALID_LIFETIME};
+use super::{CniResult, Dns, Interface, IpConfig, Route};
 use crate::Version;
 use crate::go::Invalid;
 
@@ -49,7 +49,6 @@ fn ip_with_routes(value: Value) -> Result<(IpConfig, Vec<Route>), Invalid> {
     let mut fields = Fields::of(value)?;
     let mut ip = IpConfig::new(fields.parsed("ip")?.ok_or_else(|| missing("ip"))?);
     ip.gateway = fields.parsed("gateway")?;
-    ip.valid_lifetime = fields.number(VALID_LIFETIME)?;
     let routes = fields.list("routes", route)?;
     ip.extra = fields.rest(&["version", "interface", "address"]);
     Ok((ip, routes))
@@ -77,7 +76,6 @@ fn ip_config(value: Value) -> Result<IpConfig, Invalid> {
     );
     ip.interface = fields.number("interface")?;
     ip.gateway = fields.parsed("gateway")?;
-    ip.valid_lifetime = fields.number(VALID_LIFETIME)?;
     // `version` says again what the address shows.
     ip.extra = fields.rest(&["version", "ip", "routes"]);
     Ok(ip)

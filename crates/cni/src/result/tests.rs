@@ -175,25 +175,6 @@ fn a_plugin_that_delegated_hears_of_metrics_in_every_version() {
 }
 
 #[test]
-fn how_long_an_address_is_ours_is_told_to_the_plugin_that_sets_it_and_to_nobody_else() {
-    let ip = IpConfig {
-        valid_lifetime: Some(120),
-        ..IpConfig::new("10.99.0.7/24".parse().unwrap())
-    };
-    let result = CniResult {
-        ips: vec![ip],
-        ..CniResult::default()
-    };
-    for version in Version::ALL {
-        let told =
-            CniResult::from_value(result.to_value_for_caller(version).unwrap(), version).unwrap();
-        assert_eq!(told.ips[0].valid_lifetime, Some(120), "{version}");
-        let document = result.to_value(version).unwrap();
-        assert!(!document.to_string().contains("ifetime"), "{document}");
-    }
-}
-
-#[test]
 fn an_empty_result_is_little_more_than_its_version() {
     let written = |version| CniResult::default().to_value(version).unwrap();
     assert_eq!(written(Version::V1_1_0), json!({ "cniVersion": "1.1.0" }));

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 
-use super::{CniResult, Dns, Interface, IpConfig, Route, VALID_LIFETIME};
+use super::{CniResult, Dns, Interface, IpConfig, Route};
 use crate::{Error, Version, code};
 
 /// Which of the fields that came after the first version a document has.
@@ -50,7 +50,7 @@ fn by_list(result: &CniResult, version: Version, fields: Fields) -> Map<String, 
     put_list(
         &mut document,
         "ips",
-        result.ips.iter().map(|ip| ip_config(ip, version, fields)),
+        result.ips.iter().map(|ip| ip_config(ip, version)),
     );
     put_list(
         &mut document,
@@ -79,7 +79,6 @@ fn by_family(
             "gateway",
             ip.gateway.map(|gateway| gateway.to_string()),
         );
-        put_lifetime(&mut object, ip, fields);
         let routes = result.routes.iter().filter(|route| is_v4(&route.dst) == v4);
         put_list(&mut object, "routes", routes.map(|r| route(r, fields)));
         document.insert(family.to_owned(), object.into());
@@ -107,7 +106,7 @@ fn interface(interface: &Interface, fields: Fields) -> Value {
     object.into()
 }
 
-fn ip_config(ip: &IpConfig, version: Version, fields: Fields) -> Value {
+fn ip_config(ip: &IpConfig, version: Version) -> Value {
     let mut object = ip.extra.clone();
     if version < Version::V1_0_0 {
         let family = if matches!(ip.address, IpNet::V4(_)) {
@@ -124,15 +123,7 @@ fn ip_config(ip: &IpConfig, version: Version, fields: Fields) -> Value {
         ip.gateway.map(|gateway| gateway.to_string()),
     );
     put(&mut object, "interface", ip.interface);
-    put_lifetime(&mut object, ip, fields);
     object.into()
-}
-
-fn put_lifetime(object: &mut Map<String, Value>, ip: &IpConfig, fields: Fields) {
-    match fields {
-        Fields::Of(_) => {}
-        Fields::All => put(object, VALID_LIFETIME, ip.valid_lifetime),
-    }
 }
 
 fn route(route: &Route, fields: Fields) -> Value {

@@ -14,7 +14,7 @@ use super::{Change, Netlink};
 use crate::{Mac, Result};
 
 /// A network interface as the kernel describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
     /// Its number in its namespace.
     pub index: u32,
@@ -65,9 +65,10 @@ pub struct Link {
 }
 
 /// The operational state of a link (RFC 2863 §3.1.14).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum OperState {
     /// The driver does not say, as for loopback and many virtual devices. It works.
+    #[default]
     Unknown,
     /// A part of it is missing.
     NotPresent,
@@ -291,27 +292,12 @@ impl From<LinkMessage> for Link {
         let flags = message.header.flags;
         let mut link = Link {
             index: message.header.index,
-            name: String::new(),
-            alt_names: Vec::new(),
-            alias: None,
-            group: 0,
-            mac: None,
-            mtu: 0,
-            max_mtu: None,
             up: flags.contains(LinkFlags::Up),
             running: flags.contains(LinkFlags::Running),
             carrier: flags.contains(LinkFlags::LowerUp),
             loopback: flags.contains(LinkFlags::Loopback),
             promiscuous: flags.contains(LinkFlags::Promisc),
-            promiscuity: 0,
-            state: OperState::Unknown,
-            kind: None,
-            parent: None,
-            parent_netnsid: None,
-            master: None,
-            port_kind: None,
-            macvlan: None,
-            vlan: None,
+            ..Link::default()
         };
         for attribute in message.attributes {
             match attribute {
@@ -350,7 +336,7 @@ impl From<LinkMessage> for Link {
 
 impl Link {
     /// The longest that a name may be, in octets (`IFNAMSIZ` without the NUL).
-    pub const LONGEST_NAME: usize = IFNAMSIZ - 1;
+    pub const MAX_NAME_LEN: usize = IFNAMSIZ - 1;
 
     fn read_info(&mut self, infos: Vec<LinkInfo>) {
         for info in infos {

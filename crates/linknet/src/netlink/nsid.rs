@@ -14,7 +14,7 @@ impl Netlink {
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    pub fn number_of(&self, netns: &Netns) -> Result<Option<i32>> {
+    pub fn nsid(&self, netns: &Netns) -> Result<Option<i32>> {
         let mut message = NsidMessage::default();
         message
             .attributes

@@ -120,7 +120,7 @@ impl Netlink {
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    pub fn routes_of(&self, protocol: Protocol) -> Result<Vec<Route>> {
+    pub fn routes_with_protocol(&self, protocol: Protocol) -> Result<Vec<Route>> {
         let mut routes = self.matching(|message| message.header.protocol = protocol.0.into())?;
         routes.retain(|route| route.protocol == protocol);
         Ok(routes)
@@ -155,7 +155,7 @@ impl Netlink {
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    pub fn way_to(&self, to: IpAddr) -> Result<Option<Route>> {
+    pub fn route_get(&self, to: IpAddr) -> Result<Option<Route>> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(to);
         message.header.destination_prefix_length = IpNet::from(to).prefix_len();
@@ -192,9 +192,9 @@ impl Netlink {
     /// # Errors
     /// `is_exists` if there is one already that leads there in the same way, and otherwise as for
     /// [`Netlink::add_route`].
-    pub fn add_route_beside(&self, route: &Route) -> Result<()> {
+    pub fn prepend_route(&self, route: &Route) -> Result<()> {
         let what = || format!("add route {}", text(route));
-        self.change(&what, RTM_NEWROUTE, Change::Beside, &message(route))
+        self.change(&what, RTM_NEWROUTE, Change::Prepend, &message(route))
     }
 
     /// Makes a route, in place of the one to that destination of that metric in that table, if

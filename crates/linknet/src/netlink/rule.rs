@@ -23,20 +23,6 @@ pub struct Rule {
     pub protocol: Protocol,
 }
 
-impl Rule {
-    /// What leaves from this address is looked up in this table: a rule of leasehold's, before that
-    /// of the main table and before those that were made without a priority, which the kernel
-    /// counts down from there.
-    pub fn from_address(address: IpAddr, table: u32) -> Rule {
-        Rule {
-            from: address.into(),
-            table,
-            priority: 32000,
-            protocol: Protocol::LEASEHOLD,
-        }
-    }
-}
-
 impl Netlink {
     /// The rules of both families that lead to a table, whatever else they ask for. There are none
     /// where the kernel has no rules.

@@ -1,7 +1,7 @@
 //! Links.
 
 use libtest_mimic::Failed;
-use linknet::{Heard, Link, LinkWatch, Mac, MacvlanMode, Netlink, NewMacvlan, OperState};
+use linknet::{Link, LinkEvents, LinkWatch, Mac, MacvlanMode, Netlink, NewMacvlan, OperState};
 
 use crate::{Space, Test, cable, until};
 
@@ -472,7 +472,7 @@ fn a_link_deleted_soon_is_gone_and_its_name_free() -> Test {
     let space = Space::new()?;
     for _ in 0..20 {
         let link = space.plug("eth0")?;
-        space.netlink.delete_link_soon(&space.netns, link.index)?;
+        space.netlink.delete_link_nowait(&space.netns, link.index)?;
         assert_eq!(space.netlink.link("eth0")?, None);
     }
     Ok(())
@@ -481,16 +481,16 @@ fn a_link_deleted_soon_is_gone_and_its_name_free() -> Test {
 fn a_refusal_to_delete_a_link_soon_is_told() -> Test {
     let space = Space::new()?;
     let link = space.plug("eth0")?;
-    space.netlink.delete_link_soon(&space.netns, link.index)?;
+    space.netlink.delete_link_nowait(&space.netns, link.index)?;
     let error = space
         .netlink
-        .delete_link_soon(&space.netns, link.index)
+        .delete_link_nowait(&space.netns, link.index)
         .expect_err("gone");
     assert!(error.is_absent(), "{error}");
     let loopback = space.link("lo")?;
     let error = space
         .netlink
-        .delete_link_soon(&space.netns, loopback.index)
+        .delete_link_nowait(&space.netns, loopback.index)
         .expect_err("not a virtual one");
     assert!(!error.is_absent(), "{error}");
     Ok(())
@@ -509,7 +509,7 @@ fn many_links_are_listed_whole() -> Test {
 fn a_watch_hears_of_a_carrier_that_goes_and_comes() -> Test {
     let (left, right) = cable()?;
     let watch = left.netns.run(LinkWatch::open)??;
-    assert_eq!(watch.next()?, Heard::Nothing);
+    assert_eq!(watch.next()?, LinkEvents::None);
     let far_end = right.link("right")?.index;
     right.netlink.set_down(far_end)?;
     until("the carrier to go", || heard(&watch, false))?;
@@ -518,7 +518,7 @@ fn a_watch_hears_of_a_carrier_that_goes_and_comes() -> Test {
     let index = left.link("left")?.index;
     left.netlink.delete_link(index)?;
     until("the link to go", || {
-        let Heard::Links { gone, .. } = watch.next()? else {
+        let LinkEvents::Changes { gone, .. } = watch.next()? else {
             return Ok(None);
         };
         Ok(gone.contains(&index).then_some(()))
@@ -527,7 +527,7 @@ fn a_watch_hears_of_a_carrier_that_goes_and_comes() -> Test {
 
 /// Whether the watch has a word about the carrier of `left`.
 fn heard(watch: &LinkWatch, carrier: bool) -> Result<Option<()>, Failed> {
-    let Heard::Links { changed, .. } = watch.next()? else {
+    let LinkEvents::Changes { changed, .. } = watch.next()? else {
         return Ok(None);
     };
     Ok(changed

@@ -211,9 +211,9 @@ fn a_route_beside_another_of_the_same_metric_goes_before_it() -> Test {
     ] {
         let [older, newer] = gateways.map(|gateway| Route::new(net(dst), index).via(ip(gateway)));
         space.netlink.add_route(&older)?;
-        space.netlink.add_route_beside(&newer)?;
+        space.netlink.prepend_route(&newer)?;
         for route in [&older, &newer] {
-            let error = space.netlink.add_route_beside(route).expect_err("the same");
+            let error = space.netlink.prepend_route(route).expect_err("the same");
             assert!(error.is_exists(), "{error}");
         }
         let listed = space.netlink.routes(Some(index))?;
@@ -368,12 +368,17 @@ fn the_routes_of_one_maker_are_its_own() -> Test {
             ..ours
         })?;
     }
-    let found = space.netlink.routes_of(Protocol::LEASEHOLD)?;
+    let found = space.netlink.routes_with_protocol(Protocol::LEASEHOLD)?;
     assert_eq!(
         found.iter().map(|route| route.metric).collect::<Vec<_>>(),
         [7, 7]
     );
-    assert!(space.netlink.routes_of(Protocol::DHCP)?.is_empty());
+    assert!(
+        space
+            .netlink
+            .routes_with_protocol(Protocol::DHCP)?
+            .is_empty()
+    );
     Ok(())
 }
 
@@ -381,9 +386,13 @@ fn the_way_to_an_address_is_the_route_that_a_packet_takes() -> Test {
     let (space, index) = space()?;
     let netlink = &space.netlink;
     for to in ["192.0.2.7", "2001:db8::7"] {
-        assert_eq!(netlink.way_to(ip(to))?, None, "{to}");
+        assert_eq!(netlink.route_get(ip(to))?, None, "{to}");
     }
-    assert_eq!(netlink.way_to(ip("10.99.0.5"))?, None, "one's own address");
+    assert_eq!(
+        netlink.route_get(ip("10.99.0.5"))?,
+        None,
+        "one's own address"
+    );
     for (dst, gateway) in [("192.0.2.0/24", "10.99.0.1"), ("2001:db8::/32", "fd00::1")] {
         netlink.add_route(&Route::new(net(dst), index).via(ip(gateway)))?;
     }
@@ -393,7 +402,7 @@ fn the_way_to_an_address_is_the_route_that_a_packet_takes() -> Test {
         ("2001:db8::7", Some("fd00::1"), "fd00::5"),
         ("fd00::7", None, "fd00::5"),
     ] {
-        let way = netlink.way_to(ip(to))?.ok_or("a way")?;
+        let way = netlink.route_get(ip(to))?.ok_or("a way")?;
         assert_eq!((way.dst, way.index), (IpNet::from(ip(to)), index));
         assert_eq!(
             (way.gateway, way.source),
@@ -438,7 +447,9 @@ fn a_rule_sends_a_source_to_a_table_of_its_own() -> Test {
         "{listed:?}"
     );
     assert_eq!(
-        netlink.way_to(ip("192.0.2.7"))?.and_then(|way| way.gateway),
+        netlink
+            .route_get(ip("192.0.2.7"))?
+            .and_then(|way| way.gateway),
         Some(ip("10.99.0.2"))
     );
     Ok(())

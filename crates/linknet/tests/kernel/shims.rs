@@ -98,7 +98,7 @@ fn a_namespace_is_known_by_the_number_that_links_name() -> Test {
     let (host, parent) = host()?;
     let (container, other) = (Space::new()?, Space::new()?);
     assert_eq!(
-        container.netlink.number_of(&host.netns)?,
+        container.netlink.nsid(&host.netns)?,
         None,
         "nothing of it is there yet"
     );
@@ -109,11 +109,8 @@ fn a_namespace_is_known_by_the_number_that_links_name() -> Test {
     )?;
     let link = container.link("eth0")?;
     assert!(link.parent_netnsid.is_some());
-    assert_eq!(
-        container.netlink.number_of(&host.netns)?,
-        link.parent_netnsid
-    );
-    assert_eq!(container.netlink.number_of(&other.netns)?, None);
+    assert_eq!(container.netlink.nsid(&host.netns)?, link.parent_netnsid);
+    assert_eq!(container.netlink.nsid(&other.netns)?, None);
     Ok(())
 }
 

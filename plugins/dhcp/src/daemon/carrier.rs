@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 
-use linknet::{Heard, Link, LinkWatch, Netlink};
+use linknet::{Link, LinkEvents, LinkWatch, Netlink};
 use tokio::io::unix::AsyncFd;
 
 use super::watch::watch;
@@ -38,17 +38,17 @@ impl Carriers {
         loop {
             let mut ready = self.links.readable().await?;
             let restored = match ready.get_inner().next()? {
-                Heard::Nothing => {
+                LinkEvents::None => {
                     ready.clear_ready();
                     continue;
                 }
-                Heard::Links { changed, gone } => {
+                LinkEvents::Changes { changed, removed } => {
                     self.carriers
                         .borrow_mut()
-                        .retain(|index, _| !gone.contains(index));
+                        .retain(|index, _| !removed.contains(index));
                     self.update(&changed)
                 }
-                Heard::TooMuch => self.update(&all()?),
+                LinkEvents::Overflow => self.update(&all()?),
             };
             if !restored.is_empty() {
                 return Ok(restored);

@@ -221,7 +221,7 @@ impl Shared {
         let (Some(parent), Some(number)) = (link.parent, link.parent_netnsid) else {
             return Err(Trouble::Elsewhere(link.name));
         };
-        if inside.number_of(&self.own)? != Some(number) {
+        if inside.nsid(&self.own)? != Some(number) {
             return Err(Trouble::Elsewhere(link.name));
         }
         let to = IpAddr::V4(net.addr());

@@ -77,7 +77,7 @@ pub(crate) fn follow(
     for route in wanted.iter().filter(|route| !had.contains(route)) {
         note(ignore(
             linknet::Error::is_exists,
-            netlink.add_route_beside(route),
+            netlink.prepend_route(route),
         ));
         changes.0.push(format!("route {} added", text(route)));
     }

@@ -65,7 +65,7 @@ fn visible(own: &Netns) -> Vec<Visible> {
             continue;
         };
         let links = inside.links().unwrap_or_default();
-        let ours = inside.number_of(own).ok().flatten();
+        let ours = inside.nsid(own).ok().flatten();
         for link in links.into_iter().filter(mark::is_macvlan) {
             if ours.is_none() || link.parent_netnsid != ours {
                 continue;

@@ -70,7 +70,7 @@ impl Vlan {
     /// long.
     fn name(&self) -> String {
         let name = format!("{}.{}", self.base.name, self.id);
-        if name.len() <= Link::LONGEST_NAME {
+        if name.len() <= Link::MAX_NAME_LEN {
             return name;
         }
         let [a, b, c, d, ..]: [u8; 32] = Sha256::digest(&self.base.name).into();
@@ -324,7 +324,7 @@ impl SharedVlan {
             Err(error) if error.is_invalid() || error.is_busy() => return Ok(false),
             Err(error) => return Err(failed(error)),
         }
-        match netlink.delete_link_soon(netns, link.index) {
+        match netlink.delete_link_nowait(netns, link.index) {
             Err(error) if !error.is_absent() => Err(failed(error)),
             _ => Ok(true),
         }

@@ -65,7 +65,7 @@ fn text(routes: &[Route]) -> Vec<String> {
     routes.iter().map(one).collect()
 }
 
-fn routes_of(lease: &Lease, keys: Value) -> Vec<String> {
+fn routes_with_protocol(lease: &Lease, keys: Value) -> Vec<String> {
     text(&routes(lease, &terms(keys)))
 }
 
@@ -93,19 +93,19 @@ fn the_gateway_is_that_of_the_default_route() {
 fn what_is_suppressed_is_not_used() {
     let home = at_home();
     assert_eq!(
-        routes_of(&home, json!({})),
+        routes_with_protocol(&home, json!({})),
         ["192.168.7.0/24 via 10.0.0.9", "0.0.0.0/0 via 10.0.0.1"]
     );
     assert_eq!(
-        routes_of(&home, json!({ "suppress": ["gateway"] })),
+        routes_with_protocol(&home, json!({ "suppress": ["gateway"] })),
         ["192.168.7.0/24 via 10.0.0.9"]
     );
     assert_eq!(
-        routes_of(&home, json!({ "suppress": ["routes"] })),
+        routes_with_protocol(&home, json!({ "suppress": ["routes"] })),
         ["0.0.0.0/0 via 10.0.0.1"]
     );
     assert_eq!(
-        routes_of(&home, json!({ "suppress": ["routes", "gateway"] })),
+        routes_with_protocol(&home, json!({ "suppress": ["routes", "gateway"] })),
         [""; 0]
     );
     let dns = |keys| result(&home, &terms(keys), Instant::BOOT).dns;
@@ -117,7 +117,7 @@ fn what_is_suppressed_is_not_used() {
 fn classless_routes_silence_the_others_even_where_they_are_suppressed_themselves() {
     let lease = classless(vec![told("0.0.0.0/0", Some("10.0.0.2"))]);
     assert_eq!(
-        routes_of(&lease, json!({ "suppress": ["gateway"] })),
+        routes_with_protocol(&lease, json!({ "suppress": ["gateway"] })),
         [""; 0]
     );
 }
@@ -126,11 +126,11 @@ fn classless_routes_silence_the_others_even_where_they_are_suppressed_themselves
 fn the_way_to_a_gateway_that_is_suppressed_goes_with_it() {
     let lease = classless(vec![told("0.0.0.0/0", Some("192.0.2.1"))]);
     assert_eq!(
-        routes_of(&lease, json!({})),
+        routes_with_protocol(&lease, json!({})),
         ["192.0.2.1/32", "0.0.0.0/0 via 192.0.2.1"]
     );
     assert_eq!(
-        routes_of(&lease, json!({ "suppress": ["gateway"] })),
+        routes_with_protocol(&lease, json!({ "suppress": ["gateway"] })),
         [""; 0]
     );
 }
@@ -144,7 +144,7 @@ fn a_configured_route_replaces_the_servers_and_goes_through_its_router() {
         { "dst": "10.9.0.0/16", "scope": 253 },
     ] });
     assert_eq!(
-        routes_of(&at_home(), keys),
+        routes_with_protocol(&at_home(), keys),
         [
             "0.0.0.0/0 via 10.0.0.1",
             "192.168.7.0/24 via 10.0.0.8",
@@ -155,7 +155,10 @@ fn a_configured_route_replaces_the_servers_and_goes_through_its_router() {
     );
     let alone =
         json!({ "suppress": ["gateway", "routes"], "routes": [{ "dst": "172.16.0.0/12" }] });
-    assert_eq!(routes_of(&at_home(), alone), ["172.16.0.0/12 via 10.0.0.1"]);
+    assert_eq!(
+        routes_with_protocol(&at_home(), alone),
+        ["172.16.0.0/12 via 10.0.0.1"]
+    );
 }
 
 #[test]
@@ -168,7 +171,7 @@ fn a_configured_gateway_out_of_reach_gets_a_route_of_its_own_first() {
     ] });
     let lease = lease(Options::default());
     assert_eq!(
-        routes_of(&lease, keys),
+        routes_with_protocol(&lease, keys),
         [
             "192.0.2.1/32",
             "172.16.0.0/12 via 192.0.2.1",

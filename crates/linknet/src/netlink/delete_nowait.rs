@@ -12,8 +12,8 @@ use netlink_packet_core::NLM_F_ACK;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{ForkResult, fork};
 
+use super::events::{LinkEvents, LinkWatch};
 use super::link::change;
-use super::watch::{Heard, LinkWatch};
 use super::{Change, Netlink};
 use crate::{Error, Netns, Result};
 
@@ -31,7 +31,7 @@ impl Netlink {
     ///
     /// # Errors
     /// As for [`Netlink::delete_link`].
-    pub fn delete_link_soon(&self, netns: &Netns, index: u32) -> Result<()> {
+    pub fn delete_link_nowait(&self, netns: &Netns, index: u32) -> Result<()> {
         let what = || format!("delete link {index}");
         let watch = netns
             .run(LinkWatch::open)
@@ -63,9 +63,11 @@ impl Netlink {
                 return self.receive(&what, |_| Ok(())).map(|_| ());
             }
             match watch.next() {
-                Ok(Heard::Links { gone, .. }) if gone.contains(&index) => return Ok(()),
-                Ok(Heard::Links { .. } | Heard::Nothing) => {}
-                Ok(Heard::TooMuch) | Err(_) => break,
+                Ok(LinkEvents::Changes { removed, .. }) if removed.contains(&index) => {
+                    return Ok(());
+                }
+                Ok(LinkEvents::Changes { .. } | LinkEvents::None) => {}
+                Ok(LinkEvents::Overflow) | Err(_) => break,
             }
         }
         match self.delete_link(index) {

@@ -1,11 +1,12 @@
-//! Which of its addresses a host speaks to a container from.
+//! The source address of the host's packets to a container.
 
 use std::net::IpAddr;
 
-use crate::{Address, Dad, Link, Netlink, Result, Scope};
+use linknet::{Address, Dad, Link, Netlink, Result, Scope};
 
-/// The parent's in the container's subnet, or else any of the parent's, or of the link that carries
-/// the parent (a VLAN); or else the one that the kernel would choose. `None` if the host has none.
+/// The address that the host uses to reach `to`: one of the parent's in the container's subnet, or
+/// else any of the parent's, or one of the link that carries the parent (a VLAN), or else the one
+/// that the kernel would choose. `None` if the host has none.
 pub(super) fn choose(netlink: &Netlink, parent: &Link, to: IpAddr) -> Result<Option<IpAddr>> {
     let all = netlink.all_addresses()?;
     let below = parent
@@ -15,7 +16,7 @@ pub(super) fn choose(netlink: &Netlink, parent: &Link, to: IpAddr) -> Result<Opt
     match found {
         Some(address) => Ok(Some(address)),
         None => {
-            let chosen = netlink.way_to(to)?.and_then(|way| way.source);
+            let chosen = netlink.route_get(to)?.and_then(|route| route.source);
             Ok(chosen.filter(|address| {
                 all.iter()
                     .any(|there| there.net.addr() == *address && is_usable(there))
@@ -24,8 +25,8 @@ pub(super) fn choose(netlink: &Netlink, parent: &Link, to: IpAddr) -> Result<Opt
     }
 }
 
-/// The best of a link's addresses to speak to this one from: in its subnet if possible, and one
-/// that lasts. An IPv6 address of the privacy extensions (RFC 8981) is gone tomorrow.
+/// The best of a link's addresses to reach `to` from: in its subnet if possible, and permanent. An
+/// IPv6 address of the privacy extensions (RFC 8981) is replaced within a day.
 fn best(all: &[Address], index: u32, to: IpAddr) -> Option<IpAddr> {
     let candidates = all
         .iter()
@@ -40,7 +41,7 @@ fn best(all: &[Address], index: u32, to: IpAddr) -> Option<IpAddr> {
                 address.preferred.is_none(),
             )
         };
-        // Of equals the first.
+        // The first of equals.
         if best.is_none_or(|best| rank(candidate) > rank(best)) {
             best = Some(candidate);
         }
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_containers_subnet_goes_before_the_order() {
+    fn an_address_in_the_containers_subnet_is_preferred_to_an_earlier_one() {
         let all = [
             address(3, "10.0.0.9/24"),
             address(2, "192.0.2.1/24"),
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_lasts_goes_before_one_that_does_not() {
+    fn a_permanent_address_is_preferred_to_a_temporary_one() {
         let passing = Address {
             secondary: true,
             ..address(2, "fd00::aaaa/64")
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_spoken_from_is_left_out() {
+    fn link_local_and_tentative_addresses_are_not_used() {
         let link_local = Address {
             scope: Scope::LINK,
             ..address(2, "fe80::1/64")

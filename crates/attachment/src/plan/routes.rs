@@ -1,108 +1,132 @@
-//! The routes of a CNI result, as the kernel wants them.
+//! Routes: from CNI's to the kernel's.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use cni::{CniResult, Error, Reach};
+use cni::{Error, IpConfig};
+use ipnet::IpNet;
 use linknet::{Netlink, Route, Scope};
 
-use crate::addresses::refused;
+use super::reach::Reach;
+use crate::error::KernelError;
 
-/// The routes of a result through the link of this number, in an order in which each can be set.
+/// The kernel's routes for those of a result, through the interface `ifindex` that has the addresses
+/// `ips`, in an order in which each can be set.
 ///
-/// A route without a gateway goes through its family's (the first address that names one), as the
-/// Go plugins have it. It is on the link if there is no gateway, if the gateway is the unspecified
-/// address, or if its scope says so (link or narrower, which a gateway contradicts). A gateway that
-/// no prefix of ours covers gets a route of its own first, so that a /32 address works, and the
-/// gateway itself is reached.
-pub(crate) fn plan(index: u32, result: &CniResult) -> Vec<Route> {
-    let mut reach = Reach::of(result.ips.iter().map(|ip| ip.address));
-    let mut routes: Vec<Route> = Vec::new();
-    for asked in &result.routes {
-        let route = Route {
-            metric: asked.priority.unwrap_or(0),
-            table: asked.table.unwrap_or(Route::MAIN),
-            mtu: asked.mtu,
-            advmss: asked.advmss,
-            ..Route::new(asked.dst, index)
-        };
-        let mut route = match gateway(asked, result) {
-            None => {
-                reach.add(route.dst, asked.table);
-                route
-            }
-            Some(gateway) => {
-                if !reach.covers(gateway, asked.table) {
-                    reach.add(gateway.into(), asked.table);
-                    routes.push(Route {
-                        dst: gateway.into(),
-                        mtu: None,
-                        advmss: None,
-                        ..route.clone()
-                    });
-                }
-                route.via(gateway)
-            }
-        };
-        if let Some(scope) = asked.scope {
-            route.scope = Scope(scope);
-        }
-        routes.push(route);
-    }
-    routes
+/// A route without a gateway uses that of its family (the first address that names one), as in the
+/// Go plugins. It is on the link if there is no gateway, if the gateway is the unspecified address,
+/// or if its scope says so (link or narrower, which contradicts a gateway).
+pub(super) fn for_kernel(ifindex: u32, ips: &[IpConfig], routes: &[cni::Route]) -> Vec<Route> {
+    let resolved = routes.iter().map(|route| cni::Route {
+        gw: gateway(route, ips),
+        ..route.clone()
+    });
+    let addresses = ips.iter().map(|ip| ip.address);
+    let complete = with_gateway_routes(addresses, resolved);
+    complete
+        .iter()
+        .map(|route| to_kernel(route, ifindex))
+        .collect()
 }
 
-/// Adds a route. One that is there already is no error when it leads the same packets the same way.
+/// The routes, with an on-link route before each whose gateway no prefix covers: the kernel refuses
+/// a route through a gateway that it cannot reach. So a /32 address works, and the gateway itself is
+/// reachable.
 ///
-/// Beside another to the same destination the new one goes first, as with the Go plugins: a second
-/// network's default route takes the place of the first's. Whoever wants it otherwise gives it a
-/// metric (`priority`).
-pub(crate) fn add(inside: &Netlink, route: &Route) -> Result<(), Error> {
-    let refusal = match inside.add_route_beside(route) {
+/// `addresses` are those of the interface. A route without a gateway, or with the unspecified
+/// address as its gateway, is on the link.
+pub fn with_gateway_routes(
+    addresses: impl IntoIterator<Item = IpNet>,
+    routes: impl IntoIterator<Item = cni::Route>,
+) -> Vec<cni::Route> {
+    let mut reach = Reach::of(addresses);
+    let mut complete = Vec::new();
+    for route in routes {
+        match route.gw.filter(|gateway| !gateway.is_unspecified()) {
+            None => reach.add(route.dst, route.table),
+            Some(gateway) if reach.covers(gateway, route.table) => {}
+            Some(gateway) => {
+                let dst = IpNet::from(gateway);
+                reach.add(dst, route.table);
+                complete.push(cni::Route {
+                    gw: Some(on_link_gateway(&dst)),
+                    priority: route.priority,
+                    table: route.table,
+                    ..cni::Route::new(dst)
+                });
+            }
+        }
+        complete.push(route);
+    }
+    complete
+}
+
+/// The gateway that stands for "on the link" in CNI: the unspecified address.
+pub fn on_link_gateway(dst: &IpNet) -> IpAddr {
+    match dst {
+        IpNet::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpNet::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// Adds a route. One that exists already is no error if it leads the same packets the same way.
+///
+/// The new route comes before another to the same destination, as with the Go plugins: a second
+/// network's default route takes precedence over the first's, unless a metric (`priority`) says
+/// otherwise.
+pub(super) fn add(inside: &Netlink, route: &Route) -> Result<(), Error> {
+    let refusal = match inside.prepend_route(route) {
         Ok(()) => return Ok(()),
         Err(refusal) => refusal,
     };
     if refusal.is_exists() {
-        let there = inside
-            .routes(Some(route.index))
-            .map_err(|error| refused(&error))?;
-        if there.iter().any(|there| serves_as(there, route)) {
+        let existing = inside.routes(Some(route.index)).or_rejected()?;
+        if existing.iter().any(|existing| serves_as(existing, route)) {
             return Ok(());
         }
     }
-    Err(refused(&refusal))
+    Err(refusal).or_rejected()
 }
 
-/// Whether the route that is there does all that is asked of the other.
-fn serves_as(there: &Route, asked: &Route) -> bool {
-    there.is_same(&Route {
-        source: asked.source.or(there.source),
-        mtu: asked.mtu.or(there.mtu),
-        advmss: asked.advmss.or(there.advmss),
-        ..asked.clone()
+/// Whether the existing route does all that is asked of the wanted one.
+fn serves_as(existing: &Route, wanted: &Route) -> bool {
+    existing.is_same(&Route {
+        source: wanted.source.or(existing.source),
+        mtu: wanted.mtu.or(existing.mtu),
+        advmss: wanted.advmss.or(existing.advmss),
+        ..wanted.clone()
     })
 }
 
-fn gateway(route: &cni::Route, result: &CniResult) -> Option<IpAddr> {
-    let v6 = route.dst.addr().is_ipv6();
+fn to_kernel(route: &cni::Route, ifindex: u32) -> Route {
+    let kernel = Route {
+        metric: route.priority.unwrap_or(0),
+        table: route.table.unwrap_or(Route::MAIN),
+        mtu: route.mtu,
+        advmss: route.advmss,
+        ..Route::new(route.dst, ifindex)
+    };
+    let kernel = match route.gw.filter(|gateway| !gateway.is_unspecified()) {
+        Some(gateway) => kernel.via(gateway),
+        None => kernel,
+    };
+    Route {
+        scope: route.scope.map_or(kernel.scope, Scope),
+        ..kernel
+    }
+}
+
+fn gateway(route: &cni::Route, ips: &[IpConfig]) -> Option<IpAddr> {
+    let is_v6 = route.dst.addr().is_ipv6();
     let on_link = route.scope.is_some_and(|scope| Scope(scope) >= Scope::LINK);
     let default = || {
-        result
-            .ips
-            .iter()
-            .filter_map(|ip| ip.gateway)
-            .find(|gateway| gateway.is_ipv6() == v6)
+        let mut gateways = ips.iter().filter_map(|ip| ip.gateway);
+        gateways.find(|gateway| gateway.is_ipv6() == is_v6)
     };
-    route
-        .gw
-        .or_else(|| default().filter(|_| !on_link))
-        .filter(|gateway| !gateway.is_unspecified())
+    route.gw.or_else(|| default().filter(|_| !on_link))
 }
 
 #[cfg(test)]
 mod tests {
-    use cni::IpConfig;
-    use ipnet::IpNet;
-
     use super::*;
 
     fn net(text: &str) -> IpNet {
@@ -126,14 +150,7 @@ mod tests {
     }
 
     fn planned(ips: &[IpConfig], routes: &[cni::Route]) -> Vec<Route> {
-        plan(
-            2,
-            &CniResult {
-                ips: ips.to_vec(),
-                routes: routes.to_vec(),
-                ..CniResult::default()
-            },
-        )
+        for_kernel(2, ips, routes)
     }
 
     fn via(dst: &str, gateway: &str) -> Route {
@@ -141,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_without_a_gateway_goes_through_the_one_of_its_family() {
+    fn a_route_without_a_gateway_uses_that_of_its_family() {
         let ips = [
             address("10.0.0.5/24", "10.0.0.1"),
             address("10.0.0.6/24", "10.0.0.2"),
@@ -169,8 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_is_on_the_link_without_any_gateway_with_that_scope_or_through_the_unspecified_address()
-     {
+    fn a_route_is_on_the_link_if_gateway_or_scope_say_so() {
         let on_link = Route::new(net("10.9.0.0/16"), 2);
         assert_eq!(
             planned(&[address("10.0.0.5/24", "")], &[to("10.9.0.0/16")]),
@@ -192,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_outside_every_prefix_gets_a_route_of_its_own_once() {
+    fn a_gateway_outside_every_prefix_gets_an_on_link_route_once() {
         let ips = [address("10.0.0.5/32", "192.0.2.1")];
         let gateway = Route::new(net("192.0.2.1/32"), 2);
         assert_eq!(
@@ -226,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_within_a_prefix_or_behind_an_earlier_route_needs_none() {
+    fn a_gateway_covered_by_a_prefix_or_an_earlier_route_needs_no_route() {
         for (ips, routes) in [
             ([address("10.0.0.4/31", "10.0.0.5")], vec![to("0.0.0.0/0")]),
             ([address("fd00::5/128", "fe80::1")], vec![to("::/0")]),
@@ -246,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn metric_table_mtu_and_scope_are_kept() {
+    fn metric_table_mtu_and_scope_reach_the_kernel() {
         let asked = cni::Route {
             priority: Some(50),
             table: Some(100),
@@ -268,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_that_is_there_serves_if_it_does_all_that_is_asked() {
+    fn an_existing_route_serves_if_it_does_all_that_is_asked() {
         let asked = via("::/0", "fe80::1");
         let there = Route {
             metric: 1024,

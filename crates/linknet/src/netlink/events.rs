@@ -25,18 +25,18 @@ pub struct LinkWatch {
 
 /// What a [`LinkWatch`] had to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum LinkEvents {
     /// Nothing: wait until the descriptor is readable.
-    Nothing,
+    None,
     /// Links that are new or changed, as they are now, and the numbers of those that are gone.
-    Links {
+    Changes {
         /// New or changed.
         changed: Vec<Link>,
         /// Gone.
-        gone: Vec<u32>,
+        removed: Vec<u32>,
     },
     /// There was more than the socket could hold, and some of it is lost: look for yourself.
-    TooMuch,
+    Overflow,
 }
 
 impl LinkWatch {
@@ -62,13 +62,13 @@ impl LinkWatch {
     ///
     /// # Errors
     /// If the socket is broken.
-    pub fn next(&self) -> io::Result<Heard> {
+    pub fn next(&self) -> io::Result<LinkEvents> {
         let mut buffer = self.buffer.borrow_mut();
         buffer.clear();
         match self.socket.recv(&mut *buffer, 0) {
             Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
-                return Ok(Heard::TooMuch);
+                return Ok(LinkEvents::Overflow);
             }
             Err(error)
                 if matches!(
@@ -76,19 +76,19 @@ impl LinkWatch {
                     io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
                 ) =>
             {
-                return Ok(Heard::Nothing);
+                return Ok(LinkEvents::None);
             }
             Err(error) => return Err(error),
         }
-        let (mut changed, mut gone) = (Vec::new(), Vec::new());
+        let (mut changed, mut removed) = (Vec::new(), Vec::new());
         for message in messages(&buffer).flatten() {
             match (message.message_type(), Link::parse(message.payload())) {
                 (RTM_NEWLINK, Ok(link)) => changed.push(link),
-                (RTM_DELLINK, Ok(link)) => gone.push(link.index),
+                (RTM_DELLINK, Ok(link)) => removed.push(link.index),
                 _ => {}
             }
         }
-        Ok(Heard::Links { changed, gone })
+        Ok(LinkEvents::Changes { changed, removed })
     }
 }
 

@@ -1,0 +1,55 @@
+//! Errors of the kernel as errors of a plugin.
+
+use std::fmt::Display;
+
+use cni::{Error, code};
+
+use crate::codes;
+
+/// Turns a refusal of the kernel into the error that a runtime gets to see.
+pub trait KernelError<T> {
+    /// The kernel could not be asked, or refused for a reason of its own: code 111.
+    ///
+    /// # Errors
+    /// The refusal, if there is one.
+    fn or_kernel_error(self) -> Result<T, Error>;
+
+    /// The kernel rejected what the configuration or IPAM asked for: code 7, or 111 where only a
+    /// capability was missing.
+    ///
+    /// # Errors
+    /// The refusal, if there is one.
+    fn or_rejected(self) -> Result<T, Error>;
+}
+
+impl<T> KernelError<T> for linknet::Result<T> {
+    fn or_kernel_error(self) -> Result<T, Error> {
+        self.map_err(|error| Error::new(codes::KERNEL, error.to_string()))
+    }
+
+    fn or_rejected(self) -> Result<T, Error> {
+        self.map_err(|error| {
+            let code = match error.is_denied() {
+                true => codes::KERNEL,
+                false => code::INVALID_NETWORK_CONFIG,
+            };
+            Error::new(code, format!("the kernel refused to {error}"))
+        })
+    }
+}
+
+/// CHECK's error for an interface that is not as ADD made it: code 110, naming the difference.
+pub fn differs(ifname: &str, difference: impl Display) -> Error {
+    let what = format!("{ifname} is not as ADD made it: {difference}");
+    Error::new(codes::DIFFERS, what)
+}
+
+/// The error with `more` appended to its details.
+#[must_use]
+pub fn with_details(mut error: Error, more: &str) -> Error {
+    if !error.details.is_empty() {
+        error.details.push_str("; ");
+    }
+    error.details.push_str(more);
+    error
+}

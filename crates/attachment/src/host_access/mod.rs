@@ -1,0 +1,33 @@
+//! `hostAccess`: how a host reaches the containers on its own parent link.
+//!
+//! ```text
+//!   host's netns                          a container's
+//!   eth1 192.168.1.10/24 ──┐              eth0 192.168.1.50/24
+//!                          ├── parent ─── (macvlan)
+//!   lh-eth1 (macvlan) ─────┘
+//!   192.168.1.50 dev lh-eth1 scope link src 192.168.1.10 proto 108 metric <tag>
+//! ```
+//!
+//! A parent and the macvlans on it never hear each other; two macvlans in mode bridge do. So the
+//! host gets a macvlan of its own, the shim, and a route through it to each container's address. The
+//! shim has no address: the host's packets have the parent's address as their source, and the shim
+//! answers ARP requests for it, since any link of a host answers for all of the host's addresses.
+//! IPv6 has no such rule (RFC 4861 §7.2.3), so there the container gets a route through the shim's
+//! link-local address.
+//!
+//! Each route bears the [`AttachmentTag`] of its attachment as its metric, so the routes alone show
+//! who needs the shim. It is removed with the last of them.
+
+mod access;
+mod check;
+mod reachable;
+mod route;
+mod shim;
+mod source;
+mod tag;
+
+pub use access::HostAccess;
+pub use check::difference;
+pub use reachable::{Reachable, return_routes};
+pub use route::HostRoute;
+pub use tag::AttachmentTag;

@@ -1,0 +1,25 @@
+//! Keys of the network configuration that both plugins read.
+
+use cni::Request;
+use serde::Deserialize;
+
+use crate::SourceRouting;
+
+/// Keys at the top of the configuration whose effect must follow the lease: the macvlan plugin acts
+/// on them at ADD, the daemon when a renewal changes the address.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct SharedKeys {
+    /// `hostAccess`: the host has a route to the container.
+    pub host_access: bool,
+    /// `sourceRouting`: the interface has a routing table of its own.
+    pub source_routing: SourceRouting,
+}
+
+impl SharedKeys {
+    /// Reads the keys where ADD has validated them already, or will refuse them: a value of the
+    /// wrong type counts as the default.
+    pub fn read(request: &Request) -> SharedKeys {
+        cni::go::decode(&request.config.raw).unwrap_or_default()
+    }
+}

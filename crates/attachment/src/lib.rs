@@ -1,0 +1,34 @@
+//! What leasehold decides about a container's attachment to a network, shared by its plugins.
+//!
+//! `cni` knows the specification and `linknet` knows the kernel; neither knows the other, nor
+//! leasehold. Everything that both plugins must agree on is here:
+//!
+//! - [`OwnerMark`], [`SharedLink`] and [`PROTOCOL`]: how objects in the kernel show who made them.
+//! - [`Plan`]: the addresses, routes and rules that follow from a CNI result. ADD applies a plan,
+//!   CHECK compares one with the kernel, a renewed lease applies the difference of two.
+//! - [`keep_routes`] and [`source_routing`]: the parts of a plan that `keepRoutes` and
+//!   `sourceRouting` ask for.
+//! - [`host_access`]: the host's own macvlan and its routes to containers (`hostAccess`).
+//! - [`HostLock`]: mutual exclusion between processes that change links which containers share.
+//! - [`codes`]: leasehold's own error codes.
+
+pub mod codes;
+mod error;
+pub mod host_access;
+mod identity;
+mod keys;
+mod lifetime;
+mod lock;
+mod owner;
+mod plan;
+mod shared_link;
+
+pub use error::{KernelError, differs, with_details};
+pub use identity::{stable_mac, stable_name};
+pub use keys::SharedKeys;
+pub use lifetime::{set_valid_lifetime, take_valid_lifetime, valid_lifetime};
+pub use lock::HostLock;
+pub use owner::{OwnerMark, PROTOCOL, is_macvlan};
+pub use plan::{Changes, Plan, keep_routes, routes, source_routing};
+pub use shared_link::SharedLink;
+pub use source_routing::SourceRouting;

@@ -1,0 +1,198 @@
+//! What a result asks of the kernel, in the container: ADD applies a plan, CHECK compares one with
+//! the kernel, and a renewed lease applies the difference between two.
+
+mod diff;
+pub mod keep_routes;
+mod reach;
+pub mod routes;
+pub mod source_routing;
+
+use std::time::Duration;
+
+use cni::{CniResult, Error};
+use ipnet::IpNet;
+use linknet::{Address, Link, Netlink, NewAddress, Route, Rule};
+
+use crate::error::KernelError;
+use crate::lifetime::valid_lifetime;
+use source_routing::SourceRouting;
+
+pub use diff::Changes;
+
+/// The addresses, routes and rules of an attachment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Routes through other interfaces, which must come before the others (`keepRoutes`).
+    pub kept: Vec<Route>,
+    /// Addresses of the interface. One that the kernel loses with the lease has a lifetime.
+    pub addresses: Vec<NewAddress>,
+    /// Routes through the interface, in an order in which each can be set.
+    pub routes: Vec<Route>,
+    /// Rules that send packets to the interface's own table (`sourceRouting`).
+    pub rules: Vec<Rule>,
+}
+
+impl Plan {
+    /// The plan that follows from an IPAM plugin's result, for the interface `ifindex`.
+    pub fn new(result: &CniResult, ifindex: u32, source_routing: SourceRouting) -> Plan {
+        let expanded = source_routing::expand(result.clone(), source_routing, ifindex);
+        let routes = routes::for_kernel(ifindex, &expanded.ips, &expanded.routes);
+        let addresses = result.ips.iter().map(|ip| ip.address.addr());
+        let rules = source_routing.table(ifindex).into_iter().flat_map(|table| {
+            let rules = addresses
+                .clone()
+                .map(move |address| source_routing::rule(address, table));
+            rules.filter(|rule| {
+                routes
+                    .iter()
+                    .any(|route| source_routing::leads_to(rule, route))
+            })
+        });
+        Plan {
+            rules: rules.collect(),
+            addresses: result.ips.iter().map(new_address).collect(),
+            kept: Vec::new(),
+            routes,
+        }
+    }
+
+    /// The plan that ADD followed, as far as `prevResult` shows it: `addresses` are those of our
+    /// interface `ifindex`, the routes may be of other plugins too.
+    pub fn of_reported(
+        previous: &CniResult,
+        addresses: &[IpNet],
+        ifindex: u32,
+        source_routing: SourceRouting,
+    ) -> Plan {
+        let mut routes = routes::for_kernel(ifindex, &previous.ips, &previous.routes);
+        let mut rules = Vec::new();
+        if let Some(table) = source_routing.table(ifindex) {
+            let on_link = source_routing::on_link(table, addresses);
+            routes.extend(routes::for_kernel(ifindex, &[], &on_link));
+            let to_rule = |address: &IpNet| source_routing::rule(address.addr(), table);
+            rules = addresses.iter().map(to_rule).collect();
+        }
+        Plan {
+            kept: Vec::new(),
+            addresses: addresses.iter().copied().map(NewAddress::new).collect(),
+            routes,
+            rules,
+        }
+    }
+
+    /// Sets everything. What IPAM lists twice is set once.
+    ///
+    /// # Errors
+    /// 7 for what the kernel refuses, naming the address, route or rule; what was set by then stays,
+    /// and goes with the interface and with [`keep_routes::remove`] and
+    /// [`source_routing::remove_stale_rules`].
+    pub fn apply(&self, inside: &Netlink, link: &Link) -> Result<(), Error> {
+        for route in &self.kept {
+            // One that a killed ADD left behind is replaced.
+            inside.replace_route(route).or_rejected()?;
+        }
+        for address in &self.addresses {
+            add_address(inside, link, address)?;
+        }
+        for route in &self.routes {
+            routes::add(inside, route)?;
+        }
+        for rule in &self.rules {
+            match inside.add_rule(rule) {
+                Err(error) if error.is_exists() => {}
+                outcome => outcome.or_rejected()?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The first address, route or rule that the kernel does not have.
+    ///
+    /// A later plugin of the chain, such as `sbr`, may have moved a route of the main table to
+    /// another one. A rule may be missing while nothing is in its table.
+    ///
+    /// # Errors
+    /// 111 if the kernel cannot be asked.
+    pub fn difference(&self, inside: &Netlink, link: &Link) -> Result<Option<String>, Error> {
+        let addresses = inside.addresses(link.index).or_kernel_error()?;
+        let routes = inside.routes(None).or_kernel_error()?;
+        let rules = match self.rules.is_empty() {
+            true => Vec::new(),
+            false => inside.rules().or_kernel_error()?,
+        };
+        let through_link = |route: &&Route| route.index == link.index;
+        let missing_address = self.addresses.iter().find(|wanted| {
+            let is_wanted = |address: &Address| address.net == wanted.net;
+            !addresses.iter().any(is_wanted)
+        });
+        let missing_route = self
+            .routes
+            .iter()
+            .find(|wanted| !routes.iter().any(|route| fulfils(route, wanted)));
+        let missing_rule = self.rules.iter().find(|wanted| {
+            let is_wanted = |rule: &Rule| (rule.from, rule.table) == (wanted.from, wanted.table);
+            let mut led_to = routes.iter().filter(through_link);
+            !rules.iter().any(is_wanted)
+                && led_to.any(|route| source_routing::leads_to(wanted, route))
+        });
+        Ok(missing_address
+            .map(|address| format!("address {}", address.net))
+            .or_else(|| missing_route.map(|route| format!("route {}", route_text(route))))
+            .or_else(|| missing_rule.map(|rule| format!("rule {}", rule_text(rule))))
+            .map(|missing| format!("{missing} is missing")))
+    }
+}
+
+/// Whether the kernel's route is the wanted one, or what a later plugin made of it.
+fn fulfils(route: &Route, wanted: &Route) -> bool {
+    route.dst == wanted.dst
+        && route.gateway == wanted.gateway
+        && (route.table == wanted.table || wanted.table == Route::MAIN)
+}
+
+/// The address with the lifetime of its lease: it expires even if the daemon that renews it has
+/// died.
+fn new_address(ip: &cni::IpConfig) -> NewAddress {
+    let lifetime = valid_lifetime(ip).map(|seconds| Duration::from_secs(seconds.into()));
+    NewAddress {
+        valid: lifetime,
+        preferred: lifetime,
+        ..NewAddress::new(ip.address)
+    }
+}
+
+fn add_address(inside: &Netlink, link: &Link, address: &NewAddress) -> Result<(), Error> {
+    let refusal = match inside.add_address(link.index, address) {
+        Ok(()) => return Ok(()),
+        Err(refusal) => refusal,
+    };
+    // IPv6 has an address once, whatever its prefix.
+    if refusal.is_exists() {
+        let existing = inside.addresses(link.index).or_rejected()?;
+        if existing.iter().any(|existing| existing.net == address.net) {
+            return Ok(());
+        }
+    }
+    Err(refusal).or_rejected()
+}
+
+/// A route as errors and logs name it.
+fn route_text(route: &Route) -> String {
+    let via = match route.gateway {
+        Some(gateway) => format!(" via {gateway}"),
+        None => String::new(),
+    };
+    let table = match route.table {
+        Route::MAIN => String::new(),
+        table => format!(" in table {table}"),
+    };
+    format!("{}{via}{table}", route.dst)
+}
+
+/// A rule as errors and logs name it.
+fn rule_text(rule: &Rule) -> String {
+    format!("from {} to table {}", rule.from.addr(), rule.table)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! Which gateways an interface can reach.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use linknet::Route;
+
+/// The prefixes on an interface's link, each with the table that says so: the kernel looks for a
+/// gateway in the route's own table, then in the main one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reach {
+    prefixes: Vec<(IpNet, u32)>,
+}
+
+impl Reach {
+    /// The prefixes of these addresses.
+    pub(super) fn of(addresses: impl IntoIterator<Item = IpNet>) -> Reach {
+        let prefixes = addresses.into_iter().map(|address| (address, Route::MAIN));
+        Reach {
+            prefixes: prefixes.collect(),
+        }
+    }
+
+    /// Adds the destination of a route that is on the link.
+    pub(super) fn add(&mut self, dst: IpNet, table: Option<u32>) {
+        self.prefixes.push((dst, table.unwrap_or(Route::MAIN)));
+    }
+
+    /// Whether a route in this table may have this gateway. IPv6 routers are usually named by their
+    /// link-local address, which is always on the link.
+    pub(super) fn covers(&self, gateway: IpAddr, table: Option<u32>) -> bool {
+        let link_local = matches!(gateway, IpAddr::V6(gateway) if gateway.is_unicast_link_local());
+        let tables = [table.unwrap_or(Route::MAIN), Route::MAIN];
+        let is_on =
+            |(prefix, table): &(IpNet, u32)| tables.contains(table) && prefix.contains(&gateway);
+        link_local || self.prefixes.iter().any(is_on)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_is_looked_up_in_the_routes_own_table_and_the_main_one() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let mut reach = Reach::of([
+            "10.0.0.5/24".parse().unwrap(),
+            "fd00::5/64".parse().unwrap(),
+        ]);
+        reach.add("192.0.2.1/32".parse().unwrap(), Some(100));
+        for (gateway, table, expected) in [
+            ("10.0.0.1", None, true),
+            ("10.0.0.1", Some(254), true),
+            ("10.0.0.1", Some(100), true),
+            ("10.0.1.1", None, false),
+            ("192.0.2.1", Some(100), true),
+            ("192.0.2.1", None, false),
+            ("192.0.2.1", Some(7), false),
+            ("fd00::1", None, true),
+            ("fd01::1", None, false),
+            ("fe80::1", None, true),
+        ] {
+            assert_eq!(
+                reach.covers(ip(gateway), table),
+                expected,
+                "{gateway} in {table:?}"
+            );
+        }
+        assert!(!Reach::default().covers(ip("10.0.0.1"), None));
+    }
+}

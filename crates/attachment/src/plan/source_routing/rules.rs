@@ -1,0 +1,94 @@
+//! The rules that send packets to the table of their interface.
+
+use std::net::IpAddr;
+
+use cni::{Error, code};
+use linknet::{Link, Netlink, Route, Rule};
+
+use super::key::SourceRouting;
+use crate::error::KernelError;
+use crate::owner::PROTOCOL;
+
+/// The priority of every rule: before the main table's (32766) and before those that were made
+/// without a priority, which the kernel counts down from there.
+const PRIORITY: u32 = 32000;
+
+/// The rule that sends packets from `address` to `table`.
+pub(in crate::plan) fn rule(address: IpAddr, table: u32) -> Rule {
+    Rule {
+        from: address.into(),
+        table,
+        priority: PRIORITY,
+        protocol: PROTOCOL,
+    }
+}
+
+/// Whether the route is one that the rule sends packets to.
+pub(in crate::plan) fn leads_to(rule: &Rule, route: &Route) -> bool {
+    route.table == rule.table && route.dst.addr().is_ipv6() == rule.from.addr().is_ipv6()
+}
+
+/// ADD: refuses a table that another interface uses, since packets from both would leave through one
+/// of them.
+///
+/// # Errors
+/// 7 if the table is in use; 111 if the kernel cannot be asked.
+pub fn ensure_table_is_free(
+    inside: &Netlink,
+    source_routing: SourceRouting,
+    link: &Link,
+) -> Result<(), Error> {
+    let Some(table) = source_routing.table(link.index) else {
+        return Ok(());
+    };
+    remove_stale_rules(inside, &[]).or_kernel_error()?;
+    let rules = inside.rules().or_kernel_error()?;
+    let user = rules
+        .iter()
+        .find(|rule| rule.table == table && rule.protocol == PROTOCOL);
+    let Some(user) = user else {
+        return Ok(());
+    };
+    let what = format!(
+        "invalid network configuration: sourceRouting: table {table} is in use for {} in this \
+         container",
+        user.from.addr()
+    );
+    Err(Error::new(code::INVALID_NETWORK_CONFIG, what)
+        .details("each network needs a table of its own; `true` chooses one"))
+}
+
+/// Removes leasehold's rules that lead to no interface with their address, other than the `leaving`
+/// ones. That some interface has the address is not enough: it may have got it since, from the same
+/// pool.
+///
+/// ADD sets address and routes before the rule, DEL removes them after it, and this function lists
+/// the rules first: so it never takes a rule that is just being made for a stale one.
+///
+/// # Errors
+/// Whatever the kernel refused.
+pub fn remove_stale_rules(inside: &Netlink, leaving: &[Link]) -> linknet::Result<()> {
+    let mut rules = inside.rules()?;
+    rules.retain(|rule| rule.protocol == PROTOCOL);
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let (mut addresses, routes) = (inside.all_addresses()?, inside.routes(None)?);
+    addresses.retain(|address| !leaving.iter().any(|link| link.index == address.index));
+    let is_needed = |rule: &Rule| {
+        let mut users = addresses
+            .iter()
+            .filter(|address| address.net.addr() == rule.from.addr());
+        users.any(|user| {
+            let mut through_user = routes.iter().filter(|route| route.index == user.index);
+            through_user.any(|route| leads_to(rule, route))
+        })
+    };
+    for rule in rules.iter().filter(|rule| !is_needed(rule)) {
+        match inside.delete_rule(rule) {
+            Err(error) if !error.is_absent() => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
