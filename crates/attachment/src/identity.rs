@@ -66,4 +66,17 @@ mod tests {
             assert_eq!(name(nameless), None, "{nameless}");
         }
     }
+
+    #[test]
+    fn a_stable_mac_never_changes_and_is_a_local_unicast_address() {
+        // Reservations in routers are made for it.
+        assert_eq!(
+            stable_mac("shop/web-0/lan/eth0").to_string(),
+            "a6:b9:79:49:73:0e"
+        );
+        for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+            let mac = stable_mac(name);
+            assert!(!mac.is_multicast() && mac.octets()[0] & 0b10 != 0, "{mac}");
+        }
+    }
 }

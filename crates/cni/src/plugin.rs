@@ -17,7 +17,7 @@ pub trait Plugin {
     /// The result of [`Plugin::add`] is on stdout, and nothing can make the attachment fail any
     /// more: a plugin that has marked it as unfinished, so that it can tell what a crash has left
     /// behind, takes the mark away.
-    fn added(&self, _request: &Request) {}
+    fn on_committed(&self, _request: &Request) {}
 
     /// Verifies that the attachment is as ADD left it (`request.config.prev_result` is there).
     ///

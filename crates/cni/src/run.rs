@@ -80,7 +80,7 @@ pub fn run(
     };
     let written = write_document(&mut stdout, &document);
     if let Some(request) = added {
-        conclude(plugin, &request, written.is_ok());
+        finish_add(plugin, &request, written.is_ok());
     }
     match written {
         Ok(()) => status,
@@ -93,16 +93,16 @@ pub fn run(
 
 /// The end of an ADD that succeeded, if the runtime has heard of it. Whatever happens here cannot
 /// be reported any more.
-fn conclude(plugin: &dyn Plugin, request: &Request, heard: bool) {
+fn finish_add(plugin: &dyn Plugin, request: &Request, heard: bool) {
     let _ = catch_unwind(AssertUnwindSafe(|| match heard {
-        true => plugin.added(request),
-        false => undo(plugin, request),
+        true => plugin.on_committed(request),
+        false => roll_back(plugin, request),
     }));
 }
 
 /// Removes what nobody has heard of, so that nobody would remove it. What kept it from being heard
 /// of is the error to report, and not what happens here.
-fn undo(plugin: &dyn Plugin, request: &Request) {
+fn roll_back(plugin: &dyn Plugin, request: &Request) {
     let _ = plugin.del(request);
 }
 
@@ -122,7 +122,9 @@ fn dispatch(plugin: &dyn Plugin, request: &Request) -> Result<Option<Value>, Err
             } else {
                 result.to_value(version)
             };
-            document.inspect_err(|_| undo(plugin, request)).map(Some)
+            document
+                .inspect_err(|_| roll_back(plugin, request))
+                .map(Some)
         }
         Verb::Check => plugin.check(request).map(|()| None),
         Verb::Del => plugin.del(request).map(|()| None),

@@ -2,236 +2,146 @@
 //!
 //! Later plugins of the chain may have changed what ADD made (spec §4, "CHECK"), and say so in
 //! `prevResult`: MAC, MTU and addresses are compared with that, not with the configuration. Routes
-//! they may have moved to another table or interface without a word.
+//! they may have moved to another table or interface without saying so.
 
+use attachment::{KernelError, Plan, differs, is_macvlan, keep_routes};
 use cni::delegate::Ipam;
 use cni::{CniResult, Error, Interface, IpConfig, Request, code};
 use ipnet::IpNet;
-use linknet::{Link, Netlink, Route};
+use linknet::{Link, Netlink};
 
 use crate::config::Config;
-use crate::make::asking;
-use crate::mark::is_macvlan;
-use crate::{codes, container, host_access, keep_routes, parent, routes, source_routing};
+use crate::netns::{self, Namespaces};
+use crate::{host_access, parent};
 
-/// Compares what is there with `prevResult` and the configuration, then asks IPAM.
+/// Compares the container with `prevResult` and the configuration, then asks IPAM.
 ///
 /// # Errors
 /// 110 with the first difference.
 pub(crate) fn check(request: &Request) -> Result<(), Error> {
     let config = Config::read(request)?;
+    let attachment = request.attachment()?;
     let previous = request.config.prev_result.as_ref().ok_or_else(|| {
-        Error::new(
-            code::INVALID_NETWORK_CONFIG,
-            "invalid network configuration: prevResult is missing",
-        )
+        let what = "invalid network configuration: prevResult is missing";
+        Error::new(code::INVALID_NETWORK_CONFIG, what)
     })?;
-    let netns = container::open(request)?;
-    let inside = Netlink::open_in(&netns).map_err(|error| asking(&error))?;
-    let (index, expected) = ours(previous, request)?;
-    let Some(link) = inside
-        .link(&request.ifname)
-        .map_err(|error| asking(&error))?
-    else {
-        return Err(differs(
-            &request.ifname,
-            "it does not exist in the container",
-        ));
+    let namespaces = Namespaces::open(request, config.link_in_container)?;
+    let (inside, outside) = (&namespaces.inside, namespaces.outside());
+    let sandbox = netns::path(request).display().to_string();
+    let (position, reported) = reported_interface(previous, attachment.ifname(), &sandbox)?;
+    let Some(link) = inside.link(attachment.ifname()).or_kernel_error()? else {
+        let what = "it does not exist in the container";
+        return Err(differs(attachment.ifname(), what));
     };
-    // Where the configuration names no MTU, that of a lease is taken on, and a renewal may change
-    // it.
-    let mtu_follows_lease = config.mtu.is_none() && request.config.ipam_type() == Some("dhcp");
-    let expected = Interface {
-        mtu: expected.mtu.filter(|_| !mtu_follows_lease),
-        ..expected.clone()
+    // Where the configuration names no MTU, the interface takes that of its lease, and a renewal may
+    // change it.
+    let follows_lease = config.mtu.is_none() && request.config.ipam_type() == Some("dhcp");
+    let reported = Interface {
+        mtu: reported.mtu.filter(|_| !follows_lease),
+        ..reported.clone()
     };
-    let elsewhere = match config.link_in_container {
-        true => None,
-        false => Some(Netlink::open().map_err(|error| asking(&error))?),
-    };
-    let outside = elsewhere.as_ref().unwrap_or(&inside);
-    let parent = link
-        .parent
-        .map(|index| outside.link_by_index(index))
-        .transpose();
-    let parent = parent.map_err(|error| asking(&error))?.flatten();
-    compare_link(&link, &expected, &config, parent.as_ref())?;
+    let parent = link.parent.map(|index| outside.link_by_index(index));
+    let parent = parent.transpose().or_kernel_error()?.flatten();
+    compare_link(&link, &reported, &config, parent.as_ref())?;
     check_parent(outside, &link, parent, &config)?;
-    let addresses = addresses_of(previous, index);
-    check_addresses(&inside, &link, &addresses)?;
-    check_routes(&inside, &link, previous)?;
-    source_routing::check(&inside, &link, &config, &addresses)?;
-    keep_routes::check(&inside, &link, &config.keep_routes)?;
-    host_access::check(request, &config, outside, &link, &addresses)?;
+    let addresses = addresses_of(previous, position);
+    let plan = Plan::of_reported(previous, &addresses, link.index, config.source_routing);
+    if let Some(difference) = plan.difference(inside, &link)? {
+        return Err(differs(&link.name, difference));
+    }
+    if let Some(difference) = keep_routes::difference(inside, &link, &config.keep_routes)? {
+        return Err(differs(&link.name, difference));
+    }
+    host_access::check(&config, attachment, outside, &link, &addresses)?;
     Ipam::find(request)?.map_or(Ok(()), |ipam| ipam.check())
 }
 
-/// The entry of `prevResult` that is about our interface, and its place.
-fn ours<'a>(previous: &'a CniResult, request: &Request) -> Result<(usize, &'a Interface), Error> {
-    let sandbox = container::path(request).display().to_string();
+/// The entry of `prevResult` for our interface, and its position.
+fn reported_interface<'a>(
+    previous: &'a CniResult,
+    ifname: &str,
+    sandbox: &str,
+) -> Result<(usize, &'a Interface), Error> {
     let mut all = previous.interfaces.iter().enumerate();
-    all.find(|(_, interface)| interface.name == request.ifname && interface.sandbox == sandbox)
-        .ok_or_else(|| {
-            differs(
-                &request.ifname,
-                format!("prevResult does not list it in {sandbox}"),
-            )
-        })
+    all.find(|(_, interface)| interface.name == ifname && interface.sandbox == sandbox)
+        .ok_or_else(|| differs(ifname, format!("prevResult does not list it in {sandbox}")))
 }
 
 fn compare_link(
     link: &Link,
-    expected: &Interface,
+    reported: &Interface,
     config: &Config,
     parent: Option<&Link>,
 ) -> Result<(), Error> {
+    let differs = |difference: String| Err(differs(&link.name, difference));
     let Some(macvlan) = link.macvlan.as_ref().filter(|_| is_macvlan(link)) else {
         let kind = link.kind.as_deref().unwrap_or("physical device");
-        return Err(differs(
-            &link.name,
-            format!("it is a {kind}, not a macvlan"),
-        ));
+        return differs(format!("it is a {kind}, not a macvlan"));
     };
     if macvlan.mode != Some(config.mode) {
-        let mode = macvlan
-            .mode
-            .map_or("unknown".to_owned(), |mode| mode.to_string());
-        return Err(differs(
-            &link.name,
-            format!("its mode is {mode}, not {}", config.mode),
-        ));
+        let mode = macvlan.mode.map(|mode| mode.to_string());
+        let mode = mode.as_deref().unwrap_or("unknown");
+        return differs(format!("its mode is {mode}, not {}", config.mode));
     }
     let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
-    if !expected.mac.is_empty() && !expected.mac.eq_ignore_ascii_case(&mac) {
-        return Err(differs(
-            &link.name,
-            format!("its MAC is {mac}, not {}", expected.mac),
-        ));
+    if !reported.mac.is_empty() && !reported.mac.eq_ignore_ascii_case(&mac) {
+        return differs(format!("its MAC is {mac}, not {}", reported.mac));
     }
-    // Where none is configured, the parent's is meant; and one that shrinks takes its macvlans with
-    // it.
+    // Where no MTU is configured, the parent's is meant, and a parent that shrinks shrinks its
+    // macvlans too.
     let is_parents = config.mtu.is_none() && parent.is_some_and(|parent| parent.mtu == link.mtu);
-    if let Some(mtu) = expected
-        .mtu
-        .or(config.mtu)
-        .filter(|mtu| *mtu != link.mtu && !is_parents)
-    {
-        return Err(differs(
-            &link.name,
-            format!("its MTU is {}, not {mtu}", link.mtu),
-        ));
+    let wanted = reported.mtu.or(config.mtu).filter(|_| !is_parents);
+    if let Some(mtu) = wanted.filter(|mtu| *mtu != link.mtu) {
+        return differs(format!("its MTU is {}, not {mtu}", link.mtu));
     }
     if !link.up {
-        return Err(differs(&link.name, "it is down"));
+        return differs("it is down".to_owned());
     }
     Ok(())
 }
 
-/// The parent is known by its index in the namespace that it is in, and must be up: "the container
-/// is generally unreachable" otherwise.
+/// The parent must be the configuration's, and up.
 fn check_parent(
     outside: &Netlink,
     link: &Link,
     parent: Option<Link>,
     config: &Config,
 ) -> Result<(), Error> {
-    let index = link
-        .parent
-        .ok_or_else(|| differs(&link.name, "it has no parent"))?;
-    let Some(parent) = parent else {
-        return Err(differs(
-            &link.name,
-            format!("its parent (number {index}) is in another network namespace"),
-        ));
+    let differs = |difference: &str| Err(differs(&link.name, difference));
+    let Some(index) = link.parent else {
+        return differs("it has no parent");
     };
-    if !parent::admits(outside, config, &parent)? {
-        let wanted = config.master.as_ref().map(ToString::to_string);
+    let Some(parent) = parent else {
+        let what = format!("its parent (index {index}) is in another network namespace");
+        return differs(&what);
+    };
+    if !parent::matches_config(outside, config, &parent)? {
+        let master = config.master.as_ref().map(ToString::to_string);
         let vlan = config.vlan.map(|id| format!("VLAN {id}"));
-        let wanted: Vec<String> = vlan.into_iter().chain(wanted).collect();
-        return Err(differs(
-            &link.name,
-            format!("its parent is {}, not {}", parent.name, wanted.join(" of ")),
-        ));
+        let wanted: Vec<String> = vlan.into_iter().chain(master).collect();
+        let what = format!("its parent is {}, not {}", parent.name, wanted.join(" of "));
+        return differs(&what);
     }
     if !parent.up {
-        return Err(differs(
-            &link.name,
-            format!("its parent {} is down", parent.name),
-        ));
+        return differs(&format!("its parent {} is down", parent.name));
     }
     Ok(())
 }
 
-/// Addresses of other interfaces are other plugins' business. One that names no interface is ours
-/// if there is no other.
-fn addresses_of(previous: &CniResult, index: usize) -> Vec<IpNet> {
-    let is_ours = |ip: &&IpConfig| {
-        ip.interface
-            .map_or(previous.interfaces.len() == 1, |interface| {
-                interface == index
-            })
+/// The addresses of our interface, which is at `position` in the result. An address that names no
+/// interface is ours if there is no other.
+fn addresses_of(previous: &CniResult, position: usize) -> Vec<IpNet> {
+    let is_ours = |ip: &&IpConfig| match ip.interface {
+        Some(interface) => interface == position,
+        None => previous.interfaces.len() == 1,
     };
-    previous
-        .ips
-        .iter()
-        .filter(is_ours)
-        .map(|ip| ip.address)
-        .collect()
-}
-
-fn check_addresses(inside: &Netlink, link: &Link, expected: &[IpNet]) -> Result<(), Error> {
-    let there = inside
-        .addresses(link.index)
-        .map_err(|error| asking(&error))?;
-    match expected
-        .iter()
-        .find(|expected| !there.iter().any(|address| address.net == **expected))
-    {
-        Some(missing) => Err(differs(&link.name, format!("address {missing} is missing"))),
-        None => Ok(()),
-    }
-}
-
-/// Every route of the result must be in the container.
-fn check_routes(inside: &Netlink, link: &Link, previous: &CniResult) -> Result<(), Error> {
-    let there = inside.routes(None).map_err(|error| asking(&error))?;
-    for route in routes::plan(link.index, previous) {
-        if !there.iter().any(|found| is_kept(&route, found)) {
-            let via = route
-                .gateway
-                .map(|gateway| format!(" via {gateway}"))
-                .unwrap_or_default();
-            let table = match route.table {
-                Route::MAIN => String::new(),
-                table => format!(" (table {table})"),
-            };
-            return Err(differs(
-                &link.name,
-                format!("route {}{via}{table} is missing", route.dst),
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Whether `found` is the route that the result has, or what a later plugin (`sbr`) has made of it:
-/// in a table of its own, where there was none named.
-fn is_kept(route: &Route, found: &Route) -> bool {
-    found.dst == route.dst
-        && found.gateway == route.gateway
-        && (found.table == route.table || route.table == Route::MAIN)
-}
-
-/// 110, naming the difference.
-pub(crate) fn differs(ifname: &str, how: impl std::fmt::Display) -> Error {
-    Error::new(
-        codes::DIFFERS,
-        format!("{ifname} is not as it was made: {how}"),
-    )
+    let ours = previous.ips.iter().filter(is_ours);
+    ours.map(|ip| ip.address).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use attachment::codes;
     use linknet::{Macvlan, MacvlanMode};
 
     use super::*;
@@ -321,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_mtu_that_is_the_parents_is_a_difference_only_where_another_is_configured() {
+    fn the_parents_mtu_is_a_difference_only_where_another_is_configured() {
         let shrunk = Link {
             mtu: 1300,
             ..macvlan("eth0")
@@ -347,33 +257,5 @@ mod tests {
             ..Config::default()
         };
         assert!(compare(&configured, &parent(1300)).is_err());
-    }
-
-    #[test]
-    fn a_route_may_have_been_moved_but_not_redirected() {
-        let via = |gateway: &str| {
-            Route::new("0.0.0.0/0".parse::<IpNet>().unwrap(), 7)
-                .via(gateway.parse::<std::net::IpAddr>().unwrap())
-        };
-        let route = via("10.0.0.1");
-        assert!(is_kept(
-            &route,
-            &Route {
-                table: 100,
-                index: 9,
-                metric: 7,
-                ..route.clone()
-            }
-        ));
-        assert!(!is_kept(&route, &via("10.0.0.2")));
-        let elsewhere = Route {
-            table: 100,
-            ..route.clone()
-        };
-        assert!(is_kept(&elsewhere, &elsewhere));
-        assert!(
-            !is_kept(&elsewhere, &route),
-            "a table that was asked for is not left by accident"
-        );
     }
 }

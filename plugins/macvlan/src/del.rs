@@ -1,161 +1,144 @@
-//! DEL: gives the addresses back and removes the interface, whatever of the two is still there.
+//! DEL: releases the addresses and removes the interface, whichever of the two still exist.
 
+use attachment::{KernelError, OwnerMark, codes, is_macvlan};
 use cni::delegate::Ipam;
-use cni::{Error, Request};
+use cni::{Attachment, CniResult, Error, Request};
 use linknet::{Link, Netlink, Netns};
 
 use crate::config::Config;
-use crate::make::asking;
-use crate::mark::{self, Mark};
-use crate::parent::{self, Leaving, Parent, SharedVlan};
-use crate::{codes, container, host_access, remains};
+use crate::parent::{self, Detached, Parent, SharedVlan};
+use crate::{host_access, leftovers, netns};
 
-/// Detaches the container. The interface goes even when IPAM fails; IPAM goes first, because a DHCP
-/// RELEASE is sent from the interface.
+/// Detaches the container. The interface is removed even if IPAM fails; IPAM comes first, because a
+/// DHCP RELEASE is sent from the interface.
 ///
-/// Whatever can be asked or done before the interface goes is: for a grace period after that, older
-/// kernels answer nobody.
+/// Everything that can be asked or done before the interface is removed is: older kernels answer no
+/// request for an RCU grace period after that.
 pub(crate) fn del(request: &Request) -> Result<(), Error> {
+    let attachment = request.attachment()?;
     let released = Ipam::find(request).and_then(|ipam| ipam.map_or(Ok(()), |ipam| ipam.del()));
-    let netns = container::open_if_there(request)?;
-    let inside = netns
-        .as_ref()
-        .map(Inside::of)
-        .transpose()
-        .map_err(|error| failed(request, &error))?;
-    let ours = inside
-        .as_ref()
-        .map_or(Ok(Vec::new()), |inside| inside.ours(request))?;
-    let vlan = shared_vlan(request, netns.as_ref(), &ours)?;
-    // The daemon, which may have been about to change it, knows by now that this is the end.
-    host_access::part(request)?;
-    if let Some(inside) = &inside {
-        inside
-            .remove(&ours, &Mark::of(request))
-            .map_err(|error| failed(request, &error))?;
+    let container = netns::open_if_exists(request)?;
+    let inside = container.as_ref().map(Netlink::open_in).transpose();
+    let inside = inside.map_err(|error| failed(attachment, &error))?;
+    let ours = match &inside {
+        Some(inside) => our_links(inside, attachment, request.config.prev_result.as_ref())?,
+        None => Vec::new(),
+    };
+    let config = Config::read(request).ok();
+    let vlan = shared_vlan(config, container.as_ref(), &ours)?;
+    // The daemon, which may have been about to change them, has released the lease by now.
+    host_access::detach(request)?;
+    if let (Some(netns), Some(inside)) = (&container, &inside) {
+        let mark = OwnerMark::new(attachment);
+        remove(netns, inside, &mark, &ours).map_err(|error| failed(attachment, &error))?;
     }
-    vlan.map_or(Ok(()), |(vlan, leaving)| vlan.let_go(leaving))?;
+    if let Some((vlan, detached)) = vlan {
+        vlan.remove_if_unused(detached)?;
+    }
     released
 }
 
-/// A container that can be entered.
-struct Inside<'a> {
-    netns: &'a Netns,
-    netlink: Netlink,
-}
-
-impl<'a> Inside<'a> {
-    fn of(netns: &'a Netns) -> linknet::Result<Inside<'a>> {
-        Ok(Inside {
-            netns,
-            netlink: Netlink::open_in(netns)?,
-        })
-    }
-
-    /// Our interface, if it is there, and whatever an ADD has left that was killed.
-    fn ours(&self, request: &Request) -> Result<Vec<Link>, Error> {
-        let mark = Mark::of(request);
-        let mut links = self
-            .netlink
-            .links()
-            .map_err(|error| failed(request, &error))?;
-        links.retain(|link| match claim(link, &mark, request) {
-            Claim::Ours => true,
-            Claim::NotOurs(why) => {
-                if link.name == request.ifname {
-                    eprintln!("macvlan: {} {why}: left alone", link.name);
-                }
-                false
+/// The attachment's interface, if it exists, and whatever a killed ADD left behind.
+fn our_links(
+    inside: &Netlink,
+    attachment: &Attachment,
+    previous: Option<&CniResult>,
+) -> Result<Vec<Link>, Error> {
+    let mut links = inside.links().map_err(|error| failed(attachment, &error))?;
+    links.retain(|link| match claim(link, attachment, previous) {
+        Claim::Ours => true,
+        Claim::NotOurs(why) => {
+            if link.name == attachment.ifname() {
+                eprintln!("macvlan: {} {why}: left alone", link.name);
             }
-        });
-        Ok(links)
-    }
-
-    fn remove(&self, links: &[Link], mark: &Mark) -> linknet::Result<()> {
-        remains::remove(&self.netlink, mark, links)?;
-        for link in links {
-            match self.netlink.delete_link_nowait(self.netns, link.index) {
-                Err(error) if !error.is_absent() => return Err(error),
-                _ => {}
-            }
+            false
         }
-        Ok(())
-    }
+    });
+    Ok(links)
 }
 
-/// The VLAN of ours that nobody may be on any longer when these interfaces are gone. Where there
-/// are none any more, the configuration says which one it may have been.
+fn remove(
+    netns: &Netns,
+    inside: &Netlink,
+    mark: &OwnerMark,
+    links: &[Link],
+) -> linknet::Result<()> {
+    leftovers::remove(inside, mark, links)?;
+    for link in links {
+        match inside.delete_link_nowait(netns, link.index) {
+            Err(error) if !error.is_absent() => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The VLAN that may be unused once these interfaces are gone, if leasehold created it. Where there
+/// are no interfaces any more, the configuration says which VLAN it may have been.
 fn shared_vlan(
-    request: &Request,
-    netns: Option<&Netns>,
+    config: Option<Config>,
+    container: Option<&Netns>,
     ours: &[Link],
-) -> Result<Option<(SharedVlan, Leaving)>, Error> {
-    let config = Config::read(request).ok();
-    let link_in_container = config
+) -> Result<Option<(SharedVlan, Detached)>, Error> {
+    let in_container = config
         .as_ref()
         .is_some_and(|config| config.link_in_container);
-    let inside = netns.filter(|_| link_in_container);
-    if link_in_container && inside.is_none() {
+    let parents = container.filter(|_| in_container);
+    if in_container && parents.is_none() {
         return Ok(None); // gone with the container
     }
-    let netlink = inside
-        .map_or_else(Netlink::open, Netlink::open_in)
-        .map_err(|error| asking(&error))?;
+    let netlink = parents.map_or_else(Netlink::open, Netlink::open_in);
+    let netlink = netlink.or_kernel_error()?;
     let index = match ours.first() {
         Some(link) => link.parent,
         None => match config.map(|config| parent::find(&netlink, &config)) {
             Some(Ok(Parent::Vlan(vlan))) => vlan.find(&netlink)?.map(|link| link.index),
-            // A device stays, and one that is not found needs nothing done.
+            // A device stays, and a parent that does not exist needs nothing done.
             _ => None,
         },
     };
-    // Only a container that cannot be entered may still be on its way out.
-    let leaving = if netns.is_some() {
-        Leaving::Done
-    } else {
-        Leaving::Maybe
+    // Only a container that cannot be entered may still be being removed.
+    let detached = match container {
+        Some(_) => Detached::Yes,
+        None => Detached::Unknown,
     };
-    let vlan = index.map_or(Ok(None), |index| SharedVlan::find(netlink, inside, index))?;
-    Ok(vlan.map(|vlan| (vlan, leaving)))
+    let vlan = index.map_or(Ok(None), |index| SharedVlan::find(netlink, parents, index))?;
+    Ok(vlan.map(|vlan| (vlan, detached)))
 }
 
-fn failed(request: &Request, error: &dyn std::fmt::Display) -> Error {
-    Error::new(codes::KERNEL, format!("removing {} failed", request.ifname))
-        .details(error.to_string())
+fn failed(attachment: &Attachment, error: &linknet::Error) -> Error {
+    let what = format!("cannot remove {}", attachment.ifname());
+    Error::new(codes::KERNEL, what).details(error.to_string())
 }
 
-/// Whose a link is.
+/// Whether a link belongs to the attachment.
 #[derive(Debug, PartialEq, Eq)]
 enum Claim {
     Ours,
     NotOurs(&'static str),
 }
 
-fn claim(link: &Link, mark: &Mark, request: &Request) -> Claim {
+fn claim(link: &Link, attachment: &Attachment, previous: Option<&CniResult>) -> Claim {
+    let mark = OwnerMark::new(attachment);
     if mark.is_unfinished(link) || mark.is_finished(link) {
         return Claim::Ours;
     }
-    if !mark::is_macvlan(link) {
-        return Claim::NotOurs("is no macvlan");
+    if !is_macvlan(link) {
+        return Claim::NotOurs("is not a macvlan");
     }
-    if mark::is_marked(link) {
+    if OwnerMark::is_on(link) {
         return Claim::NotOurs("is another attachment's");
     }
-    if link.name != request.ifname {
+    if link.name != attachment.ifname() {
         return Claim::NotOurs("is another interface");
     }
-    // Made by the Go plugin, which leaves no mark: then its MAC is as the result says, if the
-    // runtime kept that.
-    let previous = request.config.prev_result.as_ref();
-    let known = previous.and_then(|result| {
-        result
-            .interfaces
-            .iter()
-            .find(|known| known.name == link.name)
-    });
+    // The Go plugin created it and left no mark: its MAC is that of the result, if the runtime kept
+    // it.
+    let mut reported = previous.iter().flat_map(|result| &result.interfaces);
+    let reported = reported.find(|interface| interface.name == link.name);
     let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
-    match known {
-        Some(known) if !known.mac.is_empty() && !known.mac.eq_ignore_ascii_case(&mac) => {
+    match reported {
+        Some(reported) if !reported.mac.is_empty() && !reported.mac.eq_ignore_ascii_case(&mac) => {
             Claim::NotOurs("has another MAC than prevResult says")
         }
         _ => Claim::Ours,
@@ -164,27 +147,18 @@ fn claim(link: &Link, mark: &Mark, request: &Request) -> Claim {
 
 #[cfg(test)]
 mod tests {
-    use cni::{Env, KnownArgs};
+    use cni::Version;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::testing::{device, macvlan};
 
-    fn request(prev_result: &Value) -> Request {
-        let env: Env = [
-            ("CNI_COMMAND", "DEL"),
-            ("CNI_CONTAINERID", "c1"),
-            ("CNI_IFNAME", "eth0"),
-        ]
-        .into_iter()
-        .collect();
-        let config = json!({ "cniVersion": "1.0.0", "name": "lan", "type": "macvlan", "prevResult": prev_result });
-        Request::parse(&env, config.to_string().as_bytes(), KnownArgs::Any).unwrap()
-    }
-
-    fn claimed(link: &Link, prev_result: &Value) -> Claim {
-        let request = request(prev_result);
-        claim(link, &Mark::of(&request), &request)
+    /// Claims the link for eth0 of c1 in lan, with this `prevResult`.
+    fn claimed(link: &Link, previous: &Value) -> Claim {
+        let attachment = Attachment::new("c1", "lan", "eth0").unwrap();
+        let previous = (!previous.is_null())
+            .then(|| CniResult::from_value(previous.clone(), Version::V1_0_0).unwrap());
+        claim(link, &attachment, previous.as_ref())
     }
 
     fn with_alias(alias: &str) -> Link {
@@ -195,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_bears_our_mark_is_ours_whatever_its_name_and_mac() {
+    fn a_link_with_the_attachments_mark_is_removed_whatever_its_name_and_mac() {
         let mac = json!({ "interfaces": [{ "name": "eth0", "mac": "02:00:00:00:00:99" }] });
         let ours = with_alias("leasehold:eth0/c1/lan");
         assert_eq!(claimed(&ours, &mac), Claim::Ours);
@@ -209,7 +183,8 @@ mod tests {
             ),
             Claim::Ours
         );
-        let group = Mark::of(&request(&Value::Null)).group;
+        let attachment = Attachment::new("c1", "lan", "eth0").unwrap();
+        let group = OwnerMark::new(&attachment).group;
         assert_eq!(
             claimed(
                 &Link {
@@ -223,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_bears_anothers_mark_is_not() {
+    fn a_link_with_another_attachments_mark_stays() {
         for alias in [
             "leasehold:eth0/c2/lan",
             "leasehold:eth0/c1/wan",
@@ -238,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_go_plugin_made_is_known_by_name_and_mac() {
+    fn a_link_of_the_go_plugins_is_recognised_by_name_and_mac() {
         let known = |mac: &str| json!({ "interfaces": [{ "name": "eth0", "mac": mac }] });
         let unmarked = macvlan("eth0");
         assert_eq!(claimed(&unmarked, &known("02:00:00:00:00:07")), Claim::Ours);
@@ -256,19 +231,19 @@ mod tests {
             claimed(&macvlan("eth1"), &Value::Null),
             Claim::NotOurs(_)
         ));
-        // An alias of the user's own is no mark.
+        // An alias of the user's own is not a mark.
         assert_eq!(claimed(&with_alias("uplink"), &Value::Null), Claim::Ours);
     }
 
     #[test]
-    fn another_kind_of_link_is_never_ours() {
+    fn a_link_that_is_not_a_macvlan_stays() {
         let veth = Link {
             kind: Some("veth".to_owned()),
             ..device("eth0")
         };
         assert_eq!(
             claimed(&veth, &Value::Null),
-            Claim::NotOurs("is no macvlan")
+            Claim::NotOurs("is not a macvlan")
         );
     }
 }

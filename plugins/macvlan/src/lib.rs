@@ -1,25 +1,19 @@
 //! The CNI plugin `macvlan`: gives a container an interface of its own on the LAN, as a macvlan
 //! sub-interface of one of the host's.
+//!
+//! Each operation of CNI is a module of its name. The plugin keeps no record of what it made: marks
+//! on the kernel's own objects tell ([`attachment::OwnerMark`], [`attachment::SharedLink`]).
 
 mod add;
-mod addresses;
 mod check;
-mod codes;
-mod config;
-mod container;
+pub mod config;
 mod del;
-mod diagnosis;
-#[cfg(test)]
-mod fuzz;
 mod gc;
+mod help;
 mod host_access;
-mod keep_routes;
-mod make;
-mod mark;
-mod parent;
-mod remains;
-mod routes;
-mod source_routing;
+mod leftovers;
+mod netns;
+pub mod parent;
 mod status;
 #[cfg(test)]
 mod testing;
@@ -34,10 +28,9 @@ pub fn main() -> ExitCode {
     cni::main(&Macvlan::default())
 }
 
-/// The plugin: each verb is a module of its name.
 #[derive(Default)]
 struct Macvlan {
-    /// What ADD has made, until the runtime has heard of it.
+    /// What ADD has made, until its result is out.
     unfinished: RefCell<Option<add::Unfinished>>,
 }
 
@@ -47,7 +40,7 @@ impl Plugin for Macvlan {
             name: "macvlan",
             version: env!("CARGO_PKG_VERSION"),
             summary: "puts a container on the LAN with a macvlan interface",
-            usage: USAGE,
+            usage: help::USAGE,
             known_args: KnownArgs::Only(&["MAC"]),
         }
     }
@@ -58,7 +51,7 @@ impl Plugin for Macvlan {
         Ok(result)
     }
 
-    fn added(&self, _: &Request) {
+    fn on_committed(&self, _: &Request) {
         if let Some(unfinished) = self.unfinished.take() {
             unfinished.finish();
         }
@@ -80,23 +73,3 @@ impl Plugin for Macvlan {
         gc::gc(request)
     }
 }
-
-const USAGE: &str = "\
-Keys of the network configuration:
-  master           the device on the LAN: its name, altname, alias or MAC, a glob (\"en*\"), a list of these in
-                   order of preference, or {\"subnet\": \"192.168.1.0/24\"}; by default that of the default route
-  vlan             the VLAN of master to sit on, made while containers need it; or master: \"eth1.228\"
-  mode             bridge (default), private, vepa, passthru, source
-  mtu, mac         of the interface; by default the parent's, and a random one
-  linkInContainer  look for master in the container
-  bcqueuelen       length of the parent's queue of broadcasts
-  bclim            from how many receivers on broadcasts go through that queue
-  sourceMacs       mode source: whom to hear
-  nopromisc        mode passthru: leave the parent unpromiscuous
-  hostAccess       let this host reach the container, which a macvlan keeps apart otherwise
-  sourceRouting    answer from the interface's addresses through itself, with routes in a table of its own: true, or
-                   the table's number
-  keepRoutes       prefixes that stay on the way that they had before the interface came
-  ipam, dns        as of any plugin; without ipam the interface has no address
-CNI_ARGS: MAC. Capabilities: mac, and those of the IPAM plugin.
-";

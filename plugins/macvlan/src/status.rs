@@ -1,51 +1,60 @@
 //! STATUS: could an ADD succeed now?
 
+use attachment::KernelError;
 use cni::delegate::Ipam;
 use cni::{Error, Request, code};
 use linknet::Netlink;
 
+use crate::add::INSTALL_DRIVER;
 use crate::config::Config;
-use crate::make::asking;
-use crate::parent::Parent;
-use crate::{diagnosis, parent};
+use crate::parent::{self, INSTALL_VLAN_DRIVER, Parent};
 
-/// The kernel must have macvlans, the parent must be there, fit, and be up, and IPAM must be ready.
+/// The kernel must have macvlans, the parent must exist, be suitable and be up, and IPAM must be
+/// ready.
 ///
 /// # Errors
-/// 50; 51 when the parent is down, which containers that exist suffer from too.
+/// 50; 51 when the parent is down, which affects existing containers too.
 pub(crate) fn status(request: &Request) -> Result<(), Error> {
     let config = Config::read(request)?;
     let ipam = Ipam::find(request)?;
-    let outside = Netlink::open().map_err(|error| unavailable(asking(&error)))?;
+    let outside = Netlink::open().or_kernel_error().map_err(unavailable)?;
     if !outside
         .has_macvlan()
-        .map_err(|error| unavailable(asking(&error)))?
+        .or_kernel_error()
+        .map_err(unavailable)?
     {
-        let what = "this kernel has no macvlan driver";
-        return Err(Error::new(code::PLUGIN_NOT_AVAILABLE, what).details(diagnosis::DRIVER));
+        return Err(no_driver(
+            "this kernel has no macvlan driver",
+            INSTALL_DRIVER,
+        ));
     }
-    // A parent in the container cannot be looked for: STATUS is of no container.
+    // STATUS is about no container, so a parent in one cannot be looked for.
     if !config.link_in_container {
-        let parent = parent::find(&outside, &config).map_err(unavailable)?;
-        let device = parent.device();
-        diagnosis::fits(device, &config).map_err(unavailable)?;
-        if matches!(parent, Parent::Vlan(_))
-            && !outside
-                .has_vlan()
-                .map_err(|error| unavailable(asking(&error)))?
-        {
-            return Err(
-                Error::new(code::PLUGIN_NOT_AVAILABLE, "this kernel has no VLANs")
-                    .details(parent::VLAN_DRIVER),
-            );
-        }
-        if !device.up {
-            let what = format!("{} is down", device.name);
-            return Err(Error::new(code::LIMITED_CONNECTIVITY, what)
-                .details(format!("ip link set {} up", device.name)));
-        }
+        check_parent(&outside, &config)?;
     }
     ipam.map_or(Ok(()), |ipam| ipam.status())
+}
+
+fn check_parent(outside: &Netlink, config: &Config) -> Result<(), Error> {
+    let parent = parent::find(outside, config).map_err(unavailable)?;
+    let base = parent.base();
+    parent::ensure_suitable(base, config).map_err(unavailable)?;
+    if matches!(parent, Parent::Vlan(_)) {
+        let has_vlan = outside.has_vlan().or_kernel_error();
+        if !has_vlan.map_err(unavailable)? {
+            return Err(no_driver("this kernel has no VLANs", INSTALL_VLAN_DRIVER));
+        }
+    }
+    if !base.up {
+        let what = format!("{} is down", base.name);
+        return Err(Error::new(code::LIMITED_CONNECTIVITY, what)
+            .details(format!("ip link set {} up", base.name)));
+    }
+    Ok(())
+}
+
+fn no_driver(what: &str, advice: &str) -> Error {
+    Error::new(code::PLUGIN_NOT_AVAILABLE, what).details(advice)
 }
 
 fn unavailable(error: Error) -> Error {

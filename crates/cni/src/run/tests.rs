@@ -39,7 +39,7 @@ impl Plugin for Fake {
         (self.add)(request)
     }
 
-    fn added(&self, _: &Request) {
+    fn on_committed(&self, _: &Request) {
         self.calls.borrow_mut().push("added");
     }
 

@@ -1,174 +1,154 @@
-//! GC: the host's routes go with the attachments that are gone, and come back to those that are
-//! there.
+//! GC: removes the host's routes to attachments that are gone, and restores those to valid ones.
 //!
-//! Routes get lost: the kernel takes those away that name an address which the host has no longer,
-//! and a program that manages the host's network may clear away what it has not made.
+//! Routes get lost: the kernel removes those with a source address that the host loses, and a program
+//! that manages the host's network may remove what it did not set.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use attachment::host_access::{AttachmentTag, HostAccess, HostRoute};
+use attachment::{OwnerMark, SharedLink, is_macvlan};
 use cni::{Attachment, Error, Request};
 use ipnet::IpNet;
-use linknet::{HostRoute, Link, Netlink, Netns, Protocol, Scope, Shared, Shims, Tag};
+use linknet::{Link, Netlink, Netns, Protocol, Scope};
 
-use super::{failed, shims, show_the_way_back};
+use super::{failed, lock, set_return_routes};
 use crate::config::Config;
-use crate::{container, mark};
+use crate::netns;
 
-/// Addresses that the kernel made of what routers say (`IFAPROT_KERNEL_RA` of linux/if_addr.h): no
-/// result has them.
-const ROUTERS: Protocol = Protocol(2);
+/// Addresses that the kernel derived from router advertisements (`IFAPROT_KERNEL_RA` of
+/// linux/if_addr.h): no result has them.
+const KERNEL_RA: Protocol = Protocol(2);
 
-/// Removes this network's routes to attachments that are not valid, and restores those to valid
-/// ones that can be seen. Without a list only macvlans that nobody needs are removed.
+/// Removes this network's routes to attachments that are not valid, and restores those to valid ones
+/// that are visible. Without a list of attachments only unused macvlans are removed.
 ///
 /// # Errors
-/// 111 with what the kernel refused first.
+/// 111 with the kernel's first refusal.
 pub(crate) fn gc(request: &Request) -> Result<(), Error> {
-    let wanted = Config::read(request)
-        .ok()
-        .filter(|config| config.host_access);
+    let config = Config::read(request).ok();
+    let config = config.filter(|config| config.host_access);
     let outside = Netlink::open().map_err(|error| failed(&error))?;
-    let any = || {
-        outside
-            .links()
-            .map(|links| links.iter().any(|link| Shared::Shim.is(link)))
-    };
-    if wanted.is_none() && !any().map_err(|error| failed(&error))? {
+    let links = outside.links().map_err(|error| failed(&error))?;
+    if config.is_none() && !links.iter().any(|link| SharedLink::Shim.is(link)) {
         return Ok(());
     }
-    let shims = shims()?;
-    let own = container::own()?;
-    let visible = visible(&own);
-    let removed = remove(&shims, &outside, request, &visible);
-    let restored = match (&request.valid_attachments, &wanted) {
-        (Some(valid), Some(config)) => restore(&shims, request, config, valid, &visible),
+    let network = &request.config.name;
+    let valid = request.valid_attachments.as_ref();
+    let host = lock()?;
+    let visible = visible_interfaces(&netns::own()?);
+    let removed = remove_stale(&host, &links, network, valid, &visible);
+    let restored = match (valid, config) {
+        (Some(valid), Some(config)) => restore(&host, &config, network, valid, &visible),
         _ => Ok(()),
     };
     removed.and(restored)
 }
 
 /// A container's interface, in a namespace that has a name.
-struct Visible {
+struct VisibleInterface {
     netns: Netns,
     link: Link,
     parent: u32,
     addresses: Vec<IpNet>,
 }
 
-/// Those whose parent is in our namespace.
-fn visible(own: &Netns) -> Vec<Visible> {
+/// The visible interfaces whose parent is in our namespace.
+fn visible_interfaces(own: &Netns) -> Vec<VisibleInterface> {
     let mut found = Vec::new();
-    for (_, netns) in container::named() {
-        // What cannot be looked into is as good as unseen.
+    for (_, netns) in netns::named() {
         let Ok(inside) = Netlink::open_in(&netns) else {
             continue;
         };
         let links = inside.links().unwrap_or_default();
-        let ours = inside.nsid(own).ok().flatten();
-        for link in links.into_iter().filter(mark::is_macvlan) {
-            if ours.is_none() || link.parent_netnsid != ours {
+        let own_nsid = inside.nsid(own).ok().flatten();
+        for link in links.into_iter().filter(is_macvlan) {
+            if own_nsid.is_none() || link.parent_netnsid != own_nsid {
                 continue;
             }
             let (Some(parent), Ok(netns)) = (link.parent, netns.try_clone()) else {
                 continue;
             };
-            let addresses = inside.addresses(link.index).unwrap_or_default();
-            let addresses = addresses
-                .iter()
-                .filter(|address| address.scope < Scope::LINK && address.protocol != Some(ROUTERS))
-                .map(|address| address.net)
-                .collect();
-            found.push(Visible {
+            let mut addresses = inside.addresses(link.index).unwrap_or_default();
+            addresses.retain(|address| {
+                address.scope < Scope::LINK && address.protocol != Some(KERNEL_RA)
+            });
+            found.push(VisibleInterface {
                 netns,
                 link,
                 parent,
-                addresses,
+                addresses: addresses.iter().map(|address| address.net).collect(),
             });
         }
     }
     found
 }
 
-fn remove(
-    shims: &Shims,
-    outside: &Netlink,
-    request: &Request,
-    visible: &[Visible],
+fn remove_stale(
+    host: &HostAccess,
+    links: &[Link],
+    network: &str,
+    valid: Option<&BTreeSet<Attachment>>,
+    visible: &[VisibleInterface],
 ) -> Result<(), Error> {
-    let network = &request.config.name;
-    let valid: Option<BTreeSet<Tag>> = request.valid_attachments.as_ref().map(|valid| {
-        valid
-            .iter()
-            .map(
-                |Attachment {
-                     container_id,
-                     ifname,
-                 }| Tag::new(network, container_id, ifname),
-            )
-            .collect()
-    });
-    let links = outside.links().map_err(|error| failed(&error))?;
+    let valid: Option<BTreeSet<AttachmentTag>> =
+        valid.map(|valid| valid.iter().map(AttachmentTag::new).collect());
     let parent_of = |index| links.iter().find(|link| link.index == index)?.parent;
-    // Tags of two networks may look like one's: an address that is in use is reached, whoever's it
-    // is.
-    let in_use = |route: &HostRoute| {
+    // Attachments of two networks may have the same tag: a route to an address that is in use stays,
+    // whichever network it belongs to.
+    let is_in_use = |route: &HostRoute| {
         let parent = parent_of(route.index);
-        visible.iter().any(|there| {
-            Some(there.parent) == parent && there.addresses.iter().any(|net| net.addr() == route.to)
+        visible.iter().any(|interface| {
+            Some(interface.parent) == parent
+                && interface.addresses.iter().any(|net| net.addr() == route.to)
         })
     };
-    let is_over = |route: &HostRoute| {
-        valid
-            .as_ref()
-            .is_some_and(|valid| route.tag.is_of(network) && !valid.contains(&route.tag))
-            && !in_use(route)
+    let is_stale = |route: &HostRoute| {
+        let is_invalid = |valid: &BTreeSet<AttachmentTag>| {
+            route.tag.is_of(network) && !valid.contains(&route.tag)
+        };
+        valid.as_ref().is_some_and(is_invalid) && !is_in_use(route)
     };
-    for route in shims.part(is_over).map_err(|error| failed(&error))? {
-        eprintln!(
-            "macvlan: removed the host's route to {}, which is nobody's any more",
-            route.to
-        );
+    for route in host.detach(is_stale).map_err(|error| failed(&error))? {
+        eprintln!("macvlan: removed stale host route to {}", route.to);
     }
     Ok(())
 }
 
-/// Makes every route anew, since the host may speak from another address by now; those to addresses
-/// that the interface has no longer go.
+/// Sets every route again, since the host's source address may have changed; removes those to
+/// addresses that the interface no longer has.
 fn restore(
-    shims: &Shims,
-    request: &Request,
+    host: &HostAccess,
     config: &Config,
+    network: &str,
     valid: &BTreeSet<Attachment>,
-    visible: &[Visible],
+    visible: &[VisibleInterface],
 ) -> Result<(), Error> {
-    let network = &request.config.name;
     let mut outcome = Ok(());
-    for there in visible {
-        let Some(attachment) =
-            mark::attachment(&there.link, network).filter(|it| valid.contains(it))
-        else {
-            continue;
-        };
-        let tag = Tag::new(network, &attachment.container_id, &attachment.ifname);
-        outcome = outcome.and(
-            there
-                .join(shims, tag, config)
-                .map_err(|error| failed(&error)),
-        );
+    for interface in visible {
+        let attachment = OwnerMark::attachment_of(&interface.link, network);
+        if let Some(attachment) = attachment.filter(|attachment| valid.contains(attachment)) {
+            let restored = interface.restore(host, AttachmentTag::new(&attachment), config);
+            outcome = outcome.and(restored.map_err(|error| failed(&error)));
+        }
     }
     outcome
 }
 
-impl Visible {
-    fn join(&self, shims: &Shims, tag: Tag, config: &Config) -> linknet::Result<()> {
+impl VisibleInterface {
+    fn restore(
+        &self,
+        host: &HostAccess,
+        tag: AttachmentTag,
+        config: &Config,
+    ) -> linknet::Result<()> {
         let addresses: Vec<IpAddr> = self.addresses.iter().map(IpNet::addr).collect();
-        let reached = match addresses.as_slice() {
+        let reachable = match addresses.as_slice() {
             [] => Vec::new(),
-            addresses => shims.join(self.parent, tag, addresses)?,
+            addresses => host.attach(self.parent, tag, addresses)?,
         };
-        shims.part(|route| route.tag == tag && !addresses.contains(&route.to))?;
+        host.detach(|route| route.tag == tag && !addresses.contains(&route.to))?;
         let inside = Netlink::open_in(&self.netns)?;
-        show_the_way_back(&inside, config, &self.link, &self.addresses, &reached)
+        set_return_routes(config, &inside, &self.link, &self.addresses, &reachable)
     }
 }

@@ -1,176 +1,154 @@
-//! `hostAccess`: the host reaches its own containers, by a macvlan of its own on their parent
-//! ([`linknet::Shims`]).
+//! `hostAccess`: the host reaches its own containers through a macvlan of its own on their parent
+//! ([`attachment::host_access`]).
 //!
 //! The result does not list that macvlan: it is not the attachment's, and the runtime must not take
-//! it for one of the interfaces that end with it. The routes through it are told by their tag, so
-//! that DEL finds those of a container that is gone, at an address that nobody remembers.
+//! it for an interface that goes with the container. Its routes bear the attachment's tag, so DEL
+//! finds those of a container that is gone, whatever its address was.
 
-mod check;
 mod gc;
 
 use std::net::IpAddr;
 
-use cni::{CniResult, Error, Request, code};
+use attachment::host_access::{AttachmentTag, HostAccess, HostRoute, Reachable, return_routes};
+use attachment::{HostLock, KernelError, Plan, SharedKeys, codes, differs, with_details};
+use cni::{Attachment, Error, Request};
 use ipnet::IpNet;
-use linknet::{HostRoute, Link, Lock, MacvlanMode, Netlink, Reached, Shims, Tag};
-use serde::Deserialize;
+use linknet::{Link, Netlink};
 
-use crate::addresses::refused;
 use crate::config::Config;
-use crate::diagnosis::also;
-use crate::make::Workshop;
-use crate::{codes, container, source_routing};
+use crate::netns;
 
-pub(crate) use check::check;
 pub(crate) use gc::gc;
 
-/// Refuses what the key does not go with.
+/// ADD: makes host and container reach each other at every address of the plan.
 ///
 /// # Errors
-/// 7, saying why.
-pub(crate) fn fits(config: &Config, request: &Request) -> Result<(), Error> {
+/// 7 for what the kernel refuses. What was set by then is for [`roll_back`].
+pub(crate) fn attach(
+    config: &Config,
+    attachment: &Attachment,
+    inside: &Netlink,
+    link: &Link,
+    plan: &Plan,
+) -> Result<(), Error> {
     if !config.host_access {
         return Ok(());
     }
-    let why = if config.mode != MacvlanMode::Bridge {
-        format!("is for mode bridge, and the mode is {}", config.mode)
-    } else if config.link_in_container {
-        "and linkInContainer exclude each other: the host is not on a parent that is in the container"
-            .to_owned()
-    } else if request.config.ipam_type().is_none() {
-        "needs ipam: without an address there is nothing to reach".to_owned()
-    } else {
-        return Ok(());
-    };
-    Err(Error::new(
-        code::INVALID_NETWORK_CONFIG,
-        format!("invalid network configuration: hostAccess {why}"),
-    ))
-}
-
-/// ADD: makes host and container reach each other at every address of the result.
-///
-/// # Errors
-/// 7 for what the kernel refuses. What was made by then is for [`undo`].
-pub(crate) fn join(
-    request: &Request,
-    workshop: &Workshop<'_>,
-    link: &Link,
-    result: &CniResult,
-) -> Result<(), Error> {
-    if !workshop.config.host_access {
-        return Ok(());
-    }
-    let prefixes: Vec<IpNet> = result.ips.iter().map(|ip| ip.address).collect();
-    let parent = link
-        .parent
-        .ok_or_else(|| failed(&format_args!("{} has no parent", link.name)))?;
-    let shims = shims()?;
-    let tag = tag(request);
+    let prefixes: Vec<IpNet> = plan.addresses.iter().map(|new| new.net).collect();
     let addresses: Vec<IpAddr> = prefixes.iter().map(IpNet::addr).collect();
-    let reached = shims
-        .join(parent, tag, &addresses)
-        .map_err(|error| refused(&error))?;
-    // Of an ADD of this attachment that was killed.
-    let is_left = |route: &HostRoute| route.tag == tag && !addresses.contains(&route.to);
-    if shims
-        .routes()
-        .map_err(|error| refused(&error))?
-        .iter()
-        .any(is_left)
-    {
-        shims.part(is_left).map_err(|error| refused(&error))?;
+    let no_parent = || failed(&format_args!("{} has no parent", link.name));
+    let parent = link.parent.ok_or_else(no_parent)?;
+    let host = lock()?;
+    let tag = AttachmentTag::new(attachment);
+    let reachable = host.attach(parent, tag, &addresses).or_rejected()?;
+    // A killed ADD of this attachment may have left routes to other addresses.
+    let is_stale = |route: &HostRoute| route.tag == tag && !addresses.contains(&route.to);
+    if host.routes().or_rejected()?.iter().any(is_stale) {
+        host.detach(is_stale).or_rejected()?;
     }
-    for reached in reached.iter().filter(|reached| reached.from.is_none()) {
-        eprintln!(
-            "macvlan: hostAccess: the host has no address of its own to reach {} from: it can be reached once the host \
-             has one, and the network is garbage-collected",
-            reached.to
-        );
-    }
-    show_the_way_back(workshop.inside, workshop.config, link, &prefixes, &reached)
-        .map_err(|error| refused(&error))?;
-    if addresses.iter().any(IpAddr::is_ipv4) && !answers_for_the_parent() {
-        eprintln!(
-            "macvlan: hostAccess: net.ipv4.conf.all.arp_ignore keeps this host from telling containers where its own \
-             addresses are: they can answer it, but not begin"
-        );
-    }
+    set_return_routes(config, inside, link, &prefixes, &reachable).or_rejected()?;
+    warn_of_limits(&reachable);
     Ok(())
 }
 
-/// Whether the host answers on one link for an address that it has on another, as hosts do unless
-/// told otherwise: kube-proxy does so, in mode IPVS with `strictARP`.
-fn answers_for_the_parent() -> bool {
-    // Under all other values it does (`arp_ignore` of the kernel's networking/ip-sysctl).
+/// Warns where the host cannot reach the container yet, or the container cannot reach the host
+/// first.
+fn warn_of_limits(reachable: &[Reachable]) {
+    for Reachable { to, .. } in reachable.iter().filter(|it| it.from.is_none()) {
+        eprintln!(
+            "macvlan: hostAccess: the host has no address from which to reach {to}; it will reach it \
+             after it has one and GC has run"
+        );
+    }
+    if reachable.iter().any(|it| it.to.is_ipv4()) && !host_answers_arp_for_other_links() {
+        eprintln!(
+            "macvlan: hostAccess: net.ipv4.conf.all.arp_ignore keeps this host from answering ARP \
+             requests of its containers: they can answer the host, but not contact it first"
+        );
+    }
+}
+
+/// Whether the host answers on one link for an address that it has on another, as it does by
+/// default. kube-proxy in mode IPVS with `strictARP` turns that off.
+fn host_answers_arp_for_other_links() -> bool {
+    // With all other values it does (`arp_ignore` of the kernel's networking/ip-sysctl).
     let ignored = linknet::sysctl::get(&["ipv4", "conf", "all", "arp_ignore"]);
     !ignored.is_ok_and(|value| ["1", "2", "8"].contains(&value.as_str()))
 }
 
-/// Makes the routes that the container needs to answer, where `prefixes` are on its link.
-fn show_the_way_back(
-    inside: &Netlink,
+/// Sets the routes that the container needs to answer the host, where `prefixes` are on its link.
+fn set_return_routes(
     config: &Config,
+    inside: &Netlink,
     link: &Link,
     prefixes: &[IpNet],
-    reached: &[Reached],
+    reachable: &[Reachable],
 ) -> linknet::Result<()> {
-    let routes = reached
-        .iter()
-        .filter_map(|reached| reached.way_back(link.index, prefixes));
+    let routes = return_routes(reachable, link.index, prefixes, config.source_routing);
     routes
-        .flat_map(|route| source_routing::everywhere(route, config, link))
-        .try_for_each(|route| inside.replace_route(&route))
+        .iter()
+        .try_for_each(|route| inside.replace_route(route))
 }
 
-/// After an ADD that failed: what [`join`] has made goes again.
-pub(crate) fn undo(request: &Request, config: &Config, error: Error) -> Error {
+/// After an ADD that failed with `error`: removes what [`attach`] has set.
+pub(crate) fn roll_back(config: &Config, attachment: &Attachment, error: Error) -> Error {
     if !config.host_access {
         return error;
     }
-    match remove(request) {
+    match remove(attachment) {
         Ok(()) => error,
-        Err(second) => also(
-            error,
-            &format!("taking the host's way to the container away failed too: {second}"),
-        ),
+        Err(second) => {
+            let what = format!("removing the host's route to the container failed too: {second}");
+            with_details(error, &what)
+        }
     }
 }
 
-/// DEL: the host's routes to the container go, whatever else of it is gone already.
+/// CHECK: the host must reach each of the container's addresses.
+///
+/// # Errors
+/// 110 with the first difference.
+pub(crate) fn check(
+    config: &Config,
+    attachment: &Attachment,
+    outside: &Netlink,
+    link: &Link,
+    addresses: &[IpNet],
+) -> Result<(), Error> {
+    if !config.host_access {
+        return Ok(());
+    }
+    let tag = AttachmentTag::new(attachment);
+    let difference = attachment::host_access::difference(outside, link, tag, addresses);
+    match difference.or_kernel_error()? {
+        None => Ok(()),
+        Some(how) => Err(differs(&link.name, format_args!("hostAccess: {how}"))),
+    }
+}
+
+/// DEL: removes the host's routes to the container, whatever else of it is gone already.
 ///
 /// # Errors
 /// 111 for what the kernel refuses.
-pub(crate) fn part(request: &Request) -> Result<(), Error> {
-    #[derive(Deserialize, Default)]
-    #[serde(default, rename_all = "camelCase")]
-    struct Key {
-        host_access: bool,
-    }
-    // A value that ADD refuses has made nothing.
-    let key: Key = cni::go::decode(&request.config.raw).unwrap_or_default();
-    if key.host_access {
-        remove(request)
-    } else {
-        Ok(())
+pub(crate) fn detach(request: &Request) -> Result<(), Error> {
+    // ADD refuses a value of another type, and so has set nothing.
+    match SharedKeys::read(request).host_access {
+        true => remove(request.attachment()?),
+        false => Ok(()),
     }
 }
 
-fn remove(request: &Request) -> Result<(), Error> {
-    let tag = tag(request);
-    let removed = shims()?.part_soon(|route| route.tag == tag);
+fn remove(attachment: &Attachment) -> Result<(), Error> {
+    let tag = AttachmentTag::new(attachment);
+    let removed = lock()?.detach_nowait(|route| route.tag == tag);
     removed.map(drop).map_err(|error| failed(&error))
 }
 
-fn tag(request: &Request) -> Tag {
-    Tag::new(&request.config.name, &request.container_id, &request.ifname)
-}
-
-/// Those of the plugin's own netns, which is the parents'.
-fn shims() -> Result<Shims, Error> {
-    let netns = container::own()?;
-    Lock::take()
-        .and_then(|lock| Shims::of(&netns, lock))
+/// The host's macvlans and routes in the plugin's own namespace, which is the parents'.
+fn lock() -> Result<HostAccess, Error> {
+    let netns = netns::own()?;
+    HostLock::acquire()
+        .and_then(|lock| HostAccess::new(&netns, lock))
         .map_err(|error| failed(&error))
 }
 

@@ -1,7 +1,8 @@
+use cni::Attachment;
 use linknet::{Mac, Macvlan};
 
 use super::*;
-use crate::testing::{MAC, device, macvlan};
+use crate::testing::{device, macvlan};
 
 const EPERM: i32 = 1;
 const ENODEV: i32 = 19;
@@ -13,7 +14,7 @@ const EADDRINUSE: i32 = 98;
 
 const OTHER_MAC: Mac = Mac([0x02, 0, 0, 0, 0, 0x17]);
 
-/// The diagnosis of a refusal with this number, where nothing is in the way but what `set` says.
+/// A refusal of the kernel, with nothing in the way but what the fields say.
 struct Case {
     config: Config,
     parent: Link,
@@ -34,18 +35,18 @@ impl Case {
     }
 
     fn diagnose(&self, errno: i32, text: Option<&str>) -> Diagnosis {
-        let scene = Scene {
+        let context = RefusalContext {
             config: &self.config,
             ifname: "eth0",
-            mark: &Mark::new("eth0", "c1", "lan"),
+            mark: &OwnerMark::new(&Attachment::new("c1", "lan", "eth0").unwrap()),
             parent: &self.parent,
             beside: &self.beside,
             inside: &self.inside,
             others: &self.others,
         };
-        of_creation(
+        diagnose(
             &linknet::Error::refusal("create macvlan eth0 on link 2", errno, text),
-            &scene,
+            &context,
         )
     }
 }
@@ -60,7 +61,7 @@ fn passthru(name: &str) -> Link {
 }
 
 #[test]
-fn a_port_of_a_bridge_or_bond_names_the_device_to_use() {
+fn a_port_of_a_bridge_or_bond_is_refused_with_the_device_to_use_instead() {
     for (kind, master) in [
         ("bridge", "br0"),
         ("bond", "bond0"),
@@ -83,8 +84,8 @@ fn a_port_of_a_bridge_or_bond_names_the_device_to_use() {
             ],
             ..Case::new()
         };
-        let Diagnosis { error, passing } = case.diagnose(EBUSY, None);
-        assert_eq!((error.code, passing), (7, false));
+        let Diagnosis { error, temporary } = case.diagnose(EBUSY, None);
+        assert_eq!((error.code, temporary), (7, false));
         assert!(
             error
                 .msg
@@ -103,7 +104,7 @@ fn a_port_of_a_bridge_or_bond_names_the_device_to_use() {
 }
 
 #[test]
-fn an_ipvlan_in_the_way_is_named_where_it_can_be_seen() {
+fn an_ipvlan_on_the_parent_is_named_where_it_is_visible() {
     let ipvlan = Link {
         index: 9,
         kind: Some("ipvlan".to_owned()),
@@ -121,7 +122,7 @@ fn an_ipvlan_in_the_way_is_named_where_it_can_be_seen() {
     }
     .diagnose(EBUSY, None);
     assert!(
-        seen.error.msg.contains("eth1 carries ipvlan ipvl0") && !seen.passing,
+        seen.error.msg.contains("eth1 carries ipvlan ipvl0") && !seen.temporary,
         "{seen:?}"
     );
     let hidden = Case {
@@ -136,7 +137,7 @@ fn an_ipvlan_in_the_way_is_named_where_it_can_be_seen() {
 }
 
 #[test]
-fn a_mac_in_use_may_be_free_in_a_moment() {
+fn a_mac_in_use_is_a_temporary_refusal() {
     let config = Config {
         mac: Some(OTHER_MAC),
         ..Config::default()
@@ -147,10 +148,10 @@ fn a_mac_in_use_may_be_free_in_a_moment() {
             config: config.clone(),
             ..Case::new()
         };
-        let Diagnosis { error, passing } = case.diagnose(errno, None);
-        assert_eq!((error.code, passing), (11, true));
+        let Diagnosis { error, temporary } = case.diagnose(errno, None);
+        assert_eq!((error.code, temporary), (11, true));
         assert!(
-            error.msg.contains("02:00:00:00:00:17") && error.details.contains("on its way out"),
+            error.msg.contains("02:00:00:00:00:17") && error.details.contains("still be removing"),
             "{error}"
         );
     }
@@ -172,13 +173,13 @@ fn a_mac_in_use_may_be_free_in_a_moment() {
 }
 
 #[test]
-fn passthru_is_exclusive_both_ways() {
+fn passthru_excludes_other_macvlans_and_they_exclude_it() {
     let wanted = Config {
         mode: MacvlanMode::Passthru,
         ..Config::default()
     };
     let others = vec![
-        (None, macvlan("shim")),
+        (None, macvlan("lh-eth1")),
         (Some("/run/netns/c9".into()), macvlan("eth0")),
     ];
     let refused = Case {
@@ -191,10 +192,10 @@ fn passthru_is_exclusive_both_ways() {
         refused
             .error
             .msg
-            .contains("needs eth1 to itself, and there is shim, eth0 in /run/netns/c9"),
+            .contains("needs eth1 to itself, and there is lh-eth1, eth0 in /run/netns/c9"),
         "{refused:?}"
     );
-    assert_eq!((refused.error.code, refused.passing), (7, false));
+    assert_eq!((refused.error.code, refused.temporary), (7, false));
 
     let others = vec![(Some("/run/netns/c9".into()), passthru("eth0"))];
     let refused = Case {
@@ -209,7 +210,7 @@ fn passthru_is_exclusive_both_ways() {
             .contains("has eth1 to itself: eth0 in /run/netns/c9"),
         "{refused:?}"
     );
-    assert_eq!((refused.error.code, refused.passing), (7, false));
+    assert_eq!((refused.error.code, refused.temporary), (7, false));
 
     for config in [wanted, Config::default()] {
         let unseen = Case {
@@ -218,7 +219,7 @@ fn passthru_is_exclusive_both_ways() {
         }
         .diagnose(EINVAL, None);
         assert_eq!(
-            (unseen.error.code, unseen.passing),
+            (unseen.error.code, unseen.temporary),
             (11, true),
             "{unseen:?}"
         );
@@ -226,10 +227,10 @@ fn passthru_is_exclusive_both_ways() {
 }
 
 #[test]
-fn what_the_kernel_explains_itself_is_passed_on() {
-    let Diagnosis { error, passing } =
+fn the_kernels_own_explanation_is_passed_on() {
+    let Diagnosis { error, temporary } =
         Case::new().diagnose(EINVAL, Some("mtu less than device minimum"));
-    assert_eq!((error.code, passing), (7, false));
+    assert_eq!((error.code, temporary), (7, false));
     assert!(
         error.details.contains("mtu less than device minimum"),
         "{error}"
@@ -237,7 +238,7 @@ fn what_the_kernel_explains_itself_is_passed_on() {
 }
 
 #[test]
-fn a_taken_name_is_said_to_be_whose() {
+fn the_owner_of_a_taken_name_is_named() {
     let veth = Link {
         kind: Some("veth".to_owned()),
         ..device("eth0")
@@ -250,17 +251,17 @@ fn a_taken_name_is_said_to_be_whose() {
         alias: Some("leasehold:eth0/c1/lan".to_owned()),
         ..macvlan("eth0")
     };
-    for (there, words) in [
+    for (taker, words) in [
         (veth, "eth0 (veth) exists"),
         (marked, "is another attachment's"),
         (done, "DEL must come before another"),
     ] {
-        let Diagnosis { error, passing } = Case {
-            inside: vec![there],
+        let Diagnosis { error, temporary } = Case {
+            inside: vec![taker],
             ..Case::new()
         }
         .diagnose(EEXIST, None);
-        assert_eq!((error.code, passing), (4, false));
+        assert_eq!((error.code, temporary), (4, false));
         assert!(
             error.msg.contains("CNI_IFNAME") && error.msg.contains(words),
             "{error}"
@@ -269,113 +270,19 @@ fn a_taken_name_is_said_to_be_whose() {
 }
 
 #[test]
-fn what_is_not_the_configurations_fault_has_a_code_of_its_own() {
-    for (errno, code, word, passing) in [
+fn a_refusal_that_is_not_the_configurations_fault_has_its_own_code() {
+    for (errno, code, word, temporary) in [
         (EPERM, codes::KERNEL, "CAP_NET_ADMIN", false),
         (EOPNOTSUPP, codes::NO_DRIVER, "no macvlan driver", false),
         (ENODEV, 11, "disappeared", true),
-        (12, codes::KERNEL, "could not be made", false),
+        (12, codes::KERNEL, "cannot create macvlan", false),
     ] {
         let diagnosis = Case::new().diagnose(errno, None);
         assert_eq!(
-            (diagnosis.error.code, diagnosis.passing),
-            (code, passing),
+            (diagnosis.error.code, diagnosis.temporary),
+            (code, temporary),
             "{diagnosis:?}"
         );
         assert!(diagnosis.error.msg.contains(word), "{diagnosis:?}");
     }
-}
-
-#[test]
-fn what_can_never_be_a_parent_is_refused_beforehand() {
-    let tunnel = Link {
-        mac: None,
-        kind: Some("wireguard".to_owned()),
-        ..device("wg0")
-    };
-    let big = Config {
-        mtu: Some(9000),
-        ..Config::default()
-    };
-    let same = Config {
-        mac: Some(MAC),
-        ..Config::default()
-    };
-    for (parent, config, words) in [
-        (
-            Link {
-                loopback: true,
-                mac: Some(Mac([0; 6])),
-                ..device("lo")
-            },
-            Config::default(),
-            "lo is the loopback",
-        ),
-        (
-            tunnel,
-            Config::default(),
-            "wg0 (wireguard) is not an Ethernet device",
-        ),
-        (
-            device("eth1"),
-            big,
-            "mtu: 9000 is more than the 1500 of eth1",
-        ),
-        (device("eth1"), same.clone(), "is that of eth1 itself"),
-    ] {
-        let error = fits(&parent, &config).unwrap_err();
-        assert!(error.code == 7 && error.msg.contains(words), "{error}");
-    }
-    assert_eq!(
-        fits(
-            &device("eth1"),
-            &Config {
-                mode: MacvlanMode::Passthru,
-                ..same
-            }
-        ),
-        Ok(())
-    );
-    assert_eq!(
-        fits(
-            &device("eth1"),
-            &Config {
-                mtu: Some(1500),
-                ..Config::default()
-            }
-        ),
-        Ok(())
-    );
-}
-
-#[test]
-fn what_stands_between_the_parent_and_the_lan_is_told() -> std::io::Result<()> {
-    let sysfs = tempfile::tempdir()?;
-    for (device, file) in [("wlan0", "wireless"), ("wlp2s0", "phy80211")] {
-        std::fs::create_dir_all(sysfs.path().join(device).join(file))?;
-    }
-    let troubles = |link: &Link| parent_troubles(link, Some(sysfs.path()));
-    assert!(troubles(&device("eth1")).is_empty());
-    assert!(
-        troubles(&Link {
-            up: false,
-            ..device("eth1")
-        })[0]
-            .contains("ip link set eth1 up")
-    );
-    assert!(
-        troubles(&Link {
-            carrier: false,
-            ..device("eth1")
-        })[0]
-            .contains("no carrier")
-    );
-    for name in ["wlan0", "wlp2s0"] {
-        assert!(troubles(&device(name))[0].contains("wireless"), "{name}");
-        assert!(
-            parent_troubles(&device(name), None).is_empty(),
-            "sysfs is of another namespace"
-        );
-    }
-    Ok(())
 }

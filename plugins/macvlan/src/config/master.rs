@@ -6,20 +6,20 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// What the `master` key says.
+/// Which device is the parent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Selector {
+pub enum Selector {
     /// A name, alternative name, alias or MAC; or a glob over names (`en*`, `eth?`).
     Name(String),
     /// The first of these that exists.
     FirstOf(Vec<String>),
-    /// `{"subnet": "192.168.1.0/24"}`: the device that has an address in there.
+    /// `{"subnet": "192.168.1.0/24"}`: the device with an address in that subnet.
     InSubnet(IpNet),
 }
 
 impl Selector {
-    /// Whether it says nothing: the Go plugin takes an empty name for none.
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether it selects nothing: the Go plugin takes an empty name for none.
+    pub fn is_empty(&self) -> bool {
         matches!(self, Selector::Name(name) if name.is_empty())
     }
 }
@@ -72,7 +72,7 @@ impl<'de> Visitor<'de> for SelectorVisitor {
             Some((key, subnet)) if key == "subnet" => {
                 let subnet: IpNet = subnet
                     .parse()
-                    .map_err(|_| de::Error::custom(format_args!("{subnet:?} is no subnet")))?;
+                    .map_err(|_| de::Error::custom(format_args!("{subnet:?} is not a subnet")))?;
                 match map.next_key::<String>()? {
                     None => Ok(Selector::InSubnet(subnet.trunc())),
                     Some(key) => Err(de::Error::custom(format_args!(
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_a_name_a_list_or_a_subnet() {
+    fn master_is_a_name_a_list_or_a_subnet() {
         let read =
             |value| serde_json::from_value::<Selector>(value).map_err(|error| error.to_string());
         assert_eq!(read(json!("eth0")), Ok(Selector::Name("eth0".to_owned())));
@@ -103,14 +103,14 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn any_other_value_of_master_is_refused() {
         for (value, word) in [
             (json!(7), "a device name"),
             (json!([]), "empty"),
             (json!(["eth0", ""]), "empty"),
             (json!(["eth0", 7]), "string"),
             (json!({}), "subnet"),
-            (json!({ "subnet": "here" }), "\"here\" is no subnet"),
+            (json!({ "subnet": "here" }), "\"here\" is not a subnet"),
             (json!({ "net": "10.0.0.0/8" }), "subnet"),
             (json!({ "subnet": "10.0.0.0/8", "vlan": "5" }), "vlan"),
         ] {

@@ -1,0 +1,201 @@
+//! Creating the interface, and removing it after a failure.
+
+use std::path::Path;
+use std::slice;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use attachment::{KernelError, OwnerMark, with_details};
+use cni::delegate::Ipam;
+use cni::{Attachment, Error, code};
+use linknet::{Link, NewMacvlan};
+
+use super::refusal::{Diagnosis, RefusalContext, diagnose};
+use crate::config::Config;
+use crate::leftovers;
+use crate::netns::{self, Namespaces};
+use crate::parent::{self, Parent};
+
+/// How long to wait for a name or an address of a dead container, whose namespace the kernel tears
+/// down in the background.
+const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait before another attempt.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Where sysfs shows the devices of the plugin's own namespace.
+const SYSFS: &str = "/sys/class/net";
+
+/// What an ADD works with.
+pub(super) struct AttachContext<'a> {
+    pub(super) config: &'a Config,
+    pub(super) attachment: &'a Attachment,
+    pub(super) mark: &'a OwnerMark,
+    pub(super) ipam: Option<&'a Ipam<'a>>,
+    pub(super) parent: &'a Parent,
+    pub(super) namespaces: &'a Namespaces,
+}
+
+/// An interface that was created.
+pub(super) struct Created {
+    pub(super) link: Link,
+    /// The link that it sits on.
+    pub(super) parent: Link,
+}
+
+impl AttachContext<'_> {
+    /// Creates the interface in the container with one message: its name, MAC, MTU and mode, up, and
+    /// marked as unfinished.
+    ///
+    /// Leftovers of a killed ADD of the same attachment are replaced, and a refusal whose cause may
+    /// disappear by itself is waited out.
+    pub(super) fn create(&self) -> Result<Created, Error> {
+        let deadline = Instant::now() + TEARDOWN_TIMEOUT;
+        let Namespaces {
+            container, inside, ..
+        } = self.namespaces;
+        let outside = self.namespaces.outside();
+        loop {
+            let parent = self.parent.lock(outside)?;
+            self.ensure_parent_suitable(&parent.link)?;
+            let new = self.new_macvlan(&parent.link);
+            let refusal = match outside.add_macvlan(&new, container, inside) {
+                Ok(link) => {
+                    return Ok(Created {
+                        link: self.with_requested_mac(link)?,
+                        parent: parent.link,
+                    });
+                }
+                Err(refusal) => refusal,
+            };
+            if self.remove_stale()? {
+                continue;
+            }
+            let Diagnosis { error, temporary } = self.diagnose(&refusal, &parent.link)?;
+            if !temporary || Instant::now() >= deadline {
+                return Err(error);
+            }
+            drop(parent);
+            sleep(RETRY_INTERVAL);
+        }
+    }
+
+    fn new_macvlan(&self, parent: &Link) -> NewMacvlan<'_> {
+        NewMacvlan {
+            mode: self.config.mode,
+            mac: self.config.mac,
+            mtu: self.config.mtu,
+            nopromisc: self.config.nopromisc,
+            sources: &self.config.sources,
+            bc_queue_len: self.config.bc_queue_len,
+            bc_cutoff: self.config.bc_cutoff,
+            group: self.mark.group,
+            up: true,
+            ..NewMacvlan::new(self.attachment.ifname(), parent.index)
+        }
+    }
+
+    /// # Errors
+    /// As [`parent::ensure_suitable`]; 11 where a lease is wanted and the parent is down. A static
+    /// address can be set without the LAN; a lease cannot be had, and the DHCP client would need a
+    /// minute to find that out.
+    fn ensure_parent_suitable(&self, parent: &Link) -> Result<(), Error> {
+        parent::ensure_suitable(parent, self.config)?;
+        if !parent.up && self.ipam.is_some_and(|ipam| ipam.name() == "dhcp") {
+            let what = format!(
+                "cannot lease an address: {}",
+                self.obstacles(parent).join("; ")
+            );
+            return Err(Error::new(code::TRY_AGAIN_LATER, what));
+        }
+        Ok(())
+    }
+
+    /// What separates the LAN from the link that the interface sits on.
+    pub(super) fn obstacles(&self, parent: &Link) -> Vec<String> {
+        // Sysfs shows the plugin's own namespace.
+        let sysfs = (!self.config.link_in_container).then_some(Path::new(SYSFS));
+        match parent::obstacles(self.parent.base(), sysfs) {
+            of_base if of_base.is_empty() => parent::obstacles(parent, sysfs),
+            of_base => of_base,
+        }
+    }
+
+    /// Removes the interface after `error`, which is what the user needs to hear.
+    pub(super) fn roll_back(&self, link: &Link, error: Error) -> Error {
+        let inside = &self.namespaces.inside;
+        let removed = leftovers::remove(inside, self.mark, slice::from_ref(link));
+        match removed.and(inside.delete_link(link.index)) {
+            Ok(()) => error,
+            Err(second) if second.is_absent() => error,
+            Err(second) => with_details(
+                error,
+                &format!("removing {} failed too: {second}", link.name),
+            ),
+        }
+    }
+
+    /// In mode passthru the kernel gives the interface its parent's MAC, whatever was asked for.
+    /// Setting it afterwards sets the parent's too, which the kernel restores when the interface is
+    /// removed.
+    fn with_requested_mac(&self, link: Link) -> Result<Link, Error> {
+        match self.config.mac {
+            Some(mac) if link.mac != Some(mac) => {
+                let set = self.namespaces.inside.set_mac(link.index, mac);
+                set.or_kernel_error()
+                    .map_err(|error| self.roll_back(&link, error))?;
+                Ok(Link {
+                    mac: Some(mac),
+                    ..link
+                })
+            }
+            _ => Ok(link),
+        }
+    }
+
+    /// Removes what an ADD of this attachment has created and not finished; returns whether there
+    /// was anything. IPAM's part is released first: a DHCP RELEASE is sent from the interface, and
+    /// some plugins give an attachment no second address.
+    fn remove_stale(&self) -> Result<bool, Error> {
+        let inside = &self.namespaces.inside;
+        let mut stale = inside.links().or_kernel_error()?;
+        stale.retain(|link| self.mark.is_unfinished(link));
+        if stale.is_empty() {
+            return Ok(false);
+        }
+        if let Some(Err(error)) = self.ipam.map(Ipam::del) {
+            eprintln!(
+                "macvlan: could not release the address of an earlier, interrupted ADD: {error}"
+            );
+        }
+        leftovers::remove(inside, self.mark, &stale).or_kernel_error()?;
+        for link in &stale {
+            eprintln!(
+                "macvlan: replacing {}, which an interrupted ADD left behind",
+                link.name
+            );
+            match inside.delete_link(link.index) {
+                Err(error) if error.is_absent() => {}
+                outcome => outcome.or_kernel_error()?,
+            }
+        }
+        Ok(true)
+    }
+
+    fn diagnose(&self, refusal: &linknet::Error, parent: &Link) -> Result<Diagnosis, Error> {
+        let outside = self.namespaces.outside();
+        let beside = outside.links().or_kernel_error()?;
+        let inside = self.namespaces.inside.links().or_kernel_error()?;
+        let in_named = !self.config.link_in_container;
+        let others = netns::macvlans_on(outside, parent.index, in_named)?;
+        let context = RefusalContext {
+            config: self.config,
+            ifname: self.attachment.ifname(),
+            mark: self.mark,
+            parent,
+            beside: &beside,
+            inside: &inside,
+            others: &others,
+        };
+        Ok(diagnose(refusal, &context))
+    }
+}

@@ -1,0 +1,223 @@
+//! ADD: one message creates the interface in the container, IPAM gives it its addresses; all or
+//! nothing.
+
+mod interface;
+mod layer3;
+mod refusal;
+
+use attachment::{
+    KernelError, OwnerMark, Plan, keep_routes, source_routing, take_valid_lifetime, with_details,
+};
+use cni::delegate::Ipam;
+use cni::{CniResult, Error, Interface, IpConfig, Request, Version, code};
+use linknet::{Link, Netlink};
+
+use crate::config::Config;
+use crate::netns::Namespaces;
+use crate::parent::{self, Detached, Parent, SharedVlan};
+use crate::{host_access, netns};
+use interface::{AttachContext, Created};
+
+pub(crate) use refusal::INSTALL_DRIVER;
+
+/// An interface whose ADD has succeeded, but whose result is not out yet. Until [`finish`] is called
+/// another ADD of the attachment replaces it.
+///
+/// [`finish`]: Unfinished::finish
+pub(crate) struct Unfinished {
+    inside: Netlink,
+    index: u32,
+    mark: OwnerMark,
+}
+
+impl Unfinished {
+    /// Marks the interface as finished.
+    pub(crate) fn finish(self) {
+        let Unfinished {
+            inside,
+            index,
+            mark,
+        } = self;
+        if let Err(error) = inside.set_alias_and_group(index, &mark.alias, 0) {
+            eprintln!("macvlan: cannot mark the interface as finished: {error}");
+        }
+    }
+}
+
+/// Attaches the container.
+pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
+    let config = Config::read(request)?;
+    let ipam = Ipam::find(request)?;
+    let version = request.config.version;
+    if ipam.is_none() && version.requires_ip() {
+        return Err(needs_ipam(version));
+    }
+    let attachment = request.attachment()?;
+    let namespaces = Namespaces::open(request, config.link_in_container)?;
+    let parent = parent::find(namespaces.outside(), &config)?;
+    parent::ensure_suitable(parent.base(), &config)?;
+    let mark = OwnerMark::new(attachment);
+    let context = AttachContext {
+        config: &config,
+        attachment,
+        mark: &mark,
+        ipam: ipam.as_ref(),
+        parent: &parent,
+        namespaces: &namespaces,
+    };
+    let (from_ipam, link) = attach(&context).map_err(|error| drop_unused_vlan(&context, error))?;
+    let result = complete(
+        request,
+        as_reported(from_ipam, version, &config, &link),
+        &link,
+    );
+    let unfinished = Unfinished {
+        index: link.index,
+        inside: namespaces.inside,
+        mark,
+    };
+    Ok((result, unfinished))
+}
+
+/// Creates the interface and configures it; returns IPAM's result and the link. On failure neither
+/// the interface nor anything of IPAM's is left.
+fn attach(context: &AttachContext<'_>) -> Result<(CniResult, Link), Error> {
+    let Created { link, parent } = context.create()?;
+    let assigned = match context.ipam {
+        Some(ipam) => assign(context, &link, ipam),
+        None => Ok((CniResult::default(), link.clone())),
+    };
+    let obstacles = context.obstacles(&parent);
+    let error = match assigned {
+        Ok(assigned) => {
+            for obstacle in obstacles {
+                eprintln!("macvlan: {obstacle}");
+            }
+            return Ok(assigned);
+        }
+        Err(error) => obstacles
+            .iter()
+            .fold(error, |error, obstacle| with_details(error, obstacle)),
+    };
+    let error = host_access::roll_back(context.config, context.attachment, error);
+    Err(context.roll_back(&link, error))
+}
+
+/// Asks IPAM for addresses and configures them. Returns its result, and the link as it is then, since
+/// IPAM may have set its MTU. On failure nothing of IPAM's is left.
+fn assign(
+    context: &AttachContext<'_>,
+    link: &Link,
+    ipam: &Ipam<'_>,
+) -> Result<(CniResult, Link), Error> {
+    let &AttachContext { config, mark, .. } = context;
+    let inside = &context.namespaces.inside;
+    let kept = keep_routes::find(inside, &config.keep_routes, link, mark)?;
+    source_routing::ensure_table_is_free(inside, config.source_routing, link)?;
+    let result = ipam.add()?;
+    let plan = Plan {
+        kept,
+        ..Plan::new(&result, link.index, config.source_routing)
+    };
+    let configured = configure(context, link, ipam, &plan);
+    match configured.and_then(|()| inside.link_by_index(link.index).or_kernel_error()) {
+        Ok(configured) => Ok((result, configured.unwrap_or_else(|| link.clone()))),
+        Err(error) => Err(match ipam.del() {
+            Ok(()) => error,
+            Err(second) => with_details(
+                error,
+                &format!("releasing the address failed too: {second}"),
+            ),
+        }),
+    }
+}
+
+fn configure(
+    context: &AttachContext<'_>,
+    link: &Link,
+    ipam: &Ipam<'_>,
+    plan: &Plan,
+) -> Result<(), Error> {
+    if plan.addresses.is_empty() {
+        let what = format!(
+            "IPAM plugin {} gave no address for {}",
+            ipam.name(),
+            link.name
+        );
+        return Err(Error::new(code::INVALID_NETWORK_CONFIG, what));
+    }
+    let &AttachContext {
+        config,
+        attachment,
+        namespaces,
+        ..
+    } = context;
+    layer3::configure(namespaces, link, plan, config.announce)?;
+    host_access::attach(config, attachment, &namespaces.inside, link, plan)
+}
+
+/// After `error`: removes a VLAN that was created for this container alone.
+fn drop_unused_vlan(context: &AttachContext<'_>, error: Error) -> Error {
+    let Parent::Vlan(vlan) = context.parent else {
+        return error;
+    };
+    let in_container = context.config.link_in_container;
+    let container = in_container.then_some(&context.namespaces.container);
+    let remove_vlan = || {
+        let Some(link) = vlan.find(context.namespaces.outside())? else {
+            return Ok(());
+        };
+        let netlink = container.map_or_else(Netlink::open, Netlink::open_in);
+        let vlan = SharedVlan::find(netlink.or_kernel_error()?, container, link.index)?;
+        vlan.map_or(Ok(()), |vlan| vlan.remove_if_unused(Detached::Yes))
+    };
+    match remove_vlan() {
+        Ok(()) => error,
+        Err(second) => with_details(error, &second.to_string()),
+    }
+}
+
+/// IPAM's result as it is reported to the runtime: with the routes that were installed. Before 1.1.0
+/// a route has no table, so copies in the interface's own table would look like duplicates and are
+/// left out.
+fn as_reported(from_ipam: CniResult, version: Version, config: &Config, link: &Link) -> CniResult {
+    if version < Version::V1_1_0 {
+        return from_ipam;
+    }
+    source_routing::expand(from_ipam, config.source_routing, link.index)
+}
+
+/// The whole result: what plugins earlier in the chain made (spec §2, "Execution protocol": a
+/// `prevResult` is passed on), then our interface with IPAM's addresses. The configuration's DNS
+/// overrides IPAM's, and that overrides an earlier plugin's.
+fn complete(request: &Request, reported: CniResult, link: &Link) -> CniResult {
+    let mut result = request.config.prev_result.clone().unwrap_or_default();
+    let our_index = result.interfaces.len();
+    result.interfaces.push(Interface {
+        name: link.name.clone(),
+        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        mtu: Some(link.mtu),
+        sandbox: netns::path(request).display().to_string(),
+        ..Interface::default()
+    });
+    result.ips.extend(reported.ips.into_iter().map(|mut ip| {
+        take_valid_lifetime(&mut ip);
+        IpConfig {
+            interface: Some(our_index),
+            ..ip
+        }
+    }));
+    result.routes.extend(reported.routes);
+    result.extra.extend(reported.extra);
+    let dns = [request.config.dns.clone(), reported.dns];
+    let dns = dns.into_iter().find(|dns| !dns.is_empty());
+    result.dns = dns.unwrap_or(result.dns);
+    result
+}
+
+fn needs_ipam(version: Version) -> Error {
+    let what =
+        format!("a result of cniVersion {version} needs an address, and no ipam is configured");
+    Error::new(code::INVALID_NETWORK_CONFIG, what)
+        .details("without ipam, cniVersion must be 0.3.0 or later")
+}

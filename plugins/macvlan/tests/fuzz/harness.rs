@@ -1,0 +1,80 @@
+// What must hold of any network configuration. Included by the fuzz target `macvlan_config` and by
+// the test that replays its corpus.
+
+use attachment::{OwnerMark, Plan, SourceRouting};
+use cni::{Env, KnownArgs, Request, code};
+use leasehold_macvlan::config::Config;
+use leasehold_macvlan::parent::Vlan;
+use linknet::{Link, MacvlanMode};
+
+/// The first line is CNI_ARGS, the rest what a runtime writes to the plugin.
+pub(crate) fn read(input: &[u8]) {
+    let (args, stdin) = match input.iter().position(|octet| *octet == b'\n') {
+        Some(end) => (&input[..end], &input[end + 1..]),
+        None => (&b""[..], input),
+    };
+    let Ok(args) = std::str::from_utf8(args) else {
+        return;
+    };
+    for verb in ["ADD", "DEL"] {
+        let variables = [
+            ("CNI_COMMAND", verb),
+            ("CNI_CONTAINERID", "c1"),
+            ("CNI_NETNS", "/run/netns/c1"),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_PATH", "/opt/cni/bin"),
+            ("CNI_ARGS", args),
+        ];
+        let env: Env = variables.into_iter().collect();
+        let Ok(request) = Request::parse(&env, stdin, KnownArgs::Only(&["MAC"])) else {
+            continue;
+        };
+        match Config::read(&request) {
+            Ok(config) => is_possible(&config),
+            Err(error) => {
+                let expected = [code::INVALID_ENVIRONMENT, code::INVALID_NETWORK_CONFIG];
+                assert!(
+                    expected.contains(&error.code) && !error.msg.is_empty(),
+                    "{error}"
+                );
+            }
+        }
+        marks_its_interface(&request);
+        if let Some(previous) = &request.config.prev_result {
+            let _ = Plan::new(previous, 7, SourceRouting::Own);
+        }
+    }
+}
+
+/// A configuration that was accepted is one that a kernel can be asked for.
+fn is_possible(config: &Config) {
+    let valid_ids = 1..=linknet::Vlan::MAX_ID;
+    assert!(config.vlan.is_none_or(|id| valid_ids.contains(&id)));
+    let is_usable = |mac: linknet::Mac| !mac.is_multicast() && !mac.is_zero();
+    assert!(config.mac.is_none_or(is_usable));
+    assert!(config.sources.is_empty() || config.mode == MacvlanMode::Source);
+    let allows_host_access = config.mode == MacvlanMode::Bridge && !config.link_in_container;
+    assert!(!config.host_access || allows_host_access);
+    assert!(config.keep_routes.iter().all(|kept| kept.prefix_len() > 0));
+    if let Some(master) = &config.master {
+        let name = master.to_string();
+        let _ = Vlan::parse_dotted(&name);
+        assert!(!master.is_empty() && name.starts_with("master "));
+    }
+}
+
+/// Whatever the network is called, its interfaces are recognised by it and by no other.
+fn marks_its_interface(request: &Request) {
+    let attachment = request.attachment().expect("ADD and DEL have one");
+    let mark = OwnerMark::new(attachment);
+    assert!(mark.group != 0 && mark.alias.len() <= 255);
+    let link = Link {
+        kind: Some("macvlan".to_owned()),
+        alias: Some(mark.alias),
+        ..Link::default()
+    };
+    let network = attachment.network();
+    let recognised = OwnerMark::attachment_of(&link, network);
+    assert_eq!(recognised.as_ref(), Some(attachment));
+    assert!(network == "another" || OwnerMark::attachment_of(&link, "another").is_none());
+}
