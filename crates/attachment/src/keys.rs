@@ -3,7 +3,7 @@
 use cni::Request;
 use serde::Deserialize;
 
-use crate::SourceRouting;
+use crate::plan::source_routing::SourceRouting;
 
 /// Keys at the top of the configuration whose effect must follow the lease: the macvlan plugin acts
 /// on them at ADD, the daemon when a renewal changes the address.
