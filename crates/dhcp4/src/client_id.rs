@@ -53,43 +53,6 @@ pub fn text(text: &str) -> Vec<u8> {
     id
 }
 
-/// The octets that a text of hexadecimal digits stands for, type included. Colons, hyphens and
-/// spaces between octets are allowed, as people write addresses: `01:02:00:00:00:00:01`. Also fit
-/// for the value of any other option.
-pub fn hex(digits: &str) -> Result<Vec<u8>, NotHex> {
-    let error = || NotHex(digits.to_owned());
-    digits
-        .split([':', '-', ' '])
-        .flat_map(|group| group.as_bytes().chunks(2))
-        .map(|pair| match pair {
-            [high, low] => {
-                Ok(nibble(*high).ok_or_else(error)? << 4 | nibble(*low).ok_or_else(error)?)
-            }
-            _ => Err(error()),
-        })
-        .collect()
-}
-
-/// The hexadecimal digits that stand for these octets: what [`hex`] reads.
-pub fn digits(octets: &[u8]) -> String {
-    octets
-        .iter()
-        .flat_map(|octet| [octet >> 4, octet & 0xf])
-        .map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]))
-        .collect()
-}
-
-/// Not hexadecimal digits, two to an octet.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is not hexadecimal: two digits to each octet are expected, with colons between them or nothing"
-)]
-pub struct NotHex(String);
-
-fn nibble(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).map(|value| value as u8)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,17 +72,5 @@ mod tests {
         let uuid = duid_from_uuid([0xaa; 16]);
         assert_eq!(duid(0x0102_0304, &uuid)[..7], [255, 1, 2, 3, 4, 0, 4]);
         assert_eq!(duid(0, &[0; 400]).len(), 255);
-    }
-
-    #[test]
-    fn hex_is_read_as_people_write_it() {
-        for text in ["0102ff", "01:02:ff", "01-02-FF", "01 02 ff"] {
-            assert_eq!(hex(text), Ok(vec![1, 2, 255]), "{text}");
-        }
-        assert_eq!(digits(&[1, 2, 255]), "0102ff");
-        assert_eq!(hex(""), Ok(vec![]));
-        for text in ["1", "1:2", "012", "0g", "é"] {
-            assert_eq!(hex(text), Err(NotHex(text.to_owned())), "{text}");
-        }
     }
 }

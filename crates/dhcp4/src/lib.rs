@@ -27,6 +27,7 @@
 //! ```
 
 pub mod client_id;
+pub mod hex;
 pub mod names;
 
 mod client;

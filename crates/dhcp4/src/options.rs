@@ -13,7 +13,7 @@ pub struct RawOption {
     /// The option's code.
     pub code: u8,
     /// Its value, without code and length. Written as hexadecimal digits where it is serialised.
-    #[serde(with = "hex")]
+    #[serde(with = "crate::hex")]
     pub data: Vec<u8>,
 }
 
@@ -96,19 +96,4 @@ pub(crate) mod code {
     pub(crate) const CLASSLESS_ROUTES: u8 = 121;
     pub(crate) const CLASSLESS_ROUTES_MS: u8 = 249;
     pub(crate) const END: u8 = 255;
-}
-
-mod hex {
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<S: Serializer>(data: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&crate::client_id::digits(data))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<u8>, D::Error> {
-        let digits = String::deserialize(deserializer)?;
-        crate::client_id::hex(&digits).map_err(de::Error::custom)
-    }
 }
