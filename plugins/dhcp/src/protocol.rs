@@ -193,7 +193,7 @@ impl Terms {
             requested_address: self.requested_address,
             broadcast: self.broadcast,
             rapid_commit: self.rapid_commit,
-            confirm: self.conflict_detection != ConflictDetection::Off,
+            probe_before_bind: self.conflict_detection != ConflictDetection::Off,
             servers: dhcp4::Servers {
                 allow: self.servers.allow.clone(),
                 deny: self.servers.deny.clone(),

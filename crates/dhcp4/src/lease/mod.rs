@@ -1,4 +1,6 @@
-//! A lease: an address, for how long, from whom, and what came with it.
+//! A lease: an address, its times, its server, and the options that came with it.
+
+mod routes;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -6,141 +8,126 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::options::{Options, is_host};
-use crate::report::Reason;
-use crate::routes::class_prefix_len;
+use crate::options::Options;
 use crate::time::Instant;
-use crate::wire::Reply;
 
-/// An address that a server lent, and everything said with it.
+/// An address that a server leased to the client.
 ///
-/// The three times are counted from [`requested_at`](Lease::requested_at), the moment at which the
-/// message was sent that the server answered (RFC 2131 section 4.4.1), never from the arrival of
-/// the answer: so the client never believes in a lease for longer than its server does. All three
-/// are `None` in a lease without end, and `t1 < t2 < lifetime` in any other.
+/// Its times count from [`requested_at`](Lease::requested_at), when the client sent the message
+/// that the server answered (RFC 2131 section 4.4.1), and not from the arrival of the answer. So
+/// the client never uses an address for longer than the server reserves it.
+///
+/// `lifetime`, `t1` and `t2` are `None` in an infinite lease. In any other lease of a [`Client`],
+/// `t1 < t2 < lifetime`.
+///
+/// A lease can be serialized and given to [`Client::resume`] later, also by a newer version of this
+/// crate.
+///
+/// [`Client`]: crate::Client
+/// [`Client::resume`]: crate::Client::resume
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// The address.
+    /// The leased address.
     pub address: Ipv4Addr,
-    /// The length of the subnet's prefix; where the server told none, that of the address' class.
+    /// The prefix length of the subnet; that of the address' class if the server sent no mask.
     pub prefix_len: u8,
     /// The server's identifier (option 54).
     pub server_id: Ipv4Addr,
-    /// When the lease began to run.
+    /// The start of the lease.
     pub requested_at: Instant,
-    /// How long the lease is; `None`: it has no end.
+    /// The duration of the lease; `None` if it is infinite.
     pub lifetime: Option<Duration>,
-    /// When to ask the same server for more.
+    /// T1: when the client begins to ask the same server for an extension.
     pub t1: Option<Duration>,
-    /// When to ask any server for more.
+    /// T2: when the client begins to ask any server for an extension.
     pub t2: Option<Duration>,
-    /// What else the server said.
+    /// The other options of the ACK.
     pub options: Options,
 }
 
 impl Lease {
-    /// The address with its prefix, host bits kept.
+    /// The address with its prefix length, host bits included.
     pub fn net(&self) -> Ipv4Net {
         Ipv4Net::new_assert(self.address, self.prefix_len.min(32))
     }
 
-    /// When to ask the same server for more (before jitter); `None` for a lease without end.
-    pub fn t1_at(&self) -> Option<Instant> {
-        self.t1.map(|t1| self.requested_at + t1)
-    }
-
-    /// When to ask any server for more (before jitter); `None` for a lease without end.
-    pub fn t2_at(&self) -> Option<Instant> {
-        self.t2.map(|t2| self.requested_at + t2)
-    }
-
-    /// When the address must no longer be used; `None` for a lease without end.
+    /// When the address must no longer be used; `None` if the lease is infinite.
     pub fn expires_at(&self) -> Option<Instant> {
         self.lifetime.map(|lifetime| self.requested_at + lifetime)
     }
 
-    /// How much of the lease is left; `None` for a lease without end.
+    /// The time left until the lease expires, zero if it has; `None` if the lease is infinite.
     pub fn remaining(&self, now: Instant) -> Option<Duration> {
         self.expires_at().map(|end| end.since(now))
     }
 
-    /// The lease that an ACK grants, counted from when it was asked for.
-    pub(crate) fn from_ack(
-        ack: Reply,
-        server_id: Ipv4Addr,
-        requested_at: Instant,
-    ) -> Result<Lease, Reason> {
-        let address = offered_address(&ack)?;
-        let times = Times::new(&ack)?;
-        Ok(Lease {
-            address,
-            prefix_len: ack
-                .prefix_len()
-                .unwrap_or_else(|| class_prefix_len(address)),
-            server_id,
-            requested_at,
-            lifetime: times.lifetime,
-            t1: times.t1,
-            t2: times.t2,
-            options: ack.into_options(),
-        })
-    }
-
-    /// Whether the lease has run out, or is from another boot: one that is yet to begin says
-    /// nothing that can be relied on.
+    /// Whether the lease has expired or comes from another boot. A lease that starts in the future
+    /// must be from another boot, and then none of its times can be relied on.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.requested_at > now || self.expires_at().is_some_and(|end| end <= now)
     }
 }
 
-/// The address of an OFFER or ACK that could become a lease.
-pub(crate) fn offered_address(reply: &Reply) -> Result<Ipv4Addr, Reason> {
-    match (is_host(reply.yiaddr), reply.lease_time()) {
-        (false, _) => Err(Reason::BadAddress),
-        (true, None | Some(0)) => Err(Reason::NoLeaseTime),
-        (true, Some(_)) => Ok(reply.yiaddr),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{RawOption, Route};
 
-struct Times {
-    lifetime: Option<Duration>,
-    t1: Option<Duration>,
-    t2: Option<Duration>,
-}
+    /// A lease as version 0.1.0 wrote it, with options that are no longer interpreted.
+    const FROM_0_1_0: &str = r#"{
+        "address": "10.99.0.100",
+        "prefix_len": 24,
+        "server_id": "10.99.0.1",
+        "requested_at": {"secs": 7560, "nanos": 804000000},
+        "lifetime": {"secs": 120, "nanos": 0},
+        "t1": {"secs": 60, "nanos": 0},
+        "t2": {"secs": 105, "nanos": 0},
+        "options": {
+            "routers": ["10.99.0.1"],
+            "static_routes": [{"dst": "192.168.7.0/24", "gateway": "10.99.0.9"}],
+            "classless_routes": [{"dst": "10.1.0.0/16", "gateway": null}],
+            "dns": ["10.99.0.2"],
+            "domain": "lan.example",
+            "search": ["lan.example"],
+            "ntp": ["10.99.0.1"],
+            "mtu": 1400,
+            "broadcast": "10.99.0.255",
+            "hostname": "web-0",
+            "ipv6_only_wait": {"secs": 1800, "nanos": 0},
+            "raw": [{"code": 42, "data": "0a630001"}, {"code": 108, "data": "00000708"}]
+        }
+    }"#;
 
-impl Times {
-    /// The server's times where they make sense, 0.5 and 0.875 of the lease (RFC 2131 section
-    /// 4.4.5) where not.
-    fn new(ack: &Reply) -> Result<Times, Reason> {
-        const INFINITE: u32 = u32::MAX; // RFC 2131 section 3.3
-
-        let lifetime = match ack.lease_time() {
-            None | Some(0) => return Err(Reason::NoLeaseTime),
-            Some(INFINITE) => {
-                return Ok(Times {
-                    lifetime: None,
-                    t1: None,
-                    t2: None,
-                });
-            }
-            Some(seconds) => Duration::from_secs(seconds.into()),
+    #[test]
+    fn a_lease_written_by_version_0_1_0_is_still_read() {
+        let route = |dst: &str, gateway: Option<[u8; 4]>| Route {
+            dst: dst.parse().unwrap(),
+            gateway: gateway.map(Ipv4Addr::from),
         };
-        let told = |seconds: Option<u32>| {
-            seconds
-                .map(|s| Duration::from_secs(s.into()))
-                .filter(|t| !t.is_zero())
+        let expected = Lease {
+            address: [10, 99, 0, 100].into(),
+            prefix_len: 24,
+            server_id: [10, 99, 0, 1].into(),
+            requested_at: Instant::from_boot(Duration::from_millis(7_560_804)),
+            lifetime: Some(Duration::from_secs(120)),
+            t1: Some(Duration::from_secs(60)),
+            t2: Some(Duration::from_secs(105)),
+            options: Options {
+                routers: vec![[10, 99, 0, 1].into()],
+                static_routes: vec![route("192.168.7.0/24", Some([10, 99, 0, 9]))],
+                classless_routes: vec![route("10.1.0.0/16", None)],
+                dns: vec![[10, 99, 0, 2].into()],
+                domain: Some("lan.example".into()),
+                search: vec!["lan.example".into()],
+                mtu: Some(1400),
+                broadcast: Some([10, 99, 0, 255].into()),
+                raw: vec![
+                    RawOption::new(42, [10, 99, 0, 1]),
+                    RawOption::new(108, [0, 0, 7, 8]),
+                ],
+            },
         };
-        let t2 = told(ack.t2())
-            .filter(|&t2| t2 < lifetime)
-            .unwrap_or(lifetime * 7 / 8);
-        // Where T2 comes before half the lease, T1 keeps the default's proportion to it.
-        let t1 = told(ack.t1())
-            .filter(|&t1| t1 < t2)
-            .unwrap_or((lifetime / 2).min(t2 * 4 / 7));
-        Ok(Times {
-            lifetime: Some(lifetime),
-            t1: Some(t1),
-            t2: Some(t2),
-        })
+        let read: Lease = serde_json::from_str(FROM_0_1_0).unwrap();
+        assert_eq!(read, expected);
     }
 }

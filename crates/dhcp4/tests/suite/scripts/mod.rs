@@ -1,8 +1,13 @@
-//! Whole exchanges, each as one would see it in a capture.
+//! Conversations with a server, each written like a packet capture.
 
 mod acquiring;
+mod carrier;
+mod fields;
 mod keeping;
 mod leaving;
+mod rapid_commit;
+mod rebooting;
+mod resuming;
 
 use dhcp4::{Client, Config};
 
@@ -12,16 +17,15 @@ fn new(config: Config) -> Client {
     Client::new(config, 1, START)
 }
 
-/// The beginning that most scripts share: 10.0.0.5 from 10.0.0.1, for the given configuration and
-/// lease time.
-fn bound(config: Config, lease: &str) -> Client {
+/// A client that has leased 10.0.0.5 from 10.0.0.1, with these options in OFFER and ACK.
+fn bound(config: Config, options: &str) -> Client {
     crate::support::script::play(
         new(config),
         &format!(
             "0 > DISCOVER to=all
-             0 < OFFER 10.0.0.5 from=10.0.0.1 {lease}
+             0 < OFFER 10.0.0.5 from=10.0.0.1 {options}
              0 > REQUEST to=all 50=10.0.0.5 54=10.0.0.1
-             0 < ACK 10.0.0.5 from=10.0.0.1 {lease}
+             0 < ACK 10.0.0.5 from=10.0.0.1 {options}
              0 = BOUND 10.0.0.5"
         ),
     )
