@@ -110,8 +110,8 @@ impl Client {
     }
 
     /// The pause after a NAK. It is zero after the first one, since the network may have been
-    /// renumbered. After further ones it grows, so that a server which refuses its own offers is not
-    /// asked in a tight loop.
+    /// renumbered. It grows after further ones, so that the client does not loop with a server that
+    /// refuses its own offers.
     pub(super) fn refusal_pause(&mut self) -> Duration {
         let before = self.naks;
         self.naks = before.saturating_add(1);
@@ -121,8 +121,8 @@ impl Client {
         }
     }
 
-    /// The pause after a DECLINE. It doubles each time, because more addresses of the pool may be in
-    /// use by other hosts.
+    /// The pause after a DECLINE. It doubles each time, because the next address of the pool may be
+    /// in use by another host too.
     pub(super) fn decline_pause(&mut self) -> Duration {
         let before = self.declines.min(31);
         self.declines = before + 1;

@@ -116,8 +116,8 @@ impl Client {
         self.advance(now);
     }
 
-    /// The time at which to call [`handle_timeout`](Client::handle_timeout); `None` if only a packet
-    /// or a call can change anything.
+    /// When to call [`handle_timeout`](Client::handle_timeout); `None` if only a packet or a call
+    /// can change anything.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.state.next_timeout()
     }
@@ -179,9 +179,9 @@ impl Client {
         self.decline_lease(now)
     }
 
-    /// Tells the client that the link's carrier has returned, perhaps on another network. The client
-    /// keeps a lease and asks servers to confirm it (INIT-REBOOT). Without a lease, it starts over
-    /// at once instead of waiting for its timer.
+    /// Tells the client that the link's carrier has returned, perhaps on another network. A client
+    /// with a lease keeps it and asks servers to confirm it (INIT-REBOOT). Any other client starts
+    /// over at once, without waiting for its timer.
     pub fn link_restored(&mut self, now: Instant) {
         self.expire(now);
         self.reconfirm(now);

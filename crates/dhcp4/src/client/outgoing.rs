@@ -70,7 +70,7 @@ impl Client {
         );
     }
 
-    /// Sends the REQUEST of SELECTING, which takes this offer and turns down those of other servers.
+    /// Sends the REQUEST that takes this offer and turns down those of other servers.
     pub(super) fn send_request(&mut self, transaction: &Transaction, offer: Offer) {
         let options = vec![
             address_option(code::REQUESTED_ADDRESS, offer.address),

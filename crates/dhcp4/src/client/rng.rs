@@ -16,8 +16,8 @@ impl Rng {
         (self.next_u64() >> 32) as u32
     }
 
-    /// Draws a duration from `middle - spread` to `middle + spread`. A spread wider than `middle` is
-    /// cut to it.
+    /// Draws a duration between `middle - spread` and `middle + spread`. A spread wider than
+    /// `middle` is cut to it.
     pub(super) fn around(&mut self, middle: Duration, spread: Duration) -> Duration {
         let spread = spread.min(middle);
         middle - spread + self.up_to(spread * 2)
