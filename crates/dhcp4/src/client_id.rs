@@ -25,8 +25,8 @@ pub fn container(container_id: &str, network: &str, ifname: &str) -> Vec<u8> {
     id
 }
 
-/// The form that most hosts use: `0x01` and the Ethernet address. Servers match it with reservations
-/// by MAC address.
+/// The form that most hosts use: `0x01` and the Ethernet address. Servers match it with
+/// reservations by MAC address.
 pub fn mac(mac: [u8; 6]) -> Vec<u8> {
     [&[TYPE_ETHERNET][..], &mac].concat()
 }

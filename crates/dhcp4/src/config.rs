@@ -103,13 +103,15 @@ impl Servers {
 /// The pace of retransmission: waits that double up to a maximum, with jitter (RFC 2131 section
 /// 4.1).
 ///
-/// There is no limit to the number of attempts. The client goes on until its driver drops it.
+/// The client never gives up: it discovers again and again until its driver drops it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// The first wait for an answer. Default: 1 s. (RFC 2131 suggests 4 s, for slower networks.)
     pub first: Duration,
     /// The longest wait for an answer. Default: 64 s.
     pub max: Duration,
+    /// How often a REQUEST for an offer is sent before the client discovers again. Default: 4.
+    pub requests: u32,
     /// The pause between a DECLINE and the next DISCOVER. It doubles with each further DECLINE, up
     /// to `max`, until the client has a lease. Default: 10 s (RFC 2131 section 3.1.5).
     pub after_decline: Duration,
@@ -120,6 +122,7 @@ impl Default for Retry {
         Retry {
             first: Duration::from_secs(1),
             max: Duration::from_secs(64),
+            requests: 4,
             after_decline: Duration::from_secs(10),
         }
     }

@@ -32,8 +32,8 @@ pub fn hostname(name: &str) -> Option<String> {
 ///
 /// A client that sends option 81 must not send option 12 (RFC 4702 section 3.1).
 pub fn fqdn(name: &str) -> Option<Vec<u8>> {
-    /// S asks the server to update the A record; E says that the name is encoded as in RFC 1035 (RFC
-    /// 4702 section 2.1).
+    /// S asks the server to update the A record; E says that the name is encoded as in RFC 1035
+    /// (RFC 4702 section 2.1).
     const FLAGS: u8 = 0b0101;
     /// RCODE1 and RCODE2, which a client sets to zero (section 2.2).
     const RCODES: [u8; 2] = [0, 0];

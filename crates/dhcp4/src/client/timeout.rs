@@ -6,8 +6,6 @@ use crate::event::LossReason;
 use crate::lease::Lease;
 use crate::time::Instant;
 
-/// How often a REQUEST for an offer is sent before the client discovers again.
-const REQUEST_ATTEMPTS: u32 = 4;
 /// How often a REQUEST for an address from before is sent before the client discovers, or goes on
 /// with its unconfirmed lease.
 const REBOOT_ATTEMPTS: u32 = 2;
@@ -40,7 +38,9 @@ impl Client {
                 transaction,
                 fallback: None,
             } => self.rediscover(now, transaction),
-            State::Requesting { transaction, offer } if transaction.attempts < REQUEST_ATTEMPTS => {
+            State::Requesting { transaction, offer }
+                if transaction.attempts < self.config.retry.requests =>
+            {
                 self.request(now, transaction, offer);
             }
             State::Requesting { offer, .. } => {

@@ -9,7 +9,8 @@ use crate::time::Instant;
 
 /// The shortest wait between two messages, so that every timer lies in the future.
 const MIN_WAIT: Duration = Duration::from_millis(1);
-/// The shortest wait in RENEWING and REBINDING (RFC 2131 section 4.4.5), if the lease is long enough.
+/// The shortest wait in RENEWING and REBINDING (RFC 2131 section 4.4.5), unless the lease is too
+/// short for it.
 const MIN_RENEWAL_WAIT: Duration = Duration::from_secs(60);
 /// The most by which a wait deviates from its nominal value (RFC 2131 section 4.1).
 const MAX_JITTER: Duration = Duration::from_secs(1);
@@ -20,7 +21,8 @@ pub(super) struct TimedLease {
     pub(super) lease: Lease,
     /// T1 with jitter; `None` if the lease is infinite.
     pub(super) renew_at: Option<Instant>,
-    /// T2 with jitter, between `renew_at` and the end of the lease; `None` if the lease is infinite.
+    /// T2 with jitter, between `renew_at` and the end of the lease; `None` if the lease is
+    /// infinite.
     pub(super) rebind_at: Option<Instant>,
 }
 
@@ -53,8 +55,8 @@ impl TimedLease {
     }
 }
 
-/// The wait for an answer after this many messages. It doubles with each message, with a jitter of a
-/// quarter or, as in RFC 2131 section 4.1, of one second, whichever is less.
+/// The wait for an answer after this many messages. It doubles with each message. Its jitter is one
+/// second, as in RFC 2131 section 4.1, or a quarter of the wait if that is less.
 pub(super) fn backoff(retry: &Retry, sent: u32, rng: &mut Rng) -> Duration {
     let doublings = sent.saturating_sub(1).min(31);
     let wait = retry
@@ -65,9 +67,9 @@ pub(super) fn backoff(retry: &Retry, sent: u32, rng: &mut Rng) -> Duration {
     rng.around(wait, (wait / 4).min(MAX_JITTER))
 }
 
-/// The wait for an answer in RENEWING or REBINDING: half of the time that remains in that state, but
-/// at least a minute (RFC 2131 section 4.4.5), or a quarter of the state's `whole` duration if that
-/// is less.
+/// The wait for an answer in RENEWING or REBINDING: half of the time that remains in that state,
+/// but at least a minute (RFC 2131 section 4.4.5), or a quarter of the state's `whole` duration if
+/// that is less.
 pub(super) fn renewal_wait(
     remaining: Option<Duration>,
     whole: Duration,

@@ -7,9 +7,9 @@
 //!    a length and ignores the magic cookie.)
 //! 2. `raw_options` splits the options into code, length and value, those in overloaded fields
 //!    included (RFC 2131 section 4.1), and joins the fragments of a long option (RFC 3396).
-//! 3. `values` decodes each option by itself, after a check of its length. (`dhcproto` would stop at
-//!    the first option that it cannot decode and drop all that follow, perhaps the lease time and
-//!    the server identifier.)
+//! 3. `values` decodes each option by itself, after a check of its length. (`dhcproto` would stop
+//!    at the first option that it cannot decode and drop all that follow, perhaps the lease time
+//!    and the server identifier.)
 
 mod header;
 mod outgoing;

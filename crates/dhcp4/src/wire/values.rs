@@ -75,7 +75,7 @@ fn classless_routes(options: &RawOptions) -> Vec<Route> {
         })
         .unwrap_or_default()
         .into_iter()
-        // A route that the kernel would refuse must not cost the host its other routes or its lease.
+        // A route that the kernel would refuse must not cost the host its other routes or lease.
         .filter(|(_, gateway)| gateway.is_unspecified() || is_host(*gateway))
         .map(|(dst, gateway)| Route {
             dst: dst.trunc(),

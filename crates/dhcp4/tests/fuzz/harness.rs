@@ -1,5 +1,5 @@
-//! Any octets as a received packet, in every state. The fuzz target `dhcp4_packet` and the test that
-//! replays its corpus share this module.
+//! Any octets as a received packet, in every state. The fuzz target `dhcp4_packet` and the test
+//! that replays its corpus share this module.
 
 use std::net::Ipv4Addr;
 use std::sync::LazyLock;

@@ -110,7 +110,7 @@ impl Model {
                 self.settle();
             }
             Op::Receive(answer) => {
-                self.receive(&answer.encode(self), Ipv4Addr::new(10, 0, 0, answer.server))
+                self.receive(&answer.encode(self), Ipv4Addr::new(10, 0, 0, answer.server));
             }
             Op::Junk(payload) => self.receive(payload, Ipv4Addr::UNSPECIFIED),
             Op::Accept => {

@@ -7,11 +7,11 @@ use dhcp4::{Client, Config, Event, Instant};
 use crate::support::message::{ACK, NAK, OFFER, Reply, Request};
 use crate::support::{START, after, config};
 
-/// The state after each input. After a `+` follow the events (g: Granted, b: Bound, r: Renewed, l:
-/// Lost) and the messages (D: DISCOVER, Q: REQUEST, X: DECLINE, R: RELEASE) that came with it. A `-`
-/// means that the input had no effect. "other" is a server that was not asked, "rapid" an ACK with
-/// Rapid Commit. "early" calls `handle_timeout` before the timer is due, "end" after any lease has
-/// expired.
+/// The state after each input. After a `+` follow the events (g: Granted, b: Bound, r: Renewed,
+/// l: Lost) and the messages (D: DISCOVER, Q: REQUEST, X: DECLINE, R: RELEASE) that came with it. A
+/// `-` means that the input had no effect. "other" is a server that was not asked, "rapid" an ACK
+/// with Rapid Commit. "early" calls `handle_timeout` before the timer is due, "end" after any lease
+/// has expired.
 ///
 /// Three rows are variants of a state: FALLBACK is SELECTING with an offer from an unreliable
 /// server, LAST-TRY is REQUESTING after the last REQUEST, and CONFIRMING is REBOOTING with a lease.
@@ -158,7 +158,7 @@ impl Case {
                 nothing = self
                     .client
                     .handle_packet(self.now, b"junk", SERVER)
-                    .is_err()
+                    .is_err();
             }
             "accept" => nothing = !self.client.accept(self.now),
             "decline" => nothing = !self.client.decline(self.now),

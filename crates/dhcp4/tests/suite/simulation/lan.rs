@@ -222,8 +222,8 @@ impl Lan {
         self.settle(index);
     }
 
-    /// A MAC address that no client had before. (In DHCP, a delayed RELEASE of an earlier client can
-    /// take the address from a later one with the same identity.)
+    /// A MAC address that no client had before. (A delayed RELEASE of an earlier client could take
+    /// the address from a later one with the same identity.)
     fn new_mac(&mut self) -> Mac {
         self.known += 1;
         let [a, b, c, d] = self.known.to_be_bytes();

@@ -1,6 +1,6 @@
 //! A LAN with all kinds of faults: packets are lost, duplicated and reordered, the server stops and
-//! returns, and containers are started, stopped and restarted. It runs on a virtual clock, and a seed
-//! determines all that happens.
+//! returns, and containers are started, stopped and restarted. It runs on a virtual clock, and the
+//! seed determines everything that happens.
 
 mod lan;
 mod server;

@@ -6,7 +6,7 @@
 //! 0     > DISCOVER to=all                           the client sends exactly this
 //! 0.1   < OFFER 10.0.0.5 from=10.0.0.1 lease=60     the client receives this
 //! 0.1   ! release                                   the driver calls this method
-//! 0.1   = BOUND 10.0.0.5 until=60.1                 the client reports an event that starts like this
+//! 0.1   = BOUND 10.0.0.5 until=60.1                 an event that begins like this
 //! 0.1   . BOUND                                     the client is in this state
 //! 0.1   x ACK 10.0.0.5 from=10.0.0.9 ... / reason   the client ignores this for this reason
 //! ```
