@@ -247,9 +247,9 @@ impl Lan {
         let Some(client) = &mut self.clients[index] else {
             return;
         };
-        let mut said = Vec::new();
+        let mut events = Vec::new();
         while let Some(event) = client.poll_event() {
-            said.push(event);
+            events.push(event);
         }
         let mut sent = Vec::new();
         while let Some(transmit) = client.poll_transmit() {
@@ -257,7 +257,7 @@ impl Lan {
         }
         let due = client.poll_timeout();
 
-        for event in said {
+        for event in events {
             match event {
                 Event::Bound(lease) => {
                     self.note(index, 1, lease.address);
