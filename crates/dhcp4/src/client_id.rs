@@ -1,93 +1,55 @@
 //! Client identifiers: the body of option 61 in its various forms (RFC 2132 section 9.14, RFC
 //! 4361).
 //!
-//! Whichever form is chosen, a server takes it as an opaque key to a lease. It must therefore be
-//! the same in every message of that lease's life, and differ between any two clients of one
-//! subnet.
+//! For a server, an identifier of any form is an opaque key to a lease. It must therefore stay the
+//! same as long as the lease lives, and no two clients of a subnet may share it.
 
-/// The longest body that fits one option.
-const MAX: usize = 255;
-/// Where the Go plugins cut the container form.
-const MAX_CONTAINER: usize = 254;
+/// The longest body that fits one option, in octets.
+const MAX_LEN: usize = 255;
+/// The length at which the Go plugins cut the container form, in octets.
+const MAX_CONTAINER_LEN: usize = 254;
 
-/// The type of an identifier that is no hardware address (RFC 2132 section 9.14).
+/// The type of an identifier that is not a hardware address (RFC 2132 section 9.14).
 const TYPE_TEXT: u8 = 0;
 /// The type of an Ethernet address (RFC 1700).
 const TYPE_ETHERNET: u8 = 1;
 /// The type of an IAID followed by a DUID (RFC 4361 section 6.1).
 const TYPE_DUID: u8 = 255;
 
-/// The container form, octet by octet that of the Go plugins, so that a server sees the same client
-/// after one is replaced by the other: `0x00`, then `containerID/netName/ifName`, cut at 254 octets
-/// in all.
+/// The container form: `0x00` and `containerID/netName/ifName`, cut at 254 octets. It is identical
+/// to that of CNI's reference plugins in Go, so a server recognizes the client when one
+/// implementation replaces the other.
 pub fn container(container_id: &str, network: &str, ifname: &str) -> Vec<u8> {
     let mut id = text(&format!("{container_id}/{network}/{ifname}"));
-    id.truncate(MAX_CONTAINER);
+    id.truncate(MAX_CONTAINER_LEN);
     id
 }
 
-/// The form most hosts use: `0x01` and the Ethernet address. A reservation by MAC address matches
-/// it.
+/// The form that most hosts use: `0x01` and the Ethernet address. Servers match it with
+/// reservations by MAC address.
 pub fn mac(mac: [u8; 6]) -> Vec<u8> {
     [&[TYPE_ETHERNET][..], &mac].concat()
 }
 
-/// The form shared with DHCPv6 (RFC 4361): `0xff`, the identity of the interface, the identity of
-/// the machine; cut at 255 octets.
+/// The form shared with DHCPv6 (RFC 4361): `0xff`, the identifier of the interface (IAID) and that
+/// of the machine (DUID), cut at 255 octets.
 pub fn duid(iaid: u32, duid: &[u8]) -> Vec<u8> {
     let mut id = [&[TYPE_DUID][..], &iaid.to_be_bytes(), duid].concat();
-    id.truncate(MAX);
+    id.truncate(MAX_LEN);
     id
 }
 
-/// A DUID made of a UUID (RFC 6355): type 4 and the UUID. The machine id of machine-id(5) is
-/// confidential, so what goes in here is something derived from it.
+/// A DUID made of a UUID (RFC 6355): type 4 and the UUID. Do not use the machine id of
+/// `machine-id(5)` itself, which is confidential, but a UUID derived from it.
 pub fn duid_from_uuid(uuid: [u8; 16]) -> Vec<u8> {
     [&[0, 4][..], &uuid].concat()
 }
 
-/// A text: `0x00` and the text, cut at 255 octets.
+/// The form for a text: `0x00` and the text, cut at 255 octets.
 pub fn text(text: &str) -> Vec<u8> {
     let mut id = [&[TYPE_TEXT][..], text.as_bytes()].concat();
-    id.truncate(MAX);
+    id.truncate(MAX_LEN);
     id
-}
-
-/// The octets that a text of hexadecimal digits stands for, type included. Colons, hyphens and
-/// spaces between octets are allowed, as people write addresses: `01:02:00:00:00:00:01`. Also fit
-/// for the value of any other option.
-pub fn hex(digits: &str) -> Result<Vec<u8>, NotHex> {
-    let error = || NotHex(digits.to_owned());
-    digits
-        .split([':', '-', ' '])
-        .flat_map(|group| group.as_bytes().chunks(2))
-        .map(|pair| match pair {
-            [high, low] => {
-                Ok(nibble(*high).ok_or_else(error)? << 4 | nibble(*low).ok_or_else(error)?)
-            }
-            _ => Err(error()),
-        })
-        .collect()
-}
-
-/// The hexadecimal digits that stand for these octets: what [`hex`] reads.
-pub fn digits(octets: &[u8]) -> String {
-    octets
-        .iter()
-        .flat_map(|octet| [octet >> 4, octet & 0xf])
-        .map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]))
-        .collect()
-}
-
-/// Not hexadecimal digits, two to an octet.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is not hexadecimal: two digits to each octet are expected, with colons between them or nothing"
-)]
-pub struct NotHex(String);
-
-fn nibble(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
 #[cfg(test)]
@@ -95,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_container_form_is_that_of_the_go_plugins() {
+    fn the_container_form_is_identical_to_that_of_the_go_plugins() {
         assert_eq!(container("abc", "net", "eth0"), b"\0abc/net/eth0");
         let long = container(&"c".repeat(300), "net", "eth0");
         assert_eq!(long.len(), 254);
@@ -103,23 +65,11 @@ mod tests {
     }
 
     #[test]
-    fn each_form_begins_with_its_type() {
+    fn each_form_begins_with_its_type_and_fits_one_option() {
         assert_eq!(mac([2, 0, 0, 0, 0, 1]), [1, 2, 0, 0, 0, 0, 1]);
         assert_eq!(text("db"), b"\0db");
         let uuid = duid_from_uuid([0xaa; 16]);
         assert_eq!(duid(0x0102_0304, &uuid)[..7], [255, 1, 2, 3, 4, 0, 4]);
         assert_eq!(duid(0, &[0; 400]).len(), 255);
-    }
-
-    #[test]
-    fn hex_is_read_as_people_write_it() {
-        for text in ["0102ff", "01:02:ff", "01-02-FF", "01 02 ff"] {
-            assert_eq!(hex(text), Ok(vec![1, 2, 255]), "{text}");
-        }
-        assert_eq!(digits(&[1, 2, 255]), "0102ff");
-        assert_eq!(hex(""), Ok(vec![]));
-        for text in ["1", "1:2", "012", "0g", "é"] {
-            assert_eq!(hex(text), Err(NotHex(text.to_owned())), "{text}");
-        }
     }
 }

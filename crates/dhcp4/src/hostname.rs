@@ -1,15 +1,15 @@
-//! Names of hosts and domains: made valid on the way out, checked on the way in.
+//! Names of hosts and domains: made valid before they are sent, checked when they are received.
 
-/// The longest label (RFC 1035 section 2.3.4).
-const MAX_LABEL: usize = 63;
-/// The longest domain name in text, without its final dot (RFC 1035 section 2.3.4).
-const MAX_NAME: usize = 253;
+/// The longest label, in octets (RFC 1035 section 2.3.4).
+const MAX_LABEL_LEN: usize = 63;
+/// The longest domain name as text without its final dot, in octets (RFC 1035 section 2.3.4).
+const MAX_NAME_LEN: usize = 253;
 
-/// A host name (RFC 952, RFC 1123) as near to `name` as can be: one label of letters, digits and
-/// inner hyphens, at most 63 long. `None` when nothing of it is left.
+/// Turns `name` into a valid host name (RFC 952, RFC 1123): one label of letters, digits and inner
+/// hyphens, at most 63 octets long. `None` if no valid character is left.
 ///
-/// Dots become hyphens like everything else that is not allowed: a server takes what follows a dot
-/// for a domain, and some (dnsmasq) then refuse the name.
+/// A dot becomes a hyphen, as does any other character that is not allowed. Servers take the part
+/// after a dot for a domain, and some (dnsmasq) then refuse the name.
 ///
 /// ```
 /// assert_eq!(dhcp4::hostname("web_1.prod").as_deref(), Some("web-1-prod"));
@@ -20,21 +20,22 @@ pub fn hostname(name: &str) -> Option<String> {
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
         .skip_while(|&c| c == '-')
-        .take(MAX_LABEL)
+        .take(MAX_LABEL_LEN)
         .collect();
     let label = label.trim_end_matches('-');
     (!label.is_empty()).then(|| label.to_owned())
 }
 
-/// The body of option 81 (RFC 4702) for a name: complete where it has a dot, otherwise one for the
-/// server to complete. The server is asked to enter the address in DNS. `None` if it is no domain
-/// name.
+/// Makes the body of option 81 (RFC 4702), which asks the server to register the name in DNS. A
+/// name with a dot is complete; the server completes any other. `None` if `name` is not a valid
+/// domain name.
 ///
-/// A client that sends this one must not send option 12 as well (RFC 4702 section 3.1).
+/// A client that sends option 81 must not send option 12 (RFC 4702 section 3.1).
 pub fn fqdn(name: &str) -> Option<Vec<u8>> {
-    /// S, "the server shall update A", and E, "in the encoding of RFC 1035" (RFC 4702 section 2.1).
+    /// S asks the server to update the A record; E says that the name is encoded as in RFC 1035
+    /// (RFC 4702 section 2.1).
     const FLAGS: u8 = 0b0101;
-    /// RCODE1 and RCODE2, which mean nothing in a client's message (section 2.2).
+    /// RCODE1 and RCODE2, which a client sets to zero (section 2.2).
     const RCODES: [u8; 2] = [0, 0];
     let plain = domain_name(name)?;
     let mut body = vec![FLAGS];
@@ -43,24 +44,23 @@ pub fn fqdn(name: &str) -> Option<Vec<u8>> {
         body.push(label.len() as u8); // 63 at most
         body.extend(label.bytes());
     }
-    // Section 2.3.1: a partial name has no root at its end.
+    // Section 2.3.1: a partial name does not end in the root label.
     if name.contains('.') {
         body.push(0);
     }
     Some(body)
 }
 
-/// A domain name from the network, without its final dot; `None` unless every label is made of
-/// letters, digits, hyphens and underscores. Names go into files and other programs' input, so
-/// nothing else gets past here.
+/// Checks a domain name and removes its final dot. `None` unless every label consists of letters,
+/// digits, hyphens and underscores: names end up in files and in other programs' input.
 pub(crate) fn domain_name(name: &str) -> Option<String> {
     let name = name.strip_suffix('.').unwrap_or(name);
-    let valid = name.len() <= MAX_NAME && name.split('.').all(is_label);
+    let valid = name.len() <= MAX_NAME_LEN && name.split('.').all(is_label);
     valid.then(|| name.to_owned())
 }
 
 fn is_label(label: &str) -> bool {
-    (1..=MAX_LABEL).contains(&label.len())
+    (1..=MAX_LABEL_LEN).contains(&label.len())
         && !label.starts_with('-')
         && !label.ends_with('-')
         && label
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_pods_and_containers_become_one_label() {
+    fn a_name_becomes_a_single_valid_label() {
         for (name, expected) in [
             ("web-0", "web-0"),
             ("my_container", "my-container"),
@@ -96,14 +96,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_valid_leaves_nothing() {
+    fn a_name_without_a_valid_character_gives_no_host_name() {
         for name in ["", "-", "...", "日本"] {
             assert_eq!(hostname(name), None, "{name}");
         }
     }
 
     #[test]
-    fn a_name_in_option_81_is_complete_if_it_has_a_dot() {
+    fn option_81_marks_a_name_with_a_dot_as_complete() {
         assert_eq!(fqdn("web").as_deref(), Some(&b"\x05\0\0\x03web"[..]));
         assert_eq!(fqdn("web.").as_deref(), Some(&b"\x05\0\0\x03web\0"[..]));
         assert_eq!(
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn domain_names_are_taken_or_left_whole() {
+    fn a_domain_name_with_any_invalid_part_is_refused() {
         for good in [
             "example.com",
             "example.com.",

@@ -1,4 +1,4 @@
-//! The crate's notion of time: a point on a clock that the caller reads.
+//! Points in time on a clock that the caller reads.
 
 use std::fmt;
 use std::ops::Add;
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A point in time: how long after boot, as `CLOCK_BOOTTIME` counts it, so that time spent in
-/// suspend counts too.
+/// A point in time, as the time since boot on `CLOCK_BOOTTIME`, which also counts time spent in
+/// suspend.
 ///
-/// Nothing here reads a clock; every instant comes from the caller. An instant written to disk
-/// means something only to the same boot of the same machine.
+/// This crate never reads a clock: every instant comes from the caller. A stored instant has a
+/// meaning only within the boot of the machine that wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Instant(Duration);
@@ -24,23 +24,18 @@ impl Instant {
         Instant(elapsed)
     }
 
-    /// How long after boot this is.
+    /// The time from boot to this instant.
     pub const fn since_boot(self) -> Duration {
         self.0
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// The time from `earlier` to this instant; zero if `earlier` is not before it.
     pub const fn since(self, earlier: Instant) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
-
-    /// The instant this much earlier; boot, when that is nearer.
-    pub const fn before(self, by: Duration) -> Instant {
-        Instant(self.0.saturating_sub(by))
-    }
 }
 
-/// Saturates, so that no lease time a server may name overflows.
+/// Saturates, so that a server cannot cause an overflow with a long lease time.
 impl Add<Duration> for Instant {
     type Output = Instant;
 
@@ -49,7 +44,7 @@ impl Add<Duration> for Instant {
     }
 }
 
-/// Seconds after boot, with milliseconds: `12.345s`.
+/// Formats the seconds since boot with milliseconds: `12.345s`.
 impl fmt::Display for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:03}s", self.0.as_secs(), self.0.subsec_millis())

@@ -10,7 +10,7 @@ use cni::SourceRouting;
 use dhcp4::RawOption;
 use ipnet::IpNet;
 use linknet::Mac;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Where the daemon listens unless told otherwise: the Go daemon's path.
@@ -193,7 +193,7 @@ impl Terms {
             requested_address: self.requested_address,
             broadcast: self.broadcast,
             rapid_commit: self.rapid_commit,
-            confirm: self.conflict_detection != ConflictDetection::Off,
+            probe_before_bind: self.conflict_detection != ConflictDetection::Off,
             servers: dhcp4::Servers {
                 allow: self.servers.allow.clone(),
                 deny: self.servers.deny.clone(),
@@ -295,23 +295,9 @@ pub(crate) struct StaticRoute {
 }
 
 /// Octets, written as hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hex(pub(crate) Vec<u8>);
-
-impl Serialize for Hex {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&dhcp4::client_id::digits(&self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Hex {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Hex, D::Error> {
-        let digits = String::deserialize(deserializer)?;
-        dhcp4::client_id::hex(&digits)
-            .map(Hex)
-            .map_err(de::Error::custom)
-    }
-}
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Hex(#[serde(with = "dhcp4::hex")] pub(crate) Vec<u8>);
 
 fn is_false(value: &bool) -> bool {
     !value

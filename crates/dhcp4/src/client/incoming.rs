@@ -1,28 +1,17 @@
-//! What arrives: whether it is for us, and what it means in each state.
+//! Received packets: whether they are for this client, and what they mean in each state.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
-use super::{Candidate, Client, Offer, State};
-use crate::event::{Event, Nak, Why};
-use crate::lease::{Lease, offered_address};
-use crate::report::{Ignored, Kind, Reason};
+use super::grant::{granted_lease, offered_address};
+use super::state::{Client, Fallback, Offer, State};
+use crate::event::{LossReason, Nak};
+use crate::lease::Lease;
+use crate::report::{IgnoreReason, Ignored, PacketKind};
 use crate::time::Instant;
 use crate::wire::{Reply, ReplyKind};
 
-/// How welcome an offer is, least first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    /// From the server whose last offer came to nothing.
-    Unreliable,
-    Any,
-    /// From the server that we had an address from.
-    KnownServer,
-    /// Of the address asked for.
-    KnownAddress,
-}
-
 impl Client {
+    /// Reads a payload, checks it and acts upon it.
     pub(super) fn receive(
         &mut self,
         now: Instant,
@@ -30,7 +19,7 @@ impl Client {
         from: Ipv4Addr,
     ) -> Result<(), Ignored> {
         let reply = Reply::decode(payload).map_err(|reason| Ignored {
-            kind: Kind::Frame,
+            kind: PacketKind::Frame,
             reason,
         })?;
         let kind = reply.kind.into();
@@ -39,218 +28,186 @@ impl Client {
             .map_err(|reason| Ignored { kind, reason })
     }
 
-    /// Checks that a reply is to us and to what we asked, and from a server we listen to; returns
-    /// that server.
-    fn check(&self, reply: &Reply, from: Ipv4Addr) -> Result<Ipv4Addr, Reason> {
+    /// Checks that a reply is for this client, belongs to the current transaction and comes from a
+    /// server that the configuration accepts. Returns that server.
+    fn check(&self, reply: &Reply, from: Ipv4Addr) -> Result<Ipv4Addr, IgnoreReason> {
         if reply.chaddr != self.config.mac {
-            return Err(Reason::WrongChaddr);
+            return Err(IgnoreReason::WrongChaddr);
         }
-        let xid = self.xid().ok_or(Reason::NotAwaited(self.state()))?;
+        let xid = self.state.xid().ok_or_else(|| self.not_awaited())?;
         if reply.xid != xid {
-            return Err(Reason::WrongXid);
+            return Err(IgnoreReason::WrongXid);
         }
-        // RFC 6842 section 3: absent from older servers, but never another's.
+        // RFC 6842 section 3. Older servers do not echo the identifier.
         if reply
             .client_id()
             .is_some_and(|echo| Some(echo) != self.config.client_id.as_deref())
         {
-            return Err(Reason::WrongClientId);
+            return Err(IgnoreReason::WrongClientId);
         }
-        // RFC 2131 table 3: a MUST in OFFER, ACK and NAK alike.
-        let server = reply.server_id().ok_or(Reason::NoServerId)?;
-        if !self.config.servers.admit(server, from) {
-            return Err(Reason::ServerNotAllowed);
+        // RFC 2131 table 3: OFFER, ACK and NAK must have it.
+        let server = reply.server_id().ok_or(IgnoreReason::NoServerId)?;
+        if !self.config.servers.accepts(server, from) {
+            return Err(IgnoreReason::ServerNotAllowed);
         }
         Ok(server)
     }
 
-    fn act(&mut self, now: Instant, reply: Reply, server: Ipv4Addr) -> Result<(), Reason> {
+    fn act(&mut self, now: Instant, reply: Reply, server: Ipv4Addr) -> Result<(), IgnoreReason> {
         match (&self.state, reply.kind) {
             (State::Selecting { .. }, ReplyKind::Offer) => self.consider(now, &reply, server),
 
-            (State::Selecting { exchange, .. }, ReplyKind::Ack) => {
-                // RFC 4039 section 3.1: only with the option, and only if we asked for it.
+            (State::Selecting { transaction, .. }, ReplyKind::Ack) => {
+                // RFC 4039 section 3.1: valid only with the option, and only if the client sent it.
                 if !(self.config.rapid_commit && reply.rapid_commit()) {
-                    return Err(Reason::NotRapidCommit);
+                    return Err(IgnoreReason::NotRapidCommit);
                 }
-                let lease = current(Lease::from_ack(reply, server, exchange.since)?, now)?;
-                self.win(now, lease);
+                let lease = granted_lease(reply, server, transaction.started_at)?;
+                self.lease_granted(now, not_over(lease, now)?);
                 Ok(())
             }
 
-            (State::Requesting { exchange, offer }, ReplyKind::Ack) => {
-                if server != offer.server {
-                    return Err(Reason::WrongServer);
-                }
-                let lease = for_address(
-                    offer.address,
-                    Lease::from_ack(reply, server, exchange.since)?,
-                )?;
-                let lease = current(lease, now)?;
-                self.win(now, lease);
+            (State::Requesting { offer, .. }, ReplyKind::Ack | ReplyKind::Nak)
+                if server != offer.server =>
+            {
+                Err(IgnoreReason::WrongServer)
+            }
+            (State::Requesting { transaction, offer }, ReplyKind::Ack) => {
+                let lease = granted_lease(reply, server, transaction.started_at)?;
+                let lease = not_over(for_address(offer.address, lease)?, now)?;
+                self.lease_granted(now, lease);
                 Ok(())
             }
-            (State::Requesting { offer, .. }, ReplyKind::Nak) => {
-                if server != offer.server {
-                    return Err(Reason::WrongServer);
-                }
-                self.unreliable = Some(server);
-                self.report.last_nak = Some(Nak {
-                    server,
-                    message: reply.message(),
-                });
-                self.refused(now);
+            (State::Requesting { .. }, ReplyKind::Nak) => {
+                self.unreliable_server = Some(server);
+                self.note_nak(&reply, server);
+                self.request_refused(now);
                 Ok(())
             }
 
             (
                 State::Rebooting {
-                    exchange, address, ..
+                    transaction,
+                    address,
+                    ..
                 },
                 ReplyKind::Ack,
             ) => {
-                let lease = for_address(*address, Lease::from_ack(reply, server, exchange.since)?)?;
-                let lease = current(lease, now)?;
-                match self.take_held() {
-                    Some(held) => self.extend(now, held.lease, lease),
-                    None => self.win(now, lease),
-                }
+                let lease = granted_lease(reply, server, transaction.started_at)?;
+                let lease = not_over(for_address(*address, lease)?, now)?;
+                self.lease_granted(now, lease);
+                Ok(())
+            }
+            (State::Rebooting { .. }, ReplyKind::Nak) => {
+                self.note_nak(&reply, server);
+                self.request_refused(now);
                 Ok(())
             }
 
             (
-                State::Renewing { exchange, held } | State::Rebinding { exchange, held },
+                State::Reconfirming { transaction, timed }
+                | State::Renewing { transaction, timed }
+                | State::Rebinding { transaction, timed },
                 ReplyKind::Ack,
             ) => {
-                let lease = for_address(
-                    held.lease.address,
-                    Lease::from_ack(reply, server, exchange.since)?,
-                )?;
-                let lease = current(lease, now)?;
-                if let Some(held) = self.take_held() {
-                    self.extend(now, held.lease, lease);
+                let lease = granted_lease(reply, server, transaction.started_at)?;
+                let lease = not_over(for_address(timed.lease.address, lease)?, now)?;
+                if let Some(old) = self.state.take_lease() {
+                    self.extend(now, old.lease, lease);
                 }
                 Ok(())
             }
-            // Asked by unicast, so nobody else has a say.
-            (State::Renewing { held, .. }, ReplyKind::Nak) if server != held.lease.server_id => {
-                Err(Reason::WrongServer)
+            // The REQUEST was sent to one server only.
+            (State::Renewing { timed, .. }, ReplyKind::Nak) if server != timed.lease.server_id => {
+                Err(IgnoreReason::WrongServer)
             }
-            // Asked by broadcast, so any server may know better.
+            // The REQUEST was broadcast, so any server may refuse it.
             (
-                State::Rebooting { .. } | State::Renewing { .. } | State::Rebinding { .. },
+                State::Reconfirming { .. } | State::Renewing { .. } | State::Rebinding { .. },
                 ReplyKind::Nak,
             ) => {
-                let nak = Nak {
-                    server,
-                    message: reply.message(),
-                };
-                self.report.last_nak = Some(nak.clone());
-                match self.take_held() {
-                    Some(held) => self.lose(now, held.lease, Why::Nak(nak)),
-                    None => self.refused(now),
+                let nak = self.note_nak(&reply, server);
+                if let Some(old) = self.state.take_lease() {
+                    self.lose(now, old.lease, LossReason::Nak(nak));
                 }
                 Ok(())
             }
 
-            (State::Informing { .. }, ReplyKind::Ack) => {
-                self.transmit = None;
-                self.state = State::Stopped;
-                self.events.push_back(Event::Informed(reply.into_options()));
-                Ok(())
-            }
-
-            (State::Selecting { .. } | State::Informing { .. }, ReplyKind::Nak)
+            (State::Selecting { .. }, ReplyKind::Nak)
             | (
                 State::Requesting { .. }
                 | State::Rebooting { .. }
+                | State::Reconfirming { .. }
                 | State::Renewing { .. }
-                | State::Rebinding { .. }
-                | State::Informing { .. },
+                | State::Rebinding { .. },
                 ReplyKind::Offer,
             )
             | (
                 State::Init { .. } | State::Granted { .. } | State::Bound { .. } | State::Stopped,
                 ReplyKind::Offer | ReplyKind::Ack | ReplyKind::Nak,
-            ) => Err(Reason::NotAwaited(self.state())),
+            ) => Err(self.not_awaited()),
         }
     }
 
-    /// Takes an offer, keeps it while better ones may come, or drops it for a better one already
-    /// there. One that carries Rapid Commit is an offer all the same: servers exist that copy the
-    /// option from the DISCOVER.
-    fn consider(&mut self, now: Instant, reply: &Reply, server: Ipv4Addr) -> Result<(), Reason> {
-        let offer = Offer {
-            address: offered_address(reply)?,
-            server,
-        };
-        let rank = self.rank(offer);
-        let wait = match rank {
-            Rank::KnownAddress => Duration::ZERO,
-            Rank::KnownServer | Rank::Any => self.config.collect,
-            Rank::Unreliable => self.config.collect.max(self.config.retry.first),
-        };
-        let State::Selecting { exchange, best } = &self.state else {
+    /// Takes an offer at once, unless it comes from an unreliable server; that one has to wait for
+    /// a better one. An OFFER with the Rapid Commit option is an ordinary offer, because some
+    /// servers copy the option from the DISCOVER.
+    fn consider(
+        &mut self,
+        now: Instant,
+        reply: &Reply,
+        server: Ipv4Addr,
+    ) -> Result<(), IgnoreReason> {
+        let address = offered_address(reply)?;
+        let State::Selecting {
+            transaction,
+            fallback,
+        } = &mut self.state
+        else {
             return Ok(());
         };
-        let decide_at = best.map_or(now + wait, |best| best.decide_at.min(now + wait));
-        let offer = match best {
-            Some(best) if self.rank(best.offer) >= rank => best.offer,
-            _ => offer,
-        };
-        let exchange = exchange.clone();
-        if decide_at <= now {
-            self.enter_requesting(now, &exchange, offer);
-        } else {
+        let offer = Offer { address, server };
+        if self.unreliable_server == Some(server) {
             self.transmit = None;
-            self.state = State::Selecting {
-                exchange,
-                best: Some(Candidate { offer, decide_at }),
-            };
+            fallback.get_or_insert(Fallback {
+                offer,
+                take_at: now + self.config.retry.first,
+            });
+        } else {
+            let discovery = transaction.clone();
+            self.enter_requesting(now, &discovery, offer);
         }
         Ok(())
     }
 
-    fn rank(&self, offer: Offer) -> Rank {
-        if self.unreliable == Some(offer.server) {
-            Rank::Unreliable
-        } else if self.remembered.address == Some(offer.address) {
-            Rank::KnownAddress
-        } else if self.remembered.server == Some(offer.server) {
-            Rank::KnownServer
-        } else {
-            Rank::Any
-        }
+    /// Keeps a NAK for the report.
+    fn note_nak(&mut self, reply: &Reply, server: Ipv4Addr) -> Nak {
+        let nak = Nak {
+            server,
+            message: reply.message(),
+        };
+        self.report.last_nak = Some(nak.clone());
+        nak
     }
 
-    /// The transaction id that an answer must carry now; `None`: none is awaited.
-    fn xid(&self) -> Option<u32> {
-        match &self.state {
-            State::Selecting { exchange, .. }
-            | State::Requesting { exchange, .. }
-            | State::Rebooting { exchange, .. }
-            | State::Renewing { exchange, .. }
-            | State::Rebinding { exchange, .. }
-            | State::Informing { exchange, .. } => Some(exchange.xid),
-            State::Init { .. } | State::Granted { .. } | State::Bound { .. } | State::Stopped => {
-                None
-            }
-        }
+    fn not_awaited(&self) -> IgnoreReason {
+        IgnoreReason::NotAwaited(self.state.name())
     }
 }
 
-/// An ACK for another address than the one requested is no answer to the request.
-fn for_address(requested: Ipv4Addr, lease: Lease) -> Result<Lease, Reason> {
+/// Refuses an ACK for an address that was not requested.
+fn for_address(requested: Ipv4Addr, lease: Lease) -> Result<Lease, IgnoreReason> {
     if lease.address == requested {
         Ok(lease)
     } else {
-        Err(Reason::OtherAddress)
+        Err(IgnoreReason::WrongAddress)
     }
 }
 
-fn current(lease: Lease, now: Instant) -> Result<Lease, Reason> {
+/// Refuses an ACK whose lease has expired on arrival.
+fn not_over(lease: Lease, now: Instant) -> Result<Lease, IgnoreReason> {
     if lease.is_over(now) {
-        Err(Reason::TooLate)
+        Err(IgnoreReason::TooLate)
     } else {
         Ok(lease)
     }

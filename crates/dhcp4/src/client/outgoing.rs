@@ -1,179 +1,215 @@
-//! What is sent, as RFC 2131 table 5 has it.
+//! The messages that a client sends (RFC 2131 table 5).
 //!
-//! | | DISCOVER | REQUEST: selecting | rebooting | renewing | rebinding | DECLINE | RELEASE | INFORM |
-//! |---|---|---|---|---|---|---|---|---|
-//! | to | broadcast | broadcast | broadcast | server | broadcast | broadcast | server | broadcast |
-//! | ciaddr | 0 | 0 | 0 | address | address | 0 | address | address |
-//! | secs | counted | as DISCOVER | counted | counted | counted | 0 | 0 | counted |
-//! | 50 requested address | remembered | offered | remembered | – | – | declined | – | – |
-//! | 54 server identifier | – | yes | – | – | – | yes | yes | – |
-//! | 55, 57, configured options | yes | yes | yes | yes | yes | – | – | yes, but 51 |
-//! | 61 client identifier | same | same | same | same | same | same | same | same |
-//! | 80 rapid commit | by choice | – | – | – | – | – | – | – |
+//! | | DISCOVER | REQUEST: selecting | rebooting | renewing | rebinding | DECLINE | RELEASE |
+//! |---|---|---|---|---|---|---|---|
+//! | to | broadcast | broadcast | broadcast | server | broadcast | broadcast | server |
+//! | ciaddr | 0 | 0 | 0 | address | address | 0 | address |
+//! | secs | counted | as DISCOVER | counted | counted | counted | 0 | 0 |
+//! | 50 requested address | preferred | offered | known | – | – | declined | – |
+//! | 54 server identifier | – | yes | – | – | – | yes | yes |
+//! | 55, 57, configured options | yes | yes | yes | yes | yes | – | – |
+//! | 61 client identifier | yes | yes | yes | yes | yes | yes | yes |
+//! | 80 rapid commit | if configured | – | – | – | – | – | – |
 
 use std::net::Ipv4Addr;
 
-use super::{Client, Offer};
-use crate::client::exchange::Exchange;
+use super::state::{Client, Offer, Transaction};
 use crate::config::Config;
-use crate::event::{Delivery, Transmit};
+use crate::lease::Lease;
 use crate::options::{RawOption, code};
-use crate::report::Sent;
 use crate::time::Instant;
+use crate::transmit::{Delivery, OutgoingKind, Transmit};
 use crate::wire::Outgoing;
 
 const NO_ADDRESS: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
-const TO_ALL: Delivery = Delivery::Broadcast { source: NO_ADDRESS };
+const BROADCAST: Delivery = Delivery::Broadcast { source: NO_ADDRESS };
+
+/// The largest message that the client accepts (option 57), in octets. It fits an Ethernet frame
+/// whether or not the server counts the IP and UDP headers. Without the option, servers keep to 576
+/// octets (RFC 2131 section 2), which is too short for a long list of routes.
+const MAX_MESSAGE_SIZE: u16 = 1472;
+
+/// An address that a server leased to the client or set aside for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lent {
+    pub(super) address: Ipv4Addr,
+    pub(super) server: Ipv4Addr,
+}
+
+impl From<&Lease> for Lent {
+    fn from(lease: &Lease) -> Lent {
+        Lent {
+            address: lease.address,
+            server: lease.server_id,
+        }
+    }
+}
+
+impl From<Offer> for Lent {
+    fn from(Offer { address, server }: Offer) -> Lent {
+        Lent { address, server }
+    }
+}
 
 impl Client {
-    pub(super) fn send_discover(&mut self, exchange: &Exchange) {
+    pub(super) fn send_discover(&mut self, transaction: &Transaction) {
         let mut options = Vec::new();
         options.extend(
-            self.remembered
-                .address
+            self.preferred_address
                 .map(|address| address_option(code::REQUESTED_ADDRESS, address)),
         );
         if self.config.rapid_commit {
             options.push(RawOption::new(code::RAPID_COMMIT, []));
         }
-        self.send_question(Sent::Discover, exchange, NO_ADDRESS, TO_ALL, options);
+        self.send_question(
+            OutgoingKind::Discover,
+            transaction,
+            NO_ADDRESS,
+            BROADCAST,
+            options,
+        );
     }
 
-    /// REQUEST in SELECTING: takes this offer, and tells the other servers that theirs are not
-    /// taken.
-    pub(super) fn send_request_for_offer(&mut self, exchange: &Exchange, offer: Offer) {
+    /// Sends the REQUEST that takes this offer and turns down those of other servers.
+    pub(super) fn send_request(&mut self, transaction: &Transaction, offer: Offer) {
         let options = vec![
             address_option(code::REQUESTED_ADDRESS, offer.address),
             address_option(code::SERVER_ID, offer.server),
         ];
-        self.send_question(Sent::Request, exchange, NO_ADDRESS, TO_ALL, options);
-    }
-
-    /// REQUEST in INIT-REBOOT.
-    pub(super) fn send_request_for_remembered(&mut self, exchange: &Exchange, address: Ipv4Addr) {
-        let options = vec![address_option(code::REQUESTED_ADDRESS, address)];
-        self.send_question(Sent::Request, exchange, NO_ADDRESS, TO_ALL, options);
-    }
-
-    /// REQUEST in RENEWING, to the server; in REBINDING, to all.
-    pub(super) fn send_request_for_more(
-        &mut self,
-        exchange: &Exchange,
-        address: Ipv4Addr,
-        to: Delivery,
-    ) {
-        self.send_question(Sent::Request, exchange, address, to, Vec::new());
-    }
-
-    pub(super) fn send_inform(&mut self, exchange: &Exchange, address: Ipv4Addr) {
         self.send_question(
-            Sent::Inform,
-            exchange,
-            address,
-            Delivery::Broadcast { source: address },
+            OutgoingKind::Request,
+            transaction,
+            NO_ADDRESS,
+            BROADCAST,
+            options,
+        );
+    }
+
+    /// Sends the REQUEST of INIT-REBOOT.
+    pub(super) fn send_reboot(&mut self, transaction: &Transaction, address: Ipv4Addr) {
+        let options = vec![address_option(code::REQUESTED_ADDRESS, address)];
+        self.send_question(
+            OutgoingKind::Request,
+            transaction,
+            NO_ADDRESS,
+            BROADCAST,
+            options,
+        );
+    }
+
+    /// Sends the REQUEST of RENEWING to the server of this lease.
+    pub(super) fn send_renew(&mut self, transaction: &Transaction, lease: &Lease) {
+        let delivery = Delivery::Unicast {
+            source: lease.address,
+            server: lease.server_id,
+        };
+        self.send_question(
+            OutgoingKind::Request,
+            transaction,
+            lease.address,
+            delivery,
             Vec::new(),
         );
     }
 
-    pub(super) fn send_decline(&mut self, declined: Offer) {
+    /// Sends the REQUEST of REBINDING to all servers.
+    pub(super) fn send_rebind(&mut self, transaction: &Transaction, lease: &Lease) {
+        let delivery = Delivery::Broadcast {
+            source: lease.address,
+        };
+        self.send_question(
+            OutgoingKind::Request,
+            transaction,
+            lease.address,
+            delivery,
+            Vec::new(),
+        );
+    }
+
+    pub(super) fn send_decline(&mut self, declined: Lent) {
         let options = vec![
             address_option(code::REQUESTED_ADDRESS, declined.address),
             address_option(code::SERVER_ID, declined.server),
             RawOption::new(code::MESSAGE, "address already in use"),
         ];
-        self.send_statement(Sent::Decline, NO_ADDRESS, TO_ALL, options);
+        self.send_notice(OutgoingKind::Decline, NO_ADDRESS, BROADCAST, options);
     }
 
-    pub(super) fn send_release(&mut self, released: Offer) {
-        let Offer { address, server } = released;
+    pub(super) fn send_release(&mut self, released: Lent) {
+        let Lent { address, server } = released;
         let options = vec![address_option(code::SERVER_ID, server)];
-        self.send_statement(
-            Sent::Release,
-            address,
-            Delivery::Unicast {
-                source: address,
-                server,
-            },
-            options,
-        );
+        let delivery = Delivery::Unicast {
+            source: address,
+            server,
+        };
+        self.send_notice(OutgoingKind::Release, address, delivery, options);
     }
 
-    /// How long acquisition or renewal has been going on. Never 0, which some servers refuse.
-    pub(super) fn secs(&self, now: Instant) -> u16 {
-        u16::try_from(now.since(self.began).as_secs())
+    /// The seconds since acquisition or renewal began. At least 1, because some servers refuse 0.
+    pub(super) fn elapsed_secs(&self, now: Instant) -> u16 {
+        u16::try_from(now.since(self.began_at).as_secs())
             .unwrap_or(u16::MAX)
             .max(1)
     }
 
-    /// A message that wants an answer.
+    /// Queues a message that servers answer.
     fn send_question(
         &mut self,
-        kind: Sent,
-        exchange: &Exchange,
+        kind: OutgoingKind,
+        transaction: &Transaction,
         ciaddr: Ipv4Addr,
         delivery: Delivery,
-        own: Vec<RawOption>,
+        mut options: Vec<RawOption>,
     ) {
         let config = &self.config;
-        let mut options = own;
-        options.extend(
-            config
-                .max_message_size
-                .map(|size| RawOption::new(code::MAX_MESSAGE_SIZE, size.to_be_bytes())),
-        );
+        options.push(RawOption::new(
+            code::MAX_MESSAGE_SIZE,
+            MAX_MESSAGE_SIZE.to_be_bytes(),
+        ));
         if !config.request.is_empty() {
             options.push(RawOption::new(
                 code::PARAMETER_REQUEST_LIST,
                 config.request.as_slice(),
             ));
         }
-        let may_have = |option: &&RawOption| {
-            let no_lease_asked = kind == Sent::Inform && option.code == code::LEASE_TIME;
-            !Config::is_reserved(option.code) && !no_lease_asked
-        };
-        options.extend(config.options.iter().filter(may_have).cloned());
-        // A server answers a ciaddr by unicast whatever the flag says (RFC 2131 section 4.1).
+        let allowed = |option: &&RawOption| !Config::is_reserved(option.code);
+        options.extend(config.options.iter().filter(allowed).cloned());
+        // A server replies to `ciaddr` by unicast, whatever the flag says (RFC 2131 section 4.1).
         let broadcast = ciaddr == NO_ADDRESS && (config.broadcast || self.wants_broadcast);
-        let Exchange { xid, secs, .. } = *exchange;
-        self.queue(
-            delivery,
-            Outgoing {
-                kind,
-                xid,
-                secs,
-                broadcast,
-                ciaddr,
-                chaddr: config.mac,
-                options,
-            },
-        );
+        let message = Outgoing {
+            kind,
+            xid: transaction.xid,
+            secs: transaction.secs,
+            broadcast,
+            ciaddr,
+            chaddr: config.mac,
+            options,
+        };
+        self.queue(delivery, message);
     }
 
-    /// A message that nobody answers.
-    fn send_statement(
+    /// Queues a message that no server answers.
+    fn send_notice(
         &mut self,
-        kind: Sent,
+        kind: OutgoingKind,
         ciaddr: Ipv4Addr,
         delivery: Delivery,
         options: Vec<RawOption>,
     ) {
-        let xid = self.rng.next_u32();
-        let chaddr = self.config.mac;
-        self.queue(
-            delivery,
-            Outgoing {
-                kind,
-                xid,
-                secs: 0,
-                broadcast: false,
-                ciaddr,
-                chaddr,
-                options,
-            },
-        );
+        let message = Outgoing {
+            kind,
+            xid: self.rng.next_u32(),
+            secs: 0,
+            broadcast: false,
+            ciaddr,
+            chaddr: self.config.mac,
+            options,
+        };
+        self.queue(delivery, message);
     }
 
-    /// Replaces a message that was not collected: it answers to a state that is no more.
+    /// Queues a message in place of one that the driver has not fetched, which belongs to a state
+    /// that the client has left.
     fn queue(&mut self, delivery: Delivery, mut message: Outgoing) {
         let id = self
             .config
@@ -181,13 +217,8 @@ impl Client {
             .as_deref()
             .map(|id| RawOption::new(code::CLIENT_ID, id));
         message.options.splice(0..0, id);
-        self.transmit = Some((
-            message.kind,
-            Transmit {
-                payload: message.encode(),
-                delivery,
-            },
-        ));
+        let payload = message.encode();
+        self.transmit = Some((message.kind, Transmit { payload, delivery }));
     }
 }
 

@@ -1,5 +1,5 @@
-//! Any octets as a received packet, in every state. Shared by the fuzz target `dhcp4_packet` and by
-//! the test that replays its corpus.
+//! Any octets as a received packet, in every state. The fuzz target `dhcp4_packet` and the test
+//! that replays its corpus share this module.
 
 use std::net::Ipv4Addr;
 use std::sync::LazyLock;
@@ -10,10 +10,13 @@ use dhcp4::{Client, Config, Event, Instant, Lease, StateName};
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const OFFER: u8 = 2;
+const ACK: u8 = 5;
+const NAK: u8 = 6;
 const START: Instant = Instant::from_boot(Duration::from_secs(1000));
 
-/// Gives the packet to a client in each state and checks what must hold afterwards. A packet whose
-/// transaction id is 0 is given the one that the client awaits, which no fuzzer would guess.
+/// Gives the packet to a client in each state and checks the invariants. A transaction id of 0 is
+/// replaced by the one that the client awaits, because a fuzzer would not guess it.
 pub(crate) fn receive(packet: &[u8]) {
     static CASES: LazyLock<Vec<Case>> = LazyLock::new(cases);
     for case in CASES.iter() {
@@ -36,22 +39,17 @@ fn cases() -> Vec<Case> {
         requested_address: Some(ADDRESS),
         ..Config::new(MAC)
     };
-    let collecting = Config {
-        requested_address: None,
-        collect: Duration::from_secs(1),
-        ..config.clone()
-    };
-    let confirming = Config {
-        confirm: true,
+    let probing = Config {
+        probe_before_bind: true,
         ..config.clone()
     };
     let new = |config: &Config| Case::new(Client::new(config.clone(), 1, START));
 
-    let bound = new(&config).after(5, true);
+    let bound = new(&config).after(ACK, true);
     let mut declined = bound.clone();
     assert!(declined.client.decline(START));
-    let mut checking = bound.clone();
-    checking.client.link_restored(START);
+    let mut confirming = bound.clone();
+    confirming.client.link_restored(START);
     let mut stopped = bound.clone();
     stopped.client.release(START);
     let renewing = bound.clone().at_next_timer();
@@ -63,21 +61,17 @@ fn cases() -> Vec<Case> {
     let cases = [
         declined,
         new(&config),
-        new(&collecting).after(2, false),
-        new(&config).after(2, false),
-        Case::new(Client::reboot(
-            config.clone(),
-            1,
-            ADDRESS,
-            Some(SERVER),
-            START,
-        )),
-        checking,
-        new(&confirming).after(5, true),
+        new(&config)
+            .after(OFFER, false)
+            .after(NAK, false)
+            .after(OFFER, false),
+        new(&config).after(OFFER, false),
+        Case::new(Client::reboot(config, 1, ADDRESS, Some(SERVER), START)),
+        confirming,
+        new(&probing).after(ACK, true),
         bound,
         renewing,
         rebinding,
-        Case::new(Client::inform(config.clone(), 1, ADDRESS, START)),
         stopped,
     ];
     cases.map(Case::quiet).to_vec()
@@ -93,7 +87,7 @@ impl Case {
         .quiet()
     }
 
-    /// Forgets what the client said, but for the id of its last message.
+    /// Discards events and messages, but keeps the transaction id of the last message.
     fn quiet(mut self) -> Case {
         while self.client.poll_event().is_some() {}
         if let Some(transmit) = self.client.poll_transmit() {
@@ -102,7 +96,7 @@ impl Case {
         self
     }
 
-    /// After an answer that this state awaits: OFFER (2) or ACK (5).
+    /// Gives the client an answer that it awaits.
     fn after(mut self, kind: u8, rapid: bool) -> Case {
         let mut packet = vec![2, 1, 6, 0];
         packet.extend(self.xid);
@@ -139,18 +133,18 @@ impl Case {
             assert_eq!(
                 self.client.poll_event(),
                 None,
-                "an ignored packet has no consequence"
+                "an ignored packet has no effect"
             );
             assert_eq!(
                 self.client.poll_transmit(),
                 None,
-                "an ignored packet has no consequence"
+                "an ignored packet has no effect"
             );
             return;
         }
         self.check();
 
-        // And the life thereafter, for a while.
+        // Handle a few timers after the packet.
         for _ in 0..4 {
             let Some(due) = self.client.poll_timeout() else {
                 break;
@@ -176,9 +170,6 @@ impl Case {
                     assert_eq!(old.address, new.address);
                     check_lease(&new);
                 }
-                Event::Informed(options) => {
-                    check_names(options.domain.iter().chain(&options.search))
-                }
             }
         }
         while let Some(transmit) = self.client.poll_transmit() {
@@ -194,13 +185,7 @@ fn check_lease(lease: &Lease) {
         assert_eq!(route.dst, route.dst.trunc());
     }
     let options = &lease.options;
-    check_names(
-        options
-            .domain
-            .iter()
-            .chain(&options.search)
-            .chain(&options.hostname),
-    );
+    check_names(options.domain.iter().chain(&options.search));
     assert!(options.mtu.is_none_or(|mtu| mtu >= 576));
     let stored = serde_json::to_string(lease).expect("a lease can be written");
     assert_eq!(

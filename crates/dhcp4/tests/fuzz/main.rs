@@ -1,4 +1,4 @@
-//! Replays the kept corpus of the fuzz target `dhcp4_packet` on stable Rust.
+//! Replays the corpus of the fuzz target `dhcp4_packet` on stable Rust.
 
 mod harness;
 
@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 #[test]
-fn the_corpus_of_dhcp4_packet_is_survived_in_every_state() {
+fn no_packet_of_the_corpus_breaks_an_invariant_in_any_state() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/dhcp4_packet");
     let mut inputs = 0;
     for entry in

@@ -1,4 +1,4 @@
-//! The client against servers that exist only here, on a clock that only the tests move.
+//! The client against simulated servers, on a virtual clock.
 
 mod properties;
 mod scripts;

@@ -1,4 +1,4 @@
-//! What holds whatever happens: operations in any order, at any time, with any answers.
+//! Invariants that hold for any sequence of calls, times and answers.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use proptest::prelude::*;
 use crate::support::message::{ACK, NAK, OFFER, Reply, Request};
 use crate::support::{CLIENT_ID, START, config};
 
-/// Something done to a client.
+/// An operation on a client.
 #[derive(Clone, Debug)]
 enum Op {
-    /// Time passes, every timer called when it is due (and no more than a hundred of them).
+    /// Time passes, and each timer is handled when it is due, up to a hundred timers.
     Wait(Duration),
-    /// Time passes, and nobody looks: the machine slept.
+    /// Time passes, and no timer is handled until the end, as after a suspend.
     Oversleep(Duration),
     Receive(Answer),
     Junk(Vec<u8>),
     Accept,
     Decline,
     LinkRestored,
-    /// The daemon restarts.
+    /// A new client continues the lease, as after a restart of the driver.
     Resume,
     Release,
 }
@@ -30,19 +30,19 @@ enum Op {
 struct Answer {
     kind: u8,
     server: u8,
-    /// `None`: the address the client spoke of last.
+    /// `None`: the address in the client's last message.
     address: Option<Ipv4Addr>,
     lease: u32,
     t1: Option<u32>,
     t2: Option<u32>,
     rapid: bool,
-    to_last_question: bool,
+    in_transaction: bool,
     echo: bool,
 }
 
 impl Answer {
     fn encode(&self, model: &Model) -> Vec<u8> {
-        let xid = if self.to_last_question {
+        let xid = if self.in_transaction {
             model.xid
         } else {
             model.xid ^ 1
@@ -67,30 +67,32 @@ impl Answer {
     }
 }
 
-/// A client, and what its messages and events should add up to.
+/// A client, and what follows from its messages and events so far.
 struct Model {
+    config: Config,
     client: Client,
     now: Instant,
     seed: u64,
     xid: u32,
-    /// The address that the client asked for last.
+    /// The address in the client's last message.
     address: Option<Ipv4Addr>,
-    /// According to the events.
-    holds: Option<Ipv4Addr>,
+    /// The address in use, according to the events.
+    in_use: Option<Ipv4Addr>,
     granted: bool,
     received: u64,
     ignored: u64,
 }
 
 impl Model {
-    fn new(client: Client) -> Model {
+    fn new(config: Config, client: Client) -> Model {
         let mut model = Model {
+            config,
             client,
             now: START,
             seed: 1,
             xid: 0,
             address: None,
-            holds: None,
+            in_use: None,
             granted: false,
             received: 0,
             ignored: 0,
@@ -108,7 +110,7 @@ impl Model {
                 self.settle();
             }
             Op::Receive(answer) => {
-                self.receive(&answer.encode(self), Ipv4Addr::new(10, 0, 0, answer.server))
+                self.receive(&answer.encode(self), Ipv4Addr::new(10, 0, 0, answer.server));
             }
             Op::Junk(payload) => self.receive(payload, Ipv4Addr::UNSPECIFIED),
             Op::Accept => {
@@ -118,21 +120,20 @@ impl Model {
             }
             Op::Decline => {
                 let declined = self.client.decline(self.now);
-                assert_eq!(declined, self.granted || self.holds.is_some());
+                assert_eq!(declined, self.granted || self.in_use.is_some());
                 self.granted = false;
             }
             Op::LinkRestored => self.client.link_restored(self.now),
             Op::Resume => {
                 if let Some(lease) = self.client.lease().cloned() {
                     self.seed += 1;
-                    self.client =
-                        Client::resume(self.client.config().clone(), self.seed, lease, self.now);
+                    self.client = Client::resume(self.config.clone(), self.seed, lease, self.now);
                     (self.received, self.ignored) = (0, 0);
                 }
             }
             Op::Release => {
                 self.client.release(self.now);
-                (self.holds, self.granted) = (None, false);
+                (self.in_use, self.granted) = (None, false);
             }
         }
         self.settle();
@@ -150,40 +151,39 @@ impl Model {
                 self.now = until;
                 return;
             };
-            assert!(due > self.now, "a timer that does not advance");
+            assert!(due > self.now, "a timer must be in the future");
             self.now = due;
             self.client.handle_timeout(due);
             self.settle();
         }
     }
 
-    /// Reads what the client says, and checks all that must hold in between.
+    /// Fetches events and messages, and checks the invariants.
     fn settle(&mut self) {
         while let Some(event) = self.client.poll_event() {
             match event {
                 Event::Granted(_) => {
-                    assert!(self.holds.is_none() && !self.granted);
+                    assert!(self.in_use.is_none() && !self.granted);
                     self.granted = true;
                 }
                 Event::Bound(lease) => {
-                    assert_eq!(self.holds, None, "bound twice");
-                    self.holds = Some(lease.address);
+                    assert_eq!(self.in_use, None, "bound twice");
+                    self.in_use = Some(lease.address);
                 }
                 Event::Renewed { old, new } => {
-                    assert_eq!((Some(old.address), old.address), (self.holds, new.address));
+                    assert_eq!((Some(old.address), old.address), (self.in_use, new.address));
                 }
                 Event::Lost { lease, .. } => {
                     assert_eq!(
-                        self.holds.take(),
+                        self.in_use.take(),
                         Some(lease.address),
-                        "lost what was not held"
+                        "lost an address that was not in use"
                     );
                 }
-                Event::Informed(_) => panic!("nobody asked"),
             }
         }
         if self.client.state() != StateName::Granted {
-            self.granted = false; // ran out
+            self.granted = false; // it expired
         }
 
         if let Some(transmit) = self.client.poll_transmit() {
@@ -191,19 +191,19 @@ impl Model {
             assert_eq!(
                 request.client_id(),
                 Some(CLIENT_ID),
-                "the same in every message: {request}"
+                "the identifier is the same in every message: {request}"
             );
             assert_eq!(self.client.poll_transmit(), None, "two messages at once");
             self.xid = request.xid();
-            let spoken_of = request.requested_address();
+            let requested = request.requested_address();
             self.address =
-                spoken_of.or(Some(request.message.ciaddr()).filter(|a| !a.is_unspecified()));
+                requested.or(Some(request.message.ciaddr()).filter(|a| !a.is_unspecified()));
         }
 
         let lease = self.client.lease();
         assert_eq!(
             lease.map(|lease| lease.address),
-            self.holds,
+            self.in_use,
             "in {}",
             self.client.state()
         );
@@ -211,14 +211,14 @@ impl Model {
             assert!(lease.requested_at <= self.now);
             assert!(
                 lease.expires_at().is_none_or(|end| end > self.now),
-                "an address beyond its lifetime"
+                "an address in use after the end of its lease"
             );
             assert!(lease.t1 < lease.t2 && lease.t2 < lease.lifetime || lease.lifetime.is_none());
         }
-        let endless = lease.is_some_and(|lease| lease.lifetime.is_none()) || self.granted;
+        let infinite = lease.is_some_and(|lease| lease.lifetime.is_none()) || self.granted;
         match self.client.poll_timeout() {
-            Some(due) => assert!(due > self.now, "due already in {}", self.client.state()),
-            None => assert!(endless || self.client.state() == StateName::Stopped),
+            Some(due) => assert!(due > self.now, "already due in {}", self.client.state()),
+            None => assert!(infinite || self.client.state() == StateName::Stopped),
         }
         let awaits = !matches!(
             self.client.state(),
@@ -231,11 +231,11 @@ impl Model {
         assert_eq!(report.ignored.values().sum::<u64>(), self.ignored);
     }
 
-    /// A server that answers everything at once, for a while.
-    fn meet_a_good_server(&mut self) {
+    /// Lets a server answer every message at once, until the client has an address.
+    fn serve(&mut self) {
         let server = Ipv4Addr::new(10, 0, 0, 1);
         let end = self.now + Duration::from_secs(900);
-        while self.now < end && self.holds.is_none() && self.client.state() != StateName::Stopped {
+        while self.now < end && self.in_use.is_none() && self.client.state() != StateName::Stopped {
             let kind = match self.client.state() {
                 StateName::Selecting => Some(OFFER),
                 StateName::Requesting | StateName::Rebooting => Some(ACK),
@@ -253,7 +253,7 @@ impl Model {
             if self.granted {
                 self.apply(&Op::Accept);
             }
-            if self.holds.is_none()
+            if self.in_use.is_none()
                 && let Some(due) = self.client.poll_timeout()
             {
                 self.wait(due.since(self.now).min(Duration::from_millis(500)));
@@ -300,7 +300,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         (mostly(0.3), mostly(0.9), mostly(0.5)),
     )
         .prop_map(
-            |((kind, server, address, lease), (t1, t2), (rapid, to_last_question, echo))| Answer {
+            |((kind, server, address, lease), (t1, t2), (rapid, in_transaction, echo))| Answer {
                 kind,
                 server,
                 address,
@@ -308,21 +308,19 @@ fn answer() -> impl Strategy<Value = Answer> {
                 t1,
                 t2,
                 rapid,
-                to_last_question,
+                in_transaction,
                 echo,
             },
         )
 }
 
 fn any_config() -> impl Strategy<Value = Config> {
-    let collect = prop_oneof![Just(0), 0..5_000u64].prop_map(Duration::from_millis);
     let deny = prop_oneof![3 => Just(vec![]), 1 => Just(vec![Ipv4Addr::new(10, 0, 0, 3)])];
-    (any::<bool>(), any::<bool>(), any::<bool>(), collect, deny).prop_map(
-        |(confirm, rapid_commit, broadcast, collect, deny)| Config {
-            confirm,
+    (any::<bool>(), any::<bool>(), any::<bool>(), deny).prop_map(
+        |(probe_before_bind, rapid_commit, broadcast, deny)| Config {
+            probe_before_bind,
             rapid_commit,
             broadcast,
-            collect,
             servers: Servers {
                 allow: Vec::new(),
                 deny,
@@ -336,21 +334,21 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_client_keeps_its_promises_whatever_happens(
+    fn the_invariants_hold_and_a_server_that_answers_gets_every_client_bound(
         config in any_config(), reboots: bool, seed: u64, ops in ops(),
     ) {
         let address = Ipv4Addr::new(10, 0, 0, 100);
         let client = if reboots {
-            Client::reboot(config, seed, address, None, START)
+            Client::reboot(config.clone(), seed, address, None, START)
         } else {
-            Client::new(config, seed, START)
+            Client::new(config.clone(), seed, START)
         };
-        let mut model = Model::new(client);
+        let mut model = Model::new(config, client);
         for op in &ops {
             model.apply(op);
         }
-        model.meet_a_good_server();
+        model.serve();
         let ended = model.client.state() == StateName::Stopped;
-        prop_assert!(ended || model.holds.is_some(), "not bound in the end: {}", model.client.report());
+        prop_assert!(ended || model.in_use.is_some(), "still without an address: {}", model.client.report());
     }
 }

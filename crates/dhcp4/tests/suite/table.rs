@@ -1,32 +1,33 @@
-//! The transition table: every state, and all that can happen in it.
+//! The transition table: what each input does in each state.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use dhcp4::{Client, Config, Event, Instant};
 
 use crate::support::message::{ACK, NAK, OFFER, Reply, Request};
 use crate::support::{START, after, config};
 
-/// What happens, and where the client is afterwards. A `-`: nothing came of it. Otherwise the state
-/// and, after a `+`, the events (g: Granted, b: Bound, r: Renewed, l: Lost, i: Informed) and
-/// messages (D: DISCOVER, Q: REQUEST, X: DECLINE, R: RELEASE, I: INFORM) that came with it. "other"
-/// is a server that was not asked, "rapid" an ACK with Rapid Commit, "early" a timer's call before
-/// it is due, "end" one after any lease is over.
+/// The state after each input. After a `+` follow the events (g: Granted, b: Bound, r: Renewed,
+/// l: Lost) and the messages (D: DISCOVER, Q: REQUEST, X: DECLINE, R: RELEASE) that came with it. A
+/// `-` means that the input had no effect. "other" is a server that was not asked, "rapid" an ACK
+/// with Rapid Commit. "early" calls `handle_timeout` before the timer is due, "end" after any lease
+/// has expired.
+///
+/// Three rows are variants of a state: FALLBACK is SELECTING with an offer from an unreliable
+/// server, LAST-TRY is REQUESTING after the last REQUEST, and CONFIRMING is REBOOTING with a lease.
 const TABLE: &str = "
 state       early  timer         end           offer         offer/other   ack          ack/other    rapid        nak           nak/other     junk  accept   decline  link          release
 INIT        -      SELECTING+D   SELECTING+D   -             -             -            -            -            -             -             -     -        -        SELECTING+D   STOPPED
 SELECTING   -      SELECTING+D   SELECTING+D   REQUESTING+Q  REQUESTING+Q  -            -            BOUND+b      -             -             -     -        -        SELECTING+D   STOPPED
-COLLECTING  -      REQUESTING+Q  REQUESTING+Q  SELECTING     SELECTING     -            -            BOUND+b      -             -             -     -        -        SELECTING+D   STOPPED
+FALLBACK    -      REQUESTING+Q  REQUESTING+Q  SELECTING     REQUESTING+Q  -            -            BOUND+b      -             -             -     -        -        SELECTING+D   STOPPED
 REQUESTING  -      REQUESTING+Q  REQUESTING+Q  -             -             BOUND+b      -            BOUND+b      SELECTING+D   -             -     -        -        SELECTING+D   STOPPED+R
-GIVING-UP   -      SELECTING+D   SELECTING+D   -             -             BOUND+b      -            BOUND+b      SELECTING+D   -             -     -        -        SELECTING+D   STOPPED+R
+LAST-TRY    -      SELECTING+D   SELECTING+D   -             -             BOUND+b      -            BOUND+b      SELECTING+D   -             -     -        -        SELECTING+D   STOPPED+R
 REBOOTING   -      REBOOTING+Q   REBOOTING+Q   -             -             BOUND+b      BOUND+b      BOUND+b      SELECTING+D   SELECTING+D   -     -        -        REBOOTING+Q   STOPPED+R
-CHECKING    -      REBOOTING+Q   SELECTING+lD  -             -             BOUND+r      BOUND+r      BOUND+r      SELECTING+lD  SELECTING+lD  -     -        INIT+lX  REBOOTING+Q   STOPPED+R
+CONFIRMING  -      REBOOTING+Q   SELECTING+lD  -             -             BOUND+r      BOUND+r      BOUND+r      SELECTING+lD  SELECTING+lD  -     -        INIT+lX  REBOOTING+Q   STOPPED+R
 GRANTED     -      SELECTING+D   SELECTING+D   -             -             -            -            -            -             -             -     BOUND+b  INIT+X   -             STOPPED+R
 BOUND       -      RENEWING+Q    SELECTING+lD  -             -             -            -            -            -             -             -     -        INIT+lX  REBOOTING+Q   STOPPED+R
 RENEWING    -      RENEWING+Q    SELECTING+lD  -             -             BOUND+r      BOUND+r      BOUND+r      SELECTING+lD  -             -     -        INIT+lX  REBOOTING+Q   STOPPED+R
 REBINDING   -      REBINDING+Q   SELECTING+lD  -             -             BOUND+r      BOUND+r      BOUND+r      SELECTING+lD  SELECTING+lD  -     -        INIT+lX  REBOOTING+Q   STOPPED+R
-INFORMING   -      INFORMING+I   INFORMING+I   -             -             STOPPED+i    STOPPED+i    STOPPED+i    -             -             -     -        -        INFORMING+I   STOPPED
 STOPPED     -      -             -             -             -             -            -            -            -             -             -     -        -        -             -
 ";
 
@@ -35,7 +36,7 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const OTHER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
 #[test]
-fn every_state_takes_every_input_as_the_table_says() {
+fn every_input_in_every_state_has_the_effect_in_the_table() {
     let mut lines = TABLE.lines().filter(|line| !line.is_empty());
     let inputs: Vec<&str> = lines.next().unwrap().split_whitespace().skip(1).collect();
     let mut wrong = Vec::new();
@@ -53,11 +54,11 @@ fn every_state_takes_every_input_as_the_table_says() {
             }
         }
     }
-    assert_eq!(states, 13);
+    assert_eq!(states, 12);
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// A client in one of the states, all it said on the way there forgotten.
+/// A client in one of the states, with its events and messages from the way there discarded.
 struct Case {
     client: Client,
     now: Instant,
@@ -72,31 +73,26 @@ impl Case {
         };
         let reboot = || Client::reboot(config.clone(), 1, ADDRESS, Some(SERVER), START);
         let mut case = match state {
-            "COLLECTING" => Case::new(Client::new(
-                Config {
-                    collect: Duration::from_secs(2),
-                    ..config
-                },
-                1,
-                START,
-            )),
             "GRANTED" => Case::new(Client::new(
                 Config {
-                    confirm: true,
+                    probe_before_bind: true,
                     ..config
                 },
                 1,
                 START,
             )),
             "REBOOTING" => Case::new(reboot()),
-            "INFORMING" => Case::new(Client::inform(config, 1, ADDRESS, START)),
             _ => Case::new(Client::new(config, 1, START)),
         };
         match state {
-            "SELECTING" | "REBOOTING" | "INFORMING" => {}
-            "COLLECTING" => case.receive(OFFER, SERVER, false),
+            "SELECTING" | "REBOOTING" => {}
+            "FALLBACK" => {
+                for kind in [OFFER, NAK, OFFER] {
+                    case.receive(kind, SERVER, false);
+                }
+            }
             "REQUESTING" => case.receive(OFFER, SERVER, false),
-            "GIVING-UP" => {
+            "LAST-TRY" => {
                 case.receive(OFFER, SERVER, false);
                 (0..3).for_each(|_| case.let_timer_run());
             }
@@ -105,7 +101,7 @@ impl Case {
                 assert!(case.client.decline(case.now));
             }
             "STOPPED" => case.client.release(case.now),
-            "CHECKING" => {
+            "CONFIRMING" => {
                 case.bind();
                 case.client.link_restored(case.now);
             }
@@ -123,11 +119,11 @@ impl Case {
             _ => panic!("no such state: {state}"),
         }
         case.outputs();
-        // The names that the table has for two kinds of one state.
+        // The table's own names for variants of a state.
         let name = match state {
-            "COLLECTING" => "SELECTING",
-            "GIVING-UP" => "REQUESTING",
-            "CHECKING" => "REBOOTING",
+            "FALLBACK" => "SELECTING",
+            "LAST-TRY" => "REQUESTING",
+            "CONFIRMING" => "REBOOTING",
             name => name,
         };
         assert_eq!(case.client.state().to_string(), name);
@@ -162,7 +158,7 @@ impl Case {
                 nothing = self
                     .client
                     .handle_packet(self.now, b"junk", SERVER)
-                    .is_err()
+                    .is_err();
             }
             "accept" => nothing = !self.client.accept(self.now),
             "decline" => nothing = !self.client.decline(self.now),
@@ -172,11 +168,14 @@ impl Case {
         }
         let outputs = self.outputs();
         let unchanged = before == format!("{:?}", self.client.state());
-        // An offer that is kept changes nothing to be seen, but was not ignored either.
+        // An offer that is kept has no visible effect, but it was not ignored either.
         if unchanged && outputs.is_empty() && (nothing || !input.starts_with("offer")) {
             return "-".to_owned();
         }
-        assert!(!nothing, "{input} was said to be ignored, and was not");
+        assert!(
+            !nothing,
+            "{input} was reported as ignored, but had an effect"
+        );
         let plus = if outputs.is_empty() { "" } else { "+" };
         format!("{}{plus}{outputs}", self.client.state())
     }
@@ -207,7 +206,7 @@ impl Case {
         }
         self.client.handle_timeout(self.now);
         if self.client.state().to_string() != "STOPPED" {
-            // Read at once, so that the id of the next exchange is known.
+            // Read at once, to know the id of the next transaction.
             self.peek_xid();
         }
     }
@@ -226,7 +225,6 @@ impl Case {
                 Event::Bound(_) => 'b',
                 Event::Renewed { .. } => 'r',
                 Event::Lost { .. } => 'l',
-                Event::Informed(_) => 'i',
             });
         }
         while let Some(transmit) = self.client.poll_transmit() {
@@ -237,7 +235,6 @@ impl Case {
                 3 => 'Q',
                 4 => 'X',
                 7 => 'R',
-                8 => 'I',
                 other => panic!("message type {other}"),
             });
         }

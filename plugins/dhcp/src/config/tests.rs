@@ -283,7 +283,7 @@ fn options_reach_the_client_as_they_are() {
         config.servers.deny,
         ["10.0.0.2".parse::<Ipv4Addr>().expect("an address")]
     );
-    assert!(config.rapid_commit && !config.confirm);
+    assert!(config.rapid_commit && !config.probe_before_bind);
 }
 
 #[test]

@@ -240,7 +240,7 @@ impl Held {
                 }
                 Some(Event::Granted(lease)) => self.confirm(netns, &lease).await.map_err(gone)?,
                 Some(Event::Renewed { .. }) | None => return Ok(()),
-                Some(Event::Lost { .. } | Event::Informed(_)) => {}
+                Some(Event::Lost { .. }) => {}
             }
         }
     }
@@ -303,14 +303,14 @@ impl Held {
                     noted();
                     return Ok(());
                 }
-                Some(Event::Lost { lease, why }) => {
+                Some(Event::Lost { lease, reason }) => {
                     // Noted first: a daemon killed in between leaves an address that the next one
                     // knows to remove.
                     noted();
                     self.follow(
                         attachment,
                         &netns,
-                        &format!("address lost: {why}"),
+                        &format!("address lost: {reason}"),
                         Some(&lease),
                         None,
                     );
@@ -320,7 +320,6 @@ impl Held {
                         .await
                         .map_err(|error| self.why(&error))?;
                 }
-                Some(Event::Informed(_)) => {}
                 None => return Ok(()),
             }
         }

@@ -1,4 +1,4 @@
-//! GRANTED, DECLINE, RELEASE.
+//! GRANTED, DECLINE and RELEASE: an address is accepted or given back.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use super::{bound, new};
 use crate::support::script::play;
 use crate::support::{START, after, config};
 
-fn confirming() -> Config {
+fn probing() -> Config {
     Config {
-        confirm: true,
+        probe_before_bind: true,
         ..config()
     }
 }
 
 fn granted() -> Client {
     play(
-        new(confirming()),
+        new(probing()),
         "
         0      > DISCOVER to=all
         0      < OFFER 10.0.0.5 from=10.0.0.1 lease=100
@@ -30,7 +30,7 @@ fn granted() -> Client {
 }
 
 #[test]
-fn a_granted_address_is_not_a_lease_before_it_is_accepted() {
+fn a_granted_address_may_not_be_used_before_it_is_accepted() {
     let client = granted();
     assert_eq!(client.lease(), None);
     let client = play(
@@ -45,7 +45,7 @@ fn a_granted_address_is_not_a_lease_before_it_is_accepted() {
 }
 
 #[test]
-fn a_granted_address_in_use_by_another_is_declined_and_not_asked_for_again() {
+fn a_declined_address_is_not_asked_for_again() {
     play(
         granted(),
         "
@@ -58,7 +58,7 @@ fn a_granted_address_in_use_by_another_is_declined_and_not_asked_for_again() {
 }
 
 #[test]
-fn each_further_decline_is_followed_by_a_longer_pause_until_there_is_a_lease() {
+fn the_pause_after_a_decline_doubles_until_there_is_a_lease() {
     let retry = Retry {
         after_decline: Duration::from_secs(1),
         ..config().retry
@@ -93,17 +93,11 @@ fn each_further_decline_is_followed_by_a_longer_pause_until_there_is_a_lease() {
         8      > DECLINE to=all 50=10.0.0.8 54=10.0.0.1
         9      > DISCOVER to=all
         ";
-    play(
-        new(Config {
-            retry,
-            ..confirming()
-        }),
-        &script,
-    );
+    play(new(Config { retry, ..probing() }), &script);
 }
 
 #[test]
-fn a_granted_address_never_accepted_runs_out() {
+fn a_granted_address_that_is_never_accepted_expires() {
     let mut client = play(granted(), "100 > DISCOVER to=all");
     assert!(!client.accept(after(100.0)));
     assert!(!client.decline(after(100.0)));
@@ -111,7 +105,7 @@ fn a_granted_address_never_accepted_runs_out() {
 }
 
 #[test]
-fn a_granted_address_accepted_late_is_renewed_at_once() {
+fn a_granted_address_accepted_after_t1_is_renewed_at_once() {
     play(
         granted(),
         "
@@ -123,11 +117,11 @@ fn a_granted_address_accepted_late_is_renewed_at_once() {
 }
 
 #[test]
-fn an_address_won_by_rapid_commit_or_reboot_is_to_be_confirmed_too() {
+fn an_address_from_rapid_commit_or_reboot_is_granted_first_too() {
     play(
         new(Config {
             rapid_commit: true,
-            ..confirming()
+            ..probing()
         }),
         "
         0      > DISCOVER to=all rapid
@@ -136,7 +130,7 @@ fn an_address_won_by_rapid_commit_or_reboot_is_to_be_confirmed_too() {
         ",
     );
     play(
-        Client::reboot(confirming(), 1, [10, 0, 0, 5].into(), None, START),
+        Client::reboot(probing(), 1, [10, 0, 0, 5].into(), None, START),
         "
         0      > REQUEST to=all 50=10.0.0.5
         0      < ACK 10.0.0.5 from=10.0.0.1 lease=100
@@ -146,7 +140,7 @@ fn an_address_won_by_rapid_commit_or_reboot_is_to_be_confirmed_too() {
 }
 
 #[test]
-fn a_renewed_address_need_not_be_confirmed_again() {
+fn a_renewed_address_is_not_granted_again() {
     let client = play(granted(), "0 ! accept\n 0 = BOUND 10.0.0.5");
     play(
         client,
@@ -159,7 +153,7 @@ fn a_renewed_address_need_not_be_confirmed_again() {
 }
 
 #[test]
-fn an_address_in_use_that_meets_another_user_is_lost_and_declined() {
+fn an_address_in_use_is_lost_when_it_is_declined() {
     play(
         bound(config(), "lease=100"),
         "
@@ -172,7 +166,7 @@ fn an_address_in_use_that_meets_another_user_is_lost_and_declined() {
 }
 
 #[test]
-fn a_bound_address_is_released_from_itself() {
+fn a_bound_address_is_released_from_that_address() {
     let mut client = play(
         bound(config(), "lease=100"),
         "
@@ -201,7 +195,7 @@ fn a_granted_address_is_released() {
 }
 
 #[test]
-fn a_half_won_address_is_released() {
+fn a_requested_address_is_released() {
     play(
         new(config()),
         "
@@ -215,7 +209,7 @@ fn a_half_won_address_is_released() {
 }
 
 #[test]
-fn a_remembered_address_being_asked_for_is_released_if_its_server_is_known() {
+fn an_address_from_before_is_released_if_its_server_is_known() {
     let reboot = |server| Client::reboot(config(), 1, [10, 0, 0, 5].into(), server, START);
     play(
         reboot(Some([10, 0, 0, 1].into())),
@@ -236,7 +230,7 @@ fn a_remembered_address_being_asked_for_is_released_if_its_server_is_known() {
 }
 
 #[test]
-fn nothing_is_released_when_nothing_was_won() {
+fn a_client_that_requested_nothing_releases_nothing() {
     play(
         new(config()),
         "
@@ -248,7 +242,7 @@ fn nothing_is_released_when_nothing_was_won() {
 }
 
 #[test]
-fn a_lease_that_has_ended_is_not_released() {
+fn an_expired_lease_is_not_released() {
     let mut client = bound(config(), "lease=100");
     client.release(after(100.0));
     assert_eq!(client.poll_transmit(), None);

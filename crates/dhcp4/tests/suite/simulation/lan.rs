@@ -1,4 +1,4 @@
-//! The network, its clients and its clock.
+//! The simulated network with its clients and its clock.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -10,16 +10,16 @@ use super::server::{Mac, Server};
 use crate::support::START;
 use crate::support::message::Request;
 
-/// What goes wrong.
+/// The faults of a network.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Faults {
     /// The share of packets lost.
     pub(super) loss: f64,
     /// The share of packets delivered twice.
     pub(super) duplication: f64,
-    /// Packets take between one millisecond and this long, each its own time.
+    /// The longest delay of a packet, in milliseconds. Each packet has its own, of at least one.
     pub(super) slowest_ms: u64,
-    /// Whether containers and daemons come and go.
+    /// Whether containers and drivers are started, stopped and restarted.
     pub(super) churn: bool,
 }
 
@@ -35,20 +35,22 @@ impl Faults {
 pub(super) struct Lan {
     pub(super) faults: Faults,
     pub(super) server: Server,
-    /// A digest of all that happened, in order.
+    /// A digest of all events in their order.
     pub(super) trace: u64,
     pub(super) sent: u64,
     pub(super) renewals: u64,
     pub(super) losses: u64,
     clients: Vec<Option<Client>>,
+    /// The MAC address of each client.
+    macs: Vec<Mac>,
     now: Instant,
-    /// What is to happen, by time and then by when it was scheduled.
+    /// What is to happen, by time and then in the order of scheduling.
     events: BTreeMap<(Instant, u64), Happening>,
     scheduled: u64,
     dice: Dice,
-    /// Clients ever seen.
+    /// How many clients there ever were.
     known: u32,
-    /// Who uses which address, by the clients' own word.
+    /// Which client uses which address, according to the clients.
     users: BTreeMap<Ipv4Addr, usize>,
 }
 
@@ -70,6 +72,7 @@ impl Lan {
             renewals: 0,
             losses: 0,
             clients: Vec::new(),
+            macs: Vec::new(),
             now: START,
             events: BTreeMap::new(),
             scheduled: 0,
@@ -78,7 +81,9 @@ impl Lan {
             users: BTreeMap::new(),
         };
         for index in 0..clients {
-            let client = lan.newcomer();
+            let mac = lan.new_mac();
+            lan.macs.push(mac);
+            let client = Client::new(config(mac), lan.dice.roll(), lan.now);
             lan.clients.push(Some(client));
             lan.settle(index);
             let at = START + Duration::from_secs(1 + lan.dice.below(600));
@@ -87,7 +92,7 @@ impl Lan {
         lan
     }
 
-    /// Lets so many seconds pass.
+    /// Lets this many seconds pass.
     pub(super) fn run(&mut self, seconds: u64) {
         let until = self.now + Duration::from_secs(seconds);
         while let Some(next) = self
@@ -102,7 +107,7 @@ impl Lan {
         self.now = until;
     }
 
-    /// The first so many clients give their leases back.
+    /// Stops the first `count` clients, which releases their leases.
     pub(super) fn release(&mut self, count: usize) {
         for index in 0..count {
             self.stop(index);
@@ -155,7 +160,7 @@ impl Lan {
                 let request = Request::read(transmit);
                 if let Some(reply) = self.server.handle(self.now, &request) {
                     let reply = reply.encode();
-                    // A broadcast: somebody else hears it too.
+                    // A broadcast reaches another client too.
                     let bystander = self.dice.below(self.clients.len() as u64) as usize;
                     self.carry(Happening::AtClient(index, reply.clone()));
                     self.carry(Happening::AtClient(bystander, reply));
@@ -164,7 +169,7 @@ impl Lan {
             Happening::AtClient(index, payload) => {
                 let from = self.server.id();
                 if let Some(client) = &mut self.clients[index] {
-                    // What it makes of it shows in its events; what it ignores, it counts.
+                    // The client counts what it ignores; all else shows in its events.
                     let _ = client.handle_packet(self.now, &payload, from);
                     self.settle(index);
                 }
@@ -185,24 +190,24 @@ impl Lan {
             .and_then(Client::lease)
             .cloned();
         let seed = self.dice.roll();
-        let same = self.clients[index]
-            .as_ref()
-            .map(|client| client.config().clone());
-        match (self.dice.below(5), same.zip(lease)) {
-            // The container goes; another takes its place.
+        let same = config(self.macs[index]);
+        match (self.dice.below(5), lease) {
+            // Another container replaces this one.
             (0, _) => {
                 self.stop(index);
-                self.clients[index] = Some(self.newcomer());
+                self.macs[index] = self.new_mac();
+                let client = Client::new(config(self.macs[index]), self.dice.roll(), self.now);
+                self.clients[index] = Some(client);
             }
-            // It is recreated, and its identity remembered.
-            (1, Some((same, lease))) => {
+            // The container is recreated with the same identity.
+            (1, Some(lease)) => {
                 self.users.remove(&lease.address);
                 let client =
                     Client::reboot(same, seed, lease.address, Some(lease.server_id), self.now);
                 self.clients[index] = Some(client);
             }
-            // The daemon restarts.
-            (2, Some((same, lease))) => {
+            // The driver restarts.
+            (2, Some(lease)) => {
                 let json = serde_json::to_string(&lease).unwrap();
                 let lease: Lease = serde_json::from_str(&json).unwrap();
                 self.clients[index] = Some(Client::resume(same, seed, lease, self.now));
@@ -217,16 +222,15 @@ impl Lan {
         self.settle(index);
     }
 
-    /// A client that was never there before. (A successor with the identity of one that released
-    /// its address could see that RELEASE, late, take the address from under it: such is the
-    /// protocol.)
-    fn newcomer(&mut self) -> Client {
+    /// A MAC address that no client had before. (A delayed RELEASE of an earlier client could take
+    /// the address from a later one with the same identity.)
+    fn new_mac(&mut self) -> Mac {
         self.known += 1;
         let [a, b, c, d] = self.known.to_be_bytes();
-        Client::new(config([2, 0, a, b, c, d]), self.dice.roll(), self.now)
+        [2, 0, a, b, c, d]
     }
 
-    /// Gives the lease back and goes.
+    /// Releases a client's lease and removes the client.
     fn stop(&mut self, index: usize) {
         if let Some(client) = &mut self.clients[index] {
             if let Some(lease) = client.lease() {
@@ -238,14 +242,14 @@ impl Lan {
         }
     }
 
-    /// Reads what a client says, and checks it against what everybody else knows.
+    /// Fetches events and messages, and checks the events against the other clients and the server.
     fn settle(&mut self, index: usize) {
         let Some(client) = &mut self.clients[index] else {
             return;
         };
-        let mut said = Vec::new();
+        let mut events = Vec::new();
         while let Some(event) = client.poll_event() {
-            said.push(event);
+            events.push(event);
         }
         let mut sent = Vec::new();
         while let Some(transmit) = client.poll_transmit() {
@@ -253,7 +257,7 @@ impl Lan {
         }
         let due = client.poll_timeout();
 
-        for event in said {
+        for event in events {
             match event {
                 Event::Bound(lease) => {
                     self.note(index, 1, lease.address);
@@ -261,7 +265,7 @@ impl Lan {
                     let other = self.users.insert(lease.address, index);
                     assert_eq!(
                         other, None,
-                        "{} and somebody else use {}",
+                        "client {} and another use {}",
                         index, lease.address
                     );
                 }
@@ -275,7 +279,7 @@ impl Lan {
                     assert_eq!(self.users.remove(&lease.address), Some(index));
                     self.losses += 1;
                 }
-                Event::Granted(_) | Event::Informed(_) => panic!("nobody asked"),
+                Event::Granted(_) => panic!("not configured"),
             }
         }
         for transmit in sent {
@@ -287,19 +291,16 @@ impl Lan {
         }
     }
 
-    /// A client never believes in a lease for longer than the server does.
+    /// Checks that a lease does not end later for the client than for the server.
     fn check(&self, index: usize, lease: &Lease) {
-        let mac = self.clients[index]
-            .as_ref()
-            .map(|client| client.config().mac);
-        let end = mac.and_then(|mac| self.server.end_of(lease.address, mac));
+        let end = self.server.end_of(lease.address, self.macs[index]);
         assert!(
             lease.expires_at() <= end,
-            "{index} believes in {lease:?}, the server until {end:?}"
+            "client {index} has {lease:?}, but it ends at {end:?} for the server"
         );
     }
 
-    /// Sends a packet on its way: once, twice, or not at all.
+    /// Delivers a packet once, twice, or not at all.
     fn carry(&mut self, packet: Happening) {
         let copies = if self.dice.chance(self.faults.duplication) {
             2
@@ -340,7 +341,7 @@ fn config(mac: Mac) -> Config {
     }
 }
 
-/// The network's luck (xorshift64*).
+/// The network's random numbers (xorshift64*).
 struct Dice(u64);
 
 impl Dice {

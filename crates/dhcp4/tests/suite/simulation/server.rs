@@ -1,5 +1,4 @@
-//! A server that keeps to RFC 2131 section 4.3, and its memory across restarts unless told
-//! otherwise.
+//! A server that follows RFC 2131 section 4.3. It remembers its leases across restarts.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -10,6 +9,9 @@ use dhcproto::v4::MessageType;
 
 use crate::support::message::{ACK, OFFER, Reply, Request};
 
+/// How long an offered address is reserved.
+const OFFER_RESERVATION: Duration = Duration::from_secs(30);
+
 pub(super) type Mac = [u8; 6];
 
 pub(super) struct Server {
@@ -17,14 +19,14 @@ pub(super) struct Server {
     base: [u8; 4],
     pool: u32,
     lease_time: u32,
-    /// Who has an address, and until when; kept afterwards, as a preference.
+    /// Each address' client and the end of its lease, kept after the end as a preference.
     leases: BTreeMap<Ipv4Addr, (Mac, Instant)>,
 }
 
 impl Server {
-    /// With addresses for so many clients.
+    /// A server with a pool for this many clients.
     pub(super) fn new(clients: usize, lease_time: u32) -> Server {
-        // Within a /24 up to its size, beyond it with the room to spare that a busy network has.
+        // A /24, or half as many addresses again as there are clients.
         let pool = if clients < 1000 {
             253
         } else {
@@ -48,7 +50,7 @@ impl Server {
         self.leases.clear();
     }
 
-    /// Until when this server counts the address as this client's.
+    /// When this client's lease of the address ends.
     pub(super) fn end_of(&self, address: Ipv4Addr, mac: Mac) -> Option<Instant> {
         self.leases
             .get(&address)
@@ -73,12 +75,14 @@ impl Server {
                     self.commit(now, mac, address);
                     return Some(self.grant(ACK, request, address).option(80, []));
                 }
-                // Kept for a moment only.
+                // Reserved for a short time only.
                 self.leases.insert(
                     address,
                     (
                         mac,
-                        self.end_of(address, mac).unwrap_or(now).max(now + OFFERED),
+                        self.end_of(address, mac)
+                            .unwrap_or(now)
+                            .max(now + OFFER_RESERVATION),
                     ),
                 );
                 Some(self.grant(OFFER, request, address))
@@ -104,7 +108,7 @@ impl Server {
         }
     }
 
-    /// The client's last address, or the one it would like, or any.
+    /// The client's last address, the one it asks for, or any other.
     fn choose(&self, now: Instant, mac: Mac, wish: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
         let last = self
             .leases
@@ -114,7 +118,7 @@ impl Server {
         let wish = wish.filter(|wish| (2..self.pool + 2).any(|index| self.address(index) == *wish));
         last.or(wish.filter(|wish| self.is_free_for(now, mac, *wish)))
             .or_else(|| {
-                // One that nobody had before, if there is one.
+                // One that no client had before, if possible.
                 let mut all = (2..self.pool + 2).map(|index| self.address(index));
                 all.clone()
                     .find(|address| !self.leases.contains_key(address))
@@ -145,5 +149,3 @@ impl Server {
         Ipv4Addr::from(u32::from_be_bytes(self.base) + index)
     }
 }
-
-const OFFERED: Duration = Duration::from_secs(30);

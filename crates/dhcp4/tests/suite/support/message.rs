@@ -1,5 +1,5 @@
-//! Messages from the server's side. Requests are read by the codec whole, as a server would;
-//! replies are written octet by octet, so that they can be as wrong as a test wants them.
+//! Messages from the server's side. The codec reads requests as a whole, as a server would. Replies
+//! are written octet by octet, so that a test can make them malformed.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -10,7 +10,7 @@ use dhcproto::{Decodable, Decoder};
 
 use super::MAC;
 
-/// A message that the client sent. Its `Display` has all that distinguishes one from another:
+/// A message that the client sent. Its `Display` shows what matters to a script:
 /// `REQUEST to=all 50=10.0.0.5 54=10.0.0.1`.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
@@ -20,26 +20,29 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Reads what a client wants sent, and checks all that holds for any message.
+    /// Reads a message and checks what must hold for every message.
     pub(crate) fn read(transmit: Transmit) -> Request {
         let Transmit { payload, delivery } = transmit;
         let message =
             v4::Message::decode(&mut Decoder::new(&payload)).expect("a message that decodes");
         assert_eq!(message.opcode(), v4::Opcode::BootRequest);
-        assert!(payload.len() >= 300, "padded as BOOTP relays want it");
+        assert!(
+            payload.len() >= 300,
+            "padded to the length that BOOTP relays expect"
+        );
         assert_eq!(payload[240], 53, "the message type comes first");
         let request = Request {
             message,
             delivery,
             payload,
         };
-        request.assert_is_of_table_5();
+        request.assert_conforms_to_table_5();
         request
     }
 
-    /// RFC 2131 table 5, for every message that any test ever sees.
-    fn assert_is_of_table_5(&self) {
-        use v4::MessageType::{Decline, Discover, Inform, Release, Request};
+    /// Checks a message against RFC 2131 table 5.
+    fn assert_conforms_to_table_5(&self) {
+        use v4::MessageType::{Decline, Discover, Release, Request};
 
         let ciaddr = self.message.ciaddr();
         let (asks_for, names_server) = (self.has(50), self.has(54));
@@ -48,20 +51,12 @@ impl Request {
                 assert!(ciaddr.is_unspecified() && !names_server, "{self}");
                 true
             }
-            // SELECTING names both, INIT-REBOOT the address alone, RENEWING and REBINDING only
+            // SELECTING has both options, INIT-REBOOT only option 50, RENEWING and REBINDING only
             // ciaddr.
             Request => {
                 assert_eq!(ciaddr.is_unspecified(), asks_for, "{self}");
                 assert!(asks_for || !names_server, "{self}");
                 assert!(!self.has(80), "{self}");
-                true
-            }
-            Inform => {
-                assert!(
-                    !ciaddr.is_unspecified() && !asks_for && !names_server,
-                    "{self}"
-                );
-                assert!(!self.has(51) && !self.has(80), "{self}");
                 true
             }
             Decline => {
@@ -90,10 +85,7 @@ impl Request {
         let source = match self.delivery {
             Delivery::Broadcast { source } | Delivery::Unicast { source, .. } => source,
         };
-        assert_eq!(
-            source, ciaddr,
-            "from the address that it names as its own: {self}"
-        );
+        assert_eq!(source, ciaddr, "the source is ciaddr: {self}");
         if is_question {
             assert!(self.message.secs() > 0, "{self}");
             assert!(self.has(55) && self.has(57), "{self}");
@@ -196,12 +188,12 @@ pub(crate) struct Reply {
     pub(crate) sname: [u8; 64],
     pub(crate) file: [u8; 128],
     pub(crate) cookie: [u8; 4],
-    /// In this order, without length checks beyond the octet that holds it.
+    /// Written in this order, whether or not their lengths are valid.
     pub(crate) options: Vec<(u8, Vec<u8>)>,
 }
 
 impl Reply {
-    /// A bare reply of this type to the exchange of this id.
+    /// A reply of this type and transaction id, with no other option.
     pub(crate) fn new(kind: u8, xid: u32) -> Reply {
         let mut chaddr = [0; 16];
         chaddr[..6].copy_from_slice(&MAC);
@@ -219,7 +211,7 @@ impl Reply {
         }
     }
 
-    /// What every OFFER and ACK has.
+    /// An OFFER or ACK with the options that each must have.
     pub(crate) fn lease(
         kind: u8,
         xid: u32,
@@ -234,7 +226,7 @@ impl Reply {
             .option(1, [255, 255, 255, 0])
     }
 
-    /// What every NAK has.
+    /// A NAK with the options that it must have.
     pub(crate) fn nak(xid: u32, server: Ipv4Addr) -> Reply {
         Reply::new(NAK, xid).option(54, server.octets())
     }
@@ -249,7 +241,7 @@ impl Reply {
         self
     }
 
-    /// Adds an option, or another piece of it.
+    /// Adds an option, or another fragment of it.
     pub(crate) fn option(mut self, code: u8, data: impl AsRef<[u8]>) -> Reply {
         self.options.push((code, data.as_ref().to_vec()));
         self

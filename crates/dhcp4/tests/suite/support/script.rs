@@ -1,18 +1,18 @@
-//! A client driven by a text that reads like a capture.
+//! A client driven by a script that reads like a packet capture.
 //!
-//! Each line is a time in seconds, a sign, and what happens then:
+//! Each line has a time in seconds, a sign and an action:
 //!
 //! ```text
-//! 0     > DISCOVER to=all                           the client sends this, all of it
+//! 0     > DISCOVER to=all                           the client sends exactly this
 //! 0.1   < OFFER 10.0.0.5 from=10.0.0.1 lease=60     the client receives this
-//! 0.1   ! release                                   the driver calls this
-//! 0.1   = BOUND 10.0.0.5 until=60.1                 the client reports this event (or more of it)
+//! 0.1   ! release                                   the driver calls this method
+//! 0.1   = BOUND 10.0.0.5 until=60.1                 an event that begins like this
 //! 0.1   . BOUND                                     the client is in this state
-//! 0.1   x ACK 10.0.0.5 from=10.0.0.9 ... / reason   the client ignores this, and says why
+//! 0.1   x ACK 10.0.0.5 from=10.0.0.9 ... / reason   the client ignores this for this reason
 //! ```
 //!
-//! A time with a `~` may be off by a quarter, for what has jitter. What the client sends or reports
-//! without its line in the script is a failure.
+//! A time with a `~` may be off by a quarter, because of jitter. The test fails if the client sends
+//! or reports anything that is not in the script.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -22,13 +22,13 @@ use dhcp4::{Client, Event, Instant, Lease};
 use super::message::{ACK, NAK, OFFER, Reply, Request};
 use super::{START, after};
 
-/// Plays the script from [`START`] to its end; returns the client for further questions.
+/// Plays a script that begins at [`START`], and returns the client.
 #[track_caller]
 pub(crate) fn play(client: Client, script: &str) -> Client {
     play_from(0.0, client, script)
 }
 
-/// Plays the script from so many seconds after [`START`], when the client was made.
+/// Plays a script with a client that was made this many seconds after [`START`].
 #[track_caller]
 pub(crate) fn play_from(begin: f64, client: Client, script: &str) -> Client {
     let mut stage = Stage::new(client, after(begin));
@@ -42,7 +42,7 @@ pub(crate) fn play_from(begin: f64, client: Client, script: &str) -> Client {
     assert_eq!(
         stage.output,
         VecDeque::<(Instant, String)>::new(),
-        "nothing more than the script has"
+        "the client does only what is in the script"
     );
     stage.client
 }
@@ -50,9 +50,9 @@ pub(crate) fn play_from(begin: f64, client: Client, script: &str) -> Client {
 struct Stage {
     client: Client,
     now: Instant,
-    /// The id of the last message that expects an answer.
+    /// The transaction id of the last message.
     xid: u32,
-    /// What the client did and the script has not mentioned yet.
+    /// What the client did that no line has matched yet.
     output: VecDeque<(Instant, String)>,
 }
 
@@ -113,15 +113,15 @@ impl Stage {
         }
     }
 
-    /// Lets time pass until the client does something, which must be this.
+    /// Lets time pass until the client does something, and checks it.
     #[track_caller]
     fn expect(&mut self, line: &str, time: &str, what: &str) {
         while self.output.is_empty() {
             let due = self
                 .client
                 .poll_timeout()
-                .unwrap_or_else(|| panic!("nothing will ever happen: {line}"));
-            assert!(due < after(1e9), "nothing will happen in our lives: {line}");
+                .unwrap_or_else(|| panic!("the client has no timer: {line}"));
+            assert!(due < after(1e9), "the next timer is decades away: {line}");
             self.now = self.now.max(due);
             self.client.handle_timeout(self.now);
             self.collect();
@@ -138,7 +138,7 @@ impl Stage {
         assert!(off <= tolerance, "at {}, not {time}: {line}", seconds(at));
     }
 
-    /// Lets time pass to a given point, before which the client must be quiet.
+    /// Lets time pass up to this point, and checks that the client does nothing before it.
     #[track_caller]
     fn run_to(&mut self, line: &str, time: &str) {
         let until = after(parse_time(time).0);
@@ -189,7 +189,6 @@ impl Stage {
                 ("lease", seconds) => reply.option(51, parse::<u32>(seconds).to_be_bytes()),
                 ("t1", seconds) => reply.option(58, parse::<u32>(seconds).to_be_bytes()),
                 ("t2", seconds) => reply.option(59, parse::<u32>(seconds).to_be_bytes()),
-                ("router", router) => reply.option(3, parse::<Ipv4Addr>(router).octets()),
                 ("text", text) => reply.option(56, text),
                 ("rapid", _) => reply.option(80, []),
                 ("id", id) => reply.option(61, id),
@@ -205,7 +204,7 @@ impl Stage {
     }
 }
 
-/// The sender of a reply, which is the server itself.
+/// The source address of a reply: that of its server.
 fn from(what: &str) -> Ipv4Addr {
     let server = what.split(' ').find_map(|word| word.strip_prefix("from="));
     server.map_or(Ipv4Addr::UNSPECIFIED, parse)
@@ -219,15 +218,14 @@ fn describe(event: &Event) -> String {
             assert_eq!(old.address, new.address);
             format!("RENEWED {}", term(new))
         }
-        Event::Lost { lease, why } => format!("LOST {} {why}", lease.address),
-        Event::Informed(options) => format!("INFORMED dns={:?}", options.dns),
+        Event::Lost { lease, reason } => format!("LOST {} {reason}", lease.address),
     }
 }
 
 fn term(lease: &Lease) -> String {
     match lease.expires_at() {
         Some(end) => format!("{} until={:.1}", lease.address, seconds(end)),
-        None => format!("{} for ever", lease.address),
+        None => format!("{} until=never", lease.address),
     }
 }
 
@@ -235,7 +233,7 @@ fn seconds(at: Instant) -> f64 {
     at.since_boot().as_secs_f64() - START.since_boot().as_secs_f64()
 }
 
-/// A time and how far off it may be.
+/// A time and its tolerance, in seconds.
 fn parse_time(time: &str) -> (f64, f64) {
     match time.strip_prefix('~') {
         Some(nominal) => (parse(nominal), parse::<f64>(nominal) / 4.0),
@@ -244,5 +242,6 @@ fn parse_time(time: &str) -> (f64, f64) {
 }
 
 fn parse<T: std::str::FromStr>(text: &str) -> T {
-    text.parse().unwrap_or_else(|_| panic!("what is {text:?}?"))
+    text.parse()
+        .unwrap_or_else(|_| panic!("cannot parse {text:?}"))
 }

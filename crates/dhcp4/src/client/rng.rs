@@ -1,32 +1,33 @@
-//! Randomness from a seed: transaction ids and jitter.
+//! Pseudo-random numbers for transaction ids and jitter.
 
 use std::time::Duration;
 
-/// SplitMix64 (Steele, Lea, Flood 2014). Eight octets of state, and good enough to keep a thousand
-/// clients from speaking at once; a transaction id is a label, not a secret.
+/// SplitMix64 (Steele, Lea, Flood 2014). It has eight octets of state and spreads the messages of
+/// thousands of clients well. It is not cryptographic, and a transaction id is not a secret.
 #[derive(Clone, Debug)]
-pub(crate) struct Rng(u64);
+pub(super) struct Rng(u64);
 
 impl Rng {
-    pub(crate) fn new(seed: u64) -> Rng {
+    pub(super) fn new(seed: u64) -> Rng {
         Rng(seed)
     }
 
-    pub(crate) fn next_u32(&mut self) -> u32 {
+    pub(super) fn next_u32(&mut self) -> u32 {
         (self.next_u64() >> 32) as u32
     }
 
-    /// A duration within `spread` of `middle`, either side.
-    pub(crate) fn around(&mut self, middle: Duration, spread: Duration) -> Duration {
+    /// Draws a duration between `middle - spread` and `middle + spread`. A spread wider than
+    /// `middle` is cut to it.
+    pub(super) fn around(&mut self, middle: Duration, spread: Duration) -> Duration {
         let spread = spread.min(middle);
         middle - spread + self.up_to(spread * 2)
     }
 
     fn up_to(&mut self, limit: Duration) -> Duration {
         let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-        // Multiply and shift: a share of the range, without the bias of a remainder.
-        let share = (u128::from(self.next_u64()) * u128::from(nanos)) >> 64;
-        Duration::from_nanos(share as u64)
+        // Scaled by multiplication, because a remainder would favour small values.
+        let scaled = (u128::from(self.next_u64()) * u128::from(nanos)) >> 64;
+        Duration::from_nanos(scaled as u64)
     }
 
     fn next_u64(&mut self) -> u64 {
@@ -43,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_fixes_the_sequence() {
+    fn the_same_seed_gives_the_same_sequence() {
         let (mut a, mut b) = (Rng::new(7), Rng::new(7));
         assert_eq!(
             [(); 8].map(|()| a.next_u32()),
@@ -53,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_stays_within_its_spread_and_uses_it() {
+    fn jitter_covers_its_spread_and_never_exceeds_it() {
         let mut rng = Rng::new(1);
         let (middle, spread) = (Duration::from_secs(4), Duration::from_secs(1));
         let drawn: Vec<_> = (0..1000).map(|_| rng.around(middle, spread)).collect();
@@ -67,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spread_wider_than_its_middle_never_goes_below_zero() {
+    fn a_spread_wider_than_its_middle_is_cut_to_it() {
         let mut rng = Rng::new(2);
         let middle = Duration::from_millis(10);
         assert!((0..1000).all(|_| rng.around(middle, Duration::from_secs(9)) <= middle * 2));

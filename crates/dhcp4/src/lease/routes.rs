@@ -1,34 +1,25 @@
-//! Routes out of a lease (RFC 3442, RFC 2132).
+//! The routes that follow from a lease (RFC 3442, RFC 2132 sections 3.5 and 5.8).
 
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use serde::{Deserialize, Serialize};
 
-use crate::lease::Lease;
-use crate::options::Options;
-
-/// A route that a server told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Route {
-    /// Where to, host bits cleared.
-    pub dst: Ipv4Net,
-    /// Through whom; `None`: the destination is on the link itself.
-    pub gateway: Option<Ipv4Addr>,
-}
+use super::Lease;
+use crate::options::{Options, Route};
 
 impl Lease {
-    /// The routes to set, in an order in which each can be set: on-link routes first, then those
-    /// through gateways.
+    /// The routes to set, in an order in which the kernel accepts them: on-link routes first, then
+    /// those through gateways.
     ///
-    /// Classless routes (121), where there are any, stand alone: RFC 3442 wants 33 and 3 ignored
-    /// then, the default route included. Otherwise there are the static routes (33) and a default
-    /// route through the first router (3). A destination named twice keeps its first route. A
-    /// gateway that is neither in the address' own subnet nor on an on-link route gets an on-link
-    /// route of its own, and one that is the address itself means on-link too.
+    /// If the server sent classless routes (option 121), they are the only ones: RFC 3442 has
+    /// options 33 and 3 ignored then, including the default route. Otherwise the routes are the
+    /// static ones (option 33) and a default route through the first router (option 3). Of several
+    /// routes to one destination, the first is kept. A gateway outside the address' subnet and all
+    /// on-link routes gets an on-link route of its own. A route through the leased address itself
+    /// is on-link.
     pub fn routes(&self) -> Vec<Route> {
         let (mut routes, via): (Vec<_>, Vec<_>) = self
-            .told_routes()
+            .routes_from_server()
             .into_iter()
             .partition(|route| route.gateway.is_none());
         for gateway in via.iter().filter_map(|route| route.gateway) {
@@ -45,8 +36,8 @@ impl Lease {
         routes
     }
 
-    /// What the server told, each destination once.
-    fn told_routes(&self) -> Vec<Route> {
+    /// The routes that the server sent, one for each destination.
+    fn routes_from_server(&self) -> Vec<Route> {
         let Options {
             routers,
             static_routes,
@@ -54,17 +45,17 @@ impl Lease {
             ..
         } = &self.options;
         let default = routers.first().map(|&router| Route {
-            dst: DEFAULT,
+            dst: DEFAULT_DESTINATION,
             gateway: Some(router),
         });
-        let told: Vec<Route> = if classless_routes.is_empty() {
+        let received: Vec<Route> = if classless_routes.is_empty() {
             static_routes.iter().copied().chain(default).collect()
         } else {
             classless_routes.clone()
         };
 
-        let mut routes: Vec<Route> = Vec::with_capacity(told.len());
-        for Route { dst, gateway } in told {
+        let mut routes: Vec<Route> = Vec::with_capacity(received.len());
+        for Route { dst, gateway } in received {
             if routes.iter().all(|known| known.dst != dst) {
                 routes.push(Route {
                     dst,
@@ -76,27 +67,7 @@ impl Lease {
     }
 }
 
-const DEFAULT: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
-
-/// The network that an option without masks means by an address (RFC 2132 section 5.8, RFC 950):
-/// its class' network, or the one host where host bits are set.
-pub(crate) fn classful(address: Ipv4Addr) -> Ipv4Net {
-    let net = Ipv4Net::new_assert(address, class_prefix_len(address));
-    if net.trunc() == net {
-        net
-    } else {
-        Ipv4Net::from(address)
-    }
-}
-
-/// The prefix length that an address without a mask has.
-pub(crate) fn class_prefix_len(address: Ipv4Addr) -> u8 {
-    match address.octets()[0] {
-        0..=127 => 8,
-        128..=191 => 16,
-        _ => 24,
-    }
-}
+const DEFAULT_DESTINATION: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
 
 #[cfg(test)]
 mod tests {
@@ -134,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_router_is_the_default_route() {
+    fn the_default_route_goes_through_the_first_router() {
         let routers = vec!["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
         let lease = lease(Options {
             routers,
@@ -144,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn static_routes_stand_beside_the_router() {
+    fn static_routes_are_added_to_the_default_route() {
         let lease = lease(Options {
             routers: vec!["10.0.0.1".parse().unwrap()],
             static_routes: routes(["192.168.7.0/24 via 10.0.0.9"]),
@@ -157,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn classless_routes_silence_the_others() {
+    fn classless_routes_replace_static_routes_and_the_default_route() {
         let lease = lease(Options {
             routers: vec!["10.0.0.1".parse().unwrap()],
             static_routes: routes(["192.168.7.0/24 via 10.0.0.9"]),
@@ -181,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn on_link_routes_come_first_and_serve_the_gateways_they_hold() {
+    fn a_gateway_on_an_on_link_route_needs_no_route_of_its_own() {
         let lease = lease(Options {
             classless_routes: routes(["0.0.0.0/0 via 169.254.1.1", "169.254.0.0/16"]),
             ..Options::default()
@@ -193,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_through_ourselves_is_on_link_and_a_second_route_to_one_place_is_dropped() {
+    fn a_route_through_the_leased_address_is_on_link_and_repeated_routes_are_dropped() {
         let lease = lease(Options {
             classless_routes: routes([
                 "10.1.0.0/16 via 10.0.0.5",
@@ -206,22 +177,5 @@ mod tests {
             lease.routes(),
             routes(["10.1.0.0/16", "10.2.0.0/16 via 10.0.0.1"])
         );
-    }
-
-    #[test]
-    fn an_address_without_a_mask_has_that_of_its_class() {
-        for (address, net) in [
-            ("10.0.0.0", "10.0.0.0/8"),
-            ("172.16.0.0", "172.16.0.0/16"),
-            ("192.168.7.0", "192.168.7.0/24"),
-            ("192.168.7.9", "192.168.7.9/32"),
-            ("10.1.0.0", "10.1.0.0/32"),
-        ] {
-            assert_eq!(
-                classful(address.parse().unwrap()),
-                net.parse().unwrap(),
-                "{address}"
-            );
-        }
     }
 }

@@ -1,6 +1,6 @@
-//! A LAN in which everything goes wrong that can: packets are lost, doubled and overtaken, the
-//! server goes away and comes back, containers come, go and are restarted. On a virtual clock, and
-//! the same every time for a given seed.
+//! A LAN with all kinds of faults: packets are lost, duplicated and reordered, the server stops and
+//! returns, and containers are started, stopped and restarted. It runs on a virtual clock, and the
+//! seed determines everything that happens.
 
 mod lan;
 mod server;
@@ -11,7 +11,7 @@ use lan::{Faults, Lan};
 const HOUR: u64 = 3600;
 
 #[test]
-fn a_thousand_clients_on_a_bad_network_never_share_an_address_and_all_have_one_in_the_end() {
+fn a_thousand_clients_on_a_bad_network_never_share_an_address_and_each_gets_one_in_the_end() {
     let mut lan = Lan::new(1, 1000, 600);
     lan.faults = Faults {
         loss: 0.2,
@@ -32,8 +32,8 @@ fn a_thousand_clients_on_a_bad_network_never_share_an_address_and_all_have_one_i
 }
 
 #[test]
-fn the_same_seed_gives_the_same_life() {
-    let life = |seed| {
+fn the_same_seed_gives_the_same_course_of_events() {
+    let run = |seed| {
         let mut lan = Lan::new(seed, 50, 60);
         lan.faults = Faults {
             loss: 0.3,
@@ -44,12 +44,12 @@ fn the_same_seed_gives_the_same_life() {
         lan.run(1000);
         (lan.trace, lan.summary())
     };
-    assert_eq!(life(7), life(7));
-    assert_ne!(life(7), life(8));
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7), run(8));
 }
 
 #[test]
-fn clients_recover_from_a_server_that_lost_its_memory_and_renumbered() {
+fn all_clients_follow_when_their_server_forgets_its_leases_and_changes_its_subnet() {
     let mut lan = Lan::new(2, 100, 600);
     lan.run(60);
     assert_eq!(lan.bound(), 100);
@@ -58,15 +58,15 @@ fn clients_recover_from_a_server_that_lost_its_memory_and_renumbered() {
     assert_eq!(lan.bound(), 100);
     assert!(
         lan.addresses().all(|address| address.octets()[0] == 192),
-        "all have followed"
+        "all clients are in the new subnet"
     );
 }
 
 #[test]
-fn a_day_with_an_hour_long_lease_is_quiet_and_survives_an_outage() {
+fn a_lease_of_an_hour_takes_two_messages_per_half_hour_and_returns_after_an_outage() {
     let mut lan = Lan::new(3, 1, HOUR as u32);
     lan.run(12 * HOUR);
-    // A renewal every half an hour, give or take the jitter, two messages each.
+    // A renewal every half hour, more or less.
     assert!((22..=26).contains(&lan.renewals), "{}", lan.summary());
     assert_eq!(lan.sent, lan.renewals + 2, "{}", lan.summary());
 
@@ -79,7 +79,7 @@ fn a_day_with_an_hour_long_lease_is_quiet_and_survives_an_outage() {
 }
 
 #[test]
-fn leases_of_seconds_are_kept() {
+fn no_lease_of_four_seconds_is_lost_on_a_good_network() {
     let mut lan = Lan::new(4, 20, 4);
     lan.faults = Faults {
         slowest_ms: 100,
@@ -90,7 +90,7 @@ fn leases_of_seconds_are_kept() {
 }
 
 #[test]
-fn an_exhausted_pool_leaves_the_late_waiting_until_somebody_leaves() {
+fn clients_without_an_address_get_one_when_others_leave_an_exhausted_pool() {
     let mut lan = Lan::new(5, 300, 600);
     lan.run(120);
     assert_eq!(lan.bound(), 253, "{}", lan.summary());

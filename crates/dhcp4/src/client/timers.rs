@@ -1,87 +1,41 @@
-//! What a state keeps: an exchange with servers, and a lease with its timers.
+//! Timers: the waits between messages, and when to act on a lease.
 
 use std::time::Duration;
 
+use super::rng::Rng;
 use crate::config::Retry;
 use crate::lease::Lease;
-use crate::rng::Rng;
 use crate::time::Instant;
 
-/// The shortest wait for anything: a clock that has not moved must not send again.
-const TICK: Duration = Duration::from_millis(1);
-
-/// A question to servers, under one transaction id.
-#[derive(Clone, Debug)]
-pub(super) struct Exchange {
-    pub(super) xid: u32,
-    /// When the first message under this id went out. A lease won by it runs from here, whichever
-    /// of the messages the server may have heard.
-    pub(super) since: Instant,
-    /// The `secs` of its last message.
-    pub(super) secs: u16,
-    /// Messages sent.
-    pub(super) sent: u32,
-    /// When to send again.
-    pub(super) next: Instant,
-}
-
-impl Exchange {
-    pub(super) fn new(xid: u32, now: Instant) -> Exchange {
-        Exchange {
-            xid,
-            since: now,
-            secs: 0,
-            sent: 0,
-            next: now,
-        }
-    }
-}
-
-/// The wait for an answer after the given number of messages: doubling, with a jitter of a second
-/// at most, as RFC 2131 section 4.1 has it, and of a quarter of the wait where that is less.
-pub(super) fn backoff(retry: &Retry, sent: u32, rng: &mut Rng) -> Duration {
-    let doublings = sent.saturating_sub(1).min(31);
-    let wait = retry
-        .first
-        .saturating_mul(1 << doublings)
-        .min(retry.max)
-        .max(TICK);
-    rng.around(wait, (wait / 4).min(Duration::from_secs(1)))
-}
-
-/// The wait for an answer while RENEWING or REBINDING: half of what remains, at least a minute (RFC
-/// 2131 section 4.4.5). In a lease too short for minutes, at least a quarter of the time that the
-/// state has in all.
-pub(super) fn renewal_wait(
-    remaining: Option<Duration>,
-    whole: Duration,
-    rng: &mut Rng,
-) -> Duration {
-    let least = (whole / 4).clamp(TICK, Duration::from_secs(60));
-    let half = remaining.unwrap_or(whole) / 2;
-    rng.around(half, (half / 4).min(Duration::from_secs(1)))
-        .max(least)
-}
+/// The shortest wait between two messages, so that every timer lies in the future.
+const MIN_WAIT: Duration = Duration::from_millis(1);
+/// The shortest wait in RENEWING and REBINDING (RFC 2131 section 4.4.5), unless the lease is too
+/// short for it.
+const MIN_RENEWAL_WAIT: Duration = Duration::from_secs(60);
+/// The most by which a wait deviates from its nominal value (RFC 2131 section 4.1).
+const MAX_JITTER: Duration = Duration::from_secs(1);
 
 /// A lease and when to act on it.
 #[derive(Clone, Debug)]
-pub(super) struct Held {
+pub(super) struct TimedLease {
     pub(super) lease: Lease,
-    /// T1 with jitter.
+    /// T1 with jitter; `None` if the lease is infinite.
     pub(super) renew_at: Option<Instant>,
-    /// T2 with jitter; not before `renew_at`, not after the lease.
+    /// T2 with jitter, between `renew_at` and the end of the lease; `None` if the lease is
+    /// infinite.
     pub(super) rebind_at: Option<Instant>,
 }
 
-impl Held {
-    /// RFC 2131 section 4.4.5 wants "some random fuzz" around T1 and T2: a twentieth of the shorter
-    /// time beside each, which keeps them in order.
-    pub(super) fn new(lease: Lease, rng: &mut Rng) -> Held {
+impl TimedLease {
+    /// Chooses the times for a lease. RFC 2131 section 4.4.5 asks for "some random fuzz" around T1
+    /// and T2. It is at most a twentieth of the shorter interval on either side, which keeps the
+    /// times in order.
+    pub(super) fn new(lease: Lease, rng: &mut Rng) -> TimedLease {
         let mut fuzzed = |before: Duration, time: Duration, after: Duration| {
             let room = time.saturating_sub(before).min(after.saturating_sub(time));
             lease.requested_at + rng.around(time, room / 20)
         };
-        // A lease may come from a file that somebody edited: times out of order are put in order.
+        // A stored lease may have been edited by hand, so its times may be out of order.
         let (renew_at, rebind_at) = match (lease.t1, lease.t2, lease.lifetime) {
             (t1, t2, Some(lifetime)) => {
                 let t2 = t2.unwrap_or(lifetime).min(lifetime);
@@ -93,12 +47,42 @@ impl Held {
             }
             (_, _, None) => (None, None),
         };
-        Held {
+        TimedLease {
             lease,
             renew_at,
             rebind_at,
         }
     }
+}
+
+/// The wait for an answer after this many messages. It doubles with each message. Its jitter is one
+/// second, as in RFC 2131 section 4.1, or a quarter of the wait if that is less.
+pub(super) fn backoff(retry: &Retry, sent: u32, rng: &mut Rng) -> Duration {
+    let doublings = sent.saturating_sub(1).min(31);
+    let wait = retry
+        .first
+        .saturating_mul(1 << doublings)
+        .min(retry.max)
+        .max(MIN_WAIT);
+    rng.around(wait, (wait / 4).min(MAX_JITTER))
+}
+
+/// The wait for an answer in RENEWING or REBINDING: half of the time that remains in that state,
+/// but at least a minute (RFC 2131 section 4.4.5), or a quarter of the state's `whole` duration if
+/// that is less.
+pub(super) fn renewal_wait(
+    remaining: Option<Duration>,
+    whole: Duration,
+    rng: &mut Rng,
+) -> Duration {
+    let least = (whole / 4).clamp(MIN_WAIT, MIN_RENEWAL_WAIT);
+    let half = remaining.unwrap_or(whole) / 2;
+    rng.around(half, (half / 4).min(MAX_JITTER)).max(least)
+}
+
+/// Whether this time has come.
+pub(super) fn is_due(time: Option<Instant>, now: Instant) -> bool {
+    time.is_some_and(|time| time <= now)
 }
 
 #[cfg(test)]
@@ -111,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_from_one_second_to_sixty_four_and_jitter_by_a_second_at_most() {
+    fn waits_double_from_1_to_64_seconds_with_at_most_a_second_of_jitter() {
         let (retry, mut rng) = (Retry::default(), Rng::new(3));
         for (sent, wait) in [
             (1, 1),
@@ -136,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_waits_half_of_what_remains_and_at_least_a_minute() {
+    fn a_renewal_is_repeated_after_half_the_remaining_time_but_at_least_a_minute() {
         let mut rng = Rng::new(3);
         let long = renewal_wait(Some(secs(1000)), secs(1000), &mut rng);
         assert!((secs(499)..=secs(501)).contains(&long), "{long:?}");
@@ -144,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_of_seconds_is_renewed_within_seconds() {
+    fn the_renewal_of_a_lease_of_seconds_is_repeated_within_seconds() {
         let mut rng = Rng::new(3);
         let short = renewal_wait(Some(secs(3)), secs(4), &mut rng);
         assert!((secs(1)..secs(2)).contains(&short), "{short:?}");
@@ -154,12 +138,12 @@ mod tests {
         );
         assert_eq!(
             renewal_wait(Some(Duration::ZERO), Duration::ZERO, &mut rng),
-            TICK
+            MIN_WAIT
         );
     }
 
     #[test]
-    fn jitter_keeps_t1_before_t2_before_the_end() {
+    fn jitter_keeps_t1_before_t2_and_t2_before_the_end() {
         let mut rng = Rng::new(4);
         for (t1, t2, lifetime) in [
             (5, 8, 10),
@@ -170,10 +154,10 @@ mod tests {
             for _ in 0..100 {
                 let lease = lease(Some(secs(t1)), Some(secs(t2)), Some(secs(lifetime)));
                 let end = lease.expires_at();
-                let held = Held::new(lease, &mut rng);
+                let timed = TimedLease::new(lease, &mut rng);
                 assert!(
-                    held.renew_at < held.rebind_at && held.rebind_at < end,
-                    "{held:?}"
+                    timed.renew_at < timed.rebind_at && timed.rebind_at < end,
+                    "{timed:?}"
                 );
             }
         }
@@ -187,10 +171,10 @@ mod tests {
             (Some(secs(99)), Some(secs(98))),
             (Some(secs(7)), None),
         ] {
-            let held = Held::new(lease(t1, t2, Some(secs(10))), &mut rng);
+            let timed = TimedLease::new(lease(t1, t2, Some(secs(10))), &mut rng);
             assert!(
-                held.renew_at <= held.rebind_at && held.rebind_at <= held.lease.expires_at(),
-                "{held:?}"
+                timed.renew_at <= timed.rebind_at && timed.rebind_at <= timed.lease.expires_at(),
+                "{timed:?}"
             );
         }
     }

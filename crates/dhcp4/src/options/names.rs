@@ -1,19 +1,17 @@
-//! The names that dhcp-options(5) gives to options, and their codes.
+//! The names of options in ISC's `dhcp-options(5)`, and their codes.
 
-/// The code of an option by its name, or by its code in decimal, as the Go plugins take it:
-/// `routers`, `3`.
+/// Finds the code of an option by its name or by its code in decimal: `routers` or `3`.
 ///
 /// ```
 /// use dhcp4::names;
 /// assert_eq!(names::code("dhcp-client-identifier"), Some(61));
 /// assert_eq!(names::code("61"), Some(61));
-/// assert_eq!(names::name(61), Some("dhcp-client-identifier"));
 /// ```
 pub fn code(name: &str) -> Option<u8> {
     match NAMES.iter().find(|(_, known)| *known == name) {
         Some((code, _)) => Some(*code),
-        // 0 and 255 are punctuation (RFC 2132 section 3), not options. No sign, no blanks:
-        // `u8::from_str` takes "+3".
+        // Checked first because `u8::from_str` also accepts "+3". 0 and 255 are padding and the end
+        // mark (RFC 2132 section 3), not options.
         None if name.bytes().all(|digit| digit.is_ascii_digit()) => {
             name.parse().ok().filter(|code| !matches!(code, 0 | 255))
         }
@@ -21,16 +19,8 @@ pub fn code(name: &str) -> Option<u8> {
     }
 }
 
-/// The name of the option with this code, if it has one: the first, where there are several.
-pub fn name(code: u8) -> Option<&'static str> {
-    NAMES
-        .iter()
-        .find(|(known, _)| *known == code)
-        .map(|(_, name)| *name)
-}
-
-/// By code. The names are those of ISC's dhcp-options(5); options it does not know have the name of
-/// their RFC in the same style. Second names of a code follow its first.
+/// Codes and names in the order of the codes. An option that `dhcp-options(5)` does not list has
+/// the name from its RFC, in the same style. A code may have several names.
 const NAMES: &[(u8, &str)] = &[
     (1, "subnet-mask"),
     (2, "time-offset"),
@@ -187,36 +177,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_leads_to_its_code_and_every_code_to_its_first_name() {
-        for (index, (known, text)) in NAMES.iter().enumerate() {
-            assert_eq!(code(text), Some(*known), "{text}");
-            let first = NAMES.iter().position(|(other, _)| other == known);
-            if first == Some(index) {
-                assert_eq!(name(*known), Some(*text));
-            }
+    fn every_name_leads_to_its_code() {
+        for (known, name) in NAMES {
+            assert_eq!(code(name), Some(*known), "{name}");
         }
         assert!(NAMES.is_sorted_by_key(|(code, _)| *code));
     }
 
     #[test]
-    fn a_code_is_a_name_too_unless_it_is_no_option() {
+    fn a_code_in_decimal_is_accepted_unless_it_is_no_option() {
         assert_eq!(code("121"), Some(121));
         assert_eq!(code("224"), Some(224));
         for text in ["0", "255", "256", "-1", "+3", " 3", "", "router"] {
             assert_eq!(code(text), None, "{text:?}");
         }
-        assert_eq!(name(224), None);
     }
 
     #[test]
     fn every_option_that_the_codec_knows_has_a_name() {
-        // Not by asking the codec, which only wire.rs may see: it reads these as known, the rest as
-        // unknown.
+        // The codec itself cannot be asked here, because only `wire` may use it. These are the
+        // codes that it does not report as unknown.
         let known = (1..=77).chain([
             80, 81, 82, 88, 89, 91, 92, 93, 94, 97, 100, 101, 114, 116, 118, 119, 121,
         ]);
         for code in known.chain(150..=157) {
-            assert!(name(code).is_some(), "{code}");
+            assert!(NAMES.iter().any(|(named, _)| *named == code), "{code}");
         }
     }
 }

@@ -1,0 +1,84 @@
+//! What a server's OFFER or ACK grants.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::address::{class_prefix_len, is_host};
+use crate::lease::Lease;
+use crate::report::IgnoreReason;
+use crate::time::Instant;
+use crate::wire::Reply;
+
+/// The address of an OFFER or ACK, if it could become a lease.
+pub(super) fn offered_address(reply: &Reply) -> Result<Ipv4Addr, IgnoreReason> {
+    match (is_host(reply.yiaddr), reply.lease_time()) {
+        (false, _) => Err(IgnoreReason::BadAddress),
+        (true, None | Some(0)) => Err(IgnoreReason::NoLeaseTime),
+        (true, Some(_)) => Ok(reply.yiaddr),
+    }
+}
+
+/// The lease that an ACK grants, if the client requested it at this time.
+pub(super) fn granted_lease(
+    ack: Reply,
+    server_id: Ipv4Addr,
+    requested_at: Instant,
+) -> Result<Lease, IgnoreReason> {
+    let address = offered_address(&ack)?;
+    let times = Times::of(&ack)?;
+    Ok(Lease {
+        address,
+        prefix_len: ack
+            .prefix_len()
+            .unwrap_or_else(|| class_prefix_len(address)),
+        server_id,
+        requested_at,
+        lifetime: times.lifetime,
+        t1: times.t1,
+        t2: times.t2,
+        options: ack.into_options(),
+    })
+}
+
+struct Times {
+    lifetime: Option<Duration>,
+    t1: Option<Duration>,
+    t2: Option<Duration>,
+}
+
+impl Times {
+    /// Reads the server's times. T1 and T2 default to 0.5 and 0.875 of the lease (RFC 2131 section
+    /// 4.4.5) if the server's values are missing or out of order.
+    fn of(ack: &Reply) -> Result<Times, IgnoreReason> {
+        const INFINITE: u32 = u32::MAX; // RFC 2131 section 3.3
+
+        let lifetime = match ack.lease_time() {
+            None | Some(0) => return Err(IgnoreReason::NoLeaseTime),
+            Some(INFINITE) => {
+                return Ok(Times {
+                    lifetime: None,
+                    t1: None,
+                    t2: None,
+                });
+            }
+            Some(seconds) => Duration::from_secs(seconds.into()),
+        };
+        let nonzero = |seconds: Option<u32>| {
+            seconds
+                .map(|s| Duration::from_secs(s.into()))
+                .filter(|t| !t.is_zero())
+        };
+        let t2 = nonzero(ack.t2())
+            .filter(|&t2| t2 < lifetime)
+            .unwrap_or(lifetime * 7 / 8);
+        // If T2 is less than half the lease, T1 is to T2 as the defaults are to each other.
+        let t1 = nonzero(ack.t1())
+            .filter(|&t1| t1 < t2)
+            .unwrap_or((lifetime / 2).min(t2 * 4 / 7));
+        Ok(Times {
+            lifetime: Some(lifetime),
+            t1: Some(t1),
+            t2: Some(t2),
+        })
+    }
+}

@@ -1,0 +1,212 @@
+//! The client's interface for its driver.
+//!
+//! The state machine is in the modules below. Each calls only those further down:
+//!
+//! - `timeout` and `incoming`: what each state does when its timer is due or a packet arrives;
+//! - `keeping`: the states that have a lease;
+//! - `acquiring`: the states that lead to one;
+//! - `outgoing`: the messages; `grant`: the lease in a message;
+//! - `state`: the data; `timers` and `rng`: waits and their jitter.
+
+mod acquiring;
+mod grant;
+mod incoming;
+mod keeping;
+mod outgoing;
+mod rng;
+mod state;
+mod timeout;
+mod timers;
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+
+use crate::config::Config;
+use crate::event::Event;
+use crate::lease::Lease;
+use crate::report::{Ignored, Report};
+use crate::state_name::StateName;
+use crate::time::Instant;
+use crate::transmit::{Listen, Transmit};
+use outgoing::Lent;
+use rng::Rng;
+use state::State;
+use timers::TimedLease;
+
+pub use state::Client;
+
+impl Client {
+    /// Makes a client that discovers a new address. Its first DISCOVER is ready at once. (RFC 2131
+    /// section 4.4.1 asks for a random pause of up to ten seconds, in case many hosts start at the
+    /// same time; a container that waits for its address is not worth that delay.)
+    ///
+    /// All randomness comes from `seed`. Two clients with the same seed and inputs behave the same,
+    /// so each client on a network needs a seed of its own.
+    pub fn new(config: Config, seed: u64, now: Instant) -> Client {
+        let mut client = Client::unstarted(config, seed, now);
+        client.enter_selecting(now);
+        client
+    }
+
+    /// Makes a client that first requests an address that it had before (INIT-REBOOT). `server` is
+    /// the server that leased the address, if known. If the request is refused or not answered, the
+    /// client discovers.
+    pub fn reboot(
+        config: Config,
+        seed: u64,
+        address: Ipv4Addr,
+        server: Option<Ipv4Addr>,
+        now: Instant,
+    ) -> Client {
+        let mut client = Client::unstarted(config, seed, now);
+        client.preferred_address = Some(address);
+        client.enter_rebooting(now, address, server);
+        client
+    }
+
+    /// Makes a client that continues a stored lease. According to the lease's age, it starts in
+    /// BOUND, RENEWING or REBINDING, without an event. If the lease has expired, or was written in
+    /// another boot, it starts with [`Event::Lost`] and discovers.
+    pub fn resume(config: Config, seed: u64, lease: Lease, now: Instant) -> Client {
+        let mut client = Client::unstarted(config, seed, now);
+        client.remember(&lease);
+        let timed = TimedLease::new(lease, &mut client.rng);
+        client.enter_by_age(now, timed);
+        client
+    }
+
+    fn unstarted(config: Config, seed: u64, now: Instant) -> Client {
+        Client {
+            preferred_address: config.requested_address,
+            config,
+            rng: Rng::new(seed),
+            state: State::Stopped,
+            unreliable_server: None,
+            naks: 0,
+            declines: 0,
+            wants_broadcast: false,
+            began_at: now,
+            transmit: None,
+            events: VecDeque::new(),
+            report: Report::default(),
+        }
+    }
+
+    /// Handles a UDP payload received on port 68. `from` is the IP address that sent it.
+    ///
+    /// # Errors
+    ///
+    /// [`Ignored`] if the payload is not an expected answer. The [`report`](Client::report) counts
+    /// it.
+    pub fn handle_packet(
+        &mut self,
+        now: Instant,
+        payload: &[u8],
+        from: Ipv4Addr,
+    ) -> Result<(), Ignored> {
+        self.report.received += 1;
+        self.expire(now);
+        self.receive(now, payload, from)
+            .inspect_err(|&ignored| self.report.count_ignored(ignored))
+    }
+
+    /// Does what is due by now, if anything.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.expire(now);
+        self.advance(now);
+    }
+
+    /// When to call [`handle_timeout`](Client::handle_timeout); `None` if only a packet or a call
+    /// can change anything.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.state.next_timeout()
+    }
+
+    /// Fetches the next message to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        let (kind, transmit) = self.transmit.take()?;
+        self.report.count_sent(kind);
+        Some(transmit)
+    }
+
+    /// Fetches the next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Gives the address back and stops. The client sends a RELEASE if a server has leased an
+    /// address to it, or may have: also in GRANTED, and while the ACK is outstanding. No server
+    /// answers a RELEASE.
+    pub fn release(&mut self, now: Instant) {
+        let lent = match std::mem::replace(&mut self.state, State::Stopped) {
+            State::Granted { timed }
+            | State::Bound { timed }
+            | State::Renewing { timed, .. }
+            | State::Rebinding { timed, .. }
+            | State::Reconfirming { timed, .. } => {
+                (!timed.lease.is_over(now)).then(|| Lent::from(&timed.lease))
+            }
+            State::Requesting { offer, .. } => Some(Lent::from(offer)),
+            State::Rebooting {
+                address, server, ..
+            } => server.map(|server| Lent { address, server }),
+            State::Init { .. } | State::Selecting { .. } | State::Stopped => None,
+        };
+        self.transmit = None;
+        if let Some(lent) = lent {
+            self.send_release(lent);
+        }
+    }
+
+    /// Accepts the granted address, which leads to [`Event::Bound`]. Returns `false` if there is
+    /// none, perhaps because it has expired.
+    pub fn accept(&mut self, now: Instant) -> bool {
+        self.expire(now);
+        if !matches!(self.state, State::Granted { .. }) {
+            return false;
+        }
+        if let Some(timed) = self.state.take_lease() {
+            self.bind(now, timed);
+        }
+        true
+    }
+
+    /// Declines the address, granted or in use, because another host uses it (RFC 2131 section
+    /// 3.1.5). The client sends a DECLINE and discovers after a pause. An address in use leads to
+    /// [`Event::Lost`]. Returns `false` if there is no address.
+    pub fn decline(&mut self, now: Instant) -> bool {
+        self.expire(now);
+        self.decline_lease(now)
+    }
+
+    /// Tells the client that the link's carrier has returned, perhaps on another network. A client
+    /// with a lease keeps it and asks servers to confirm it (INIT-REBOOT). Any other client starts
+    /// over at once, without waiting for its timer.
+    pub fn link_restored(&mut self, now: Instant) {
+        self.expire(now);
+        self.reconfirm(now);
+    }
+
+    /// The name of the current state.
+    pub fn state(&self) -> StateName {
+        self.state.name()
+    }
+
+    /// The lease whose address may be used now. A granted address has none yet.
+    pub fn lease(&self) -> Option<&Lease> {
+        match self.state {
+            State::Granted { .. } => None,
+            _ => self.state.lease(),
+        }
+    }
+
+    /// Where the driver has to listen for replies.
+    pub fn listen(&self) -> Listen {
+        self.state.listen()
+    }
+
+    /// What the client sent, received and ignored so far.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+}

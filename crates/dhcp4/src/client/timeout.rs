@@ -1,0 +1,75 @@
+//! What each state does when its timer is due.
+
+use super::state::{Client, State};
+use super::timers::is_due;
+use crate::event::LossReason;
+use crate::lease::Lease;
+use crate::time::Instant;
+
+/// How often a REQUEST for an address from before is sent before the client discovers, or goes on
+/// with its unconfirmed lease.
+const REBOOT_ATTEMPTS: u32 = 2;
+
+impl Client {
+    /// Ends a lease that has expired. Each call to the client does this first.
+    pub(super) fn expire(&mut self, now: Instant) {
+        if !is_due(self.state.lease().and_then(Lease::expires_at), now) {
+            return;
+        }
+        if matches!(self.state, State::Granted { .. }) {
+            self.start_over(now);
+        } else if let Some(timed) = self.state.take_lease() {
+            self.lose(now, timed.lease, LossReason::Expired);
+        }
+    }
+
+    /// Does what is due in a state whose lease, if any, has not expired.
+    pub(super) fn advance(&mut self, now: Instant) {
+        if !is_due(self.state.next_timeout(), now) {
+            return;
+        }
+        match std::mem::replace(&mut self.state, State::Stopped) {
+            State::Init { .. } => self.enter_selecting(now),
+            State::Selecting {
+                transaction,
+                fallback: Some(fallback),
+            } => self.enter_requesting(now, &transaction, fallback.offer),
+            State::Selecting {
+                transaction,
+                fallback: None,
+            } => self.rediscover(now, transaction),
+            State::Requesting { transaction, offer }
+                if transaction.attempts < self.config.retry.requests =>
+            {
+                self.request(now, transaction, offer);
+            }
+            State::Requesting { offer, .. } => {
+                self.unreliable_server = Some(offer.server);
+                self.enter_selecting(now);
+            }
+            State::Rebooting {
+                transaction,
+                address,
+                server,
+            } if transaction.attempts < REBOOT_ATTEMPTS => {
+                self.reboot_request(now, transaction, address, server);
+            }
+            State::Rebooting { .. } => self.enter_selecting(now),
+            State::Reconfirming { transaction, timed }
+                if transaction.attempts < REBOOT_ATTEMPTS =>
+            {
+                self.reconfirm_request(now, transaction, timed);
+            }
+            // RFC 2131 section 3.2: without an answer, the client may use the rest of the lease.
+            State::Reconfirming { timed, .. } | State::Bound { timed } => {
+                self.enter_by_age(now, timed);
+            }
+            State::Renewing { timed, .. } if is_due(timed.rebind_at, now) => {
+                self.rebind(now, timed);
+            }
+            State::Renewing { timed, .. } => self.renew(now, timed),
+            State::Rebinding { timed, .. } => self.rebind(now, timed),
+            state @ (State::Granted { .. } | State::Stopped) => self.state = state,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What a client sent and received, for an error message that explains why there is no address.
+
+mod ignored;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+pub use ignored::{IgnoreReason, Ignored, PacketKind};
+
+use crate::event::Nak;
+use crate::transmit::OutgoingKind;
+
+/// What a client sent and received since it was made.
+///
+/// Its `Display` is a sentence for an error message:
+/// `sent 5 DISCOVER, received 4 frames; 4 offers ignored: wrong chaddr`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// How many messages of each type the driver fetched for sending.
+    pub sent: BTreeMap<OutgoingKind, u64>,
+    /// How many payloads the driver handed in.
+    pub received: u64,
+    /// How many of those the client ignored, by type and reason.
+    pub ignored: BTreeMap<Ignored, u64>,
+    /// The last NAK that the client acted upon.
+    pub last_nak: Option<Nak>,
+}
+
+impl Report {
+    pub(crate) fn count_sent(&mut self, kind: OutgoingKind) {
+        *self.sent.entry(kind).or_default() += 1;
+    }
+
+    pub(crate) fn count_ignored(&mut self, ignored: Ignored) {
+        *self.ignored.entry(ignored).or_default() += 1;
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.sent.is_empty() {
+            f.write_str("sent nothing")?;
+        }
+        for (index, (kind, count)) in self.sent.iter().enumerate() {
+            let before = if index == 0 { "sent" } else { "," };
+            write!(f, "{before} {count} {kind}")?;
+        }
+        let s = if self.received == 1 { "" } else { "s" };
+        write!(f, ", received {} frame{s}", self.received)?;
+        for (Ignored { kind, reason }, count) in &self.ignored {
+            let s = if *count == 1 { "" } else { "s" };
+            write!(f, "; {count} {kind}{s} ignored: {reason}")?;
+        }
+        match &self.last_nak {
+            Some(nak) => write!(f, "; {nak}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state_name::StateName;
+
+    #[test]
+    fn the_report_of_a_client_without_answers_says_what_it_sent() {
+        let mut report = Report::default();
+        assert_eq!(report.to_string(), "sent nothing, received 0 frames");
+        for _ in 0..5 {
+            report.count_sent(OutgoingKind::Discover);
+        }
+        assert_eq!(report.to_string(), "sent 5 DISCOVER, received 0 frames");
+    }
+
+    #[test]
+    fn ignored_packets_are_counted_by_type_and_reason() {
+        let mut report = Report {
+            received: 6,
+            ..Report::default()
+        };
+        report.count_sent(OutgoingKind::Discover);
+        report.count_sent(OutgoingKind::Request);
+        for _ in 0..4 {
+            report.count_ignored(Ignored {
+                kind: PacketKind::Offer,
+                reason: IgnoreReason::WrongChaddr,
+            });
+        }
+        report.count_ignored(Ignored {
+            kind: PacketKind::Nak,
+            reason: IgnoreReason::NotAwaited(StateName::Bound),
+        });
+        report.last_nak = Some(Nak {
+            server: "10.0.0.1".parse().unwrap(),
+            message: Some("go away".into()),
+        });
+        assert_eq!(
+            report.to_string(),
+            "sent 1 DISCOVER, 1 REQUEST, received 6 frames; 4 offers ignored: wrong chaddr; \
+             1 NAK ignored: not awaited in BOUND; NAK from 10.0.0.1: \"go away\""
+        );
+    }
+}
