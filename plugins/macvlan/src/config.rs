@@ -96,6 +96,11 @@ impl Default for DhcpKeys {
     }
 }
 
+/// The names of the keys.
+pub(crate) fn keys() -> &'static [&'static str] {
+    cni::go::field_names::<Keys>()
+}
+
 impl Config {
     /// Reads the configuration; the runtime's MAC goes before the configuration's.
     ///

@@ -34,6 +34,12 @@ pub fn main() -> ExitCode {
     cni::main(&Macvlan::default())
 }
 
+/// The keys of the network configuration that this plugin takes, besides those that every CNI plugin
+/// has.
+pub fn configuration_keys() -> &'static [&'static str] {
+    config::keys()
+}
+
 /// The plugin: each verb is a module of its name.
 #[derive(Default)]
 struct Macvlan {
@@ -81,22 +87,9 @@ impl Plugin for Macvlan {
     }
 }
 
-const USAGE: &str = "\
-Keys of the network configuration:
-  master           the device on the LAN: its name, altname, alias or MAC, a glob (\"en*\"), a list of these in
-                   order of preference, or {\"subnet\": \"192.168.1.0/24\"}; by default that of the default route
-  vlan             the VLAN of master to sit on, made while containers need it; or master: \"eth1.228\"
-  mode             bridge (default), private, vepa, passthru, source
-  mtu, mac         of the interface; by default the parent's, and a random one
-  linkInContainer  look for master in the container
-  bcqueuelen       length of the parent's queue of broadcasts
-  bclim            from how many receivers on broadcasts go through that queue
-  sourceMacs       mode source: whom to hear
-  nopromisc        mode passthru: leave the parent unpromiscuous
-  hostAccess       let this host reach the container, which a macvlan keeps apart otherwise
-  sourceRouting    answer from the interface's addresses through itself, with routes in a table of its own: true, or
-                   the table's number
-  keepRoutes       prefixes that stay on the way that they had before the interface came
-  ipam, dns        as of any plugin; without ipam the interface has no address
-CNI_ARGS: MAC. Capabilities: mac, and those of the IPAM plugin.
-";
+/// The keys are generated from docs/configuration.md: see tests/docs.rs.
+const USAGE: &str = concat!(
+    "Keys of the network configuration:\n",
+    include_str!("keys.txt"),
+    "CNI_ARGS: MAC. Capabilities: mac, and those of the IPAM plugin.\n",
+);
