@@ -39,6 +39,15 @@ pub fn decode_under<T: DeserializeOwned>(
     from_object(object).map_err(|invalid| invalid.under(path).into_config_error())
 }
 
+/// The keys that `T` takes, in the order of its fields. `T` derives `Deserialize` and is a struct;
+/// any other type takes no keys.
+pub fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
+    let mut names: &'static [&'static str] = &[];
+    // It always fails: there is nothing to read, and the names are known by then.
+    let _ = T::deserialize(FieldNames(&mut names));
+    names
+}
+
 pub(crate) fn from_object<T: DeserializeOwned>(object: &Map<String, Value>) -> Result<T, Invalid> {
     T::deserialize(Object(object))
 }
@@ -232,6 +241,32 @@ impl<'de> de::Deserializer<'de> for Object<'de> {
     }
 }
 
+/// Takes down the names that a derived `Deserialize` asks for, and ends there.
+struct FieldNames<'a>(&'a mut &'static [&'static str]);
+
+impl<'de> de::Deserializer<'de> for FieldNames<'_> {
+    type Error = Invalid;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Invalid> {
+        Err(Invalid::new("there is no value"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Invalid> {
+        *self.0 = fields;
+        self.deserialize_any(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
 /// A struct: its fields, each with the value found for it.
 struct Fields<'a> {
     object: &'a Map<String, Value>,
@@ -376,6 +411,15 @@ mod tests {
 
     fn read(document: Value) -> Result<Conf, Error> {
         decode(&serde_json::from_value(document).unwrap())
+    }
+
+    #[test]
+    fn the_keys_of_a_struct_are_its_fields_as_they_are_written_in_json() {
+        assert_eq!(
+            field_names::<Conf>(),
+            ["master", "mtu", "linkInContainer", "mode", "ipam", "labels"]
+        );
+        assert!(field_names::<Mode>().is_empty(), "an enum has no keys");
     }
 
     #[test]

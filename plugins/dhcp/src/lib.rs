@@ -22,6 +22,17 @@ pub(crate) const NO_LEASE: u32 = 120;
 /// The lease held is not the one that `prevResult` tells of.
 pub(crate) const LEASE_DIFFERS: u32 = 121;
 
+/// The keys of the `ipam` section that this plugin takes, besides `type`; those of an entry as
+/// `provide[].option`.
+pub fn configuration_keys() -> Vec<String> {
+    config::keys()
+}
+
+/// The command line of `dhcp daemon`.
+pub fn daemon_command() -> clap::Command {
+    daemon::command()
+}
+
 /// The whole of the program.
 pub fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);

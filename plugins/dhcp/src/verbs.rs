@@ -12,6 +12,17 @@ use crate::client::{Failure, ask};
 use crate::config::{Config, Whereabouts};
 use crate::protocol::{Attachment, Reply, Verb};
 
+/// The keys are generated from docs/configuration.md: see tests/docs.rs.
+const USAGE: &str = concat!(
+    "Commands:\n",
+    "  dhcp daemon    keeps the leases; the plugin asks it (dhcp daemon --help)\n",
+    "  dhcp status    asks the daemon whether it can serve\n",
+    "  dhcp install   copies the plugins into a directory\n",
+    "\n",
+    "Keys of the ipam section:\n",
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/keys.txt")),
+);
+
 /// The plugin.
 pub(crate) struct Dhcp;
 
@@ -21,7 +32,7 @@ impl Plugin for Dhcp {
             name: "dhcp",
             version: env!("CARGO_PKG_VERSION"),
             summary: "leases a container's address from the LAN's own DHCP server",
-            usage: "Commands:\n  dhcp daemon    keeps the leases; the plugin asks it (dhcp daemon --help)\n",
+            usage: USAGE,
             // `fromArg` may name any.
             known_args: KnownArgs::Any,
         }

@@ -9,7 +9,6 @@ mod check;
 pub mod config;
 mod del;
 mod gc;
-mod help;
 mod host_access;
 mod leftovers;
 mod netns;
@@ -28,6 +27,12 @@ pub fn main() -> ExitCode {
     cni::main(&Macvlan::default())
 }
 
+/// The keys of the network configuration that this plugin takes, besides those that every CNI plugin
+/// has.
+pub fn configuration_keys() -> &'static [&'static str] {
+    config::keys()
+}
+
 #[derive(Default)]
 struct Macvlan {
     /// What ADD has made, until its result is out.
@@ -40,7 +45,7 @@ impl Plugin for Macvlan {
             name: "macvlan",
             version: env!("CARGO_PKG_VERSION"),
             summary: "puts a container on the LAN with a macvlan interface",
-            usage: help::USAGE,
+            usage: USAGE,
             known_args: KnownArgs::Only(&["MAC"]),
         }
     }
@@ -73,3 +78,10 @@ impl Plugin for Macvlan {
         gc::gc(request)
     }
 }
+
+/// The keys are generated from docs/configuration.md: see tests/docs.rs.
+const USAGE: &str = concat!(
+    "Keys of the network configuration:\n",
+    include_str!("keys.txt"),
+    "CNI_ARGS: MAC. Capabilities: mac, and those of the IPAM plugin.\n",
+);

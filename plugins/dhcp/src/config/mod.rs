@@ -41,7 +41,7 @@ pub(crate) struct Whereabouts {
     pub(crate) autostart: bool,
 }
 
-/// What to ask servers for, and how. README.md says what each key means.
+/// What to ask servers for, and how. docs/configuration.md says what each key means.
 #[derive(Debug, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Keys {
@@ -93,6 +93,26 @@ struct DaemonKeys {
     daemon_socket_path: String,
     state_dir: String,
     autostart: bool,
+}
+
+/// The names of the keys of the section; those of an entry as `provide[].option`.
+pub(crate) fn keys() -> Vec<String> {
+    use cni::go::field_names;
+    let entries = [
+        ("provide[]", field_names::<Provide>()),
+        ("request[]", field_names::<Ask>()),
+        ("routes[]", field_names::<StaticRoute>()),
+        ("servers", field_names::<Servers>()),
+    ];
+    let entries = entries
+        .iter()
+        .flat_map(|(key, names)| names.iter().map(move |name| format!("{key}.{name}")));
+    [field_names::<DaemonKeys>(), field_names::<Keys>()]
+        .concat()
+        .into_iter()
+        .map(str::to_owned)
+        .chain(entries)
+        .collect()
 }
 
 impl Config {

@@ -20,7 +20,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE")]
     pub(crate) pidfile: Option<PathBuf>,
 
-    /// Prefix of every netns path, when the host's root is mounted elsewhere in the daemon's own
+    /// Prefix of every netns path, for a host's root that is mounted elsewhere in the daemon's own
     /// file system
     #[arg(long, value_name = "DIR")]
     pub(crate) hostprefix: Option<PathBuf>,
@@ -29,12 +29,13 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "PATH", default_value = crate::protocol::DEFAULT_SOCKET)]
     pub(crate) socketpath: PathBuf,
 
-    /// Keep leases in this directory, instead of the one under /var/lib/cni that follows from the
+    /// Keep leases in this directory instead of the one under /var/lib/cni that belongs to the
     /// socket's path
     #[arg(long, value_name = "DIR")]
     pub(crate) statedir: Option<PathBuf>,
 
-    /// Let this group use the socket too, by name or number; it is a caller's own group that counts
+    /// Let this group use the socket too, by name or number; a caller's supplementary groups do not
+    /// count
     #[arg(long, value_name = "GROUP", value_parser = group)]
     pub(crate) group: Option<u32>,
 
@@ -42,16 +43,16 @@ pub(crate) struct Flags {
     #[arg(long)]
     pub(crate) takeover: bool,
 
-    /// Leave when there has been no lease for this long
+    /// Exit when there has been no lease for this long
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) idle: Option<Duration>,
 
-    /// Run in a session of its own, with none of the caller's descriptors, and log to the journal
-    /// (or, where there is none, to a file in the state directory)
+    /// Run in a session of its own, without the caller's descriptors, and log to the journal (or to a
+    /// file in the state directory if there is no journal)
     #[arg(long)]
     pub(crate) detach: bool,
 
-    /// Ask servers to broadcast their replies, for networks on which unicast ones do not arrive
+    /// Ask servers to broadcast their replies, for networks on which unicast replies do not arrive
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = go_bool)]
     pub(crate) broadcast: bool,
 
@@ -63,7 +64,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DURATION", default_value = "62s", value_parser = duration::parse)]
     pub(crate) resendmax: Duration,
 
-    /// Give an ADD up after this long
+    /// Fail an ADD after this long
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::parse)]
     pub(crate) resendtimeout: Duration,
 }

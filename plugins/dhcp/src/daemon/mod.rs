@@ -79,6 +79,11 @@ pub(crate) struct Daemon {
     group: Option<u32>,
 }
 
+/// Its command line.
+pub(crate) fn command() -> clap::Command {
+    <Flags as clap::CommandFactory>::command()
+}
+
 /// Runs the daemon with the arguments after `dhcp daemon`, until SIGTERM or SIGINT.
 pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let flags = Flags::from_args(args);

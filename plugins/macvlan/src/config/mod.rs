@@ -87,6 +87,11 @@ impl Default for DhcpKeys {
     }
 }
 
+/// The names of the keys.
+pub(crate) fn keys() -> &'static [&'static str] {
+    cni::go::field_names::<Keys>()
+}
+
 impl Config {
     /// Reads the configuration. A MAC that the runtime asks for overrides the configuration's.
     ///
