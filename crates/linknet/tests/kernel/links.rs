@@ -518,10 +518,10 @@ fn a_watch_hears_of_a_carrier_that_goes_and_comes() -> Test {
     let index = left.link("left")?.index;
     left.netlink.delete_link(index)?;
     until("the link to go", || {
-        let LinkEvents::Changes { gone, .. } = watch.next()? else {
+        let LinkEvents::Changes { removed, .. } = watch.next()? else {
             return Ok(None);
         };
-        Ok(gone.contains(&index).then_some(()))
+        Ok(removed.contains(&index).then_some(()))
     })
 }
 

@@ -8,7 +8,6 @@ mod addresses;
 mod links;
 mod netns;
 mod routes;
-mod shims;
 mod sockets;
 
 use std::cell::RefCell;
@@ -47,7 +46,6 @@ fn main() -> ExitCode {
         links::tests(),
         addresses::tests(),
         routes::tests(),
-        shims::tests(),
         sockets::tests(),
     ]
     .concat();

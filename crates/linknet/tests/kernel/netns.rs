@@ -5,12 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 
-use linknet::{Netlink, Netns, NetnsError};
+use linknet::{Netlink, Netns, NetnsError, NewMacvlan};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::Test;
+use crate::{Space, Test};
 
 crate::tests![
     a_path_without_anything_is_not_found,
@@ -20,6 +20,7 @@ crate::tests![
     a_panic_inside_goes_on_outside,
     a_namespace_can_be_entered_from_one_that_cannot_be_returned_to,
     a_namespace_is_known_by_its_id,
+    another_namespace_has_the_number_that_its_links_name,
     a_bound_namespace_outlives_its_handle_until_it_is_unbound,
     a_socket_keeps_its_namespace_and_sees_nothing_else,
 ];
@@ -137,6 +138,26 @@ fn a_namespace_is_known_by_its_id() -> Test {
     let (one, other) = (Netns::create()?, Netns::create()?);
     assert_eq!(one.id()?, one.try_clone()?.id()?);
     assert_ne!(one.id()?, other.id()?);
+    Ok(())
+}
+
+fn another_namespace_has_the_number_that_its_links_name() -> Test {
+    let (host, container, other) = (Space::new()?, Space::new()?, Space::new()?);
+    let parent = host.plug("eth1")?.index;
+    assert_eq!(
+        container.netlink.nsid(&host.netns)?,
+        None,
+        "no link refers to it yet"
+    );
+    host.netlink.add_macvlan(
+        &NewMacvlan::new("eth0", parent),
+        &container.netns,
+        &container.netlink,
+    )?;
+    let link = container.link("eth0")?;
+    assert!(link.parent_netnsid.is_some());
+    assert_eq!(container.netlink.nsid(&host.netns)?, link.parent_netnsid);
+    assert_eq!(container.netlink.nsid(&other.netns)?, None);
     Ok(())
 }
 

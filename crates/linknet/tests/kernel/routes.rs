@@ -27,6 +27,9 @@ crate::tests![
     a_rule_is_made_once_and_deleted_once,
 ];
 
+/// A protocol number that nothing else here uses.
+const OURS: Protocol = Protocol(76);
+
 fn net(text: &str) -> IpNet {
     text.parse().expect("a prefix")
 }
@@ -357,7 +360,7 @@ fn the_routes_of_one_maker_are_its_own() -> Test {
     let (space, index) = space()?;
     for dst in ["10.1.0.1/32", "fd01::1/128"] {
         let ours = Route {
-            protocol: Protocol::LEASEHOLD,
+            protocol: OURS,
             metric: 7,
             ..Route::new(net(dst), index)
         };
@@ -368,7 +371,7 @@ fn the_routes_of_one_maker_are_its_own() -> Test {
             ..ours
         })?;
     }
-    let found = space.netlink.routes_with_protocol(Protocol::LEASEHOLD)?;
+    let found = space.netlink.routes_with_protocol(OURS)?;
     assert_eq!(
         found.iter().map(|route| route.metric).collect::<Vec<_>>(),
         [7, 7]
@@ -431,7 +434,7 @@ fn a_rule_sends_a_source_to_a_table_of_its_own() -> Test {
         from: net(from),
         table: 1007,
         priority,
-        protocol: Protocol::LEASEHOLD,
+        protocol: OURS,
     });
     for rule in &rules {
         netlink.add_rule(rule)?;
@@ -461,7 +464,7 @@ fn a_rule_is_made_once_and_deleted_once() -> Test {
         from: net("10.99.0.5/32"),
         table: 100,
         priority: 32000,
-        protocol: Protocol::LEASEHOLD,
+        protocol: OURS,
     };
     space.netlink.add_rule(&rule)?;
     assert!(
