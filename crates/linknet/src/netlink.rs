@@ -9,6 +9,8 @@ mod macvlan;
 mod nsid;
 mod route;
 mod rule;
+#[cfg(test)]
+mod tests;
 mod virt;
 mod vlan;
 
@@ -74,6 +76,14 @@ impl Netlink {
         netns
             .run(Netlink::open)
             .unwrap_or_else(|error| Err(Error::io("enter the network namespace", &error)))
+    }
+
+    fn over(socket: Socket) -> Netlink {
+        Netlink {
+            socket,
+            sequence: Cell::new(0),
+            buffer: RefCell::new(Vec::with_capacity(BUFFER)),
+        }
     }
 
     /// Sends a request to change something, and waits for the kernel's verdict.
@@ -290,11 +300,7 @@ fn connect() -> io::Result<Netlink> {
     let _ = socket.set_ext_ack(true);
     let _ = socket.set_cap_ack(true);
     let _ = socket.set_netlink_get_strict_chk(true);
-    Ok(Netlink {
-        socket,
-        sequence: Cell::new(0),
-        buffer: RefCell::new(Vec::with_capacity(BUFFER)),
-    })
+    Ok(Netlink::over(socket))
 }
 
 /// The messages of one datagram.
