@@ -11,12 +11,10 @@
 mod announce;
 mod clock;
 mod error;
-pub mod frame;
 mod mac;
 mod netlink;
 mod netns;
 mod packet;
-mod sockopt;
 pub mod sysctl;
 mod udp;
 
@@ -29,5 +27,5 @@ pub use netlink::{
     NewMacvlan, NewVlan, OperState, ParseModeError, Protocol, Route, Rule, Scope, Vlan,
 };
 pub use netns::{Netns, NetnsError, NetnsId};
-pub use packet::{Arp, ArpSocket, PacketSocket, Received};
+pub use packet::{ArpSocket, PacketSocket, Received, frame};
 pub use udp::UdpClient;

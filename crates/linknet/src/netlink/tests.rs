@@ -15,29 +15,29 @@ use libc::{
     RTM_DELADDR, RTM_DELLINK, RTM_DELROUTE, RTM_DELRULE, RTM_GETADDR, RTM_GETLINK, RTM_GETNSID,
     RTM_GETROUTE, RTM_GETRULE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE, RTM_NEWRULE, RTM_SETLINK,
 };
-use netlink_packet_core::{
+use rtnetlink::packet_core::{
     DefaultNla, Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE,
     NLM_F_REQUEST, NetlinkBuffer, NlasIterator,
 };
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo,
 };
-use netlink_packet_route::link::{
+use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoMacVlan, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
     LinkMessage, MacVlanFlags, MacVlanMacAddressMode, MacVlanMode,
 };
-use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
-use netlink_packet_route::route::{
+use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
+use rtnetlink::packet_route::route::{
     RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
     RouteVia,
 };
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
-use netlink_sys::protocols::NETLINK_USERSOCK;
-use netlink_sys::{Socket, SocketAddr};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::sys::protocols::NETLINK_USERSOCK;
+use rtnetlink::sys::{Socket, SocketAddr};
 
 use super::*;
-use crate::{Mac, Netns};
+use crate::{Mac, Netns, Result};
 
 const LINK: u32 = 7;
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 0x11]);

@@ -1,55 +1,59 @@
-//! The other virtual links that a LAN can be built of.
+//! The virtual links that tests build their networks of.
 
 use std::os::fd::{AsFd, AsRawFd};
 
-use libc::RTM_NEWLINK;
-use netlink_packet_route::link::{
+use libc::{RTM_NEWLINK, RTM_SETLINK};
+use rtnetlink::LinkUnspec;
+use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
 };
 
-use super::{Change, Netlink};
+use super::socket::{Change, Netlink};
 use crate::{Netns, Result};
 
 impl Netlink {
-    /// Makes a cable: `name` here, and `peer` at its other end, in `netns` if given. Both ends are
-    /// down.
+    /// Creates a veth `name` here, and its peer, in `netns` if given. Both are down.
     ///
     /// # Errors
     /// `is_exists` if a name is taken.
     pub fn add_veth(&self, name: &str, peer: &str, netns: Option<&Netns>) -> Result<()> {
-        let mut other = LinkMessage::default();
-        other
-            .attributes
-            .push(LinkAttribute::IfName(peer.to_owned()));
-        other
-            .attributes
-            .extend(netns.map(|netns| LinkAttribute::NetNsFd(netns.as_fd().as_raw_fd())));
-        self.add_link(
-            name,
-            InfoKind::Veth,
-            Some(InfoData::Veth(InfoVeth::Peer(other))),
-        )
+        let mut other = LinkUnspec::new_with_name(peer);
+        if let Some(netns) = netns {
+            other = other.setns_by_fd(netns.as_fd().as_raw_fd());
+        }
+        let peer = InfoData::Veth(InfoVeth::Peer(other.build()));
+        self.add_virtual(name, InfoKind::Veth, Some(peer))
     }
 
-    /// Makes a bridge, down, with the kernel's defaults: a port forwards at once.
+    /// Creates a bridge that is down.
     ///
     /// # Errors
     /// `is_exists` if the name is taken.
     pub fn add_bridge(&self, name: &str) -> Result<()> {
-        self.add_link(name, InfoKind::Bridge, None)
+        self.add_virtual(name, InfoKind::Bridge, None)
     }
 
-    fn add_link(&self, name: &str, kind: InfoKind, data: Option<InfoData>) -> Result<()> {
+    /// Makes a link a port of a bridge; with `None`, of nothing.
+    ///
+    /// # Errors
+    /// If the master refuses it.
+    pub fn set_master(&self, index: u32, master: Option<u32>) -> Result<()> {
+        let link = LinkUnspec::new_with_index(index).controller(master.unwrap_or(0));
+        let what = || format!("set the master of link {index}");
+        self.change(&what, RTM_SETLINK, Change::Existing, &link.build())
+    }
+
+    fn add_virtual(&self, name: &str, kind: InfoKind, data: Option<InfoData>) -> Result<()> {
         let what = format!("create {kind} {name}");
         let mut message = LinkMessage::default();
-        message
-            .attributes
-            .push(LinkAttribute::IfName(name.to_owned()));
         let info = [LinkInfo::Kind(kind)]
             .into_iter()
             .chain(data.map(LinkInfo::Data))
             .collect();
-        message.attributes.push(LinkAttribute::LinkInfo(info));
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::LinkInfo(info),
+        ];
         self.change(&|| what.clone(), RTM_NEWLINK, Change::Create, &message)
     }
 }

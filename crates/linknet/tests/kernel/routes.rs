@@ -77,11 +77,11 @@ fn a_route_is_read_back_as_it_was_made() -> Test {
             ..route("0.0.0.0/0").via(ip("10.99.0.1"))
         },
         Route {
-            scope: Scope::HOST,
+            scope: Scope(254),
             ..route("10.4.0.0/16")
         },
         Route {
-            scope: Scope::SITE,
+            scope: Scope(200),
             ..route("10.5.0.0/16").via(ip("10.99.0.1"))
         },
         Route {
@@ -100,7 +100,7 @@ fn a_route_is_read_back_as_it_was_made() -> Test {
         route("fd01::/64"),
         route("::/0").via(ip("fd00::1")),
         Route {
-            protocol: Protocol::STATIC,
+            protocol: Protocol(4),
             mtu: Some(1400),
             ..route("fd02::/64").via(ip("fd00::1"))
         },
@@ -366,7 +366,7 @@ fn the_routes_of_one_maker_are_its_own() -> Test {
         };
         space.netlink.add_route(&ours)?;
         space.netlink.add_route(&Route {
-            protocol: Protocol::STATIC,
+            protocol: Protocol(4),
             metric: 8,
             ..ours
         })?;
