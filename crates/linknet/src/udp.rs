@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
 use socket2::{Domain, Socket, Type};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// A socket that sends and receives UDP datagrams on one link, from an address of that link: for
 /// the unicast exchange of RENEWING (RFC 2131 §4.4.5), and for RELEASE. It is non-blocking.

@@ -13,7 +13,7 @@ use rtnetlink::packet_route::address::{
 
 use super::ip::{Protocol, Scope, family};
 use super::socket::{Change, Netlink};
-use crate::Result;
+use crate::error::Result;
 
 /// An address of a link, as the kernel describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]

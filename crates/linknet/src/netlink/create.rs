@@ -12,7 +12,8 @@ use super::link::Link;
 use super::macvlan::{self, NewMacvlan};
 use super::socket::{Change, Netlink};
 use super::vlan::{self, NewVlan};
-use crate::{Error, Netns, Result};
+use crate::error::{Error, Result};
+use crate::netns::Netns;
 
 impl Netlink {
     /// Creates a macvlan in `netns`, on a parent in this socket's namespace, and reads it back

@@ -13,7 +13,8 @@ use rtnetlink::packet_core::NLM_F_ACK;
 
 use super::events::{LinkEvents, LinkWatch};
 use super::socket::{Change, Netlink};
-use crate::{Error, Netns, Result};
+use crate::error::{Error, Result};
+use crate::netns::Netns;
 
 /// How long to wait for the notification that the link is gone, before falling back to
 /// [`Netlink::delete_link`]. It usually comes within two milliseconds.

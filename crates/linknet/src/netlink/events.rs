@@ -12,7 +12,7 @@ use rtnetlink::sys::{Socket, SocketAddr};
 
 use super::link::{self, Link};
 use super::socket::{MAX_DATAGRAM_LEN, messages};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// A socket on which the kernel reports every link of one namespace that is added, removed or
 /// changed: set up or down, renamed, with another address, or with its carrier lost or back.

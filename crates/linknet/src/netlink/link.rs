@@ -12,7 +12,8 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 use super::macvlan::Macvlan;
 use super::socket::{Change, Netlink};
 use super::vlan::Vlan;
-use crate::{Mac, Result};
+use crate::error::Result;
+use crate::mac::Mac;
 
 /// A network interface, as the kernel describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -9,7 +9,8 @@ use rtnetlink::packet_route::link::{
 };
 use rtnetlink::{LinkMacVlan, LinkMessageBuilder};
 
-use crate::{Mac, Netns};
+use crate::mac::Mac;
+use crate::netns::Netns;
 
 /// How the macvlans of one parent treat each other (linux/if_link.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

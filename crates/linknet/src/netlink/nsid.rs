@@ -7,7 +7,8 @@ use rtnetlink::packet_core::Parseable;
 use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 
 use super::socket::Netlink;
-use crate::{Netns, Result};
+use crate::error::Result;
+use crate::netns::Netns;
 
 impl Netlink {
     /// The number that this socket's namespace has given to another, as in

@@ -14,7 +14,7 @@ use rtnetlink::packet_route::route::{
 
 use super::ip::{Protocol, Scope, family, unspecified};
 use super::socket::{Change, Netlink};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// A unicast route through a link: an existing one, or one to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]

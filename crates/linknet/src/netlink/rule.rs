@@ -8,7 +8,7 @@ use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 
 use super::ip::{Protocol, family, unspecified};
 use super::socket::{Change, Netlink};
-use crate::Result;
+use crate::error::Result;
 
 /// A rule that has packets from a source prefix looked up in one table (ip-rule(8)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

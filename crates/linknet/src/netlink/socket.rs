@@ -15,7 +15,8 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
 use super::ack;
-use crate::{Error, Netns, Result};
+use crate::error::{Error, Result};
+use crate::netns::Netns;
 
 /// An rtnetlink socket. It sees and changes the network namespace that it was opened in, whichever
 /// thread uses it.

@@ -37,7 +37,9 @@ use rtnetlink::sys::protocols::NETLINK_USERSOCK;
 use rtnetlink::sys::{Socket, SocketAddr};
 
 use super::*;
-use crate::{Mac, Netns, Result};
+use crate::error::Result;
+use crate::mac::Mac;
+use crate::netns::Netns;
 
 const LINK: u32 = 7;
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 0x11]);

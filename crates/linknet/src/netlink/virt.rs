@@ -9,7 +9,8 @@ use rtnetlink::packet_route::link::{
 };
 
 use super::socket::{Change, Netlink};
-use crate::{Netns, Result};
+use crate::error::Result;
+use crate::netns::Netns;
 
 impl Netlink {
     /// Creates a veth `name` here, and its peer, in `netns` if given. Both are down.

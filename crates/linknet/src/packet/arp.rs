@@ -11,7 +11,8 @@ use socket2::Socket;
 
 use super::frame::ETHERNET_HEADER_LEN;
 use super::link_layer;
-use crate::{Error, Mac, Result};
+use crate::error::{Error, Result};
+use crate::mac::Mac;
 
 /// A socket that sends ARP probes on one link, and receives the ARP packets of others.
 ///

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{LinkAddr, SockaddrLike, SockaddrStorage, bind, getsockname};
 use socket2::{Domain, Socket, Type};
 
-use crate::Mac;
+use crate::mac::Mac;
 
 /// Opens a non-blocking packet socket. It receives nothing until [`bind_to_link`].
 ///

@@ -12,7 +12,8 @@ use socket2::Socket;
 
 use super::frame::{self, Checksum, Datagram, Rejected};
 use super::{filter, link_layer};
-use crate::{Error, Mac, Result};
+use crate::error::{Error, Result};
+use crate::mac::Mac;
 
 /// A socket that sends and receives UDP datagrams on one link, bypassing the kernel's own IP: the
 /// link needs no address.

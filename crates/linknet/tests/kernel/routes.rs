@@ -140,7 +140,7 @@ fn a_gateway_out_of_reach_is_refused_unless_on_link() -> Test {
             error.kernel_text().is_some() || dst.contains(':'),
             "IPv4 explains itself: {error}"
         );
-        assert!(error.what().contains(gateway), "{error}");
+        assert!(error.to_string().contains(gateway), "{error}");
         space.netlink.add_route(&Route {
             onlink: true,
             ..route
@@ -476,7 +476,10 @@ fn a_rule_is_made_once_and_deleted_once() -> Test {
     space.netlink.delete_rule(&rule)?;
     let error = space.netlink.delete_rule(&rule).unwrap_err();
     assert!(
-        error.is_absent() && error.what() == "delete rule from 10.99.0.5/32 lookup 100",
+        error.is_absent()
+            && error
+                .to_string()
+                .starts_with("delete rule from 10.99.0.5/32 lookup 100: "),
         "{error}"
     );
     Ok(())

@@ -171,11 +171,11 @@ fn a_frame_longer_than_the_buffer_is_truncated() -> Test {
     );
     server.send(client.mac(), SERVER, CLIENT, &[0; 300])?;
     next(&client, 200, |received| {
-        assert_eq!(received, Received::Rejected(Rejected::Truncated))
+        assert_eq!(received, Received::Rejected(Rejected::Truncated));
     })?;
     server.send(client.mac(), SERVER, CLIENT, &[0; 300])?;
     next(&client, 342, |received| {
-        assert!(matches!(received, Received::Datagram(_)), "{received:?}")
+        assert!(matches!(received, Received::Datagram(_)), "{received:?}");
     })
 }
 
@@ -205,7 +205,7 @@ fn a_packet_socket_on_a_link_that_goes_down_says_so() -> Test {
     })?;
     server.send(client.mac(), SERVER, CLIENT, b"again")?;
     next(&client, 2048, |received| {
-        assert!(matches!(received, Received::Datagram(_)), "{received:?}")
+        assert!(matches!(received, Received::Datagram(_)), "{received:?}");
     })
 }
 

@@ -9,7 +9,7 @@ mod tests;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::Mac;
+use crate::mac::Mac;
 
 /// A UDP datagram, with its addresses on the link and in IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
