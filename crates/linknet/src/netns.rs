@@ -14,8 +14,7 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::{process, thread};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
@@ -86,19 +85,6 @@ impl Netns {
         Netns::open("/proc/thread-self/ns/net")
     }
 
-    /// A new namespace with nothing in it but a loopback device that is down.
-    ///
-    /// # Errors
-    /// If the caller may not make one (CAP_SYS_ADMIN).
-    pub fn create() -> Result<Netns, NetnsError> {
-        in_scratch_thread(|| {
-            unshare(CloneFlags::CLONE_NEWNET)
-                .map_err(|errno| NetnsError::from_io(Path::new("(new)"), errno.into()))?;
-            Netns::current()
-        })
-        .unwrap_or_else(|error| Err(NetnsError::from_io(Path::new("(new)"), error)))
-    }
-
     /// Runs `f` in this namespace. Sockets that `f` opens and processes that it spawns stay in the
     /// namespace. A panic in `f` continues in the caller.
     ///
@@ -142,44 +128,6 @@ impl Netns {
     /// If the process is out of file descriptors.
     pub fn try_clone(&self) -> io::Result<Netns> {
         self.0.try_clone().map(Netns)
-    }
-
-    /// Gives the namespace a name in the file system, as `ip netns add` does: an empty file made
-    /// at `path` and the namespace mounted on it. It then lives on until [`Netns::unbind`].
-    ///
-    /// # Errors
-    /// If the file exists, cannot be made, or the mount is refused.
-    pub fn bind(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        let path = path.as_ref();
-        File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o444)
-            .open(path)?;
-        let source = format!("/proc/self/fd/{}", self.0.as_raw_fd());
-        mount(
-            Some(source.as_str()),
-            path,
-            None::<&str>,
-            MsFlags::MS_BIND,
-            None::<&str>,
-        )
-        .map_err(|errno| {
-            // The mount's refusal is what matters; an empty file left behind is harmless.
-            let _ = std::fs::remove_file(path);
-            errno.into()
-        })
-    }
-
-    /// Takes away the name that [`Netns::bind`] gave. The namespace lives on while anything
-    /// else holds it.
-    ///
-    /// # Errors
-    /// If nothing is mounted there, or the file cannot be removed.
-    pub fn unbind(path: impl AsRef<Path>) -> io::Result<()> {
-        let path = path.as_ref();
-        umount2(path, MntFlags::MNT_DETACH)?;
-        std::fs::remove_file(path)
     }
 
     /// `fd` as a network namespace, if it is one. `name` stands for it in errors.

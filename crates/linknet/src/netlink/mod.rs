@@ -18,7 +18,6 @@ mod rule;
 mod socket;
 #[cfg(test)]
 mod tests;
-mod virt;
 mod vlan;
 
 pub use address::{Address, Dad, NewAddress};
