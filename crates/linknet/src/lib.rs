@@ -2,13 +2,13 @@
 //! containers on Linux.
 //!
 //! - [`Netns`] opens, identifies and enters a network namespace.
-//! - [`Netlink`] lists and changes the links, addresses, routes and rules of one namespace: macvlans
-//!   and VLANs among the links, policy rules among the rest. [`LinkWatch`] reports changes to links.
+//! - [`Netlink`] lists and changes the links, addresses, routes and policy rules of one namespace,
+//!   and creates macvlans and VLANs. [`LinkWatch`] reports changes to links.
 //! - [`PacketSocket`] and [`ArpSocket`] send and receive DHCP and ARP on a link that has no address
-//!   yet; [`UdpClient`] does DHCP from an address of the link. [`frame`] builds and parses the
-//!   frames.
-//! - [`announce`] tells the neighbours of a link's addresses, [`sysctl`] reads and changes settings,
-//!   and [`boottime`] reads the clock that leases are measured by.
+//!   yet. [`UdpClient`] sends and receives DHCP from an address of the link. [`frame`] builds and
+//!   parses frames.
+//! - [`announce`] announces a link's addresses to its neighbours, [`sysctl`] reads and changes
+//!   settings, and [`boottime`] reads the clock that leases are measured by.
 //!
 //! Everything is synchronous. The kernel handles an rtnetlink request before sendmsg(2) returns, so
 //! a program needs no runtime for it. The sockets that do wait for others are non-blocking and

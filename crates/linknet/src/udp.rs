@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct UdpClient {
     socket: UdpSocket,
-    index: c_int,
+    ifindex: c_int,
 }
 
 impl UdpClient {
@@ -29,6 +29,7 @@ impl UdpClient {
     /// `is_denied` without CAP_NET_BIND_SERVICE.
     pub fn open(index: u32, port: u16) -> Result<UdpClient> {
         let open = || {
+            let ifindex = c_int::try_from(index).map_err(|_| Errno::ENODEV)?;
             let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), None)?;
             socket.set_reuse_address(true)?;
             socket.set_broadcast(true)?;
@@ -36,7 +37,7 @@ impl UdpClient {
             socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
             Ok(UdpClient {
                 socket: socket.into(),
-                index: c_int::try_from(index).map_err(|_| Errno::ENODEV)?,
+                ifindex,
             })
         };
         open().map_err(|error: io::Error| {
@@ -55,7 +56,7 @@ impl UdpClient {
         payload: &[u8],
     ) -> io::Result<()> {
         let from = in_pktinfo {
-            ipi_ifindex: self.index,
+            ipi_ifindex: self.ifindex,
             ipi_spec_dst: in_addr {
                 s_addr: u32::from_ne_bytes(source.octets()),
             },

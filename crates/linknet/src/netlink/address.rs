@@ -228,8 +228,8 @@ fn read(message: &AddressMessage) -> Option<Address> {
             _ => {}
         }
     }
-    // IFA_ADDRESS differs from IFA_LOCAL only on a point-to-point link, where it is the peer's. IPv6
-    // sends IFA_LOCAL only in that case (linux/if_addr.h).
+    // IFA_ADDRESS differs from IFA_LOCAL only on a point-to-point link, where it is the peer's. For
+    // IPv6 the kernel sends IFA_LOCAL only in that case (linux/if_addr.h).
     let own = local.or(address)?;
     let dad = if flags.contains(AddressFlags::Dadfailed) {
         Dad::Failed

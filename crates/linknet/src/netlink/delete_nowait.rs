@@ -1,5 +1,5 @@
-//! Deleting a link without waiting for the kernel's work after it is gone.
-#![allow(unsafe_code, reason = "nix marks fork as unsafe, and libc _exit")]
+//! Deleting a link without waiting for the kernel's answer.
+#![allow(unsafe_code, reason = "fork and _exit have no safe wrapper")]
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
@@ -26,8 +26,8 @@ impl Netlink {
     ///
     /// The kernel answers [`Netlink::delete_link`] only after an RCU grace period, some ten to
     /// thirty milliseconds after the link has disappeared from every list. Here a child process
-    /// waits for that answer. The caller must not mind an unknown child: it is reaped by whichever
-    /// process reaps the caller's orphans.
+    /// waits for that answer. The child is never reaped, and remains a zombie until the caller
+    /// exits, so this is for programs that exit soon after.
     ///
     /// # Errors
     /// As [`Netlink::delete_link`].

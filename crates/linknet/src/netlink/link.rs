@@ -293,7 +293,7 @@ fn read(message: LinkMessage) -> Link {
     link
 }
 
-/// Reads what is particular to a kind of link.
+/// Reads the properties of particular kinds of links.
 fn read_info(link: &mut Link, infos: Vec<LinkInfo>) {
     for info in infos {
         match info {

@@ -114,7 +114,7 @@ impl<'a> NewMacvlan<'a> {
         if self.group != 0 {
             link = link.link_group(self.group);
         }
-        // The builder has no methods for what is particular to a macvlan, apart from its mode.
+        // The builder has no methods for a macvlan's properties, except for its mode.
         if self.nopromisc {
             link = link.append_info_data(InfoMacVlan::Flags(MacVlanFlags::NoPromisc));
         }

@@ -237,7 +237,7 @@ fn text(route: &Route) -> String {
     }
 }
 
-/// A route that has no message: its addresses are of families that do not go together.
+/// The error for a route whose addresses are of conflicting families, which has no message.
 fn invalid(what: String, problem: &str) -> Error {
     Error::refusal(what, libc::EINVAL, Some(problem))
 }
@@ -267,7 +267,7 @@ fn new_message(route: &Route) -> Result<RouteMessage, String> {
     Ok(message)
 }
 
-/// What tells a route from others.
+/// What distinguishes a route from others.
 fn builder(route: &Route) -> Result<RouteMessageBuilder<IpAddr>, String> {
     let dst = route.dst.trunc();
     let mut builder = RouteMessageBuilder::<IpAddr>::new().output_interface(route.index);
@@ -286,7 +286,9 @@ fn builder(route: &Route) -> Result<RouteMessageBuilder<IpAddr>, String> {
         builder = builder.priority(route.metric);
     }
     match route.gateway {
-        Some(gateway) => builder.gateway(gateway).map_err(|error| error.to_string()),
+        Some(gateway) => builder
+            .gateway(gateway)
+            .map_err(|_| format!("{gateway} cannot be the gateway of an IPv6 route")),
         None => Ok(builder),
     }
 }

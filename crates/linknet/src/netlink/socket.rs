@@ -30,12 +30,12 @@ pub struct Netlink {
     receive_buffer: RefCell<Vec<u8>>,
 }
 
-/// How many octets of a datagram the kernel may send. A dump comes in datagrams of at most this
-/// length (`NLMSG_GOODSIZE` in the kernel is no larger).
+/// The longest datagram that can be received, in octets. The kernel puts no more than this of a
+/// dump into one datagram, however much room its receiver has.
 pub(super) const MAX_DATAGRAM_LEN: usize = 32 * 1024;
 
-/// How many times a dump is taken before it is reported as inconsistent. Each attempt fails only if
-/// something changes within the microseconds that it takes.
+/// How many times a dump is attempted before an error is returned. An attempt fails only if
+/// something changes during the microseconds that it takes.
 const MAX_DUMP_ATTEMPTS: usize = 10;
 
 impl Netlink {

@@ -2,8 +2,8 @@
 //!
 //! A user-space netlink socket (`NETLINK_USERSOCK`) stands in for the kernel: it records the
 //! request and refuses it, so that no test needs a privilege. Expected messages are spelled out
-//! attribute by attribute, without the builders that the code uses. The order of attributes does
-//! not count.
+//! attribute by attribute, without the builders that the code uses. The order of attributes
+//! does not matter.
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
@@ -168,7 +168,7 @@ fn a_link_is_asked_for_without_its_counters() {
 }
 
 #[test]
-fn a_link_is_set_up_and_down_by_one_flag() {
+fn a_link_is_set_up_and_down_by_a_flag() {
     let mut message = link_message(LINK, vec![]);
     message.header.change_mask = LinkFlags::Up;
     assert_eq!(
@@ -183,7 +183,7 @@ fn a_link_is_set_up_and_down_by_one_flag() {
 }
 
 #[test]
-fn each_change_to_a_link_is_one_attribute() {
+fn a_change_to_a_link_sends_only_the_changed_attributes() {
     let set = |attributes| request(RTM_SETLINK, SET, &link_message(LINK, attributes));
     assert_eq!(
         sent(|netlink| netlink.set_mac(LINK, MAC)),
@@ -226,7 +226,7 @@ fn macvlan_info(data: Vec<InfoMacVlan>) -> LinkAttribute {
 }
 
 #[test]
-fn a_plain_macvlan_has_nothing_but_its_name_parent_mode_and_namespace() {
+fn a_plain_macvlan_is_requested_by_name_parent_mode_and_namespace_alone() {
     let netns = here();
     let message = link_message(
         0,
@@ -244,7 +244,7 @@ fn a_plain_macvlan_has_nothing_but_its_name_parent_mode_and_namespace() {
 }
 
 #[test]
-fn one_message_makes_a_macvlan_with_everything() {
+fn one_message_creates_a_macvlan_with_all_its_properties() {
     let netns = here();
     let sources = [MAC, Mac([2, 0, 0, 0, 0, 0x12])];
     let new = NewMacvlan {
@@ -299,7 +299,7 @@ fn the_macvlan_driver_is_asked_for_a_mode_that_does_not_exist() {
 }
 
 #[test]
-fn one_message_makes_a_vlan() {
+fn one_message_creates_a_vlan() {
     let new = NewVlan {
         name: "eth1.228",
         parent: LINK,
@@ -383,7 +383,7 @@ fn an_ipv4_address_comes_with_its_broadcast_address_and_lifetimes() {
 }
 
 #[test]
-fn an_ipv4_address_of_a_prefix_of_two_or_one_has_no_broadcast_address() {
+fn an_ipv4_address_with_a_prefix_of_31_or_32_bits_has_no_broadcast_address() {
     for prefix in [31, 32] {
         let mut message = address_message(AddressFamily::Inet, prefix);
         let address = ip("10.99.0.4");
@@ -428,7 +428,7 @@ fn an_address_can_have_a_scope_flags_lifetimes_a_metric_and_a_protocol() {
 }
 
 #[test]
-fn a_lifetime_is_at_least_a_second_and_never_preferred_longer_than_valid() {
+fn a_lifetime_is_at_least_a_second_and_the_preferred_one_no_longer_than_the_valid_one() {
     let new = NewAddress {
         valid: Some(Duration::ZERO),
         ..NewAddress::new(net("fd00::5/64"))
@@ -450,7 +450,7 @@ fn an_address_is_deleted_by_its_value_and_prefix_length() {
     for (family, text, prefix) in [
         (AddressFamily::Inet, "10.99.3.5", 22),
         (AddressFamily::Inet6, "fd00::5", 64),
-        // Left out, it would be any address to the kernel.
+        // Without it, the kernel would delete another address.
         (AddressFamily::Inet, "224.0.0.5", 24),
     ] {
         let mut message = address_message(family, prefix);
@@ -488,7 +488,7 @@ fn route_message(family: AddressFamily, prefix: u8) -> RouteMessage {
 }
 
 #[test]
-fn a_route_on_the_link_is_made_in_the_main_table() {
+fn a_route_on_the_link_goes_into_the_main_table() {
     let mut message = route_message(AddressFamily::Inet, 16);
     message.header.kind = RouteType::Unicast;
     message.header.protocol = RouteProtocol::Boot;
@@ -583,7 +583,7 @@ fn a_default_route_has_no_destination() {
 }
 
 #[test]
-fn a_router_of_the_other_family_is_named_by_its_family_too() {
+fn an_ipv6_router_of_an_ipv4_route_is_sent_with_its_family() {
     let mut message = route_message(AddressFamily::Inet, 16);
     message.header.kind = RouteType::Unicast;
     message.header.protocol = RouteProtocol::Boot;
@@ -601,7 +601,16 @@ fn a_router_of_the_other_family_is_named_by_its_family_too() {
 }
 
 #[test]
-fn a_route_is_deleted_whatever_its_scope_and_maker() {
+fn an_ipv6_route_with_an_ipv4_router_is_refused_without_asking_the_kernel() {
+    let netlink = Netlink::open().expect("a netlink socket");
+    let route = Route::new(net("fd01::/64"), LINK).via(ip("10.99.0.1"));
+    let error = netlink.add_route(&route).unwrap_err();
+    assert!(error.is_invalid(), "{error}");
+    assert!(error.to_string().contains("10.99.0.1 cannot be"), "{error}");
+}
+
+#[test]
+fn a_route_is_deleted_whatever_its_scope_and_protocol() {
     let mut message = route_message(AddressFamily::Inet, 16);
     message.header.scope = RouteScope::NoWhere;
     message.attributes = vec![
@@ -663,7 +672,7 @@ fn a_route_is_looked_up_by_the_address_alone() {
 }
 
 #[test]
-fn a_rule_is_made_and_deleted_by_the_same_message() {
+fn a_rule_is_added_and_deleted_by_one_message() {
     for (family, from) in [
         (AddressFamily::Inet, "10.99.0.5/32"),
         (AddressFamily::Inet, "0.0.0.0/0"),

@@ -13,9 +13,9 @@ use crate::mac::Mac;
 
 /// Opens a non-blocking packet socket. It receives nothing until [`bind_to_link`].
 ///
-/// Its protocol is 0 until then. Otherwise frames would arrive before there is a filter, and
-/// binding to one link would cost an RCU grace period, in which the kernel waits until no other
-/// processor is handling a frame for the socket.
+/// Its protocol is 0 until then. With another protocol, frames would arrive before the filter is
+/// attached, and binding the socket would take an RCU grace period, which the kernel needs to stop
+/// delivering frames from all links.
 pub(super) fn open() -> io::Result<Socket> {
     let kind = Type::RAW.cloexec().nonblocking();
     Socket::new_raw(Domain::PACKET, kind, None)
@@ -33,12 +33,13 @@ pub(super) fn bind_to_link(socket: &Socket, index: u32, protocol: c_int) -> io::
         sll_addr: [0; 8],
     };
     let pointer: *const sockaddr_ll = &address;
-    // SAFETY: the pointer is to a whole sockaddr_ll, which says that it is one and is copied.
+    // SAFETY: the pointer is valid, and points to a sockaddr_ll with the family of one. nix copies
+    // it.
     let address = unsafe { LinkAddr::from_raw(pointer.cast(), None) };
     bind(socket.as_raw_fd(), &address.ok_or(Errno::EINVAL)?)?;
 
-    // Not as a LinkAddr: the kernel's answer ends with the address, and nix would want the rest of
-    // the structure.
+    // Not read as a LinkAddr, for which nix demands the length of the whole structure: the kernel's
+    // answer ends with the address.
     let bound: SockaddrStorage = getsockname(socket.as_raw_fd())?;
     let octets = bound
         .as_link_addr()

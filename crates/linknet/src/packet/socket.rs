@@ -39,7 +39,7 @@ pub enum Received<'a> {
     Nothing,
     /// A datagram to the socket's port.
     Datagram(Datagram<'a>),
-    /// A frame that passed the filter and is no valid datagram, and what is wrong with it.
+    /// A frame that passed the filter but is not a valid datagram, and the reason.
     Rejected(Rejected),
 }
 

@@ -38,9 +38,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     if let Err(error) = enter_world() {
         eprintln!("cannot create a user namespace for the tests: {error}");
-        eprintln!(
-            "(kernel.unprivileged_userns_clone or user.max_user_namespaces may be 0, or AppArmor may forbid it)"
-        );
+        eprintln!("(see kernel.unprivileged_userns_clone, user.max_user_namespaces, and AppArmor)");
         return ExitCode::FAILURE;
     }
     let tests = [
