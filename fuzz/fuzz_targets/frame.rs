@@ -1,4 +1,5 @@
-//! Any octets as a received frame. What is accepted must survive being built anew.
+//! Parses arbitrary octets as a received frame. A datagram that is accepted must be the same after
+//! it is built and parsed again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,7 +8,7 @@ use linknet::frame::{Checksum, build, parse};
 fuzz_target!(|input: &[u8]| {
     for state in [Checksum::Ready, Checksum::NotReady] {
         if let Ok(datagram) = parse(input, state) {
-            let again = build(&datagram).expect("it fitted into a datagram before");
+            let again = build(&datagram).expect("it came from a datagram");
             assert_eq!(parse(&again, Checksum::Ready), Ok(datagram));
         }
     }

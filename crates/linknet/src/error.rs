@@ -1,17 +1,17 @@
-//! What the kernel refused, in its own words.
+//! Errors of requests to the kernel.
 
 use std::fmt;
 use std::io;
 
 use nix::errno::Errno;
 
-/// The result of asking the kernel for something.
+/// The result of a request to the kernel.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The kernel refused a request, or could not be asked.
+/// A request that the kernel refused, or that could not be made.
 ///
-/// Its text says what was asked, of which object, and why it failed: the errno, and the kernel's
-/// own explanation (the text of an extended acknowledgement) where it gave one.
+/// Its text says what was requested, for which object, and why it failed: the errno, and the
+/// kernel's own explanation (the text of an extended acknowledgement) if it gave one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     what: String,
@@ -20,14 +20,14 @@ pub struct Error {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Cause {
-    /// The kernel's answer, or that of a system call on the way to it.
+    /// The kernel's answer, or the failure of a system call before it.
     Kernel { errno: Errno, text: Option<String> },
-    /// The kernel's answer could not be understood.
+    /// The kernel's answer could not be decoded.
     Answer(String),
 }
 
 impl Error {
-    /// The number of the error (`EBUSY` and so on), where there is one.
+    /// The errno (`EBUSY` and so on), if there is one.
     pub fn errno(&self) -> Option<i32> {
         match &self.cause {
             Cause::Kernel { errno, .. } => Some(*errno as i32),
@@ -35,8 +35,8 @@ impl Error {
         }
     }
 
-    /// What the kernel itself had to say, beyond the number: "Device can not be enslaved while
-    /// up", for example.
+    /// The kernel's explanation in addition to the errno, such as "Device can not be enslaved while
+    /// up".
     pub fn kernel_text(&self) -> Option<&str> {
         match &self.cause {
             Cause::Kernel { text, .. } => text.as_deref(),
@@ -44,17 +44,12 @@ impl Error {
         }
     }
 
-    /// What was asked: "create macvlan eth0 on interface 2", for example.
-    pub fn what(&self) -> &str {
-        &self.what
-    }
-
-    /// EEXIST: there is already one of that name, address or destination.
+    /// EEXIST: there already is an object with that name, address or destination.
     pub fn is_exists(&self) -> bool {
         self.is(&[Errno::EEXIST])
     }
 
-    /// The object is not there (any more): no such link, address, route or file.
+    /// The object does not exist, or no longer: no such link, address, route or file.
     pub fn is_absent(&self) -> bool {
         self.is(&[
             Errno::ENOENT,
@@ -65,17 +60,17 @@ impl Error {
         ])
     }
 
-    /// Nothing leads there (ENETUNREACH, EHOSTUNREACH), or a route says that nothing is to.
-    pub fn is_unreachable(&self) -> bool {
+    /// There is no route (ENETUNREACH, EHOSTUNREACH), or a route that rejects packets.
+    pub(crate) fn is_unreachable(&self) -> bool {
         self.is(&[Errno::ENETUNREACH, Errno::EHOSTUNREACH])
     }
 
-    /// EBUSY: the device is in use in a way that excludes the request.
+    /// EBUSY: the device is in use in a way that conflicts with the request.
     pub fn is_busy(&self) -> bool {
         self.is(&[Errno::EBUSY])
     }
 
-    /// EADDRINUSE: another macvlan of the same parent has that MAC.
+    /// EADDRINUSE: another macvlan on the same parent has that MAC.
     pub fn is_address_in_use(&self) -> bool {
         self.is(&[Errno::EADDRINUSE])
     }
@@ -85,7 +80,7 @@ impl Error {
         self.is(&[Errno::EPERM, Errno::EACCES])
     }
 
-    /// EINVAL: a value is impossible, or does not go with the rest.
+    /// EINVAL: a value is invalid, or conflicts with others.
     pub fn is_invalid(&self) -> bool {
         self.is(&[Errno::EINVAL])
     }
@@ -99,7 +94,8 @@ impl Error {
         matches!(&self.cause, Cause::Kernel { errno, .. } if errnos.contains(errno))
     }
 
-    /// The refusal with this number and text, for the tests of those who tell refusals apart.
+    /// An error with this errno and explanation, for a caller that refuses something itself the way
+    /// the kernel would. `what` is the request, such as "create macvlan eth0 on link 2".
     pub fn refusal(what: impl Into<String>, errno: i32, text: Option<&str>) -> Error {
         Error::kernel(what, Errno::from_raw(errno), text.map(str::to_owned))
     }
@@ -125,7 +121,7 @@ impl Error {
         }
     }
 
-    /// A request that failed at a system call other than the kernel's answer to it.
+    /// An error from a system call. `what` is the request that it was made for.
     pub fn io(what: impl Into<String>, error: &io::Error) -> Error {
         match error.raw_os_error() {
             Some(number) => Error::new(what, Errno::from_raw(number)),
@@ -149,7 +145,7 @@ impl fmt::Display for Error {
             Cause::Answer(problem) => {
                 write!(
                     f,
-                    "{}: the kernel's answer was not understood: {problem}",
+                    "{}: cannot decode the kernel's answer: {problem}",
                     self.what
                 )
             }
@@ -164,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_says_what_was_asked_and_what_the_kernel_said() {
+    fn its_text_states_the_request_the_errno_and_the_kernels_explanation() {
         let plain = Error::new("set eth0 up", Errno::EBUSY);
         assert_eq!(
             plain.to_string(),
@@ -184,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn its_conditions_can_be_tested() {
+    fn each_errno_has_its_condition() {
         assert!(Error::new("", Errno::EEXIST).is_exists());
         assert!(Error::new("", Errno::ENODEV).is_absent());
         assert!(Error::new("", Errno::EPERM).is_denied());

@@ -1,22 +1,58 @@
-//! Network namespaces, rtnetlink, packet and UDP sockets: the only code of leasehold that talks
-//! to the kernel's network stack, and the only code with `unsafe` in it.
+//! Network namespaces, rtnetlink, and packet sockets, for programs that configure the network of
+//! containers on Linux.
 //!
-//! Everything here is synchronous. The kernel answers rtnetlink at once, so a one-shot plugin
-//! needs no runtime; the sockets that do wait ([`PacketSocket`], [`UdpClient`]) are non-blocking
-//! and lend their descriptor, for whatever event loop drives them.
+//! - [`Netns`] opens, identifies and enters a network namespace.
+//! - [`Netlink`] lists and changes the links, addresses, routes and policy rules of one namespace,
+//!   and creates macvlans and VLANs. [`LinkWatch`] reports changes to links.
+//! - [`PacketSocket`] and [`ArpSocket`] send and receive DHCP and ARP on a link that has no address
+//!   yet. [`UdpClient`] sends and receives DHCP from an address of the link. [`frame`] builds and
+//!   parses frames.
+//! - [`announce`] announces a link's addresses to its neighbours, [`sysctl`] reads and changes
+//!   settings, and [`boottime`] reads the clock that leases are measured by.
 //!
-//! A socket stays in the network namespace that it was created in. So a namespace is entered
-//! ([`Netns::run`]) for as long as it takes to open one, and never held.
+//! Everything is synchronous. The kernel handles an rtnetlink request before sendmsg(2) returns, so
+//! a program needs no runtime for it. The sockets that do wait for others are non-blocking and
+//! expose their descriptor, for any event loop to poll.
+//!
+//! A socket stays in the network namespace that it was opened in. Therefore a namespace is entered
+//! only to open a socket ([`Netns::run`]), and left at once.
+//!
+//! An [`Error`] says what was requested and why it failed, with the kernel's own explanation:
+//! "set the MTU of link 2 to 1: mtu less than device minimum (EINVAL, Invalid argument)". Methods
+//! such as [`Error::is_exists`] tell the causes apart.
+//!
+//! ```no_run
+//! use linknet::{Mac, Netlink, Netns, NewAddress, NewMacvlan};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let host = Netlink::open()?;
+//! let container = Netns::open("/run/netns/blue")?;
+//! let inside = Netlink::open_in(&container)?;
+//!
+//! let parent = host.link("eth1")?.ok_or("eth1 does not exist")?;
+//! let new = NewMacvlan {
+//!     mac: Some(Mac([0x02, 0, 0, 0, 0, 0x11])),
+//!     up: true,
+//!     ..NewMacvlan::new("eth0", parent.index)
+//! };
+//! let eth0 = host.add_macvlan(&new, &container, &inside)?;
+//! let address: ipnet::IpNet = "10.99.0.5/24".parse()?;
+//! inside.add_address(eth0.index, &NewAddress::new(address))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! - `serde`: [`Mac`] is serialized as text, [`NetnsId`] as its fields.
 
 mod announce;
 mod clock;
 mod error;
-pub mod frame;
 mod mac;
 mod netlink;
 mod netns;
 mod packet;
-mod sockopt;
 pub mod sysctl;
 mod udp;
 
@@ -29,5 +65,5 @@ pub use netlink::{
     NewMacvlan, NewVlan, OperState, ParseModeError, Protocol, Route, Rule, Scope, Vlan,
 };
 pub use netns::{Netns, NetnsError, NetnsId};
-pub use packet::{Arp, ArpSocket, PacketSocket, Received};
+pub use packet::{ArpSocket, PacketSocket, Received, frame};
 pub use udp::UdpClient;

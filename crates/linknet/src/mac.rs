@@ -11,24 +11,24 @@ impl Mac {
     /// Every station on the link.
     pub const BROADCAST: Mac = Mac([0xff; 6]);
 
-    /// A locally administered unicast address made of these octets: the two bits of the first one
-    /// that say so (IEEE 802, clause 8) are set as they must be, the other 46 are kept.
+    /// A locally administered unicast address with these octets. The two bits of the first octet
+    /// that mark it as such (IEEE 802, clause 8) are set, the other 46 are kept.
     pub const fn local(mut octets: [u8; 6]) -> Mac {
         octets[0] = (octets[0] | 0b10) & !0b01;
         Mac(octets)
     }
 
-    /// The six octets, in the order in which they are sent.
+    /// The six octets, in transmission order.
     pub const fn octets(self) -> [u8; 6] {
         self.0
     }
 
-    /// Whether this is a group address (broadcast included), which no interface can have.
+    /// Whether this is a group address, such as broadcast. No interface can have one.
     pub const fn is_multicast(self) -> bool {
         self.0[0] & 0b01 != 0
     }
 
-    /// Whether this is `00:00:00:00:00:00`, which no interface can have either.
+    /// Whether this is `00:00:00:00:00:00`. No interface can have it.
     pub const fn is_zero(self) -> bool {
         matches!(self.0, [0, 0, 0, 0, 0, 0])
     }
@@ -55,10 +55,27 @@ pub struct ParseMacError(String);
 impl FromStr for Mac {
     type Err = ParseMacError;
 
-    /// Reads the forms that Go's `net.ParseMAC` reads for six octets: `02:42:ac:11:00:02`,
+    /// Parses the forms that Go's `net.ParseMAC` accepts for six octets: `02:42:ac:11:00:02`,
     /// `02-42-ac-11-00-02` and `0242.ac11.0002`, in either case.
     fn from_str(text: &str) -> Result<Mac, ParseMacError> {
         parse(text).ok_or_else(|| ParseMacError(text.to_owned()))
+    }
+}
+
+/// Serializes as text, as [`Mac`] is displayed.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Mac {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Deserializes from text, in every form that [`Mac`] is parsed from.
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Mac {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Mac, D::Error> {
+        let text: String = serde::Deserialize::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -93,14 +110,14 @@ mod tests {
     const MAC: Mac = Mac([0x02, 0x42, 0xac, 0x11, 0x00, 0xfe]);
 
     #[test]
-    fn the_three_usual_forms_are_read_in_either_case() {
+    fn the_three_usual_forms_are_parsed_in_either_case() {
         for text in ["02:42:ac:11:00:fe", "02-42-AC-11-00-FE", "0242.ac11.00FE"] {
             assert_eq!(text.parse(), Ok(MAC), "{text}");
         }
     }
 
     #[test]
-    fn anything_else_is_refused_with_the_text_in_the_message() {
+    fn any_other_text_is_refused_and_quoted_in_the_error() {
         for text in [
             "",
             "02",
@@ -121,9 +138,22 @@ mod tests {
     }
 
     #[test]
-    fn it_prints_in_lower_case_and_reads_its_own_print() {
+    fn it_is_displayed_in_lower_case_and_parsed_back() {
         assert_eq!(MAC.to_string(), "02:42:ac:11:00:fe");
         assert_eq!(MAC.to_string().parse(), Ok(MAC));
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn it_is_serialized_as_text_and_a_bad_text_is_quoted_in_the_error() {
+        let json = serde_json::to_string(&MAC).unwrap();
+        assert_eq!(json, r#""02:42:ac:11:00:fe""#);
+        assert_eq!(serde_json::from_str::<Mac>(&json).unwrap(), MAC);
+        let dashes = serde_json::json!("02-42-AC-11-00-FE");
+        assert_eq!(serde_json::from_value::<Mac>(dashes).unwrap(), MAC);
+        let error = serde_json::from_str::<Mac>(r#""02:42""#).unwrap_err();
+        assert!(error.to_string().contains(r#""02:42""#), "{error}");
+        assert!(serde_json::from_str::<Mac>("[2, 66, 172, 17, 0, 254]").is_err());
     }
 
     #[test]

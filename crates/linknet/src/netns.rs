@@ -1,7 +1,7 @@
-//! Network namespaces: opening, telling apart, entering, making.
+//! Network namespaces: opening, identifying and entering them.
 #![allow(
     unsafe_code,
-    reason = "the type of a namespace is asked by an ioctl that nix does not wrap"
+    reason = "nix has no function for the ioctl that returns a namespace's type"
 )]
 
 use std::ffi::c_int;
@@ -14,18 +14,18 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::{process, thread};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
-/// An open network namespace. It exists for as long as this does, whoever else lets go of it.
+/// An open network namespace. It exists at least as long as this handle.
 #[derive(Debug)]
 pub struct Netns(OwnedFd);
 
-/// What tells a namespace from every other one that exists: the device and inode of its file.
-/// A number is used again once its namespace is gone.
+/// What distinguishes a namespace from all others that exist: the device and inode of its file. The
+/// kernel may give them to a new namespace once this one is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct NetnsId {
     /// The device of the namespace filesystem.
     pub dev: u64,
@@ -33,22 +33,22 @@ pub struct NetnsId {
     pub ino: u64,
 }
 
-/// Why there is no namespace to be had.
+/// Why a namespace cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {
-    /// Nothing is at that path, or its process is gone.
+    /// The path does not exist, or the process that it belongs to is gone.
     #[error("network namespace {0} does not exist")]
     NotFound(PathBuf),
-    /// Something is there that is not a network namespace: an ordinary file that a bind mount has
-    /// left behind, for example, or a namespace of another kind.
+    /// The path is not a network namespace: a namespace of another kind, for example, or the
+    /// ordinary file that a removed bind mount has left behind.
     #[error("{0} is not a network namespace")]
     NotNetns(PathBuf),
-    /// It could not be looked at.
+    /// The path cannot be examined.
     #[error("cannot open network namespace {path}: {error}")]
     Io {
-        /// The path asked for.
+        /// The path that was asked for.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system call.
         #[source]
         error: io::Error,
     },
@@ -58,20 +58,20 @@ impl Netns {
     /// The namespace at a path such as `/run/netns/blue` or `/proc/1234/ns/net`.
     ///
     /// # Errors
-    /// If there is nothing, something else, or no access.
+    /// If the path does not exist, is something else, or access to it is denied.
     pub fn open(path: impl AsRef<Path>) -> Result<Netns, NetnsError> {
         let path = path.as_ref();
-        // Whatever the path turns out to be, opening it must not wait or have an effect.
+        // Whatever the path is, opening it must neither block nor have a side effect.
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
         let file = File::options().read(true).custom_flags(flags).open(path);
         let fd = OwnedFd::from(file.map_err(|error| NetnsError::from_io(path, error))?);
         Netns::checked(fd, path)
     }
 
-    /// The namespace behind a descriptor that somebody handed over.
+    /// The namespace behind a file descriptor.
     ///
     /// # Errors
-    /// If the descriptor is of something else.
+    /// If the descriptor is not that of a network namespace.
     pub fn from_fd(fd: OwnedFd) -> Result<Netns, NetnsError> {
         let name = PathBuf::from(format!("descriptor {}", fd.as_raw_fd()));
         Netns::checked(fd, &name)
@@ -80,37 +80,25 @@ impl Netns {
     /// The namespace of the calling thread.
     ///
     /// # Errors
-    /// If `/proc` is not there.
+    /// If `/proc` is not mounted.
     pub fn current() -> Result<Netns, NetnsError> {
         Netns::open("/proc/thread-self/ns/net")
     }
 
-    /// A new namespace with nothing in it but a loopback device that is down.
+    /// Runs `f` in this namespace. Sockets that `f` opens and processes that it spawns stay in the
+    /// namespace. A panic in `f` continues in the caller.
+    ///
+    /// `f` runs on the calling thread, and must not drop that thread's capabilities: the process
+    /// aborts if the thread cannot return to its own namespace. If the thread is known beforehand
+    /// not to be able to return (its user namespace does not own its network namespace), `f` runs
+    /// on a separate thread. Starting that thread can take milliseconds on a busy machine.
     ///
     /// # Errors
-    /// If the caller may not make one (CAP_SYS_ADMIN).
-    pub fn create() -> Result<Netns, NetnsError> {
-        in_scratch_thread(|| {
-            unshare(CloneFlags::CLONE_NEWNET)
-                .map_err(|errno| NetnsError::from_io(Path::new("(new)"), errno.into()))?;
-            Netns::current()
-        })
-        .unwrap_or_else(|error| Err(NetnsError::from_io(Path::new("(new)"), error)))
-    }
-
-    /// Runs `f` in this namespace and comes back. What `f` opens or spawns stays in the namespace.
-    /// A panic in `f` goes on in the caller.
-    ///
-    /// `f` runs on the calling thread, and must not give up its capabilities: a thread that cannot
-    /// come back ends the process. Where that is known beforehand (in a user namespace that does
-    /// not own the network namespace it is in), `f` runs on a thread of its own, which need not
-    /// come back, but may have to wait for a processor: up to milliseconds on a busy machine.
-    ///
-    /// # Errors
-    /// If the namespace cannot be entered (CAP_SYS_ADMIN over it and oneself).
+    /// If the namespace cannot be entered, which takes CAP_SYS_ADMIN in the user namespace that
+    /// owns it and in the caller's own.
     pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> io::Result<T> {
         let enter = || setns(self, CloneFlags::CLONE_NEWNET);
-        match Home::with_way_back() {
+        match Home::that_can_be_reentered() {
             Some(_home) => {
                 enter()?;
                 Ok(f())
@@ -122,10 +110,10 @@ impl Netns {
         }
     }
 
-    /// Which namespace this is.
+    /// What identifies this namespace.
     ///
     /// # Errors
-    /// Only if the system fails.
+    /// If the system call fails, which it does not for an open namespace.
     pub fn id(&self) -> io::Result<NetnsId> {
         let stat = fstat(self)?;
         Ok(NetnsId {
@@ -134,53 +122,15 @@ impl Netns {
         })
     }
 
-    /// A second handle of the same namespace.
+    /// A second handle on this namespace.
     ///
     /// # Errors
-    /// If the process has no descriptor left.
+    /// If the process is out of file descriptors.
     pub fn try_clone(&self) -> io::Result<Netns> {
         self.0.try_clone().map(Netns)
     }
 
-    /// Gives the namespace a name in the file system, as `ip netns add` does: an empty file made
-    /// at `path` and the namespace mounted on it. It then lives on until [`Netns::unbind`].
-    ///
-    /// # Errors
-    /// If the file exists, cannot be made, or the mount is refused.
-    pub fn bind(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        let path = path.as_ref();
-        File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o444)
-            .open(path)?;
-        let source = format!("/proc/self/fd/{}", self.0.as_raw_fd());
-        mount(
-            Some(source.as_str()),
-            path,
-            None::<&str>,
-            MsFlags::MS_BIND,
-            None::<&str>,
-        )
-        .map_err(|errno| {
-            // The mount's refusal is what matters; an empty file left behind is harmless.
-            let _ = std::fs::remove_file(path);
-            errno.into()
-        })
-    }
-
-    /// Takes away the name that [`Netns::bind`] gave. The namespace lives on while anything
-    /// else holds it.
-    ///
-    /// # Errors
-    /// If nothing is mounted there, or the file cannot be removed.
-    pub fn unbind(path: impl AsRef<Path>) -> io::Result<()> {
-        let path = path.as_ref();
-        umount2(path, MntFlags::MNT_DETACH)?;
-        std::fs::remove_file(path)
-    }
-
-    /// `fd` as a namespace, if it is one. `name` is what errors call it.
+    /// `fd` as a network namespace, if it is one. `name` stands for it in errors.
     fn checked(fd: OwnedFd, name: &Path) -> Result<Netns, NetnsError> {
         let is_nsfs = fstatfs(&fd)
             .map_err(|errno| NetnsError::from_io(name, errno.into()))?
@@ -220,12 +170,12 @@ impl NetnsError {
     }
 }
 
-/// The namespace that a thread is in, to which it returns when this is dropped.
+/// The calling thread's namespace, which the thread returns to when this is dropped.
 struct Home(Netns);
 
 impl Home {
-    /// The calling thread's namespace, if the thread may enter it.
-    fn with_way_back() -> Option<Home> {
+    /// The calling thread's namespace, if the thread may enter it again.
+    fn that_can_be_reentered() -> Option<Home> {
         let home = Netns::current().ok()?;
         setns(&home, CloneFlags::CLONE_NEWNET).ok()?;
         Some(Home(home))
@@ -235,15 +185,14 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         if let Err(errno) = setns(&self.0, CloneFlags::CLONE_NEWNET) {
-            // Whatever this thread did next, it would do to a container.
+            // Whatever the thread did next, it would do in the wrong namespace.
             eprintln!("cannot return from a network namespace: {errno}");
             process::abort();
         }
     }
 }
 
-/// Runs `f` on a thread that can change its namespace without anybody noticing, since it ends
-/// right after.
+/// Runs `f` on a thread that ends right after, so that it may stay in another namespace.
 fn in_scratch_thread<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new()
@@ -253,11 +202,26 @@ fn in_scratch_thread<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<T> {
     })
 }
 
-/// The `CLONE_NEW…` flag that says which kind of namespace a namespace file is
-/// (`NS_GET_NSTYPE`, ioctl_ns(2)).
+/// The kind of a namespace, as a `CLONE_NEW…` flag (`NS_GET_NSTYPE`, ioctl_ns(2)).
 fn namespace_type(fd: BorrowedFd<'_>) -> nix::Result<c_int> {
     nix::ioctl_none!(ns_get_nstype, 0xb7, 3);
-    // SAFETY: the descriptor is open for the length of the call, and the request takes no
-    // argument and answers in its return value.
+    // SAFETY: the descriptor is open during the call, and the request has no argument: its result
+    // is the return value.
     unsafe { ns_get_nstype(fd.as_raw_fd()) }
+}
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_serialized_as_its_device_and_inode() {
+        let id = NetnsId {
+            dev: 4,
+            ino: 4_026_531_840,
+        };
+        let json = serde_json::to_string(&id).unwrap();
+        assert_eq!(json, r#"{"dev":4,"ino":4026531840}"#);
+        assert_eq!(serde_json::from_str::<NetnsId>(&json).unwrap(), id);
+    }
 }

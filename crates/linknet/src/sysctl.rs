@@ -1,17 +1,17 @@
-//! Kernel settings below `/proc/sys/net`, which every network namespace has for itself.
+//! Kernel settings below `/proc/sys/net`. Each network namespace has its own.
 
 use std::path::PathBuf;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
-/// Sets the setting of this path, such as `["ipv4", "conf", "eth0", "arp_notify"]`, in the calling
-/// thread's namespace. A name with dots in it (`eth0.5`) is one element.
+/// Sets a setting, such as `["ipv4", "conf", "eth0", "arp_notify"]`, in the calling thread's
+/// namespace. A name that contains dots (`eth0.5`) is a single element.
 ///
-/// What has the value already is not written: a container's `/proc/sys` is mostly read-only, and
-/// what was set from outside is all right in it.
+/// A setting that has the value already is not written, because `/proc/sys` is usually read-only in
+/// a container.
 ///
 /// # Errors
-/// `is_absent` if there is no such setting: the link is gone, or the kernel is without IPv6.
+/// `is_absent` if there is no such setting: the link is gone, or the kernel lacks IPv6.
 pub fn set(path: &[&str], value: &str) -> Result<()> {
     if get(path)? == value {
         return Ok(());
@@ -24,7 +24,7 @@ pub fn set(path: &[&str], value: &str) -> Result<()> {
 /// Reads a setting; see [`set`].
 ///
 /// # Errors
-/// As for [`set`].
+/// As [`set`].
 pub fn get(path: &[&str]) -> Result<String> {
     let file: PathBuf = ["/proc/sys/net"].iter().chain(path).collect();
     match std::fs::read_to_string(&file) {

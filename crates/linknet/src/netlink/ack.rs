@@ -1,23 +1,23 @@
-//! The kernel's verdict on a request, with its reasons (extended acknowledgement).
+//! The kernel's verdict on a request, and its explanation (extended acknowledgement).
 //!
-//! netlink-packet-core hands the reasons over unparsed.
+//! netlink-packet-core leaves the explanation unparsed.
 
-use netlink_packet_core::{NLM_F_ACK_TLVS, NLM_F_CAPPED, NlasIterator, parse_i32, parse_string};
 use nix::errno::Errno;
+use rtnetlink::packet_core::{NLM_F_ACK_TLVS, NLM_F_CAPPED, NlasIterator, parse_i32, parse_string};
 
-/// `NLMSGERR_ATTR_MSG` of linux/netlink.h: a sentence for people.
+/// `NLMSGERR_ATTR_MSG` of linux/netlink.h: the explanation, in plain text.
 const MESSAGE: u16 = 1;
 
-/// The code, and after it (`struct nlmsgerr`) the header of the request that it is about.
+/// `struct nlmsgerr` starts with the error code, followed by the header of the refused request.
 const CODE_LEN: usize = 4;
 const HEADER_LEN: usize = 16;
 
-/// What an `NLMSG_ERROR` says: `None` is consent.
+/// The refusal in an `NLMSG_ERROR`; `None` if the request succeeded.
 pub(super) fn parse_error(flags: u16, payload: &[u8]) -> Option<(Errno, Option<String>)> {
     let errno = errno(payload)?;
     let request = payload.get(CODE_LEN..).unwrap_or_default();
-    // The request is sent back whole, unless capped to its header; its length field speaks of the
-    // whole in both cases.
+    // The kernel sends the request back, whole or capped to its header. The length field gives the
+    // whole length in both cases.
     let echoed = match request.first_chunk() {
         _ if flags & NLM_F_CAPPED != 0 => HEADER_LEN,
         Some(&length) => (u32::from_ne_bytes(length) as usize).next_multiple_of(4),
@@ -26,7 +26,7 @@ pub(super) fn parse_error(flags: u16, payload: &[u8]) -> Option<(Errno, Option<S
     Some((errno, message(flags, request.get(echoed..))))
 }
 
-/// What an `NLMSG_DONE` says at the end of a dump: `None` is success.
+/// The refusal in an `NLMSG_DONE` at the end of a dump; `None` if the dump succeeded.
 pub(super) fn parse_done(flags: u16, payload: &[u8]) -> Option<(Errno, Option<String>)> {
     errno(payload).map(|errno| (errno, message(flags, payload.get(CODE_LEN..))))
 }
@@ -57,7 +57,7 @@ mod tests {
 
     /// `NLMSGERR_ATTR_MSG` "no", padded.
     const NO: [u8; 8] = attribute(1, *b"no\0");
-    /// `NLMSGERR_ATTR_OFFS`, which comes before or after it.
+    /// `NLMSGERR_ATTR_OFFS`, which may stand before or after it.
     const OFFSET: [u8; 8] = attribute(2, [1, 2, 3]);
 
     const fn attribute(kind: u8, value: [u8; 3]) -> [u8; 8] {
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_consent_whatever_follows() {
+    fn code_zero_means_success_whatever_follows() {
         assert_eq!(
             parse_error(NLM_F_ACK_TLVS | NLM_F_CAPPED, &error(0, 16, &[&NO])),
             None
@@ -86,14 +86,14 @@ mod tests {
     }
 
     #[test]
-    fn the_text_is_found_behind_a_capped_request() {
+    fn the_explanation_is_found_behind_a_capped_request() {
         let payload = error(-16, 200, &[&OFFSET, &NO]);
         let verdict = parse_error(NLM_F_ACK_TLVS | NLM_F_CAPPED, &payload);
         assert_eq!(verdict, Some((Errno::EBUSY, Some("no".to_owned()))));
     }
 
     #[test]
-    fn the_text_is_found_behind_a_whole_request() {
+    fn the_explanation_is_found_behind_a_whole_request() {
         let payload = error(-16, 21, &[&[9; 8], &NO]); // 5 octets of request, and 3 of padding
         assert_eq!(
             parse_error(NLM_F_ACK_TLVS, &payload),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_flag_there_are_no_attributes() {
+    fn attributes_are_not_read_without_the_flag_for_them() {
         assert_eq!(
             parse_error(NLM_F_CAPPED, &error(-16, 16, &[&NO])),
             Some((Errno::EBUSY, None))
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_verdict_is_a_refusal_and_never_a_panic() {
+    fn a_truncated_verdict_is_read_as_a_refusal() {
         let whole = error(-16, 21, &[&[9; 8], &NO]);
         for length in 0..whole.len() - 1 {
             let verdict = parse_error(NLM_F_ACK_TLVS, &whole[..length]);

@@ -1,74 +1,73 @@
 //! Addresses of links.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use libc::{RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR};
-use netlink_packet_core::{DecodeError, Parseable};
-use netlink_packet_route::address::{
+use rtnetlink::AddressMessageBuilder;
+use rtnetlink::packet_core::Parseable;
+use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo,
 };
 
-use super::{Change, Netlink, Protocol, Scope, family};
-use crate::Result;
+use super::ip::{Protocol, Scope, family};
+use super::socket::{Change, Netlink};
+use crate::error::Result;
 
-/// An address as the kernel holds it.
+/// An address of a link, as the kernel describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
-    /// The link that it belongs to.
+    /// The link's index.
     pub index: u32,
-    /// The address itself, with the length of its prefix.
+    /// The address itself, with its prefix length.
     pub net: IpNet,
-    /// The address at the other end, on a point-to-point link.
+    /// The address of the other end, on a point-to-point link.
     pub peer: Option<IpAddr>,
-    /// The broadcast address that goes with it.
+    /// Its broadcast address.
     pub broadcast: Option<Ipv4Addr>,
-    /// How far it is known.
+    /// How far it is valid.
     pub scope: Scope,
-    /// For how long it stays; `None` is for ever.
+    /// How long it remains; `None` means forever.
     pub valid: Option<Duration>,
-    /// For how long it is used for new connections; `None` is for ever.
+    /// How long new connections may use it; `None` means forever.
     pub preferred: Option<Duration>,
-    /// How duplicate address detection stands (IPv6; for IPv4 it is always done).
+    /// The state of duplicate address detection; always [`Dad::Done`] for IPv4.
     pub dad: Dad,
-    /// Whether another address of the same prefix comes before it.
+    /// Whether it is not the first IPv4 address of its prefix on the link.
     pub secondary: bool,
-    /// The metric of the route that came with it, if not the usual one.
+    /// The metric of the prefix route that came with it, if it is not the default metric.
     pub metric: Option<u32>,
-    /// Who put it there, from kernel 5.18 on.
+    /// Who configured it, as reported by kernels from 5.18 on.
     pub protocol: Option<Protocol>,
 }
 
-/// How duplicate address detection stands (RFC 4862 §5.4).
+/// The state of duplicate address detection (RFC 4862 §5.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dad {
-    /// The address can be used: nobody else has it, or nobody was asked.
+    /// The address can be used: detection found no duplicate, or was not asked for.
     Done,
-    /// The others are being asked, and the address cannot be used yet.
+    /// Detection is in progress, and the address cannot be used yet.
     Tentative,
-    /// Somebody else has it.
+    /// Another host has the address.
     Failed,
 }
 
-/// An address to be given to a link.
+/// An address to be added with [`Netlink::add_address`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewAddress {
-    /// The address, with the length of its prefix.
+    /// The address, with its prefix length. Its broadcast address is the prefix's last, except for
+    /// IPv4 prefixes of 31 or 32 bits (RFC 3021).
     pub net: IpNet,
-    /// See [`Address::broadcast`].
-    pub broadcast: Option<Ipv4Addr>,
     /// See [`Address::scope`].
     pub scope: Scope,
-    /// See [`Address::valid`]. In whole seconds, rounded down, so that the address never outlives
-    /// its lease.
+    /// See [`Address::valid`]. Rounded down to whole seconds, so that the address never outlives
+    /// its lease, but at least one second.
     pub valid: Option<Duration>,
-    /// See [`Address::preferred`]. No longer than `valid`.
+    /// See [`Address::preferred`]. Limited to `valid`.
     pub preferred: Option<Duration>,
-    /// Whether an IPv6 address is used without asking the others.
+    /// Whether to use an IPv6 address without duplicate address detection.
     pub nodad: bool,
-    /// Whether no route to the prefix comes with it.
-    pub noprefixroute: bool,
     /// See [`Address::metric`].
     pub metric: Option<u32>,
     /// See [`Address::protocol`].
@@ -76,25 +75,47 @@ pub struct NewAddress {
 }
 
 impl NewAddress {
-    /// An address for ever, with the usual broadcast address: none for a prefix of 31 or 32 bits
-    /// (RFC 3021), and none in IPv6.
+    /// An address that remains forever, with the kernel's defaults for everything else.
     pub fn new(net: impl Into<IpNet>) -> NewAddress {
-        let net = net.into();
-        let broadcast = match net {
-            IpNet::V4(v4) if v4.prefix_len() < 31 => Some(v4.broadcast()),
-            IpNet::V4(_) | IpNet::V6(_) => None,
-        };
         NewAddress {
-            net,
-            broadcast,
+            net: net.into(),
             scope: Scope::UNIVERSE,
             valid: None,
             preferred: None,
             nodad: false,
-            noprefixroute: false,
             metric: None,
             protocol: None,
         }
+    }
+
+    fn message(&self, index: u32) -> AddressMessage {
+        let mut message = match self.net {
+            IpNet::V4(net) => AddressMessageBuilder::<Ipv4Addr>::new()
+                .index(index)
+                .address(net.addr(), net.prefix_len())
+                .build(),
+            IpNet::V6(net) => AddressMessageBuilder::<Ipv6Addr>::new()
+                .index(index)
+                .address(net.addr(), net.prefix_len())
+                .build(),
+        };
+        // The builder has no methods for the rest.
+        message.header.scope = AddressScope::from(self.scope.0);
+        let attributes = &mut message.attributes;
+        attributes.extend(self.metric.map(AddressAttribute::RoutePriority));
+        attributes.extend(
+            self.protocol
+                .map(|Protocol(number)| AddressAttribute::Protocol(number.into())),
+        );
+        if self.nodad {
+            attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        // Sent even if both are infinite: a replacement without lifetimes keeps the old ones.
+        let mut lifetimes = CacheInfo::default();
+        lifetimes.ifa_valid = to_seconds(self.valid);
+        lifetimes.ifa_preferred = to_seconds(self.preferred).min(lifetimes.ifa_valid);
+        attributes.push(AddressAttribute::CacheInfo(lifetimes));
+        message
     }
 }
 
@@ -104,19 +125,14 @@ impl Netlink {
     /// # Errors
     /// `is_absent` if there is no such link.
     pub fn addresses(&self, index: u32) -> Result<Vec<Address>> {
+        // By hand: the builder demands a family, and there is none for a dump.
         let mut message = AddressMessage::default();
         message.header.index = index;
-        let found = self.dump(
-            &|| format!("list the addresses of link {index}"),
-            RTM_GETADDR,
-            &message,
-        )?;
-        // A kernel that does not check strictly does not filter either.
-        Ok(found
-            .into_iter()
-            .filter_map(|Read(address)| address)
-            .filter(|a| a.index == index)
-            .collect())
+        let mut addresses =
+            self.dump_addresses(&|| format!("list the addresses of link {index}"), &message)?;
+        // A kernel without strict checking does not filter.
+        addresses.retain(|address| address.index == index);
+        Ok(addresses)
     }
 
     /// The addresses of all links, of both families.
@@ -124,109 +140,74 @@ impl Netlink {
     /// # Errors
     /// If the kernel cannot be asked.
     pub fn all_addresses(&self) -> Result<Vec<Address>> {
-        let message = AddressMessage::default();
-        let found = self.dump(&|| "list addresses".to_owned(), RTM_GETADDR, &message)?;
-        Ok(found
-            .into_iter()
-            .filter_map(|Read(address)| address)
-            .collect())
+        self.dump_addresses(&|| "list addresses".to_owned(), &AddressMessage::default())
     }
 
-    /// Gives a link an address.
+    fn dump_addresses(
+        &self,
+        what: &dyn Fn() -> String,
+        message: &AddressMessage,
+    ) -> Result<Vec<Address>> {
+        let found = self.dump(what, RTM_GETADDR, message, AddressMessage::parse)?;
+        Ok(found.iter().filter_map(read).collect())
+    }
+
+    /// Adds an address to a link.
     ///
     /// # Errors
-    /// `is_exists` if it has it already, be it with other lifetimes.
+    /// `is_exists` if the link has the address already, even with other lifetimes; `is_invalid`
+    /// for a multicast address.
     pub fn add_address(&self, index: u32, new: &NewAddress) -> Result<()> {
         let what = || format!("add address {} to link {index}", new.net);
-        self.change(&what, RTM_NEWADDR, Change::Create, &message(index, new))
+        self.change(&what, RTM_NEWADDR, Change::Create, &new.message(index))
     }
 
-    /// Gives a link an address, or sets the lifetimes, flags and metric of the one that it has.
+    /// Adds an address to a link, or changes the lifetimes, flags and metric of an existing one.
     ///
     /// # Errors
-    /// If the kernel objects to a value.
+    /// If the kernel refuses a value.
     pub fn replace_address(&self, index: u32, new: &NewAddress) -> Result<()> {
         let what = || format!("set address {} of link {index}", new.net);
-        self.change(&what, RTM_NEWADDR, Change::Replace, &message(index, new))
+        self.change(&what, RTM_NEWADDR, Change::Replace, &new.message(index))
     }
 
-    /// Takes an address away from a link, and with it the routes that use it as their source.
+    /// Removes an address from a link, and with it the routes that use it as their source.
     ///
     /// # Errors
-    /// `is_absent` if the link does not have it.
+    /// `is_absent` if the link does not have the address.
     pub fn delete_address(&self, index: u32, net: impl Into<IpNet>) -> Result<()> {
         let net = net.into();
         let what = || format!("delete address {net} of link {index}");
-        self.change(
-            &what,
-            RTM_DELADDR,
-            Change::Existing,
-            &message_for(index, net),
-        )
+        // By hand: the builder leaves a multicast address out, and a request without an address
+        // deletes whichever address the link has.
+        let mut message = AddressMessage::default();
+        message.header.family = family(net.addr());
+        message.header.prefix_len = net.prefix_len();
+        message.header.index = index;
+        message.attributes = vec![
+            AddressAttribute::Local(net.addr()),
+            AddressAttribute::Address(net.addr()),
+        ];
+        self.change(&what, RTM_DELADDR, Change::Existing, &message)
     }
-}
-
-fn message(index: u32, new: &NewAddress) -> AddressMessage {
-    let mut message = message_for(index, new.net);
-    message.header.scope = AddressScope::from(new.scope.0);
-    let attributes = &mut message.attributes;
-    attributes.extend(new.broadcast.map(AddressAttribute::Broadcast));
-    attributes.extend(new.metric.map(AddressAttribute::RoutePriority));
-    attributes.extend(
-        new.protocol
-            .map(|Protocol(number)| AddressAttribute::Protocol(number.into())),
-    );
-
-    let mut flags = AddressFlags::empty();
-    flags.set(AddressFlags::Nodad, new.nodad);
-    flags.set(AddressFlags::Noprefixroute, new.noprefixroute);
-    if !flags.is_empty() {
-        attributes.push(AddressAttribute::Flags(flags));
-    }
-    // Always there, because a replacement without it leaves the old lifetimes as they are.
-    let mut lifetimes = CacheInfo::default();
-    lifetimes.ifa_valid = seconds(new.valid);
-    lifetimes.ifa_preferred = seconds(new.preferred).min(lifetimes.ifa_valid);
-    attributes.push(AddressAttribute::CacheInfo(lifetimes));
-    message
-}
-
-fn message_for(index: u32, net: IpNet) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = family(net.addr());
-    message.header.prefix_len = net.prefix_len();
-    message.header.index = index;
-    message.attributes.push(AddressAttribute::Local(net.addr()));
-    message
-        .attributes
-        .push(AddressAttribute::Address(net.addr()));
-    message
 }
 
 /// `INFINITY_LIFE_TIME` of linux/if_addr.h.
 const FOREVER: u32 = u32::MAX;
 
-fn seconds(lifetime: Option<Duration>) -> u32 {
+fn to_seconds(lifetime: Option<Duration>) -> u32 {
     match lifetime {
         None => FOREVER,
-        // Zero would be refused as a valid lifetime, and mean "for ever" to nobody.
+        // The kernel refuses a valid lifetime of zero.
         Some(lifetime) => lifetime.as_secs().clamp(1, u64::from(FOREVER - 1)) as u32,
     }
 }
 
-fn lifetime(seconds: u32) -> Option<Duration> {
+fn from_seconds(seconds: u32) -> Option<Duration> {
     (seconds != FOREVER).then(|| Duration::from_secs(seconds.into()))
 }
 
-/// What was read: nothing, if it is of a family other than the two.
-struct Read(Option<Address>);
-
-impl Parseable<[u8]> for Read {
-    fn parse(payload: &[u8]) -> Result<Read, DecodeError> {
-        AddressMessage::parse(payload).map(|message| Read(read(&message)))
-    }
-}
-
+/// The address that a message describes; `None` for families other than IPv4 and IPv6.
 fn read(message: &AddressMessage) -> Option<Address> {
     let mut local = None;
     let mut address = None;
@@ -247,8 +228,8 @@ fn read(message: &AddressMessage) -> Option<Address> {
             _ => {}
         }
     }
-    // IFA_ADDRESS is the prefix's own address, which differs from the local one on a point-to-point
-    // link only; IPv6 sends IFA_LOCAL in that case only (linux/if_addr.h).
+    // IFA_ADDRESS differs from IFA_LOCAL only on a point-to-point link, where it is the peer's. For
+    // IPv6 the kernel sends IFA_LOCAL only in that case (linux/if_addr.h).
     let own = local.or(address)?;
     let dad = if flags.contains(AddressFlags::Dadfailed) {
         Dad::Failed
@@ -263,8 +244,8 @@ fn read(message: &AddressMessage) -> Option<Address> {
         peer: address.filter(|&address| address != own),
         broadcast,
         scope: Scope(message.header.scope.into()),
-        valid: lifetime(lifetimes.0),
-        preferred: lifetime(lifetimes.1),
+        valid: from_seconds(lifetimes.0),
+        preferred: from_seconds(lifetimes.1),
         dad,
         secondary: own.is_ipv4() && flags.contains(AddressFlags::Secondary),
         metric,

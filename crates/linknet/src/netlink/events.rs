@@ -1,4 +1,4 @@
-//! Hearing of changes to links as they happen.
+//! Notifications of changes to links.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -6,36 +6,37 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use libc::{RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK};
-use netlink_packet_core::Parseable;
-use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{Socket, SocketAddr};
 
-use super::{BUFFER, Link, messages};
-use crate::{Error, Result};
+use super::link::{self, Link};
+use super::socket::{MAX_DATAGRAM_LEN, messages};
+use crate::error::{Error, Result};
 
-/// A socket on which the kernel tells of every link of one namespace that is new, gone, or changed:
-/// set up or down, its carrier gone or back, its name or address another.
+/// A socket on which the kernel reports every link of one namespace that is added, removed or
+/// changed: set up or down, renamed, with another address, or with its carrier lost or back.
 ///
 /// It is non-blocking.
 pub struct LinkWatch {
     socket: Socket,
-    buffer: RefCell<Vec<u8>>,
+    receive_buffer: RefCell<Vec<u8>>,
 }
 
-/// What a [`LinkWatch`] had to tell.
+/// What a [`LinkWatch`] has received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkEvents {
-    /// Nothing: wait until the descriptor is readable.
+    /// Nothing yet. Wait until the descriptor is readable.
     None,
-    /// Links that are new or changed, as they are now, and the numbers of those that are gone.
+    /// Some links have changed.
     Changes {
-        /// New or changed.
+        /// The links that were added or changed, as they are now.
         changed: Vec<Link>,
-        /// Gone.
+        /// The indices of the links that were removed.
         removed: Vec<u32>,
     },
-    /// There was more than the socket could hold, and some of it is lost: look for yourself.
+    /// There were more notifications than the socket could hold, and some are lost. List the links
+    /// to find out what has changed.
     Overflow,
 }
 
@@ -43,7 +44,7 @@ impl LinkWatch {
     /// Opens a socket in the calling thread's namespace.
     ///
     /// # Errors
-    /// If the process has no descriptor left.
+    /// If the process is out of file descriptors.
     pub fn open() -> Result<LinkWatch> {
         let open = || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
@@ -52,18 +53,18 @@ impl LinkWatch {
             socket.set_non_blocking(true)?;
             Ok(LinkWatch {
                 socket,
-                buffer: RefCell::new(Vec::with_capacity(BUFFER)),
+                receive_buffer: RefCell::new(Vec::with_capacity(MAX_DATAGRAM_LEN)),
             })
         };
         open().map_err(|error: io::Error| Error::io("watch links", &error))
     }
 
-    /// What the kernel has told next.
+    /// Receives the next notifications, without waiting.
     ///
     /// # Errors
     /// If the socket is broken.
     pub fn next(&self) -> io::Result<LinkEvents> {
-        let mut buffer = self.buffer.borrow_mut();
+        let mut buffer = self.receive_buffer.borrow_mut();
         buffer.clear();
         match self.socket.recv(&mut *buffer, 0) {
             Ok(_) => {}
@@ -82,7 +83,7 @@ impl LinkWatch {
         }
         let (mut changed, mut removed) = (Vec::new(), Vec::new());
         for message in messages(&buffer).flatten() {
-            match (message.message_type(), Link::parse(message.payload())) {
+            match (message.message_type(), link::parse(message.payload())) {
                 (RTM_NEWLINK, Ok(link)) => changed.push(link),
                 (RTM_DELLINK, Ok(link)) => removed.push(link.index),
                 _ => {}

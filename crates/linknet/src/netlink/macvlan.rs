@@ -1,71 +1,68 @@
-//! macvlan links: what is particular to them, and making one in another namespace.
+//! macvlans: what describes one, and the message that creates one.
 
-use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher};
 use std::os::fd::{AsFd, AsRawFd};
 use std::str::FromStr;
 
-use libc::RTM_NEWLINK;
-use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoMacVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanFlags,
-    MacVlanMacAddressMode, MacVlanMode,
+use rtnetlink::packet_route::link::{
+    InfoKind, InfoMacVlan, LinkMessage, MacVlanFlags, MacVlanMacAddressMode, MacVlanMode,
 };
-use nix::errno::Errno;
+use rtnetlink::{LinkMacVlan, LinkMessageBuilder};
 
-use super::link::change;
-use super::{Change, Link, Netlink};
-use crate::{Error, Mac, Netns, Result};
+use crate::mac::Mac;
+use crate::netns::Netns;
 
 /// How the macvlans of one parent treat each other (linux/if_link.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum MacvlanMode {
-    /// They talk to one another directly, as ports of a bridge would.
+    /// They reach each other directly, like ports of a bridge.
     #[default]
     Bridge,
-    /// They never talk to one another.
+    /// They never reach each other.
     Private,
-    /// They talk to one another through the switch outside, which must send frames back where
-    /// they came from (802.1Qbg reflective relay, "hairpin").
+    /// They reach each other through the switch outside, which must send frames back to the port
+    /// that they came from (IEEE 802.1Qbg reflective relay, "hairpin mode").
     Vepa,
-    /// The only macvlan of its parent, whose MAC it takes over.
+    /// The only macvlan on its parent, with the parent's MAC.
     Passthru,
-    /// It receives frames from listed addresses only.
+    /// It receives frames from listed source addresses only.
     Source,
 }
 
-/// What is particular to a macvlan.
+/// The properties of a link that is a macvlan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Macvlan {
-    /// Its mode; `None` if the kernel knows one that this library does not.
+    /// Its mode; `None` for a mode that this library does not know.
     pub mode: Option<MacvlanMode>,
-    /// Passthru only: the parent was not made promiscuous (`MACVLAN_FLAG_NOPROMISC`).
+    /// In mode passthru: it did not make its parent promiscuous (`MACVLAN_FLAG_NOPROMISC`).
     pub nopromisc: bool,
-    /// Source only: the list is not asked by destination (`MACVLAN_FLAG_NODST`).
+    /// In mode source: a frame from a listed address is not delivered by its destination as well
+    /// (`MACVLAN_FLAG_NODST`).
     pub nodst: bool,
-    /// Source only: the addresses that it receives from.
+    /// In mode source: the addresses that it receives frames from.
     pub sources: Vec<Mac>,
-    /// The length of the queue of broadcasts that it asked for (`bcqueuelen`).
+    /// The length of the broadcast queue that it asked for (`bcqueuelen`).
     pub bc_queue_len: Option<u32>,
-    /// The length that the parent's queue has: the longest that any of its macvlans asked for.
+    /// The actual length of the parent's broadcast queue: the longest that any of its macvlans
+    /// asked for.
     pub bc_queue_len_used: Option<u32>,
-    /// From how many recipients on a multicast is left to the queue (`bclim`); `None` at the
-    /// kernel's own choice.
+    /// Multicasts to at least this many receivers go through the broadcast queue (`bclim`); `None`
+    /// if the kernel decides.
     pub bc_cutoff: Option<i32>,
 }
 
-/// A macvlan to be made.
+/// A macvlan to be created with [`Netlink::add_macvlan`](crate::Netlink::add_macvlan).
 #[derive(Debug, Clone)]
 pub struct NewMacvlan<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its parent, by index in the namespace of the socket that makes it.
+    /// The index of its parent, in the namespace of the socket that creates it.
     pub parent: u32,
     /// Its mode.
     pub mode: MacvlanMode,
-    /// Its MAC; the kernel chooses one at random otherwise.
+    /// Its MAC; `None` for a random one.
     pub mac: Option<Mac>,
-    /// Its MTU; its parent's otherwise.
+    /// Its MTU; `None` for its parent's.
     pub mtu: Option<u32>,
     /// See [`Macvlan::nopromisc`].
     pub nopromisc: bool,
@@ -73,18 +70,18 @@ pub struct NewMacvlan<'a> {
     pub sources: &'a [Mac],
     /// See [`Macvlan::bc_queue_len`].
     pub bc_queue_len: Option<u32>,
-    /// See [`Macvlan::bc_cutoff`]. Kernels before 6.5 ignore it; whether it was taken shows when
-    /// the link is read back.
+    /// See [`Macvlan::bc_cutoff`]. Kernels before 6.5 ignore it: read the link back to see whether
+    /// it was applied.
     pub bc_cutoff: Option<i32>,
     /// Whether it is set up at once.
     pub up: bool,
-    /// See [`Link::group`]. Unlike an alias, the kernel takes it together with everything else, so
-    /// that a link can be recognised that was made by somebody who died right after.
+    /// See [`Link::group`](crate::Link::group). The kernel applies it when it creates the link,
+    /// unlike an alias, so it identifies the link even if its creator dies right after.
     pub group: u32,
 }
 
 impl<'a> NewMacvlan<'a> {
-    /// A macvlan in bridge mode, down, with all else left to the kernel.
+    /// A macvlan in bridge mode that is down, with the kernel's defaults for everything else.
     pub fn new(name: &'a str, parent: u32) -> NewMacvlan<'a> {
         NewMacvlan {
             name,
@@ -100,96 +97,52 @@ impl<'a> NewMacvlan<'a> {
             group: 0,
         }
     }
+
+    /// The request to create it in `netns`.
+    pub(super) fn message(&self, name: &str, up: bool, netns: &Netns) -> LinkMessage {
+        let netns = netns.as_fd().as_raw_fd();
+        let mut link = LinkMacVlan::new(name, self.parent, mode_into(self.mode)).setns_by_fd(netns);
+        if up {
+            link = link.up();
+        }
+        if let Some(mac) = self.mac {
+            link = link.address(mac.octets().to_vec());
+        }
+        if let Some(mtu) = self.mtu {
+            link = link.mtu(mtu);
+        }
+        if self.group != 0 {
+            link = link.link_group(self.group);
+        }
+        // The builder has no methods for a macvlan's properties, except for its mode.
+        if self.nopromisc {
+            link = link.append_info_data(InfoMacVlan::Flags(MacVlanFlags::NoPromisc));
+        }
+        if !self.sources.is_empty() {
+            let sources = self
+                .sources
+                .iter()
+                .map(|mac| InfoMacVlan::MacAddr(mac.octets()))
+                .collect();
+            link = link
+                .append_info_data(InfoMacVlan::MacAddrMode(MacVlanMacAddressMode::Set))
+                .append_info_data(InfoMacVlan::MacAddrData(sources));
+        }
+        if let Some(length) = self.bc_queue_len {
+            link = link.append_info_data(InfoMacVlan::BcQueueLen(length));
+        }
+        if let Some(cutoff) = self.bc_cutoff {
+            link = link.append_info_data(InfoMacVlan::BcCutoff(cutoff));
+        }
+        link.build()
+    }
 }
 
-impl Netlink {
-    /// Makes a macvlan in `netns`, on a parent in this socket's namespace, and reads it back
-    /// through `inside`, a socket opened in `netns`.
-    ///
-    /// One message does it all, under the final name. Kernels before 6.15 refuse a name that is
-    /// also taken in the parent's namespace, as `eth0` often is; there the link is made under a
-    /// name of its own and renamed. That name follows from the link's group, if it has one.
-    ///
-    /// # Errors
-    /// `is_exists` if the name is taken in `netns`, and whatever the driver objects to. Nothing is
-    /// left behind.
-    pub fn add_macvlan(
-        &self,
-        new: &NewMacvlan<'_>,
-        netns: &Netns,
-        inside: &Netlink,
-    ) -> Result<Link> {
-        let what = || format!("create macvlan {} on link {}", new.name, new.parent);
-        match self.change(
-            &what,
-            RTM_NEWLINK,
-            Change::Create,
-            &message(new, new.name, new.up, netns),
-        ) {
-            Err(error) if error.is_exists() && inside.link(new.name)?.is_none() => {
-                self.add_macvlan_renamed(&what, new, netns, inside)?;
-            }
-            end => end?,
-        }
-        inside.link(new.name)?.ok_or_else(|| gone(what()))
-    }
-
-    /// Whether this kernel has macvlans, or the module for them; which is loaded by asking.
-    ///
-    /// The kernel is asked for a macvlan in a mode that does not exist, on no parent. Whoever has
-    /// the driver refuses that (EINVAL) before there is a link.
-    ///
-    /// # Errors
-    /// If the kernel cannot be asked.
-    pub fn has_macvlan(&self) -> Result<bool> {
-        let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::MacVlan),
-            LinkInfo::Data(InfoData::MacVlan(vec![InfoMacVlan::Mode(
-                MacVlanMode::Other(0),
-            )])),
-        ]));
-        let what = || "ask for the macvlan driver".to_owned();
-        match self.change(&what, RTM_NEWLINK, Change::Create, &message) {
-            Err(error) if error.is_unsupported() => Ok(false),
-            Err(error) if error.is_invalid() => Ok(true),
-            end => end.map(|()| true),
-        }
-    }
-
-    /// The detour that older kernels need.
-    fn add_macvlan_renamed(
-        &self,
-        what: &dyn Fn() -> String,
-        new: &NewMacvlan<'_>,
-        netns: &Netns,
-        inside: &Netlink,
-    ) -> Result<()> {
-        let passing = match new.group {
-            0 => format!(
-                "mv{:012x}",
-                RandomState::new().build_hasher().finish() >> 16
-            ),
-            group => format!("mv{group:08x}"),
-        };
-        self.change(
-            what,
-            RTM_NEWLINK,
-            Change::Create,
-            &message(new, &passing, false, netns),
-        )?;
-        let index = inside.link(&passing)?.ok_or_else(|| gone(what()))?.index;
-
-        let mut rename = change(index);
-        rename
-            .attributes
-            .push(LinkAttribute::IfName(new.name.to_owned()));
-        set_up(&mut rename, new.up);
-        inside.set_link(what, &rename).inspect_err(|_| {
-            // The refusal is what matters, and the link cannot be in the way under that name.
-            let _ = inside.delete_link(index);
-        })
-    }
+/// A request for a macvlan of a mode that does not exist, on no parent.
+pub(super) fn invalid_message() -> LinkMessage {
+    LinkMessageBuilder::<LinkMacVlan>::new_with_info_kind(InfoKind::MacVlan)
+        .mode(MacVlanMode::Other(0))
+        .build()
 }
 
 impl Macvlan {
@@ -228,7 +181,7 @@ impl Macvlan {
     }
 }
 
-/// The mode is none of the five.
+/// The text is none of the five modes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a macvlan mode (bridge, private, vepa, passthru, source)")]
 pub struct ParseModeError(String);
@@ -260,56 +213,6 @@ impl fmt::Display for MacvlanMode {
     }
 }
 
-fn message(new: &NewMacvlan<'_>, name: &str, up: bool, netns: &Netns) -> LinkMessage {
-    let mut message = LinkMessage::default();
-    set_up(&mut message, up);
-    message
-        .attributes
-        .push(LinkAttribute::IfName(name.to_owned()));
-    message.attributes.push(LinkAttribute::Link(new.parent));
-    message
-        .attributes
-        .push(LinkAttribute::NetNsFd(netns.as_fd().as_raw_fd()));
-    message.attributes.extend(
-        new.mac
-            .map(|mac| LinkAttribute::Address(mac.octets().to_vec())),
-    );
-    message.attributes.extend(new.mtu.map(LinkAttribute::Mtu));
-    message.attributes.extend(
-        Some(new.group)
-            .filter(|&group| group != 0)
-            .map(LinkAttribute::Group),
-    );
-
-    let mut data = vec![InfoMacVlan::Mode(mode_into(new.mode))];
-    if new.nopromisc {
-        data.push(InfoMacVlan::Flags(MacVlanFlags::NoPromisc));
-    }
-    if !new.sources.is_empty() {
-        let sources = new
-            .sources
-            .iter()
-            .map(|mac| InfoMacVlan::MacAddr(mac.octets()))
-            .collect();
-        data.push(InfoMacVlan::MacAddrMode(MacVlanMacAddressMode::Set));
-        data.push(InfoMacVlan::MacAddrData(sources));
-    }
-    data.extend(new.bc_queue_len.map(InfoMacVlan::BcQueueLen));
-    data.extend(new.bc_cutoff.map(InfoMacVlan::BcCutoff));
-    message.attributes.push(LinkAttribute::LinkInfo(vec![
-        LinkInfo::Kind(InfoKind::MacVlan),
-        LinkInfo::Data(InfoData::MacVlan(data)),
-    ]));
-    message
-}
-
-pub(super) fn set_up(message: &mut LinkMessage, up: bool) {
-    if up {
-        message.header.flags = LinkFlags::Up;
-        message.header.change_mask = LinkFlags::Up;
-    }
-}
-
 fn mode_into(mode: MacvlanMode) -> MacVlanMode {
     match mode {
         MacvlanMode::Bridge => MacVlanMode::Bridge,
@@ -329,13 +232,4 @@ fn mode_from(mode: MacVlanMode) -> Option<MacvlanMode> {
         MacVlanMode::Source => Some(MacvlanMode::Source),
         _ => None,
     }
-}
-
-/// Made, and gone before it could be looked at: its parent or namespace went.
-fn gone(what: String) -> Error {
-    Error::kernel(
-        what,
-        Errno::ENODEV,
-        Some("it disappeared at once".to_owned()),
-    )
 }

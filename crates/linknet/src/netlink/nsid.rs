@@ -1,30 +1,29 @@
-//! Namespaces as other namespaces number them.
+//! The numbers that a network namespace gives to others.
 
 use std::os::fd::{AsFd, AsRawFd};
 
 use libc::RTM_GETNSID;
-use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+use rtnetlink::packet_core::Parseable;
+use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 
-use super::Netlink;
-use crate::{Netns, Result};
+use super::socket::Netlink;
+use crate::error::Result;
+use crate::netns::Netns;
 
 impl Netlink {
-    /// The number by which this socket's namespace knows another, as in
-    /// [`Link::parent_netnsid`](crate::Link). `None` if it has had no reason to know it.
+    /// The number that this socket's namespace has given to another, as in
+    /// [`Link::parent_netnsid`](crate::Link). `None` if it has not given it one, which it does when
+    /// one of its links first refers to the other namespace.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
     pub fn nsid(&self, netns: &Netns) -> Result<Option<i32>> {
+        // By hand: rtnetlink asks for namespaces by name only.
         let mut message = NsidMessage::default();
-        message
-            .attributes
-            .push(NsidAttribute::Fd(netns.as_fd().as_raw_fd().cast_unsigned()));
-        let found: Option<NsidMessage> = self.get(
-            &|| "look up a network namespace".to_owned(),
-            RTM_GETNSID,
-            &message,
-        )?;
-        // What is not known is told as -1.
+        let fd = netns.as_fd().as_raw_fd().cast_unsigned();
+        message.attributes = vec![NsidAttribute::Fd(fd)];
+        let what = || "look up the number of a network namespace".to_owned();
+        let found = self.get(&what, RTM_GETNSID, &message, NsidMessage::parse)?;
         let number = found
             .iter()
             .flat_map(|found| &found.attributes)
@@ -32,6 +31,7 @@ impl Netlink {
                 NsidAttribute::Id(id) => Some(*id),
                 _ => None,
             });
+        // -1 means that there is none.
         Ok(number.filter(|id| *id >= 0))
     }
 }

@@ -1,52 +1,57 @@
 //! Routes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use libc::{RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE};
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop,
-    RouteNextHopFlags, RouteScope, RouteType, RouteVia,
+use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_core::Parseable;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
+    RouteNextHopFlags, RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 
-use super::{Change, Netlink, Protocol, Scope, family};
-use crate::Result;
+use super::ip::{Protocol, Scope, family, unspecified};
+use super::socket::{Change, Netlink};
+use crate::error::{Error, Result};
 
-/// A unicast route through a link, as it is or as it is to be.
+/// A unicast route through a link: an existing one, or one to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// Where it leads; prefix length 0 is the default route.
+    /// Its destination; prefix length 0 is the default route.
     pub dst: IpNet,
-    /// The router; `None` if the destination is on the link itself. It may be an IPv6 router for an
-    /// IPv4 destination (RFC 8950).
+    /// The router; `None` if the destination is on the link itself. An IPv4 destination may have an
+    /// IPv6 router (RFC 8950).
     pub gateway: Option<IpAddr>,
-    /// The link that it goes through.
+    /// The index of the link that it goes through.
     pub index: u32,
-    /// The lower, the sooner it is used. IPv6 makes 1024 of 0.
+    /// Its priority among routes to one destination: the lowest metric is used. IPv6 turns 0 into
+    /// 1024.
     pub metric: u32,
-    /// The table that it is in.
+    /// The routing table that it is in.
     pub table: u32,
-    /// How far the destination is (IPv4 only).
+    /// How far away the destination is (IPv4 only).
     pub scope: Scope,
-    /// Who made it.
+    /// Who configured it.
     pub protocol: Protocol,
-    /// The source address that it makes the host prefer.
+    /// The source address that the host prefers for packets along it.
     pub source: Option<IpAddr>,
-    /// The largest packet that is sent along it.
+    /// The largest packet to send along it, in octets.
     pub mtu: Option<u32>,
-    /// The largest segment that TCP announces along it.
+    /// The maximum segment size that TCP advertises along it, in octets.
     pub advmss: Option<u32>,
-    /// Whether the gateway is taken to be on the link though no prefix of ours says so.
+    /// Whether the gateway counts as reachable on the link although no prefix of the link covers
+    /// it.
     pub onlink: bool,
 }
 
 impl Route {
-    /// The main table, where routes are looked for unless a rule says otherwise.
+    /// The main table, which the kernel uses unless a rule says otherwise.
     pub const MAIN: u32 = 254;
 
-    /// A route to something on the link, in the main table, with all else left to the kernel. Bits
-    /// of the destination beyond its prefix do not count.
+    /// A route to a destination on the link, in the main table, with the kernel's defaults for
+    /// everything else. Bits of `dst` beyond the prefix are dropped.
     pub fn new(dst: impl Into<IpNet>, index: u32) -> Route {
         let dst = dst.into().trunc();
         Route {
@@ -68,7 +73,7 @@ impl Route {
         }
     }
 
-    /// The same through a router.
+    /// This route, through a router.
     #[must_use]
     pub fn via(self, gateway: impl Into<IpAddr>) -> Route {
         Route {
@@ -78,18 +83,18 @@ impl Route {
         }
     }
 
-    /// Whether the two lead the same packets the same way. Who made them does not matter, nor
-    /// does what the kernel ignores or makes of it.
+    /// Whether two routes send the same packets the same way. Who configured them does not count,
+    /// nor do differences that the kernel ignores.
     pub fn is_same(&self, other: &Route) -> bool {
-        self.normal() == other.normal()
+        self.normalized() == other.normalized()
     }
 
-    fn normal(&self) -> Route {
+    fn normalized(&self) -> Route {
         let v6 = self.dst.addr().is_ipv6();
         Route {
             dst: self.dst.trunc(),
             metric: if v6 && self.metric == 0 {
-                IPV6_METRIC
+                IPV6_DEFAULT_METRIC
             } else {
                 self.metric
             },
@@ -101,43 +106,44 @@ impl Route {
 }
 
 /// `IP6_RT_PRIO_USER` of net/ip6_route.h.
-const IPV6_METRIC: u32 = 1024;
+const IPV6_DEFAULT_METRIC: u32 = 1024;
 
 impl Netlink {
-    /// The unicast routes of both families in all tables; through one link only, if given. A route
-    /// over several hops is listed once for each.
+    /// The unicast routes of both families in all tables, or those through one link. A route over
+    /// several hops is listed once per hop.
     ///
     /// # Errors
     /// `is_absent` if there is no such link.
     pub fn routes(&self, index: Option<u32>) -> Result<Vec<Route>> {
         let mut routes =
-            self.matching(|message| message.attributes.extend(index.map(RouteAttribute::Oif)))?;
+            self.dump_routes(|message| message.attributes.extend(index.map(RouteAttribute::Oif)))?;
         routes.retain(|route| index.is_none_or(|index| route.index == index));
         Ok(routes)
     }
 
-    /// Those that somebody has made: the kernel looks through all of them, but tells these alone.
+    /// The unicast routes with one protocol, of both families in all tables. The kernel filters
+    /// them, so this is cheap even if there are many others.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
     pub fn routes_with_protocol(&self, protocol: Protocol) -> Result<Vec<Route>> {
-        let mut routes = self.matching(|message| message.header.protocol = protocol.0.into())?;
+        let mut routes = self.dump_routes(|message| message.header.protocol = protocol.0.into())?;
         routes.retain(|route| route.protocol == protocol);
         Ok(routes)
     }
 
-    /// The routes that are as `filter` describes. A kernel that does not check strictly does not
-    /// filter.
-    fn matching(&self, filter: impl Fn(&mut RouteMessage)) -> Result<Vec<Route>> {
+    /// The routes that match `filter`. A kernel without strict checking returns others too.
+    fn dump_routes(&self, filter: impl Fn(&mut RouteMessage)) -> Result<Vec<Route>> {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            // By hand: what the builder sets beforehand would filter.
             let mut message = RouteMessage::default();
             message.header.address_family = family;
             message.header.kind = RouteType::Unicast;
             filter(&mut message);
-            let found: Vec<RouteMessage> =
-                self.dump(&|| "list routes".to_owned(), RTM_GETROUTE, &message)?;
-            // A kernel without IPv6 answers for all families.
+            let what = || "list routes".to_owned();
+            let found = self.dump(&what, RTM_GETROUTE, &message, RouteMessage::parse)?;
+            // A kernel without IPv6 answers a request for it with all families.
             routes.extend(
                 found
                     .iter()
@@ -150,23 +156,20 @@ impl Netlink {
         Ok(routes)
     }
 
-    /// The way that a packet to `to` would take: the route to that address alone, as it is looked
-    /// up in all tables. `None` if there is no way, or none that leaves the host.
+    /// The route that a packet to `to` would take: a route to that single address, as the kernel
+    /// finds it through rules and tables. `None` if there is no route, or if it does not leave the
+    /// host.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
     pub fn route_get(&self, to: IpAddr) -> Result<Option<Route>> {
+        // By hand: a kernel that checks strictly refuses what the builder sets beforehand.
         let mut message = RouteMessage::default();
         message.header.address_family = family(to);
         message.header.destination_prefix_length = IpNet::from(to).prefix_len();
-        message
-            .attributes
-            .push(RouteAttribute::Destination(to.into()));
-        match self.get::<RouteMessage>(
-            &|| format!("look up the way to {to}"),
-            RTM_GETROUTE,
-            &message,
-        ) {
+        message.attributes = vec![RouteAttribute::Destination(to.into())];
+        let what = || format!("look up the route to {to}");
+        match self.get(&what, RTM_GETROUTE, &message, RouteMessage::parse) {
             Ok(Some(found)) if found.header.kind == RouteType::Unicast => Ok(read(&found).pop()),
             Ok(_) => Ok(None),
             Err(error) if error.is_unreachable() => Ok(None),
@@ -174,47 +177,55 @@ impl Netlink {
         }
     }
 
-    /// Makes a route.
+    /// Adds a route.
     ///
     /// # Errors
-    /// `is_exists` if there is one to that destination of that metric in that table, be it another
-    /// way; see [`Route::is_same`]. A gateway that is not within reach is refused unless the route
+    /// `is_exists` if the table has a route to that destination with that metric, even another way;
+    /// see [`Route::is_same`]. The kernel refuses a gateway that it cannot reach, unless the route
     /// is `onlink`.
     pub fn add_route(&self, route: &Route) -> Result<()> {
-        let what = || format!("add route {}", text(route));
-        self.change(&what, RTM_NEWROUTE, Change::Create, &message(route))
+        self.new_route("add", Change::Create, route)
     }
 
-    /// Makes a route beside whatever leads to that destination already, as iproute2's `prepend`
-    /// does: of IPv4 routes of the same metric in the same table the newest is used, of IPv6 ones
-    /// each in turn.
+    /// Adds a route ahead of any others to that destination, like `ip route prepend`. Of IPv4
+    /// routes with one metric in one table the kernel uses the newest; over IPv6 routes it spreads
+    /// its packets.
     ///
     /// # Errors
-    /// `is_exists` if there is one already that leads there in the same way, and otherwise as for
+    /// `is_exists` if there is a route that leads there the same way, and otherwise as
     /// [`Netlink::add_route`].
     pub fn prepend_route(&self, route: &Route) -> Result<()> {
-        let what = || format!("add route {}", text(route));
-        self.change(&what, RTM_NEWROUTE, Change::Prepend, &message(route))
+        self.new_route("add", Change::Prepend, route)
     }
 
-    /// Makes a route, in place of the one to that destination of that metric in that table, if
+    /// Adds a route, in place of the one to that destination with that metric in that table if
     /// there is one.
     ///
     /// # Errors
-    /// As for [`Netlink::add_route`], but for `is_exists`.
+    /// As [`Netlink::add_route`], apart from `is_exists`.
     pub fn replace_route(&self, route: &Route) -> Result<()> {
-        let what = || format!("set route {}", text(route));
-        self.change(&what, RTM_NEWROUTE, Change::Replace, &message(route))
+        self.new_route("set", Change::Replace, route)
     }
 
-    /// Deletes a route: the one to that destination with that gateway, link, metric and table.
+    fn new_route(&self, verb: &str, change: Change, route: &Route) -> Result<()> {
+        let what = || format!("{verb} route {}", text(route));
+        let message = new_message(route).map_err(|problem| invalid(what(), &problem))?;
+        self.change(&what, RTM_NEWROUTE, change, &message)
+    }
+
+    /// Deletes the route to that destination with that gateway, link, metric and table.
     ///
     /// # Errors
     /// `is_absent` if there is none.
     pub fn delete_route(&self, route: &Route) -> Result<()> {
-        let mut message = message_for(route);
-        message.header.scope = RouteScope::NoWhere; // any, to the kernel
         let what = || format!("delete route {}", text(route));
+        let message = builder(route)
+            .map_err(|problem| invalid(what(), &problem))?
+            // The kernel takes each of these as "any".
+            .kind(RouteType::Unspec)
+            .protocol(RouteProtocol::Unspec)
+            .scope(RouteScope::NoWhere)
+            .build();
         self.change(&what, RTM_DELROUTE, Change::Existing, &message)
     }
 }
@@ -226,63 +237,68 @@ fn text(route: &Route) -> String {
     }
 }
 
-fn message(route: &Route) -> RouteMessage {
-    let mut message = message_for(route);
-    message.header.kind = RouteType::Unicast;
-    message.header.protocol = route.protocol.0.into();
-    message.header.scope = route.scope.0.into();
-    message.header.flags.set(RouteFlags::Onlink, route.onlink);
-    let attributes = &mut message.attributes;
-    attributes.extend(
-        route
-            .source
-            .map(|source| RouteAttribute::PrefSource(source.into())),
-    );
-    let mtu = route.mtu.map(RouteMetric::Mtu);
-    let metrics: Vec<_> = mtu
-        .into_iter()
+/// The error for a route whose addresses are of conflicting families, which has no message.
+fn invalid(what: String, problem: &str) -> Error {
+    Error::refusal(what, libc::EINVAL, Some(problem))
+}
+
+/// The request to add a route.
+fn new_message(route: &Route) -> Result<RouteMessage, String> {
+    let mut builder = builder(route)?
+        .kind(RouteType::Unicast)
+        .protocol(route.protocol.0.into())
+        .scope(route.scope.0.into());
+    if route.onlink {
+        builder = builder.onlink();
+    }
+    if let Some(source) = route.source {
+        builder = builder
+            .pref_source(source)
+            .map_err(|error| error.to_string())?;
+    }
+    let mut message = builder.build();
+    // The builder has no method for metrics.
+    let metrics: Vec<_> = (route.mtu.map(RouteMetric::Mtu).into_iter())
         .chain(route.advmss.map(RouteMetric::Advmss))
         .collect();
     if !metrics.is_empty() {
-        attributes.push(RouteAttribute::Metrics(metrics));
+        message.attributes.push(RouteAttribute::Metrics(metrics));
     }
-    message
+    Ok(message)
 }
 
-/// What tells a route from others.
-fn message_for(route: &Route) -> RouteMessage {
+/// What distinguishes a route from others.
+fn builder(route: &Route) -> Result<RouteMessageBuilder<IpAddr>, String> {
     let dst = route.dst.trunc();
-    let mut message = RouteMessage::default();
+    let mut builder = RouteMessageBuilder::<IpAddr>::new().output_interface(route.index);
+    let message = builder.get_mut();
+    // The builder takes the family from the destination, and a default route has none.
     message.header.address_family = family(dst.addr());
-    message.header.destination_prefix_length = dst.prefix_len();
-    let attributes = &mut message.attributes;
+    // The attribute holds every table, the header only those below 256.
+    message.header.table = RouteHeader::RT_TABLE_UNSPEC;
+    message.attributes.push(RouteAttribute::Table(route.table));
     if dst.prefix_len() > 0 {
-        attributes.push(RouteAttribute::Destination(dst.addr().into()));
+        builder = builder
+            .destination_prefix(dst.addr(), dst.prefix_len())
+            .map_err(|error| error.to_string())?;
     }
-    attributes.push(RouteAttribute::Oif(route.index));
-    attributes.push(RouteAttribute::Table(route.table));
     if route.metric != 0 {
-        attributes.push(RouteAttribute::Priority(route.metric));
+        builder = builder.priority(route.metric);
     }
-    attributes.extend(route.gateway.map(|gateway| {
-        match gateway.is_ipv4() == dst.addr().is_ipv4() {
-            true => RouteAttribute::Gateway(gateway.into()),
-            false => RouteAttribute::Via(gateway.into()),
-        }
-    }));
-    message
+    match route.gateway {
+        Some(gateway) => builder
+            .gateway(gateway)
+            .map_err(|_| format!("{gateway} cannot be the gateway of an IPv6 route")),
+        None => Ok(builder),
+    }
 }
 
-/// The routes that a message describes: one, or one for each hop.
+/// The routes that a message describes: one, or one per hop.
 fn read(message: &RouteMessage) -> Vec<Route> {
     let header = &message.header;
-    let any = match header.address_family {
-        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-    };
-    let mut dst = any;
+    let mut dst = unspecified(header.address_family);
     let mut hops: &[RouteNextHop] = &[];
-    let mut route = Route::new(IpNet::from(any), 0);
+    let mut route = Route::new(IpNet::from(dst), 0);
     route.table = header.table.into();
     route.scope = Scope(header.scope.into());
     route.protocol = Protocol(header.protocol.into());
@@ -295,7 +311,7 @@ fn read(message: &RouteMessage) -> Vec<Route> {
             RouteAttribute::Table(table) => route.table = *table,
             RouteAttribute::PrefSource(address) => route.source = ip(address),
             RouteAttribute::Metrics(metrics) => read_metrics(&mut route, metrics),
-            RouteAttribute::MultiPath(several) => hops = several,
+            RouteAttribute::MultiPath(next_hops) => hops = next_hops,
             other => read_gateway(&mut route, other),
         }
     }
@@ -310,7 +326,7 @@ fn read(message: &RouteMessage) -> Vec<Route> {
     }
 }
 
-/// The part of a route that goes over one of its hops.
+/// The part of a multipath route that goes over one hop.
 fn through(route: &Route, hop: &RouteNextHop) -> Route {
     let mut part = route.clone();
     part.index = hop.interface_index;

@@ -1,31 +1,31 @@
-//! Policy rules: which table of routes a packet is looked up in.
-
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+//! Policy rules: which routing table the kernel looks a packet up in.
 
 use ipnet::IpNet;
 use libc::{RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE};
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::packet_core::Parseable;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 
-use super::{Change, Netlink, Protocol, family};
-use crate::Result;
+use super::ip::{Protocol, family, unspecified};
+use super::socket::{Change, Netlink};
+use crate::error::Result;
 
-/// A rule that sends what comes from some addresses to a table of its own (ip-rule(8)).
+/// A rule that has packets from a source prefix looked up in one table (ip-rule(8)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
-    /// The source addresses that it is about; prefix length 0 is all of them.
+    /// The source prefix that it matches; prefix length 0 matches every source.
     pub from: IpNet,
-    /// The table that is looked up.
+    /// The table to look up.
     pub table: u32,
-    /// The lower, the sooner it is looked at. The main table's rule has 32766.
+    /// Rules apply in ascending order of priority. The main table's rule has 32766.
     pub priority: u32,
-    /// Who made it, from kernel 4.17 on.
+    /// Who configured it, as reported by kernels from 4.17 on.
     pub protocol: Protocol,
 }
 
 impl Netlink {
-    /// The rules of both families that lead to a table, whatever else they ask for. There are none
-    /// where the kernel has no rules.
+    /// The rules of both families that lead to a table, whatever else they match. The list is empty
+    /// if the kernel lacks policy rules.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
@@ -34,17 +34,17 @@ impl Netlink {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = RuleMessage::default();
             message.header.family = family;
-            let found: Vec<RuleMessage> =
-                match self.dump(&|| "list rules".to_owned(), RTM_GETRULE, &message) {
-                    Ok(found) => found,
-                    // The answer of a kernel without rules, or without IPv6.
-                    Err(error)
-                        if error.errno() == Some(libc::EAFNOSUPPORT) || error.is_unsupported() =>
-                    {
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                };
+            let what = || "list rules".to_owned();
+            let found = match self.dump(&what, RTM_GETRULE, &message, RuleMessage::parse) {
+                Ok(found) => found,
+                // The answer of a kernel without policy rules, or without IPv6.
+                Err(error)
+                    if error.errno() == Some(libc::EAFNOSUPPORT) || error.is_unsupported() =>
+                {
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             rules.extend(
                 found
                     .iter()
@@ -55,10 +55,10 @@ impl Netlink {
         Ok(rules)
     }
 
-    /// Makes a rule.
+    /// Adds a rule.
     ///
     /// # Errors
-    /// `is_exists` if there is the very same.
+    /// `is_exists` if there is an identical one.
     pub fn add_rule(&self, rule: &Rule) -> Result<()> {
         self.change(
             &|| format!("add rule {}", text(rule)),
@@ -86,6 +86,8 @@ fn text(rule: &Rule) -> String {
     format!("from {} lookup {}", rule.from, rule.table)
 }
 
+/// The request for a rule. By hand: rtnetlink builds one only as part of a request that its own
+/// connection sends.
 fn message(rule: &Rule) -> RuleMessage {
     let from = rule.from.trunc();
     let mut message = RuleMessage::default();
@@ -105,15 +107,13 @@ fn message(rule: &Rule) -> RuleMessage {
     message
 }
 
+/// The rule that a message describes; `None` if it does not lead to a table.
 fn read(message: &RuleMessage) -> Option<Rule> {
     let header = &message.header;
     if header.action != RuleAction::ToTable {
         return None;
     }
-    let mut from = match header.family {
-        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-    };
+    let mut from = unspecified(header.family);
     let mut rule = Rule {
         from: from.into(),
         table: header.table.into(),

@@ -1,38 +1,28 @@
-//! A packet socket for ARP: finding out whether an address is in use before it is used (RFC 5227).
+//! A packet socket for ARP: finding out whether an address is in use before using it (RFC 5227).
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use libc::ETH_P_ARP;
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socket};
+use nix::sys::socket::{MsgFlags, recv};
+use socket2::Socket;
 
-use super::{bind_to_link, own_mac};
-use crate::frame::ETHERNET_HEADER;
-use crate::{Error, Mac, Result};
+use super::frame::ETHERNET_HEADER_LEN;
+use super::link_layer;
+use crate::error::{Error, Result};
+use crate::mac::Mac;
 
-/// A socket that sends ARP probes on one link and hears what ARP the others send.
+/// A socket that sends ARP probes on one link, and receives the ARP packets of others.
 ///
-/// It is non-blocking, and closing it costs as much as closing a
+/// It is non-blocking. Closing it takes as long as closing a
 /// [`PacketSocket`](crate::PacketSocket).
 #[derive(Debug)]
 pub struct ArpSocket {
-    fd: OwnedFd,
+    socket: Socket,
+    /// The link's MAC when the socket was opened.
     mac: Mac,
-}
-
-/// An ARP packet for IPv4 over Ethernet (RFC 826).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arp {
-    /// Whether it asks; otherwise it answers.
-    pub is_request: bool,
-    /// Who sends it.
-    pub sender_mac: Mac,
-    /// The sender's address; unspecified in a probe.
-    pub sender: Ipv4Addr,
-    /// The address that is asked for, or whose owner is answered.
-    pub target: Ipv4Addr,
 }
 
 impl ArpSocket {
@@ -42,20 +32,17 @@ impl ArpSocket {
     /// `is_denied` without CAP_NET_RAW, `is_absent` if there is no such link.
     pub fn open(index: u32) -> Result<ArpSocket> {
         let open = || {
-            // Of no protocol until it is bound, for the reason that PacketSocket gives.
-            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-            let fd = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
-            bind_to_link(fd.as_fd(), index, ETH_P_ARP)?;
-            let mac = own_mac(fd.as_fd())?;
-            Ok(ArpSocket { fd, mac })
+            let socket = link_layer::open()?;
+            let mac = link_layer::bind_to_link(&socket, index, ETH_P_ARP)?;
+            Ok(ArpSocket { socket, mac })
         };
         open().map_err(|error: io::Error| {
             Error::io(format!("open an ARP socket on link {index}"), &error)
         })
     }
 
-    /// Asks who has an address, without saying that we would like it (an ARP probe, RFC 5227 §1.1):
-    /// no neighbour learns anything wrong from it.
+    /// Asks who has an address, without claiming it (an ARP probe, RFC 5227 §1.1): no neighbour
+    /// updates its cache because of a probe.
     ///
     /// # Errors
     /// If the link is down or gone, or its queue is full (`WouldBlock`).
@@ -66,19 +53,19 @@ impl ArpSocket {
             sender: Ipv4Addr::UNSPECIFIED,
             target: address,
         };
-        send(self.fd.as_raw_fd(), &probe.frame(), MsgFlags::empty())?;
+        self.socket.send(&probe.frame())?;
         Ok(())
     }
 
-    /// Waits for nobody: the first packet there is that contests our right to an address (RFC 5227
-    /// §2.1.1), and who sent it. `None` when there is none yet.
+    /// The MAC of a station that has sent a packet which conflicts with our use of an address
+    /// (RFC 5227 §2.1.1); `None` if none has been received yet. It does not wait.
     ///
     /// # Errors
-    /// If the link went down or away.
+    /// If the link has gone down or away.
     pub fn contender(&self, address: Ipv4Addr) -> io::Result<Option<Mac>> {
-        let mut buffer = [0; FRAME];
+        let mut buffer = [0; FRAME_LEN];
         loop {
-            match recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                 Ok(length) => {
                     let packet = Arp::parse(&buffer[..length]);
                     if let Some(packet) = packet.filter(|packet| packet.contests(address, self.mac))
@@ -96,27 +83,39 @@ impl ArpSocket {
 
 impl AsFd for ArpSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.socket.as_fd()
     }
 }
 
 impl AsRawFd for ArpSocket {
     fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+        self.socket.as_raw_fd()
     }
 }
 
-/// Length of the frame without Ethernet's padding.
-const FRAME: usize = ETHERNET_HEADER + 28;
+/// An ARP packet for IPv4 over Ethernet (RFC 826).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Arp {
+    /// Whether it is a request; otherwise it is a reply.
+    is_request: bool,
+    sender_mac: Mac,
+    /// The sender's address; unspecified in a probe.
+    sender: Ipv4Addr,
+    /// The address that a request asks for, or the address of a reply's recipient.
+    target: Ipv4Addr,
+}
+
+/// The length of a frame without Ethernet's padding.
+const FRAME_LEN: usize = ETHERNET_HEADER_LEN + 28;
 const ETHERTYPE: [u8; 2] = (ETH_P_ARP as u16).to_be_bytes();
-/// Ethernet, IPv4, and the lengths of their addresses.
-const KIND: [u8; 6] = [0, 1, 8, 0, 6, 4];
+/// The hardware type Ethernet, the protocol IPv4, and the lengths of their addresses.
+const ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
 const REQUEST: [u8; 2] = [0, 1];
 const REPLY: [u8; 2] = [0, 2];
 
 impl Arp {
-    /// Whether somebody else has the address, or is probing for it as we are (RFC 5227 §2.1.1).
-    pub fn contests(&self, address: Ipv4Addr, ours: Mac) -> bool {
+    /// Whether another station has the address, or is probing for it too (RFC 5227 §2.1.1).
+    fn contests(&self, address: Ipv4Addr, ours: Mac) -> bool {
         let has_it = self.sender == address;
         let wants_it = self.is_request && self.sender.is_unspecified() && self.target == address;
         self.sender_mac != ours && (has_it || wants_it)
@@ -126,12 +125,12 @@ impl Arp {
     fn frame(&self) -> Vec<u8> {
         let operation = if self.is_request { REQUEST } else { REPLY };
         let mac = self.sender_mac.octets();
-        let mut frame = Vec::with_capacity(FRAME);
+        let mut frame = Vec::with_capacity(FRAME_LEN);
         for part in [
             &Mac::BROADCAST.octets()[..],
             &mac,
             &ETHERTYPE,
-            &KIND,
+            &ETHERNET_IPV4,
             &operation,
             &mac,
         ] {
@@ -144,7 +143,9 @@ impl Arp {
     }
 
     fn parse(frame: &[u8]) -> Option<Arp> {
-        let packet = frame.get(ETHERNET_HEADER..FRAME)?.strip_prefix(&KIND)?;
+        let packet = frame
+            .get(ETHERNET_HEADER_LEN..FRAME_LEN)?
+            .strip_prefix(&ETHERNET_IPV4)?;
         let (operation, packet) = packet.split_first_chunk()?;
         let is_request = match *operation {
             REQUEST => true,
@@ -182,13 +183,13 @@ mod tests {
     }
 
     #[test]
-    fn who_has_the_address_or_probes_for_it_contests_it() {
+    fn a_station_that_has_the_address_or_probes_for_it_contests_it() {
         let none = Ipv4Addr::UNSPECIFIED;
         for (packet, contests) in [
             (arp(false, WANTED, none), true),
             (arp(true, WANTED, OTHER), true),
             (arp(true, none, WANTED), true),
-            (arp(true, OTHER, WANTED), false), // wants to talk to whoever has it
+            (arp(true, OTHER, WANTED), false), // wants to reach the address
             (arp(false, none, WANTED), false),
             (arp(true, none, OTHER), false),
             (
@@ -204,13 +205,13 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_is_read_as_it_was_written_and_padding_does_not_matter() {
+    fn a_packet_is_parsed_as_it_was_built_with_or_without_padding() {
         for packet in [
             arp(true, Ipv4Addr::UNSPECIFIED, WANTED),
             arp(false, WANTED, OTHER),
         ] {
             let mut frame = packet.frame();
-            assert_eq!(frame.len(), FRAME);
+            assert_eq!(frame.len(), FRAME_LEN);
             assert_eq!(Arp::parse(&frame), Some(packet));
             frame.resize(60, 0);
             assert_eq!(Arp::parse(&frame), Some(packet));
@@ -218,12 +219,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_arp_for_ipv4_over_ethernet_is_nothing() {
+    fn a_packet_other_than_arp_for_ipv4_over_ethernet_is_ignored() {
         let good = arp(true, OTHER, WANTED).frame();
-        for length in 0..FRAME {
+        for length in 0..FRAME_LEN {
             assert_eq!(Arp::parse(&good[..length]), None, "{length} octets");
         }
-        for octet in ETHERNET_HEADER..ETHERNET_HEADER + 8 {
+        for octet in ETHERNET_HEADER_LEN..ETHERNET_HEADER_LEN + 8 {
             let mut bad = good.clone();
             bad[octet] ^= 0x40;
             assert_eq!(Arp::parse(&bad), None, "octet {octet}");

@@ -10,34 +10,34 @@ use linknet::{Address, Dad, NewAddress, Protocol, Scope};
 use crate::{Space, Test, cable, until};
 
 crate::tests![
-    an_address_is_read_back_with_all_it_has,
+    an_added_address_is_listed_with_all_its_properties,
     an_address_has_the_broadcast_address_of_its_prefix,
-    short_prefixes_have_no_broadcast_address,
-    an_address_without_lifetimes_stays_for_ever,
+    prefixes_of_31_and_32_bits_have_no_broadcast_address,
+    an_address_without_lifetimes_remains_forever,
     replacing_an_address_sets_its_lifetimes,
-    adding_an_address_twice_says_that_it_exists,
-    deleting_an_address_twice_says_that_it_is_absent,
+    adding_an_address_twice_fails_because_it_exists,
+    deleting_an_address_twice_fails_because_it_is_absent,
     the_second_address_of_a_prefix_is_secondary,
-    an_ipv6_address_is_tentative_until_it_is_known_to_be_unique,
-    an_ipv6_address_that_somebody_else_has_fails,
-    an_ipv6_address_can_do_without_the_question,
-    the_addresses_of_one_link_are_its_own,
+    an_ipv6_address_is_tentative_until_detection_finds_no_duplicate,
+    detection_fails_for_an_ipv6_address_that_another_host_has,
+    an_ipv6_address_with_nodad_is_usable_at_once,
+    only_the_addresses_of_the_given_link_are_listed,
 ];
 
 fn net(text: &str) -> IpNet {
     text.parse().expect("a prefix")
 }
 
-/// The address of that link which is `of`.
-fn find(space: &Space, link: &str, of: IpNet) -> Result<Address, Failed> {
+/// The address `net` of a link.
+fn find(space: &Space, link: &str, net: IpNet) -> Result<Address, Failed> {
     let addresses = space.netlink.addresses(space.link(link)?.index)?;
     Ok(addresses
         .into_iter()
-        .find(|address| address.net == of)
-        .ok_or_else(|| format!("no {of} on {link}"))?)
+        .find(|address| address.net == net)
+        .ok_or_else(|| format!("no {net} on {link}"))?)
 }
 
-fn an_address_is_read_back_with_all_it_has() -> Test {
+fn an_added_address_is_listed_with_all_its_properties() -> Test {
     let space = Space::new()?;
     let index = space.plug("eth0")?.index;
     for net in [net("10.99.0.5/24"), net("fd00::5/64")] {
@@ -84,7 +84,7 @@ fn an_address_has_the_broadcast_address_of_its_prefix() -> Test {
     Ok(())
 }
 
-fn short_prefixes_have_no_broadcast_address() -> Test {
+fn prefixes_of_31_and_32_bits_have_no_broadcast_address() -> Test {
     let space = Space::new()?;
     let index = space.plug("eth0")?.index;
     for net in [net("10.99.0.4/31"), net("10.99.0.6/32")] {
@@ -94,7 +94,7 @@ fn short_prefixes_have_no_broadcast_address() -> Test {
     Ok(())
 }
 
-fn an_address_without_lifetimes_stays_for_ever() -> Test {
+fn an_address_without_lifetimes_remains_forever() -> Test {
     let space = Space::new()?;
     let index = space.plug("eth0")?.index;
     for net in [net("10.99.0.5/24"), net("fd00::5/64")] {
@@ -129,7 +129,7 @@ fn replacing_an_address_sets_its_lifetimes() -> Test {
     Ok(())
 }
 
-fn adding_an_address_twice_says_that_it_exists() -> Test {
+fn adding_an_address_twice_fails_because_it_exists() -> Test {
     let space = Space::new()?;
     let index = space.plug("eth0")?.index;
     for net in [net("10.99.0.5/24"), net("fd00::5/64")] {
@@ -144,7 +144,7 @@ fn adding_an_address_twice_says_that_it_exists() -> Test {
     Ok(())
 }
 
-fn deleting_an_address_twice_says_that_it_is_absent() -> Test {
+fn deleting_an_address_twice_fails_because_it_is_absent() -> Test {
     let space = Space::new()?;
     let index = space.plug("eth0")?.index;
     for net in [net("10.99.0.5/24"), net("fd00::5/64")] {
@@ -167,18 +167,18 @@ fn the_second_address_of_a_prefix_is_secondary() -> Test {
     Ok(())
 }
 
-fn an_ipv6_address_is_tentative_until_it_is_known_to_be_unique() -> Test {
+fn an_ipv6_address_is_tentative_until_detection_finds_no_duplicate() -> Test {
     let (left, _right) = cable()?;
     let net = net("fd00::5/64");
     left.netlink
         .add_address(left.link("left")?.index, &NewAddress::new(net))?;
     assert_eq!(find(&left, "left", net)?.dad, Dad::Tentative);
-    until("detection to end", || {
+    until("the end of duplicate address detection", || {
         Ok((find(&left, "left", net)?.dad == Dad::Done).then_some(()))
     })
 }
 
-fn an_ipv6_address_that_somebody_else_has_fails() -> Test {
+fn detection_fails_for_an_ipv6_address_that_another_host_has() -> Test {
     let (left, right) = cable()?;
     let net = net("fd00::5/64");
     let theirs = NewAddress {
@@ -190,12 +190,12 @@ fn an_ipv6_address_that_somebody_else_has_fails() -> Test {
         .add_address(right.link("right")?.index, &theirs)?;
     left.netlink
         .add_address(left.link("left")?.index, &NewAddress::new(net))?;
-    until("detection to fail", || {
+    until("duplicate address detection to fail", || {
         Ok((find(&left, "left", net)?.dad == Dad::Failed).then_some(()))
     })
 }
 
-fn an_ipv6_address_can_do_without_the_question() -> Test {
+fn an_ipv6_address_with_nodad_is_usable_at_once() -> Test {
     let (left, _right) = cable()?;
     let net = net("fd00::5/64");
     let new = NewAddress {
@@ -207,7 +207,7 @@ fn an_ipv6_address_can_do_without_the_question() -> Test {
     Ok(())
 }
 
-fn the_addresses_of_one_link_are_its_own() -> Test {
+fn only_the_addresses_of_the_given_link_are_listed() -> Test {
     let space = Space::new()?;
     let (one, other) = (space.plug("eth0")?.index, space.plug("eth1")?.index);
     space

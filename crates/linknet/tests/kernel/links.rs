@@ -1,40 +1,42 @@
 //! Links.
 
+use std::fs;
+
 use libtest_mimic::Failed;
-use linknet::{Link, LinkEvents, LinkWatch, Mac, MacvlanMode, Netlink, NewMacvlan, OperState};
+use linknet::{Link, LinkEvents, LinkWatch, Mac, MacvlanMode, NewMacvlan, OperState};
 
 use crate::{Space, Test, cable, until};
 
 crate::tests![
-    a_macvlan_appears_in_another_namespace_with_everything_at_once,
-    a_name_taken_in_the_parents_namespace_is_no_obstacle,
-    a_name_taken_in_the_containers_namespace_is,
-    the_parent_may_be_in_the_same_namespace,
-    every_mode_is_read_back,
-    a_source_macvlan_has_its_list,
-    a_passthru_macvlan_can_leave_its_parent_unpromiscuous,
-    a_passthru_macvlan_is_refused_while_another_is_on_the_parent_and_keeps_others_off,
-    the_broadcast_queue_is_as_long_as_asked_for,
+    a_macvlan_appears_in_another_namespace_with_all_its_properties,
+    a_macvlan_can_have_a_name_that_is_taken_in_its_parents_namespace,
+    a_macvlan_cannot_have_a_name_that_is_taken_in_its_own_namespace,
+    a_macvlan_and_its_parent_can_be_in_one_namespace,
+    a_macvlan_is_read_back_with_its_mode,
+    a_source_macvlan_is_read_back_with_its_sources,
+    a_passthru_macvlan_with_nopromisc_leaves_its_parent_as_it_was,
+    a_passthru_macvlan_and_another_macvlan_exclude_each_other,
+    the_broadcast_queue_has_the_length_asked_for,
     the_broadcast_cutoff_is_read_back,
-    the_kernels_refusals_are_told_apart,
-    a_refusal_says_what_was_asked_and_what_the_kernel_said,
-    a_macvlan_is_made_in_its_group,
-    asking_for_the_driver_makes_nothing,
-    a_link_is_found_by_every_name_it_has,
-    a_link_that_is_not_there_is_none,
-    a_link_can_be_changed,
-    a_veth_reaches_into_another_namespace,
-    a_bridge_has_ports,
-    deleting_a_link_twice_says_that_it_is_absent,
-    a_link_deleted_soon_is_gone_and_its_name_free,
-    a_refusal_to_delete_a_link_soon_is_told,
-    many_links_are_listed_whole,
-    a_watch_hears_of_a_carrier_that_goes_and_comes,
+    the_kernels_refusals_can_be_told_apart,
+    a_refusal_states_the_request_and_the_kernels_explanation,
+    a_macvlan_is_created_in_its_group,
+    asking_for_a_driver_creates_no_link,
+    a_link_is_found_by_its_name_and_its_alternative_names,
+    a_link_that_does_not_exist_is_none,
+    a_links_flags_name_mac_and_mtu_can_be_changed,
+    a_veth_loses_its_carrier_when_its_peer_goes_down,
+    a_port_of_a_bridge_names_its_master,
+    deleting_a_link_twice_fails_because_it_is_absent,
+    a_link_deleted_without_waiting_is_gone_and_its_name_is_free,
+    deleting_without_waiting_reports_a_refusal,
+    a_list_of_many_links_is_complete,
+    a_watch_reports_a_lost_carrier_its_return_and_a_removed_link,
 ];
 
 const MAC: Mac = Mac([0x02, 0, 0, 0, 0, 0x11]);
 
-fn a_macvlan_appears_in_another_namespace_with_everything_at_once() -> Test {
+fn a_macvlan_appears_in_another_namespace_with_all_its_properties() -> Test {
     let (host, container) = (Space::new()?, Space::new()?);
     let parent = host.plug("eth1")?;
     let new = NewMacvlan {
@@ -51,7 +53,7 @@ fn a_macvlan_appears_in_another_namespace_with_everything_at_once() -> Test {
     assert_eq!(link.mac, Some(MAC));
     assert_eq!(link.mtu, 1400);
     assert!(link.up && link.running && link.carrier);
-    // Older kernels take a moment to say that it is up.
+    // Older kernels report that it is up a moment later.
     assert!(
         matches!(link.state, OperState::Up | OperState::Unknown),
         "{}",
@@ -59,7 +61,10 @@ fn a_macvlan_appears_in_another_namespace_with_everything_at_once() -> Test {
     );
     assert_eq!(link.kind.as_deref(), Some("macvlan"));
     assert_eq!(link.parent, Some(parent.index));
-    assert!(link.parent_netnsid.is_some(), "the parent is elsewhere");
+    assert!(
+        link.parent_netnsid.is_some(),
+        "the parent is in another namespace"
+    );
     assert_eq!(
         link.macvlan.as_ref().and_then(|macvlan| macvlan.mode),
         Some(MacvlanMode::Bridge)
@@ -72,7 +77,7 @@ fn a_macvlan_appears_in_another_namespace_with_everything_at_once() -> Test {
     Ok(())
 }
 
-fn a_name_taken_in_the_parents_namespace_is_no_obstacle() -> Test {
+fn a_macvlan_can_have_a_name_that_is_taken_in_its_parents_namespace() -> Test {
     let (host, container) = (Space::new()?, Space::new()?);
     let parent = host.plug("eth0")?;
     let new = NewMacvlan {
@@ -87,7 +92,7 @@ fn a_name_taken_in_the_parents_namespace_is_no_obstacle() -> Test {
         (link.name.as_str(), link.mac, link.up),
         ("eth0", Some(MAC), true)
     );
-    // Where its driver cannot filter by a second MAC it becomes promiscuous.
+    // The parent becomes promiscuous if its driver cannot filter by a second MAC.
     let now = host.link("eth0")?;
     assert_eq!(
         now,
@@ -99,12 +104,12 @@ fn a_name_taken_in_the_parents_namespace_is_no_obstacle() -> Test {
     assert_eq!(
         container.netlink.links()?.len(),
         2,
-        "loopback and the new one"
+        "loopback and the macvlan"
     );
     Ok(())
 }
 
-fn a_name_taken_in_the_containers_namespace_is() -> Test {
+fn a_macvlan_cannot_have_a_name_that_is_taken_in_its_own_namespace() -> Test {
     let (host, container) = (Space::new()?, Space::new()?);
     let parent = host.plug("eth1")?;
     let there = container.plug("eth0")?;
@@ -123,7 +128,7 @@ fn a_name_taken_in_the_containers_namespace_is() -> Test {
     Ok(())
 }
 
-fn the_parent_may_be_in_the_same_namespace() -> Test {
+fn a_macvlan_and_its_parent_can_be_in_one_namespace() -> Test {
     let container = Space::new()?;
     let parent = container.plug("eth0")?;
     let new = NewMacvlan::new("net1", parent.index);
@@ -138,7 +143,7 @@ fn the_parent_may_be_in_the_same_namespace() -> Test {
     Ok(())
 }
 
-fn every_mode_is_read_back() -> Test {
+fn a_macvlan_is_read_back_with_its_mode() -> Test {
     for mode in [
         MacvlanMode::Bridge,
         MacvlanMode::Private,
@@ -161,7 +166,7 @@ fn every_mode_is_read_back() -> Test {
     Ok(())
 }
 
-fn a_source_macvlan_has_its_list() -> Test {
+fn a_source_macvlan_is_read_back_with_its_sources() -> Test {
     let (host, container) = (Space::new()?, Space::new()?);
     let parent = host.plug("eth1")?;
     let sources = [MAC, Mac([0x02, 0, 0, 0, 0, 0x12])];
@@ -182,7 +187,7 @@ fn a_source_macvlan_has_its_list() -> Test {
     Ok(())
 }
 
-fn a_passthru_macvlan_can_leave_its_parent_unpromiscuous() -> Test {
+fn a_passthru_macvlan_with_nopromisc_leaves_its_parent_as_it_was() -> Test {
     for nopromisc in [false, true] {
         let (host, container) = (Space::new()?, Space::new()?);
         let parent = host.plug("eth1")?;
@@ -210,8 +215,8 @@ fn a_passthru_macvlan_can_leave_its_parent_unpromiscuous() -> Test {
     Ok(())
 }
 
-/// By this one finds out whether a link has macvlans at all, in whichever namespaces they are.
-fn a_passthru_macvlan_is_refused_while_another_is_on_the_parent_and_keeps_others_off() -> Test {
+/// This shows whether a link has macvlans in any namespace at all.
+fn a_passthru_macvlan_and_another_macvlan_exclude_each_other() -> Test {
     let (host, container) = (Space::new()?, Space::new()?);
     let parent = host.plug("eth1")?;
     let bridged = NewMacvlan::new("net1", parent.index);
@@ -230,12 +235,12 @@ fn a_passthru_macvlan_is_refused_while_another_is_on_the_parent_and_keeps_others
     assert_eq!(
         host.link("eth1")?.promiscuity,
         parent.promiscuity,
-        "nothing is received through it"
+        "a macvlan that is down receives nothing"
     );
     Ok(())
 }
 
-fn the_broadcast_queue_is_as_long_as_asked_for() -> Test {
+fn the_broadcast_queue_has_the_length_asked_for() -> Test {
     let (host, container) = (Space::new()?, Space::new()?);
     let parent = host.plug("eth1")?;
     let new = NewMacvlan {
@@ -268,7 +273,7 @@ fn the_broadcast_cutoff_is_read_back() -> Test {
     Ok(())
 }
 
-fn the_kernels_refusals_are_told_apart() -> Test {
+fn the_kernels_refusals_can_be_told_apart() -> Test {
     let (host, container) = (Space::new()?, Space::new()?);
     let parent = host.plug("eth1")?;
     let add = |new: &NewMacvlan<'_>| {
@@ -291,7 +296,7 @@ fn the_kernels_refusals_are_told_apart() -> Test {
         mtu: Some(parent.mtu + 1),
         ..NewMacvlan::new("net1", parent.index)
     };
-    let error = add(&new).expect_err("more than the parent takes");
+    let error = add(&new).expect_err("larger than the parent's");
     assert_eq!(error.errno(), Some(libc::EINVAL), "{error}");
 
     add(&NewMacvlan {
@@ -304,30 +309,26 @@ fn the_kernels_refusals_are_told_apart() -> Test {
         up: true,
         ..NewMacvlan::new("net2", parent.index)
     };
-    let error = add(&new).expect_err("two of one address");
+    let error = add(&new).expect_err("two macvlans with one MAC");
     assert!(error.is_address_in_use(), "{error}");
     assert!(
         container.netlink.link("net2")?.is_none(),
         "nothing is left behind"
     );
 
-    // A bridge takes all that its port receives, and leaves nothing for a macvlan.
-    host.netlink.add_bridge("br0")?;
+    // A bridge takes every frame that its port receives, and leaves none for a macvlan.
     let port = host.plug("port")?;
-    host.netlink
-        .set_master(port.index, Some(host.link("br0")?.index))?;
+    host.ip("link add br0 type bridge")?;
+    host.ip("link set port master br0")?;
     let error = add(&NewMacvlan::new("net3", port.index)).expect_err("the parent is a port");
     assert!(error.is_busy(), "{error}");
     Ok(())
 }
 
-fn a_refusal_says_what_was_asked_and_what_the_kernel_said() -> Test {
+fn a_refusal_states_the_request_and_the_kernels_explanation() -> Test {
     let space = Space::new()?;
     let link = space.plug("eth0")?;
-    let error = space
-        .netlink
-        .set_mtu(link.index, 1)
-        .expect_err("too little");
+    let error = space.netlink.set_mtu(link.index, 1).expect_err("too small");
     assert_eq!(error.kernel_text(), Some("mtu less than device minimum"));
     let expected = format!(
         "set the MTU of link {} to 1: mtu less than device minimum (EINVAL, Invalid argument)",
@@ -337,7 +338,7 @@ fn a_refusal_says_what_was_asked_and_what_the_kernel_said() -> Test {
     Ok(())
 }
 
-fn a_macvlan_is_made_in_its_group() -> Test {
+fn a_macvlan_is_created_in_its_group() -> Test {
     let (host, container) = (Space::new()?, Space::new()?);
     let parent = host.plug("eth1")?;
     assert_eq!(parent.group, 0);
@@ -357,15 +358,15 @@ fn a_macvlan_is_made_in_its_group() -> Test {
     Ok(())
 }
 
-fn asking_for_the_driver_makes_nothing() -> Test {
+fn asking_for_a_driver_creates_no_link() -> Test {
     let space = Space::new()?;
     assert!(space.netlink.has_macvlan()?);
-    space.netlink.has_vlan()?; // the answer is the kernel's own affair
+    space.netlink.has_vlan()?; // kernels differ in their answers
     assert_eq!(space.netlink.links()?.len(), 1, "loopback");
     Ok(())
 }
 
-fn a_link_is_found_by_every_name_it_has() -> Test {
+fn a_link_is_found_by_its_name_and_its_alternative_names() -> Test {
     let space = Space::new()?;
     let index = space.plug("eth0")?.index;
     let long = "enp0s31f6-the-port-next-to-the-window";
@@ -389,7 +390,7 @@ fn a_link_is_found_by_every_name_it_has() -> Test {
     Ok(())
 }
 
-fn a_link_that_is_not_there_is_none() -> Test {
+fn a_link_that_does_not_exist_is_none() -> Test {
     let space = Space::new()?;
     assert_eq!(space.netlink.link("eth0")?, None);
     assert_eq!(
@@ -402,7 +403,7 @@ fn a_link_that_is_not_there_is_none() -> Test {
     Ok(())
 }
 
-fn a_link_can_be_changed() -> Test {
+fn a_links_flags_name_mac_and_mtu_can_be_changed() -> Test {
     let space = Space::new()?;
     let netlink = &space.netlink;
     let index = space.plug("eth0")?.index;
@@ -425,7 +426,7 @@ fn a_link_can_be_changed() -> Test {
     Ok(())
 }
 
-fn a_veth_reaches_into_another_namespace() -> Test {
+fn a_veth_loses_its_carrier_when_its_peer_goes_down() -> Test {
     let (left, right) = cable()?;
     let (one, other) = (left.link("left")?, right.link("right")?);
     assert_eq!(one.kind.as_deref(), Some("veth"));
@@ -435,31 +436,31 @@ fn a_veth_reaches_into_another_namespace() -> Test {
     );
     assert!(one.parent_netnsid.is_some());
     right.netlink.set_down(other.index)?;
-    until("the carrier to go", || {
+    until("the loss of the carrier", || {
         Ok((!left.link("left")?.carrier).then_some(()))
     })?;
     assert!(left.link("left")?.up);
     Ok(())
 }
 
-fn a_bridge_has_ports() -> Test {
+fn a_port_of_a_bridge_names_its_master() -> Test {
     let space = Space::new()?;
-    space.netlink.add_bridge("br0")?;
+    space.plug("port")?;
+    space.ip("link add br0 type bridge")?;
+    space.ip("link set port master br0")?;
     let bridge = space.link("br0")?;
-    let port = space.plug("port")?;
-    space.netlink.set_master(port.index, Some(bridge.index))?;
     let port = space.link("port")?;
     assert_eq!(
         (port.master, port.port_kind.as_deref()),
         (Some(bridge.index), Some("bridge"))
     );
-    space.netlink.set_master(port.index, None)?;
+    space.ip("link set port nomaster")?;
     let port = space.link("port")?;
     assert_eq!((port.master, port.port_kind), (None, None));
     Ok(())
 }
 
-fn deleting_a_link_twice_says_that_it_is_absent() -> Test {
+fn deleting_a_link_twice_fails_because_it_is_absent() -> Test {
     let space = Space::new()?;
     let link = space.plug("eth0")?;
     space.netlink.delete_link(link.index)?;
@@ -468,7 +469,7 @@ fn deleting_a_link_twice_says_that_it_is_absent() -> Test {
     Ok(())
 }
 
-fn a_link_deleted_soon_is_gone_and_its_name_free() -> Test {
+fn a_link_deleted_without_waiting_is_gone_and_its_name_is_free() -> Test {
     let space = Space::new()?;
     for _ in 0..20 {
         let link = space.plug("eth0")?;
@@ -478,7 +479,7 @@ fn a_link_deleted_soon_is_gone_and_its_name_free() -> Test {
     Ok(())
 }
 
-fn a_refusal_to_delete_a_link_soon_is_told() -> Test {
+fn deleting_without_waiting_reports_a_refusal() -> Test {
     let space = Space::new()?;
     let link = space.plug("eth0")?;
     space.netlink.delete_link_nowait(&space.netns, link.index)?;
@@ -496,37 +497,36 @@ fn a_refusal_to_delete_a_link_soon_is_told() -> Test {
     Ok(())
 }
 
-fn many_links_are_listed_whole() -> Test {
+fn a_list_of_many_links_is_complete() -> Test {
     let space = Space::new()?;
-    for i in 0..150 {
-        space.netlink.add_bridge(&format!("br{i}"))?;
-    }
-    let reader = Netlink::open_in(&space.netns)?;
-    assert_eq!(reader.links()?.len(), 151);
+    let bridges = (0..150).map(|i| format!("link add br{i} type bridge\n"));
+    fs::write("/run/bridges", bridges.collect::<String>())?;
+    space.ip("-batch /run/bridges")?;
+    assert_eq!(space.netlink.links()?.len(), 151);
     Ok(())
 }
 
-fn a_watch_hears_of_a_carrier_that_goes_and_comes() -> Test {
+fn a_watch_reports_a_lost_carrier_its_return_and_a_removed_link() -> Test {
     let (left, right) = cable()?;
     let watch = left.netns.run(LinkWatch::open)??;
     assert_eq!(watch.next()?, LinkEvents::None);
     let far_end = right.link("right")?.index;
     right.netlink.set_down(far_end)?;
-    until("the carrier to go", || heard(&watch, false))?;
+    until("the loss of the carrier", || reported(&watch, false))?;
     right.netlink.set_up(far_end)?;
-    until("the carrier to come", || heard(&watch, true))?;
+    until("the carrier", || reported(&watch, true))?;
     let index = left.link("left")?.index;
     left.netlink.delete_link(index)?;
-    until("the link to go", || {
-        let LinkEvents::Changes { gone, .. } = watch.next()? else {
+    until("the removal of the link", || {
+        let LinkEvents::Changes { removed, .. } = watch.next()? else {
             return Ok(None);
         };
-        Ok(gone.contains(&index).then_some(()))
+        Ok(removed.contains(&index).then_some(()))
     })
 }
 
-/// Whether the watch has a word about the carrier of `left`.
-fn heard(watch: &LinkWatch, carrier: bool) -> Result<Option<()>, Failed> {
+/// Whether the watch reports that `left` has a carrier, or has none.
+fn reported(watch: &LinkWatch, carrier: bool) -> Result<Option<()>, Failed> {
     let LinkEvents::Changes { changed, .. } = watch.next()? else {
         return Ok(None);
     };

@@ -1,19 +1,20 @@
-//! What only a kernel can tell: each test runs against the real one, in fresh network namespaces
-//! inside a user namespace, as any user.
+//! Tests against the real kernel, in new network namespaces inside a user namespace. They need no
+//! privileges where unprivileged user namespaces are allowed.
 //!
-//! There is no `#[test]` here: a user namespace can only be entered by a process of one thread, so
-//! `main` does that before the first test thread starts.
+//! There is no `#[test]` here, because only a process with a single thread can enter a user
+//! namespace. `main` does so before the first test's thread starts.
 
 mod addresses;
 mod links;
 mod netns;
 mod routes;
-mod shims;
 mod sockets;
 
 use std::cell::RefCell;
 use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, ExitCode};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -36,10 +37,8 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     if let Err(error) = enter_world() {
-        eprintln!("cannot make a namespace of our own for the tests: {error}");
-        eprintln!(
-            "(is kernel.unprivileged_userns_clone or user.max_user_namespaces 0, or AppArmor in the way?)"
-        );
+        eprintln!("cannot create a user namespace for the tests: {error}");
+        eprintln!("(see kernel.unprivileged_userns_clone, user.max_user_namespaces, and AppArmor)");
         return ExitCode::FAILURE;
     }
     let tests = [
@@ -47,7 +46,6 @@ fn main() -> ExitCode {
         links::tests(),
         addresses::tests(),
         routes::tests(),
-        shims::tests(),
         sockets::tests(),
     ]
     .concat();
@@ -58,7 +56,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// Becomes root of user, network and mount namespaces of its own, with an empty `/run`.
+/// Moves this process into new user, network and mount namespaces, as root with an empty `/run`.
 fn enter_world() -> std::io::Result<()> {
     let (uid, gid): (Uid, Gid) = (getuid(), getgid());
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)?;
@@ -81,26 +79,26 @@ macro_rules! tests {
     };
 }
 
-/// A fresh namespace and a socket in it.
+/// A new namespace and a socket in it.
 struct Space {
     netns: Netns,
     netlink: Netlink,
-    /// The other ends of links that need one.
-    ends: RefCell<Vec<Space>>,
+    /// The namespaces of the peers of [`Space::plug`]'s links.
+    peers: RefCell<Vec<Space>>,
 }
 
 impl Space {
     fn new() -> Result<Space, Failed> {
-        let netns = Netns::create()?;
+        let netns = new_netns()?;
         let netlink = Netlink::open_in(&netns)?;
         Ok(Space {
             netns,
             netlink,
-            ends: RefCell::default(),
+            peers: RefCell::default(),
         })
     }
 
-    /// The link of that name, which must be there.
+    /// The link with this name, which must exist.
     fn link(&self, name: &str) -> Result<Link, Failed> {
         Ok(self
             .netlink
@@ -108,20 +106,29 @@ impl Space {
             .ok_or_else(|| format!("no link {name}"))?)
     }
 
-    /// A link that is up and carries, plugged into nothing.
+    /// Creates a veth whose peer is in another space.
+    fn add_veth(&self, name: &str, peer: &str, other: &Space) -> Test {
+        let pid = std::process::id();
+        let fd = other.netns.as_fd().as_raw_fd();
+        self.ip(&format!(
+            "link add {name} type veth peer name {peer} netns /proc/{pid}/fd/{fd}"
+        ))
+    }
+
+    /// A link that is up and has a carrier. No other link receives what it sends.
     fn plug(&self, name: &str) -> Result<Link, Failed> {
-        let end = Space::new()?;
-        self.netlink.add_veth(name, "end", Some(&end.netns))?;
-        end.netlink.set_up(end.link("end")?.index)?;
+        let peer = Space::new()?;
+        self.add_veth(name, "peer", &peer)?;
+        peer.netlink.set_up(peer.link("peer")?.index)?;
         self.netlink.set_up(self.link(name)?.index)?;
-        self.ends.borrow_mut().push(end);
-        // The kernel says that it is up in its own time, and until then the link changes by itself.
-        until("the link to carry", || {
+        self.peers.borrow_mut().push(peer);
+        // The kernel updates the state of a link some time after it is set up.
+        until("the link's state to be up", || {
             Ok(Some(self.link(name)?).filter(|link| link.state == OperState::Up))
         })
     }
 
-    /// Runs `ip` here, for what this library does not do.
+    /// Runs `ip` of iproute2 in this namespace, for what this library cannot do.
     fn ip(&self, arguments: &str) -> Test {
         let mut command = Command::new("ip");
         command.args(arguments.split(' '));
@@ -140,19 +147,31 @@ impl Space {
     }
 }
 
-/// A cable between `left` in one namespace and `right` in another, both up.
+/// A new network namespace, with nothing in it but a loopback device that is down.
+fn new_netns() -> Result<Netns, Failed> {
+    // On a thread of its own, so that the caller stays in its namespace.
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            Ok::<_, Failed>(Netns::current()?)
+        });
+        thread.join().expect("no panic")
+    })
+}
+
+/// Two namespaces with a veth between them: `left` in one and `right` in the other, both up.
 fn cable() -> Result<(Space, Space), Failed> {
     let (left, right) = (Space::new()?, Space::new()?);
-    left.netlink.add_veth("left", "right", Some(&right.netns))?;
+    left.add_veth("left", "right", &right)?;
     left.netlink.set_up(left.link("left")?.index)?;
     right.netlink.set_up(right.link("right")?.index)?;
-    until("the cable to carry", || {
+    until("the cable's carrier", || {
         Ok(left.link("left")?.carrier.then_some(()))
     })?;
     Ok((left, right))
 }
 
-/// Asks again until there is an answer.
+/// Repeats `condition` until it returns an answer; fails after ten seconds.
 fn until<T>(
     what: &str,
     mut condition: impl FnMut() -> Result<Option<T>, Failed>,
@@ -162,9 +181,9 @@ fn until<T>(
         match condition()? {
             Some(answer) => return Ok(answer),
             None if Instant::now() > deadline => {
-                return Err(format!("waited in vain for {what}").into());
+                return Err(format!("gave up waiting for {what}").into());
             }
-            None => std::thread::sleep(Duration::from_millis(1)),
+            None => thread::sleep(Duration::from_millis(1)),
         }
     }
 }

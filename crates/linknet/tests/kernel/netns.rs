@@ -5,26 +5,26 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 
-use linknet::{Netlink, Netns, NetnsError};
+use linknet::{Netlink, Netns, NetnsError, NewMacvlan};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::Test;
+use crate::{Space, Test, new_netns};
 
 crate::tests![
-    a_path_without_anything_is_not_found,
-    something_that_is_no_network_namespace_is_refused,
-    what_runs_in_a_namespace_is_in_it_and_the_caller_is_not,
+    a_path_that_does_not_exist_is_not_found,
+    a_file_that_is_not_a_network_namespace_is_refused,
+    a_function_runs_in_the_namespace_and_its_caller_stays_outside,
     a_command_spawned_in_a_namespace_stays_in_it,
-    a_panic_inside_goes_on_outside,
-    a_namespace_can_be_entered_from_one_that_cannot_be_returned_to,
-    a_namespace_is_known_by_its_id,
-    a_bound_namespace_outlives_its_handle_until_it_is_unbound,
-    a_socket_keeps_its_namespace_and_sees_nothing_else,
+    a_panic_in_the_namespace_continues_outside,
+    a_namespace_can_be_entered_without_a_way_back_to_the_callers,
+    handles_on_one_namespace_have_one_id,
+    a_namespace_has_the_number_that_links_give_for_their_parents,
+    a_socket_stays_in_its_namespace_and_sees_no_other,
 ];
 
-fn a_path_without_anything_is_not_found() -> Test {
+fn a_path_that_does_not_exist_is_not_found() -> Test {
     for path in [
         "/run/nothing",
         "/proc/999999999/ns/net",
@@ -40,7 +40,7 @@ fn a_path_without_anything_is_not_found() -> Test {
     Ok(())
 }
 
-fn something_that_is_no_network_namespace_is_refused() -> Test {
+fn a_file_that_is_not_a_network_namespace_is_refused() -> Test {
     fs::write("/run/left-behind", "")?;
     mkfifo("/run/fifo", Mode::S_IRWXU)?; // must not be waited for
     for path in [
@@ -64,9 +64,9 @@ fn something_that_is_no_network_namespace_is_refused() -> Test {
     Ok(())
 }
 
-fn what_runs_in_a_namespace_is_in_it_and_the_caller_is_not() -> Test {
+fn a_function_runs_in_the_namespace_and_its_caller_stays_outside() -> Test {
     let here = Netns::current()?.id()?;
-    let there = Netns::create()?;
+    let there = new_netns()?;
     let inside = there.run(|| Netns::current().map(|netns| netns.id()))???;
     assert_eq!(inside, there.id()?);
     assert_ne!(inside, here);
@@ -75,7 +75,7 @@ fn what_runs_in_a_namespace_is_in_it_and_the_caller_is_not() -> Test {
 }
 
 fn a_command_spawned_in_a_namespace_stays_in_it() -> Test {
-    let netns = Netns::create()?;
+    let netns = new_netns()?;
     let mut command = Command::new("readlink");
     let output = netns.run(|| command.arg("/proc/self/ns/net").output())??;
     assert_eq!(
@@ -85,9 +85,9 @@ fn a_command_spawned_in_a_namespace_stays_in_it() -> Test {
     Ok(())
 }
 
-fn a_panic_inside_goes_on_outside() -> Test {
+fn a_panic_in_the_namespace_continues_outside() -> Test {
     let here = Netns::current()?.id()?;
-    let netns = Netns::create()?;
+    let netns = new_netns()?;
     let panic = catch_unwind(AssertUnwindSafe(|| {
         netns.run(|| std::panic::panic_any("inside"))
     }));
@@ -99,7 +99,7 @@ fn a_panic_inside_goes_on_outside() -> Test {
     Ok(())
 }
 
-fn a_namespace_can_be_entered_from_one_that_cannot_be_returned_to() -> Test {
+fn a_namespace_can_be_entered_without_a_way_back_to_the_callers() -> Test {
     let mut command = Command::new("unshare");
     command
         .args(["--user", "--map-root-user"])
@@ -124,7 +124,7 @@ pub(crate) fn guest() -> Test {
         setns(&home, CloneFlags::CLONE_NEWNET).is_err(),
         "this is what makes it a guest"
     );
-    let netns = Netns::create()?;
+    let netns = new_netns()?;
     assert_eq!(
         netns.run(|| Netns::current().map(|netns| netns.id()))???,
         netns.id()?
@@ -133,32 +133,38 @@ pub(crate) fn guest() -> Test {
     Ok(())
 }
 
-fn a_namespace_is_known_by_its_id() -> Test {
-    let (one, other) = (Netns::create()?, Netns::create()?);
+fn handles_on_one_namespace_have_one_id() -> Test {
+    let (one, other) = (new_netns()?, new_netns()?);
     assert_eq!(one.id()?, one.try_clone()?.id()?);
     assert_ne!(one.id()?, other.id()?);
     Ok(())
 }
 
-fn a_bound_namespace_outlives_its_handle_until_it_is_unbound() -> Test {
-    let path = "/run/blue";
-    let netns = Netns::create()?;
-    netns.bind(path)?;
-    let id = netns.id()?;
-    drop(netns);
-    assert_eq!(Netns::open(path)?.id()?, id);
-    let again = Netns::create()?.bind(path).expect_err("the name is taken");
-    assert_eq!(again.kind(), std::io::ErrorKind::AlreadyExists);
-    Netns::unbind(path)?;
-    assert!(matches!(Netns::open(path), Err(NetnsError::NotFound(_))));
+fn a_namespace_has_the_number_that_links_give_for_their_parents() -> Test {
+    let (host, container, other) = (Space::new()?, Space::new()?, Space::new()?);
+    let parent = host.plug("eth1")?.index;
+    assert_eq!(
+        container.netlink.nsid(&host.netns)?,
+        None,
+        "no link refers to it yet"
+    );
+    host.netlink.add_macvlan(
+        &NewMacvlan::new("eth0", parent),
+        &container.netns,
+        &container.netlink,
+    )?;
+    let link = container.link("eth0")?;
+    assert!(link.parent_netnsid.is_some());
+    assert_eq!(container.netlink.nsid(&host.netns)?, link.parent_netnsid);
+    assert_eq!(container.netlink.nsid(&other.netns)?, None);
     Ok(())
 }
 
-fn a_socket_keeps_its_namespace_and_sees_nothing_else() -> Test {
-    let netns = Netns::create()?;
-    let netlink = Netlink::open_in(&netns)?;
+fn a_socket_stays_in_its_namespace_and_sees_no_other() -> Test {
+    let space = Space::new()?;
+    space.ip("link add only-there type bridge")?;
+    let Space { netns, netlink, .. } = space;
     drop(netns);
-    netlink.add_bridge("only-there")?;
     assert!(netlink.link("only-there")?.is_some());
     assert!(Netlink::open()?.link("only-there")?.is_none());
     Ok(())

@@ -8,24 +8,27 @@ use linknet::{NewAddress, Protocol, Route, Rule, Scope};
 use crate::{Space, Test};
 
 crate::tests![
-    a_route_is_read_back_as_it_was_made,
-    a_gateway_out_of_reach_is_refused_unless_on_link,
-    a_32_bit_address_reaches_its_gateway_by_a_route_to_it,
+    an_added_route_is_listed_with_all_its_properties,
+    an_unreachable_gateway_is_refused_unless_it_is_declared_on_link,
+    an_address_of_32_bits_reaches_its_gateway_through_a_host_route,
     a_default_route_needs_no_gateway,
     an_ipv4_route_can_have_an_ipv6_gateway,
-    adding_a_route_twice_says_that_it_exists_even_by_another_gateway,
-    a_route_beside_another_of_the_same_metric_goes_before_it,
+    adding_a_route_twice_fails_because_it_exists_even_with_another_gateway,
+    a_prepended_route_comes_before_those_with_the_same_metric,
     replacing_a_route_changes_its_gateway,
-    deleting_a_route_twice_says_that_it_is_absent,
-    the_same_route_of_another_metric_is_another_route,
-    a_route_with_bits_beyond_its_prefix_is_taken_for_the_prefix,
-    a_route_over_several_hops_is_listed_once_for_each,
-    the_routes_of_one_link_are_its_own,
-    the_routes_of_one_maker_are_its_own,
-    the_way_to_an_address_is_the_route_that_a_packet_takes,
-    a_rule_sends_a_source_to_a_table_of_its_own,
-    a_rule_is_made_once_and_deleted_once,
+    deleting_a_route_twice_fails_because_it_is_absent,
+    routes_that_differ_in_their_metric_coexist,
+    bits_of_a_destination_beyond_its_prefix_do_not_count,
+    a_route_over_several_hops_is_listed_once_per_hop,
+    only_the_routes_through_the_given_link_are_listed,
+    only_the_routes_with_the_given_protocol_are_listed,
+    route_get_returns_the_route_that_a_packet_takes,
+    packets_from_a_rules_source_are_routed_by_its_table,
+    adding_or_deleting_a_rule_twice_fails,
 ];
+
+/// A protocol number that nothing else here uses.
+const OURS: Protocol = Protocol(76);
 
 fn net(text: &str) -> IpNet {
     text.parse().expect("a prefix")
@@ -52,7 +55,7 @@ fn space() -> Result<(Space, u32), libtest_mimic::Failed> {
     Ok((space, index))
 }
 
-fn a_route_is_read_back_as_it_was_made() -> Test {
+fn an_added_route_is_listed_with_all_its_properties() -> Test {
     let (space, index) = space()?;
     let route = |dst: &str| Route {
         metric: 50,
@@ -74,11 +77,11 @@ fn a_route_is_read_back_as_it_was_made() -> Test {
             ..route("0.0.0.0/0").via(ip("10.99.0.1"))
         },
         Route {
-            scope: Scope::HOST,
+            scope: Scope(254),
             ..route("10.4.0.0/16")
         },
         Route {
-            scope: Scope::SITE,
+            scope: Scope(200),
             ..route("10.5.0.0/16").via(ip("10.99.0.1"))
         },
         Route {
@@ -97,7 +100,7 @@ fn a_route_is_read_back_as_it_was_made() -> Test {
         route("fd01::/64"),
         route("::/0").via(ip("fd00::1")),
         Route {
-            protocol: Protocol::STATIC,
+            protocol: Protocol(4),
             mtu: Some(1400),
             ..route("fd02::/64").via(ip("fd00::1"))
         },
@@ -127,7 +130,7 @@ fn a_route_is_read_back_as_it_was_made() -> Test {
     Ok(())
 }
 
-fn a_gateway_out_of_reach_is_refused_unless_on_link() -> Test {
+fn an_unreachable_gateway_is_refused_unless_it_is_declared_on_link() -> Test {
     let (space, index) = space()?;
     for (dst, gateway) in [("10.1.0.0/16", "172.16.0.1"), ("fd01::/64", "fd99::1")] {
         let route = Route::new(net(dst), index).via(ip(gateway));
@@ -135,9 +138,9 @@ fn a_gateway_out_of_reach_is_refused_unless_on_link() -> Test {
         assert!(!error.is_exists(), "{error}");
         assert!(
             error.kernel_text().is_some() || dst.contains(':'),
-            "IPv4 explains itself: {error}"
+            "for IPv4 the kernel explains itself: {error}"
         );
-        assert!(error.what().contains(gateway), "{error}");
+        assert!(error.to_string().contains(gateway), "{error}");
         space.netlink.add_route(&Route {
             onlink: true,
             ..route
@@ -146,7 +149,7 @@ fn a_gateway_out_of_reach_is_refused_unless_on_link() -> Test {
     Ok(())
 }
 
-fn a_32_bit_address_reaches_its_gateway_by_a_route_to_it() -> Test {
+fn an_address_of_32_bits_reaches_its_gateway_through_a_host_route() -> Test {
     let space = Space::new()?;
     let index = space.plug("eth0")?.index;
     space
@@ -182,7 +185,7 @@ fn an_ipv4_route_can_have_an_ipv6_gateway() -> Test {
     Ok(())
 }
 
-fn adding_a_route_twice_says_that_it_exists_even_by_another_gateway() -> Test {
+fn adding_a_route_twice_fails_because_it_exists_even_with_another_gateway() -> Test {
     let (space, index) = space()?;
     let route = Route::new(net("0.0.0.0/0"), index).via(ip("10.99.0.1"));
     space.netlink.add_route(&route)?;
@@ -203,7 +206,7 @@ fn adding_a_route_twice_says_that_it_exists_even_by_another_gateway() -> Test {
     Ok(())
 }
 
-fn a_route_beside_another_of_the_same_metric_goes_before_it() -> Test {
+fn a_prepended_route_comes_before_those_with_the_same_metric() -> Test {
     let (space, index) = space()?;
     for (dst, gateways) in [
         ("0.0.0.0/0", ["10.99.0.1", "10.99.0.2"]),
@@ -252,7 +255,7 @@ fn replacing_a_route_changes_its_gateway() -> Test {
     Ok(())
 }
 
-fn deleting_a_route_twice_says_that_it_is_absent() -> Test {
+fn deleting_a_route_twice_fails_because_it_is_absent() -> Test {
     let (space, index) = space()?;
     for (dst, gateway) in [("0.0.0.0/0", "10.99.0.1"), ("::/0", "fd00::1")] {
         let route = Route {
@@ -269,7 +272,7 @@ fn deleting_a_route_twice_says_that_it_is_absent() -> Test {
     Ok(())
 }
 
-fn the_same_route_of_another_metric_is_another_route() -> Test {
+fn routes_that_differ_in_their_metric_coexist() -> Test {
     let (space, index) = space()?;
     let route = |metric| Route {
         metric,
@@ -289,7 +292,7 @@ fn the_same_route_of_another_metric_is_another_route() -> Test {
     Ok(())
 }
 
-fn a_route_with_bits_beyond_its_prefix_is_taken_for_the_prefix() -> Test {
+fn bits_of_a_destination_beyond_its_prefix_do_not_count() -> Test {
     let (space, index) = space()?;
     let route = Route {
         dst: net("10.1.2.3/16"),
@@ -306,7 +309,7 @@ fn a_route_with_bits_beyond_its_prefix_is_taken_for_the_prefix() -> Test {
     Ok(())
 }
 
-fn a_route_over_several_hops_is_listed_once_for_each() -> Test {
+fn a_route_over_several_hops_is_listed_once_per_hop() -> Test {
     let (space, index) = space()?;
     space.ip("route add default nexthop via 10.99.0.1 dev eth0 nexthop via 10.99.0.2 dev eth0")?;
     space.ip("route add fd01::/64 nexthop via fd00::1 dev eth0 nexthop via fd00::2 dev eth0")?;
@@ -326,7 +329,7 @@ fn a_route_over_several_hops_is_listed_once_for_each() -> Test {
     Ok(())
 }
 
-fn the_routes_of_one_link_are_its_own() -> Test {
+fn only_the_routes_through_the_given_link_are_listed() -> Test {
     let (space, index) = space()?;
     let other = space.plug("eth1")?.index;
     space
@@ -353,22 +356,22 @@ fn the_routes_of_one_link_are_its_own() -> Test {
     Ok(())
 }
 
-fn the_routes_of_one_maker_are_its_own() -> Test {
+fn only_the_routes_with_the_given_protocol_are_listed() -> Test {
     let (space, index) = space()?;
     for dst in ["10.1.0.1/32", "fd01::1/128"] {
         let ours = Route {
-            protocol: Protocol::LEASEHOLD,
+            protocol: OURS,
             metric: 7,
             ..Route::new(net(dst), index)
         };
         space.netlink.add_route(&ours)?;
         space.netlink.add_route(&Route {
-            protocol: Protocol::STATIC,
+            protocol: Protocol(4),
             metric: 8,
             ..ours
         })?;
     }
-    let found = space.netlink.routes_with_protocol(Protocol::LEASEHOLD)?;
+    let found = space.netlink.routes_with_protocol(OURS)?;
     assert_eq!(
         found.iter().map(|route| route.metric).collect::<Vec<_>>(),
         [7, 7]
@@ -382,7 +385,7 @@ fn the_routes_of_one_maker_are_its_own() -> Test {
     Ok(())
 }
 
-fn the_way_to_an_address_is_the_route_that_a_packet_takes() -> Test {
+fn route_get_returns_the_route_that_a_packet_takes() -> Test {
     let (space, index) = space()?;
     let netlink = &space.netlink;
     for to in ["192.0.2.7", "2001:db8::7"] {
@@ -391,7 +394,7 @@ fn the_way_to_an_address_is_the_route_that_a_packet_takes() -> Test {
     assert_eq!(
         netlink.route_get(ip("10.99.0.5"))?,
         None,
-        "one's own address"
+        "the host's own address"
     );
     for (dst, gateway) in [("192.0.2.0/24", "10.99.0.1"), ("2001:db8::/32", "fd00::1")] {
         netlink.add_route(&Route::new(net(dst), index).via(ip(gateway)))?;
@@ -402,10 +405,10 @@ fn the_way_to_an_address_is_the_route_that_a_packet_takes() -> Test {
         ("2001:db8::7", Some("fd00::1"), "fd00::5"),
         ("fd00::7", None, "fd00::5"),
     ] {
-        let way = netlink.route_get(ip(to))?.ok_or("a way")?;
-        assert_eq!((way.dst, way.index), (IpNet::from(ip(to)), index));
+        let found = netlink.route_get(ip(to))?.ok_or("no route")?;
+        assert_eq!((found.dst, found.index), (IpNet::from(ip(to)), index));
         assert_eq!(
-            (way.gateway, way.source),
+            (found.gateway, found.source),
             (gateway.map(ip), Some(ip(source))),
             "{to}"
         );
@@ -413,7 +416,7 @@ fn the_way_to_an_address_is_the_route_that_a_packet_takes() -> Test {
     Ok(())
 }
 
-fn a_rule_sends_a_source_to_a_table_of_its_own() -> Test {
+fn packets_from_a_rules_source_are_routed_by_its_table() -> Test {
     let (space, index) = space()?;
     let netlink = &space.netlink;
     netlink.add_route(&Route::new(net("192.0.2.0/24"), index).via(ip("10.99.0.1")))?;
@@ -421,7 +424,8 @@ fn a_rule_sends_a_source_to_a_table_of_its_own() -> Test {
         table: 1007,
         ..Route::new(net("192.0.2.0/24"), index).via(ip("10.99.0.2"))
     })?;
-    // To the kernel a rule from everywhere is another one's double if they have all else in common.
+    // The kernel takes a new rule without a source for identical to one that has a source, if they
+    // have everything else in common. Hence the other priority.
     let rules = [
         ("10.99.0.5/32", 32000),
         ("fd00::5/128", 32000),
@@ -431,7 +435,7 @@ fn a_rule_sends_a_source_to_a_table_of_its_own() -> Test {
         from: net(from),
         table: 1007,
         priority,
-        protocol: Protocol::LEASEHOLD,
+        protocol: OURS,
     });
     for rule in &rules {
         netlink.add_rule(rule)?;
@@ -449,19 +453,19 @@ fn a_rule_sends_a_source_to_a_table_of_its_own() -> Test {
     assert_eq!(
         netlink
             .route_get(ip("192.0.2.7"))?
-            .and_then(|way| way.gateway),
+            .and_then(|route| route.gateway),
         Some(ip("10.99.0.2"))
     );
     Ok(())
 }
 
-fn a_rule_is_made_once_and_deleted_once() -> Test {
+fn adding_or_deleting_a_rule_twice_fails() -> Test {
     let space = Space::new()?;
     let rule = Rule {
         from: net("10.99.0.5/32"),
         table: 100,
         priority: 32000,
-        protocol: Protocol::LEASEHOLD,
+        protocol: OURS,
     };
     space.netlink.add_rule(&rule)?;
     assert!(
@@ -473,7 +477,10 @@ fn a_rule_is_made_once_and_deleted_once() -> Test {
     space.netlink.delete_rule(&rule)?;
     let error = space.netlink.delete_rule(&rule).unwrap_err();
     assert!(
-        error.is_absent() && error.what() == "delete rule from 10.99.0.5/32 lookup 100",
+        error.is_absent()
+            && error
+                .to_string()
+                .starts_with("delete rule from 10.99.0.5/32 lookup 100: "),
         "{error}"
     );
     Ok(())

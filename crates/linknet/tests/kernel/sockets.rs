@@ -16,19 +16,19 @@ use crate::{Space, Test, cable, until};
 
 crate::tests![
     a_broadcast_reaches_the_server_from_a_link_without_an_address,
-    an_answer_whose_checksum_was_left_to_the_device_is_accepted,
-    two_packet_sockets_talk_by_unicast,
-    the_filter_lets_only_its_port_through,
-    a_frame_longer_than_the_buffer_is_truncated,
+    an_answer_whose_checksum_is_not_filled_in_is_accepted,
+    two_packet_sockets_exchange_unicast_datagrams,
+    the_filter_accepts_its_port_only,
+    a_frame_longer_than_the_buffer_is_rejected_as_truncated,
     a_packet_socket_on_a_missing_link_is_refused,
-    a_packet_socket_on_a_link_that_goes_down_says_so,
-    a_udp_client_sends_from_the_address_it_is_told,
-    a_udp_client_hears_its_own_link_only,
+    a_packet_socket_reports_that_its_link_went_down_and_works_when_it_is_up_again,
+    a_udp_client_sends_from_the_given_address,
+    a_udp_client_receives_from_its_own_link_only,
     udp_clients_share_a_port,
-    who_has_an_address_contests_it,
-    who_probes_at_the_same_time_contests_it_too,
-    an_announcement_is_on_the_wire,
-    a_setting_is_read_back_and_a_missing_one_is_absent,
+    a_host_that_has_an_address_contests_it,
+    a_host_that_probes_for_an_address_contests_it,
+    an_announcement_sends_a_gratuitous_arp_request,
+    a_setting_is_read_back_and_an_unknown_one_is_absent,
 ];
 
 const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
@@ -36,7 +36,7 @@ const CLIENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 50), 68)
 const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 1), 67);
 const EVERYBODY: Ipv4Addr = Ipv4Addr::BROADCAST;
 
-/// Opens something in a space.
+/// Calls `open` in a space.
 fn inside<T: Send, E: Into<Failed> + Send>(
     space: &Space,
     open: impl FnOnce() -> Result<T, E> + Send,
@@ -56,7 +56,7 @@ fn give(space: &Space, link: &str, address: SocketAddrV4) -> Test {
         .add_address(space.link(link)?.index, &NewAddress::new(net))?)
 }
 
-/// A server's ordinary socket on a link that has its address.
+/// An ordinary UDP socket of a server, on a link that is given the server's address.
 fn server(space: &Space, link: &str) -> Result<UdpSocket, Failed> {
     give(space, link, SERVER)?;
     let server = inside(space, || UdpSocket::bind((ANY, 67)))?;
@@ -65,7 +65,7 @@ fn server(space: &Space, link: &str) -> Result<UdpSocket, Failed> {
     Ok(server)
 }
 
-/// The next frame that is not [`Received::Nothing`], handed to `check`.
+/// Receives one frame, and hands it to `check`.
 fn next(socket: &PacketSocket, buffer_len: usize, check: impl Fn(Received<'_>)) -> Test {
     let mut buffer = vec![0; buffer_len];
     until("a frame", || match socket.recv(&mut buffer)? {
@@ -97,7 +97,7 @@ fn a_broadcast_reaches_the_server_from_a_link_without_an_address() -> Test {
     Ok(())
 }
 
-fn an_answer_whose_checksum_was_left_to_the_device_is_accepted() -> Test {
+fn an_answer_whose_checksum_is_not_filled_in_is_accepted() -> Test {
     let (left, right) = cable()?;
     let server = server(&right, "right")?;
     let client = packet_socket(&left, "left", 68)?;
@@ -120,7 +120,7 @@ fn an_answer_whose_checksum_was_left_to_the_device_is_accepted() -> Test {
     })
 }
 
-fn two_packet_sockets_talk_by_unicast() -> Test {
+fn two_packet_sockets_exchange_unicast_datagrams() -> Test {
     let (left, right) = cable()?;
     let (client, server) = (
         packet_socket(&left, "left", 68)?,
@@ -144,7 +144,7 @@ fn two_packet_sockets_talk_by_unicast() -> Test {
     })
 }
 
-fn the_filter_lets_only_its_port_through() -> Test {
+fn the_filter_accepts_its_port_only() -> Test {
     let (left, right) = cable()?;
     let (client, server) = (
         packet_socket(&left, "left", 68)?,
@@ -163,7 +163,7 @@ fn the_filter_lets_only_its_port_through() -> Test {
     })
 }
 
-fn a_frame_longer_than_the_buffer_is_truncated() -> Test {
+fn a_frame_longer_than_the_buffer_is_rejected_as_truncated() -> Test {
     let (left, right) = cable()?;
     let (client, server) = (
         packet_socket(&left, "left", 68)?,
@@ -171,11 +171,11 @@ fn a_frame_longer_than_the_buffer_is_truncated() -> Test {
     );
     server.send(client.mac(), SERVER, CLIENT, &[0; 300])?;
     next(&client, 200, |received| {
-        assert_eq!(received, Received::Rejected(Rejected::Truncated))
+        assert_eq!(received, Received::Rejected(Rejected::Truncated));
     })?;
     server.send(client.mac(), SERVER, CLIENT, &[0; 300])?;
     next(&client, 342, |received| {
-        assert!(matches!(received, Received::Datagram(_)), "{received:?}")
+        assert!(matches!(received, Received::Datagram(_)), "{received:?}");
     })
 }
 
@@ -189,7 +189,7 @@ fn a_packet_socket_on_a_missing_link_is_refused() -> Test {
     Ok(())
 }
 
-fn a_packet_socket_on_a_link_that_goes_down_says_so() -> Test {
+fn a_packet_socket_reports_that_its_link_went_down_and_works_when_it_is_up_again() -> Test {
     let (left, right) = cable()?;
     let (client, server) = (
         packet_socket(&left, "left", 68)?,
@@ -200,16 +200,16 @@ fn a_packet_socket_on_a_link_that_goes_down_says_so() -> Test {
     let error = until("an error", || Ok(client.recv(&mut [0; 100]).err()))?;
     assert_eq!(error.kind(), io::ErrorKind::NetworkDown);
     left.netlink.set_up(index)?;
-    until("the cable to carry", || {
+    until("the cable's carrier", || {
         Ok(right.link("right")?.carrier.then_some(()))
     })?;
     server.send(client.mac(), SERVER, CLIENT, b"again")?;
     next(&client, 2048, |received| {
-        assert!(matches!(received, Received::Datagram(_)), "{received:?}")
+        assert!(matches!(received, Received::Datagram(_)), "{received:?}");
     })
 }
 
-fn a_udp_client_sends_from_the_address_it_is_told() -> Test {
+fn a_udp_client_sends_from_the_given_address() -> Test {
     let (left, right) = cable()?;
     let server = server(&right, "right")?;
     let other = SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 51), 68);
@@ -234,7 +234,7 @@ fn a_udp_client_sends_from_the_address_it_is_told() -> Test {
     Ok(())
 }
 
-fn a_udp_client_hears_its_own_link_only() -> Test {
+fn a_udp_client_receives_from_its_own_link_only() -> Test {
     let (left, right) = cable()?;
     let server = server(&right, "right")?;
     give(&left, "left", CLIENT)?;
@@ -261,7 +261,7 @@ fn arp_socket(space: &Space, link: &str) -> Result<ArpSocket, Failed> {
     inside(space, || ArpSocket::open(index))
 }
 
-fn who_has_an_address_contests_it() -> Test {
+fn a_host_that_has_an_address_contests_it() -> Test {
     let (left, right) = cable()?;
     give(&right, "right", SERVER)?;
     let socket = arp_socket(&left, "left")?;
@@ -277,7 +277,7 @@ fn who_has_an_address_contests_it() -> Test {
     Ok(())
 }
 
-fn who_probes_at_the_same_time_contests_it_too() -> Test {
+fn a_host_that_probes_for_an_address_contests_it() -> Test {
     let (left, right) = cable()?;
     let (one, other) = (arp_socket(&left, "left")?, arp_socket(&right, "right")?);
     one.probe(*CLIENT.ip())?;
@@ -286,12 +286,12 @@ fn who_probes_at_the_same_time_contests_it_too() -> Test {
     assert_eq!(
         one.contender(*CLIENT.ip())?,
         None,
-        "our own probe is nobody else's"
+        "a socket's own probe does not contest the address"
     );
     Ok(())
 }
 
-/// A socket that hears every frame in a namespace.
+/// A socket that receives every frame in a namespace.
 fn tap(netns: &Netns) -> Result<OwnedFd, Failed> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     Ok(netns.run(|| {
@@ -304,7 +304,7 @@ fn tap(netns: &Netns) -> Result<OwnedFd, Failed> {
     })??)
 }
 
-fn an_announcement_is_on_the_wire() -> Test {
+fn an_announcement_sends_a_gratuitous_arp_request() -> Test {
     let (host, lan) = cable()?;
     let container = Space::new()?;
     let new = NewMacvlan {
@@ -320,7 +320,7 @@ fn an_announcement_is_on_the_wire() -> Test {
     announce(&container.netns, link.index)?;
     let mac = link.mac.expect("an Ethernet link").octets();
     let address = CLIENT.ip().octets();
-    // Broadcast from our MAC, ARP, with our address as both sender and target (RFC 5227 §1.1).
+    // A broadcast ARP request with the address as both sender and target (RFC 5227 §1.1).
     let expected = [
         &[0xff; 6],
         &mac[..],
@@ -347,7 +347,7 @@ fn an_announcement_is_on_the_wire() -> Test {
     Ok(())
 }
 
-fn a_setting_is_read_back_and_a_missing_one_is_absent() -> Test {
+fn a_setting_is_read_back_and_an_unknown_one_is_absent() -> Test {
     let space = Space::new()?;
     space.plug("eth0.5")?;
     let setting = ["ipv4", "conf", "eth0.5", "arp_notify"];

@@ -19,7 +19,7 @@ fn built(datagram: &Datagram<'_>) -> Vec<u8> {
     build(datagram).expect("short")
 }
 
-/// The same as [`build`], made by etherparse.
+/// The frame that etherparse builds for a datagram.
 fn built_by_etherparse(datagram: &Datagram<'_>, ttl: u8) -> Vec<u8> {
     let (source, destination) = (datagram.source, datagram.destination);
     let builder = PacketBuilder::ethernet2(
@@ -36,7 +36,7 @@ fn built_by_etherparse(datagram: &Datagram<'_>, ttl: u8) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_built_can_be_parsed() {
+fn a_built_frame_parses_to_its_datagram() {
     for payload in [&[][..], &[1], &[1, 2], &[0xff; 300], &[7; 1472]] {
         let datagram = offer(payload);
         assert_eq!(parse(&built(&datagram), Checksum::Ready), Ok(datagram));
@@ -44,7 +44,7 @@ fn what_is_built_can_be_parsed() {
 }
 
 #[test]
-fn what_is_built_is_octet_for_octet_what_etherparse_builds() {
+fn a_built_frame_equals_the_one_that_etherparse_builds() {
     for length in 0..600 {
         let payload: Vec<u8> = (0..length).map(|i| (i * 37 + length) as u8).collect();
         let datagram = offer(&payload);
@@ -57,7 +57,7 @@ fn what_is_built_is_octet_for_octet_what_etherparse_builds() {
 }
 
 #[test]
-fn what_is_built_is_valid_to_etherparse() {
+fn etherparse_accepts_a_built_frame() {
     let frame = built(&offer(b"hello"));
     let sliced = SlicedPacket::from_ethernet(&frame).expect("valid lengths");
     let ip = sliced
@@ -86,7 +86,7 @@ fn a_payload_too_long_for_udp_is_refused() {
 
 #[test]
 fn a_checksum_that_comes_out_as_zero_is_sent_as_all_ones() {
-    // The payload is chosen so that the sum of everything else is completed to 0xffff.
+    // This payload completes the sum of everything else to 0xffff.
     let without = built(&offer(&[0, 0]));
     let sum = u16::from_be_bytes([without[40], without[41]]);
     let payload = sum.to_be_bytes();
@@ -96,7 +96,7 @@ fn a_checksum_that_comes_out_as_zero_is_sent_as_all_ones() {
 }
 
 #[test]
-fn ethernet_padding_is_left_out() {
+fn ethernet_padding_is_ignored() {
     let mut frame = built(&offer(b"x"));
     frame.resize(60, 0xaa);
     assert_eq!(parse(&frame, Checksum::Ready), Ok(offer(b"x")));
@@ -106,8 +106,8 @@ fn ethernet_padding_is_left_out() {
 fn ip_header_options_are_skipped() {
     let datagram = offer(b"options");
     let frame = built(&datagram);
-    let (ethernet, packet) = frame.split_at(ETHERNET_HEADER);
-    let (ip, udp) = packet.split_at(IP_HEADER);
+    let (ethernet, packet) = frame.split_at(ETHERNET_HEADER_LEN);
+    let (ip, udp) = packet.split_at(IP_HEADER_LEN);
     let mut ip = [ip, &[0x94, 4, 0, 0]].concat(); // Router Alert (RFC 2113)
     ip[0] = VERSION_4 | 6;
     let total_len = (ip.len() + udp.len()) as u16;
@@ -138,7 +138,7 @@ fn a_checksum_that_is_not_ready_is_not_verified() {
 }
 
 #[test]
-fn every_cut_frame_is_rejected() {
+fn every_truncated_frame_is_rejected() {
     let frame = built(&offer(b"a frame to be cut"));
     for length in 0..frame.len() {
         assert_eq!(
@@ -150,9 +150,9 @@ fn every_cut_frame_is_rejected() {
 }
 
 #[test]
-fn every_flipped_bit_from_the_ip_header_on_is_noticed() {
+fn every_flipped_bit_behind_the_ethernet_header_is_noticed() {
     let frame = built(&offer(b"flip"));
-    for bit in ETHERNET_HEADER * 8..frame.len() * 8 {
+    for bit in ETHERNET_HEADER_LEN * 8..frame.len() * 8 {
         let mut frame = frame.clone();
         frame[bit / 8] ^= 1 << (bit % 8);
         assert!(parse(&frame, Checksum::Ready).is_err(), "bit {bit}");
@@ -160,8 +160,8 @@ fn every_flipped_bit_from_the_ip_header_on_is_noticed() {
 }
 
 #[test]
-fn each_rejection_has_its_reason() {
-    // (offset, octets put there, whether the IP checksum is made right again, reason)
+fn each_rejection_states_its_reason() {
+    // (offset, octets written there, whether the IP checksum is corrected afterwards, reason)
     let cases: &[(usize, &[u8], bool, Rejected)] = &[
         (12, &[0x86, 0xdd], false, Rejected::NotIpv4),
         (12, &[0x81, 0x00], false, Rejected::NotIpv4),
@@ -184,7 +184,7 @@ fn each_rejection_has_its_reason() {
         frame[offset..][..octets.len()].copy_from_slice(octets);
         if repair {
             frame[24..26].fill(0);
-            let sum = checksum([&frame[ETHERNET_HEADER..][..IP_HEADER]]);
+            let sum = checksum([&frame[ETHERNET_HEADER_LEN..][..IP_HEADER_LEN]]);
             frame[24..26].copy_from_slice(&sum.to_be_bytes());
         }
         assert_eq!(
@@ -195,9 +195,9 @@ fn each_rejection_has_its_reason() {
     }
 }
 
-/// The inputs that fuzzing kept, taken up again by every ordinary test run.
+/// Replays the inputs that fuzzing has found interesting.
 #[test]
-fn the_fuzz_corpus_raises_no_panic() {
+fn every_input_of_the_fuzz_corpus_is_parsed_without_a_panic() {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/frame");
     let mut replayed = 0;
     for entry in std::fs::read_dir(corpus).expect("the corpus is part of the repository") {

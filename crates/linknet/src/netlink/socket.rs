@@ -1,0 +1,302 @@
+//! The rtnetlink socket: sending a request and receiving the answer to it.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use nix::errno::Errno;
+use rtnetlink::packet_core::{
+    DecodeError, Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL,
+    NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NetlinkBuffer,
+    NetlinkHeader,
+};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{Socket, SocketAddr};
+
+use super::ack;
+use crate::error::{Error, Result};
+use crate::netns::Netns;
+
+/// An rtnetlink socket. It sees and changes the network namespace that it was opened in, whichever
+/// thread uses it.
+///
+/// The kernel is asked to check requests strictly and to explain its refusals. A dump that a
+/// concurrent change made inconsistent is repeated.
+pub struct Netlink {
+    socket: Socket,
+    /// The number of the last request. An answer with another number belongs to an earlier one.
+    sequence: Cell<u32>,
+    receive_buffer: RefCell<Vec<u8>>,
+}
+
+/// The longest datagram that can be received, in octets. The kernel puts no more than this of a
+/// dump into one datagram, however much room its receiver has.
+pub(super) const MAX_DATAGRAM_LEN: usize = 32 * 1024;
+
+/// How many times a dump is attempted before an error is returned. An attempt fails only if
+/// something changes during the microseconds that it takes.
+const MAX_DUMP_ATTEMPTS: usize = 10;
+
+impl Netlink {
+    /// Opens a socket in the calling thread's namespace.
+    ///
+    /// # Errors
+    /// If the process is out of file descriptors.
+    pub fn open() -> Result<Netlink> {
+        connect()
+            .map(Netlink::over)
+            .map_err(|error| Error::io("open an rtnetlink socket", &error))
+    }
+
+    /// Opens a socket in `netns`.
+    ///
+    /// # Errors
+    /// If the namespace cannot be entered, or the process is out of file descriptors.
+    pub fn open_in(netns: &Netns) -> Result<Netlink> {
+        netns
+            .run(Netlink::open)
+            .unwrap_or_else(|error| Err(Error::io("enter the network namespace", &error)))
+    }
+
+    /// Speaks rtnetlink over a connected socket.
+    pub(super) fn over(socket: Socket) -> Netlink {
+        Netlink {
+            socket,
+            sequence: Cell::new(0),
+            receive_buffer: RefCell::new(Vec::with_capacity(MAX_DATAGRAM_LEN)),
+        }
+    }
+
+    /// Sends a request to change something, and receives the kernel's verdict.
+    ///
+    /// `what` describes the request for an error, such as "set link 2 up".
+    pub(super) fn change(
+        &self,
+        what: &dyn Fn() -> String,
+        kind: u16,
+        change: Change,
+        body: &impl Emitable,
+    ) -> Result<()> {
+        self.send(what, kind, NLM_F_ACK | change.flags(), body)?;
+        self.receive_verdict(what)
+    }
+
+    /// Asks for one object. `None` if the kernel says that there is no such object.
+    pub(super) fn get<T>(
+        &self,
+        what: &dyn Fn() -> String,
+        kind: u16,
+        body: &impl Emitable,
+        decode: impl Fn(&[u8]) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>> {
+        let mut found = None;
+        // With an acknowledgement behind the object, every answer ends in the same way.
+        self.send(what, kind, NLM_F_ACK, body)?;
+        let end = self.receive(what, |payload| {
+            found = Some(decode(payload)?);
+            Ok(())
+        });
+        match end {
+            Ok(_) => Ok(found),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks for all objects of a kind.
+    pub(super) fn dump<T>(
+        &self,
+        what: &dyn Fn() -> String,
+        kind: u16,
+        body: &impl Emitable,
+        decode: impl Fn(&[u8]) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>> {
+        for _ in 0..MAX_DUMP_ATTEMPTS {
+            let mut found = Vec::new();
+            self.send(what, kind, NLM_F_DUMP, body)?;
+            let end = self.receive(what, |payload| {
+                found.push(decode(payload)?);
+                Ok(())
+            })?;
+            match end {
+                Consistency::Consistent => return Ok(found),
+                Consistency::Interrupted => {}
+            }
+        }
+        Err(Error::kernel(
+            what(),
+            Errno::EINTR,
+            Some("it changed during every attempt to read it".to_owned()),
+        ))
+    }
+
+    fn send(
+        &self,
+        what: &dyn Fn() -> String,
+        kind: u16,
+        flags: u16,
+        body: &impl Emitable,
+    ) -> Result<()> {
+        let request = self.encode(kind, flags, body);
+        retry_on_eintr(|| self.socket.send(&request, 0))
+            .map_err(|error| Error::io(what(), &error))?;
+        Ok(())
+    }
+
+    /// The octets of the next request.
+    pub(super) fn encode(&self, kind: u16, flags: u16, body: &impl Emitable) -> Vec<u8> {
+        self.sequence.set(self.sequence.get().wrapping_add(1));
+        let mut header = NetlinkHeader::default();
+        header.length = (header.buffer_len() + body.buffer_len()) as u32;
+        header.message_type = kind;
+        header.flags = NLM_F_REQUEST | flags;
+        header.sequence_number = self.sequence.get();
+
+        let mut request = vec![0; header.length as usize];
+        let (head, tail) = request.split_at_mut(header.buffer_len());
+        header.emit(head);
+        body.emit(tail);
+        request
+    }
+
+    /// Receives the answer to a request that asked for an acknowledgement only.
+    pub(super) fn receive_verdict(&self, what: &dyn Fn() -> String) -> Result<()> {
+        self.receive(what, |_| Ok(())).map(|_| ())
+    }
+
+    /// Receives the whole answer to the last request, and hands each object in it to `on_object`.
+    fn receive(
+        &self,
+        what: &dyn Fn() -> String,
+        mut on_object: impl FnMut(&[u8]) -> Result<(), DecodeError>,
+    ) -> Result<Consistency> {
+        let mut consistency = Consistency::Consistent;
+        let mut undecodable = None;
+        let mut buffer = self.receive_buffer.borrow_mut();
+        loop {
+            buffer.clear();
+            let length = retry_on_eintr(|| self.socket.recv(&mut *buffer, libc::MSG_TRUNC))
+                .map_err(|error| Error::io(what(), &error))?;
+            if length > buffer.len() {
+                return Err(Error::answer(
+                    what(),
+                    format_args!("it is too long ({length} octets)"),
+                ));
+            }
+            for message in messages(&buffer) {
+                let message = message.map_err(|error| Error::answer(what(), error))?;
+                if message.sequence_number() != self.sequence.get() {
+                    continue; // the rest of an answer that was abandoned because of an error
+                }
+                if message.flags() & NLM_F_DUMP_INTR != 0 {
+                    consistency = Consistency::Interrupted;
+                }
+                match message.message_type() {
+                    NLMSG_NOOP => {}
+                    kind @ (NLMSG_ERROR | NLMSG_DONE) => {
+                        let refusal = match kind {
+                            NLMSG_DONE => ack::parse_done(message.flags(), message.payload()),
+                            _ => ack::parse_error(message.flags(), message.payload()),
+                        };
+                        return match (refusal, undecodable) {
+                            (Some((errno, text)), _) => Err(Error::kernel(what(), errno, text)),
+                            (None, Some(problem)) => Err(Error::answer(what(), problem)),
+                            (None, None) => Ok(consistency),
+                        };
+                    }
+                    // The rest of the answer must be received even after an undecodable object.
+                    _ => undecodable = on_object(message.payload()).err().or(undecodable),
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for Netlink {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl fmt::Debug for Netlink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Netlink")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a request does if the object exists already, or does not.
+#[derive(Clone, Copy)]
+pub(super) enum Change {
+    /// Changes or deletes an object, which must exist.
+    Existing,
+    /// Creates an object; EEXIST if there is one.
+    Create,
+    /// Creates a route ahead of existing ones to the same destination; EEXIST if it is identical to
+    /// one of them.
+    Prepend,
+    /// Creates an object, in place of the existing one if there is one.
+    Replace,
+}
+
+impl Change {
+    pub(super) fn flags(self) -> u16 {
+        match self {
+            Change::Existing => 0,
+            Change::Create => NLM_F_CREATE | NLM_F_EXCL,
+            Change::Prepend => NLM_F_CREATE,
+            Change::Replace => NLM_F_CREATE | NLM_F_REPLACE,
+        }
+    }
+}
+
+/// Whether a dump is a snapshot, or something changed while it was taken (`NLM_F_DUMP_INTR`).
+enum Consistency {
+    Consistent,
+    Interrupted,
+}
+
+fn connect() -> io::Result<Socket> {
+    let socket = Socket::new(NETLINK_ROUTE)?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    // A kernel that lacks one of these options (strict checking needs 4.20) still answers
+    // correctly, but explains less and filters less.
+    let _ = socket.set_ext_ack(true);
+    let _ = socket.set_cap_ack(true);
+    let _ = socket.set_netlink_get_strict_chk(true);
+    Ok(socket)
+}
+
+/// The messages of one datagram.
+pub(super) fn messages(
+    mut datagram: &[u8],
+) -> impl Iterator<Item = Result<NetlinkBuffer<&[u8]>, DecodeError>> {
+    std::iter::from_fn(move || {
+        if datagram.is_empty() {
+            return None;
+        }
+        let message = NetlinkBuffer::new_checked(datagram);
+        let aligned = message.as_ref().map_or(usize::MAX, |message| {
+            message.length().next_multiple_of(4) as usize
+        });
+        datagram = datagram.get(aligned..).unwrap_or_default();
+        Some(message)
+    })
+}
+
+fn retry_on_eintr<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            end => return end,
+        }
+    }
+}
