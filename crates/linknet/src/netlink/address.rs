@@ -56,9 +56,11 @@ pub enum Dad {
 /// An address to be added with [`Netlink::add_address`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewAddress {
-    /// The address, with its prefix length. Its broadcast address is the prefix's last, except for
-    /// IPv4 prefixes of 31 or 32 bits (RFC 3021).
+    /// The address, with its prefix length.
     pub net: IpNet,
+    /// Its broadcast address. `None` is the prefix's last address, and none at all for IPv4
+    /// prefixes of 31 or 32 bits (RFC 3021).
+    pub broadcast: Option<Ipv4Addr>,
     /// See [`Address::scope`].
     pub scope: Scope,
     /// See [`Address::valid`]. Rounded down to whole seconds, so that the address never outlives
@@ -79,6 +81,7 @@ impl NewAddress {
     pub fn new(net: impl Into<IpNet>) -> NewAddress {
         NewAddress {
             net: net.into(),
+            broadcast: None,
             scope: Scope::UNIVERSE,
             valid: None,
             preferred: None,
@@ -102,6 +105,10 @@ impl NewAddress {
         // The builder has no methods for the rest.
         message.header.scope = AddressScope::from(self.scope.0);
         let attributes = &mut message.attributes;
+        if let Some(broadcast) = self.broadcast {
+            attributes.retain(|attribute| !matches!(attribute, AddressAttribute::Broadcast(_)));
+            attributes.push(AddressAttribute::Broadcast(broadcast));
+        }
         attributes.extend(self.metric.map(AddressAttribute::RoutePriority));
         attributes.extend(
             self.protocol

@@ -401,6 +401,26 @@ fn an_ipv4_address_with_a_prefix_of_31_or_32_bits_has_no_broadcast_address() {
 }
 
 #[test]
+fn an_ipv4_address_can_have_another_broadcast_address_than_its_prefix() {
+    let mut message = address_message(AddressFamily::Inet, 24);
+    let address = ip("10.99.3.5");
+    message.attributes = vec![
+        AddressAttribute::Local(address),
+        AddressAttribute::Address(address),
+        AddressAttribute::Broadcast([10, 99, 255, 255].into()),
+        lifetimes(u32::MAX, u32::MAX),
+    ];
+    let new = NewAddress {
+        broadcast: Some([10, 99, 255, 255].into()),
+        ..NewAddress::new(net("10.99.3.5/24"))
+    };
+    assert_eq!(
+        sent(|netlink| netlink.replace_address(LINK, &new)),
+        request(RTM_NEWADDR, REPLACE, &message)
+    );
+}
+
+#[test]
 fn an_address_can_have_a_scope_flags_lifetimes_a_metric_and_a_protocol() {
     let new = NewAddress {
         scope: Scope::LINK,
