@@ -89,7 +89,7 @@ fn containers_reach_each_other_and_the_lan(world: &World) -> Result {
 fn a_renewal_at_t1_is_unicast_from_the_leased_address(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
-        lease_time: Some(Duration::from_secs(6)),
+        t1: Some(Duration::from_secs(2)),
         ..Settings::default()
     };
     let server = DhcpServer::start(&scenario.lan.lan, settings)?;
@@ -171,7 +171,7 @@ fn a_lease_that_nobody_renews_is_given_up_and_sought_anew(world: &World) -> Resu
 fn a_nak_takes_the_address_away_and_another_is_leased(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
-        lease_time: Some(Duration::from_secs(6)),
+        t1: Some(Duration::from_secs(2)),
         ..Settings::default()
     };
     let server = DhcpServer::start(&scenario.lan.lan, settings)?;

@@ -10,7 +10,8 @@ use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::Settings;
 use lab::suite::Package;
 use lab::{
-    Daemon, DhcpServer, Lan, Network, Process, Result, Test, World, network, suite, test, until,
+    Daemon, DhcpServer, Lan, Network, Process, Result, Test, World, deadline, network, suite, test,
+    until,
 };
 
 use crate::persistence::ipam_alone;
@@ -109,7 +110,7 @@ fn a_service_manager_is_told_ready_alive_and_stopping(world: &World) -> Result {
     let lan = Lan::new()?;
     let path = world.dir().join("notify.sock");
     let manager = UnixDatagram::bind(&path)?;
-    manager.set_read_timeout(Some(SOON))?;
+    manager.set_read_timeout(Some(deadline(SOON)))?;
     let mut command = Command::new(suite::plugin_dir().join("dhcp"));
     command
         .args(["daemon", "-socketpath"])
@@ -203,7 +204,7 @@ fn nonsense_on_the_socket_harms_nobody(world: &World) -> Result {
         &long,
     ] {
         let mut stream = UnixStream::connect(scenario.daemon.socket())?;
-        stream.set_read_timeout(Some(SOON))?;
+        stream.set_read_timeout(Some(deadline(SOON)))?;
         // The daemon may hang up before it has read the whole of it.
         let _ = stream.write_all(nonsense);
         let mut answer = String::new();

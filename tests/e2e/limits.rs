@@ -17,8 +17,8 @@ use lab::dhcproto::v4::MessageType;
 use lab::plugin::Call;
 use lab::serde_json::{self, Value, json};
 use lab::{
-    Daemon, DhcpServer, Lan, Network, Node, Process, Result, Test, World, network, suite, test,
-    until,
+    Daemon, DhcpServer, Lan, Network, Node, Process, Result, Test, World, deadline, network, suite,
+    test, until,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
@@ -219,10 +219,10 @@ fn a_silent_caller_is_cut_off_and_told_why(world: &World) -> Result {
     let mut silent = UnixStream::connect(scenario.daemon.socket())?;
     let mut slow = UnixStream::connect(scenario.daemon.socket())?;
     for caller in [&silent, &slow] {
-        caller.set_read_timeout(Some(Duration::from_secs(10)))?;
+        caller.set_read_timeout(Some(deadline(Duration::from_secs(10))))?;
     }
     let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(7) && slow.write_all(b" ").is_ok() {
+    while began.elapsed() < deadline(Duration::from_secs(7)) && slow.write_all(b" ").is_ok() {
         thread::sleep(Duration::from_millis(200));
     }
     for caller in [&mut silent, &mut slow] {
@@ -508,7 +508,7 @@ fn add_request(scenario: &Scenario, netns: &Path) -> Result<Value> {
 
 fn ask(socket: &Path, request: &Value, descriptor: Option<BorrowedFd<'_>>) -> Result<Value> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(deadline(Duration::from_secs(10))))?;
     let descriptors: Vec<_> = descriptor.into_iter().collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);

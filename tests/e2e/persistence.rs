@@ -32,7 +32,7 @@ pub(crate) const TESTS: &[Test] = &[
 
 fn a_killed_daemon_goes_on_with_its_leases(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
-    let server = DhcpServer::start(&scenario.lan.lan, short_leases())?;
+    let server = DhcpServer::start(&scenario.lan.lan, early_renewals())?;
     let container = scenario.lan.container("c1")?;
     let Scenario { lan, daemon } = scenario;
     let network = Network::new(&lan.host, dhcp(daemon.socket()));
@@ -152,11 +152,11 @@ fn a_container_that_vanishes_without_del_is_let_go_at_once(world: &World) -> Res
         netns_held_by(pid).is_ok_and(|held| held == 0)
     })?;
     until("the interface is gone", SOON, || {
-        scenario
+        let answered = scenario
             .lan
             .lan
-            .ping(leased.into(), Duration::from_millis(200))
-            .is_err()
+            .is_answered(leased.into(), Duration::from_millis(200));
+        answered.is_ok_and(|answered| !answered)
     })?;
     Ok(())
 }
@@ -258,7 +258,7 @@ fn two_daemons_never_share_a_state_directory(world: &World) -> Result {
 
 fn a_successor_takes_over_without_a_refused_connection(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
-    let server = DhcpServer::start(&scenario.lan.lan, short_leases())?;
+    let server = DhcpServer::start(&scenario.lan.lan, early_renewals())?;
     let container = scenario.lan.container("c1")?;
     let Scenario { lan, mut daemon } = scenario;
     let socket = daemon.socket().to_owned();
@@ -365,9 +365,10 @@ fn del_overtakes_an_add_that_is_still_asking(world: &World) -> Result {
     Ok(())
 }
 
-fn short_leases() -> Settings {
+/// Leases that are renewed after two seconds, and last.
+fn early_renewals() -> Settings {
     Settings {
-        lease_time: Some(Duration::from_secs(6)),
+        t1: Some(Duration::from_secs(2)),
         ..Settings::default()
     }
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lab::anyhow::{Context, ensure};
+use lab::servers::DNSMASQ;
 use lab::suite::{Package, packages};
 use lab::{Process, Result, Test, World, test};
 
@@ -23,7 +24,7 @@ const CONTAINERD: &[Package] = &[
         "/usr/lib/python3/dist-packages/grpc/__init__.py",
     ),
     packages::GO_PLUGINS, // `loopback`, which the CRI wants in the same directory
-    packages::DNSMASQ,
+    DNSMASQ.package,
 ];
 
 pub(crate) const TESTS: &[Test] =

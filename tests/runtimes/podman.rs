@@ -8,6 +8,7 @@ use lab::anyhow::{Context, bail, ensure};
 use lab::dhcp_server::Settings;
 use lab::dhcproto::v4::DhcpOption;
 use lab::serde_json::{self, Value};
+use lab::servers::DNSMASQ;
 use lab::suite::{Package, packages};
 use lab::{DhcpServer, Lan, Node, Result, Test, World, test, until};
 use linknet::Route;
@@ -22,7 +23,7 @@ pub(crate) const PODMAN: &[Package] = &[
     Package::new("crun", "crun"),
     Package::new("conmon", "conmon"),
     Package::new("busybox-static", "/bin/busybox"),
-    packages::DNSMASQ,
+    DNSMASQ.package,
     packages::GO_PLUGINS, // host-local
 ];
 
@@ -173,8 +174,7 @@ fn a_container_on_two_networks_answers_on_both(world: &World) -> Result {
     let scenario = Scenario::new(world, PLUGINS, &[])?;
     let (lan2, router) = (Node::new("lan2")?, Ipv4Addr::new(10, 98, 0, 1));
     let host = &scenario.lan.host;
-    host.netlink()?
-        .add_veth("eth2", Lan::SERVER_LINK, Some(lan2.netns()))?;
+    host.add_veth("eth2", (&lan2, Lan::SERVER_LINK))?;
     host.netlink()?.set_up(host.link("eth2")?.index)?;
     lan2.netlink()?.set_up(lan2.link(Lan::SERVER_LINK)?.index)?;
     lan2.add_address(Lan::SERVER_LINK, IpNet::new(router.into(), 24)?)?;

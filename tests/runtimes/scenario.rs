@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lab::anyhow::Context;
-use lab::servers::{Config, Kind, Server};
+use lab::servers::{Config, DNSMASQ, Server};
 use lab::{Lan, Process, Result, World, until};
 
 use crate::machine;
@@ -38,7 +38,7 @@ impl Scenario {
             .iter()
             .map(|reservation| format!("--dhcp-host={reservation}"))
             .collect();
-        let server = Kind::Dnsmasq.start(
+        let server = DNSMASQ.start(
             world,
             &lan.lan,
             &Config {

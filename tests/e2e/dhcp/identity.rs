@@ -57,7 +57,6 @@ fn mac(container: &Node) -> Result<Mac> {
 fn the_identifier_is_the_same_in_every_message_of_a_leases_life(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
-        lease_time: Some(Duration::from_secs(8)),
         t1: Some(Duration::from_secs(1)),
         ..Settings::default()
     };

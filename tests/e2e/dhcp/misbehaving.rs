@@ -86,7 +86,6 @@ fn what_was_ignored_is_in_the_error_of_a_failed_add(world: &World) -> Result {
 fn silence_at_each_step_is_outlasted(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
-        lease_time: Some(Duration::from_secs(8)),
         t1: Some(Duration::from_secs(1)),
         t2: Some(Duration::from_secs(2)),
         ..Settings::default()
@@ -104,7 +103,7 @@ fn silence_at_each_step_is_outlasted(world: &World) -> Result {
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
     let leased = address(&container)?;
     ensure!(
-        server.received_of(MessageType::Discover).len() == 2,
+        server.received_of(MessageType::Discover).len() >= 2,
         "{}",
         server.transcript()
     );
@@ -149,14 +148,14 @@ fn added_with(
 fn a_late_offer_is_as_good_as_any(world: &World) -> Result {
     let reaction = Reaction::answer().late(Duration::from_millis(1700));
     let (_scenario, server, ..) = added_with(world, MessageType::Discover, reaction)?;
-    // The second DISCOVER had been sent by then, under the same id.
+    // Another DISCOVER had been sent by then, under the same id.
     let discovers = server.received_of(MessageType::Discover);
-    ensure!(discovers.len() == 2, "{}", server.transcript());
+    ensure!(discovers.len() >= 2, "{}", server.transcript());
     let ids: Vec<u32> = discovers
         .iter()
         .map(|packet| decoded(packet).map(lab::dhcproto::v4::Message::xid))
         .collect::<Result<_>>()?;
-    ensure!(ids[0] == ids[1], "{ids:x?}");
+    ensure!(ids.iter().all(|id| *id == ids[0]), "{ids:x?}");
     Ok(())
 }
 
@@ -227,8 +226,8 @@ fn rapid_commit_takes_one_round_trip(world: &World) -> Result {
 fn a_nak_out_of_place_is_ignored(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
-        lease_time: Some(Duration::from_secs(4)),
         t1: Some(Duration::from_secs(1)),
+        t2: Some(Duration::from_secs(3)),
         ..Settings::default()
     };
     let server = DhcpServer::start(&scenario.lan.lan, settings)?;
@@ -360,12 +359,13 @@ fn an_exhausted_pool_is_silence(world: &World) -> Result {
         },
     )?;
     let [one, other] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
-    let network = Network::new(
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let impatient = Network::new(
         &scenario.lan.host,
         scenario.dhcp_with(json!({ "timeout": "600ms" })),
     );
     network.add(&Attachment::new(&one))?;
-    let error = network::cni_error(network.add(&Attachment::new(&other)));
+    let error = network::cni_error(impatient.add(&Attachment::new(&other)));
     ensure!(
         error.code == 11 && error.details.contains("received 0 frames"),
         "{error:?}"

@@ -5,7 +5,6 @@ mod answer;
 mod conflict;
 mod identity;
 mod link;
-mod lives;
 mod misbehaving;
 mod wire;
 
@@ -24,7 +23,6 @@ pub(crate) fn tests() -> Vec<Test> {
         conflict::TESTS,
         link::TESTS,
         misbehaving::TESTS,
-        lives::TESTS,
         wire::TESTS,
     ]
     .concat()

@@ -99,7 +99,6 @@ fn tshark_finds_every_message_well_formed(world: &World) -> Result {
 fn every_message(world: &World) -> Result<Vec<Packet>> {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
-        lease_time: Some(Duration::from_secs(9)),
         t1: Some(Duration::from_secs(1)),
         t2: Some(Duration::from_secs(2)),
         ..Settings::default()
@@ -222,7 +221,6 @@ fn beside_the_go_plugins_messages_ours_differ_as_meant(world: &World) -> Result 
 fn each_works_beside_the_go_plugins_other(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
-        lease_time: Some(Duration::from_secs(20)),
         t1: Some(Duration::from_secs(2)),
         ..Settings::default()
     };

@@ -79,9 +79,9 @@ fn all() -> Result<Vec<(String, String)>> {
 }
 
 fn each_is_tested(_: &World) -> Result {
-    let tests: Vec<&str> = tests()
+    let tests: Vec<String> = tests()
         .iter()
-        .filter_map(|test| test.name().rsplit("::").next())
+        .filter_map(|test| test.name().rsplit("::").next().map(str::to_owned))
         .collect();
     let all = all()?;
     ensure!(!all.is_empty(), "no examples in {}", folder().display());

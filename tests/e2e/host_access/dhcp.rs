@@ -78,8 +78,16 @@ fn conflist(socket: &Path) -> Value {
     with_access(json!({ "ipam": { "type": "dhcp", "daemonSocketPath": socket } }))
 }
 
-/// Leases that are asked about again after a second.
-fn short() -> Settings {
+/// Leases that are renewed after a second, and last.
+fn early_renewals() -> Settings {
+    Settings {
+        t1: Some(Duration::from_secs(1)),
+        ..Settings::default()
+    }
+}
+
+/// Leases that soon expire when they are not renewed.
+fn short_leases() -> Settings {
     Settings {
         lease_time: Some(Duration::from_secs(4)),
         t1: Some(Duration::from_secs(1)),
@@ -113,7 +121,7 @@ fn host_and_container_reach_each_other_by_a_lease(world: &World) -> Result {
 }
 
 fn the_route_moves_with_the_lease(world: &World) -> Result {
-    let leasing = Leasing::new(world, short())?;
+    let leasing = Leasing::new(world, early_renewals())?;
     let container = container(&leasing.lan, "c1")?;
     let network = leasing.network();
     let attachment = network::Attachment::new(&container);
@@ -135,7 +143,7 @@ fn the_route_moves_with_the_lease(world: &World) -> Result {
 
 /// Where the host's address is not on the link any more, and in the container's own table.
 fn into_another_subnet_too(world: &World) -> Result {
-    let leasing = Leasing::new(world, short())?;
+    let leasing = Leasing::new(world, early_renewals())?;
     let container = container(&leasing.lan, "c1")?;
     let mut conflist = conflist(leasing.daemon.socket());
     conflist["plugins"][0]["sourceRouting"] = json!(true);
@@ -155,7 +163,7 @@ fn into_another_subnet_too(world: &World) -> Result {
 }
 
 fn it_goes_with_a_lease_that_is_lost_and_comes_back_with_another(world: &World) -> Result {
-    let leasing = Leasing::new(world, short())?;
+    let leasing = Leasing::new(world, short_leases())?;
     let container = container(&leasing.lan, "c1")?;
     let network = leasing.network();
     let attachment = network::Attachment::new(&container);
@@ -184,7 +192,7 @@ fn it_goes_with_a_lease_that_is_lost_and_comes_back_with_another(world: &World) 
 
 /// After somebody has cleared it away, shim and all.
 fn a_renewal_restores_it(world: &World) -> Result {
-    let leasing = Leasing::new(world, short())?;
+    let leasing = Leasing::new(world, early_renewals())?;
     let container = container(&leasing.lan, "c1")?;
     leasing
         .network()
@@ -275,7 +283,7 @@ fn a_container_that_comes_back_keeps_its_own(world: &World) -> Result {
 /// Each renewal has the daemon look after the route that DEL is about to remove.
 fn a_crowd_that_goes_amid_renewals_leaves_nothing(world: &World) -> Result {
     const NUMBER: usize = 32;
-    let leasing = Leasing::new(world, short())?;
+    let leasing = Leasing::new(world, early_renewals())?;
     let containers: Vec<Node> = (0..NUMBER)
         .map(|nth| leasing.lan.container(&format!("c{nth}")))
         .collect::<Result<_>>()?;
@@ -320,7 +328,7 @@ fn a_crowd_that_goes_amid_renewals_leaves_nothing(world: &World) -> Result {
 }
 
 fn nobody_waits_for_whoever_has_the_lock(world: &World) -> Result {
-    let leasing = Leasing::new(world, short())?;
+    let leasing = Leasing::new(world, early_renewals())?;
     let (moving, other) = (
         container(&leasing.lan, "c1")?,
         container(&leasing.lan, "c2")?,

@@ -8,7 +8,7 @@ use lab::anyhow::{Context, ensure};
 use lab::plugin::{CniError, Outcome};
 use lab::serde_json::{Value, json};
 use lab::suite::packages;
-use lab::{Lan, Network, Node, Result, Test, World, network, test, until};
+use lab::{Lan, Network, Node, Result, Test, World, deadline, network, test, until};
 
 use super::{addresses, plug};
 use crate::scenario::{SOON, conflist, ensure_nothing_left};
@@ -42,7 +42,10 @@ fn add(lan: &Lan, container: &Node, keys: Value) -> Result<Outcome> {
 fn refusal(lan: &Lan, keys: Value) -> Result<CniError> {
     let container = lan.container("refused")?;
     let outcome = add(lan, &container, keys)?;
-    ensure!(outcome.took < Duration::from_millis(1500), "{outcome:?}");
+    ensure!(
+        outcome.took < deadline(Duration::from_millis(1500)),
+        "{outcome:?}"
+    );
     let error = outcome.error()?;
     ensure_nothing_left(&container)?;
     container.remove()?;
@@ -60,12 +63,8 @@ fn loopback_is_no_parent(_: &World) -> Result {
 
 fn a_port_of_a_bridge_names_the_bridge(_: &World) -> Result {
     let lan = Lan::new()?;
-    let host = lan.host.netlink()?;
-    host.add_bridge("br0")?;
-    host.set_master(
-        lan.host.link(Lan::MASTER)?.index,
-        Some(lan.host.link("br0")?.index),
-    )?;
+    lan.host.add_bridge("br0")?;
+    lan.host.add_bridge_port("br0", Lan::MASTER)?;
     let error = refusal(&lan, json!({}))?;
     ensure!(
         error.code == 7 && error.msg.contains("eth1 is a port of bridge br0"),
@@ -169,7 +168,7 @@ fn a_mac_in_use_is_named_with_its_holder_after_a_while(_: &World) -> Result {
     let outcome = add(&lan, &container, json!({ "mac": MAC }))?;
     let took = outcome.took;
     ensure!(
-        took > Duration::from_secs(1) && took < Duration::from_secs(5),
+        took > Duration::from_secs(1) && took < deadline(Duration::from_secs(5)),
         "{took:?}"
     );
     let error = outcome.error()?;
@@ -273,7 +272,7 @@ fn a_parent_that_is_down_is_a_note_where_no_lease_is_needed(_: &World) -> Result
     let outcome = add(&lan, &container, keys)?;
     ensure!(outcome.stderr.contains("eth1 is down"), "{outcome:?}");
     ensure!(
-        outcome.took < Duration::from_secs(3),
+        outcome.took < deadline(Duration::from_secs(3)),
         "nobody waits for duplicates that cannot be looked for: {outcome:?}"
     );
     let result = outcome.success()?;
@@ -290,8 +289,8 @@ fn a_parent_that_is_down_is_a_note_where_no_lease_is_needed(_: &World) -> Result
     host.set_up(parent)?;
     until("the LAN is reached", SOON, || {
         container
-            .ping(Lan::ADDRESS.into(), Duration::from_millis(100))
-            .ok()
+            .is_answered(Lan::ADDRESS.into(), Duration::from_millis(100))
+            .is_ok_and(|answered| answered)
     })?;
     network
         .prepare("CHECK", 0, &attachment, Some(&result))?

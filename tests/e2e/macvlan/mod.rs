@@ -87,7 +87,7 @@ pub(crate) fn given<'a>(
 pub(crate) fn plug(lan: &Lan, node: &Node, name: &str) -> Result<Link> {
     let far = format!("{}-{name}", node.name());
     let netlink = node.netlink()?;
-    netlink.add_veth(name, &far, Some(lan.lan.netns()))?;
+    node.add_veth(name, (&lan.lan, &far))?;
     lan.lan.netlink()?.set_up(lan.lan.link(&far)?.index)?;
     netlink.set_up(node.link(name)?.index)?;
     node.link(name)

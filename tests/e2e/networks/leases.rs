@@ -33,12 +33,30 @@ struct Scene {
 impl Scene {
     const TABLE: u32 = 98;
 
+    /// Its lease is renewed early, and lasts.
     fn new(world: &World) -> Result<Scene> {
+        Scene::with(
+            world,
+            Settings {
+                t1: Some(Duration::from_secs(2)),
+                ..settings2()
+            },
+        )
+    }
+
+    /// Its lease soon expires when it is not renewed.
+    fn with_short_lease(world: &World) -> Result<Scene> {
+        Scene::with(
+            world,
+            Settings {
+                lease_time: Some(Duration::from_secs(4)),
+                ..settings2()
+            },
+        )
+    }
+
+    fn with(world: &World, settings: Settings) -> Result<Scene> {
         let lans = Lans::new()?;
-        let settings = Settings {
-            lease_time: Some(Duration::from_secs(4)),
-            ..settings2()
-        };
         let server = DhcpServer::start(&lans.lan2, settings)?;
         let daemon = Daemon::start(world, &lans.lan.host)?;
         let container = lans.lan.container("c1")?;
@@ -207,7 +225,7 @@ fn another_router_is_the_tables_alone(world: &World) -> Result {
 }
 
 fn rule_and_table_go_with_a_lost_lease_and_come_with_the_next(world: &World) -> Result {
-    let scene = Scene::new(world)?;
+    let scene = Scene::with_short_lease(world)?;
     for kind in [MessageType::Request, MessageType::Discover] {
         scene.server.when(kind).then(Reaction::silence());
     }

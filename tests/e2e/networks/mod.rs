@@ -133,9 +133,7 @@ fn settings2() -> Settings {
 
 /// A cable between two nodes, live.
 fn cable(one: (&Node, &str), other: (&Node, &str)) -> Result {
-    one.0
-        .netlink()?
-        .add_veth(one.1, other.1, Some(other.0.netns()))?;
+    one.0.add_veth(one.1, other)?;
     for (node, link) in [one, other] {
         node.netlink()?.set_up(node.link(link)?.index)?;
     }

@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use linknet::{Address, Link, Netlink, Netns, NewAddress, OperState, Route};
 
-use crate::{Result, ping, suite::packages::find_program, until};
+use crate::{Result, deadline, named_netns, ping, suite::packages::find_program, until};
 
 /// Where network namespaces have their names.
 const NETNS_DIR: &str = "/run/netns";
@@ -49,11 +49,11 @@ impl Lan {
             host: Node::new("host")?,
             lan: Node::new("lan")?,
         };
-        let host = lan.host.netlink()?;
-        host.add_veth(Self::MASTER, Self::SERVER_LINK, Some(&lan.lan.netns))?;
-        host.set_up(lan.host.link(Self::MASTER)?.index)?;
-        let servers = lan.lan.netlink()?;
-        servers.set_up(lan.lan.link(Self::SERVER_LINK)?.index)?;
+        lan.host
+            .add_veth(Self::MASTER, (&lan.lan, Self::SERVER_LINK))?;
+        for (node, link) in [(&lan.host, Self::MASTER), (&lan.lan, Self::SERVER_LINK)] {
+            node.netlink()?.set_up(node.link(link)?.index)?;
+        }
         lan.lan.add_address(Self::SERVER_LINK, Self::NET.into())?;
         // The kernel notices a carrier in its own time; until then it drops what is sent.
         for (node, link) in [(&lan.host, Self::MASTER), (&lan.lan, Self::SERVER_LINK)] {
@@ -100,14 +100,10 @@ impl Node {
     /// # Errors
     /// When the name is taken.
     pub fn new(name: &str) -> Result<Node> {
-        let netns = Netns::create()?;
         let node = Node {
             name: name.to_owned(),
-            netns,
+            netns: named_netns::create(&Path::new(NETNS_DIR).join(name))?,
         };
-        node.netns
-            .bind(node.path())
-            .with_context(|| format!("name a network namespace {name}"))?;
         node.run(loopback_up)??;
         Ok(node)
     }
@@ -132,7 +128,7 @@ impl Node {
     /// # Errors
     /// When somebody else has taken the name away.
     pub fn remove(self) -> Result {
-        Netns::unbind(self.path())
+        named_netns::remove(&self.path())
             .with_context(|| format!("remove network namespace {}", self.name))
     }
 
@@ -267,10 +263,20 @@ impl Node {
     /// Pings `to` from here until one answer has come, and returns how long that one took.
     ///
     /// # Errors
-    /// When none comes within the time.
+    /// When none comes within the time that an idle machine needs
+    /// (see [`deadline`](crate::deadline())).
     pub fn ping(&self, to: IpAddr, within: Duration) -> Result<Duration> {
-        self.run(|| ping::ping(to, within))?
+        self.run(|| ping::ping(to, deadline(within)))?
             .with_context(|| format!("ping {to} from {}", self.name))
+    }
+
+    /// Whether `to` answers a ping from here within exactly this time: for answers that must not
+    /// come. A slow machine can only lose some.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered.
+    pub fn is_answered(&self, to: IpAddr, within: Duration) -> Result<bool> {
+        Ok(self.run(|| ping::ping(to, within))?.is_ok())
     }
 }
 

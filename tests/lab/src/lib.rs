@@ -17,9 +17,12 @@
 //! With `LAB_KEEP=1` a failed test's world stays, and the failure names the command that enters it.
 
 pub mod daemon;
+mod deadline;
 pub mod dhcp_server;
 pub mod doomed;
 pub mod lan;
+mod links;
+mod named_netns;
 pub mod network;
 mod ping;
 pub mod plugin;
@@ -30,6 +33,7 @@ mod until;
 pub mod world;
 
 pub use daemon::Daemon;
+pub use deadline::deadline;
 pub use dhcp_server::DhcpServer;
 pub use doomed::Doomed;
 pub use lan::{Lan, Node};

@@ -103,10 +103,10 @@ fn settle(node: &Node) -> Result {
 /// Puts a switch between the cable and the LAN's address, and gives the host an address of its own.
 pub(super) fn wire(lan: &Lan) -> Result {
     let netlink = lan.lan.netlink()?;
-    netlink.add_bridge("br0")?;
+    lan.lan.add_bridge("br0")?;
     let (bridge, port) = (lan.lan.link("br0")?, lan.lan.link(Lan::SERVER_LINK)?);
     netlink.delete_address(port.index, Lan::NET)?;
-    netlink.set_master(port.index, Some(bridge.index))?;
+    lan.lan.add_bridge_port("br0", Lan::SERVER_LINK)?;
     netlink.set_up(bridge.index)?;
     lan.lan.add_address("br0", Lan::NET.into())?;
     lan.lan.add_address("br0", Lan::NET6.into())?;

@@ -8,6 +8,7 @@ use std::{
 use lab::{
     DhcpServer, Lan, Result, Test, World,
     anyhow::Context,
+    deadline,
     dhcp_server::{Reaction, Settings, Strangers},
     dhcproto::v4::{DhcpOption, MessageType, OptionCode},
     test,
@@ -45,7 +46,7 @@ fn a_lease_is_given_and_taken_back(_: &World) -> Result {
     let started = Instant::now();
     let ack = client.acquire()?;
     assert!(
-        started.elapsed() < Duration::from_millis(500),
+        started.elapsed() < deadline(Duration::from_millis(500)),
         "it answers at once"
     );
     assert_eq!(ack.yiaddr(), FIRST);
@@ -95,16 +96,13 @@ fn everything_heard_and_said_is_on_record(_: &World) -> Result {
     assert_eq!(sent, [MessageType::Offer, MessageType::Ack]);
     let transcript = server.transcript();
     assert_eq!(transcript.lines().count(), 4, "{transcript}");
+    let moment = Duration::from_millis(10);
     let error = server
-        .wait_for(MessageType::Decline, 1, Duration::from_millis(10))
+        .wait_for(MessageType::Decline, 1, moment)
         .err()
         .context("a DECLINE?")?;
-    assert!(
-        error
-            .to_string()
-            .starts_with("no Decline number 1 within 10ms\n"),
-        "{error}"
-    );
+    let expected = format!("no Decline number 1 within {:?}\n", deadline(moment));
+    assert!(error.to_string().starts_with(&expected), "{error}");
     Ok(())
 }
 
@@ -187,7 +185,7 @@ fn an_answer_is_late_and_doubled(_: &World) -> Result {
     let asked = Instant::now();
     client.discover()?.context("no offer")?;
     assert!(asked.elapsed() >= delay, "after {:?}", asked.elapsed());
-    client.receive(SOON)?.context("no second offer")?;
+    client.receive(deadline(SOON))?.context("no second offer")?;
     assert!(client.receive(Duration::from_millis(20))?.is_none());
     Ok(())
 }
@@ -242,7 +240,7 @@ fn two_servers_share_the_lan(_: &World) -> Result {
     )?;
     first
         .when(MessageType::Discover)
-        .then(Reaction::answer().late(Duration::from_millis(50)));
+        .then(Reaction::answer().late(SOON));
     let ack = client.acquire()?;
     assert_eq!(ack.yiaddr(), Ipv4Addr::new(10, 99, 0, 200));
     assert!(second.leases().len() == 1 && first.leases().is_empty());

@@ -11,6 +11,7 @@ use std::{
 use lab::{
     Result, Test, World,
     anyhow::{Context, bail},
+    deadline,
     suite::Package,
     test, until,
 };
@@ -34,12 +35,14 @@ pub(crate) fn is_faulty() -> bool {
     env::var_os("SELFTEST_FAULTY").is_some()
 }
 
+const HANG_TIMEOUT: Duration = Duration::from_millis(300);
+
 pub(crate) const FAULTY_TESTS: &[Test] = &[
     test!(passes),
     test!(fails),
     test!(panics),
     test!(vanishes),
-    test!(hangs).within(Duration::from_millis(300)),
+    test!(hangs).within(HANG_TIMEOUT),
     test!(wants_what_there_is_not).needs(&[Package::new("no-such-package", "/no/such/file")]),
 ];
 
@@ -111,10 +114,8 @@ fn tests_are_listed_for_nextest(_: &World) -> Result {
 
 fn a_hanging_test_ends_at_its_deadline_with_all_it_started(_: &World) -> Result {
     let (passed, output) = run(&["hangs"], &[])?;
-    assert!(
-        !passed && output.contains("the test did not end within 300ms"),
-        "{output}"
-    );
+    let expected = format!("the test did not end within {:?}", deadline(HANG_TIMEOUT));
+    assert!(!passed && output.contains(&expected), "{output}");
     // Killing a pid namespace takes a moment longer than the death of its pid 1.
     until("its processes are gone", Duration::from_secs(5), || {
         !is_anyone_sleeping()

@@ -172,7 +172,7 @@ fn a_long_name_is_made_to_fit(_: &World) -> Result {
 fn a_parent_inside_the_container_has_its_vlan_there(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let container = trunk.lan.container("c1")?;
-    container.netlink()?.add_veth("trunk", "far", None)?;
+    container.add_veth("trunk", (&container, "far"))?;
     for end in ["trunk", "far"] {
         container.netlink()?.set_up(container.link(end)?.index)?;
     }

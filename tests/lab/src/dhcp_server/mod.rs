@@ -28,7 +28,7 @@ use std::{
 use anyhow::Context;
 use dhcproto::v4::{Message, MessageType};
 
-use crate::{Lan, Node, Result};
+use crate::{Lan, Node, Result, deadline};
 
 mod packet;
 mod pool;
@@ -143,8 +143,10 @@ impl DhcpServer {
     /// heard before.
     ///
     /// # Errors
-    /// When it does not come in time; the error shows the whole exchange.
+    /// When it does not come within the time that an idle machine needs (see
+    /// [`deadline`](crate::deadline())); the error shows the whole exchange.
     pub fn wait_for(&self, kind: MessageType, nth: usize, within: Duration) -> Result<Packet> {
+        let within = deadline(within);
         let waiting = |state: &mut State| state.of(kind).nth(nth - 1).is_none();
         let (state, _) = self
             .shared
@@ -280,8 +282,10 @@ impl State {
     }
 
     fn transmit(&mut self, socket: &Socket, frame: Vec<u8>) -> Result {
+        // Dated before it is sent, so that what it causes is never older.
+        let packet = Packet::parse(frame.clone());
         socket.send(&frame)?;
-        self.sent.extend(Packet::parse(frame));
+        self.sent.extend(packet);
         Ok(())
     }
 

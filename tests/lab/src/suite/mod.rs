@@ -6,7 +6,7 @@
 //! ```ignore
 //! mod renewal {
 //!     pub const TESTS: &[Test] = &[
-//!         test!(a_renewal_at_t1_is_unicast).needs(&[packages::DNSMASQ]),
+//!         test!(a_renewal_at_t1_is_unicast).needs(&[packages::IPROUTE2]),
 //!         test!(a_nak_takes_the_address_away).within(Duration::from_secs(20)),
 //!     ];
 //!
@@ -22,7 +22,8 @@
 //! }
 //! ```
 //!
-//! A test that no list names is unused code, and the compiler says so.
+//! A test that no list names is unused code, and the compiler says so. A test of real DHCP servers
+//! is made for each of them by [`tests_of_each!`](crate::tests_of_each!).
 
 use std::{
     backtrace::BacktraceStatus,
@@ -37,7 +38,7 @@ use std::{
     process::{Command, ExitCode},
     sync::{Arc, Mutex, OnceLock},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -46,6 +47,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::{
     Result,
+    deadline::{self, deadline},
+    servers::{Kind, ServerTestFn},
     world::{self, World},
 };
 
@@ -66,17 +69,40 @@ pub type TestFn = fn(&World) -> Result;
 /// One test. Made by [`test!`](crate::test!).
 #[derive(Clone, Copy, Debug)]
 pub struct Test {
-    path: &'static str,
-    run: TestFn,
+    /// The module's path, and the crate's name before it.
+    module: &'static str,
+    function: &'static str,
+    run: Run,
     needs: &'static [Package],
     within: Duration,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Run {
+    Alone(TestFn),
+    With(&'static Kind, ServerTestFn),
+}
+
 impl Test {
-    /// A test that is known by its `path`, as `module_path!` writes it, without the crate's name.
-    pub const fn new(path: &'static str, run: TestFn) -> Test {
+    /// A test of a module, as `module_path!` writes it.
+    pub const fn new(module: &'static str, function: &'static str, run: TestFn) -> Test {
+        Test::of(module, function, Run::Alone(run))
+    }
+
+    /// A test that is run with a server, which is installed for it.
+    pub(crate) const fn with_server(
+        module: &'static str,
+        function: &'static str,
+        run: ServerTestFn,
+        kind: &'static Kind,
+    ) -> Test {
+        Test::of(module, function, Run::With(kind, run))
+    }
+
+    const fn of(module: &'static str, function: &'static str, run: Run) -> Test {
         Test {
-            path,
+            module,
+            function,
             run,
             needs: &[],
             within: Duration::from_secs(60),
@@ -89,17 +115,39 @@ impl Test {
         Test { needs, ..self }
     }
 
-    /// The deadline, kept by the runner, for a test that needs another than a minute.
+    /// The deadline on an idle machine (see [`deadline`](crate::deadline())), kept by the runner,
+    /// for a test that needs another than a minute.
     #[must_use]
     pub const fn within(self, within: Duration) -> Test {
         Test { within, ..self }
     }
 
-    /// How the runner calls it: its path without the crate's name.
-    pub fn name(&self) -> &'static str {
-        self.path
-            .split_once("::")
-            .map_or(self.path, |(_crate, name)| name)
+    /// How the runner calls it: its path without the crate's name, the function's name preceded by
+    /// the server's.
+    pub fn name(&self) -> String {
+        let function = match self.run {
+            Run::Alone(_) => self.function.to_owned(),
+            Run::With(kind, _) => format!("{}_{}", kind.name, self.function),
+        };
+        match self.module.split_once("::") {
+            Some((_crate, module)) => format!("{module}::{function}"),
+            None => function,
+        }
+    }
+
+    fn packages(&self) -> impl Iterator<Item = Package> {
+        let server = match self.run {
+            Run::Alone(_) => None,
+            Run::With(kind, _) => Some(kind.package),
+        };
+        self.needs.iter().copied().chain(server)
+    }
+
+    fn run(&self, world: &World) -> Result {
+        match self.run {
+            Run::Alone(run) => run(world),
+            Run::With(kind, run) => run(world, kind),
+        }
     }
 }
 
@@ -107,10 +155,7 @@ impl Test {
 #[macro_export]
 macro_rules! test {
     ($function:ident) => {
-        $crate::Test::new(
-            concat!(module_path!(), "::", stringify!($function)),
-            $function,
-        )
+        $crate::Test::new(module_path!(), stringify!($function), $function)
     };
 }
 
@@ -174,7 +219,7 @@ impl Suite {
             .chain([&PROBE])
             .find(|test| test.name() == name);
         let test = test.expect("the runner names a test that it has");
-        let verdict = match catch_unwind(AssertUnwindSafe(|| (test.run)(&world))) {
+        let verdict = match catch_unwind(AssertUnwindSafe(|| test.run(&world))) {
             Ok(Ok(())) => Verdict::Passed,
             Ok(Err(error)) => {
                 if error.backtrace().status() == BacktraceStatus::Captured {
@@ -207,7 +252,7 @@ impl Suite {
         for test in self.tests {
             let (failures, capture) = (Arc::clone(&failures), !arguments.nocapture);
             let trial = Trial::test(test.name(), move || {
-                run_in_child(&test, capture).map_err(|failure| {
+                run_in_child(&test, deadline(test.within), capture).map_err(|failure| {
                     failures
                         .lock()
                         .expect("no trial panics")
@@ -216,7 +261,7 @@ impl Suite {
                 })
             });
             if !arguments.is_filtered_out(&trial) {
-                needs.extend_from_slice(test.needs);
+                needs.extend(test.packages());
             }
             trials.push(trial);
         }
@@ -317,19 +362,30 @@ impl From<Failure> for Failed {
     }
 }
 
-/// A test that needs no more than a world.
-const PROBE: Test = Test::new("lab::probe", |_| Ok(()));
+/// A test that needs no more than a world. How long it takes says how fast the machine is.
+const PROBE: Test = Test::new("lab", "probe", |_| Ok(()));
+
+/// Bounds the probe before it is known how fast the machine is.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What would fail every test alike is found out, and said, once.
 fn prepare(needs: &[Package]) -> std::result::Result<(), String> {
-    run_in_child(&PROBE, true).map_err(|Failure { output, reason }| output + &reason)?;
+    let mut probes = Vec::new();
+    for _ in 0..3 {
+        let started = Instant::now();
+        run_in_child(&PROBE, PROBE_TIMEOUT, true)
+            .map_err(|Failure { output, reason }| output + &reason)?;
+        probes.push(started.elapsed());
+    }
+    probes.sort_unstable();
+    deadline::calibrate(probes[1]);
     packages::ensure(needs).map_err(|error| format!("{error:#}"))
 }
 
-fn run_in_child(test: &Test, capture: bool) -> std::result::Result<(), Failure> {
+fn run_in_child(test: &Test, within: Duration, capture: bool) -> std::result::Result<(), Failure> {
     let (runner, child_end) = UnixStream::pair().context("make a socket pair")?;
     runner
-        .set_read_timeout(Some(test.within))
+        .set_read_timeout(Some(within))
         .context("set the deadline")?;
     // A file, not a pipe: nobody need drain it, nor wait for whoever still holds it.
     let output = memfd_create(c"output", MFdFlags::MFD_CLOEXEC)
@@ -341,6 +397,9 @@ fn run_in_child(test: &Test, capture: bool) -> std::result::Result<(), Failure> 
         .arg0(TEST)
         .arg(test.name())
         .stdin(OwnedFd::from(child_end));
+    if let Some(factor) = deadline::calibrated() {
+        command.env(deadline::VARIABLE, factor.to_string());
+    }
     if capture {
         command.stdout(output.try_clone().context("share the output file")?);
         command.stderr(output.try_clone().context("share the output file")?);
@@ -363,7 +422,7 @@ fn run_in_child(test: &Test, capture: bool) -> std::result::Result<(), Failure> 
                 child.wait().context("wait for the test's process")?
             )
         }
-        None => format!("the test did not end within {:?}", test.within),
+        None => format!("the test did not end within {within:?}"),
     };
     if !world::keep() {
         let _ = child.kill(); // the world goes with it; an error means that it has gone already
