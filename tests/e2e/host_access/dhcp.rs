@@ -360,7 +360,7 @@ fn nobody_waits_for_whoever_has_the_lock(world: &World) -> Result {
 
 fn a_daemon_elsewhere_says_so_and_goes_on(world: &World) -> Result {
     let lan = lan()?;
-    let server = DhcpServer::start(&lan.lan, short())?;
+    let server = DhcpServer::start(&lan.lan, early_renewals())?;
     let elsewhere = lan.container("elsewhere")?;
     let daemon = Daemon::start(world, &elsewhere)?;
     let leasing = Leasing {
