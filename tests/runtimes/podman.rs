@@ -29,7 +29,8 @@ pub(crate) const PODMAN: &[Package] = &[
 
 pub(crate) const TESTS: &[Test] = &[
     test!(podman_runs_what_the_documentation_says).needs(PODMAN),
-    test!(a_container_known_by_its_name_keeps_its_address_restarted_or_made_anew).needs(PODMAN),
+    test!(a_container_identified_by_name_keeps_its_address_when_restarted_or_recreated)
+        .needs(PODMAN),
     test!(a_pool_of_fixed_addresses_is_written_and_used_as_documented).needs(PODMAN),
     test!(a_container_on_two_networks_answers_on_both).needs(PODMAN),
 ];
@@ -99,7 +100,9 @@ fn podman_runs_what_the_documentation_says(world: &World) -> Result {
     Ok(())
 }
 
-fn a_container_known_by_its_name_keeps_its_address_restarted_or_made_anew(world: &World) -> Result {
+fn a_container_identified_by_name_keeps_its_address_when_restarted_or_recreated(
+    world: &World,
+) -> Result {
     machine::enter(world)?;
     configure()?;
     let scenario = Scenario::new(world, PLUGINS, &[])?;

@@ -13,15 +13,15 @@ use linknet::ArpSocket;
 use crate::scenario::{SOON, Scenario, address, default_gateways};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(classless_routes_go_before_the_others),
-    test!(microsofts_number_for_classless_routes_is_understood),
-    test!(a_gateway_outside_a_32_bit_address_is_reached),
-    test!(what_is_suppressed_stays_away_and_what_is_configured_stays),
+    test!(classless_routes_override_routers_and_static_routes),
+    test!(option_249_is_read_as_classless_routes),
+    test!(a_gateway_outside_a_32_bit_prefix_is_reached),
+    test!(a_renewal_keeps_options_suppressed_and_configured_routes_in_place),
     test!(a_renewal_changes_routes_and_mtu),
-    test!(the_mtu_is_the_servers_within_the_parents),
-    test!(an_address_goes_with_its_lease_even_without_a_daemon),
-    test!(another_interfaces_route_is_left_alone_when_ours_changes),
-    test!(neighbours_are_told_unless_they_are_not_to_be),
+    test!(the_servers_mtu_is_used_up_to_the_parents),
+    test!(an_address_expires_with_its_lease_even_without_a_daemon),
+    test!(a_changed_route_leaves_another_interfaces_route_alone),
+    test!(addresses_are_announced_unless_configured_otherwise),
 ];
 
 /// Leases that are renewed after a second.
@@ -57,7 +57,7 @@ fn classless() -> DhcpOption {
     ])
 }
 
-fn classless_routes_go_before_the_others(world: &World) -> Result {
+fn classless_routes_override_routers_and_static_routes(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let options = vec![
         DhcpOption::Router(vec![Lan::ADDRESS]),
@@ -93,7 +93,7 @@ fn classless_routes_go_before_the_others(world: &World) -> Result {
     Ok(())
 }
 
-fn microsofts_number_for_classless_routes_is_understood(world: &World) -> Result {
+fn option_249_is_read_as_classless_routes(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let add = |message: &mut lab::dhcproto::v4::Message| {
@@ -118,7 +118,7 @@ fn microsofts_number_for_classless_routes_is_understood(world: &World) -> Result
     Ok(())
 }
 
-fn a_gateway_outside_a_32_bit_address_is_reached(world: &World) -> Result {
+fn a_gateway_outside_a_32_bit_prefix_is_reached(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(
         &scenario.lan.lan,
@@ -140,7 +140,7 @@ fn a_gateway_outside_a_32_bit_address_is_reached(world: &World) -> Result {
     Ok(())
 }
 
-fn what_is_suppressed_stays_away_and_what_is_configured_stays(world: &World) -> Result {
+fn a_renewal_keeps_options_suppressed_and_configured_routes_in_place(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let static_route =
         DhcpOption::StaticRoutingTable(vec![([192, 168, 9, 0].into(), [10, 99, 0, 8].into())]);
@@ -238,7 +238,7 @@ fn a_renewal_changes_routes_and_mtu(world: &World) -> Result {
     Ok(())
 }
 
-fn another_interfaces_route_is_left_alone_when_ours_changes(world: &World) -> Result {
+fn a_changed_route_leaves_another_interfaces_route_alone(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, brief())?;
     let container = scenario.lan.container("c1")?;
@@ -256,7 +256,7 @@ fn another_interfaces_route_is_left_alone_when_ours_changes(world: &World) -> Re
         .add_route_beside(&theirs.via(IpAddr::from([10, 98, 0, 1])))?;
 
     server.reconfigure(|settings| {
-        settings.options = vec![DhcpOption::Router(vec![[10, 99, 0, 2].into()])]
+        settings.options = vec![DhcpOption::Router(vec![[10, 99, 0, 2].into()])];
     });
     until("ours is the new one", SOON, || {
         default_gateways(&container).is_ok_and(|all| all.contains(&[10, 99, 0, 2].into()))
@@ -272,7 +272,7 @@ fn another_interfaces_route_is_left_alone_when_ours_changes(world: &World) -> Re
     Ok(())
 }
 
-fn the_mtu_is_the_servers_within_the_parents(world: &World) -> Result {
+fn the_servers_mtu_is_used_up_to_the_parents(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let mtu_of = |told: u16, name: &str, configured: Option<u32>| -> Result<(u32, Value)> {
@@ -296,7 +296,7 @@ fn the_mtu_is_the_servers_within_the_parents(world: &World) -> Result {
     Ok(())
 }
 
-fn an_address_goes_with_its_lease_even_without_a_daemon(world: &World) -> Result {
+fn an_address_expires_with_its_lease_even_without_a_daemon(world: &World) -> Result {
     const LEASE_TIME: Duration = Duration::from_secs(8);
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(
@@ -345,7 +345,7 @@ fn an_address_goes_with_its_lease_even_without_a_daemon(world: &World) -> Result
     })
 }
 
-fn neighbours_are_told_unless_they_are_not_to_be(world: &World) -> Result {
+fn addresses_are_announced_unless_configured_otherwise(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, brief())?;
     let index = scenario.lan.lan.link(Lan::SERVER_LINK)?.index;

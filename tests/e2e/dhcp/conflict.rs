@@ -14,11 +14,11 @@ use super::requested;
 use crate::scenario::{SOON, Scenario, address};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(an_address_that_somebody_has_is_declined_and_another_is_leased),
-    test!(fast_detection_probes_for_a_fifth_of_a_second),
-    test!(detection_by_the_rfc_takes_its_time),
-    test!(an_address_leased_anew_is_probed_for_too),
-    test!(a_conflict_is_nobodys_business_unless_it_is_asked_for),
+    test!(an_address_in_use_is_declined_and_another_is_leased),
+    test!(fast_conflict_detection_probes_for_200_milliseconds),
+    test!(conflict_detection_by_rfc5227_takes_four_to_nine_seconds),
+    test!(a_replacement_address_is_probed_too),
+    test!(conflicts_are_not_looked_for_unless_configured),
 ];
 
 const FIRST: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
@@ -32,7 +32,7 @@ fn occupy(scenario: &Scenario, address: Ipv4Addr) -> Result {
         .add_address(Lan::SERVER_LINK, ipnet::Ipv4Net::new(address, 24)?.into())
 }
 
-fn an_address_that_somebody_has_is_declined_and_another_is_leased(world: &World) -> Result {
+fn an_address_in_use_is_declined_and_another_is_leased(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     occupy(&scenario, FIRST)?;
@@ -54,7 +54,7 @@ fn an_address_that_somebody_has_is_declined_and_another_is_leased(world: &World)
     Ok(())
 }
 
-fn fast_detection_probes_for_a_fifth_of_a_second(world: &World) -> Result {
+fn fast_conflict_detection_probes_for_200_milliseconds(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let index = scenario.lan.lan.link(Lan::SERVER_LINK)?.index;
@@ -76,7 +76,7 @@ fn fast_detection_probes_for_a_fifth_of_a_second(world: &World) -> Result {
     Ok(())
 }
 
-fn detection_by_the_rfc_takes_its_time(world: &World) -> Result {
+fn conflict_detection_by_rfc5227_takes_four_to_nine_seconds(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
@@ -93,7 +93,7 @@ fn detection_by_the_rfc_takes_its_time(world: &World) -> Result {
     Ok(())
 }
 
-fn an_address_leased_anew_is_probed_for_too(world: &World) -> Result {
+fn a_replacement_address_is_probed_too(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
         t1: Some(Duration::from_secs(1)),
@@ -122,7 +122,7 @@ fn an_address_leased_anew_is_probed_for_too(world: &World) -> Result {
     Ok(())
 }
 
-fn a_conflict_is_nobodys_business_unless_it_is_asked_for(world: &World) -> Result {
+fn conflicts_are_not_looked_for_unless_configured(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     occupy(&scenario, FIRST)?;

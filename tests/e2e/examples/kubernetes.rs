@@ -24,9 +24,9 @@ use crate::networks::{Lans, at, default_gateways, reverse_path_filter, route};
 use crate::scenario::{SOON, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(lan_default_leaves_pods_and_services_where_they_are).needs(&[packages::GO_PLUGINS]),
-    test!(lan_beside_takes_what_is_named_to_the_lan).needs(&[packages::GO_PLUGINS]),
-    test!(lan_answers_who_asks_on_either_side).needs(&[packages::GO_PLUGINS]),
+    test!(lan_default_keeps_the_routes_to_pods_and_services).needs(&[packages::GO_PLUGINS]),
+    test!(lan_beside_routes_only_the_named_prefixes_to_the_lan).needs(&[packages::GO_PLUGINS]),
+    test!(lan_answers_clients_on_either_side).needs(&[packages::GO_PLUGINS]),
     test!(the_manifests_have_the_same_networks),
 ];
 
@@ -172,7 +172,7 @@ fn from(source: IpAddr, node: &Node, dst: &str, link: &str, gateway: IpAddr) -> 
     })?)
 }
 
-fn lan_default_leaves_pods_and_services_where_they_are(world: &World) -> Result {
+fn lan_default_keeps_the_routes_to_pods_and_services(world: &World) -> Result {
     let cluster = Cluster::new(world)?;
     let network = cluster.attach("lan-default")?;
     cluster.ensure_cluster_works()?;
@@ -186,7 +186,7 @@ fn lan_default_leaves_pods_and_services_where_they_are(world: &World) -> Result 
     cluster.leave(&network)
 }
 
-fn lan_beside_takes_what_is_named_to_the_lan(world: &World) -> Result {
+fn lan_beside_routes_only_the_named_prefixes_to_the_lan(world: &World) -> Result {
     let cluster = Cluster::new(world)?;
     let network = cluster.attach("lan-beside")?;
     cluster.ensure_cluster_works()?;
@@ -198,7 +198,7 @@ fn lan_beside_takes_what_is_named_to_the_lan(world: &World) -> Result {
     cluster.leave(&network)
 }
 
-fn lan_answers_who_asks_on_either_side(world: &World) -> Result {
+fn lan_answers_clients_on_either_side(world: &World) -> Result {
     let cluster = Cluster::new(world)?;
     let network = cluster.attach("lan-answers")?;
     cluster.ensure_cluster_works()?;

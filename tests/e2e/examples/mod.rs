@@ -20,8 +20,8 @@ pub(crate) fn tests() -> Vec<Test> {
         pools::TESTS,
         tuning::TESTS,
         &[
-            test!(each_is_tested),
-            test!(documentation_quotes_them_as_they_are),
+            test!(every_example_has_a_test),
+            test!(documentation_quotes_the_examples_verbatim),
         ],
     ]
     .concat()
@@ -78,7 +78,7 @@ fn all() -> Result<Vec<(String, String)>> {
     Ok(all)
 }
 
-fn each_is_tested(_: &World) -> Result {
+fn every_example_has_a_test(_: &World) -> Result {
     let tests: Vec<String> = tests()
         .iter()
         .filter_map(|test| test.name().rsplit("::").next().map(str::to_owned))
@@ -95,7 +95,7 @@ fn each_is_tested(_: &World) -> Result {
     Ok(())
 }
 
-fn documentation_quotes_them_as_they_are(_: &World) -> Result {
+fn documentation_quotes_the_examples_verbatim(_: &World) -> Result {
     let all = all()?;
     for document in DOCUMENTS {
         let mut quotations = document

@@ -19,21 +19,20 @@ use crate::scenario::{SOON, conflist};
 
 pub(super) const TESTS: &[Test] = &[
     test!(host_and_container_reach_each_other).needs(&[packages::GO_PLUGINS]),
-    test!(without_the_key_they_do_not).needs(&[packages::GO_PLUGINS]),
+    test!(without_host_access_they_do_not_reach_each_other).needs(&[packages::GO_PLUGINS]),
     test!(the_host_may_have_its_address_in_another_subnet).needs(&[packages::GO_PLUGINS]),
-    test!(a_table_of_the_containers_own_has_the_way_too)
+    test!(with_source_routing_the_containers_table_has_the_route_too)
         .needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
     test!(the_host_may_have_its_address_on_another_link).needs(&[packages::GO_PLUGINS]),
-    test!(a_host_without_an_address_is_no_failure).needs(&[packages::GO_PLUGINS]),
-    test!(a_host_that_answers_for_no_other_links_addresses_is_warned_of)
-        .needs(&[packages::GO_PLUGINS]),
-    test!(neighbours_are_answered_once_and_by_the_parent)
+    test!(a_host_without_an_address_is_allowed).needs(&[packages::GO_PLUGINS]),
+    test!(arp_ignore_on_the_host_is_warned_of).needs(&[packages::GO_PLUGINS]),
+    test!(arp_is_answered_once_and_by_the_parent)
         .needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
-    test!(a_broadcast_is_heard_once).needs(&[packages::GO_PLUGINS]),
-    test!(containers_without_it_are_as_before).needs(&[packages::GO_PLUGINS]),
-    test!(on_a_macvlan_of_the_hosts_the_shim_sits_on_the_device_below)
+    test!(a_broadcast_is_received_once).needs(&[packages::GO_PLUGINS]),
+    test!(containers_without_host_access_are_not_affected).needs(&[packages::GO_PLUGINS]),
+    test!(for_a_macvlan_parent_the_hosts_macvlan_is_on_the_device_below)
         .needs(&[packages::GO_PLUGINS]),
-    test!(it_does_not_go_with_everything).needs(&[packages::GO_PLUGINS]),
+    test!(host_access_is_refused_where_it_cannot_work).needs(&[packages::GO_PLUGINS]),
 ];
 
 fn host_and_container_reach_each_other(_: &World) -> Result {
@@ -72,7 +71,7 @@ fn host_and_container_reach_each_other(_: &World) -> Result {
     ensure_host_is_clean(&lan.host)
 }
 
-fn without_the_key_they_do_not(_: &World) -> Result {
+fn without_host_access_they_do_not_reach_each_other(_: &World) -> Result {
     let lan = lan()?;
     let container = container(&lan, "c1")?;
     let ipam = json!({ "type": "static", "addresses": [{ "address": "10.99.0.61/24" }] });
@@ -111,7 +110,7 @@ fn the_host_may_have_its_address_in_another_subnet(_: &World) -> Result {
 }
 
 /// With `sourceRouting` nobody looks into the main table.
-fn a_table_of_the_containers_own_has_the_way_too(_: &World) -> Result {
+fn with_source_routing_the_containers_table_has_the_route_too(_: &World) -> Result {
     let lan = Lan::with_ipv6()?;
     lan.host.add_address(Lan::MASTER, "10.50.0.2/24".parse()?)?;
     lan.host
@@ -155,7 +154,7 @@ fn the_host_may_have_its_address_on_another_link(_: &World) -> Result {
     )
 }
 
-fn a_host_without_an_address_is_no_failure(_: &World) -> Result {
+fn a_host_without_an_address_is_allowed(_: &World) -> Result {
     let lan = Lan::new()?;
     let container = container(&lan, "c1")?;
     let network = Network::new(&lan.host, network_of(&["10.99.0.61/24"]));
@@ -177,7 +176,7 @@ fn a_host_without_an_address_is_no_failure(_: &World) -> Result {
 }
 
 /// kube-proxy makes hosts so, in mode IPVS.
-fn a_host_that_answers_for_no_other_links_addresses_is_warned_of(_: &World) -> Result {
+fn arp_ignore_on_the_host_is_warned_of(_: &World) -> Result {
     let lan = lan()?;
     lan.host
         .run(|| sysctl::set(&["ipv4", "conf", "all", "arp_ignore"], "1"))??;
@@ -205,7 +204,7 @@ fn a_host_that_answers_for_no_other_links_addresses_is_warned_of(_: &World) -> R
     Ok(())
 }
 
-fn neighbours_are_answered_once_and_by_the_parent(_: &World) -> Result {
+fn arp_is_answered_once_and_by_the_parent(_: &World) -> Result {
     let lan = lan()?;
     let container = container(&lan, "c1")?;
     let network = Network::new(&lan.host, network_of(&["10.99.0.61/24", "fd99::61/64"]));
@@ -245,7 +244,7 @@ fn neighbours_are_answered_once_and_by_the_parent(_: &World) -> Result {
 }
 
 /// Though it arrives on parent and shim.
-fn a_broadcast_is_heard_once(_: &World) -> Result {
+fn a_broadcast_is_received_once(_: &World) -> Result {
     let lan = Lan::new()?;
     lan.host
         .add_address(Lan::MASTER, format!("{HOST}/24").parse()?)?;
@@ -276,7 +275,7 @@ fn a_broadcast_is_heard_once(_: &World) -> Result {
 }
 
 /// Other containers on the same parent, with the shim and without it.
-fn containers_without_it_are_as_before(_: &World) -> Result {
+fn containers_without_host_access_are_not_affected(_: &World) -> Result {
     let lan = lan()?;
     let (plain, joined) = (container(&lan, "c1")?, container(&lan, "c2")?);
     let ipam = json!({ "type": "static", "addresses": [{ "address": "10.99.0.61/24" }] });
@@ -302,7 +301,7 @@ fn containers_without_it_are_as_before(_: &World) -> Result {
     Ok(())
 }
 
-fn on_a_macvlan_of_the_hosts_the_shim_sits_on_the_device_below(_: &World) -> Result {
+fn for_a_macvlan_parent_the_hosts_macvlan_is_on_the_device_below(_: &World) -> Result {
     let lan = lan()?;
     let host = lan.host.netlink()?;
     let parent = lan.host.link(Lan::MASTER)?;
@@ -323,7 +322,7 @@ fn on_a_macvlan_of_the_hosts_the_shim_sits_on_the_device_below(_: &World) -> Res
     )
 }
 
-fn it_does_not_go_with_everything(_: &World) -> Result {
+fn host_access_is_refused_where_it_cannot_work(_: &World) -> Result {
     let lan = lan()?;
     let ipam = json!({ "type": "static", "addresses": [{ "address": "10.99.0.61/24" }] });
     let refused = |keys, word: &str| -> Result {

@@ -92,3 +92,9 @@ pub(crate) fn plug(lan: &Lan, node: &Node, name: &str) -> Result<Link> {
     netlink.set_up(node.link(name)?.index)?;
     node.link(name)
 }
+
+/// Whether the node has no entry for the address in its neighbour table, or one with this MAC.
+pub(crate) fn knows_no_other_mac(node: &Node, address: &str, mac: &str) -> bool {
+    let entry = node.output(&["ip", "neigh", "show", address]);
+    entry.is_ok_and(|entry| !entry.contains("lladdr") || entry.contains(mac))
+}

@@ -25,7 +25,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// For what happens after a few seconds of a lease.
-const LATER: Duration = Duration::from_secs(15);
+const LEASE_EVENT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Leases whose T1 comes as soon as the server allows, and T2 long after it.
 fn early_t1(server: &Kind) -> Config {
@@ -43,9 +43,11 @@ fn logs_a_renewal_at_t1(world: &World, server: &'static Kind) -> Result {
     let network = Network::new(&scenario.lan.host, scenario.dhcp());
     let attachment = Attachment::new(&container);
     let leased = reported(&network.add(&attachment)?, &container)?;
-    until("the server has logged a renewal", LATER, || {
-        running.log().matches(server.logs_acknowledged).count() >= 2
-    })?;
+    until(
+        "the server has logged a renewal",
+        LEASE_EVENT_TIMEOUT,
+        || running.log().matches(server.logs_acknowledged).count() >= 2,
+    )?;
     until("the server holds the lease", SOON, || running.holds(leased))
         .with_context(|| running.leases())?;
     network.check(&attachment)?;
@@ -62,7 +64,7 @@ fn is_asked_by_unicast_to_extend_a_lease(world: &World, server: &'static Kind) -
     let container = scenario.lan.container("c1")?;
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
     let leased = address(&container)?;
-    let renewal = listener.wait_for(MessageType::Request, 2, LATER)?;
+    let renewal = listener.wait_for(MessageType::Request, 2, LEASE_EVENT_TIMEOUT)?;
     ensure!(is_renewal(&renewal, leased)?, "{renewal:?}");
     until("it is answered", SOON, || {
         scenario.daemon.log().contains("lease renewed")
@@ -102,7 +104,7 @@ fn extends_the_leases_of_a_server_it_has_replaced(world: &World, server: &'stati
     readdress(&scenario.lan.lan, Lan::NET, "10.99.0.2/24".parse()?)?;
     let listener = listener(&node_on_the_lan(&scenario, "listener")?)?;
     let second = server.start(world, &scenario.lan.lan, &config)?;
-    until("the lease is extended", LATER, || {
+    until("the lease is extended", LEASE_EVENT_TIMEOUT, || {
         scenario.daemon.log().contains("lease renewed") && second.holds(leased)
     })?;
     ensure!(
@@ -148,9 +150,11 @@ fn renumbers_and_the_container_follows(world: &World, server: &'static Kind) -> 
     drop(first);
     let pool = Ipv4Addr::new(10, 99, 0, 200)..=Ipv4Addr::new(10, 99, 0, 210);
     let renumbered = server.start(world, &scenario.lan.lan, &Config { pool, ..config })?;
-    until("the address is of the new range", LATER, || {
-        address(&container).is_ok_and(|now| now.octets()[3] >= 200)
-    })
+    until(
+        "the address is of the new range",
+        LEASE_EVENT_TIMEOUT,
+        || address(&container).is_ok_and(|now| now.octets()[3] >= 200),
+    )
     .with_context(|| renumbered.log())?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
     let reason = match server.unknown_lease {

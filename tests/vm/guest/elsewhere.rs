@@ -13,14 +13,14 @@ use crate::{LINKNET, attach, host_access, macvlan, networks};
 const NOT_HERE: &[&str] = &[
     // Hundreds of ADDs, each under strace, take an emulated machine too long. `vlan::killed` has
     // some.
-    "macvlan::crash::killed_at_any_step",
+    "macvlan::crash::killed_at_any_syscall",
     // Crowds with leases of seconds, which end before an emulated machine that is slow just then
     // gets to renew them.
     "host_access::dhcp::",
     // Linux 6.5 has brought it.
-    "macvlan::keys::the_broadcast_cutoff_is_as_asked_for",
+    "macvlan::keys::the_broadcast_cutoff_is_as_configured",
     // iptables is not.
-    "macvlan::chain::before_portmap_and_firewall",
+    "macvlan::chain::works_before_portmap_and_firewall",
 ];
 
 /// All of them.

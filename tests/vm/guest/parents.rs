@@ -13,7 +13,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_vlan_made_by_the_administrator_is_a_parent),
     test!(a_bond_is_a_parent_and_its_failover_goes_unnoticed),
     test!(a_dummy_is_a_parent_for_containers_among_themselves),
-    test!(an_ipvlan_in_the_way_is_named),
+    test!(an_ipvlan_that_occupies_the_parent_is_named),
 ];
 
 fn a_vlan_made_by_the_administrator_is_a_parent(world: &World) -> Result {
@@ -136,7 +136,7 @@ fn a_dummy_is_a_parent_for_containers_among_themselves(_: &World) -> Result {
     Ok(())
 }
 
-fn an_ipvlan_in_the_way_is_named(_: &World) -> Result {
+fn an_ipvlan_that_occupies_the_parent_is_named(_: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
     ip(

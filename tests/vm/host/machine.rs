@@ -13,7 +13,7 @@ use lab::Result;
 use lab::anyhow::{Context, bail, ensure};
 
 /// For a guest that hangs. Its tests have deadlines of their own.
-const DEADLINE: Duration = Duration::from_secs(15 * 60);
+const MACHINE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// What the kernel is told: where to write what matters; that a bug of its own is the end, at once;
 /// and what spares an emulated machine most of its time. That is to run programs at the same
@@ -42,14 +42,14 @@ impl Machine<'_> {
         let console = machine.stdout.take().context("qemu has an output")?;
         let (ended, end) = mpsc::channel();
         thread::spawn(move || ended.send(show(console)));
-        let shown = end.recv_timeout(DEADLINE);
+        let shown = end.recv_timeout(MACHINE_TIMEOUT);
         if shown.is_err() {
             machine.kill()?;
         }
         let status = machine.wait()?;
         match shown {
             Ok(shown) => shown.context("show what the virtual machine says")?,
-            Err(_) => bail!("the virtual machine did not end within {DEADLINE:?}"),
+            Err(_) => bail!("the virtual machine did not end within {MACHINE_TIMEOUT:?}"),
         }
         ensure!(status.success(), "qemu: {status}");
         match fs::read_to_string(&verdict)?.as_str() {

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use lab::Result;
 use lab::anyhow::{Context, ensure};
-use lab::doomed::STRACE;
+use lab::crash_injector::STRACE;
 use lab::serde_json::{self, Value};
 use lab::suite::Package;
 use lab::suite::packages::{self, GO_PLUGINS, IPROUTE2};

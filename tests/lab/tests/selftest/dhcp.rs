@@ -18,12 +18,12 @@ use crate::client::Client;
 
 pub(crate) const TESTS: &[Test] = &[
     test!(a_lease_is_given_and_taken_back),
-    test!(everything_heard_and_said_is_on_record),
+    test!(everything_received_and_sent_is_recorded),
     test!(only_what_was_asked_for_is_answered),
-    test!(a_rule_lasts_as_long_as_it_was_made_for),
-    test!(answers_are_spoilt_as_told),
+    test!(a_rule_applies_as_often_as_it_was_made_for),
+    test!(answers_are_altered_as_told),
     test!(an_answer_is_late_and_doubled),
-    test!(strangers_are_treated_as_told),
+    test!(unknown_clients_are_treated_as_configured),
     test!(an_exhausted_pool_is_silent),
     test!(two_servers_share_the_lan),
 ];
@@ -74,7 +74,7 @@ fn a_lease_is_given_and_taken_back(_: &World) -> Result {
     Ok(())
 }
 
-fn everything_heard_and_said_is_on_record(_: &World) -> Result {
+fn everything_received_and_sent_is_recorded(_: &World) -> Result {
     let (lan, server, mut client) = start(Settings::default())?;
     client.acquire()?;
     let discover = server.wait_for(MessageType::Discover, 1, SOON)?;
@@ -120,7 +120,7 @@ fn only_what_was_asked_for_is_answered(_: &World) -> Result {
     Ok(())
 }
 
-fn a_rule_lasts_as_long_as_it_was_made_for(_: &World) -> Result {
+fn a_rule_applies_as_often_as_it_was_made_for(_: &World) -> Result {
     let (_lan, server, mut client) = start(Settings::default())?;
     server
         .when(MessageType::Discover)
@@ -143,7 +143,7 @@ fn a_rule_lasts_as_long_as_it_was_made_for(_: &World) -> Result {
     Ok(())
 }
 
-fn answers_are_spoilt_as_told(_: &World) -> Result {
+fn answers_are_altered_as_told(_: &World) -> Result {
     let (_lan, server, mut client) = start(Settings::default())?;
     let mut offer = |reaction: Reaction| {
         server.behave();
@@ -190,7 +190,7 @@ fn an_answer_is_late_and_doubled(_: &World) -> Result {
     Ok(())
 }
 
-fn strangers_are_treated_as_told(_: &World) -> Result {
+fn unknown_clients_are_treated_as_configured(_: &World) -> Result {
     let (_lan, server, client) = start(Settings::default())?;
     for (nth, strangers, expected) in [
         (1, Strangers::Nak, Some(MessageType::Nak)),

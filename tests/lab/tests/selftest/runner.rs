@@ -21,13 +21,13 @@ use nix::{
 };
 
 pub(crate) const TESTS: &[Test] = &[
-    test!(failures_are_told_with_their_output),
+    test!(failures_are_reported_with_their_output),
     test!(a_test_is_chosen_by_its_exact_name),
     test!(tests_are_listed_for_nextest),
     test!(a_hanging_test_ends_at_its_deadline_with_all_it_started),
     test!(a_missing_package_fails_the_run),
     test!(a_failed_tests_world_is_kept_on_request),
-    test!(failures_of_other_plugins_are_summed_up),
+    test!(failures_of_other_plugins_are_summarized),
 ];
 
 /// Whether this process is the one with the faulty tests.
@@ -75,7 +75,7 @@ fn wants_what_there_is_not(_: &World) -> Result {
     bail!("never run")
 }
 
-fn failures_are_told_with_their_output(_: &World) -> Result {
+fn failures_are_reported_with_their_output(_: &World) -> Result {
     let (passed, output) = run(&["--skip", "hangs", "--skip", "wants"], &[])?;
     assert!(!passed);
     for line in [
@@ -155,7 +155,7 @@ fn a_failed_tests_world_is_kept_on_request(_: &World) -> Result {
     Ok(())
 }
 
-fn failures_of_other_plugins_are_summed_up(_: &World) -> Result {
+fn failures_of_other_plugins_are_summarized(_: &World) -> Result {
     let (passed, output) = run(
         &["--skip", "hangs", "--skip", "wants"],
         &[("LEASEHOLD_PLUGIN_DIR", "/usr/lib/others")],
