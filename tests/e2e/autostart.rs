@@ -78,7 +78,7 @@ fn a_service_managers_daemon_takes_over_from_an_autostarted_one(world: &World) -
     network.add(&attachment)?;
     let first = holder()?;
 
-    // systemd binds the path anew, so the daemon that is there cannot be asked over its own socket.
+    // systemd binds the path again, so the running daemon cannot be asked over its own socket.
     fs::remove_file(&socket)?;
     let mut command = std::process::Command::new("systemd-socket-activate");
     command

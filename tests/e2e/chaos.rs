@@ -108,7 +108,7 @@ fn after_random_failures_server_daemon_disk_and_kernel_agree(world: &World) -> R
     daemon.stop()
 }
 
-/// Whether server, disk and kernel say the same of every container, and of nobody else.
+/// Fails unless server, disk and kernel agree on every container, and know no others.
 fn agreement(server: &DhcpServer, containers: &[Container]) -> Result {
     let mut kernel = BTreeMap::new();
     for Container { node, attached } in containers {
@@ -181,7 +181,7 @@ pub(crate) fn lease_files() -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Does to daemon and server what may happen to them.
+/// Disturbs daemon and server as it may happen in production.
 #[allow(
     clippy::too_many_arguments,
     reason = "a test's own helper, called once"

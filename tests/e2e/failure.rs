@@ -1,4 +1,4 @@
-//! What goes wrong is said in one document, leaves nothing behind, and works the next time.
+//! A failed call prints one error document, leaves nothing behind, and can be repeated.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! A hostile server can deny a lease, or choose it, and that is all.
+//! A hostile server can only deny a lease or choose its address.
 
 use std::fs;
 use std::net::Ipv4Addr;

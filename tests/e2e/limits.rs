@@ -1,4 +1,4 @@
-//! What the daemon does when there is too much, too little, or somebody who should not be there.
+//! The daemon under overload, out of resources, and with callers that misbehave.
 
 use std::fs::{self, File};
 use std::io::{IoSlice, Read, Write};
@@ -185,7 +185,7 @@ fn with_a_read_only_state_directory_addresses_are_leased(world: &World) -> Resul
     lan.host
         .output(&["mount", "-t", "tmpfs", "readonly", state])?;
     let daemon = Daemon::start_with(world, &lan.host, &["-statedir", state])?;
-    // The lock is open for writing: only what is to come is forbidden.
+    // The lock file stays writable; only the leases to come cannot be written.
     fs::create_dir(Path::new(state).join("lan"))?;
     lan.host.output(&[
         "mount",
@@ -267,7 +267,7 @@ fn without_a_descriptor_the_path_is_looked_up_under_the_prefix(world: &World) ->
     let answer = ask(scenario.daemon.socket(), &request, None)?;
     ensure!(answer["lease"]["ips"][0]["address"].is_string(), "{answer}");
 
-    // What is under the host's root, and not under the prefix, is not reached.
+    // A path that exists under the host's root but not under the prefix is not found.
     fs::remove_file(Path::new(prefix).join("run/netns"))?;
     let answer = ask(scenario.daemon.socket(), &request, None)?;
     ensure!(
@@ -350,7 +350,7 @@ fn an_add_whose_caller_was_killed_leaves_nothing(world: &World) -> Result {
     let call = ipam_alone("ADD", &container, &socket, "").start(&lan.host)?;
     server.wait_for(MessageType::Discover, 1, SOON)?;
     call.kill()?;
-    // It would stay for whatever it still knew of.
+    // It would not exit if it still had a lease or a request.
     let status = daemon
         .wait(Duration::from_secs(15))
         .with_context(|| daemon.log())?;
@@ -409,7 +409,7 @@ fn del_succeeds_although_the_daemon_is_killed_during_it(world: &World) -> Result
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
     let socket = daemon.socket().to_owned();
-    // Stopped, it lets the caller in and does not answer; killed, it never will.
+    // A stopped daemon accepts connections but does not answer.
     daemon.process().signal(nix::sys::signal::Signal::SIGSTOP)?;
     let call = ipam_alone("DEL", &container, &socket, "").start(&lan.host)?;
     let log = format!("/proc/{}/wchan", call.pid());

@@ -267,7 +267,7 @@ fn during_a_takeover_no_connection_is_refused(world: &World) -> Result {
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
 
-    // Somebody asks all the time.
+    // A caller connects all the time.
     let (stop, asking) = std::sync::mpsc::channel::<()>();
     let path = socket.clone();
     let caller = std::thread::spawn(move || {

@@ -203,7 +203,7 @@ fn install(systemd: &Systemd, package: &str) -> Result {
 }
 
 fn without_debians_plugins() -> Result {
-    // Asks nobody: on a build machine a policy may forbid services.
+    // On a build machine a policy may forbid to start services.
     let _ = fs::remove_file("/usr/sbin/policy-rc.d");
     let installed = run(&[
         "dpkg-query",
@@ -231,7 +231,7 @@ fn main_pid(systemd: &Systemd) -> Result<String> {
     ])
 }
 
-/// Everything where a package of ours may leave something.
+/// All places where the package may leave something.
 fn listing() -> Result<Vec<String>> {
     // Not every one of these directories need be there.
     const FIND: &str = "find /etc /lib/systemd/ /usr/lib/cni /usr/share /var/lib/cni /var/lib/systemd ! -type d 2>/dev/null | sort";

@@ -1,4 +1,4 @@
-//! What most tests here begin with: a LAN with dnsmasq, the plugins where runtimes look, and the
+//! The beginning of most tests here: a LAN with dnsmasq, the plugins where runtimes look, and the
 //! daemon where Podman expects it.
 
 use std::net::Ipv4Addr;
@@ -13,7 +13,7 @@ use lab::{Lan, Process, Result, World, until};
 
 use crate::machine;
 
-/// For what takes a few packets.
+/// Bounds the wait for anything that takes a few packets.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 
 /// Where Podman, which names no socket, expects the daemon.

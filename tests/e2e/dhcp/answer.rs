@@ -1,4 +1,4 @@
-//! What a container gets of a server's answer: at ADD, and when a renewal changes it.
+//! How a server's answer is applied to the container: at ADD, and when a renewal changes it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ fn brief() -> Settings {
     }
 }
 
-/// The routes of `eth0` that somebody made, as text.
+/// The routes of `eth0`, as text, without the kernel's own.
 fn routes(container: &Node) -> Result<Vec<String>> {
     let mut routes: Vec<String> = container
         .routes()?

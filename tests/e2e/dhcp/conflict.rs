@@ -1,4 +1,4 @@
-//! Addresses that somebody else has.
+//! Addresses that another host uses.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub(super) const TESTS: &[Test] = &[
 const FIRST: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
 const SECOND: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 101);
 
-/// Somebody on the LAN has this address.
+/// Gives this address to a host on the LAN.
 fn occupy(scenario: &Scenario, address: Ipv4Addr) -> Result {
     scenario
         .lan

@@ -1,4 +1,4 @@
-//! How servers know a container, and what it asks them for.
+//! How servers recognize a container, and what it requests from them.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What is asked of DHCP servers, what is made of their answers, and how the client stands what
-//! they do.
+//! The DHCP client: what it sends, how it applies answers, and how it copes with servers that
+//! misbehave.
 
 mod answer;
 mod conflict;

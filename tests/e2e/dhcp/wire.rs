@@ -1,4 +1,4 @@
-//! Our messages as others read them: an independent decoder, and beside those of the Go plugin.
+//! Our messages as read by an independent decoder, and compared with those of the Go plugin.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -190,7 +190,7 @@ fn messages_differ_from_the_go_plugins_only_where_intended(world: &World) -> Res
             client_id(ours) == client_id(go) && client_id(go).is_some(),
             "{kind}:\n{ours:?}\n{go:?}"
         );
-        // A longer list of what is asked for, which has all of theirs.
+        // Our parameter request list is longer, and includes theirs.
         let (theirs, more) = (asked_for(go)?, asked_for(ours)?);
         ensure!(
             theirs.iter().all(|code| more.contains(code)),

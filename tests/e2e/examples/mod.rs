@@ -57,7 +57,7 @@ fn folder() -> PathBuf {
         .unwrap_or_else(|| below(Path::new(env!("CARGO_MANIFEST_DIR"))))
 }
 
-/// Their names and what is in them.
+/// The examples' names and contents.
 fn all() -> Result<Vec<(String, String)>> {
     let folder = folder();
     let mut all = Vec::new();

@@ -190,7 +190,7 @@ fn the_hosts_route_goes_with_a_lost_lease_and_returns_with_the_next(world: &Worl
     ensure_host_is_clean(&leasing.lan.host)
 }
 
-/// After somebody has cleared it away, shim and all.
+/// After an administrator has removed the host's macvlan, and the route with it.
 fn a_renewal_restores_the_hosts_route(world: &World) -> Result {
     let leasing = Leasing::new(world, early_renewals())?;
     let container = container(&leasing.lan, "c1")?;
@@ -256,7 +256,7 @@ fn the_hosts_route_goes_with_a_container_that_vanishes(world: &World) -> Result 
     .with_context(|| leasing.daemon.log())
 }
 
-/// A runtime that makes a container anew under the same name, and has called no DEL.
+/// A runtime that recreates a container under the same name without calling DEL.
 fn a_recreated_container_keeps_its_own_route(world: &World) -> Result {
     let leasing = Leasing::new(world, Settings::default())?;
     for last in (0..20).map(|nth| nth == 19) {
@@ -313,7 +313,7 @@ fn many_dels_during_renewals_leave_nothing(world: &World) -> Result {
         );
         all(&|network, attachment| network.del(attachment))?;
         ensure_host_is_clean(&leasing.lan.host)?;
-        // Nor comes any of it back: whoever was in line for the lock has had it before this one.
+        // It does not come back either: all who waited for the lock have had it before this one.
         let one = network::Attachment::new(&containers[0]);
         leasing.network().add(&one)?;
         leasing.network().del(&one)?;

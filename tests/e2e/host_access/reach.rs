@@ -109,7 +109,7 @@ fn the_host_may_have_its_address_in_another_subnet(_: &World) -> Result {
     ensure_host_is_clean(&lan.host)
 }
 
-/// With `sourceRouting` nobody looks into the main table.
+/// With `sourceRouting` the main table is not consulted.
 fn with_source_routing_the_containers_table_has_the_route_too(_: &World) -> Result {
     let lan = Lan::with_ipv6()?;
     lan.host.add_address(Lan::MASTER, "10.50.0.2/24".parse()?)?;
@@ -230,7 +230,8 @@ fn arp_is_answered_once_and_by_the_parent(_: &World) -> Result {
         .lan
         .output(&["ip", "-6", "neigh", "show", &HOST6.to_string()])?;
     ensure!(known.contains(&parent.to_string()), "{known}");
-    // It hears nobody ask for that address, whose group it is not in (RFC 4861 §7.2.1).
+    // It does not receive solicitations for that address, whose group it is not in (RFC 4861
+    // §7.2.1).
     let groups = lan.host.run(|| fs::read_to_string("/proc/net/igmp6"))??;
     let of_shim = groups.lines().filter(|line| line.contains(SHIM));
     ensure!(

@@ -1,4 +1,4 @@
-//! One shim for all containers of a parent: made with the first, gone with the last.
+//! One macvlan on the host for all containers of a parent: made for the first, removed with the last.
 
 use std::thread;
 use std::time::Duration;
@@ -55,7 +55,7 @@ fn two_containers_share_the_hosts_macvlan_and_the_last_removes_it(_: &World) -> 
     Ok(())
 }
 
-/// With another MAC, at the same address: the host has just spoken to the one before.
+/// It has another MAC at the same address, and the host has just spoken to its predecessor.
 fn a_recreated_container_is_reached_at_once(_: &World) -> Result {
     let lan = lan()?;
     let (one, two) = (container(&lan, "c1")?, container(&lan, "c2")?);
@@ -111,7 +111,7 @@ fn a_failed_add_leaves_no_macvlan_on_the_host(world: &World) -> Result {
         ensure!(lock_is_free());
         Ok(())
     };
-    // Left by an ADD that was killed, and in nobody's way after the next one that fails.
+    // Left by a killed ADD, and removed even if the next one fails.
     let good = given(
         world,
         &lan,

@@ -136,7 +136,7 @@ fn works_before_portmap_and_firewall(_: &World) -> Result {
     alone.del(&attachment)?;
     let mut result = network.add(&attachment)?;
     expected["interfaces"][0]["mac"] = result["interfaces"][0]["mac"].clone();
-    // Some plugins write what is empty, and some do not.
+    // Some plugins write empty values, and some omit them.
     for result in [&mut result, &mut expected] {
         result
             .as_object_mut()

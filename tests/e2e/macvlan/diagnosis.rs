@@ -193,7 +193,7 @@ fn add_waits_for_the_mac_of_a_container_that_is_being_removed(_: &World) -> Resu
     Ok(())
 }
 
-/// A container whose namespace has no name any more, and lives for as long as what is returned.
+/// A container whose namespace has no name any more, and exists as long as the returned handle.
 fn nameless_holder(lan: &Lan, keys: Value) -> Result<linknet::Netns> {
     let holder = lan.container("c1")?;
     add(lan, &holder, keys)?.success()?;

@@ -1,4 +1,5 @@
-//! DEL: what is ours goes, whatever else is gone or broken; what is not, stays.
+//! DEL removes everything of the attachment, even if other things are gone or broken, and nothing
+//! else.
 
 use std::fs;
 

@@ -82,8 +82,8 @@ pub(crate) fn given<'a>(
     Ok(Network::with_path(&lan.host, conflist, path))
 }
 
-/// Plugs one end of a new cable into `node` and the other into the LAN's side, where nobody
-/// answers; both up.
+/// Connects `node` by a new cable to the LAN's side, where the other end has no address; both ends
+/// are up.
 pub(crate) fn plug(lan: &Lan, node: &Node, name: &str) -> Result<Link> {
     let far = format!("{}-{name}", node.name());
     let netlink = node.netlink()?;

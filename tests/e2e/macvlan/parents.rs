@@ -139,7 +139,7 @@ fn promiscuity(lan: &Lan) -> Result<Vec<(String, u32, bool)>> {
         .collect())
 }
 
-/// The kernel lets go of a parent a moment after the macvlan has gone.
+/// The kernel releases a parent a moment after the macvlan is gone.
 fn ensure_as_before(lan: &Lan, before: &[(String, u32, bool)]) -> Result {
     until("promiscuity is as before", SOON, || {
         promiscuity(lan).is_ok_and(|now| now == before)

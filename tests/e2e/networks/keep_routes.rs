@@ -54,7 +54,7 @@ fn keeping<'a>(lans: &'a Lans, number: u8, keep: &[&str]) -> Network<'a> {
     )
 }
 
-/// The routes of ours.
+/// The routes that leasehold made.
 fn kept(container: &Node) -> Result<Vec<Route>> {
     let mut routes = container.routes()?;
     routes.retain(|route| route.protocol == Protocol::LEASEHOLD);
@@ -220,7 +220,7 @@ fn a_failed_add_leaves_no_route(world: &World) -> Result {
     let lans = Lans::new()?;
     let container = container(&lans)?;
     let before = container.routes()?;
-    // That somebody has an address turns out last.
+    // A duplicate address is detected last.
     let taken = json!({ "ips": [{ "address": "10.98.0.60/24" }, { "address": "fd98::1/64" }] });
     let network = given(
         world,

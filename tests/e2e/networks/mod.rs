@@ -41,7 +41,7 @@ pub(crate) fn tests() -> Vec<Test> {
     .concat()
 }
 
-/// The host on two LANs, and somebody beyond their routers.
+/// The host on two LANs, and a client beyond their routers.
 pub(crate) struct Lans {
     /// The first, with the host.
     pub(crate) lan: Lan,
@@ -192,7 +192,7 @@ pub(crate) fn at(container: &Node, ifname: &str) -> Attachment {
     }
 }
 
-/// Rules of ours.
+/// The rules that leasehold made.
 fn rules(container: &Node) -> Result<Vec<Rule>> {
     let mut rules = container.netlink()?.rules()?;
     rules.retain(|rule| rule.protocol == Protocol::LEASEHOLD);

@@ -189,7 +189,7 @@ fn the_newest_default_route_is_preferred_unless_configured_otherwise(world: &Wor
     Ok(())
 }
 
-/// Whoever looks for remainders must not take for one what another has just made.
+/// Cleaning up leftovers must not remove what a concurrent ADD has just made.
 fn concurrent_adds_in_one_container_keep_each_others_rules_and_routes(world: &World) -> Result {
     const HALF: usize = 8;
     let scene = Scene::new(world)?;

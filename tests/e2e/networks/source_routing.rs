@@ -40,7 +40,7 @@ fn ipam(lan: u8) -> Value {
     })
 }
 
-/// The same as a result, with these addresses in the second LAN.
+/// An IPAM result with these addresses in the second LAN.
 fn gives(number: u8) -> Value {
     json!({
         "ips": [
@@ -118,7 +118,7 @@ fn without_source_routing_answers_leave_by_the_first_network_and_are_lost(_: &Wo
     // The first LAN's router takes the answer for a forged one.
     reverse_path_filter(&container, false)?;
     ensure!(!heard()?);
-    // Were nobody to look, it would arrive from the wrong side.
+    // Without any such check it arrives, from the wrong side.
     reverse_path_filter(&lans.lan.lan, false)?;
     lans.far.ping(address, SOON)?;
     Ok(())

@@ -20,7 +20,7 @@ const HEADROOM: f64 = 4.0;
 
 /// How long an idle machine with two cores needs for the runner's probe: three processes, one
 /// inside the other, and a world of namespaces.
-const IDLE_PROBE: Duration = Duration::from_millis(30);
+const IDLE_PROBE: Duration = Duration::from_millis(10);
 
 static FACTOR: OnceLock<f64> = OnceLock::new();
 
@@ -37,7 +37,10 @@ fn factor() -> f64 {
 /// Sets the factor for this process, unless the environment has one, from the time that the
 /// runner's probe took.
 pub(crate) fn calibrate(probe: Duration) {
-    FACTOR.get_or_init(|| from_environment().unwrap_or_else(|| factor_of(probe)));
+    let factor = *FACTOR.get_or_init(|| from_environment().unwrap_or_else(|| factor_of(probe)));
+    if factor > HEADROOM {
+        eprintln!("this machine is busy or slow: deadlines are multiplied by {factor:.0}");
+    }
 }
 
 /// The factor, once [`calibrate`] has set it.

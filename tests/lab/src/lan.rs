@@ -65,7 +65,8 @@ impl Lan {
         Ok(lan)
     }
 
-    /// The same with [`Lan::ADDRESS6`], usable at once (without duplicate address detection).
+    /// Like [`Lan::new`], and with [`Lan::ADDRESS6`], usable at once (without duplicate address
+    /// detection).
     ///
     /// # Errors
     /// As [`Lan::new`].
@@ -75,7 +76,7 @@ impl Lan {
         Ok(lan)
     }
 
-    /// A container: a node of its own that is connected to nothing yet.
+    /// A container: a further node, connected to nothing yet.
     ///
     /// # Errors
     /// When there is one of this name.
@@ -86,8 +87,8 @@ impl Lan {
 
 /// A network namespace with a name, `lo` up: the host, the servers' side, a container.
 ///
-/// It stays when this is dropped, as a container outlives whoever made it; [`Node::remove`] ends
-/// it.
+/// The namespace stays when this is dropped, as a container outlives the runtime that made it.
+/// [`Node::remove`] removes it.
 #[derive(Debug)]
 pub struct Node {
     name: String,
@@ -123,10 +124,10 @@ impl Node {
         &self.netns
     }
 
-    /// Takes the name away and lets go of the namespace. It is gone once nobody else holds it.
+    /// Removes the name and closes the namespace, which is gone once nothing else refers to it.
     ///
     /// # Errors
-    /// When somebody else has taken the name away.
+    /// When the name has been removed already.
     pub fn remove(self) -> Result {
         named_netns::remove(&self.path())
             .with_context(|| format!("remove network namespace {}", self.name))

@@ -6,7 +6,7 @@ use crate::{Result, deadline};
 
 /// Something that may hold by now: `bool`, or an `Option` that will be `Some`.
 pub trait Condition {
-    /// What is known once it holds.
+    /// The value that becomes known when it holds.
     type Value;
     /// The value, if it holds.
     fn met(self) -> Option<Self::Value>;

@@ -18,7 +18,7 @@ pub(super) struct Manner {
     pub(super) label: &'static str,
     pub(super) mode: &'static str,
     pub(super) host_access: bool,
-    /// Mode source: whether everybody is listed, or nobody is.
+    /// Mode source: whether the others' MACs are listed.
     pub(super) listed: bool,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Attached<'a> {
 }
 
 impl<'a> Attached<'a> {
-    /// What is refused leaves nothing.
+    /// A refused attachment leaves nothing.
     pub(super) fn new(lan: &'a Lan, manner: &Manner, number: u8) -> Result<Attached<'a>> {
         let container = lan.container(&format!("c{number}"))?;
         // Duplicate addresses are another test's business, and looking for them takes a second.
@@ -92,7 +92,8 @@ fn settle(node: &Node) -> Result {
                 // Who was not found behind the one switch is asked for again at once behind the
                 // other.
                 set("retrans_time_ms", "50")?;
-                // Nobody asks who has only answered: others would learn of them by overhearing it.
+                // A host that has only answered sends no ARP request of its own, from which others
+                // would learn its address.
                 set("delay_first_probe_time", "3600")
             })
         })??;

@@ -31,8 +31,8 @@ const DOCUMENTS_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/modes.md
 const BEGIN: &str = "<!-- measured: tests/e2e/macvlan/reach -->\n";
 const END: &str = "<!-- end of what is measured -->\n";
 
-/// Long enough for ARP and an answer on this cable, many times over: for what is to stay
-/// unanswered.
+/// How long an answer that must not come is waited for: many times as long as ARP and an answer
+/// take.
 const SILENCE_WAIT: Duration = Duration::from_millis(400);
 
 /// The columns: containers that are pinged, on the same parent.

@@ -1,4 +1,4 @@
-//! A DHCP server that does what it is told: right by default and at once, wrong on demand.
+//! A scriptable DHCP server: correct and immediate by default, wrong on demand.
 //!
 //! ```ignore
 //! let settings = Settings { lease_time: Some(Duration::from_secs(4)), ..Settings::default() };
@@ -45,7 +45,7 @@ use reaction::Rule;
 use service::Service;
 use socket::Socket;
 
-/// A running server. Dropped, it stops.
+/// A running server. It stops when dropped.
 #[derive(Debug)]
 pub struct DhcpServer {
     shared: Arc<Shared>,
@@ -64,7 +64,7 @@ impl DhcpServer {
         DhcpServer::start_on(node, Lan::SERVER_LINK, settings)
     }
 
-    /// The same on another link of the node's.
+    /// Like [`DhcpServer::start`], on another link of the node.
     ///
     /// # Errors
     /// As [`DhcpServer::start`].
@@ -109,7 +109,7 @@ impl DhcpServer {
         }
     }
 
-    /// Takes all rules away.
+    /// Removes all rules.
     pub fn behave(&self) {
         self.shared.lock().rules.clear();
     }
@@ -162,7 +162,7 @@ impl DhcpServer {
         })
     }
 
-    /// Sends a message that nobody asked for.
+    /// Sends an unsolicited message.
     ///
     /// # Errors
     /// When it cannot be encoded or sent.
@@ -193,7 +193,7 @@ impl Drop for DhcpServer {
     }
 }
 
-/// A rule in the making. It takes effect with [`When::then`].
+/// An unfinished rule. It takes effect with [`When::then`].
 #[derive(Debug)]
 pub struct When<'a> {
     server: &'a DhcpServer,

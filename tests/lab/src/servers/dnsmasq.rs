@@ -34,7 +34,7 @@ fn command(dir: &Path, config: &Config) -> Result<Command> {
     } = config;
     let mut command = program("dnsmasq")?;
     command
-        // In the foreground as root: a user namespace of one user has nobody to become.
+        // In the foreground as root: a user namespace with one user has no other to switch to.
         .args([
             "--no-daemon",
             "--user=root",

@@ -242,7 +242,7 @@ impl Suite {
     /// The runner's side: a libtest-mimic trial for each test.
     fn run_all(self, other_plugins: Option<PathBuf>) -> ExitCode {
         let mut arguments = Arguments::from_args();
-        // Tests mostly wait, for packets and for timers of whole seconds.
+        // Tests spend most of their time waiting for packets and for timers of whole seconds.
         let cores = thread::available_parallelism().map_or(1, usize::from);
         arguments.test_threads.get_or_insert(2 * cores);
 
@@ -301,16 +301,15 @@ pub fn plugin_dir() -> &'static std::path::Path {
         .expect("this suite was given a plugin directory")
 }
 
-/// True when the suite runs against plugins that are not ours, for a test that can only speak of
-/// ours.
+/// True when the suite runs against other plugins, for a test that only applies to ours.
 pub fn other_plugins() -> bool {
     env::var_os(PLUGIN_DIR).is_some_and(|dir| !dir.is_empty())
 }
 
 static PLUGINS: OnceLock<PathBuf> = OnceLock::new();
 
-/// What a test's process says of its test, over the socket that is its standard input: the exit
-/// status would come too late where a failed test's world is kept.
+/// The verdict of a test's process, sent over the socket that is its standard input. The exit status
+/// would come too late where a failed test's world is kept.
 #[derive(Debug)]
 enum Verdict {
     Passed,
@@ -368,7 +367,8 @@ const PROBE: Test = Test::new("lab", "probe", |_| Ok(()));
 /// Bounds the probe before it is known how fast the machine is.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// What would fail every test alike is found out, and said, once.
+/// Finds the problems that would fail every test, so that they are reported once, and measures the
+/// machine.
 fn prepare(needs: &[Package]) -> std::result::Result<(), String> {
     let mut probes = Vec::new();
     for _ in 0..3 {
@@ -387,7 +387,7 @@ fn run_in_child(test: &Test, within: Duration, capture: bool) -> std::result::Re
     runner
         .set_read_timeout(Some(within))
         .context("set the deadline")?;
-    // A file, not a pipe: nobody need drain it, nor wait for whoever still holds it.
+    // A file, not a pipe, which would have to be drained and kept open by orphans.
     let output = memfd_create(c"output", MFdFlags::MFD_CLOEXEC)
         .context("make a file for the test's output")?;
     let mut output = fs::File::from(output);

@@ -87,7 +87,7 @@ impl Client {
         Ok(())
     }
 
-    /// To everybody, from nobody.
+    /// Broadcasts a message, from no address.
     pub(crate) fn send(
         &self,
         kind: MessageType,

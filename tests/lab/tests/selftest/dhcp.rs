@@ -199,7 +199,7 @@ fn unknown_clients_are_treated_as_configured(_: &World) -> Result {
     ] {
         server.reconfigure(|settings| settings.strangers = strangers);
         let said = server.sent().len();
-        // As when rebinding. What is answered is looked up at the server: an ACK goes to an address
+        // As when rebinding. The answer is read from the server's record: an ACK goes to an address
         // that is not ours.
         client.send(MessageType::Request, FIRST, vec![])?;
         server.wait_for(MessageType::Request, nth, SOON)?;

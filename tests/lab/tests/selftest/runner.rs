@@ -123,7 +123,7 @@ fn a_hanging_test_ends_at_its_deadline_with_all_it_started(_: &World) -> Result 
 }
 
 fn a_missing_package_fails_the_run(_: &World) -> Result {
-    // Without a PATH there is no apt-get, whoever runs this.
+    // Without a PATH there is no apt-get, not even for root.
     let (passed, output) = run(&[], &[("PATH", "")])?;
     assert!(
         !passed && output.contains("not installed: no-such-package\n"),

@@ -1,4 +1,4 @@
-//! What is there already: a VLAN of an administrator's, or something else in its place.
+//! Links that exist already: an administrator's VLAN, or something else of that name.
 
 use lab::anyhow::ensure;
 use lab::serde_json::json;
@@ -94,7 +94,7 @@ fn another_vlan_with_the_vlans_name_is_reported(_: &World) -> Result {
         "{error:?}"
     );
 
-    // The same number, on another device.
+    // A VLAN with this number, on another device.
     ip(trunk.host(), "link add eth2 type dummy")?;
     ip(
         trunk.host(),
