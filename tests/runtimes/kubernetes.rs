@@ -62,7 +62,7 @@ fn the_daemonset_installs_the_plugins_and_keeps_leases_with_its_capabilities_alo
     podman::configure()?;
     let lan = Lan::new()?;
     let lease = Settings {
-        lease_time: Some(Duration::from_secs(6)),
+        t1: Some(Duration::from_secs(2)),
         ..Settings::default()
     };
     let server = DhcpServer::start(&lan.lan, lease)?;

@@ -82,7 +82,7 @@ fn systemd_runs_the_daemon_as_hardened_as_its_unit_says(world: &World) -> Result
     make("install")?;
     let lan = Lan::new()?;
     let lease = Settings {
-        lease_time: Some(Duration::from_secs(4)),
+        t1: Some(Duration::from_secs(2)),
         ..Settings::default()
     };
     let server = DhcpServer::start(&lan.lan, lease)?;
@@ -154,7 +154,8 @@ fn the_daemon_under_systemd_restores_the_hosts_route(world: &World) -> Result {
     let lan = Lan::new()?;
     lan.host.add_address(Lan::MASTER, "10.99.0.2/24".parse()?)?;
     let lease = Settings {
-        lease_time: Some(Duration::from_secs(2)),
+        lease_time: Some(Duration::from_secs(4)),
+        t1: Some(Duration::from_secs(1)),
         ..Settings::default()
     };
     let server = DhcpServer::start(&lan.lan, lease)?;

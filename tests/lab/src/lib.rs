@@ -15,6 +15,8 @@
 //! [`DhcpServer`] and real [`servers`].
 //!
 //! With `LAB_KEEP=1` a failed test's world stays, and the failure names the command that enters it.
+//! Deadlines are those of an idle machine, multiplied by a factor that the runner measures or
+//! `LAB_SLOWDOWN` sets ([`deadline`](deadline())).
 
 pub mod crash_injector;
 pub mod daemon;

@@ -61,7 +61,7 @@ impl Process {
         &self.log
     }
 
-    /// Waits like [`until`], and fails at once, showing the log, when the process ends meanwhile.
+    /// Waits like [`until()`], and fails at once, showing the log, when the process ends meanwhile.
     ///
     /// # Errors
     /// When the time is over or the process has ended; both with its log.
