@@ -117,9 +117,8 @@ fn life(
 
     network.add(&attachment).map_err(at(Stage::Add))?;
     let first = address(&container).map_err(at(Stage::Add))?;
-    server
-        .wait_for(MessageType::Request, 2, 2 * T1)
-        .map_err(at(Stage::Renew))?;
+    let renewed = || server.received_of(MessageType::Request).len() >= 2;
+    wait_for(&daemon, "a renewal", 2 * T1, renewed).map_err(at(Stage::Renew))?;
 
     let pool = Ipv4Addr::new(10, 99, 0, 200)..=Ipv4Addr::new(10, 99, 0, 210);
     server.reconfigure(|settings| settings.pool = pool);
@@ -129,7 +128,7 @@ fn life(
         .then(Reaction::nak());
     server.forget();
     let changed = || address(&container).is_ok_and(|now| now != first);
-    until("the address is another", 5 * T1, changed)
+    wait_for(&daemon, "the address is another", 5 * T1, changed)
         .and_then(|()| lan.lan.ping(address(&container)?.into(), SOON).map(drop))
         .with_context(|| daemon.log())
         .map_err(at(Stage::Follow))?;
@@ -140,6 +139,30 @@ fn life(
     })
     .map_err(at(Stage::Del))?;
     daemon.stop().map_err(at(Stage::Del))
+}
+
+/// Waits like [`until`](until()), and fails at once when the daemon has logged that it cannot do its
+/// part.
+fn wait_for(
+    daemon: &Process,
+    what: &str,
+    within: Duration,
+    condition: impl Fn() -> bool,
+) -> Result {
+    let problem = until(what, within, || {
+        let log = daemon.log();
+        let problem = log
+            .lines()
+            .find(|line| line.contains(" ERROR ") || line.contains("could not be sent"));
+        match (condition(), problem) {
+            (true, _) => Some(None),
+            (false, problem) => problem.map(|line| Some(line.to_owned())),
+        }
+    })?;
+    match problem {
+        None => Ok(()),
+        Some(line) => bail!("{what}: {line}"),
+    }
 }
 
 fn start(world: &World, lan: &Lan, capabilities: &[&str]) -> Result<Process> {

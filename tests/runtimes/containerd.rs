@@ -18,7 +18,7 @@ use crate::scenario::{PLUGINS, SOON, Scenario};
 const CONTAINERD: &[Package] = &[
     Package::new("containerd", "containerd"),
     Package::new("runc", "runc"),
-    Package::new("busybox-static", "/bin/busybox"),
+    image::PACKAGE,
     Package::new(
         "python3-grpcio",
         "/usr/lib/python3/dist-packages/grpc/__init__.py",

@@ -22,7 +22,7 @@ pub(crate) const PODMAN: &[Package] = &[
     Package::new("podman", "podman"),
     Package::new("crun", "crun"),
     Package::new("conmon", "conmon"),
-    Package::new("busybox-static", "/bin/busybox"),
+    image::PACKAGE,
     DNSMASQ.package,
     packages::GO_PLUGINS, // host-local
 ];
