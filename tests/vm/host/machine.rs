@@ -9,10 +9,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use lab::Result;
 use lab::anyhow::{Context, bail, ensure};
+use lab::{Result, deadline};
 
-/// For a guest that hangs. Its tests have deadlines of their own.
+/// Bounds the run of a guest that hangs. Its tests have deadlines of their own.
 const MACHINE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// What the kernel is told: where to write what matters; that a bug of its own is the end, at once;
@@ -42,14 +42,15 @@ impl Machine<'_> {
         let console = machine.stdout.take().context("qemu has an output")?;
         let (ended, end) = mpsc::channel();
         thread::spawn(move || ended.send(show(console)));
-        let shown = end.recv_timeout(MACHINE_TIMEOUT);
+        let timeout = deadline(MACHINE_TIMEOUT);
+        let shown = end.recv_timeout(timeout);
         if shown.is_err() {
             machine.kill()?;
         }
         let status = machine.wait()?;
         match shown {
             Ok(shown) => shown.context("show what the virtual machine says")?,
-            Err(_) => bail!("the virtual machine did not end within {MACHINE_TIMEOUT:?}"),
+            Err(_) => bail!("the virtual machine did not end within {timeout:?}"),
         }
         ensure!(status.success(), "qemu: {status}");
         match fs::read_to_string(&verdict)?.as_str() {
