@@ -1,4 +1,4 @@
-//! How long a runtime waits for our plugins, beside how long it waits for others of the same names.
+//! How long a runtime waits for our plugins, compared with others of the same names.
 //!
 //! ```text
 //! cargo bench --bench plugins                      # against Debian's Go plugins, if they are installed
@@ -7,9 +7,9 @@
 //!
 //! Both sides are called in one world of namespaces (no privileges are needed), on one LAN, with a
 //! DHCP server that answers at once; each side's plugins ask their own daemon. The sides take
-//! turns, and which begins changes from round to round, so that whatever drifts falls on both. What
-//! is measured is what a runtime sees: from starting a plugin's process to its end. Nothing is
-//! asserted of the times.
+//! turns, and which one begins changes from round to round, so that drifts affect both alike. The
+//! times are those that a runtime sees, from the start of a plugin's process to its end. They are
+//! not asserted.
 
 use std::{
     env,

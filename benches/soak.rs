@@ -1,5 +1,5 @@
-//! Whether the daemon stays as it is while leases are renewed for as long as one likes: memory,
-//! descriptors and threads over time.
+//! Whether the daemon's memory, descriptors and threads stay constant while it renews leases for a
+//! long time.
 //!
 //! ```text
 //! cargo bench --bench soak
@@ -7,8 +7,8 @@
 //! ```
 //!
 //! It makes a world of its own (no privileges are needed). Half-way through every container is
-//! detached and attached again, so that coming and going counts too. Fails when more is held at the
-//! end than after the first renewals, or when a lease was lost.
+//! detached and attached again, so that ADD and DEL count too. It fails when the daemon holds more at
+//! the end than after the first renewals, or has lost a lease.
 
 use std::{
     env, fs,

@@ -32,11 +32,11 @@ use lab::{
 
 const CONTAINERS: [&str; 3] = ["web", "db", "mail"];
 
-/// What the server grants: with so short a T1 a renewal can be watched.
+/// The times of a lease: T1 is so short that a renewal can be watched.
 const LEASE_TIME: Duration = Duration::from_secs(60);
 const T1: Duration = Duration::from_secs(1);
 
-/// For what takes a packet or two.
+/// Bounds the wait for anything that takes a packet or two.
 const SOON: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
@@ -63,8 +63,8 @@ fn build_and_start_over() -> Result {
 }
 
 /// The directory of the plugins that belong to this program, `target/…/PROFILE/examples/demo`.
-/// Cargo builds binaries for tests and benchmarks, but not for an example: whoever runs this by
-/// `cargo run` has not built them yet.
+/// Cargo builds binaries for tests and benchmarks, but not for an example, so under `cargo run` they
+/// are built here.
 fn built_beside(this: &Path) -> Result<PathBuf> {
     let dir = this
         .ancestors()

@@ -17,13 +17,13 @@ pub(crate) const TESTS: &[Test] = &[
     test!(add_check_and_del_leave_the_container_as_it_was),
     test!(containers_reach_each_other_and_the_lan),
     test!(a_renewal_at_t1_is_unicast_from_the_leased_address),
-    test!(a_lease_that_nobody_renews_is_given_up_and_sought_anew),
-    test!(a_nak_takes_the_address_away_and_another_is_leased),
+    test!(an_expired_lease_is_removed_and_a_new_one_acquired),
+    test!(after_a_nak_the_address_is_removed_and_another_is_leased),
     test!(del_can_be_repeated_and_needs_no_netns),
-    test!(the_result_shows_the_servers_dns_and_mtu_of_the_interface),
+    test!(the_result_has_the_servers_dns_and_the_interfaces_mtu),
     test!(two_interfaces_of_one_container_have_leases_of_their_own),
-    test!(add_again_in_the_same_container_keeps_the_interface_that_is_there),
-    test!(the_client_identifier_is_that_of_the_go_plugin),
+    test!(a_second_add_is_refused_and_keeps_the_interface),
+    test!(the_default_client_identifier_equals_the_go_plugins),
 ];
 
 fn add_check_and_del_leave_the_container_as_it_was(world: &World) -> Result {
@@ -89,7 +89,7 @@ fn containers_reach_each_other_and_the_lan(world: &World) -> Result {
 fn a_renewal_at_t1_is_unicast_from_the_leased_address(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
-        lease_time: Some(Duration::from_secs(6)),
+        t1: Some(Duration::from_secs(2)),
         ..Settings::default()
     };
     let server = DhcpServer::start(&scenario.lan.lan, settings)?;
@@ -116,10 +116,12 @@ fn a_renewal_at_t1_is_unicast_from_the_leased_address(world: &World) -> Result {
     Ok(())
 }
 
-fn a_lease_that_nobody_renews_is_given_up_and_sought_anew(world: &World) -> Result {
+fn an_expired_lease_is_removed_and_a_new_one_acquired(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
-        lease_time: Some(Duration::from_secs(4)),
+        lease_time: Some(Duration::from_secs(6)),
+        t1: Some(Duration::from_secs(1)),
+        t2: Some(Duration::from_secs(2)),
         ..Settings::default()
     };
     let server = DhcpServer::start(&scenario.lan.lan, settings)?;
@@ -168,10 +170,10 @@ fn a_lease_that_nobody_renews_is_given_up_and_sought_anew(world: &World) -> Resu
     Ok(())
 }
 
-fn a_nak_takes_the_address_away_and_another_is_leased(world: &World) -> Result {
+fn after_a_nak_the_address_is_removed_and_another_is_leased(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
-        lease_time: Some(Duration::from_secs(6)),
+        t1: Some(Duration::from_secs(2)),
         ..Settings::default()
     };
     let server = DhcpServer::start(&scenario.lan.lan, settings)?;
@@ -223,7 +225,7 @@ fn del_can_be_repeated_and_needs_no_netns(world: &World) -> Result {
     Ok(())
 }
 
-fn the_result_shows_the_servers_dns_and_mtu_of_the_interface(world: &World) -> Result {
+fn the_result_has_the_servers_dns_and_the_interfaces_mtu(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
         options: vec![
@@ -288,7 +290,7 @@ fn two_interfaces_of_one_container_have_leases_of_their_own(world: &World) -> Re
     ensure_nothing_left(&container)
 }
 
-fn add_again_in_the_same_container_keeps_the_interface_that_is_there(world: &World) -> Result {
+fn a_second_add_is_refused_and_keeps_the_interface(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
@@ -306,7 +308,7 @@ fn add_again_in_the_same_container_keeps_the_interface_that_is_there(world: &Wor
     Ok(())
 }
 
-fn the_client_identifier_is_that_of_the_go_plugin(world: &World) -> Result {
+fn the_default_client_identifier_equals_the_go_plugins(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;

@@ -13,12 +13,12 @@ use crate::daemon::SYSTEMD;
 use crate::scenario::{SOON, conflist, reported};
 
 pub(crate) const TESTS: &[Test] = &[
-    test!(the_plugin_starts_a_daemon_that_belongs_to_nobody),
-    test!(an_idle_daemon_leaves),
-    test!(a_managed_daemon_takes_over_from_a_started_one).needs(&[SYSTEMD]),
+    test!(the_plugin_starts_a_daemon_in_a_session_of_its_own),
+    test!(an_idle_daemon_exits),
+    test!(a_service_managers_daemon_takes_over_from_an_autostarted_one).needs(&[SYSTEMD]),
 ];
 
-fn the_plugin_starts_a_daemon_that_belongs_to_nobody(world: &World) -> Result {
+fn the_plugin_starts_a_daemon_in_a_session_of_its_own(world: &World) -> Result {
     let lan = Lan::new()?;
     let server = DhcpServer::start(&lan.lan, Settings::default())?;
     let socket = world.dir().join("auto.sock");
@@ -54,7 +54,7 @@ fn the_plugin_starts_a_daemon_that_belongs_to_nobody(world: &World) -> Result {
     Ok(())
 }
 
-fn an_idle_daemon_leaves(world: &World) -> Result {
+fn an_idle_daemon_exits(world: &World) -> Result {
     let lan = Lan::new()?;
     let socket = world.dir().join("idle.sock");
     let mut command = std::process::Command::new(suite::plugin_dir().join("dhcp"));
@@ -68,7 +68,7 @@ fn an_idle_daemon_leaves(world: &World) -> Result {
     Ok(())
 }
 
-fn a_managed_daemon_takes_over_from_a_started_one(world: &World) -> Result {
+fn a_service_managers_daemon_takes_over_from_an_autostarted_one(world: &World) -> Result {
     let lan = Lan::new()?;
     let _server = DhcpServer::start(&lan.lan, Settings::default())?;
     let socket = world.dir().join("auto.sock");
@@ -78,7 +78,7 @@ fn a_managed_daemon_takes_over_from_a_started_one(world: &World) -> Result {
     network.add(&attachment)?;
     let first = holder()?;
 
-    // systemd binds the path anew, so the daemon that is there cannot be asked over its own socket.
+    // systemd binds the path again, so the running daemon cannot be asked over its own socket.
     fs::remove_file(&socket)?;
     let mut command = std::process::Command::new("systemd-socket-activate");
     command

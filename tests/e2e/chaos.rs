@@ -24,16 +24,17 @@ use lab::{Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, network, 
 use crate::scenario::{SOON, address, conflist, netns_held_by, reported};
 
 pub(crate) const TESTS: &[Test] = &[
-    test!(chaos_ends_in_agreement).within(Duration::from_secs(3600)),
-    test!(kill_after_kill_no_lease_is_lost_and_each_address_comes_back)
+    test!(after_random_failures_server_daemon_disk_and_kernel_agree)
+        .within(Duration::from_secs(3600)),
+    test!(killing_the_daemon_during_adds_loses_no_lease_and_no_address)
         .within(Duration::from_secs(180)),
 ];
 
 const WORKERS: usize = 4;
 const CONTAINERS: usize = 8; // of each worker
-const LEASE: Duration = Duration::from_secs(8);
+const LEASE_TIME: Duration = Duration::from_secs(8);
 
-fn chaos_ends_in_agreement(world: &World) -> Result {
+fn after_random_failures_server_daemon_disk_and_kernel_agree(world: &World) -> Result {
     let seconds = from_environment("LEASEHOLD_CHAOS_SECONDS").unwrap_or(12);
     let seed = from_environment("LEASEHOLD_CHAOS_SEED").unwrap_or_else(clock);
     eprintln!("LEASEHOLD_CHAOS_SEED={seed} LEASEHOLD_CHAOS_SECONDS={seconds}");
@@ -84,7 +85,7 @@ fn chaos_ends_in_agreement(world: &World) -> Result {
     .with_context(|| format!("with LEASEHOLD_CHAOS_SEED={seed}"))?;
 
     server.behave();
-    let agreed = until("all agree", LEASE + LEASE + SOON, || {
+    let agreed = until("all agree", LEASE_TIME + LEASE_TIME + SOON, || {
         agreement(&server, &containers).ok()
     });
     if agreed.is_err() {
@@ -107,7 +108,7 @@ fn chaos_ends_in_agreement(world: &World) -> Result {
     daemon.stop()
 }
 
-/// Whether server, disk and kernel say the same of every container, and of nobody else.
+/// Fails unless server, disk and kernel agree on every container, and know no others.
 fn agreement(server: &DhcpServer, containers: &[Container]) -> Result {
     let mut kernel = BTreeMap::new();
     for Container { node, attached } in containers {
@@ -180,7 +181,7 @@ pub(crate) fn lease_files() -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Does to daemon and server what may happen to them.
+/// Disturbs daemon and server as it may happen in production.
 #[allow(
     clippy::too_many_arguments,
     reason = "a test's own helper, called once"
@@ -227,7 +228,7 @@ fn disturb(
             8 => server
                 .when(MessageType::Request)
                 .once()
-                .then(Reaction::answer().late(LEASE / 4)),
+                .then(Reaction::answer().late(LEASE_TIME / 4)),
             _ => {
                 let _alone = order.write().map_err(|_| anyhow!("a worker panicked"))?;
                 let there = there
@@ -355,7 +356,7 @@ fn expected(error: &lab::anyhow::Error, codes: &[u64]) -> Result {
 }
 
 /// Rounds of ADDs with a kill -9 of the daemon in the middle of them, at a time of its own each.
-fn kill_after_kill_no_lease_is_lost_and_each_address_comes_back(world: &World) -> Result {
+fn killing_the_daemon_during_adds_loses_no_lease_and_no_address(world: &World) -> Result {
     const ROUNDS: u64 = 24;
     const AT_A_TIME: usize = 3;
     let lan = Lan::new()?;
@@ -441,7 +442,7 @@ fn kill_after_kill_no_lease_is_lost_and_each_address_comes_back(world: &World) -
 
 fn settings() -> Settings {
     Settings {
-        lease_time: Some(LEASE),
+        lease_time: Some(LEASE_TIME),
         pool: Ipv4Addr::new(10, 99, 0, 10)..=Ipv4Addr::new(10, 99, 0, 250),
         ..Settings::default()
     }

@@ -10,7 +10,8 @@ use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::Settings;
 use lab::suite::Package;
 use lab::{
-    Daemon, DhcpServer, Lan, Network, Process, Result, Test, World, network, suite, test, until,
+    Daemon, DhcpServer, Lan, Network, Process, Result, Test, World, deadline, network, suite, test,
+    until,
 };
 
 use crate::persistence::ipam_alone;
@@ -20,20 +21,20 @@ use lab::serde_json::json;
 pub(crate) const SYSTEMD: Package = Package::new("systemd", "systemd-socket-activate");
 
 pub(crate) const TESTS: &[Test] = &[
-    test!(a_socket_left_by_a_killed_daemon_is_no_obstacle),
-    test!(a_second_daemon_says_that_there_is_a_first),
-    test!(sigterm_ends_it_cleanly_and_gives_no_lease_back),
+    test!(a_daemon_starts_although_a_killed_one_left_its_socket),
+    test!(a_second_daemon_on_the_same_socket_is_refused),
+    test!(sigterm_ends_the_daemon_without_releasing_leases),
     test!(systemd_can_pass_the_socket).needs(&[SYSTEMD]),
-    test!(a_service_manager_is_told_ready_alive_and_stopping),
-    test!(the_socket_is_for_root_alone),
-    test!(a_group_may_use_the_socket_where_a_flag_says_so),
+    test!(a_service_manager_is_notified_of_ready_watchdog_and_stopping),
+    test!(only_root_may_use_the_socket),
+    test!(a_flag_lets_a_group_use_the_socket),
     test!(status_says_when_leases_cannot_be_written),
-    test!(a_trace_of_the_caller_is_found_in_the_log),
-    test!(nonsense_on_the_socket_harms_nobody),
+    test!(the_callers_traceparent_is_logged),
+    test!(malformed_requests_are_refused_and_other_callers_served),
     test!(an_idle_lease_holds_no_thread_and_no_descriptor),
 ];
 
-fn a_socket_left_by_a_killed_daemon_is_no_obstacle(world: &World) -> Result {
+fn a_daemon_starts_although_a_killed_one_left_its_socket(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let conflist = scenario.dhcp();
@@ -50,7 +51,7 @@ fn a_socket_left_by_a_killed_daemon_is_no_obstacle(world: &World) -> Result {
     Ok(())
 }
 
-fn a_second_daemon_says_that_there_is_a_first(world: &World) -> Result {
+fn a_second_daemon_on_the_same_socket_is_refused(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let mut command = Command::new(suite::plugin_dir().join("dhcp"));
     command
@@ -69,7 +70,7 @@ fn a_second_daemon_says_that_there_is_a_first(world: &World) -> Result {
     Ok(())
 }
 
-fn sigterm_ends_it_cleanly_and_gives_no_lease_back(world: &World) -> Result {
+fn sigterm_ends_the_daemon_without_releasing_leases(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
@@ -105,11 +106,11 @@ fn systemd_can_pass_the_socket(world: &World) -> Result {
     network.del(&attachment)
 }
 
-fn a_service_manager_is_told_ready_alive_and_stopping(world: &World) -> Result {
+fn a_service_manager_is_notified_of_ready_watchdog_and_stopping(world: &World) -> Result {
     let lan = Lan::new()?;
     let path = world.dir().join("notify.sock");
     let manager = UnixDatagram::bind(&path)?;
-    manager.set_read_timeout(Some(SOON))?;
+    manager.set_read_timeout(Some(deadline(SOON)))?;
     let mut command = Command::new(suite::plugin_dir().join("dhcp"));
     command
         .args(["daemon", "-socketpath"])
@@ -138,14 +139,14 @@ fn a_service_manager_is_told_ready_alive_and_stopping(world: &World) -> Result {
     Ok(())
 }
 
-fn the_socket_is_for_root_alone(world: &World) -> Result {
+fn only_root_may_use_the_socket(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let mode = fs::metadata(scenario.daemon.socket())?.permissions().mode() & 0o777;
     ensure!(mode == 0o600, "{mode:o}");
     Ok(())
 }
 
-fn a_group_may_use_the_socket_where_a_flag_says_so(world: &World) -> Result {
+fn a_flag_lets_a_group_use_the_socket(world: &World) -> Result {
     // The only group that every user's world has.
     let scenario = Scenario::with_daemon(world, &["-group", "0"])?;
     let metadata = fs::metadata(scenario.daemon.socket())?;
@@ -176,7 +177,7 @@ fn status_says_when_leases_cannot_be_written(world: &World) -> Result {
     Ok(())
 }
 
-fn a_trace_of_the_caller_is_found_in_the_log(world: &World) -> Result {
+fn the_callers_traceparent_is_logged(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let container = scenario.lan.container("c1")?;
@@ -190,7 +191,7 @@ fn a_trace_of_the_caller_is_found_in_the_log(world: &World) -> Result {
     Ok(())
 }
 
-fn nonsense_on_the_socket_harms_nobody(world: &World) -> Result {
+fn malformed_requests_are_refused_and_other_callers_served(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let long = vec![b'x'; 70_000];
@@ -203,7 +204,7 @@ fn nonsense_on_the_socket_harms_nobody(world: &World) -> Result {
         &long,
     ] {
         let mut stream = UnixStream::connect(scenario.daemon.socket())?;
-        stream.set_read_timeout(Some(SOON))?;
+        stream.set_read_timeout(Some(deadline(SOON)))?;
         // The daemon may hang up before it has read the whole of it.
         let _ = stream.write_all(nonsense);
         let mut answer = String::new();

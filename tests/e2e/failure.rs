@@ -1,4 +1,4 @@
-//! What goes wrong is said in one document, leaves nothing behind, and works the next time.
+//! A failed call prints one error document, leaves nothing behind, and can be repeated.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,15 +14,15 @@ use crate::scenario::{SOON, Scenario, conflist, decoded, ensure_nothing_left, re
 
 pub(crate) const TESTS: &[Test] = &[
     test!(without_a_daemon_add_fails_and_leaves_nothing),
-    test!(without_a_server_add_says_how_far_it_got_and_works_once_there_is_one),
-    test!(a_caller_that_hangs_up_ends_the_search),
-    test!(a_missing_parent_is_named_with_those_that_exist),
-    test!(a_bad_key_is_named),
-    test!(an_ipam_that_fails_leaves_no_interface_and_its_own_words_are_passed_on),
+    test!(without_a_server_add_reports_its_progress_and_succeeds_once_one_runs),
+    test!(add_is_cancelled_when_its_caller_hangs_up),
+    test!(a_missing_parent_is_reported_with_those_that_exist),
+    test!(an_invalid_key_is_named_in_the_error),
+    test!(a_failed_ipam_leaves_no_interface_and_its_error_is_passed_on),
     test!(an_ipam_that_does_not_exist_leaves_no_interface),
     test!(the_hosts_own_netns_is_refused),
-    test!(a_netns_that_is_none_is_refused),
-    test!(run_by_hand_a_plugin_says_what_it_is),
+    test!(a_path_that_is_not_a_netns_is_refused),
+    test!(without_cni_command_a_plugin_prints_what_it_is),
 ];
 
 fn without_a_daemon_add_fails_and_leaves_nothing(world: &World) -> Result {
@@ -45,12 +45,14 @@ fn without_a_daemon_add_fails_and_leaves_nothing(world: &World) -> Result {
     Ok(())
 }
 
-fn without_a_server_add_says_how_far_it_got_and_works_once_there_is_one(world: &World) -> Result {
-    let scenario = Scenario::with_daemon(world, &["-resendtimeout", "3s"])?;
+fn without_a_server_add_reports_its_progress_and_succeeds_once_one_runs(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
     let container = scenario.lan.container("c1")?;
     let network = Network::new(&scenario.lan.host, scenario.dhcp());
     let attachment = network::Attachment::new(&container);
-    let error = network::cni_error(network.add(&attachment));
+    let impatient = scenario.dhcp_with(json!({ "timeout": "3s" }));
+    let impatient = Network::new(&scenario.lan.host, impatient);
+    let error = network::cni_error(impatient.add(&attachment));
     ensure!(error.code == 11 && error.msg.contains("eth0"), "{error:?}");
     ensure!(
         error.details.contains("DISCOVER") && error.details.contains("received 0"),
@@ -64,7 +66,7 @@ fn without_a_server_add_says_how_far_it_got_and_works_once_there_is_one(world: &
     Ok(())
 }
 
-fn a_caller_that_hangs_up_ends_the_search(world: &World) -> Result {
+fn add_is_cancelled_when_its_caller_hangs_up(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     server.when(MessageType::Request).then(Reaction::silence());
@@ -96,7 +98,7 @@ fn a_caller_that_hangs_up_ends_the_search(world: &World) -> Result {
     Ok(())
 }
 
-fn a_missing_parent_is_named_with_those_that_exist(_: &World) -> Result {
+fn a_missing_parent_is_reported_with_those_that_exist(_: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
     let network = Network::new(&lan.host, conflist(json!({ "master": "eth7" })));
@@ -109,7 +111,7 @@ fn a_missing_parent_is_named_with_those_that_exist(_: &World) -> Result {
     ensure_nothing_left(&container)
 }
 
-fn a_bad_key_is_named(_: &World) -> Result {
+fn an_invalid_key_is_named_in_the_error(_: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
     for (keys, word) in [
@@ -136,7 +138,7 @@ fn a_bad_key_is_named(_: &World) -> Result {
     Ok(())
 }
 
-fn an_ipam_that_fails_leaves_no_interface_and_its_own_words_are_passed_on(world: &World) -> Result {
+fn a_failed_ipam_leaves_no_interface_and_its_error_is_passed_on(world: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
     let calls = world.dir().join("calls");
@@ -193,7 +195,7 @@ fn the_hosts_own_netns_is_refused(_: &World) -> Result {
     Ok(())
 }
 
-fn a_netns_that_is_none_is_refused(world: &World) -> Result {
+fn a_path_that_is_not_a_netns_is_refused(world: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
     let file = world.dir().join("file");
@@ -214,7 +216,7 @@ fn a_netns_that_is_none_is_refused(world: &World) -> Result {
     Ok(())
 }
 
-fn run_by_hand_a_plugin_says_what_it_is(_: &World) -> Result {
+fn without_cni_command_a_plugin_prints_what_it_is(_: &World) -> Result {
     let lan = Lan::new()?;
     for plugin in ["macvlan", "dhcp"] {
         let outcome = Call::new(plugin, "")

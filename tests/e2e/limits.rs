@@ -1,4 +1,4 @@
-//! What the daemon does when there is too much, too little, or somebody who should not be there.
+//! The daemon under overload, out of resources, and with callers that misbehave.
 
 use std::fs::{self, File};
 use std::io::{IoSlice, Read, Write};
@@ -17,8 +17,8 @@ use lab::dhcproto::v4::MessageType;
 use lab::plugin::Call;
 use lab::serde_json::{self, Value, json};
 use lab::{
-    Daemon, DhcpServer, Lan, Network, Node, Process, Result, Test, World, network, suite, test,
-    until,
+    Daemon, DhcpServer, Lan, Network, Node, Process, Result, Test, World, deadline, network, suite,
+    test, until,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
@@ -27,26 +27,26 @@ use crate::scenario::{SOON, Scenario, address, conflist, netns_held_by, reported
 
 pub(crate) const TESTS: &[Test] = &[
     test!(three_hundred_adds_at_a_time_all_succeed).within(Duration::from_secs(180)),
-    test!(with_few_descriptors_callers_wait_and_none_fails),
+    test!(short_of_descriptors_the_daemon_delays_callers_and_fails_none),
     test!(a_daemon_out_of_descriptors_renews_later),
-    test!(a_full_disk_costs_no_container_its_address_and_nothing_comes_back),
-    test!(a_state_directory_that_cannot_be_written_costs_no_container_its_address),
-    test!(a_silent_caller_is_cut_off_and_told_why),
-    test!(a_descriptor_that_is_no_netns_is_refused),
+    test!(with_a_full_disk_addresses_are_leased_and_released_ones_stay_released),
+    test!(with_a_read_only_state_directory_addresses_are_leased),
+    test!(a_caller_that_sends_no_request_is_disconnected_with_a_reason),
+    test!(a_descriptor_that_is_not_a_netns_is_refused),
     test!(without_a_descriptor_the_path_is_looked_up_under_the_prefix),
-    test!(a_daemon_that_cannot_see_the_path_keeps_the_netns_until_del_or_gc),
-    test!(an_add_whose_caller_hung_up_leaves_no_trace),
-    test!(an_add_that_failed_does_not_forget_the_address_of_old),
-    test!(a_del_that_has_the_leases_does_not_keep_a_daemon_from_starting),
-    test!(a_del_through_a_daemon_that_is_killed_is_done_all_the_same),
-    test!(a_lease_file_that_tells_of_somebody_else_is_set_aside),
+    test!(a_netns_whose_path_the_daemon_cannot_see_is_kept_open_until_del_or_gc),
+    test!(an_add_whose_caller_was_killed_leaves_nothing),
+    test!(a_failed_add_does_not_forget_the_previous_address),
+    test!(a_daemon_starts_after_a_del_that_holds_the_state_directory),
+    test!(del_succeeds_although_the_daemon_is_killed_during_it),
+    test!(a_lease_file_of_another_attachment_is_set_aside),
 ];
 
 fn three_hundred_adds_at_a_time_all_succeed(world: &World) -> Result {
     adds_at_a_time(world, &suite::plugin_dir().join("dhcp"), 300)
 }
 
-fn with_few_descriptors_callers_wait_and_none_fails(world: &World) -> Result {
+fn short_of_descriptors_the_daemon_delays_callers_and_fails_none(world: &World) -> Result {
     let program = script(
         world,
         &format!(
@@ -128,7 +128,7 @@ fn a_daemon_out_of_descriptors_renews_later(world: &World) -> Result {
     Ok(())
 }
 
-fn a_full_disk_costs_no_container_its_address_and_nothing_comes_back(world: &World) -> Result {
+fn with_a_full_disk_addresses_are_leased_and_released_ones_stay_released(world: &World) -> Result {
     let lan = Lan::new()?;
     let server = DhcpServer::start(&lan.lan, Settings::default())?;
     let state = world.dir().join("state");
@@ -176,9 +176,7 @@ fn a_full_disk_costs_no_container_its_address_and_nothing_comes_back(world: &Wor
     Ok(())
 }
 
-fn a_state_directory_that_cannot_be_written_costs_no_container_its_address(
-    world: &World,
-) -> Result {
+fn with_a_read_only_state_directory_addresses_are_leased(world: &World) -> Result {
     let lan = Lan::new()?;
     let _server = DhcpServer::start(&lan.lan, Settings::default())?;
     let state = world.dir().join("state");
@@ -187,7 +185,7 @@ fn a_state_directory_that_cannot_be_written_costs_no_container_its_address(
     lan.host
         .output(&["mount", "-t", "tmpfs", "readonly", state])?;
     let daemon = Daemon::start_with(world, &lan.host, &["-statedir", state])?;
-    // The lock is open for writing: only what is to come is forbidden.
+    // The lock file stays writable; only the leases to come cannot be written.
     fs::create_dir(Path::new(state).join("lan"))?;
     lan.host.output(&[
         "mount",
@@ -214,15 +212,15 @@ fn a_state_directory_that_cannot_be_written_costs_no_container_its_address(
     network.del(&attachment)
 }
 
-fn a_silent_caller_is_cut_off_and_told_why(world: &World) -> Result {
+fn a_caller_that_sends_no_request_is_disconnected_with_a_reason(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let mut silent = UnixStream::connect(scenario.daemon.socket())?;
     let mut slow = UnixStream::connect(scenario.daemon.socket())?;
     for caller in [&silent, &slow] {
-        caller.set_read_timeout(Some(Duration::from_secs(10)))?;
+        caller.set_read_timeout(Some(deadline(Duration::from_secs(10))))?;
     }
     let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(7) && slow.write_all(b" ").is_ok() {
+    while began.elapsed() < deadline(Duration::from_secs(7)) && slow.write_all(b" ").is_ok() {
         thread::sleep(Duration::from_millis(200));
     }
     for caller in [&mut silent, &mut slow] {
@@ -233,7 +231,7 @@ fn a_silent_caller_is_cut_off_and_told_why(world: &World) -> Result {
     Ok(())
 }
 
-fn a_descriptor_that_is_no_netns_is_refused(world: &World) -> Result {
+fn a_descriptor_that_is_not_a_netns_is_refused(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
@@ -269,7 +267,7 @@ fn without_a_descriptor_the_path_is_looked_up_under_the_prefix(world: &World) ->
     let answer = ask(scenario.daemon.socket(), &request, None)?;
     ensure!(answer["lease"]["ips"][0]["address"].is_string(), "{answer}");
 
-    // What is under the host's root, and not under the prefix, is not reached.
+    // A path that exists under the host's root but not under the prefix is not found.
     fs::remove_file(Path::new(prefix).join("run/netns"))?;
     let answer = ask(scenario.daemon.socket(), &request, None)?;
     ensure!(
@@ -279,7 +277,7 @@ fn without_a_descriptor_the_path_is_looked_up_under_the_prefix(world: &World) ->
     Ok(())
 }
 
-fn a_daemon_that_cannot_see_the_path_keeps_the_netns_until_del_or_gc(world: &World) -> Result {
+fn a_netns_whose_path_the_daemon_cannot_see_is_kept_open_until_del_or_gc(world: &World) -> Result {
     let lan = Lan::new()?;
     let server = DhcpServer::start(
         &lan.lan,
@@ -336,14 +334,14 @@ fn a_daemon_that_cannot_see_the_path_keeps_the_netns_until_del_or_gc(world: &Wor
     Ok(())
 }
 
-fn an_add_whose_caller_hung_up_leaves_no_trace(world: &World) -> Result {
+fn an_add_whose_caller_was_killed_leaves_nothing(world: &World) -> Result {
     let lan = Lan::new()?;
     let server = DhcpServer::start(&lan.lan, Settings::default())?;
     server.when(MessageType::Discover).then(Reaction::silence());
     let socket = world.dir().join("dhcp.sock");
     let mut command = std::process::Command::new(suite::plugin_dir().join("dhcp"));
     command
-        .args(["daemon", "-idle", "2s", "-socketpath"])
+        .args(["daemon", "-idle", "5s", "-socketpath"])
         .arg(&socket);
     let mut daemon = Process::spawn(world, &lan.host, "idle-daemon", command)?;
     until("it listens", SOON, || UnixStream::connect(&socket).is_ok())?;
@@ -352,16 +350,16 @@ fn an_add_whose_caller_hung_up_leaves_no_trace(world: &World) -> Result {
     let call = ipam_alone("ADD", &container, &socket, "").start(&lan.host)?;
     server.wait_for(MessageType::Discover, 1, SOON)?;
     call.kill()?;
-    // It would stay for whatever it still knew of.
+    // It would not exit if it still had a lease or a request.
     let status = daemon
-        .wait(Duration::from_secs(8))
+        .wait(Duration::from_secs(15))
         .with_context(|| daemon.log())?;
     ensure!(status.success(), "{status}: {}", daemon.log());
     Ok(())
 }
 
-fn an_add_that_failed_does_not_forget_the_address_of_old(world: &World) -> Result {
-    let scenario = Scenario::with_daemon(world, &["-resendtimeout", "1s"])?;
+fn a_failed_add_does_not_forget_the_previous_address(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let [one, other] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
     let network = Network::new(&scenario.lan.host, scenario.dhcp());
@@ -372,7 +370,9 @@ fn an_add_that_failed_does_not_forget_the_address_of_old(world: &World) -> Resul
     network.del(&attachment)?;
     until("both are given back", SOON, || server.leases().is_empty())?;
     server.when(MessageType::Discover).then(Reaction::silence());
-    let error = network::cni_error(network.add(&attachment));
+    let impatient = scenario.dhcp_with(json!({ "timeout": "1s" }));
+    let impatient = Network::new(&scenario.lan.host, impatient);
+    let error = network::cni_error(impatient.add(&attachment));
     ensure!(error.code == 11, "{error:?}");
     server.behave();
     let again = reported(&network.add(&attachment)?, &one)?;
@@ -380,7 +380,7 @@ fn an_add_that_failed_does_not_forget_the_address_of_old(world: &World) -> Resul
     Ok(())
 }
 
-fn a_del_that_has_the_leases_does_not_keep_a_daemon_from_starting(world: &World) -> Result {
+fn a_daemon_starts_after_a_del_that_holds_the_state_directory(world: &World) -> Result {
     let lan = Lan::new()?;
     let state = world.dir().join("state");
     fs::create_dir(&state)?;
@@ -400,7 +400,7 @@ fn a_del_that_has_the_leases_does_not_keep_a_daemon_from_starting(world: &World)
     releasing.join().map_err(|_| anyhow!("a thread panicked"))
 }
 
-fn a_del_through_a_daemon_that_is_killed_is_done_all_the_same(world: &World) -> Result {
+fn del_succeeds_although_the_daemon_is_killed_during_it(world: &World) -> Result {
     let lan = Lan::new()?;
     let server = DhcpServer::start(&lan.lan, Settings::default())?;
     let mut daemon = Daemon::start(world, &lan.host)?;
@@ -409,7 +409,7 @@ fn a_del_through_a_daemon_that_is_killed_is_done_all_the_same(world: &World) -> 
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
     let socket = daemon.socket().to_owned();
-    // Stopped, it lets the caller in and does not answer; killed, it never will.
+    // A stopped daemon accepts connections but does not answer.
     daemon.process().signal(nix::sys::signal::Signal::SIGSTOP)?;
     let call = ipam_alone("DEL", &container, &socket, "").start(&lan.host)?;
     let log = format!("/proc/{}/wchan", call.pid());
@@ -426,7 +426,7 @@ fn a_del_through_a_daemon_that_is_killed_is_done_all_the_same(world: &World) -> 
     Ok(())
 }
 
-fn a_lease_file_that_tells_of_somebody_else_is_set_aside(world: &World) -> Result {
+fn a_lease_file_of_another_attachment_is_set_aside(world: &World) -> Result {
     let lan = Lan::new()?;
     let _server = DhcpServer::start(&lan.lan, Settings::default())?;
     let state = world.dir().join("state");
@@ -508,7 +508,7 @@ fn add_request(scenario: &Scenario, netns: &Path) -> Result<Value> {
 
 fn ask(socket: &Path, request: &Value, descriptor: Option<BorrowedFd<'_>>) -> Result<Value> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(deadline(Duration::from_secs(10))))?;
     let descriptors: Vec<_> = descriptor.into_iter().collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);

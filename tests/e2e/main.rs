@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     lab::Suite::new()
         .plugin_dir(plugins_of_ours())
         .tests(attach::TESTS)
-        .tests(servers::TESTS)
+        .tests(&servers::tests())
         .tests(ipam::TESTS)
         .tests(failure::TESTS)
         .tests(&macvlan::tests())

@@ -15,24 +15,24 @@ use crate::scenario::{
 };
 
 pub(crate) const TESTS: &[Test] = &[
-    test!(a_killed_daemon_goes_on_with_its_leases),
-    test!(a_lease_that_ran_out_while_the_daemon_was_away_is_won_again),
-    test!(del_without_a_daemon_is_remembered_by_the_next),
-    test!(a_container_that_went_while_the_daemon_was_away_is_not_taken_up),
-    test!(a_container_that_vanishes_without_del_is_let_go_at_once),
-    test!(a_released_address_is_asked_for_again),
+    test!(leases_are_resumed_after_the_daemon_was_killed),
+    test!(a_lease_that_expired_while_no_daemon_ran_is_acquired_again),
+    test!(a_lease_deleted_while_no_daemon_ran_is_released_by_the_next),
+    test!(the_lease_of_a_container_removed_while_no_daemon_ran_is_not_resumed),
+    test!(the_lease_of_a_container_that_vanishes_is_dropped_at_once),
+    test!(a_released_address_is_requested_again_by_its_attachment),
     test!(an_address_that_was_never_released_is_confirmed_in_one_round_trip),
-    test!(a_file_that_cannot_be_read_is_set_aside),
+    test!(an_unreadable_lease_file_is_set_aside),
     test!(two_daemons_never_share_a_state_directory),
-    test!(a_successor_takes_over_without_a_refused_connection),
+    test!(during_a_takeover_no_connection_is_refused),
     test!(an_add_under_way_is_told_to_try_again_when_the_daemon_stops),
     test!(add_of_an_attachment_that_has_a_lease_returns_it),
-    test!(del_overtakes_an_add_that_is_still_asking),
+    test!(del_cancels_an_add_in_progress),
 ];
 
-fn a_killed_daemon_goes_on_with_its_leases(world: &World) -> Result {
+fn leases_are_resumed_after_the_daemon_was_killed(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
-    let server = DhcpServer::start(&scenario.lan.lan, short_leases())?;
+    let server = DhcpServer::start(&scenario.lan.lan, early_renewals())?;
     let container = scenario.lan.container("c1")?;
     let Scenario { lan, daemon } = scenario;
     let network = Network::new(&lan.host, dhcp(daemon.socket()));
@@ -54,7 +54,7 @@ fn a_killed_daemon_goes_on_with_its_leases(world: &World) -> Result {
     Ok(())
 }
 
-fn a_lease_that_ran_out_while_the_daemon_was_away_is_won_again(world: &World) -> Result {
+fn a_lease_that_expired_while_no_daemon_ran_is_acquired_again(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(
         &scenario.lan.lan,
@@ -72,6 +72,7 @@ fn a_lease_that_ran_out_while_the_daemon_was_away_is_won_again(world: &World) ->
     until("the lease has run out", Duration::from_secs(5), || {
         server.leases().is_empty()
     })?;
+    server.reconfigure(|settings| settings.lease_time = Settings::default().lease_time);
 
     let _daemon = Daemon::start(world, &lan.host)?;
     until("the address is leased again", SOON, || {
@@ -82,7 +83,7 @@ fn a_lease_that_ran_out_while_the_daemon_was_away_is_won_again(world: &World) ->
     Ok(())
 }
 
-fn del_without_a_daemon_is_remembered_by_the_next(world: &World) -> Result {
+fn a_lease_deleted_while_no_daemon_ran_is_released_by_the_next(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let [one, two] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
@@ -112,7 +113,7 @@ fn del_without_a_daemon_is_remembered_by_the_next(world: &World) -> Result {
     Ok(())
 }
 
-fn a_container_that_went_while_the_daemon_was_away_is_not_taken_up(world: &World) -> Result {
+fn the_lease_of_a_container_removed_while_no_daemon_ran_is_not_resumed(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
@@ -136,7 +137,7 @@ fn a_container_that_went_while_the_daemon_was_away_is_not_taken_up(world: &World
     Ok(())
 }
 
-fn a_container_that_vanishes_without_del_is_let_go_at_once(world: &World) -> Result {
+fn the_lease_of_a_container_that_vanishes_is_dropped_at_once(world: &World) -> Result {
     let mut scenario = Scenario::new(world)?;
     let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
@@ -152,16 +153,16 @@ fn a_container_that_vanishes_without_del_is_let_go_at_once(world: &World) -> Res
         netns_held_by(pid).is_ok_and(|held| held == 0)
     })?;
     until("the interface is gone", SOON, || {
-        scenario
+        let answered = scenario
             .lan
             .lan
-            .ping(leased.into(), Duration::from_millis(200))
-            .is_err()
+            .is_answered(leased.into(), Duration::from_millis(200));
+        answered.is_ok_and(|answered| !answered)
     })?;
     Ok(())
 }
 
-fn a_released_address_is_asked_for_again(world: &World) -> Result {
+fn a_released_address_is_requested_again_by_its_attachment(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let [one, other] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
@@ -207,7 +208,7 @@ fn an_address_that_was_never_released_is_confirmed_in_one_round_trip(world: &Wor
     Ok(())
 }
 
-fn a_file_that_cannot_be_read_is_set_aside(world: &World) -> Result {
+fn an_unreadable_lease_file_is_set_aside(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
@@ -256,9 +257,9 @@ fn two_daemons_never_share_a_state_directory(world: &World) -> Result {
     Ok(())
 }
 
-fn a_successor_takes_over_without_a_refused_connection(world: &World) -> Result {
+fn during_a_takeover_no_connection_is_refused(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
-    let server = DhcpServer::start(&scenario.lan.lan, short_leases())?;
+    let server = DhcpServer::start(&scenario.lan.lan, early_renewals())?;
     let container = scenario.lan.container("c1")?;
     let Scenario { lan, mut daemon } = scenario;
     let socket = daemon.socket().to_owned();
@@ -266,7 +267,7 @@ fn a_successor_takes_over_without_a_refused_connection(world: &World) -> Result 
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
 
-    // Somebody asks all the time.
+    // A caller connects all the time.
     let (stop, asking) = std::sync::mpsc::channel::<()>();
     let path = socket.clone();
     let caller = std::thread::spawn(move || {
@@ -347,7 +348,7 @@ fn add_of_an_attachment_that_has_a_lease_returns_it(world: &World) -> Result {
     Ok(())
 }
 
-fn del_overtakes_an_add_that_is_still_asking(world: &World) -> Result {
+fn del_cancels_an_add_in_progress(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     server.when(MessageType::Request).then(Reaction::silence());
@@ -365,9 +366,10 @@ fn del_overtakes_an_add_that_is_still_asking(world: &World) -> Result {
     Ok(())
 }
 
-fn short_leases() -> Settings {
+/// Leases that are renewed after two seconds, and last.
+fn early_renewals() -> Settings {
     Settings {
-        lease_time: Some(Duration::from_secs(6)),
+        t1: Some(Duration::from_secs(2)),
         ..Settings::default()
     }
 }

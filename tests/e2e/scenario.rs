@@ -1,4 +1,4 @@
-//! What most tests begin with: a LAN, a daemon, a conflist, and questions about a container's
+//! The beginning of most tests: a LAN, a daemon, a conflist; and questions about a container's
 //! interface.
 
 use std::fs;
@@ -12,7 +12,7 @@ use lab::dhcproto::v4::Message;
 use lab::serde_json::{Value, json};
 use lab::{Daemon, Lan, Node, Result, World};
 
-/// For what takes a few packets.
+/// Bounds the wait for anything that takes a few packets.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 
 /// A LAN with the daemon under test on its host.
@@ -26,7 +26,7 @@ impl Scenario {
         Scenario::with_daemon(world, &[])
     }
 
-    /// The same with further arguments for the daemon.
+    /// Like [`Scenario::new`], with further arguments for the daemon.
     pub(crate) fn with_daemon(world: &World, arguments: &[&str]) -> Result<Scenario> {
         let lan = Lan::new()?;
         let daemon = Daemon::start_with(world, &lan.host, arguments)?;
@@ -38,7 +38,7 @@ impl Scenario {
         self.dhcp_with(json!({}))
     }
 
-    /// The same with further keys in the `ipam` section.
+    /// Like [`Scenario::dhcp`], with further keys in the `ipam` section.
     pub(crate) fn dhcp_with(&self, keys: Value) -> Value {
         let mut ipam = json!({ "type": "dhcp", "daemonSocketPath": self.daemon.socket() });
         merge(&mut ipam, keys);

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lab::anyhow::{Context, ensure};
+use lab::servers::DNSMASQ;
 use lab::suite::{Package, packages};
 use lab::{Process, Result, Test, World, test};
 
@@ -17,13 +18,13 @@ use crate::scenario::{PLUGINS, SOON, Scenario};
 const CONTAINERD: &[Package] = &[
     Package::new("containerd", "containerd"),
     Package::new("runc", "runc"),
-    Package::new("busybox-static", "/bin/busybox"),
+    image::PACKAGE,
     Package::new(
         "python3-grpcio",
         "/usr/lib/python3/dist-packages/grpc/__init__.py",
     ),
     packages::GO_PLUGINS, // `loopback`, which the CRI wants in the same directory
-    packages::DNSMASQ,
+    DNSMASQ.package,
 ];
 
 pub(crate) const TESTS: &[Test] =

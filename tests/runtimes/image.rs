@@ -7,8 +7,13 @@ use std::process::Command;
 
 use lab::Result;
 use lab::serde_json::json;
+use lab::suite::Package;
 
 use crate::machine::{output, write};
+
+/// The static busybox. The program does not tell it from the dynamic one, which udhcpd brings.
+pub(crate) const PACKAGE: Package =
+    Package::new("busybox-static", "/var/lib/dpkg/info/busybox-static.list");
 
 /// The image's name, as the documentation's commands say it.
 pub(crate) const BUSYBOX: &str = "docker.io/library/busybox:latest";

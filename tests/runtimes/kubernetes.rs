@@ -11,7 +11,8 @@ use lab::anyhow::{Context, bail, ensure};
 use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::MessageType;
 use lab::serde_json::{self, Value, json};
-use lab::suite::{Package, packages};
+use lab::servers::DNSMASQ;
+use lab::suite::Package;
 use lab::{DhcpServer, Lan, Network, Result, Test, World, network, test, until};
 
 use crate::machine::{self, output};
@@ -23,7 +24,7 @@ const PODMAN: &[Package] = &[
     Package::new("crun", "crun"),
     Package::new("conmon", "conmon"),
     YAML,
-    packages::DNSMASQ,
+    DNSMASQ.package,
 ];
 const YAML: Package = Package::new(
     "python3-yaml",
@@ -61,7 +62,7 @@ fn the_daemonset_installs_the_plugins_and_keeps_leases_with_its_capabilities_alo
     podman::configure()?;
     let lan = Lan::new()?;
     let lease = Settings {
-        lease_time: Some(Duration::from_secs(6)),
+        t1: Some(Duration::from_secs(2)),
         ..Settings::default()
     };
     let server = DhcpServer::start(&lan.lan, lease)?;

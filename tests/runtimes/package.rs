@@ -18,14 +18,14 @@ use crate::systemd::{self, SYSTEMD, Systemd};
 pub(crate) const TESTS: &[Test] = &[
     test!(the_package_is_installed_upgraded_and_purged_and_loses_no_lease)
         .needs(SYSTEMD)
-        .within(PATIENCE),
-    test!(beside_debians_plugins_ours_serve_and_theirs_come_back)
+        .within(PACKAGE_TEST_TIMEOUT),
+    test!(the_package_replaces_debians_plugins_and_restores_them_on_removal)
         .needs(SYSTEMD)
-        .within(PATIENCE),
+        .within(PACKAGE_TEST_TIMEOUT),
 ];
 
 /// dpkg and xz take their time on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PACKAGE_TEST_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// Files that both packages have, and how theirs are named while ours are there. The unit's is the
 /// old spelling of the path, which theirs has in Debian 12.
@@ -109,7 +109,7 @@ fn the_package_is_installed_upgraded_and_purged_and_loses_no_lease(world: &World
     Ok(())
 }
 
-fn beside_debians_plugins_ours_serve_and_theirs_come_back(world: &World) -> Result {
+fn the_package_replaces_debians_plugins_and_restores_them_on_removal(world: &World) -> Result {
     machine::enter(world)?;
     without_debians_plugins()?;
     let lan = Lan::new()?;
@@ -203,7 +203,7 @@ fn install(systemd: &Systemd, package: &str) -> Result {
 }
 
 fn without_debians_plugins() -> Result {
-    // Asks nobody: on a build machine a policy may forbid services.
+    // On a build machine a policy may forbid to start services.
     let _ = fs::remove_file("/usr/sbin/policy-rc.d");
     let installed = run(&[
         "dpkg-query",
@@ -231,7 +231,7 @@ fn main_pid(systemd: &Systemd) -> Result<String> {
     ])
 }
 
-/// Everything where a package of ours may leave something.
+/// All places where the package may leave something.
 fn listing() -> Result<Vec<String>> {
     // Not every one of these directories need be there.
     const FIND: &str = "find /etc /lib/systemd/ /usr/lib/cni /usr/share /var/lib/cni /var/lib/systemd ! -type d 2>/dev/null | sort";

@@ -8,6 +8,7 @@ use lab::anyhow::{Context, bail, ensure};
 use lab::dhcp_server::Settings;
 use lab::dhcproto::v4::DhcpOption;
 use lab::serde_json::{self, Value};
+use lab::servers::DNSMASQ;
 use lab::suite::{Package, packages};
 use lab::{DhcpServer, Lan, Node, Result, Test, World, test, until};
 use linknet::Route;
@@ -21,14 +22,15 @@ pub(crate) const PODMAN: &[Package] = &[
     Package::new("podman", "podman"),
     Package::new("crun", "crun"),
     Package::new("conmon", "conmon"),
-    Package::new("busybox-static", "/bin/busybox"),
-    packages::DNSMASQ,
+    image::PACKAGE,
+    DNSMASQ.package,
     packages::GO_PLUGINS, // host-local
 ];
 
 pub(crate) const TESTS: &[Test] = &[
     test!(podman_runs_what_the_documentation_says).needs(PODMAN),
-    test!(a_container_known_by_its_name_keeps_its_address_restarted_or_made_anew).needs(PODMAN),
+    test!(a_container_identified_by_name_keeps_its_address_when_restarted_or_recreated)
+        .needs(PODMAN),
     test!(a_pool_of_fixed_addresses_is_written_and_used_as_documented).needs(PODMAN),
     test!(a_container_on_two_networks_answers_on_both).needs(PODMAN),
 ];
@@ -98,7 +100,9 @@ fn podman_runs_what_the_documentation_says(world: &World) -> Result {
     Ok(())
 }
 
-fn a_container_known_by_its_name_keeps_its_address_restarted_or_made_anew(world: &World) -> Result {
+fn a_container_identified_by_name_keeps_its_address_when_restarted_or_recreated(
+    world: &World,
+) -> Result {
     machine::enter(world)?;
     configure()?;
     let scenario = Scenario::new(world, PLUGINS, &[])?;
@@ -173,8 +177,7 @@ fn a_container_on_two_networks_answers_on_both(world: &World) -> Result {
     let scenario = Scenario::new(world, PLUGINS, &[])?;
     let (lan2, router) = (Node::new("lan2")?, Ipv4Addr::new(10, 98, 0, 1));
     let host = &scenario.lan.host;
-    host.netlink()?
-        .add_veth("eth2", Lan::SERVER_LINK, Some(lan2.netns()))?;
+    host.add_veth("eth2", (&lan2, Lan::SERVER_LINK))?;
     host.netlink()?.set_up(host.link("eth2")?.index)?;
     lan2.netlink()?.set_up(lan2.link(Lan::SERVER_LINK)?.index)?;
     lan2.add_address(Lan::SERVER_LINK, IpNet::new(router.into(), 24)?)?;

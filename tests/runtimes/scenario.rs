@@ -1,4 +1,4 @@
-//! What most tests here begin with: a LAN with dnsmasq, the plugins where runtimes look, and the
+//! The beginning of most tests here: a LAN with dnsmasq, the plugins where runtimes look, and the
 //! daemon where Podman expects it.
 
 use std::net::Ipv4Addr;
@@ -8,12 +8,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use lab::anyhow::Context;
-use lab::servers::{Config, Kind, Server};
+use lab::servers::{Config, DNSMASQ, Server};
 use lab::{Lan, Process, Result, World, until};
 
 use crate::machine;
 
-/// For what takes a few packets.
+/// Bounds the wait for anything that takes a few packets.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 
 /// Where Podman, which names no socket, expects the daemon.
@@ -38,7 +38,7 @@ impl Scenario {
             .iter()
             .map(|reservation| format!("--dhcp-host={reservation}"))
             .collect();
-        let server = Kind::Dnsmasq.start(
+        let server = DNSMASQ.start(
             world,
             &lan.lan,
             &Config {

@@ -30,7 +30,7 @@ pub(crate) const SYSTEMD: &[Package] = &[
 pub(crate) const TESTS: &[Test] = &[
     test!(systemd_finds_no_fault_with_the_units).needs(SYSTEMD),
     test!(systemd_runs_the_daemon_as_hardened_as_its_unit_says).needs(SYSTEMD),
-    test!(systemds_daemon_has_the_host_reach_a_container_again).needs(SYSTEMD),
+    test!(the_daemon_under_systemd_restores_the_hosts_route).needs(SYSTEMD),
 ];
 
 /// What systemd finds exposed, of 10.0; the capabilities that the daemon needs are most of it.
@@ -82,7 +82,7 @@ fn systemd_runs_the_daemon_as_hardened_as_its_unit_says(world: &World) -> Result
     make("install")?;
     let lan = Lan::new()?;
     let lease = Settings {
-        lease_time: Some(Duration::from_secs(4)),
+        t1: Some(Duration::from_secs(2)),
         ..Settings::default()
     };
     let server = DhcpServer::start(&lan.lan, lease)?;
@@ -148,13 +148,14 @@ fn systemd_runs_the_daemon_as_hardened_as_its_unit_says(world: &World) -> Result
 }
 
 /// With all that the unit forbids the daemon can still make what `hostAccess` needs.
-fn systemds_daemon_has_the_host_reach_a_container_again(world: &World) -> Result {
+fn the_daemon_under_systemd_restores_the_hosts_route(world: &World) -> Result {
     machine::enter(world)?;
     make("install")?;
     let lan = Lan::new()?;
     lan.host.add_address(Lan::MASTER, "10.99.0.2/24".parse()?)?;
     let lease = Settings {
-        lease_time: Some(Duration::from_secs(2)),
+        lease_time: Some(Duration::from_secs(4)),
+        t1: Some(Duration::from_secs(1)),
         ..Settings::default()
     };
     let server = DhcpServer::start(&lan.lan, lease)?;

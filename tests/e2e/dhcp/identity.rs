@@ -1,4 +1,4 @@
-//! How servers know a container, and what it asks them for.
+//! How servers recognize a container, and what it requests from them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use super::{asked_for, client_id, named, requested};
 use crate::scenario::{SOON, Scenario, address, reported};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(a_container_made_anew_under_its_name_has_its_mac_and_address_again),
-    test!(the_identifier_is_the_same_in_every_message_of_a_leases_life),
-    test!(a_name_that_nobody_tells_is_no_identity),
-    test!(an_address_can_be_asked_for),
-    test!(the_containers_name_is_sent_and_not_asked_for),
+    test!(a_container_recreated_under_its_name_keeps_its_mac_and_address),
+    test!(the_client_identifier_is_the_same_in_all_messages_of_a_lease),
+    test!(an_identity_by_name_is_refused_if_the_runtime_passes_no_name),
+    test!(a_requested_address_is_sent_to_the_server),
+    test!(the_containers_name_is_sent_as_hostname_and_not_requested),
     test!(options_are_sent_as_configured),
 ];
 
-fn a_container_made_anew_under_its_name_has_its_mac_and_address_again(world: &World) -> Result {
+fn a_container_recreated_under_its_name_keeps_its_mac_and_address(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let mut conflist = scenario.dhcp_with(json!({ "clientId": "name" }));
@@ -54,10 +54,9 @@ fn mac(container: &Node) -> Result<Mac> {
     container.link("eth0")?.mac.context("an Ethernet interface")
 }
 
-fn the_identifier_is_the_same_in_every_message_of_a_leases_life(world: &World) -> Result {
+fn the_client_identifier_is_the_same_in_all_messages_of_a_lease(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
-        lease_time: Some(Duration::from_secs(8)),
         t1: Some(Duration::from_secs(1)),
         ..Settings::default()
     };
@@ -137,7 +136,7 @@ fn the_identifier_is_the_same_in_every_message_of_a_leases_life(world: &World) -
     Ok(())
 }
 
-fn a_name_that_nobody_tells_is_no_identity(world: &World) -> Result {
+fn an_identity_by_name_is_refused_if_the_runtime_passes_no_name(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let container = scenario.lan.container("c1")?;
     let network = Network::new(
@@ -161,7 +160,7 @@ fn a_name_that_nobody_tells_is_no_identity(world: &World) -> Result {
     Network::new(&scenario.lan.host, conflist).status()
 }
 
-fn an_address_can_be_asked_for(world: &World) -> Result {
+fn a_requested_address_is_sent_to_the_server(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let by_runtime = |mut attachment: Attachment| {
@@ -202,7 +201,7 @@ fn an_address_can_be_asked_for(world: &World) -> Result {
     Ok(())
 }
 
-fn the_containers_name_is_sent_and_not_asked_for(world: &World) -> Result {
+fn the_containers_name_is_sent_as_hostname_and_not_requested(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let mut nth = 0;

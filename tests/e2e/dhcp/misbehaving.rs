@@ -11,21 +11,21 @@ use lab::{Attachment, DhcpServer, Lan, Network, Node, Result, Test, World, netwo
 use crate::scenario::{SOON, Scenario, address, decoded, ensure_nothing_left, reported};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(what_was_ignored_is_in_the_error_of_a_failed_add),
-    test!(silence_at_each_step_is_outlasted),
-    test!(a_late_offer_is_as_good_as_any),
+    test!(the_error_of_a_failed_add_says_which_answers_were_ignored),
+    test!(an_unanswered_message_is_sent_again_at_each_step),
+    test!(a_late_offer_is_accepted),
     test!(overloaded_options_are_read),
     test!(duplicate_acks_change_nothing),
-    test!(an_offer_that_carries_rapid_commit_is_an_offer),
+    test!(an_offer_with_the_rapid_commit_option_is_only_an_offer),
     test!(rapid_commit_takes_one_round_trip),
-    test!(a_nak_out_of_place_is_ignored),
-    test!(a_bad_option_costs_that_option_alone),
+    test!(an_unexpected_nak_is_ignored),
+    test!(of_an_answer_only_the_malformed_options_are_ignored),
     test!(servers_can_be_allowed_and_denied),
-    test!(of_two_servers_one_is_chosen_and_the_other_told),
-    test!(an_exhausted_pool_is_silence),
+    test!(of_two_servers_one_is_chosen_and_the_other_notified),
+    test!(an_exhausted_pool_is_reported_as_no_answer),
 ];
 
-fn what_was_ignored_is_in_the_error_of_a_failed_add(world: &World) -> Result {
+fn the_error_of_a_failed_add_says_which_answers_were_ignored(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
@@ -62,7 +62,11 @@ fn what_was_ignored_is_in_the_error_of_a_failed_add(world: &World) -> Result {
     for (reaction, expected) in offers {
         server.behave();
         server.when(MessageType::Discover).then(reaction);
-        let error = network::cni_error(network.add(&Attachment::new(&container)));
+        // On a busy machine an answer may come after the ADD has given up.
+        let error = until("an answer comes in time", SOON, || {
+            let error = network::cni_error(network.add(&Attachment::new(&container)));
+            (!error.details.contains("received 0 frames")).then_some(error)
+        })?;
         ensure!(error.code == 11, "{error:?}");
         ensure!(
             error.details.contains("sent 1 DISCOVER, received 1 frame;"),
@@ -73,20 +77,17 @@ fn what_was_ignored_is_in_the_error_of_a_failed_add(world: &World) -> Result {
     }
     server.behave();
     server.when(MessageType::Request).then(Reaction::nak());
-    let error = network::cni_error(network.add(&Attachment::new(&container)));
-    ensure!(
-        error
-            .details
-            .contains("NAK from 10.99.0.1: \"no lease of that address\""),
-        "{error:?}"
-    );
+    until("the error has the NAK", SOON, || {
+        let error = network::cni_error(network.add(&Attachment::new(&container)));
+        let nak = "NAK from 10.99.0.1: \"no lease of that address\"";
+        error.details.contains(nak)
+    })?;
     Ok(())
 }
 
-fn silence_at_each_step_is_outlasted(world: &World) -> Result {
+fn an_unanswered_message_is_sent_again_at_each_step(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
-        lease_time: Some(Duration::from_secs(8)),
         t1: Some(Duration::from_secs(1)),
         t2: Some(Duration::from_secs(2)),
         ..Settings::default()
@@ -104,7 +105,7 @@ fn silence_at_each_step_is_outlasted(world: &World) -> Result {
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
     let leased = address(&container)?;
     ensure!(
-        server.received_of(MessageType::Discover).len() == 2,
+        server.received_of(MessageType::Discover).len() >= 2,
         "{}",
         server.transcript()
     );
@@ -146,17 +147,17 @@ fn added_with(
     Ok((scenario, server, container, result))
 }
 
-fn a_late_offer_is_as_good_as_any(world: &World) -> Result {
+fn a_late_offer_is_accepted(world: &World) -> Result {
     let reaction = Reaction::answer().late(Duration::from_millis(1700));
     let (_scenario, server, ..) = added_with(world, MessageType::Discover, reaction)?;
-    // The second DISCOVER had been sent by then, under the same id.
+    // Another DISCOVER had been sent by then, under the same id.
     let discovers = server.received_of(MessageType::Discover);
-    ensure!(discovers.len() == 2, "{}", server.transcript());
+    ensure!(discovers.len() >= 2, "{}", server.transcript());
     let ids: Vec<u32> = discovers
         .iter()
         .map(|packet| decoded(packet).map(lab::dhcproto::v4::Message::xid))
         .collect::<Result<_>>()?;
-    ensure!(ids[0] == ids[1], "{ids:x?}");
+    ensure!(ids.iter().all(|id| *id == ids[0]), "{ids:x?}");
     Ok(())
 }
 
@@ -188,7 +189,7 @@ fn duplicate_acks_change_nothing(world: &World) -> Result {
     Ok(())
 }
 
-fn an_offer_that_carries_rapid_commit_is_an_offer(world: &World) -> Result {
+fn an_offer_with_the_rapid_commit_option_is_only_an_offer(world: &World) -> Result {
     let parrot = Reaction::answer().edit(|message| {
         message.opts_mut().insert(DhcpOption::RapidCommit);
     });
@@ -224,11 +225,11 @@ fn rapid_commit_takes_one_round_trip(world: &World) -> Result {
     Ok(())
 }
 
-fn a_nak_out_of_place_is_ignored(world: &World) -> Result {
+fn an_unexpected_nak_is_ignored(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
-        lease_time: Some(Duration::from_secs(4)),
         t1: Some(Duration::from_secs(1)),
+        t2: Some(Duration::from_secs(3)),
         ..Settings::default()
     };
     let server = DhcpServer::start(&scenario.lan.lan, settings)?;
@@ -266,7 +267,7 @@ fn a_nak_out_of_place_is_ignored(world: &World) -> Result {
     Ok(())
 }
 
-fn a_bad_option_costs_that_option_alone(world: &World) -> Result {
+fn of_an_answer_only_the_malformed_options_are_ignored(world: &World) -> Result {
     let bad = Reaction::answer()
         .edit(|message| {
             message.opts_mut().insert(DhcpOption::InterfaceMtu(1400));
@@ -306,13 +307,15 @@ fn servers_can_be_allowed_and_denied(world: &World) -> Result {
     let container = scenario.lan.container("c3")?;
     let keys = json!({ "servers": { "deny": ["10.99.0.1", "10.99.0.2"] }, "timeout": "600ms" });
     let network = Network::new(&scenario.lan.host, scenario.dhcp_with(keys));
-    let error = network::cni_error(network.add(&Attachment::new(&container)));
-    ensure!(
-        error
-            .details
-            .contains("2 offers ignored: server not allowed"),
-        "{error:?}"
-    );
+    until(
+        "both servers' offers come in time and are ignored",
+        SOON,
+        || {
+            let error = network::cni_error(network.add(&Attachment::new(&container)));
+            let ignored = "2 offers ignored: server not allowed";
+            error.details.contains(ignored)
+        },
+    )?;
     Ok(())
 }
 
@@ -327,7 +330,7 @@ fn two_servers(scenario: &Scenario) -> Result<[DhcpServer; 2]> {
     Ok([good, DhcpServer::start(&scenario.lan.lan, settings)?])
 }
 
-fn of_two_servers_one_is_chosen_and_the_other_told(world: &World) -> Result {
+fn of_two_servers_one_is_chosen_and_the_other_notified(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let servers = two_servers(&scenario)?;
     let container = scenario.lan.container("c1")?;
@@ -349,7 +352,7 @@ fn of_two_servers_one_is_chosen_and_the_other_told(world: &World) -> Result {
     Ok(())
 }
 
-fn an_exhausted_pool_is_silence(world: &World) -> Result {
+fn an_exhausted_pool_is_reported_as_no_answer(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let pool = [10, 99, 0, 100].into()..=[10, 99, 0, 100].into();
     let _server = DhcpServer::start(
@@ -360,12 +363,13 @@ fn an_exhausted_pool_is_silence(world: &World) -> Result {
         },
     )?;
     let [one, other] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
-    let network = Network::new(
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let impatient = Network::new(
         &scenario.lan.host,
         scenario.dhcp_with(json!({ "timeout": "600ms" })),
     );
     network.add(&Attachment::new(&one))?;
-    let error = network::cni_error(network.add(&Attachment::new(&other)));
+    let error = network::cni_error(impatient.add(&Attachment::new(&other)));
     ensure!(
         error.code == 11 && error.details.contains("received 0 frames"),
         "{error:?}"

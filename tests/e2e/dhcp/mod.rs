@@ -1,11 +1,10 @@
-//! What is asked of DHCP servers, what is made of their answers, and how the client stands what
-//! they do.
+//! The DHCP client: what it sends, how it applies answers, and how it copes with servers that
+//! misbehave.
 
 mod answer;
 mod conflict;
 mod identity;
 mod link;
-mod lives;
 mod misbehaving;
 mod wire;
 
@@ -24,7 +23,6 @@ pub(crate) fn tests() -> Vec<Test> {
         conflict::TESTS,
         link::TESTS,
         misbehaving::TESTS,
-        lives::TESTS,
         wire::TESTS,
     ]
     .concat()

@@ -1,4 +1,4 @@
-//! Our messages as others read them: an independent decoder, and beside those of the Go plugin.
+//! Our messages as read by an independent decoder, and compared with those of the Go plugin.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,14 +19,14 @@ use crate::scenario::{SOON, Scenario, address, conflist, decoded};
 
 pub(super) const TESTS: &[Test] = &[
     test!(tshark_finds_every_message_well_formed).needs(&[TSHARK]),
-    test!(each_works_beside_the_go_plugins_other).needs(&[packages::GO_PLUGINS]),
-    test!(beside_the_go_plugins_messages_ours_differ_as_meant).needs(&[packages::GO_PLUGINS]),
+    test!(each_plugin_works_with_the_go_version_of_the_other).needs(&[packages::GO_PLUGINS]),
+    test!(messages_differ_from_the_go_plugins_only_where_intended).needs(&[packages::GO_PLUGINS]),
 ];
 
 const TSHARK: Package = Package::new("tshark", "tshark");
 
 /// What a BOOTP message is padded to (RFC 1542 §2.1).
-const LEAST: usize = 300;
+const MIN_BOOTP_LENGTH: usize = 300;
 
 fn tshark_finds_every_message_well_formed(world: &World) -> Result {
     let frames = every_message(world)?;
@@ -81,7 +81,7 @@ fn tshark_finds_every_message_well_formed(world: &World) -> Result {
             "{line}: {packet:?}"
         );
         ensure!(
-            packet.payload().len() >= LEAST,
+            packet.payload().len() >= MIN_BOOTP_LENGTH,
             "{} octets: {packet:?}",
             packet.payload().len()
         );
@@ -99,7 +99,6 @@ fn tshark_finds_every_message_well_formed(world: &World) -> Result {
 fn every_message(world: &World) -> Result<Vec<Packet>> {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
-        lease_time: Some(Duration::from_secs(9)),
         t1: Some(Duration::from_secs(1)),
         t2: Some(Duration::from_secs(2)),
         ..Settings::default()
@@ -176,7 +175,7 @@ fn pcap(packets: &[Packet]) -> Vec<u8> {
 }
 
 /// A default configuration, the same container, the same server.
-fn beside_the_go_plugins_messages_ours_differ_as_meant(world: &World) -> Result {
+fn messages_differ_from_the_go_plugins_only_where_intended(world: &World) -> Result {
     let lan = Lan::new()?;
     let server = DhcpServer::start(&lan.lan, Settings::default())?;
     let container = lan.container("c1")?;
@@ -191,7 +190,7 @@ fn beside_the_go_plugins_messages_ours_differ_as_meant(world: &World) -> Result 
             client_id(ours) == client_id(go) && client_id(go).is_some(),
             "{kind}:\n{ours:?}\n{go:?}"
         );
-        // A longer list of what is asked for, which has all of theirs.
+        // Our parameter request list is longer, and includes theirs.
         let (theirs, more) = (asked_for(go)?, asked_for(ours)?);
         ensure!(
             theirs.iter().all(|code| more.contains(code)),
@@ -219,10 +218,9 @@ fn beside_the_go_plugins_messages_ours_differ_as_meant(world: &World) -> Result 
 }
 
 /// Only one of the two has been replaced.
-fn each_works_beside_the_go_plugins_other(world: &World) -> Result {
+fn each_plugin_works_with_the_go_version_of_the_other(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let settings = Settings {
-        lease_time: Some(Duration::from_secs(20)),
         t1: Some(Duration::from_secs(2)),
         ..Settings::default()
     };

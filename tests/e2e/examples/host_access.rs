@@ -12,7 +12,7 @@ use crate::scenario::{SOON, address};
 
 pub(super) const TESTS: &[Test] = &[
     test!(host_access_joins_host_and_container),
-    test!(documentation_quotes_the_managers_files),
+    test!(documentation_quotes_the_network_managers_files_verbatim),
 ];
 
 fn host_access_joins_host_and_container(world: &World) -> Result {
@@ -33,7 +33,7 @@ fn host_access_joins_host_and_container(world: &World) -> Result {
     ensure_host_is_clean(&lan.host)
 }
 
-fn documentation_quotes_the_managers_files(_: &World) -> Result {
+fn documentation_quotes_the_network_managers_files_verbatim(_: &World) -> Result {
     const PAGE: &str = include_str!("../../../docs/host-access.md");
     for file in [
         include_str!("../../../examples/host-access/90-leasehold.conf"),

@@ -24,9 +24,9 @@ use crate::networks::{Lans, at, default_gateways, reverse_path_filter, route};
 use crate::scenario::{SOON, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(lan_default_leaves_pods_and_services_where_they_are).needs(&[packages::GO_PLUGINS]),
-    test!(lan_beside_takes_what_is_named_to_the_lan).needs(&[packages::GO_PLUGINS]),
-    test!(lan_answers_who_asks_on_either_side).needs(&[packages::GO_PLUGINS]),
+    test!(lan_default_keeps_the_routes_to_pods_and_services).needs(&[packages::GO_PLUGINS]),
+    test!(lan_beside_routes_only_the_named_prefixes_to_the_lan).needs(&[packages::GO_PLUGINS]),
+    test!(lan_answers_clients_on_either_side).needs(&[packages::GO_PLUGINS]),
     test!(the_manifests_have_the_same_networks),
 ];
 
@@ -141,12 +141,9 @@ impl Cluster {
         Ok(addresses[0].addr().into())
     }
 
-    /// Whether the far client, which comes by the LAN, is answered at this address.
-    fn far_hears_from(&self, address: IpAddr) -> bool {
-        self.lans
-            .far
-            .ping(address, Duration::from_millis(600))
-            .is_ok()
+    /// Fails unless the far client, which comes through the LAN, is answered at this address.
+    fn ensure_far_hears_from(&self, address: IpAddr) -> Result {
+        self.lans.far.ping(address, SOON).map(drop)
     }
 
     /// Ends the second attachment, then the first.
@@ -172,21 +169,22 @@ fn from(source: IpAddr, node: &Node, dst: &str, link: &str, gateway: IpAddr) -> 
     })?)
 }
 
-fn lan_default_leaves_pods_and_services_where_they_are(world: &World) -> Result {
+fn lan_default_keeps_the_routes_to_pods_and_services(world: &World) -> Result {
     let cluster = Cluster::new(world)?;
     let network = cluster.attach("lan-default")?;
     cluster.ensure_cluster_works()?;
     let (inside, ours) = (cluster.address("eth0")?, cluster.address("net1")?);
     cluster.pod.ping(FAR, SOON)?;
     ensure!(cluster.source(FAR)? == ours && cluster.source("203.0.113.7".parse()?)? == ours);
-    ensure!(cluster.far_hears_from(ours));
-    // Who comes by way of the node with an address of his own is answered by way of the LAN, to
-    // whose router that looks forged.
-    ensure!(!cluster.far_hears_from(inside));
+    cluster.ensure_far_hears_from(ours)?;
+    // A client that comes through the node with its own address is answered through the LAN, whose
+    // router takes the answer for forged.
+    let far = &cluster.lans.far;
+    ensure!(!far.is_answered(inside, Duration::from_millis(600))?);
     cluster.leave(&network)
 }
 
-fn lan_beside_takes_what_is_named_to_the_lan(world: &World) -> Result {
+fn lan_beside_routes_only_the_named_prefixes_to_the_lan(world: &World) -> Result {
     let cluster = Cluster::new(world)?;
     let network = cluster.attach("lan-beside")?;
     cluster.ensure_cluster_works()?;
@@ -194,11 +192,11 @@ fn lan_beside_takes_what_is_named_to_the_lan(world: &World) -> Result {
     ensure!(cluster.source(FAR)? == cluster.address("net1")?);
     ensure!(cluster.source("203.0.113.7".parse()?)? == cluster.address("eth0")?);
     ensure!(default_gateways(&cluster.pod, false)? == [CLUSTERS_GATEWAY]);
-    ensure!(cluster.far_hears_from(cluster.address("net1")?));
+    cluster.ensure_far_hears_from(cluster.address("net1")?)?;
     cluster.leave(&network)
 }
 
-fn lan_answers_who_asks_on_either_side(world: &World) -> Result {
+fn lan_answers_clients_on_either_side(world: &World) -> Result {
     let cluster = Cluster::new(world)?;
     let network = cluster.attach("lan-answers")?;
     cluster.ensure_cluster_works()?;
@@ -207,14 +205,11 @@ fn lan_answers_who_asks_on_either_side(world: &World) -> Result {
         cluster.source(FAR)? == cluster.address("eth0")?,
         "by itself it goes where it always went"
     );
-    ensure!(
-        cluster.far_hears_from(cluster.address("net1")?),
-        "whoever comes by the LAN"
-    );
-    ensure!(
-        cluster.far_hears_from(cluster.address("eth0")?),
-        "whoever comes by the node"
-    );
+    for (client, ifname) in [("from the LAN", "net1"), ("from the node", "eth0")] {
+        cluster
+            .ensure_far_hears_from(cluster.address(ifname)?)
+            .with_context(|| format!("a client that comes {client}"))?;
+    }
     cluster.leave(&network)
 }
 

@@ -20,8 +20,8 @@ pub(crate) fn tests() -> Vec<Test> {
         pools::TESTS,
         tuning::TESTS,
         &[
-            test!(each_is_tested),
-            test!(documentation_quotes_them_as_they_are),
+            test!(every_example_has_a_test),
+            test!(documentation_quotes_the_examples_verbatim),
         ],
     ]
     .concat()
@@ -57,7 +57,7 @@ fn folder() -> PathBuf {
         .unwrap_or_else(|| below(Path::new(env!("CARGO_MANIFEST_DIR"))))
 }
 
-/// Their names and what is in them.
+/// The examples' names and contents.
 fn all() -> Result<Vec<(String, String)>> {
     let folder = folder();
     let mut all = Vec::new();
@@ -78,10 +78,10 @@ fn all() -> Result<Vec<(String, String)>> {
     Ok(all)
 }
 
-fn each_is_tested(_: &World) -> Result {
-    let tests: Vec<&str> = tests()
+fn every_example_has_a_test(_: &World) -> Result {
+    let tests: Vec<String> = tests()
         .iter()
-        .filter_map(|test| test.name().rsplit("::").next())
+        .filter_map(|test| test.name().rsplit("::").next().map(str::to_owned))
         .collect();
     let all = all()?;
     ensure!(!all.is_empty(), "no examples in {}", folder().display());
@@ -95,7 +95,7 @@ fn each_is_tested(_: &World) -> Result {
     Ok(())
 }
 
-fn documentation_quotes_them_as_they_are(_: &World) -> Result {
+fn documentation_quotes_the_examples_verbatim(_: &World) -> Result {
     let all = all()?;
     for document in DOCUMENTS {
         let mut quotations = document

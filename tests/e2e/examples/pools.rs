@@ -17,9 +17,8 @@ use crate::scenario::{SOON, default_gateways, ensure_nothing_left, reported};
 pub(super) const TESTS: &[Test] = &[
     test!(host_local_gives_an_address_of_its_range).needs(&[packages::GO_PLUGINS]),
     test!(static_gives_its_address).needs(&[packages::GO_PLUGINS]),
-    test!(docker_gives_the_whole_range_and_never_what_is_left_out_of_it)
-        .needs(&[packages::GO_PLUGINS]),
-    test!(docker_gives_the_address_and_mac_that_are_asked_for).needs(&[packages::GO_PLUGINS]),
+    test!(docker_gives_the_whole_range_except_excluded_addresses).needs(&[packages::GO_PLUGINS]),
+    test!(docker_gives_the_requested_address_and_mac).needs(&[packages::GO_PLUGINS]),
     test!(dual_stack_gives_an_address_and_a_default_route_of_each_family)
         .needs(&[packages::GO_PLUGINS]),
     test!(ranges_are_used_one_after_the_other).needs(&[packages::GO_PLUGINS]),
@@ -124,7 +123,7 @@ fn host_local(lan: &Lan, example: &str, attachment: &network::Attachment) -> Res
     call.run(&lan.host)?.error()
 }
 
-fn docker_gives_the_whole_range_and_never_what_is_left_out_of_it(_: &World) -> Result {
+fn docker_gives_the_whole_range_except_excluded_addresses(_: &World) -> Result {
     let lan = Lan::new()?;
     let network = network(&lan, "docker")?;
     let printer = Ipv4Addr::new(10, 99, 0, 200);
@@ -166,7 +165,7 @@ fn docker_gives_the_whole_range_and_never_what_is_left_out_of_it(_: &World) -> R
 
 /// `docker run --ip 10.99.0.210 --mac-address …`: a runtime passes it as a capability, or in
 /// CNI_ARGS.
-fn docker_gives_the_address_and_mac_that_are_asked_for(_: &World) -> Result {
+fn docker_gives_the_requested_address_and_mac(_: &World) -> Result {
     let lan = Lan::new()?;
     let network = network(&lan, "docker")?;
     let wish = |container: &Node, ips: &str| {

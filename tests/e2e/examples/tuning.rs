@@ -48,7 +48,7 @@ fn tuning_sets_the_sysctls_of_the_interface_alone(world: &World) -> Result {
         .run(&lan.host)?
         .success()?;
 
-    // It is tuning's doing, and nobody else's interface is touched.
+    // Only tuning sets them, and on this interface alone.
     let untuned = lan.container("c2")?;
     let mut alone = example;
     alone["plugins"]

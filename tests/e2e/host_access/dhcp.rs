@@ -20,16 +20,16 @@ use crate::scenario::{SOON, address};
 
 pub(super) const TESTS: &[Test] = &[
     test!(host_and_container_reach_each_other_by_a_lease),
-    test!(the_route_moves_with_the_lease),
-    test!(into_another_subnet_too),
-    test!(it_goes_with_a_lease_that_is_lost_and_comes_back_with_another),
-    test!(a_renewal_restores_it),
-    test!(a_new_daemon_restores_it_and_removes_what_is_over),
-    test!(it_goes_with_a_container_that_vanishes),
-    test!(a_container_that_comes_back_keeps_its_own),
-    test!(a_crowd_that_goes_amid_renewals_leaves_nothing).within(Duration::from_secs(120)),
-    test!(nobody_waits_for_whoever_has_the_lock),
-    test!(a_daemon_elsewhere_says_so_and_goes_on),
+    test!(the_hosts_route_follows_a_changed_lease),
+    test!(the_hosts_route_follows_a_lease_into_another_subnet),
+    test!(the_hosts_route_goes_with_a_lost_lease_and_returns_with_the_next),
+    test!(a_renewal_restores_the_hosts_route),
+    test!(a_restarted_daemon_restores_missing_routes_and_removes_stale_ones),
+    test!(the_hosts_route_goes_with_a_container_that_vanishes),
+    test!(a_recreated_container_keeps_its_own_route),
+    test!(many_dels_during_renewals_leave_nothing).within(Duration::from_secs(120)),
+    test!(leases_are_kept_up_while_another_process_holds_the_lock),
+    test!(a_daemon_in_another_netns_reports_that_and_keeps_leasing),
 ];
 
 /// The host's end, a daemon on it, and a server.
@@ -78,8 +78,16 @@ fn conflist(socket: &Path) -> Value {
     with_access(json!({ "ipam": { "type": "dhcp", "daemonSocketPath": socket } }))
 }
 
-/// Leases that are asked about again after a second.
-fn short() -> Settings {
+/// Leases that are renewed after a second, and last.
+fn early_renewals() -> Settings {
+    Settings {
+        t1: Some(Duration::from_secs(1)),
+        ..Settings::default()
+    }
+}
+
+/// Leases that soon expire when they are not renewed.
+fn short_leases() -> Settings {
     Settings {
         lease_time: Some(Duration::from_secs(4)),
         t1: Some(Duration::from_secs(1)),
@@ -112,8 +120,8 @@ fn host_and_container_reach_each_other_by_a_lease(world: &World) -> Result {
     ensure_host_is_clean(&leasing.lan.host)
 }
 
-fn the_route_moves_with_the_lease(world: &World) -> Result {
-    let leasing = Leasing::new(world, short())?;
+fn the_hosts_route_follows_a_changed_lease(world: &World) -> Result {
+    let leasing = Leasing::new(world, early_renewals())?;
     let container = container(&leasing.lan, "c1")?;
     let network = leasing.network();
     let attachment = network::Attachment::new(&container);
@@ -134,8 +142,8 @@ fn the_route_moves_with_the_lease(world: &World) -> Result {
 }
 
 /// Where the host's address is not on the link any more, and in the container's own table.
-fn into_another_subnet_too(world: &World) -> Result {
-    let leasing = Leasing::new(world, short())?;
+fn the_hosts_route_follows_a_lease_into_another_subnet(world: &World) -> Result {
+    let leasing = Leasing::new(world, early_renewals())?;
     let container = container(&leasing.lan, "c1")?;
     let mut conflist = conflist(leasing.daemon.socket());
     conflist["plugins"][0]["sourceRouting"] = json!(true);
@@ -154,8 +162,8 @@ fn into_another_subnet_too(world: &World) -> Result {
     )
 }
 
-fn it_goes_with_a_lease_that_is_lost_and_comes_back_with_another(world: &World) -> Result {
-    let leasing = Leasing::new(world, short())?;
+fn the_hosts_route_goes_with_a_lost_lease_and_returns_with_the_next(world: &World) -> Result {
+    let leasing = Leasing::new(world, short_leases())?;
     let container = container(&leasing.lan, "c1")?;
     let network = leasing.network();
     let attachment = network::Attachment::new(&container);
@@ -182,9 +190,9 @@ fn it_goes_with_a_lease_that_is_lost_and_comes_back_with_another(world: &World) 
     ensure_host_is_clean(&leasing.lan.host)
 }
 
-/// After somebody has cleared it away, shim and all.
-fn a_renewal_restores_it(world: &World) -> Result {
-    let leasing = Leasing::new(world, short())?;
+/// After an administrator has removed the host's macvlan, and the route with it.
+fn a_renewal_restores_the_hosts_route(world: &World) -> Result {
+    let leasing = Leasing::new(world, early_renewals())?;
     let container = container(&leasing.lan, "c1")?;
     leasing
         .network()
@@ -199,7 +207,7 @@ fn a_renewal_restores_it(world: &World) -> Result {
     )
 }
 
-fn a_new_daemon_restores_it_and_removes_what_is_over(world: &World) -> Result {
+fn a_restarted_daemon_restores_missing_routes_and_removes_stale_ones(world: &World) -> Result {
     let leasing = Leasing::new(world, Settings::default())?;
     let (stays, goes) = (
         container(&leasing.lan, "c1")?,
@@ -235,7 +243,7 @@ fn a_new_daemon_restores_it_and_removes_what_is_over(world: &World) -> Result {
     ensure_they_talk((&leasing.lan.host, HOST.into()), (&stays, kept.into()))
 }
 
-fn it_goes_with_a_container_that_vanishes(world: &World) -> Result {
+fn the_hosts_route_goes_with_a_container_that_vanishes(world: &World) -> Result {
     let leasing = Leasing::new(world, Settings::default())?;
     let container = container(&leasing.lan, "c1")?;
     leasing
@@ -248,8 +256,8 @@ fn it_goes_with_a_container_that_vanishes(world: &World) -> Result {
     .with_context(|| leasing.daemon.log())
 }
 
-/// A runtime that makes a container anew under the same name, and has called no DEL.
-fn a_container_that_comes_back_keeps_its_own(world: &World) -> Result {
+/// A runtime that recreates a container under the same name without calling DEL.
+fn a_recreated_container_keeps_its_own_route(world: &World) -> Result {
     let leasing = Leasing::new(world, Settings::default())?;
     for last in (0..20).map(|nth| nth == 19) {
         let container = container(&leasing.lan, "c1")?;
@@ -273,9 +281,9 @@ fn a_container_that_comes_back_keeps_its_own(world: &World) -> Result {
 }
 
 /// Each renewal has the daemon look after the route that DEL is about to remove.
-fn a_crowd_that_goes_amid_renewals_leaves_nothing(world: &World) -> Result {
+fn many_dels_during_renewals_leave_nothing(world: &World) -> Result {
     const NUMBER: usize = 32;
-    let leasing = Leasing::new(world, short())?;
+    let leasing = Leasing::new(world, early_renewals())?;
     let containers: Vec<Node> = (0..NUMBER)
         .map(|nth| leasing.lan.container(&format!("c{nth}")))
         .collect::<Result<_>>()?;
@@ -305,7 +313,7 @@ fn a_crowd_that_goes_amid_renewals_leaves_nothing(world: &World) -> Result {
         );
         all(&|network, attachment| network.del(attachment))?;
         ensure_host_is_clean(&leasing.lan.host)?;
-        // Nor comes any of it back: whoever was in line for the lock has had it before this one.
+        // It does not come back either: all who waited for the lock have had it before this one.
         let one = network::Attachment::new(&containers[0]);
         leasing.network().add(&one)?;
         leasing.network().del(&one)?;
@@ -319,8 +327,8 @@ fn a_crowd_that_goes_amid_renewals_leaves_nothing(world: &World) -> Result {
     Ok(())
 }
 
-fn nobody_waits_for_whoever_has_the_lock(world: &World) -> Result {
-    let leasing = Leasing::new(world, short())?;
+fn leases_are_kept_up_while_another_process_holds_the_lock(world: &World) -> Result {
+    let leasing = Leasing::new(world, early_renewals())?;
     let (moving, other) = (
         container(&leasing.lan, "c1")?,
         container(&leasing.lan, "c2")?,
@@ -350,9 +358,9 @@ fn nobody_waits_for_whoever_has_the_lock(world: &World) -> Result {
     leasing.wait_for_route(second)
 }
 
-fn a_daemon_elsewhere_says_so_and_goes_on(world: &World) -> Result {
+fn a_daemon_in_another_netns_reports_that_and_keeps_leasing(world: &World) -> Result {
     let lan = lan()?;
-    let server = DhcpServer::start(&lan.lan, short())?;
+    let server = DhcpServer::start(&lan.lan, early_renewals())?;
     let elsewhere = lan.container("elsewhere")?;
     let daemon = Daemon::start(world, &elsewhere)?;
     let leasing = Leasing {

@@ -1,4 +1,5 @@
-//! `hostAccess`: host and container reach each other, nobody else notices, and nothing is left.
+//! `hostAccess`: host and container reach each other, other hosts see no difference, and DEL leaves
+//! nothing.
 
 mod dhcp;
 mod reach;
@@ -71,7 +72,7 @@ fn shim(lan: &Lan) -> Result<Option<Link>> {
     lan.host.find_link(SHIM)
 }
 
-/// The addresses that the host has a route of ours to.
+/// The addresses to which leasehold made a route on the host.
 fn reached(lan: &Lan) -> Result<Vec<IpAddr>> {
     let mut all: Vec<IpAddr> = HostRoute::all(&lan.host.netlink()?)?
         .iter()
@@ -103,7 +104,7 @@ pub(crate) fn ensure_host_is_clean(host: &Node) -> Result {
     Ok(())
 }
 
-/// Whether nobody has the lock, which ends with whoever has it.
+/// Whether the lock is free. It is released when the process that holds it ends.
 fn lock_is_free() -> bool {
     std::fs::File::open(Path::new("/run/cni/leasehold.lock"))
         .is_ok_and(|file| file.try_lock().is_ok())

@@ -19,21 +19,20 @@ use crate::scenario::{SOON, conflist};
 
 pub(super) const TESTS: &[Test] = &[
     test!(host_and_container_reach_each_other).needs(&[packages::GO_PLUGINS]),
-    test!(without_the_key_they_do_not).needs(&[packages::GO_PLUGINS]),
+    test!(without_host_access_they_do_not_reach_each_other).needs(&[packages::GO_PLUGINS]),
     test!(the_host_may_have_its_address_in_another_subnet).needs(&[packages::GO_PLUGINS]),
-    test!(a_table_of_the_containers_own_has_the_way_too)
+    test!(with_source_routing_the_containers_table_has_the_route_too)
         .needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
     test!(the_host_may_have_its_address_on_another_link).needs(&[packages::GO_PLUGINS]),
-    test!(a_host_without_an_address_is_no_failure).needs(&[packages::GO_PLUGINS]),
-    test!(a_host_that_answers_for_no_other_links_addresses_is_warned_of)
-        .needs(&[packages::GO_PLUGINS]),
-    test!(neighbours_are_answered_once_and_by_the_parent)
+    test!(a_host_without_an_address_is_allowed).needs(&[packages::GO_PLUGINS]),
+    test!(arp_ignore_on_the_host_is_warned_of).needs(&[packages::GO_PLUGINS]),
+    test!(arp_is_answered_once_and_by_the_parent)
         .needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
-    test!(a_broadcast_is_heard_once).needs(&[packages::GO_PLUGINS]),
-    test!(containers_without_it_are_as_before).needs(&[packages::GO_PLUGINS]),
-    test!(on_a_macvlan_of_the_hosts_the_shim_sits_on_the_device_below)
+    test!(a_broadcast_is_received_once).needs(&[packages::GO_PLUGINS]),
+    test!(containers_without_host_access_are_not_affected).needs(&[packages::GO_PLUGINS]),
+    test!(for_a_macvlan_parent_the_hosts_macvlan_is_on_the_device_below)
         .needs(&[packages::GO_PLUGINS]),
-    test!(it_does_not_go_with_everything).needs(&[packages::GO_PLUGINS]),
+    test!(host_access_is_refused_where_it_cannot_work).needs(&[packages::GO_PLUGINS]),
 ];
 
 fn host_and_container_reach_each_other(_: &World) -> Result {
@@ -72,18 +71,14 @@ fn host_and_container_reach_each_other(_: &World) -> Result {
     ensure_host_is_clean(&lan.host)
 }
 
-fn without_the_key_they_do_not(_: &World) -> Result {
+fn without_host_access_they_do_not_reach_each_other(_: &World) -> Result {
     let lan = lan()?;
     let container = container(&lan, "c1")?;
     let ipam = json!({ "type": "static", "addresses": [{ "address": "10.99.0.61/24" }] });
     let network = Network::new(&lan.host, conflist(json!({ "ipam": ipam })));
     network.add(&network::Attachment::new(&container))?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
-    ensure!(
-        container
-            .ping(HOST.into(), Duration::from_millis(400))
-            .is_err()
-    );
+    ensure!(!container.is_answered(HOST.into(), Duration::from_millis(400))?);
     ensure!(
         !fs::exists("/run/cni/leasehold.lock")?,
         "nor does anybody pay for it"
@@ -114,8 +109,8 @@ fn the_host_may_have_its_address_in_another_subnet(_: &World) -> Result {
     ensure_host_is_clean(&lan.host)
 }
 
-/// With `sourceRouting` nobody looks into the main table.
-fn a_table_of_the_containers_own_has_the_way_too(_: &World) -> Result {
+/// With `sourceRouting` the main table is not consulted.
+fn with_source_routing_the_containers_table_has_the_route_too(_: &World) -> Result {
     let lan = Lan::with_ipv6()?;
     lan.host.add_address(Lan::MASTER, "10.50.0.2/24".parse()?)?;
     lan.host
@@ -159,7 +154,7 @@ fn the_host_may_have_its_address_on_another_link(_: &World) -> Result {
     )
 }
 
-fn a_host_without_an_address_is_no_failure(_: &World) -> Result {
+fn a_host_without_an_address_is_allowed(_: &World) -> Result {
     let lan = Lan::new()?;
     let container = container(&lan, "c1")?;
     let network = Network::new(&lan.host, network_of(&["10.99.0.61/24"]));
@@ -181,7 +176,7 @@ fn a_host_without_an_address_is_no_failure(_: &World) -> Result {
 }
 
 /// kube-proxy makes hosts so, in mode IPVS.
-fn a_host_that_answers_for_no_other_links_addresses_is_warned_of(_: &World) -> Result {
+fn arp_ignore_on_the_host_is_warned_of(_: &World) -> Result {
     let lan = lan()?;
     lan.host
         .run(|| sysctl::set(&["ipv4", "conf", "all", "arp_ignore"], "1"))??;
@@ -194,9 +189,7 @@ fn a_host_that_answers_for_no_other_links_addresses_is_warned_of(_: &World) -> R
     ensure!(outcome.stderr.contains("arp_ignore"), "{outcome:?}");
     outcome.success()?;
     ensure!(
-        container
-            .ping(HOST.into(), Duration::from_millis(400))
-            .is_err(),
+        !container.is_answered(HOST.into(), Duration::from_millis(400))?,
         "the warning is true"
     );
     lan.host.ping("10.99.0.61".parse()?, SOON)?;
@@ -211,7 +204,7 @@ fn a_host_that_answers_for_no_other_links_addresses_is_warned_of(_: &World) -> R
     Ok(())
 }
 
-fn neighbours_are_answered_once_and_by_the_parent(_: &World) -> Result {
+fn arp_is_answered_once_and_by_the_parent(_: &World) -> Result {
     let lan = lan()?;
     let container = container(&lan, "c1")?;
     let network = Network::new(&lan.host, network_of(&["10.99.0.61/24", "fd99::61/64"]));
@@ -237,7 +230,8 @@ fn neighbours_are_answered_once_and_by_the_parent(_: &World) -> Result {
         .lan
         .output(&["ip", "-6", "neigh", "show", &HOST6.to_string()])?;
     ensure!(known.contains(&parent.to_string()), "{known}");
-    // It hears nobody ask for that address, whose group it is not in (RFC 4861 §7.2.1).
+    // It does not receive solicitations for that address, whose group it is not in (RFC 4861
+    // §7.2.1).
     let groups = lan.host.run(|| fs::read_to_string("/proc/net/igmp6"))??;
     let of_shim = groups.lines().filter(|line| line.contains(SHIM));
     ensure!(
@@ -251,7 +245,7 @@ fn neighbours_are_answered_once_and_by_the_parent(_: &World) -> Result {
 }
 
 /// Though it arrives on parent and shim.
-fn a_broadcast_is_heard_once(_: &World) -> Result {
+fn a_broadcast_is_received_once(_: &World) -> Result {
     let lan = Lan::new()?;
     lan.host
         .add_address(Lan::MASTER, format!("{HOST}/24").parse()?)?;
@@ -282,7 +276,7 @@ fn a_broadcast_is_heard_once(_: &World) -> Result {
 }
 
 /// Other containers on the same parent, with the shim and without it.
-fn containers_without_it_are_as_before(_: &World) -> Result {
+fn containers_without_host_access_are_not_affected(_: &World) -> Result {
     let lan = lan()?;
     let (plain, joined) = (container(&lan, "c1")?, container(&lan, "c2")?);
     let ipam = json!({ "type": "static", "addresses": [{ "address": "10.99.0.61/24" }] });
@@ -292,7 +286,7 @@ fn containers_without_it_are_as_before(_: &World) -> Result {
     network.add(&network::Attachment::new(&joined))?;
     let moment = Duration::from_millis(400);
     ensure!(
-        plain.ping(HOST.into(), moment).is_err(),
+        !plain.is_answered(HOST.into(), moment)?,
         "nobody asked for that"
     );
     for (from, to) in [
@@ -308,7 +302,7 @@ fn containers_without_it_are_as_before(_: &World) -> Result {
     Ok(())
 }
 
-fn on_a_macvlan_of_the_hosts_the_shim_sits_on_the_device_below(_: &World) -> Result {
+fn for_a_macvlan_parent_the_hosts_macvlan_is_on_the_device_below(_: &World) -> Result {
     let lan = lan()?;
     let host = lan.host.netlink()?;
     let parent = lan.host.link(Lan::MASTER)?;
@@ -329,7 +323,7 @@ fn on_a_macvlan_of_the_hosts_the_shim_sits_on_the_device_below(_: &World) -> Res
     )
 }
 
-fn it_does_not_go_with_everything(_: &World) -> Result {
+fn host_access_is_refused_where_it_cannot_work(_: &World) -> Result {
     let lan = lan()?;
     let ipam = json!({ "type": "static", "addresses": [{ "address": "10.99.0.61/24" }] });
     let refused = |keys, word: &str| -> Result {

@@ -1,4 +1,4 @@
-//! One shim for all containers of a parent: made with the first, gone with the last.
+//! One macvlan on the host for all containers of a parent: made for the first, removed with the last.
 
 use std::thread;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use lab::anyhow::{Context, anyhow, ensure};
 use lab::serde_json::json;
 use lab::suite::packages;
-use lab::{Lan, Network, Node, Result, Test, World, network, test};
+use lab::{Lan, Network, Node, Result, Test, World, network, test, until};
 use linknet::{NewMacvlan, Shared};
 use nix::mount::{MsFlags, mount};
 
@@ -14,22 +14,24 @@ use super::{
     HOST, SHIM, container, ensure_host_is_clean, ensure_they_talk, lan, lock_is_free, network_of,
     reached, shim, with_access,
 };
-use crate::macvlan::{given, script};
+use crate::macvlan::{given, knows_no_other_mac, script};
 use crate::scenario::{SOON, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(two_containers_share_one_and_the_last_takes_it_away).needs(&[packages::GO_PLUGINS]),
-    test!(a_container_made_anew_is_reached_at_once).needs(&[packages::GO_PLUGINS]),
-    test!(two_networks_share_one).needs(&[packages::GO_PLUGINS]),
-    test!(a_failed_add_leaves_none),
-    test!(without_netns_or_interface_the_route_goes_all_the_same).needs(&[packages::GO_PLUGINS]),
-    test!(with_its_parent_everything_goes).needs(&[packages::GO_PLUGINS]),
-    test!(a_link_of_that_name_that_is_not_ours_is_left_alone).needs(&[packages::GO_PLUGINS]),
-    test!(one_that_was_renamed_or_set_down_is_found_and_used).needs(&[packages::GO_PLUGINS]),
-    test!(sixty_four_come_and_go_at_a_time).within(Duration::from_secs(120)),
+    test!(two_containers_share_the_hosts_macvlan_and_the_last_removes_it)
+        .needs(&[packages::GO_PLUGINS]),
+    test!(a_recreated_container_is_reached_at_once)
+        .needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
+    test!(two_networks_share_the_hosts_macvlan).needs(&[packages::GO_PLUGINS]),
+    test!(a_failed_add_leaves_no_macvlan_on_the_host),
+    test!(del_removes_the_route_even_without_netns_or_interface).needs(&[packages::GO_PLUGINS]),
+    test!(removing_the_parent_removes_everything).needs(&[packages::GO_PLUGINS]),
+    test!(a_foreign_link_of_the_same_name_is_left_alone).needs(&[packages::GO_PLUGINS]),
+    test!(a_renamed_or_downed_macvlan_on_the_host_is_found_and_used).needs(&[packages::GO_PLUGINS]),
+    test!(sixty_four_containers_come_and_go_at_once).within(Duration::from_secs(120)),
 ];
 
-fn two_containers_share_one_and_the_last_takes_it_away(_: &World) -> Result {
+fn two_containers_share_the_hosts_macvlan_and_the_last_removes_it(_: &World) -> Result {
     let lan = lan()?;
     let (one, two) = (container(&lan, "c1")?, container(&lan, "c2")?);
     let first = Network::new(&lan.host, network_of(&["10.99.0.61/24"]));
@@ -53,8 +55,8 @@ fn two_containers_share_one_and_the_last_takes_it_away(_: &World) -> Result {
     Ok(())
 }
 
-/// With another MAC, at the same address: the host has just spoken to the one before.
-fn a_container_made_anew_is_reached_at_once(_: &World) -> Result {
+/// It has another MAC at the same address, and the host has just spoken to its predecessor.
+fn a_recreated_container_is_reached_at_once(_: &World) -> Result {
     let lan = lan()?;
     let (one, two) = (container(&lan, "c1")?, container(&lan, "c2")?);
     let stays = Network::new(&lan.host, network_of(&["10.99.0.61/24"]));
@@ -63,14 +65,17 @@ fn a_container_made_anew_is_reached_at_once(_: &World) -> Result {
     let attachment = network::Attachment::new(&two);
     for _ in 0..3 {
         network.add(&attachment)?;
-        lan.host
-            .ping("10.99.0.62".parse()?, Duration::from_millis(500))?;
+        let mac = two.link("eth0")?.mac.context("a MAC")?.to_string();
+        until("no neighbour entry has another MAC", SOON, || {
+            knows_no_other_mac(&lan.host, "10.99.0.62", &mac)
+        })?;
+        lan.host.ping("10.99.0.62".parse()?, SOON)?;
         network.del(&attachment)?;
     }
     Ok(())
 }
 
-fn two_networks_share_one(_: &World) -> Result {
+fn two_networks_share_the_hosts_macvlan(_: &World) -> Result {
     let lan = lan()?;
     let both = container(&lan, "c1")?;
     let mut wan = network_of(&["10.99.0.62/24"]);
@@ -95,7 +100,7 @@ fn two_networks_share_one(_: &World) -> Result {
 }
 
 /// Refused by the kernel before and after there is a shim, and by IPAM.
-fn a_failed_add_leaves_none(world: &World) -> Result {
+fn a_failed_add_leaves_no_macvlan_on_the_host(world: &World) -> Result {
     let lan = lan()?;
     let container = container(&lan, "c1")?;
     let attachment = network::Attachment::new(&container);
@@ -106,7 +111,7 @@ fn a_failed_add_leaves_none(world: &World) -> Result {
         ensure!(lock_is_free());
         Ok(())
     };
-    // Left by an ADD that was killed, and in nobody's way after the next one that fails.
+    // Left by a killed ADD, and removed even if the next one fails.
     let good = given(
         world,
         &lan,
@@ -149,7 +154,7 @@ fn a_failed_add_leaves_none(world: &World) -> Result {
     failing(&made)
 }
 
-fn without_netns_or_interface_the_route_goes_all_the_same(_: &World) -> Result {
+fn del_removes_the_route_even_without_netns_or_interface(_: &World) -> Result {
     let lan = lan()?;
     let network = Network::new(&lan.host, network_of(&["10.99.0.61/24", "fd99::61/64"]));
     for how in ["netns", "interface", "no netns told"] {
@@ -177,7 +182,7 @@ fn without_netns_or_interface_the_route_goes_all_the_same(_: &World) -> Result {
     Ok(())
 }
 
-fn with_its_parent_everything_goes(_: &World) -> Result {
+fn removing_the_parent_removes_everything(_: &World) -> Result {
     let lan = lan()?;
     let container = container(&lan, "c1")?;
     let network = Network::new(&lan.host, network_of(&["10.99.0.61/24"]));
@@ -190,7 +195,7 @@ fn with_its_parent_everything_goes(_: &World) -> Result {
     network.del(&attachment)
 }
 
-fn a_link_of_that_name_that_is_not_ours_is_left_alone(_: &World) -> Result {
+fn a_foreign_link_of_the_same_name_is_left_alone(_: &World) -> Result {
     let lan = lan()?;
     let host = lan.host.netlink()?;
     let theirs = NewMacvlan {
@@ -216,7 +221,7 @@ fn a_link_of_that_name_that_is_not_ours_is_left_alone(_: &World) -> Result {
     Ok(())
 }
 
-fn one_that_was_renamed_or_set_down_is_found_and_used(_: &World) -> Result {
+fn a_renamed_or_downed_macvlan_on_the_host_is_found_and_used(_: &World) -> Result {
     let lan = lan()?;
     let host = lan.host.netlink()?;
     let (one, two) = (container(&lan, "c1")?, container(&lan, "c2")?);
@@ -241,7 +246,7 @@ fn one_that_was_renamed_or_set_down_is_found_and_used(_: &World) -> Result {
 }
 
 /// All ADD, then all DEL, then each ADD and DEL among the others'.
-fn sixty_four_come_and_go_at_a_time(world: &World) -> Result {
+fn sixty_four_containers_come_and_go_at_once(world: &World) -> Result {
     const NUMBER: usize = 64;
     let lan = lan()?;
     let containers: Vec<Node> = (0..NUMBER)

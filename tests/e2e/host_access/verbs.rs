@@ -15,10 +15,10 @@ use crate::macvlan::script;
 use crate::scenario::{SOON, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(check_misses_shim_and_route).needs(&[packages::GO_PLUGINS]),
-    test!(gc_removes_the_routes_of_what_is_not_valid),
-    test!(gc_leaves_other_networks_and_what_is_in_use_alone),
-    test!(gc_restores_what_was_cleared_away),
+    test!(check_fails_without_the_hosts_macvlan_or_route).needs(&[packages::GO_PLUGINS]),
+    test!(gc_removes_the_routes_of_attachments_that_are_not_valid),
+    test!(gc_keeps_routes_of_other_networks_and_links_in_use),
+    test!(gc_restores_a_removed_macvlan_and_its_routes),
     test!(gc_follows_the_hosts_address),
     test!(gc_without_a_list_touches_no_route),
 ];
@@ -48,7 +48,7 @@ fn attached(lan: &Lan, name: &str, network: &Network<'_>) -> Result<(Node, netwo
     Ok((container, attachment))
 }
 
-fn check_misses_shim_and_route(_: &World) -> Result {
+fn check_fails_without_the_hosts_macvlan_or_route(_: &World) -> Result {
     let lan = lan()?;
     let netlink = lan.host.netlink()?;
     let network = Network::new(&lan.host, network_of(&["10.99.0.61/24", "fd99::61/64"]));
@@ -77,7 +77,7 @@ fn check_misses_shim_and_route(_: &World) -> Result {
     differs("the host's own macvlan is missing")
 }
 
-fn gc_removes_the_routes_of_what_is_not_valid(world: &World) -> Result {
+fn gc_removes_the_routes_of_attachments_that_are_not_valid(world: &World) -> Result {
     let lan = lan()?;
     let (kept, stale, vanished) = (
         newest(world, &lan, "lan", &["10.99.0.61/24"])?,
@@ -104,7 +104,7 @@ fn gc_removes_the_routes_of_what_is_not_valid(world: &World) -> Result {
     ensure_host_is_clean(&lan.host)
 }
 
-fn gc_leaves_other_networks_and_what_is_in_use_alone(world: &World) -> Result {
+fn gc_keeps_routes_of_other_networks_and_links_in_use(world: &World) -> Result {
     let lan = lan()?;
     let (ours, theirs) = (
         newest(world, &lan, "lan", &["10.99.0.61/24"])?,
@@ -139,7 +139,7 @@ fn gc_leaves_other_networks_and_what_is_in_use_alone(world: &World) -> Result {
     theirs.del(&attachment)
 }
 
-fn gc_restores_what_was_cleared_away(world: &World) -> Result {
+fn gc_restores_a_removed_macvlan_and_its_routes(world: &World) -> Result {
     let lan = lan()?;
     let netlink = lan.host.netlink()?;
     let network = newest(world, &lan, "lan", &["10.99.0.61/24", "fd99::61/64"])?;

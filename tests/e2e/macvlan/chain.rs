@@ -11,9 +11,9 @@ use crate::scenario::{SOON, conflist, ensure_nothing_left};
 const IPTABLES: Package = Package::new("iptables", "iptables");
 
 pub(super) const TESTS: &[Test] = &[
-    test!(after_loopback_and_before_tuning).needs(&[packages::GO_PLUGINS]),
-    test!(before_sbr).needs(&[packages::GO_PLUGINS]),
-    test!(before_portmap_and_firewall).needs(&[packages::GO_PLUGINS, IPTABLES]),
+    test!(works_after_loopback_and_before_tuning).needs(&[packages::GO_PLUGINS]),
+    test!(works_before_sbr).needs(&[packages::GO_PLUGINS]),
+    test!(works_before_portmap_and_firewall).needs(&[packages::GO_PLUGINS, IPTABLES]),
 ];
 
 /// macvlan with addresses of both families in a list with others.
@@ -41,7 +41,7 @@ fn list(ipam: Value, before: &[Value], after: &[Value]) -> Value {
     list
 }
 
-fn after_loopback_and_before_tuning(_: &World) -> Result {
+fn works_after_loopback_and_before_tuning(_: &World) -> Result {
     let lan = Lan::with_ipv6()?;
     let container = lan.container("c1")?;
     let tuning = json!({
@@ -91,7 +91,7 @@ fn after_loopback_and_before_tuning(_: &World) -> Result {
 }
 
 /// sbr moves the interface's routes to a table of their own, and leaves the result as it was.
-fn before_sbr(_: &World) -> Result {
+fn works_before_sbr(_: &World) -> Result {
     let lan = Lan::with_ipv6()?;
     let container = lan.container("c1")?;
     let network = Network::new(&lan.host, chained(&[], &[json!({ "type": "sbr" })]));
@@ -117,7 +117,7 @@ fn before_sbr(_: &World) -> Result {
     ensure_nothing_left(&container)
 }
 
-fn before_portmap_and_firewall(_: &World) -> Result {
+fn works_before_portmap_and_firewall(_: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
     let after = [
@@ -136,7 +136,7 @@ fn before_portmap_and_firewall(_: &World) -> Result {
     alone.del(&attachment)?;
     let mut result = network.add(&attachment)?;
     expected["interfaces"][0]["mac"] = result["interfaces"][0]["mac"].clone();
-    // Some plugins write what is empty, and some do not.
+    // Some plugins write empty values, and some omit them.
     for result in [&mut result, &mut expected] {
         result
             .as_object_mut()

@@ -1,42 +1,44 @@
-//! The plugin killed at every step of an ADD: the next ADD works, and DEL leaves nothing.
+//! The plugin killed at every system call of an ADD: the next ADD works, and DEL leaves nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lab::anyhow::{Context, ensure};
+use lab::crash_injector::{STRACE, Syscall};
 use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::MessageType;
-use lab::doomed::{STRACE, Step};
 use lab::plugin::DEBIANS_PLUGINS;
 use lab::serde_json::{Value, json};
 use lab::suite::packages;
-use lab::{DhcpServer, Doomed, Lan, Network, Node, Result, Test, World, network, test, until};
+use lab::{
+    CrashInjector, DhcpServer, Lan, Network, Node, Result, Test, World, network, test, until,
+};
 use linknet::{Protocol, Route};
 
 use crate::host_access::ensure_host_is_clean;
 use crate::scenario::{SOON, Scenario, conflist, ensure_nothing_left, reported};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(killed_at_any_step_add_can_be_repeated).needs(&[STRACE]),
-    test!(killed_at_any_step_add_with_addresses_can_be_repeated)
+    test!(killed_at_any_syscall_add_can_be_repeated).needs(&[STRACE]),
+    test!(killed_at_any_syscall_add_with_addresses_can_be_repeated)
         .needs(&[STRACE, packages::GO_PLUGINS])
         .within(Duration::from_secs(120)),
-    test!(killed_at_any_step_add_in_mode_passthru_can_be_repeated).needs(&[STRACE]),
-    test!(killed_at_any_step_add_leaves_nothing_after_del)
+    test!(killed_at_any_syscall_add_in_mode_passthru_can_be_repeated).needs(&[STRACE]),
+    test!(killed_at_any_syscall_add_leaves_nothing_after_del)
         .needs(&[STRACE, packages::GO_PLUGINS])
         .within(Duration::from_secs(120)),
-    test!(killed_at_any_step_add_with_host_access_can_be_repeated)
+    test!(killed_at_any_syscall_add_with_host_access_can_be_repeated)
         .needs(&[STRACE, packages::GO_PLUGINS])
         .within(Duration::from_secs(180)),
-    test!(killed_at_any_step_add_with_host_access_leaves_nothing_after_del)
+    test!(killed_at_any_syscall_add_with_host_access_leaves_nothing_after_del)
         .needs(&[STRACE, packages::GO_PLUGINS])
         .within(Duration::from_secs(180)),
-    test!(killed_while_a_lease_is_sought_add_can_be_repeated),
+    test!(killed_during_a_dhcp_exchange_add_can_be_repeated),
 ];
 
 /// The IPAM plugin lives on without its caller, and the daemon goes on asking.
-fn killed_while_a_lease_is_sought_add_can_be_repeated(world: &World) -> Result {
+fn killed_during_a_dhcp_exchange_add_can_be_repeated(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
@@ -73,22 +75,22 @@ fn killed_while_a_lease_is_sought_add_can_be_repeated(world: &World) -> Result {
 const CALLS: &str = "setns,socket,bind,connect,sendto,sendmsg,recvfrom,recvmsg,openat,write,vfork,clone,clone3,\
                      wait4,waitid,exit_group";
 
-fn killed_at_any_step_add_can_be_repeated(world: &World) -> Result {
+fn killed_at_any_syscall_add_can_be_repeated(world: &World) -> Result {
     add_again_after_each_step(world, json!({}))
 }
 
-fn killed_at_any_step_add_with_addresses_can_be_repeated(world: &World) -> Result {
+fn killed_at_any_syscall_add_with_addresses_can_be_repeated(world: &World) -> Result {
     add_again_after_each_step(world, with_everything(world))
 }
 
-fn killed_at_any_step_add_in_mode_passthru_can_be_repeated(world: &World) -> Result {
+fn killed_at_any_syscall_add_in_mode_passthru_can_be_repeated(world: &World) -> Result {
     add_again_after_each_step(
         world,
         json!({ "mode": "passthru", "mac": "02:00:00:00:00:17" }),
     )
 }
 
-fn killed_at_any_step_add_with_host_access_can_be_repeated(world: &World) -> Result {
+fn killed_at_any_syscall_add_with_host_access_can_be_repeated(world: &World) -> Result {
     add_again_after_each_step(
         world,
         json!({ "ipam": host_local(world), "hostAccess": true }),
@@ -97,47 +99,47 @@ fn killed_at_any_step_add_with_host_access_can_be_repeated(world: &World) -> Res
 
 fn add_again_after_each_step(world: &World, keys: Value) -> Result {
     let lan = Lan::new()?;
-    let ordeal = Ordeal::new(world, &lan, keys)?;
-    let mut steps = ordeal.steps()?;
+    let scenario = CrashScenario::new(world, &lan, keys)?;
+    let mut syscalls = scenario.syscalls()?;
     // The last request marks the interface as finished: the runtime has its result then, and an ADD
     // of what is complete is refused.
-    let last = steps
+    let last = syscalls
         .iter()
         .rposition(|(call, _)| call == "sendto")
         .context("it asks the kernel")?;
-    steps.truncate(last + 1);
-    for step in steps {
-        let container = ordeal.container("c1")?;
+    syscalls.truncate(last + 1);
+    for syscall in syscalls {
+        let container = scenario.container("c1")?;
         let attachment = network::Attachment::new(&container);
-        ordeal.add_until(&step, &container)?;
-        let network = Network::new(&lan.host, ordeal.conflist.clone());
+        scenario.add_until(&syscall, &container)?;
+        let network = Network::new(&lan.host, scenario.conflist.clone());
         network
             .add(&attachment)
-            .with_context(|| format!("again, after {step:?}"))?;
+            .with_context(|| format!("again, after {syscall:?}"))?;
         ensure!(
             container.links()?.len() == 2,
-            "after {step:?}: {:?}",
+            "after {syscall:?}: {:?}",
             container.links()?
         );
         network
             .check(&attachment)
-            .with_context(|| format!("after {step:?}"))?;
+            .with_context(|| format!("after {syscall:?}"))?;
         network
             .del(&attachment)
-            .with_context(|| format!("after {step:?}"))?;
-        ordeal
+            .with_context(|| format!("after {syscall:?}"))?;
+        scenario
             .ensure_nothing_left(&container)
-            .with_context(|| format!("after {step:?}"))?;
+            .with_context(|| format!("after {syscall:?}"))?;
         container.remove()?;
     }
     Ok(())
 }
 
-fn killed_at_any_step_add_leaves_nothing_after_del(world: &World) -> Result {
+fn killed_at_any_syscall_add_leaves_nothing_after_del(world: &World) -> Result {
     del_after_each_step(world, with_everything(world))
 }
 
-fn killed_at_any_step_add_with_host_access_leaves_nothing_after_del(world: &World) -> Result {
+fn killed_at_any_syscall_add_with_host_access_leaves_nothing_after_del(world: &World) -> Result {
     del_after_each_step(
         world,
         json!({ "ipam": host_local(world), "hostAccess": true }),
@@ -146,17 +148,17 @@ fn killed_at_any_step_add_with_host_access_leaves_nothing_after_del(world: &Worl
 
 fn del_after_each_step(world: &World, keys: Value) -> Result {
     let lan = Lan::new()?;
-    let ordeal = Ordeal::new(world, &lan, keys)?;
-    for step in ordeal.steps()? {
-        let container = ordeal.container("c1")?;
-        ordeal.add_until(&step, &container)?;
-        let network = Network::new(&lan.host, ordeal.conflist.clone());
+    let scenario = CrashScenario::new(world, &lan, keys)?;
+    for syscall in scenario.syscalls()? {
+        let container = scenario.container("c1")?;
+        scenario.add_until(&syscall, &container)?;
+        let network = Network::new(&lan.host, scenario.conflist.clone());
         network
             .del(&network::Attachment::new(&container))
-            .with_context(|| format!("after {step:?}"))?;
-        ordeal
+            .with_context(|| format!("after {syscall:?}"))?;
+        scenario
             .ensure_nothing_left(&container)
-            .with_context(|| format!("after {step:?}"))?;
+            .with_context(|| format!("after {syscall:?}"))?;
         container.remove()?;
     }
     Ok(())
@@ -182,20 +184,20 @@ fn store(world: &World) -> PathBuf {
 }
 
 /// ADDs of a plugin that is killed.
-struct Ordeal<'a> {
+struct CrashScenario<'a> {
     lan: &'a Lan,
     conflist: Value,
-    doomed: Doomed,
+    injector: CrashInjector,
     store: PathBuf,
 }
 
-impl<'a> Ordeal<'a> {
-    fn new(world: &World, lan: &'a Lan, keys: Value) -> Result<Ordeal<'a>> {
-        let doomed = Doomed::new(world, "macvlan", CALLS)?;
-        Ok(Ordeal {
+impl<'a> CrashScenario<'a> {
+    fn new(world: &World, lan: &'a Lan, keys: Value) -> Result<CrashScenario<'a>> {
+        let injector = CrashInjector::new(world, "macvlan", CALLS)?;
+        Ok(CrashScenario {
             lan,
             conflist: conflist(keys),
-            doomed,
+            injector,
             store: store(world),
         })
     }
@@ -214,31 +216,34 @@ impl<'a> Ordeal<'a> {
 
     /// Whether an ADD of the plugin has succeeded.
     fn add(&self, container: &Node) -> Result<bool> {
-        let path = vec![self.doomed.folder(), DEBIANS_PLUGINS.into()];
+        let path = vec![self.injector.folder(), DEBIANS_PLUGINS.into()];
         let network = Network::with_path(&self.lan.host, self.conflist.clone(), path);
         let add = network.prepare("ADD", 0, &network::Attachment::new(container), None)?;
         Ok(add.run(&self.lan.host)?.status.success())
     }
 
     /// Every call that an ADD makes after it has read its configuration, in order.
-    fn steps(&self) -> Result<Vec<Step>> {
+    fn syscalls(&self) -> Result<Vec<Syscall>> {
         let container = self.container("counted")?;
-        let mut steps = self.doomed.steps(|| self.add(&container))?;
+        let mut syscalls = self.injector.syscalls(|| self.add(&container))?;
         let network = Network::new(&self.lan.host, self.conflist.clone());
         network.del(&network::Attachment::new(&container))?;
         container.remove()?;
-        let first = steps
+        let first = syscalls
             .iter()
             .position(|(call, _)| call == "setns")
             .context("it enters the container")?;
-        steps.drain(..first);
-        ensure!(steps.len() > 10, "too few steps to be true: {steps:?}");
-        Ok(steps)
+        syscalls.drain(..first);
+        ensure!(
+            syscalls.len() > 10,
+            "too few syscalls to be true: {syscalls:?}"
+        );
+        Ok(syscalls)
     }
 
     /// An ADD that is killed on entry to this call.
-    fn add_until(&self, step: &Step, container: &Node) -> Result {
-        self.doomed.kill_at(step, || self.add(container))?;
+    fn add_until(&self, syscall: &Syscall, container: &Node) -> Result {
+        self.injector.kill_at(syscall, || self.add(container))?;
         // What it was waiting for goes on without it, and must not be overtaken here.
         until("IPAM has ended", SOON, || !is_running("host-local"))
     }

@@ -8,26 +8,27 @@ use lab::anyhow::{Context, ensure};
 use lab::plugin::{CniError, Outcome};
 use lab::serde_json::{Value, json};
 use lab::suite::packages;
-use lab::{Lan, Network, Node, Result, Test, World, network, test, until};
+use lab::{Lan, Network, Node, Result, Test, World, deadline, network, test, until};
 
 use super::{addresses, plug};
 use crate::scenario::{SOON, conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(loopback_is_no_parent),
-    test!(a_port_of_a_bridge_names_the_bridge),
-    test!(a_passthru_macvlan_in_the_way_is_named),
-    test!(passthru_names_the_macvlans_in_its_way),
-    test!(a_passthru_macvlan_on_its_way_out_is_waited_for),
-    test!(a_mac_that_no_interface_can_have_is_refused),
+    test!(loopback_is_refused_as_a_parent),
+    test!(a_bridge_port_is_refused_as_a_parent_naming_the_bridge),
+    test!(a_passthru_macvlan_that_occupies_the_parent_is_named),
+    test!(passthru_is_refused_naming_the_macvlans_on_the_parent),
+    test!(add_waits_for_a_passthru_macvlan_that_is_being_removed),
+    test!(an_invalid_mac_is_refused),
     test!(the_parents_own_mac_is_refused),
-    test!(a_mac_in_use_is_named_with_its_holder_after_a_while),
-    test!(a_mac_is_taken_over_from_a_container_on_its_way_out),
-    test!(an_mtu_that_is_too_small_is_refused_in_the_kernels_words),
-    test!(a_taken_name_is_left_alone),
-    test!(a_parent_that_is_down_gives_no_lease_and_that_is_said_at_once),
-    test!(a_parent_that_is_down_is_a_note_where_no_lease_is_needed).needs(&[packages::GO_PLUGINS]),
-    test!(a_cable_that_is_out_is_said_when_ipam_fails),
+    test!(a_mac_that_stays_in_use_is_refused_naming_its_holder),
+    test!(add_waits_for_the_mac_of_a_container_that_is_being_removed),
+    test!(a_too_small_mtu_is_refused_with_the_kernels_message),
+    test!(an_interface_that_has_the_name_already_is_left_alone),
+    test!(with_its_parent_down_a_lease_is_refused_at_once),
+    test!(with_its_parent_down_an_interface_without_dhcp_is_made_with_a_warning)
+        .needs(&[packages::GO_PLUGINS]),
+    test!(a_missing_carrier_is_reported_when_ipam_fails),
 ];
 
 /// An ADD with these keys in a new container, and how long it took.
@@ -42,14 +43,17 @@ fn add(lan: &Lan, container: &Node, keys: Value) -> Result<Outcome> {
 fn refusal(lan: &Lan, keys: Value) -> Result<CniError> {
     let container = lan.container("refused")?;
     let outcome = add(lan, &container, keys)?;
-    ensure!(outcome.took < Duration::from_millis(1500), "{outcome:?}");
+    ensure!(
+        outcome.took < deadline(Duration::from_millis(1500)),
+        "{outcome:?}"
+    );
     let error = outcome.error()?;
     ensure_nothing_left(&container)?;
     container.remove()?;
     Ok(error)
 }
 
-fn loopback_is_no_parent(_: &World) -> Result {
+fn loopback_is_refused_as_a_parent(_: &World) -> Result {
     let error = refusal(&Lan::new()?, json!({ "master": "lo" }))?;
     ensure!(
         error.code == 7 && error.msg.contains("lo is the loopback device"),
@@ -58,14 +62,10 @@ fn loopback_is_no_parent(_: &World) -> Result {
     Ok(())
 }
 
-fn a_port_of_a_bridge_names_the_bridge(_: &World) -> Result {
+fn a_bridge_port_is_refused_as_a_parent_naming_the_bridge(_: &World) -> Result {
     let lan = Lan::new()?;
-    let host = lan.host.netlink()?;
-    host.add_bridge("br0")?;
-    host.set_master(
-        lan.host.link(Lan::MASTER)?.index,
-        Some(lan.host.link("br0")?.index),
-    )?;
+    lan.host.add_bridge("br0")?;
+    lan.host.add_bridge_port("br0", Lan::MASTER)?;
     let error = refusal(&lan, json!({}))?;
     ensure!(
         error.code == 7 && error.msg.contains("eth1 is a port of bridge br0"),
@@ -81,7 +81,7 @@ fn a_port_of_a_bridge_names_the_bridge(_: &World) -> Result {
     Ok(())
 }
 
-fn a_passthru_macvlan_in_the_way_is_named(_: &World) -> Result {
+fn a_passthru_macvlan_that_occupies_the_parent_is_named(_: &World) -> Result {
     let lan = Lan::new()?;
     let holder = lan.container("c1")?;
     add(&lan, &holder, json!({ "mode": "passthru" }))?.success()?;
@@ -96,7 +96,7 @@ fn a_passthru_macvlan_in_the_way_is_named(_: &World) -> Result {
     Ok(())
 }
 
-fn passthru_names_the_macvlans_in_its_way(_: &World) -> Result {
+fn passthru_is_refused_naming_the_macvlans_on_the_parent(_: &World) -> Result {
     let lan = Lan::new()?;
     for name in ["c1", "c2"] {
         add(&lan, &lan.container(name)?, json!({}))?.success()?;
@@ -113,7 +113,7 @@ fn passthru_names_the_macvlans_in_its_way(_: &World) -> Result {
     Ok(())
 }
 
-fn a_passthru_macvlan_on_its_way_out_is_waited_for(_: &World) -> Result {
+fn add_waits_for_a_passthru_macvlan_that_is_being_removed(_: &World) -> Result {
     let lan = Lan::new()?;
     let dying = nameless_holder(&lan, json!({ "mode": "passthru" }))?;
     let container = lan.container("c2")?;
@@ -126,7 +126,7 @@ fn a_passthru_macvlan_on_its_way_out_is_waited_for(_: &World) -> Result {
     Ok(())
 }
 
-fn a_mac_that_no_interface_can_have_is_refused(_: &World) -> Result {
+fn an_invalid_mac_is_refused(_: &World) -> Result {
     let lan = Lan::new()?;
     for (mac, word) in [
         ("01:00:5e:00:00:01", "multicast"),
@@ -161,7 +161,7 @@ fn the_parents_own_mac_is_refused(_: &World) -> Result {
 
 const MAC: &str = "02:00:00:00:00:17";
 
-fn a_mac_in_use_is_named_with_its_holder_after_a_while(_: &World) -> Result {
+fn a_mac_that_stays_in_use_is_refused_naming_its_holder(_: &World) -> Result {
     let lan = Lan::new()?;
     let holder = lan.container("c1")?;
     add(&lan, &holder, json!({ "mac": MAC }))?.success()?;
@@ -169,7 +169,7 @@ fn a_mac_in_use_is_named_with_its_holder_after_a_while(_: &World) -> Result {
     let outcome = add(&lan, &container, json!({ "mac": MAC }))?;
     let took = outcome.took;
     ensure!(
-        took > Duration::from_secs(1) && took < Duration::from_secs(5),
+        took > Duration::from_secs(1) && took < deadline(Duration::from_secs(5)),
         "{took:?}"
     );
     let error = outcome.error()?;
@@ -178,25 +178,22 @@ fn a_mac_in_use_is_named_with_its_holder_after_a_while(_: &World) -> Result {
     ensure_nothing_left(&container)
 }
 
-fn a_mac_is_taken_over_from_a_container_on_its_way_out(_: &World) -> Result {
+fn add_waits_for_the_mac_of_a_container_that_is_being_removed(_: &World) -> Result {
     let lan = Lan::new()?;
     let dying = nameless_holder(&lan, json!({ "mac": MAC }))?;
     let container = lan.container("c2")?;
+    let (started, lifetime) = (Instant::now(), Duration::from_millis(200));
     let end = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(200));
+        thread::sleep(lifetime);
         drop(dying);
     });
-    let started = Instant::now();
     add(&lan, &container, json!({ "mac": MAC }))?.success()?;
-    ensure!(
-        started.elapsed() > Duration::from_millis(150),
-        "it was waited for"
-    );
+    ensure!(started.elapsed() >= lifetime, "it was waited for");
     end.join().ok().context("the other thread")?;
     Ok(())
 }
 
-/// A container whose namespace has no name any more, and lives for as long as what is returned.
+/// A container whose namespace has no name any more, and exists as long as the returned handle.
 fn nameless_holder(lan: &Lan, keys: Value) -> Result<linknet::Netns> {
     let holder = lan.container("c1")?;
     add(lan, &holder, keys)?.success()?;
@@ -205,7 +202,7 @@ fn nameless_holder(lan: &Lan, keys: Value) -> Result<linknet::Netns> {
     Ok(netns)
 }
 
-fn an_mtu_that_is_too_small_is_refused_in_the_kernels_words(_: &World) -> Result {
+fn a_too_small_mtu_is_refused_with_the_kernels_message(_: &World) -> Result {
     let error = refusal(&Lan::new()?, json!({ "mtu": 60 }))?;
     ensure!(
         error.code == 7 && error.details.contains("mtu less than device minimum"),
@@ -214,7 +211,7 @@ fn an_mtu_that_is_too_small_is_refused_in_the_kernels_words(_: &World) -> Result
     Ok(())
 }
 
-fn a_taken_name_is_left_alone(_: &World) -> Result {
+fn an_interface_that_has_the_name_already_is_left_alone(_: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
     let veth = plug(&lan, &container, "eth0")?;
@@ -248,7 +245,7 @@ fn a_taken_name_is_left_alone(_: &World) -> Result {
     Ok(())
 }
 
-fn a_parent_that_is_down_gives_no_lease_and_that_is_said_at_once(_: &World) -> Result {
+fn with_its_parent_down_a_lease_is_refused_at_once(_: &World) -> Result {
     let lan = Lan::new()?;
     lan.host
         .netlink()?
@@ -261,7 +258,7 @@ fn a_parent_that_is_down_gives_no_lease_and_that_is_said_at_once(_: &World) -> R
     Ok(())
 }
 
-fn a_parent_that_is_down_is_a_note_where_no_lease_is_needed(_: &World) -> Result {
+fn with_its_parent_down_an_interface_without_dhcp_is_made_with_a_warning(_: &World) -> Result {
     let lan = Lan::new()?;
     let host = lan.host.netlink()?;
     let parent = lan.host.link(Lan::MASTER)?.index;
@@ -273,7 +270,7 @@ fn a_parent_that_is_down_is_a_note_where_no_lease_is_needed(_: &World) -> Result
     let outcome = add(&lan, &container, keys)?;
     ensure!(outcome.stderr.contains("eth1 is down"), "{outcome:?}");
     ensure!(
-        outcome.took < Duration::from_secs(3),
+        outcome.took < deadline(Duration::from_secs(3)),
         "nobody waits for duplicates that cannot be looked for: {outcome:?}"
     );
     let result = outcome.success()?;
@@ -290,8 +287,8 @@ fn a_parent_that_is_down_is_a_note_where_no_lease_is_needed(_: &World) -> Result
     host.set_up(parent)?;
     until("the LAN is reached", SOON, || {
         container
-            .ping(Lan::ADDRESS.into(), Duration::from_millis(100))
-            .ok()
+            .is_answered(Lan::ADDRESS.into(), Duration::from_millis(100))
+            .is_ok_and(|answered| answered)
     })?;
     network
         .prepare("CHECK", 0, &attachment, Some(&result))?
@@ -300,7 +297,7 @@ fn a_parent_that_is_down_is_a_note_where_no_lease_is_needed(_: &World) -> Result
     Ok(())
 }
 
-fn a_cable_that_is_out_is_said_when_ipam_fails(_: &World) -> Result {
+fn a_missing_carrier_is_reported_when_ipam_fails(_: &World) -> Result {
     let lan = Lan::new()?;
     lan.lan
         .netlink()?

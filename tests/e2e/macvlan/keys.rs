@@ -10,17 +10,18 @@ use super::script;
 use crate::scenario::{conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(the_broadcast_queue_is_as_long_as_asked_for),
-    test!(the_broadcast_cutoff_is_as_asked_for),
-    test!(a_passthru_parent_is_promiscuous_unless_told_otherwise).needs(&[packages::IPROUTE2]),
-    test!(a_passthru_interface_has_its_parents_mac_or_gives_it_another),
-    test!(the_runtimes_mac_goes_before_the_users_and_the_users_before_the_configurations),
+    test!(the_broadcast_queue_has_the_configured_length),
+    test!(the_broadcast_cutoff_is_as_configured),
+    test!(a_passthru_parent_is_promiscuous_unless_configured_otherwise)
+        .needs(&[packages::IPROUTE2]),
+    test!(a_passthru_interface_takes_its_parents_mac_or_changes_it),
+    test!(the_runtimes_mac_overrides_the_users_and_that_the_configured_one),
     test!(the_runtimes_addresses_reach_ipam).needs(&[packages::GO_PLUGINS]),
     test!(the_mtu_is_the_parents_or_less),
     test!(the_result_has_the_mtu_that_ipam_has_set).needs(&[packages::IPROUTE2]),
     test!(keys_in_another_case_are_understood),
     test!(keys_without_effect_in_the_mode_are_refused),
-    test!(a_source_interface_has_its_list),
+    test!(in_source_mode_the_kernel_has_the_configured_macs),
 ];
 
 /// ADDs with these keys, and returns the interface and the result.
@@ -35,7 +36,7 @@ fn made(lan: &Lan, container: &Node, keys: Value) -> Result<(Link, Value)> {
     Ok((container.link("eth0")?, result))
 }
 
-fn the_broadcast_queue_is_as_long_as_asked_for(_: &World) -> Result {
+fn the_broadcast_queue_has_the_configured_length(_: &World) -> Result {
     let lan = Lan::new()?;
     let (link, _) = made(&lan, &lan.container("c1")?, json!({ "bcqueuelen": 3000 }))?;
     let macvlan = link.macvlan.context("a macvlan")?;
@@ -49,14 +50,14 @@ fn the_broadcast_queue_is_as_long_as_asked_for(_: &World) -> Result {
     Ok(())
 }
 
-fn the_broadcast_cutoff_is_as_asked_for(_: &World) -> Result {
+fn the_broadcast_cutoff_is_as_configured(_: &World) -> Result {
     let lan = Lan::new()?;
     let (link, _) = made(&lan, &lan.container("c1")?, json!({ "bclim": 7 }))?;
     ensure!(link.macvlan.and_then(|macvlan| macvlan.bc_cutoff) == Some(7));
     Ok(())
 }
 
-fn a_passthru_parent_is_promiscuous_unless_told_otherwise(_: &World) -> Result {
+fn a_passthru_parent_is_promiscuous_unless_configured_otherwise(_: &World) -> Result {
     let lan = Lan::new()?;
     for (nopromisc, count) in [(false, 1), (true, 0)] {
         let container = lan.container(&format!("c{count}"))?;
@@ -77,7 +78,7 @@ fn a_passthru_parent_is_promiscuous_unless_told_otherwise(_: &World) -> Result {
     Ok(())
 }
 
-fn a_passthru_interface_has_its_parents_mac_or_gives_it_another(_: &World) -> Result {
+fn a_passthru_interface_takes_its_parents_mac_or_changes_it(_: &World) -> Result {
     let lan = Lan::new()?;
     let original = lan.host.link(Lan::MASTER)?.mac;
     let other: Mac = "02:00:00:00:00:17".parse()?;
@@ -116,9 +117,7 @@ fn a_passthru_interface_has_its_parents_mac_or_gives_it_another(_: &World) -> Re
     Ok(())
 }
 
-fn the_runtimes_mac_goes_before_the_users_and_the_users_before_the_configurations(
-    _: &World,
-) -> Result {
+fn the_runtimes_mac_overrides_the_users_and_that_the_configured_one(_: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
     let keys = json!({ "mac": "02:00:00:00:00:01", "capabilities": { "mac": true } });
@@ -227,7 +226,7 @@ fn keys_without_effect_in_the_mode_are_refused(_: &World) -> Result {
     ensure_nothing_left(&container)
 }
 
-fn a_source_interface_has_its_list(_: &World) -> Result {
+fn in_source_mode_the_kernel_has_the_configured_macs(_: &World) -> Result {
     let lan = Lan::new()?;
     let macs = ["02:00:00:00:00:01", "02:00:00:00:00:02"];
     let (link, _) = made(

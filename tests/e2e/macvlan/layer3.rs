@@ -3,25 +3,25 @@
 use lab::anyhow::{Context, ensure};
 use lab::serde_json::{Value, json};
 use lab::suite::packages;
-use lab::{Lan, Network, Node, Result, Test, World, network, test};
+use lab::{Lan, Network, Node, Result, Test, World, network, test, until};
 use linknet::{Dad, Route, Scope};
 
-use super::{addresses, given, plug};
+use super::{addresses, given, knows_no_other_mac, plug};
 use crate::scenario::{SOON, conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
     test!(metric_table_scope_mtu_and_advmss_reach_the_kernel),
     test!(a_32_bit_address_reaches_the_lan_through_a_gateway_outside_it),
-    test!(a_31_bit_prefix_has_its_two_ends),
+    test!(both_addresses_of_a_31_bit_prefix_are_usable),
     test!(a_route_without_a_gateway_is_on_the_link),
     test!(a_leased_address_is_set_for_as_long_as_the_lease),
-    test!(duplicates_are_made_once_and_contradictions_refused),
-    test!(a_second_default_route_goes_first_as_with_the_go_plugin).needs(&[packages::GO_PLUGINS]),
+    test!(duplicate_addresses_and_routes_are_installed_once_and_conflicting_ones_refused),
+    test!(a_second_default_route_is_preferred_as_with_the_go_plugin).needs(&[packages::GO_PLUGINS]),
     test!(both_families_work_when_add_returns).needs(&[packages::GO_PLUGINS]),
-    test!(ipv6_is_switched_on_where_it_is_off).needs(&[packages::GO_PLUGINS]),
-    test!(an_ipv6_address_that_somebody_has_is_refused).needs(&[packages::GO_PLUGINS]),
+    test!(ipv6_is_enabled_where_it_is_disabled).needs(&[packages::GO_PLUGINS]),
+    test!(an_ipv6_address_in_use_is_refused).needs(&[packages::GO_PLUGINS]),
     test!(ipv6_over_too_small_an_mtu_is_refused_with_the_reason).needs(&[packages::GO_PLUGINS]),
-    test!(the_neighbours_learn_a_mac_that_has_changed).needs(&[packages::GO_PLUGINS]),
+    test!(neighbours_learn_a_changed_mac).needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
     test!(a_result_of_an_earlier_plugin_is_passed_on).needs(&[packages::GO_PLUGINS]),
 ];
 
@@ -123,7 +123,7 @@ fn a_32_bit_address_reaches_the_lan_through_a_gateway_outside_it(world: &World) 
     network.check(&attachment)
 }
 
-fn a_31_bit_prefix_has_its_two_ends(world: &World) -> Result {
+fn both_addresses_of_a_31_bit_prefix_are_usable(world: &World) -> Result {
     let lan = Lan::new()?;
     lan.lan
         .add_address(Lan::SERVER_LINK, "10.97.0.0/31".parse()?)?;
@@ -184,7 +184,9 @@ fn a_leased_address_is_set_for_as_long_as_the_lease(world: &World) -> Result {
     Ok(())
 }
 
-fn duplicates_are_made_once_and_contradictions_refused(world: &World) -> Result {
+fn duplicate_addresses_and_routes_are_installed_once_and_conflicting_ones_refused(
+    world: &World,
+) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
     let ip = json!({ "address": "10.99.0.60/24", "gateway": "10.99.0.1" });
@@ -211,7 +213,7 @@ fn duplicates_are_made_once_and_contradictions_refused(world: &World) -> Result 
     ensure_nothing_left(&container)
 }
 
-fn a_second_default_route_goes_first_as_with_the_go_plugin(_: &World) -> Result {
+fn a_second_default_route_is_preferred_as_with_the_go_plugin(_: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
     plug(&lan, &container, "first0")?;
@@ -261,7 +263,7 @@ fn both_families_work_when_add_returns(_: &World) -> Result {
     Ok(())
 }
 
-fn ipv6_is_switched_on_where_it_is_off(_: &World) -> Result {
+fn ipv6_is_enabled_where_it_is_disabled(_: &World) -> Result {
     let lan = Lan::with_ipv6()?;
     let container = lan.container("c1")?;
     for name in ["all", "default", "lo"] {
@@ -273,7 +275,7 @@ fn ipv6_is_switched_on_where_it_is_off(_: &World) -> Result {
     Ok(())
 }
 
-fn an_ipv6_address_that_somebody_has_is_refused(_: &World) -> Result {
+fn an_ipv6_address_in_use_is_refused(_: &World) -> Result {
     let lan = Lan::with_ipv6()?;
     let container = lan.container("c1")?;
     let keys = json!({ "ipam": addresses(&["10.99.0.60/24", &format!("{}/64", Lan::ADDRESS6)]) });
@@ -299,7 +301,7 @@ fn ipv6_over_too_small_an_mtu_is_refused_with_the_reason(_: &World) -> Result {
     ensure_nothing_left(&container)
 }
 
-fn the_neighbours_learn_a_mac_that_has_changed(_: &World) -> Result {
+fn neighbours_learn_a_changed_mac(_: &World) -> Result {
     let lan = Lan::new()?;
     for (name, mac) in [("c1", "02:00:00:00:00:01"), ("c2", "02:00:00:00:00:02")] {
         let container = lan.container(name)?;
@@ -307,10 +309,11 @@ fn the_neighbours_learn_a_mac_that_has_changed(_: &World) -> Result {
         let network = Network::new(&lan.host, conflist(keys));
         let attachment = network::Attachment::new(&container);
         network.add(&attachment)?;
-        // Answered at once, though the LAN's side has known the address under the other MAC for no
-        // time at all.
-        lan.lan
-            .ping("10.99.0.60".parse()?, std::time::Duration::from_millis(500))?;
+        // Without a packet to the address, only an announcement changes what the LAN's side knows.
+        until("no neighbour entry has another MAC", SOON, || {
+            knows_no_other_mac(&lan.lan, "10.99.0.60", mac)
+        })?;
+        lan.lan.ping("10.99.0.60".parse()?, SOON)?;
         network.del(&attachment)?;
     }
     Ok(())

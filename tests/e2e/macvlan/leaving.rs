@@ -1,4 +1,5 @@
-//! DEL: what is ours goes, whatever else is gone or broken; what is not, stays.
+//! DEL removes everything of the attachment, even if other things are gone or broken, and nothing
+//! else.
 
 use std::fs;
 
@@ -13,16 +14,16 @@ use super::{plug, script};
 use crate::scenario::{conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(the_interface_goes_though_ipam_fails),
-    test!(the_interface_goes_though_the_daemon_is_down),
-    test!(with_its_parent_gone_there_is_nothing_left_to_do),
-    test!(with_its_netns_gone_there_is_nothing_left_to_do),
+    test!(del_removes_the_interface_even_if_ipam_fails),
+    test!(del_removes_the_interface_even_if_the_daemon_is_down),
+    test!(del_succeeds_when_the_parent_is_gone),
+    test!(del_succeeds_when_the_netns_is_gone),
     test!(another_interface_of_that_name_is_left_alone),
     test!(another_networks_macvlan_of_that_name_is_left_alone),
-    test!(a_renamed_interface_is_known_by_its_mark),
+    test!(a_renamed_interface_is_recognized_by_its_alias),
     test!(the_hosts_own_interfaces_are_never_touched),
-    test!(what_the_go_plugin_made_is_checked_and_removed).needs(&[packages::GO_PLUGINS]),
-    test!(what_is_finished_bears_its_name_and_no_group),
+    test!(an_interface_made_by_the_go_plugin_is_checked_and_removed).needs(&[packages::GO_PLUGINS]),
+    test!(a_finished_interface_has_its_alias_and_the_default_group),
 ];
 
 fn made(lan: &Lan, name: &str, conflist: &Value) -> Result<(lab::Node, Value)> {
@@ -32,7 +33,7 @@ fn made(lan: &Lan, name: &str, conflist: &Value) -> Result<(lab::Node, Value)> {
     Ok((container, result))
 }
 
-fn the_interface_goes_though_ipam_fails(world: &World) -> Result {
+fn del_removes_the_interface_even_if_ipam_fails(world: &World) -> Result {
     let lan = Lan::new()?;
     let (container, _) = made(&lan, "c1", &conflist(json!({})))?;
     let path = script(
@@ -53,7 +54,7 @@ fn the_interface_goes_though_ipam_fails(world: &World) -> Result {
     ensure_nothing_left(&container)
 }
 
-fn the_interface_goes_though_the_daemon_is_down(world: &World) -> Result {
+fn del_removes_the_interface_even_if_the_daemon_is_down(world: &World) -> Result {
     let lan = Lan::new()?;
     let (container, _) = made(&lan, "c1", &conflist(json!({})))?;
     let ipam = json!({ "type": "dhcp", "daemonSocketPath": world.dir().join("nobody.sock") });
@@ -62,7 +63,7 @@ fn the_interface_goes_though_the_daemon_is_down(world: &World) -> Result {
     ensure_nothing_left(&container)
 }
 
-fn with_its_parent_gone_there_is_nothing_left_to_do(_: &World) -> Result {
+fn del_succeeds_when_the_parent_is_gone(_: &World) -> Result {
     let lan = Lan::new()?;
     let conflist = conflist(json!({}));
     let (container, _) = made(&lan, "c1", &conflist)?;
@@ -73,7 +74,7 @@ fn with_its_parent_gone_there_is_nothing_left_to_do(_: &World) -> Result {
     Network::new(&lan.host, conflist).del(&network::Attachment::new(&container))
 }
 
-fn with_its_netns_gone_there_is_nothing_left_to_do(_: &World) -> Result {
+fn del_succeeds_when_the_netns_is_gone(_: &World) -> Result {
     let lan = Lan::new()?;
     let conflist = conflist(json!({}));
     let (container, _) = made(&lan, "c1", &conflist)?;
@@ -136,7 +137,7 @@ fn another_networks_macvlan_of_that_name_is_left_alone(_: &World) -> Result {
     ensure_nothing_left(&container)
 }
 
-fn a_renamed_interface_is_known_by_its_mark(_: &World) -> Result {
+fn a_renamed_interface_is_recognized_by_its_alias(_: &World) -> Result {
     let lan = Lan::new()?;
     let conflist = conflist(json!({}));
     let (container, _) = made(&lan, "c1", &conflist)?;
@@ -160,7 +161,7 @@ fn the_hosts_own_interfaces_are_never_touched(_: &World) -> Result {
 }
 
 /// The upgrade: made by the other plugin, kept by ours.
-fn what_the_go_plugin_made_is_checked_and_removed(_: &World) -> Result {
+fn an_interface_made_by_the_go_plugin_is_checked_and_removed(_: &World) -> Result {
     let lan = Lan::new()?;
     let conflist = conflist(json!({}));
     for with_result in [true, false] {
@@ -195,7 +196,7 @@ fn what_the_go_plugin_made_is_checked_and_removed(_: &World) -> Result {
     Ok(())
 }
 
-fn what_is_finished_bears_its_name_and_no_group(_: &World) -> Result {
+fn a_finished_interface_has_its_alias_and_the_default_group(_: &World) -> Result {
     let lan = Lan::new()?;
     let (container, _) = made(&lan, "c1", &conflist(json!({})))?;
     let link = container.link("eth0")?;

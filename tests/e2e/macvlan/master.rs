@@ -12,12 +12,12 @@ use super::plug;
 use crate::scenario::{conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(without_one_the_default_routes_device_is_it),
-    test!(it_is_found_by_every_name_it_has).needs(&[packages::IPROUTE2]),
-    test!(what_fits_two_devices_is_refused_with_both),
-    test!(what_fits_none_is_refused_with_what_there_is),
-    test!(without_one_and_without_a_default_route_it_is_missed),
-    test!(check_accepts_the_parent_it_was_made_on_though_another_would_be_chosen_now),
+    test!(without_a_master_the_default_routes_device_is_used),
+    test!(a_master_is_found_by_any_of_its_names).needs(&[packages::IPROUTE2]),
+    test!(a_master_that_matches_two_devices_is_refused_naming_both),
+    test!(a_master_that_matches_none_is_refused_listing_all),
+    test!(without_a_master_and_a_default_route_add_is_refused),
+    test!(check_accepts_the_original_parent_even_if_another_would_be_chosen_now),
 ];
 
 /// ADD and CHECK with this `master`: the parent is the LAN's device.
@@ -55,7 +55,7 @@ fn refusal(lan: &Lan, master: &Value) -> Result<lab::plugin::CniError> {
     Ok(error)
 }
 
-fn without_one_the_default_routes_device_is_it(_: &World) -> Result {
+fn without_a_master_the_default_routes_device_is_used(_: &World) -> Result {
     let lan = Lan::new()?;
     let other = plug(&lan, &lan.host, "eth2")?;
     lan.host.add_address("eth2", "10.98.0.2/24".parse()?)?;
@@ -78,7 +78,7 @@ fn without_one_the_default_routes_device_is_it(_: &World) -> Result {
     ensure_found(&lan, &json!(""))
 }
 
-fn it_is_found_by_every_name_it_has(_: &World) -> Result {
+fn a_master_is_found_by_any_of_its_names(_: &World) -> Result {
     let lan = Lan::new()?;
     plug(&lan, &lan.host, "eth2")?;
     let link = lan.host.link(Lan::MASTER)?;
@@ -114,7 +114,7 @@ fn it_is_found_by_every_name_it_has(_: &World) -> Result {
     Ok(())
 }
 
-fn what_fits_two_devices_is_refused_with_both(_: &World) -> Result {
+fn a_master_that_matches_two_devices_is_refused_naming_both(_: &World) -> Result {
     let lan = Lan::new()?;
     plug(&lan, &lan.host, "eth2")?;
     lan.host.add_address("eth2", "10.99.0.3/24".parse()?)?;
@@ -137,7 +137,7 @@ fn what_fits_two_devices_is_refused_with_both(_: &World) -> Result {
     Ok(())
 }
 
-fn what_fits_none_is_refused_with_what_there_is(_: &World) -> Result {
+fn a_master_that_matches_none_is_refused_listing_all(_: &World) -> Result {
     let lan = Lan::new()?;
     for master in [
         json!("eth7"),
@@ -159,14 +159,14 @@ fn what_fits_none_is_refused_with_what_there_is(_: &World) -> Result {
     Ok(())
 }
 
-fn without_one_and_without_a_default_route_it_is_missed(_: &World) -> Result {
+fn without_a_master_and_a_default_route_add_is_refused(_: &World) -> Result {
     let lan = Lan::new()?;
     let error = refusal(&lan, &json!(""))?;
     ensure!(error.msg.contains("default route"), "{error:?}");
     Ok(())
 }
 
-fn check_accepts_the_parent_it_was_made_on_though_another_would_be_chosen_now(_: &World) -> Result {
+fn check_accepts_the_original_parent_even_if_another_would_be_chosen_now(_: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
     let network = Network::new(

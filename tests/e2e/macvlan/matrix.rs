@@ -10,12 +10,12 @@ use super::{given, plug};
 use crate::scenario::conflist;
 
 pub(super) const TESTS: &[Test] = &[
-    test!(versions_and_modes_of_old_on_a_parent_of_the_host),
-    test!(versions_and_modes_of_old_on_a_parent_in_the_container),
+    test!(older_versions_and_modes_on_a_parent_of_the_host),
+    test!(older_versions_and_modes_on_a_parent_in_the_container),
     test!(the_newest_version_and_mode_on_a_parent_of_the_host),
     test!(the_newest_version_and_mode_on_a_parent_in_the_container),
-    test!(what_a_version_cannot_express_is_refused_beforehand),
-    test!(version_answers_in_the_version_asked),
+    test!(a_result_that_the_version_cannot_express_is_refused_beforehand),
+    test!(version_answers_in_the_requested_version),
 ];
 
 const OLD_VERSIONS: &[&str] = &["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0"];
@@ -27,11 +27,11 @@ enum Parent {
     Container,
 }
 
-fn versions_and_modes_of_old_on_a_parent_of_the_host(world: &World) -> Result {
+fn older_versions_and_modes_on_a_parent_of_the_host(world: &World) -> Result {
     every(world, &cases(OLD_VERSIONS, OLD_MODES), Parent::Host)
 }
 
-fn versions_and_modes_of_old_on_a_parent_in_the_container(world: &World) -> Result {
+fn older_versions_and_modes_on_a_parent_in_the_container(world: &World) -> Result {
     every(world, &cases(OLD_VERSIONS, OLD_MODES), Parent::Container)
 }
 
@@ -158,7 +158,7 @@ fn ensure_result(result: &Value, version: &str, ipam: bool, container: &Node) ->
     Ok(())
 }
 
-fn what_a_version_cannot_express_is_refused_beforehand(_: &World) -> Result {
+fn a_result_that_the_version_cannot_express_is_refused_beforehand(_: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
     for version in ["", "0.1.0", "0.2.0"] {
@@ -183,7 +183,7 @@ fn names(container: &Node) -> Result<Vec<String>> {
         .collect())
 }
 
-fn version_answers_in_the_version_asked(_: &World) -> Result {
+fn version_answers_in_the_requested_version(_: &World) -> Result {
     let lan = Lan::new()?;
     for plugin in ["macvlan", "dhcp"] {
         for version in OLD_VERSIONS.iter().chain(&["1.1.0"]) {

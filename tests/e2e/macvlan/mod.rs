@@ -82,13 +82,19 @@ pub(crate) fn given<'a>(
     Ok(Network::with_path(&lan.host, conflist, path))
 }
 
-/// Plugs one end of a new cable into `node` and the other into the LAN's side, where nobody
-/// answers; both up.
+/// Connects `node` by a new cable to the LAN's side, where the other end has no address; both ends
+/// are up.
 pub(crate) fn plug(lan: &Lan, node: &Node, name: &str) -> Result<Link> {
     let far = format!("{}-{name}", node.name());
     let netlink = node.netlink()?;
-    netlink.add_veth(name, &far, Some(lan.lan.netns()))?;
+    node.add_veth(name, (&lan.lan, &far))?;
     lan.lan.netlink()?.set_up(lan.lan.link(&far)?.index)?;
     netlink.set_up(node.link(name)?.index)?;
     node.link(name)
+}
+
+/// Whether the node has no entry for the address in its neighbour table, or one with this MAC.
+pub(crate) fn knows_no_other_mac(node: &Node, address: &str, mac: &str) -> bool {
+    let entry = node.output(&["ip", "neigh", "show", address]);
+    entry.is_ok_and(|entry| !entry.contains("lladdr") || entry.contains(mac))
 }

@@ -15,16 +15,16 @@ use crate::scenario::{SOON, conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
     test!(a_bridge_reaches_what_is_behind_its_ports).needs(&[packages::GO_PLUGINS]),
-    test!(on_a_macvlan_of_the_hosts_the_parent_is_the_device_below).needs(&[packages::GO_PLUGINS]),
-    test!(one_inside_the_container_reaches_its_own_lan).needs(&[packages::GO_PLUGINS]),
-    test!(passthru_takes_its_parents_traffic_until_it_goes).needs(&[packages::GO_PLUGINS]),
-    test!(promiscuity_is_as_before_after_del),
-    test!(promiscuity_is_as_before_after_an_add_that_fails),
-    test!(promiscuity_is_as_before_after_an_add_that_is_killed),
-    test!(promiscuity_is_as_before_when_the_container_vanishes),
-    test!(promiscuity_of_the_administrators_stays).needs(&[packages::IPROUTE2]),
-    test!(one_that_shrinks_takes_its_macvlans_with_it_and_check_accepts_that),
-    test!(one_that_grows_leaves_them_as_they_are),
+    test!(for_a_macvlan_as_master_the_parent_is_the_device_below).needs(&[packages::GO_PLUGINS]),
+    test!(a_parent_inside_the_container_reaches_its_own_lan).needs(&[packages::GO_PLUGINS]),
+    test!(a_passthru_container_takes_its_parents_traffic_until_del).needs(&[packages::GO_PLUGINS]),
+    test!(promiscuity_is_restored_by_del),
+    test!(promiscuity_is_restored_after_a_failed_add),
+    test!(promiscuity_is_restored_after_a_killed_add),
+    test!(promiscuity_is_restored_when_the_container_vanishes),
+    test!(promiscuity_set_by_the_administrator_is_kept).needs(&[packages::IPROUTE2]),
+    test!(a_smaller_mtu_of_the_parent_applies_to_its_macvlans_and_check_accepts_that),
+    test!(a_larger_mtu_of_the_parent_leaves_its_macvlans_as_they_are),
 ];
 
 /// ADD and CHECK on this parent, a ping, and DEL.
@@ -54,12 +54,9 @@ fn real(master: &str) -> &str {
 
 /// A bridge on the host with the cable as its port.
 fn bridge(lan: &Lan) -> Result {
-    let netlink = lan.host.netlink()?;
-    netlink.add_bridge("br0")?;
-    let bridge = lan.host.link("br0")?.index;
-    netlink.set_master(lan.host.link(Lan::MASTER)?.index, Some(bridge))?;
-    netlink.set_up(bridge)?;
-    Ok(())
+    lan.host.add_bridge("br0")?;
+    lan.host.add_bridge_port("br0", Lan::MASTER)?;
+    Ok(lan.host.netlink()?.set_up(lan.host.link("br0")?.index)?)
 }
 
 fn a_bridge_reaches_what_is_behind_its_ports(_: &World) -> Result {
@@ -68,7 +65,7 @@ fn a_bridge_reaches_what_is_behind_its_ports(_: &World) -> Result {
     ensure_joins(&lan, &lan.container("c1")?, "br0")
 }
 
-fn on_a_macvlan_of_the_hosts_the_parent_is_the_device_below(_: &World) -> Result {
+fn for_a_macvlan_as_master_the_parent_is_the_device_below(_: &World) -> Result {
     let lan = Lan::new()?;
     let host = lan.host.netlink()?;
     let parent = lan.host.link(Lan::MASTER)?;
@@ -85,7 +82,7 @@ fn on_a_macvlan_of_the_hosts_the_parent_is_the_device_below(_: &World) -> Result
     Ok(())
 }
 
-fn one_inside_the_container_reaches_its_own_lan(_: &World) -> Result {
+fn a_parent_inside_the_container_reaches_its_own_lan(_: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
     plug(&lan, &container, "up0")?;
@@ -108,7 +105,7 @@ fn one_inside_the_container_reaches_its_own_lan(_: &World) -> Result {
 }
 
 /// The host is off the cable meanwhile, and is asked for its MAC with another one.
-fn passthru_takes_its_parents_traffic_until_it_goes(_: &World) -> Result {
+fn a_passthru_container_takes_its_parents_traffic_until_del(_: &World) -> Result {
     let lan = Lan::new()?;
     lan.host
         .add_address(Lan::MASTER, IpNet::new("10.99.0.2".parse()?, 24)?)?;
@@ -122,9 +119,8 @@ fn passthru_takes_its_parents_traffic_until_it_goes(_: &World) -> Result {
     container.ping(Lan::ADDRESS.into(), SOON)?;
     ensure!(lan.host.link(Lan::MASTER)?.mac == container.link("eth0")?.mac);
     ensure!(
-        lan.host
-            .ping(Lan::ADDRESS.into(), Duration::from_millis(400))
-            .is_err()
+        !lan.host
+            .is_answered(Lan::ADDRESS.into(), Duration::from_millis(400))?
     );
     network.del(&attachment)?;
     until("the parent is as before", SOON, || {
@@ -143,7 +139,7 @@ fn promiscuity(lan: &Lan) -> Result<Vec<(String, u32, bool)>> {
         .collect())
 }
 
-/// The kernel lets go of a parent a moment after the macvlan has gone.
+/// The kernel releases a parent a moment after the macvlan is gone.
 fn ensure_as_before(lan: &Lan, before: &[(String, u32, bool)]) -> Result {
     until("promiscuity is as before", SOON, || {
         promiscuity(lan).is_ok_and(|now| now == before)
@@ -153,7 +149,7 @@ fn ensure_as_before(lan: &Lan, before: &[(String, u32, bool)]) -> Result {
 
 /// veth and bridge filter no unicast: for a second MAC the kernel has them take everything.
 /// Passthru asks for that anywhere, unless told not to.
-fn promiscuity_is_as_before_after_del(_: &World) -> Result {
+fn promiscuity_is_restored_by_del(_: &World) -> Result {
     let lan = Lan::new()?;
     let cable = promiscuity(&lan)?;
     let modes = [
@@ -204,7 +200,7 @@ fn ensure_promiscuous(lan: &Lan, master: &str, keys: &Value, wanted: u32) -> Res
     Ok(())
 }
 
-fn promiscuity_is_as_before_after_an_add_that_fails(world: &World) -> Result {
+fn promiscuity_is_restored_after_a_failed_add(world: &World) -> Result {
     let lan = Lan::new()?;
     let before = promiscuity(&lan)?;
     let path = script(
@@ -224,7 +220,7 @@ fn promiscuity_is_as_before_after_an_add_that_fails(world: &World) -> Result {
     Ok(())
 }
 
-fn promiscuity_is_as_before_after_an_add_that_is_killed(world: &World) -> Result {
+fn promiscuity_is_restored_after_a_killed_add(world: &World) -> Result {
     let lan = Lan::new()?;
     let before = promiscuity(&lan)?;
     let path = script(
@@ -252,7 +248,7 @@ fn promiscuity_is_as_before_after_an_add_that_is_killed(world: &World) -> Result
     Ok(())
 }
 
-fn promiscuity_is_as_before_when_the_container_vanishes(_: &World) -> Result {
+fn promiscuity_is_restored_when_the_container_vanishes(_: &World) -> Result {
     let lan = Lan::new()?;
     let before = promiscuity(&lan)?;
     for mode in ["bridge", "passthru"] {
@@ -266,7 +262,7 @@ fn promiscuity_is_as_before_when_the_container_vanishes(_: &World) -> Result {
     Ok(())
 }
 
-fn promiscuity_of_the_administrators_stays(_: &World) -> Result {
+fn promiscuity_set_by_the_administrator_is_kept(_: &World) -> Result {
     let lan = Lan::new()?;
     lan.host
         .output(&["ip", "link", "set", "dev", Lan::MASTER, "promisc", "on"])?;
@@ -294,7 +290,9 @@ fn telling<'a>(world: &World, lan: &'a Lan, keys: Value) -> Result<Network<'a>> 
     )
 }
 
-fn one_that_shrinks_takes_its_macvlans_with_it_and_check_accepts_that(world: &World) -> Result {
+fn a_smaller_mtu_of_the_parent_applies_to_its_macvlans_and_check_accepts_that(
+    world: &World,
+) -> Result {
     let lan = Lan::new()?;
     let parent = lan.host.link(Lan::MASTER)?.index;
     let resize = |mtu| -> Result { Ok(lan.host.netlink()?.set_mtu(parent, mtu)?) };
@@ -332,7 +330,7 @@ fn one_that_shrinks_takes_its_macvlans_with_it_and_check_accepts_that(world: &Wo
     Ok(())
 }
 
-fn one_that_grows_leaves_them_as_they_are(world: &World) -> Result {
+fn a_larger_mtu_of_the_parent_leaves_its_macvlans_as_they_are(world: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
     let network = telling(world, &lan, json!({}))?;

@@ -15,10 +15,10 @@ use crate::scenario::{conflist, ensure_nothing_left};
 pub(super) const TESTS: &[Test] = &[
     test!(check_finds_every_difference),
     test!(check_asks_ipam),
-    test!(status_is_good_when_add_would_be),
-    test!(status_names_what_is_in_the_way),
+    test!(status_succeeds_when_add_would),
+    test!(status_reports_what_would_make_add_fail),
     test!(status_asks_ipam),
-    test!(gc_removes_what_is_not_valid_and_nothing_else),
+    test!(gc_removes_only_attachments_that_are_not_valid),
     test!(gc_without_a_list_removes_nothing),
     test!(gc_is_forwarded_to_ipam_whatever_else_fails),
 ];
@@ -152,7 +152,7 @@ fn check_asks_ipam(world: &World) -> Result {
     Ok(())
 }
 
-fn status_is_good_when_add_would_be(_: &World) -> Result {
+fn status_succeeds_when_add_would(_: &World) -> Result {
     let lan = Lan::new()?;
     Network::new(&lan.host, newest(json!({}))).status()?;
     Network::new(
@@ -168,7 +168,7 @@ fn status_is_good_when_add_would_be(_: &World) -> Result {
     Ok(())
 }
 
-fn status_names_what_is_in_the_way(_: &World) -> Result {
+fn status_reports_what_would_make_add_fail(_: &World) -> Result {
     let lan = Lan::new()?;
     let status = |keys: Value| network::cni_error(Network::new(&lan.host, newest(keys)).status());
     let error = status(json!({ "master": "eth7" }));
@@ -205,7 +205,7 @@ fn status_asks_ipam(world: &World) -> Result {
     Ok(())
 }
 
-fn gc_removes_what_is_not_valid_and_nothing_else(_: &World) -> Result {
+fn gc_removes_only_attachments_that_are_not_valid(_: &World) -> Result {
     let lan = Lan::new()?;
     let network = Network::new(&lan.host, newest(json!({})));
     let mut wan = newest(json!({}));

@@ -13,16 +13,17 @@ use crate::macvlan::given;
 use crate::scenario::{SOON, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(what_is_kept_goes_on_in_both_families_and_all_else_goes_the_new_way)
+    test!(kept_destinations_keep_their_route_and_all_else_takes_the_new_one)
         .needs(&[packages::GO_PLUGINS]),
-    test!(the_first_nodes_own_prefix_is_not_taken_for_the_clusters).needs(&[packages::GO_PLUGINS]),
-    test!(several_may_keep_the_same_and_end_in_any_order).needs(&[packages::GO_PLUGINS]),
-    test!(a_route_that_is_there_already_is_used_and_left).needs(&[packages::GO_PLUGINS]),
-    test!(check_wants_what_is_kept).needs(&[packages::GO_PLUGINS]),
-    test!(gc_removes_what_was_kept).needs(&[packages::GO_PLUGINS]),
-    test!(what_leads_nowhere_is_refused).needs(&[packages::GO_PLUGINS]),
+    test!(an_on_link_prefix_within_a_kept_one_stays_on_the_link).needs(&[packages::GO_PLUGINS]),
+    test!(several_networks_may_keep_the_same_route_and_end_in_any_order)
+        .needs(&[packages::GO_PLUGINS]),
+    test!(an_existing_route_is_used_and_left_in_place).needs(&[packages::GO_PLUGINS]),
+    test!(check_fails_without_the_kept_routes).needs(&[packages::GO_PLUGINS]),
+    test!(gc_removes_kept_routes).needs(&[packages::GO_PLUGINS]),
+    test!(a_destination_without_a_route_is_refused).needs(&[packages::GO_PLUGINS]),
     test!(a_failed_add_leaves_no_route).needs(&[packages::GO_PLUGINS]),
-    test!(what_is_no_destination_is_refused),
+    test!(an_invalid_destination_is_refused),
 ];
 
 /// An address of each family with default routes, in 10.LAN.0.0/24.
@@ -53,7 +54,7 @@ fn keeping<'a>(lans: &'a Lans, number: u8, keep: &[&str]) -> Network<'a> {
     )
 }
 
-/// The routes of ours.
+/// The routes that leasehold made.
 fn kept(container: &Node) -> Result<Vec<Route>> {
     let mut routes = container.routes()?;
     routes.retain(|route| route.protocol == Protocol::LEASEHOLD);
@@ -70,7 +71,7 @@ fn ensure_via(container: &Node, to: &str, gateway: &str) -> Result {
     Ok(())
 }
 
-fn what_is_kept_goes_on_in_both_families_and_all_else_goes_the_new_way(_: &World) -> Result {
+fn kept_destinations_keep_their_route_and_all_else_takes_the_new_one(_: &World) -> Result {
     let lans = Lans::new()?;
     let container = container(&lans)?;
     let before = container.routes()?;
@@ -110,7 +111,7 @@ fn what_is_kept_goes_on_in_both_families_and_all_else_goes_the_new_way(_: &World
 }
 
 /// The node has 10.99.0.0/24 of the cluster's 10.96.0.0/12, whose first address is nobody's.
-fn the_first_nodes_own_prefix_is_not_taken_for_the_clusters(_: &World) -> Result {
+fn an_on_link_prefix_within_a_kept_one_stays_on_the_link(_: &World) -> Result {
     let lans = Lans::new()?;
     let container = container(&lans)?;
     keeping(&lans, 60, &["10.99.0.0/16", "10.99.0.128/25"]).add(&at(&container, "net1"))?;
@@ -123,7 +124,7 @@ fn the_first_nodes_own_prefix_is_not_taken_for_the_clusters(_: &World) -> Result
     Ok(())
 }
 
-fn several_may_keep_the_same_and_end_in_any_order(_: &World) -> Result {
+fn several_networks_may_keep_the_same_route_and_end_in_any_order(_: &World) -> Result {
     let lans = Lans::new()?;
     let container = container(&lans)?;
     let before = container.routes()?;
@@ -145,7 +146,7 @@ fn several_may_keep_the_same_and_end_in_any_order(_: &World) -> Result {
     Ok(())
 }
 
-fn a_route_that_is_there_already_is_used_and_left(_: &World) -> Result {
+fn an_existing_route_is_used_and_left_in_place(_: &World) -> Result {
     let lans = Lans::new()?;
     let container = container(&lans)?;
     let dst: ipnet::IpNet = "192.0.2.0/24".parse()?;
@@ -167,7 +168,7 @@ fn a_route_that_is_there_already_is_used_and_left(_: &World) -> Result {
     Ok(())
 }
 
-fn check_wants_what_is_kept(_: &World) -> Result {
+fn check_fails_without_the_kept_routes(_: &World) -> Result {
     let lans = Lans::new()?;
     let container = container(&lans)?;
     let network = keeping(&lans, 60, &["192.0.2.0/24"]);
@@ -186,7 +187,7 @@ fn check_wants_what_is_kept(_: &World) -> Result {
         .context("that it is gone is no obstacle")
 }
 
-fn gc_removes_what_was_kept(world: &World) -> Result {
+fn gc_removes_kept_routes(world: &World) -> Result {
     let lans = Lans::new()?;
     let container = container(&lans)?;
     let mut conflist = second(json!({ "keepRoutes": ["192.0.2.0/24"] }));
@@ -203,7 +204,7 @@ fn gc_removes_what_was_kept(world: &World) -> Result {
     Ok(())
 }
 
-fn what_leads_nowhere_is_refused(_: &World) -> Result {
+fn a_destination_without_a_route_is_refused(_: &World) -> Result {
     let lans = Lans::new()?;
     let container = lans.lan.container("c1")?;
     let network = keeping(&lans, 60, &["10.42.0.0/16"]);
@@ -219,7 +220,7 @@ fn a_failed_add_leaves_no_route(world: &World) -> Result {
     let lans = Lans::new()?;
     let container = container(&lans)?;
     let before = container.routes()?;
-    // That somebody has an address turns out last.
+    // A duplicate address is detected last.
     let taken = json!({ "ips": [{ "address": "10.98.0.60/24" }, { "address": "fd98::1/64" }] });
     let network = given(
         world,
@@ -233,7 +234,7 @@ fn a_failed_add_leaves_no_route(world: &World) -> Result {
     Ok(())
 }
 
-fn what_is_no_destination_is_refused(_: &World) -> Result {
+fn an_invalid_destination_is_refused(_: &World) -> Result {
     let lans = Lans::new()?;
     let container = lans.lan.container("c1")?;
     for (value, at_fault) in [

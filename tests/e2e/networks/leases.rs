@@ -15,11 +15,11 @@ use super::{Lans, at, default_gateways, first, reverse_path_filter, rules, secon
 use crate::scenario::{SOON, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(rule_and_table_follow_an_address_that_changes).needs(&[packages::GO_PLUGINS]),
-    test!(another_router_is_the_tables_alone).needs(&[packages::GO_PLUGINS]),
-    test!(rule_and_table_go_with_a_lost_lease_and_come_with_the_next)
+    test!(rule_and_table_follow_a_changed_address).needs(&[packages::GO_PLUGINS]),
+    test!(a_new_router_changes_only_the_interfaces_table).needs(&[packages::GO_PLUGINS]),
+    test!(rule_and_table_go_with_a_lost_lease_and_return_with_the_next)
         .needs(&[packages::GO_PLUGINS]),
-    test!(a_daemon_that_was_killed_still_moves_them).needs(&[packages::GO_PLUGINS]),
+    test!(a_restarted_daemon_still_moves_rule_and_table).needs(&[packages::GO_PLUGINS]),
 ];
 
 /// A container with a fixed address in the first LAN and a lease in the second.
@@ -33,12 +33,30 @@ struct Scene {
 impl Scene {
     const TABLE: u32 = 98;
 
+    /// Its lease is renewed early, and lasts.
     fn new(world: &World) -> Result<Scene> {
+        Scene::with(
+            world,
+            Settings {
+                t1: Some(Duration::from_secs(2)),
+                ..settings2()
+            },
+        )
+    }
+
+    /// Its lease soon expires when it is not renewed.
+    fn with_short_lease(world: &World) -> Result<Scene> {
+        Scene::with(
+            world,
+            Settings {
+                lease_time: Some(Duration::from_secs(4)),
+                ..settings2()
+            },
+        )
+    }
+
+    fn with(world: &World, settings: Settings) -> Result<Scene> {
         let lans = Lans::new()?;
-        let settings = Settings {
-            lease_time: Some(Duration::from_secs(4)),
-            ..settings2()
-        };
         let server = DhcpServer::start(&lans.lan2, settings)?;
         let daemon = Daemon::start(world, &lans.lan.host)?;
         let container = lans.lan.container("c1")?;
@@ -83,7 +101,7 @@ impl Scene {
             ipnet::IpNet::new(Scene::ROUTER.into(), 24)?,
         )?;
         self.server.reconfigure(|settings| {
-            settings.options = vec![DhcpOption::Router(vec![Scene::ROUTER])]
+            settings.options = vec![DhcpOption::Router(vec![Scene::ROUTER])];
         });
         Ok(())
     }
@@ -181,14 +199,14 @@ impl Scene {
     }
 }
 
-fn rule_and_table_follow_an_address_that_changes(world: &World) -> Result {
+fn rule_and_table_follow_a_changed_address(world: &World) -> Result {
     let scene = Scene::new(world)?;
     scene.renumber()?;
     scene.wait_until_renumbered()?;
     scene.leave()
 }
 
-fn another_router_is_the_tables_alone(world: &World) -> Result {
+fn a_new_router_changes_only_the_interfaces_table(world: &World) -> Result {
     let scene = Scene::new(world)?;
     let address = scene.address()?;
     scene.reroute()?;
@@ -206,8 +224,8 @@ fn another_router_is_the_tables_alone(world: &World) -> Result {
     scene.leave()
 }
 
-fn rule_and_table_go_with_a_lost_lease_and_come_with_the_next(world: &World) -> Result {
-    let scene = Scene::new(world)?;
+fn rule_and_table_go_with_a_lost_lease_and_return_with_the_next(world: &World) -> Result {
+    let scene = Scene::with_short_lease(world)?;
     for kind in [MessageType::Request, MessageType::Discover] {
         scene.server.when(kind).then(Reaction::silence());
     }
@@ -232,7 +250,7 @@ fn rule_and_table_go_with_a_lost_lease_and_come_with_the_next(world: &World) -> 
     scene.leave()
 }
 
-fn a_daemon_that_was_killed_still_moves_them(world: &World) -> Result {
+fn a_restarted_daemon_still_moves_rule_and_table(world: &World) -> Result {
     let mut scene = Scene::new(world)?;
     let Scene { daemon, .. } = &mut scene;
     daemon.process().kill()?;

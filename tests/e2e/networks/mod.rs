@@ -41,7 +41,7 @@ pub(crate) fn tests() -> Vec<Test> {
     .concat()
 }
 
-/// The host on two LANs, and somebody beyond their routers.
+/// The host on two LANs, and a client beyond their routers.
 pub(crate) struct Lans {
     /// The first, with the host.
     pub(crate) lan: Lan,
@@ -133,9 +133,7 @@ fn settings2() -> Settings {
 
 /// A cable between two nodes, live.
 fn cable(one: (&Node, &str), other: (&Node, &str)) -> Result {
-    one.0
-        .netlink()?
-        .add_veth(one.1, other.1, Some(other.0.netns()))?;
+    one.0.add_veth(one.1, other)?;
     for (node, link) in [one, other] {
         node.netlink()?.set_up(node.link(link)?.index)?;
     }
@@ -194,7 +192,7 @@ pub(crate) fn at(container: &Node, ifname: &str) -> Attachment {
     }
 }
 
-/// Rules of ours.
+/// The rules that leasehold made.
 fn rules(container: &Node) -> Result<Vec<Rule>> {
     let mut rules = container.netlink()?.rules()?;
     rules.retain(|rule| rule.protocol == Protocol::LEASEHOLD);

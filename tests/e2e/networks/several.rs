@@ -15,8 +15,8 @@ use crate::scenario::{SOON, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
     test!(three_networks_have_leases_of_their_own_and_end_in_any_order),
-    test!(the_newest_default_route_goes_first_unless_told_otherwise),
-    test!(many_at_once_in_one_container_leave_each_others_rules_and_routes_alone),
+    test!(the_newest_default_route_is_preferred_unless_configured_otherwise),
+    test!(concurrent_adds_in_one_container_keep_each_others_rules_and_routes),
 ];
 
 /// Two LANs with a DHCP server each, and the daemon.
@@ -152,7 +152,7 @@ fn three_networks_have_leases_of_their_own_and_end_in_any_order(world: &World) -
     Ok(())
 }
 
-fn the_newest_default_route_goes_first_unless_told_otherwise(world: &World) -> Result {
+fn the_newest_default_route_is_preferred_unless_configured_otherwise(world: &World) -> Result {
     let scene = Scene::new(world)?;
     let (one, two): (IpAddr, IpAddr) = ("10.99.0.1".parse()?, "10.98.0.1".parse()?);
     for (number, (keys, expected)) in [
@@ -189,8 +189,8 @@ fn the_newest_default_route_goes_first_unless_told_otherwise(world: &World) -> R
     Ok(())
 }
 
-/// Whoever looks for remainders must not take for one what another has just made.
-fn many_at_once_in_one_container_leave_each_others_rules_and_routes_alone(world: &World) -> Result {
+/// Cleaning up leftovers must not remove what a concurrent ADD has just made.
+fn concurrent_adds_in_one_container_keep_each_others_rules_and_routes(world: &World) -> Result {
     const HALF: usize = 8;
     let scene = Scene::new(world)?;
     let container = scene.lans.lan.container("c1")?;

@@ -9,10 +9,10 @@ use std::{
 
 use crate::{Node, Process, Result, World, suite};
 
-/// The socket of a daemon that is told no other. `/run` is the world's own.
+/// The daemon's default socket. `/run` is private to the world.
 const DEFAULT_SOCKET: &str = "/run/cni/dhcp.sock";
 
-/// `dhcp daemon` on a private socket. Dropped, it is killed.
+/// `dhcp daemon` on a private socket. It is killed when dropped.
 #[derive(Debug)]
 pub struct Daemon {
     process: Process,
@@ -24,12 +24,12 @@ impl Daemon {
     /// until it accepts.
     ///
     /// # Errors
-    /// When it ends or does not accept within ten seconds; with its log.
+    /// When it ends or does not accept in time; with its log.
     pub fn start(world: &World, host: &Node) -> Result<Daemon> {
         Daemon::start_with(world, host, &[])
     }
 
-    /// The same with more arguments.
+    /// Like [`Daemon::start`], with more arguments.
     ///
     /// # Errors
     /// As [`Daemon::start`].
@@ -37,7 +37,7 @@ impl Daemon {
         Daemon::start_program(world, host, &suite::plugin_dir().join("dhcp"), arguments)
     }
 
-    /// The same of a given program: for the benchmark, which compares two.
+    /// Like [`Daemon::start_with`], with a given program: for the benchmark, which compares two.
     ///
     /// # Errors
     /// As [`Daemon::start`].
@@ -56,7 +56,7 @@ impl Daemon {
         )
     }
 
-    /// Starts the daemon under test where a configuration means that names no socket.
+    /// Starts the daemon under test on the socket of configurations that name none.
     ///
     /// # Errors
     /// As [`Daemon::start`].
@@ -106,12 +106,12 @@ impl Daemon {
     /// SIGTERM, and waits for a clean end.
     ///
     /// # Errors
-    /// When it does not end within ten seconds, or not with status 0.
+    /// When it does not end in time, or not with status 0.
     pub fn stop(mut self) -> Result {
         self.process.stop()
     }
 
-    /// SIGKILL, and waits: the socket file stays, nobody listens.
+    /// SIGKILL, and waits for the end. The socket file stays, without a listener.
     ///
     /// # Errors
     /// When it had ended already.

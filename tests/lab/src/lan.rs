@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use linknet::{Address, Link, Netlink, Netns, NewAddress, OperState, Route};
 
-use crate::{Result, ping, suite::packages::find_program, until};
+use crate::{Result, deadline, named_netns, ping, suite::packages::find_program, until};
 
 /// Where network namespaces have their names.
 const NETNS_DIR: &str = "/run/netns";
@@ -49,11 +49,11 @@ impl Lan {
             host: Node::new("host")?,
             lan: Node::new("lan")?,
         };
-        let host = lan.host.netlink()?;
-        host.add_veth(Self::MASTER, Self::SERVER_LINK, Some(&lan.lan.netns))?;
-        host.set_up(lan.host.link(Self::MASTER)?.index)?;
-        let servers = lan.lan.netlink()?;
-        servers.set_up(lan.lan.link(Self::SERVER_LINK)?.index)?;
+        lan.host
+            .add_veth(Self::MASTER, (&lan.lan, Self::SERVER_LINK))?;
+        for (node, link) in [(&lan.host, Self::MASTER), (&lan.lan, Self::SERVER_LINK)] {
+            node.netlink()?.set_up(node.link(link)?.index)?;
+        }
         lan.lan.add_address(Self::SERVER_LINK, Self::NET.into())?;
         // The kernel notices a carrier in its own time; until then it drops what is sent.
         for (node, link) in [(&lan.host, Self::MASTER), (&lan.lan, Self::SERVER_LINK)] {
@@ -65,7 +65,8 @@ impl Lan {
         Ok(lan)
     }
 
-    /// The same with [`Lan::ADDRESS6`], usable at once (without duplicate address detection).
+    /// Like [`Lan::new`], and with [`Lan::ADDRESS6`], usable at once (without duplicate address
+    /// detection).
     ///
     /// # Errors
     /// As [`Lan::new`].
@@ -75,7 +76,7 @@ impl Lan {
         Ok(lan)
     }
 
-    /// A container: a node of its own that is connected to nothing yet.
+    /// A container: a further node, connected to nothing yet.
     ///
     /// # Errors
     /// When there is one of this name.
@@ -86,8 +87,8 @@ impl Lan {
 
 /// A network namespace with a name, `lo` up: the host, the servers' side, a container.
 ///
-/// It stays when this is dropped, as a container outlives whoever made it; [`Node::remove`] ends
-/// it.
+/// The namespace stays when this is dropped, as a container outlives the runtime that made it.
+/// [`Node::remove`] removes it.
 #[derive(Debug)]
 pub struct Node {
     name: String,
@@ -100,14 +101,10 @@ impl Node {
     /// # Errors
     /// When the name is taken.
     pub fn new(name: &str) -> Result<Node> {
-        let netns = Netns::create()?;
         let node = Node {
             name: name.to_owned(),
-            netns,
+            netns: named_netns::create(&Path::new(NETNS_DIR).join(name))?,
         };
-        node.netns
-            .bind(node.path())
-            .with_context(|| format!("name a network namespace {name}"))?;
         node.run(loopback_up)??;
         Ok(node)
     }
@@ -127,12 +124,12 @@ impl Node {
         &self.netns
     }
 
-    /// Takes the name away and lets go of the namespace. It is gone once nobody else holds it.
+    /// Removes the name and closes the namespace, which is gone once nothing else refers to it.
     ///
     /// # Errors
-    /// When somebody else has taken the name away.
+    /// When the name has been removed already.
     pub fn remove(self) -> Result {
-        Netns::unbind(self.path())
+        named_netns::remove(&self.path())
             .with_context(|| format!("remove network namespace {}", self.name))
     }
 
@@ -267,10 +264,20 @@ impl Node {
     /// Pings `to` from here until one answer has come, and returns how long that one took.
     ///
     /// # Errors
-    /// When none comes within the time.
+    /// When none comes within the time that an idle machine needs
+    /// (see [`deadline`](crate::deadline())).
     pub fn ping(&self, to: IpAddr, within: Duration) -> Result<Duration> {
-        self.run(|| ping::ping(to, within))?
+        self.run(|| ping::ping(to, deadline(within)))?
             .with_context(|| format!("ping {to} from {}", self.name))
+    }
+
+    /// Whether `to` answers a ping from here within exactly this time: for answers that must not
+    /// come. A slow machine can only lose some.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered.
+    pub fn is_answered(&self, to: IpAddr, within: Duration) -> Result<bool> {
+        Ok(self.run(|| ping::ping(to, within))?.is_ok())
     }
 }
 

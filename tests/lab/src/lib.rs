@@ -15,11 +15,16 @@
 //! [`DhcpServer`] and real [`servers`].
 //!
 //! With `LAB_KEEP=1` a failed test's world stays, and the failure names the command that enters it.
+//! Deadlines are those of an idle machine, multiplied by a factor that the runner measures or
+//! `LAB_SLOWDOWN` sets ([`deadline`](deadline())).
 
+pub mod crash_injector;
 pub mod daemon;
+mod deadline;
 pub mod dhcp_server;
-pub mod doomed;
 pub mod lan;
+mod links;
+mod named_netns;
 pub mod network;
 mod ping;
 pub mod plugin;
@@ -29,9 +34,10 @@ pub mod suite;
 mod until;
 pub mod world;
 
+pub use crash_injector::CrashInjector;
 pub use daemon::Daemon;
+pub use deadline::deadline;
 pub use dhcp_server::DhcpServer;
-pub use doomed::Doomed;
 pub use lan::{Lan, Node};
 pub use network::{Attachment, Network};
 pub use process::Process;

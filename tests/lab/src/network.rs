@@ -61,7 +61,7 @@ impl<'a> Network<'a> {
         )
     }
 
-    /// The same with another `CNI_PATH`.
+    /// Like [`Network::new`], with another `CNI_PATH`.
     pub fn with_path(host: &'a Node, conflist: Value, path: Vec<PathBuf>) -> Network<'a> {
         Network {
             host,
@@ -71,11 +71,11 @@ impl<'a> Network<'a> {
         }
     }
 
-    /// ADD of each plugin in order; the last one's result, which is then cached.
+    /// ADD of each plugin in order. Returns, and caches, the result of the last one.
     ///
     /// # Errors
-    /// The first plugin's that fails ([`CniError`]). Like libcni this undoes nothing: a runtime
-    /// calls DEL.
+    /// The error of the first plugin that fails ([`CniError`]). Like libcni this undoes nothing,
+    /// which is left to the runtime's DEL.
     pub fn add(&self, attachment: &Attachment) -> Result<Value> {
         let mut result = None;
         for index in 0..self.plugins()?.len() {

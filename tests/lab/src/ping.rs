@@ -25,7 +25,7 @@ use nix::{
 use crate::Result;
 
 /// How long an answer is waited for before the request is sent again.
-const INTERVAL: Duration = Duration::from_millis(200);
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// From the calling thread's namespace.
 pub(crate) fn ping(to: IpAddr, within: Duration) -> Result<Duration> {
@@ -45,7 +45,7 @@ pub(crate) fn ping(to: IpAddr, within: Duration) -> Result<Duration> {
         if let Err(errno) = send(&socket, to, echo) {
             failed = Some(errno); // no route, or no neighbour yet
         }
-        let patience = deadline.min(sent + INTERVAL);
+        let patience = deadline.min(sent + RETRY_INTERVAL);
         while wait_readable(&socket, patience)? {
             if is_reply(&socket, to, echo)? {
                 return Ok(sent.elapsed());

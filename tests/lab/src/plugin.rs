@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use crate::{Node, Result, suite};
 
-/// A call that is being put together. Nothing is in its environment but what is said here,
-/// `CNI_PATH` (the directory of the plugins under test, then Debian's) and a `PATH`.
+/// A call under construction. Its environment has only the variables set here, `CNI_PATH` (the
+/// directory of the plugins under test, then Debian's) and a `PATH`.
 #[derive(Clone, Debug)]
 pub struct Call {
     program: PathBuf,
@@ -56,7 +56,7 @@ impl Call {
         )
     }
 
-    /// Sets a variable, in place of what it was.
+    /// Sets or replaces a variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Call {
         self = self.without(name);
@@ -64,7 +64,7 @@ impl Call {
         self
     }
 
-    /// Takes a variable away.
+    /// Removes a variable.
     #[must_use]
     pub fn without(mut self, name: &str) -> Call {
         self.environment.retain(|(set, _)| set != name);
@@ -163,7 +163,7 @@ impl Call {
 /// Where Debian's package puts the Go plugins; delegates such as `host-local` are found there.
 pub const DEBIANS_PLUGINS: &str = "/usr/lib/cni";
 
-/// A plugin at work.
+/// A running plugin.
 #[derive(Debug)]
 pub struct Running {
     what: String,
@@ -185,7 +185,7 @@ impl Running {
         Ok(self.child.try_wait()?.is_none())
     }
 
-    /// Kills the plugin (SIGKILL), as a runtime does whose patience is over.
+    /// Kills the plugin (SIGKILL), as a runtime does on a timeout.
     ///
     /// # Errors
     /// When it has been waited for already.
@@ -234,7 +234,7 @@ impl Running {
     }
 }
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Debug)]
 pub struct Outcome {
     what: String,

@@ -17,7 +17,7 @@ use crate::{Condition, Node, Result, World, until, world};
 /// A long-running program on a [`Node`]: a daemon or a server. Its output goes to a log in the
 /// world's directory.
 ///
-/// Dropping it kills it, except in a world that is to be kept.
+/// It is killed when dropped, except in a world that is kept.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -61,7 +61,7 @@ impl Process {
         &self.log
     }
 
-    /// Waits like [`until`], and fails at once, showing the log, when the process ends meanwhile.
+    /// Waits like [`until()`], and fails at once, showing the log, when the process ends meanwhile.
     ///
     /// # Errors
     /// When the time is over or the process has ended; both with its log.
@@ -107,10 +107,11 @@ impl Process {
         ended?.with_context(|| format!("wait for {}", self.name))
     }
 
-    /// SIGTERM, then waits for up to ten seconds.
+    /// Sends SIGTERM and waits for the end.
     ///
     /// # Errors
-    /// When it does not end, or ends otherwise than with status 0 or by that signal.
+    /// When it does not end within ten seconds (see [`deadline`](crate::deadline())), or ends
+    /// otherwise than with status 0 or by that signal.
     pub fn stop(&mut self) -> Result {
         self.signal(Signal::SIGTERM)?;
         let status = self.wait(Duration::from_secs(10))?;

@@ -2,11 +2,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use crate::Result;
+use crate::{Result, deadline};
 
 /// Something that may hold by now: `bool`, or an `Option` that will be `Some`.
 pub trait Condition {
-    /// What is known once it holds.
+    /// The value that becomes known when it holds.
     type Value;
     /// The value, if it holds.
     fn met(self) -> Option<Self::Value>;
@@ -26,16 +26,18 @@ impl<T> Condition for Option<T> {
     }
 }
 
-/// Waits until `condition` holds, for at most `within`.
+/// Waits until `condition` holds, for at most `within` on an idle machine
+/// (see [`deadline`](crate::deadline())).
 ///
 /// # Errors
-/// When the time is over; the message is "not within 5s: " and `what`, so `what` reads like "the
-/// lease is gone".
+/// When the time is over; the message is like "not within 20s: the lease is gone", with `what` at
+/// its end.
 pub fn until<C: Condition>(
     what: &str,
     within: Duration,
     mut condition: impl FnMut() -> C,
 ) -> Result<C::Value> {
+    let within = deadline(within);
     let deadline = Instant::now() + within;
     let mut pause = Duration::from_millis(1);
     loop {
@@ -70,6 +72,10 @@ mod tests {
     #[test]
     fn the_error_says_what_did_not_happen() {
         let error = until("pigs fly", Duration::from_millis(3), || false).unwrap_err();
-        assert_eq!(error.to_string(), "not within 3ms: pigs fly");
+        let within = deadline(Duration::from_millis(3));
+        assert_eq!(
+            error.to_string(),
+            format!("not within {within:?}: pigs fly")
+        );
     }
 }

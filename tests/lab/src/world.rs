@@ -164,7 +164,7 @@ fn die_with_parent() -> Result<()> {
 
 /// Returns whether a user namespace was needed.
 fn unshare_world() -> Result<bool> {
-    let (uid, gid) = (geteuid(), getegid()); // inside, they are nobody's until they are mapped
+    let (uid, gid) = (geteuid(), getegid()); // inside, unknown until they are mapped
     let world = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
     if uid.is_root() && unshare(world).is_ok() {
         return Ok(false);

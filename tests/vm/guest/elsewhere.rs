@@ -1,5 +1,5 @@
-//! Tests that other suites have too, run on this kernel: what is the product's business differs
-//! between kernels.
+//! Tests of other suites that run on this kernel too, since the product depends on behaviour that
+//! differs between kernels.
 
 use std::process::Command;
 use std::time::Duration;
@@ -9,18 +9,17 @@ use lab::{Result, Test, World, test};
 
 use crate::{LINKNET, attach, host_access, macvlan, networks};
 
-/// Not here, by the beginnings of their names.
+/// Excluded tests, by the beginnings of their names.
 const NOT_HERE: &[&str] = &[
     // Hundreds of ADDs, each under strace, take an emulated machine too long. `vlan::killed` has
     // some.
-    "macvlan::crash::killed_at_any_step",
-    // Crowds with leases of seconds, which end before an emulated machine that is slow just then
-    // gets to renew them.
+    "macvlan::crash::killed_at_any_syscall",
+    // Leases of seconds expire before a slow emulated machine renews them.
     "host_access::dhcp::",
-    // Linux 6.5 has brought it.
-    "macvlan::keys::the_broadcast_cutoff_is_as_asked_for",
-    // iptables is not.
-    "macvlan::chain::before_portmap_and_firewall",
+    // Linux 6.5 introduced it.
+    "macvlan::keys::the_broadcast_cutoff_is_as_configured",
+    // The guest has no iptables.
+    "macvlan::chain::works_before_portmap_and_firewall",
 ];
 
 /// All of them.
@@ -43,7 +42,7 @@ pub(super) fn tests() -> Vec<Test> {
 
 fn linknets_tests_of_the_kernel_pass(_: &World) -> Result {
     let mut suite = Command::new(LINKNET);
-    // Linux 6.5 has brought it.
+    // Linux 6.5 introduced it.
     suite.args(["--skip", "the_broadcast_cutoff_is_read_back"]);
     let status = suite.status().with_context(|| format!("start {LINKNET}"))?;
     ensure!(status.success(), "linknet's tests of the kernel: {status}");

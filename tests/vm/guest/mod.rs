@@ -14,7 +14,7 @@ use lab::{Lan, Node, Result, Suite};
 
 use crate::PLUGINS;
 
-/// For what takes a few packets on an emulated machine that does other things too.
+/// Bounds the wait for anything that takes a few packets, on an emulated machine.
 const SOON: Duration = Duration::from_secs(20);
 
 /// All of the tests.

@@ -13,7 +13,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_vlan_made_by_the_administrator_is_a_parent),
     test!(a_bond_is_a_parent_and_its_failover_goes_unnoticed),
     test!(a_dummy_is_a_parent_for_containers_among_themselves),
-    test!(an_ipvlan_in_the_way_is_named),
+    test!(an_ipvlan_that_occupies_the_parent_is_named),
 ];
 
 fn a_vlan_made_by_the_administrator_is_a_parent(world: &World) -> Result {
@@ -62,18 +62,14 @@ fn a_vlan_made_by_the_administrator_is_a_parent(world: &World) -> Result {
 fn a_bond_is_a_parent_and_its_failover_goes_unnoticed(world: &World) -> Result {
     let lan = Lan::new()?;
     // Two cables between a bond and a switch.
-    lan.host
-        .netlink()?
-        .add_veth("eth2", "eth2far", Some(lan.lan.netns()))?;
-    let switch = lan.lan.netlink()?;
-    switch.add_bridge("switch")?;
-    let bridge = lan.lan.link("switch")?.index;
-    for port in [Lan::SERVER_LINK, "eth2far"].map(|name| lan.lan.link(name)) {
-        let port = port?.index;
-        switch.set_master(port, Some(bridge))?;
-        switch.set_up(port)?;
+    lan.host.add_veth("eth2", (&lan.lan, "eth2far"))?;
+    lan.lan.add_bridge("switch")?;
+    for port in [Lan::SERVER_LINK, "eth2far"] {
+        lan.lan.add_bridge_port("switch", port)?;
     }
-    switch.set_up(bridge)?;
+    for link in [Lan::SERVER_LINK, "eth2far", "switch"] {
+        lan.lan.netlink()?.set_up(lan.lan.link(link)?.index)?;
+    }
     ip(&lan.lan, "addr flush dev eth0")?;
     lan.lan.add_address("switch", Lan::NET.into())?;
     ip(
@@ -140,7 +136,7 @@ fn a_dummy_is_a_parent_for_containers_among_themselves(_: &World) -> Result {
     Ok(())
 }
 
-fn an_ipvlan_in_the_way_is_named(_: &World) -> Result {
+fn an_ipvlan_that_occupies_the_parent_is_named(_: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
     ip(

@@ -10,8 +10,8 @@ use cpio::newc::{Builder, ModeFileType};
 use lab::Result;
 use lab::anyhow::{Context, ensure};
 
-/// Files and directories to be written as a cpio archive, in which a directory goes before what is
-/// in it.
+/// Files and directories to be written as a cpio archive, in which a directory precedes its
+/// contents.
 #[derive(Default)]
 pub(super) struct Initramfs {
     entries: BTreeMap<PathBuf, Entry>,

@@ -9,17 +9,16 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use lab::Result;
 use lab::anyhow::{Context, bail, ensure};
+use lab::{Result, deadline};
 
-/// For a guest that hangs. Its tests have deadlines of their own.
-const DEADLINE: Duration = Duration::from_secs(15 * 60);
+/// Bounds the run of a guest that hangs. Its tests have deadlines of their own.
+const MACHINE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// What the kernel is told: where to write what matters; that a bug of its own is the end, at once;
-/// and what spares an emulated machine most of its time. That is to run programs at the same
-/// addresses always (what qemu has translated of one it can use again: three times as fast), to ask
-/// no other clock than the processor's, and to do without what guards one user's secrets against
-/// another.
+/// The kernel writes its messages to the serial port and stops at its first bug. The other options
+/// save an emulated machine most of its time: programs run at the same addresses each time, so that
+/// qemu can reuse what it has translated (three times as fast), the processor's clock is the only
+/// one, and users' secrets are not protected from one another.
 const KERNEL_OPTIONS: &str =
     "console=ttyS0 loglevel=4 oops=panic panic=-1 norandmaps tsc=reliable mitigations=off";
 
@@ -42,14 +41,15 @@ impl Machine<'_> {
         let console = machine.stdout.take().context("qemu has an output")?;
         let (ended, end) = mpsc::channel();
         thread::spawn(move || ended.send(show(console)));
-        let shown = end.recv_timeout(DEADLINE);
+        let timeout = deadline(MACHINE_TIMEOUT);
+        let shown = end.recv_timeout(timeout);
         if shown.is_err() {
             machine.kill()?;
         }
         let status = machine.wait()?;
         match shown {
             Ok(shown) => shown.context("show what the virtual machine says")?,
-            Err(_) => bail!("the virtual machine did not end within {DEADLINE:?}"),
+            Err(_) => bail!("the virtual machine did not end within {timeout:?}"),
         }
         ensure!(status.success(), "qemu: {status}");
         match fs::read_to_string(&verdict)?.as_str() {

@@ -1,4 +1,4 @@
-//! Outside: what makes the virtual machine, and hears of its end.
+//! The host's side: makes the virtual machine and waits for its verdict.
 
 mod initramfs;
 mod kernel;
@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use lab::Result;
 use lab::anyhow::{Context, ensure};
-use lab::doomed::STRACE;
+use lab::crash_injector::STRACE;
 use lab::serde_json::{self, Value};
 use lab::suite::Package;
 use lab::suite::packages::{self, GO_PLUGINS, IPROUTE2};
@@ -39,7 +39,7 @@ pub(crate) fn run() -> ExitCode {
     {
         return guest::suite().run();
     }
-    // Whether there is a terminal at the end of it, the guest cannot know.
+    // The guest cannot know whether its output ends at a terminal.
     if !io::stdout().is_terminal() {
         arguments.insert(0, "--color=never".to_owned());
     }
@@ -106,7 +106,7 @@ fn linknet_kernel_suite() -> Result<PathBuf> {
     Ok(suite["executable"].as_str().unwrap_or_default().into())
 }
 
-/// All that the guest has.
+/// The guest's whole file system.
 fn furnished(kernel: &Kernel) -> Result<Initramfs> {
     let mut tree = Initramfs::default();
     for directory in ["/proc", "/sys", "/dev", "/run", "/tmp", "/var/lib", "/etc"] {

@@ -18,7 +18,7 @@ pub(super) struct Manner {
     pub(super) label: &'static str,
     pub(super) mode: &'static str,
     pub(super) host_access: bool,
-    /// Mode source: whether everybody is listed, or nobody is.
+    /// Mode source: whether the others' MACs are listed.
     pub(super) listed: bool,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Attached<'a> {
 }
 
 impl<'a> Attached<'a> {
-    /// What is refused leaves nothing.
+    /// A refused attachment leaves nothing.
     pub(super) fn new(lan: &'a Lan, manner: &Manner, number: u8) -> Result<Attached<'a>> {
         let container = lan.container(&format!("c{number}"))?;
         // Duplicate addresses are another test's business, and looking for them takes a second.
@@ -92,7 +92,8 @@ fn settle(node: &Node) -> Result {
                 // Who was not found behind the one switch is asked for again at once behind the
                 // other.
                 set("retrans_time_ms", "50")?;
-                // Nobody asks who has only answered: others would learn of them by overhearing it.
+                // A host that has only answered sends no ARP request of its own, from which others
+                // would learn its address.
                 set("delay_first_probe_time", "3600")
             })
         })??;
@@ -103,10 +104,10 @@ fn settle(node: &Node) -> Result {
 /// Puts a switch between the cable and the LAN's address, and gives the host an address of its own.
 pub(super) fn wire(lan: &Lan) -> Result {
     let netlink = lan.lan.netlink()?;
-    netlink.add_bridge("br0")?;
+    lan.lan.add_bridge("br0")?;
     let (bridge, port) = (lan.lan.link("br0")?, lan.lan.link(Lan::SERVER_LINK)?);
     netlink.delete_address(port.index, Lan::NET)?;
-    netlink.set_master(port.index, Some(bridge.index))?;
+    lan.lan.add_bridge_port("br0", Lan::SERVER_LINK)?;
     netlink.set_up(bridge.index)?;
     lan.lan.add_address("br0", Lan::NET.into())?;
     lan.lan.add_address("br0", Lan::NET6.into())?;

@@ -353,8 +353,8 @@ impl Answer {
     }
 }
 
-/// What is said to a message under a reaction. Nothing is learnt from a message that is met with
-/// silence or a NAK.
+/// The answer to a message under a reaction. A message that is answered by silence or a NAK does not
+/// change the pool.
 pub(super) fn answer_of(
     reaction: &Reaction,
     pool: &mut Pool,

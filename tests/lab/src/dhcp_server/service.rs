@@ -16,11 +16,11 @@ use super::{
 };
 use crate::Result;
 
-/// The server's thread: hears, asks the rules and the pool, answers now or later.
+/// The server's thread: receives, consults the rules and the pool, answers now or later.
 pub(super) struct Service {
     shared: Arc<Shared>,
     socket: Arc<Socket>,
-    /// Readable (at its end) once nobody wants the server any more.
+    /// Readable (end of file) once the server has been dropped.
     alive: UnixStream,
     late: Vec<Late>,
 }
@@ -41,8 +41,7 @@ impl Service {
         }
     }
 
-    /// Until the server is dropped. A failure of the system is shown where the test's other output
-    /// is, and ends the service.
+    /// Serves until the server is dropped. A system error is printed and ends the service.
     pub(super) fn run(mut self) {
         if let Err(error) = self.serve() {
             eprintln!("the DHCP server stops: {error:#}");
@@ -61,7 +60,7 @@ impl Service {
         Ok(())
     }
 
-    /// Waits for a frame or a late answer's time. False when the server is no longer wanted.
+    /// Waits for a frame or the time of a late answer. False when the server has been dropped.
     fn wait(&self) -> Result<bool> {
         let timeout = self
             .late

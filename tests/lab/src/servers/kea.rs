@@ -1,12 +1,37 @@
-use std::{fs, net::Ipv4Addr, path::Path, process::Command, time::SystemTime};
+use std::{
+    fmt::Write as _,
+    fs,
+    net::Ipv4Addr,
+    path::Path,
+    process::Command,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use super::{Config, LEASES, gateway, program};
-use crate::{Lan, Result};
+use super::{
+    Client, Config, Kind, LEASES, Options, Readiness, Reservation, UnknownLease, gateway, program,
+};
+use crate::{Lan, Result, suite::Package};
 
-pub(super) fn command(dir: &Path, config: &Config) -> Result<Command> {
+/// ISC Kea's DHCPv4 server.
+pub const KEA: Kind = Kind {
+    name: "kea",
+    package: Package::new("kea-dhcp4-server", "kea-dhcp4"),
+    shortest_lease: Duration::from_secs(1),
+    shortest_t1: Duration::from_secs(1),
+    knows_client_ids: true,
+    rapid_commit: false,
+    unknown_lease: UnknownLease::Ignored,
+    logs_acknowledged: "DHCP4_LEASE_ALLOC",
+    logs_exhausted: "ALLOC_ENGINE_V4_ALLOC_FAIL",
+    command,
+    readiness: Readiness::Logs("DHCP4_STARTED"),
+    holds: |server, address| holds(&server.leases(), address),
+};
+
+fn command(dir: &Path, config: &Config) -> Result<Command> {
     let file = dir.join("kea-dhcp4.json");
     fs::write(&file, configuration(dir, config)?.to_string())
         .context("write Kea's configuration")?;
@@ -26,16 +51,17 @@ fn configuration(dir: &Path, config: &Config) -> Result<Value> {
         lease_time,
         t1,
         t2,
+        reservations,
+        options,
+        rapid_commit: _,
         extra,
     } = config;
     let mut subnet = json!({
         "id": 1,
         "subnet": Lan::NET.trunc(),
         "pools": [{"pool": format!("{} - {}", pool.start(), pool.end())}],
-        "option-data": [
-            {"name": "routers", "data": gateway()},
-            {"name": "domain-name-servers", "data": gateway()},
-        ],
+        "option-data": option_data(options),
+        "reservations": reservations.iter().map(reservation).collect::<Vec<_>>(),
         "valid-lifetime": lease_time.as_secs(),
     });
     let subnet = subnet.as_object_mut().context("a subnet is an object")?;
@@ -61,9 +87,41 @@ fn configuration(dir: &Path, config: &Config) -> Result<Value> {
     }}))
 }
 
+fn option_data(options: &Options) -> Vec<Value> {
+    let mut data = vec![
+        json!({"name": "routers", "data": gateway()}),
+        json!({"name": "domain-name-servers", "data": gateway()}),
+    ];
+    if let Some(domain) = options.domain {
+        data.push(json!({"name": "domain-name", "data": domain}));
+    }
+    if !options.search.is_empty() {
+        data.push(json!({"name": "domain-search", "data": options.search.join(", ")}));
+    }
+    if let Some(mtu) = options.mtu {
+        data.push(json!({"name": "interface-mtu", "data": mtu.to_string()}));
+    }
+    if !options.routes.is_empty() {
+        let mut hex = String::new();
+        for octet in options.encoded_routes() {
+            write!(hex, "{octet:02X}").expect("a String takes everything");
+        }
+        // Newer versions know option 121 by name, older ones do not.
+        data.push(json!({"code": 121, "csv-format": false, "data": hex}));
+    }
+    data
+}
+
+fn reservation(Reservation { client, address }: &Reservation) -> Value {
+    match client {
+        Client::Mac(mac) => json!({"hw-address": mac, "ip-address": address}),
+        Client::Id(id) => json!({"client-id": id, "ip-address": address}),
+    }
+}
+
 /// CSV, appended to: an address' last row is what holds. A released lease's has no lifetime left or
 /// (since 2.4) another state.
-pub(super) fn holds(leases: &str, address: Ipv4Addr) -> bool {
+fn holds(leases: &str, address: Ipv4Addr) -> bool {
     let mut lines = leases.lines();
     let columns: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();
     let address = address.to_string();

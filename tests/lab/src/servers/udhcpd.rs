@@ -1,36 +1,60 @@
-use std::{fs, net::Ipv4Addr, path::Path, process::Command};
+use std::{fs, net::Ipv4Addr, path::Path, process::Command, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
 
-use super::{Config, LEASES, gateway, program};
-use crate::{Lan, Process, Result};
+use super::{
+    Client, Config, Kind, LEASES, Options, Readiness, Reservation, Server, UnknownLease, gateway,
+    program,
+};
+use crate::{Lan, Result, suite::Package};
 
-pub(super) fn command(dir: &Path, config: &Config) -> Result<Command> {
+/// busybox' udhcpd.
+pub const UDHCPD: Kind = Kind {
+    name: "udhcpd",
+    package: Package::new("udhcpd", "udhcpd"),
+    shortest_lease: Duration::from_secs(1),
+    shortest_t1: Duration::from_secs(1),
+    knows_client_ids: false,
+    rapid_commit: false,
+    unknown_lease: UnknownLease::Ignored,
+    logs_acknowledged: "sending ACK",
+    logs_exhausted: "no free IP addresses",
+    command,
+    readiness: Readiness::BindsPort,
+    holds,
+};
+
+fn command(dir: &Path, config: &Config) -> Result<Command> {
     let file = dir.join("udhcpd.conf");
-    fs::write(&file, configuration(dir, config)).context("write udhcpd's configuration")?;
+    fs::write(&file, configuration(dir, config)?).context("write udhcpd's configuration")?;
     let mut command = program("udhcpd")?;
     // In the foreground, and without two seconds of ARP before an address is offered.
     command.args(["-f", "-a", "1"]).arg(file);
     Ok(command)
 }
 
-fn configuration(dir: &Path, config: &Config) -> String {
+fn configuration(dir: &Path, config: &Config) -> Result<String> {
     let Config {
         pool,
         lease_time,
         t1,
         t2,
+        reservations,
+        options,
+        rapid_commit: _,
         extra,
     } = config;
     // It knows neither time by name.
-    let times: String = [(58, t1), (59, t2)]
-        .iter()
-        .filter_map(|(code, time)| {
-            time.map(|time| format!("option {code:#x} {:08x}\n", time.as_secs()))
-        })
+    let times = [(58, t1), (59, t2)].into_iter().filter_map(|(code, time)| {
+        time.map(|time| format!("option {code:#x} {:08x}", time.as_secs()))
+    });
+    let lines: Vec<String> = times
+        .chain(option_lines(options))
+        .chain(extra.iter().cloned())
         .collect();
-    format!(
+    let reservations: Result<Vec<String>> = reservations.iter().map(reservation).collect();
+    Ok(format!(
         "interface {link}
 start {first}
 end {last}
@@ -41,7 +65,8 @@ option lease {lease}
 option subnet {netmask}
 option router {gateway}
 option dns {gateway}
-{times}{extra}
+{lines}
+{reservations}
 ",
         link = Lan::SERVER_LINK,
         first = pool.start(),
@@ -51,19 +76,47 @@ option dns {gateway}
         lease = lease_time.as_secs(),
         netmask = Lan::NET.netmask(),
         gateway = gateway(),
-        extra = extra.join("\n"),
-    )
+        lines = lines.join("\n"),
+        reservations = reservations?.join("\n"),
+    ))
+}
+
+fn option_lines(options: &Options) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(domain) = options.domain {
+        lines.push(format!("option domain {domain}"));
+    }
+    if !options.search.is_empty() {
+        lines.push(format!("option search {}", options.search.join(" ")));
+    }
+    if let Some(mtu) = options.mtu {
+        lines.push(format!("option mtu {mtu}"));
+    }
+    if !options.routes.is_empty() {
+        let routes = options.routes.iter();
+        let routes = routes.map(|(destination, gateway)| format!("{destination} {gateway}"));
+        let routes: Vec<String> = routes.collect();
+        lines.push(format!("option staticroutes {}", routes.join(", ")));
+    }
+    lines
+}
+
+fn reservation(Reservation { client, address }: &Reservation) -> Result<String> {
+    match client {
+        Client::Mac(mac) => Ok(format!("static_lease {mac} {address}")),
+        Client::Id(id) => bail!("udhcpd knows no client identifiers, such as {id}"),
+    }
 }
 
 /// The lease file is written when SIGUSR1 asks for it: eight octets of time, then a record for each
 /// lease, all of it in network byte order, beginning with the seconds left and the address.
-pub(super) fn holds(server: &Process, dir: &Path, address: Ipv4Addr) -> bool {
+fn holds(server: &Server, address: Ipv4Addr) -> bool {
     const HEADER: usize = 8;
     const RECORD: usize = 36;
-    if server.signal(Signal::SIGUSR1).is_err() {
+    if server.process.signal(Signal::SIGUSR1).is_err() {
         return false;
     }
-    let file = fs::read(dir.join(LEASES)).unwrap_or_default();
+    let file = fs::read(server.dir.join(LEASES)).unwrap_or_default();
     let (records, _) = file.get(HEADER..).unwrap_or_default().as_chunks::<RECORD>();
     records
         .iter()

@@ -47,14 +47,6 @@ impl Package {
     }
 }
 
-/// dnsmasq without its service.
-pub const DNSMASQ: Package = Package::new("dnsmasq-base", "dnsmasq");
-/// ISC Kea's DHCPv4 server.
-pub const KEA: Package = Package::new("kea-dhcp4-server", "kea-dhcp4");
-/// ISC dhcpd.
-pub const ISC_DHCPD: Package = Package::new("isc-dhcp-server", "dhcpd");
-/// busybox' udhcpd.
-pub const UDHCPD: Package = Package::new("udhcpd", "udhcpd");
 /// `ip`, `ss`, `bridge`.
 pub const IPROUTE2: Package = Package::new("iproute2", "ip");
 /// The Go plugins: `host-local`, `static`, `tuning`, and those that ours replace.

@@ -9,6 +9,7 @@ use std::{
 use lab::{
     Lan, Node, Result,
     anyhow::{Context, ensure},
+    deadline,
     dhcproto::{
         Decodable, Encodable,
         v4::{DhcpOption, Flags, HType, Message, MessageType, OptionCode},
@@ -52,7 +53,7 @@ impl Client {
     pub(crate) fn discover(&mut self) -> Result<Option<Message>> {
         self.xid += 1;
         self.send(MessageType::Discover, Ipv4Addr::UNSPECIFIED, vec![])?;
-        self.receive(Duration::from_secs(1))
+        self.receive(deadline(Duration::from_secs(1)))
     }
 
     pub(crate) fn request(&self, offer: &Message) -> Result<Option<Message>> {
@@ -66,7 +67,7 @@ impl Client {
             Ipv4Addr::UNSPECIFIED,
             vec![server.clone(), address],
         )?;
-        self.receive(Duration::from_secs(1))
+        self.receive(deadline(Duration::from_secs(1)))
     }
 
     /// From the address that is given back, as servers want it.
@@ -86,7 +87,7 @@ impl Client {
         Ok(())
     }
 
-    /// To everybody, from nobody.
+    /// Broadcasts a message, from no address.
     pub(crate) fn send(
         &self,
         kind: MessageType,

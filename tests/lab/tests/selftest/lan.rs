@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use lab::{Lan, Result, Test, World, anyhow::Context, test};
+use lab::{Lan, Result, Test, World, anyhow::Context, deadline, test};
 use linknet::{Mac, NewAddress, NewMacvlan};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -55,18 +55,21 @@ fn an_ipv6_address_is_there_on_request(_: &World) -> Result {
 fn a_ping_that_nobody_answers_says_so(_: &World) -> Result {
     let lan = Lan::new()?;
     let nowhere: IpAddr = "10.99.0.77".parse()?;
+    let moment = Duration::from_millis(50);
     let error = lan
         .lan
-        .ping(nowhere, Duration::from_millis(50))
+        .ping(nowhere, moment)
         .err()
         .context("an answer from nowhere")?;
-    assert!(
-        format!("{error:#}").starts_with("ping 10.99.0.77 from lan: no answer within 50ms"),
-        "{error:#}"
+    let expected = format!(
+        "ping 10.99.0.77 from lan: no answer within {:?}",
+        deadline(moment)
     );
+    assert!(format!("{error:#}").starts_with(&expected), "{error:#}");
+    assert!(!lan.lan.is_answered(nowhere, moment)?);
     let error = lan
         .host
-        .ping(nowhere, Duration::from_millis(50))
+        .ping(nowhere, moment)
         .err()
         .context("an answer without a route")?;
     assert!(

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         .tests(world::TESTS)
         .tests(lan::TESTS)
         .tests(dhcp::TESTS)
-        .tests(servers::TESTS)
+        .tests(&servers::tests())
         .tests(plugins::TESTS)
         .tests(runner::TESTS)
         .run()

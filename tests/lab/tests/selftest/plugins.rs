@@ -5,6 +5,7 @@ use std::time::Duration;
 use lab::{
     Attachment, Daemon, DhcpServer, Lan, Network, Result, Test, World,
     anyhow::Context,
+    deadline,
     dhcp_server::Settings,
     dhcproto::v4::MessageType,
     network::cni_error,
@@ -43,7 +44,7 @@ fn a_plugin_runs_on_the_host_and_answers_with_one_document(_: &World) -> Result 
     let outcome = Call::new("macvlan", "VERSION")
         .config(&json!({"cniVersion": "1.0.0"}))
         .run(&lan.host)?;
-    assert!(outcome.took < SOON);
+    assert!(outcome.took < deadline(SOON));
     let versions = outcome.success()?;
     assert!(
         versions["supportedVersions"]

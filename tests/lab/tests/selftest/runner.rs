@@ -11,6 +11,7 @@ use std::{
 use lab::{
     Result, Test, World,
     anyhow::{Context, bail},
+    deadline,
     suite::Package,
     test, until,
 };
@@ -20,13 +21,13 @@ use nix::{
 };
 
 pub(crate) const TESTS: &[Test] = &[
-    test!(failures_are_told_with_their_output),
+    test!(failures_are_reported_with_their_output),
     test!(a_test_is_chosen_by_its_exact_name),
     test!(tests_are_listed_for_nextest),
     test!(a_hanging_test_ends_at_its_deadline_with_all_it_started),
     test!(a_missing_package_fails_the_run),
     test!(a_failed_tests_world_is_kept_on_request),
-    test!(failures_of_other_plugins_are_summed_up),
+    test!(failures_of_other_plugins_are_summarized),
 ];
 
 /// Whether this process is the one with the faulty tests.
@@ -34,12 +35,14 @@ pub(crate) fn is_faulty() -> bool {
     env::var_os("SELFTEST_FAULTY").is_some()
 }
 
+const HANG_TIMEOUT: Duration = Duration::from_millis(300);
+
 pub(crate) const FAULTY_TESTS: &[Test] = &[
     test!(passes),
     test!(fails),
     test!(panics),
     test!(vanishes),
-    test!(hangs).within(Duration::from_millis(300)),
+    test!(hangs).within(HANG_TIMEOUT),
     test!(wants_what_there_is_not).needs(&[Package::new("no-such-package", "/no/such/file")]),
 ];
 
@@ -72,7 +75,7 @@ fn wants_what_there_is_not(_: &World) -> Result {
     bail!("never run")
 }
 
-fn failures_are_told_with_their_output(_: &World) -> Result {
+fn failures_are_reported_with_their_output(_: &World) -> Result {
     let (passed, output) = run(&["--skip", "hangs", "--skip", "wants"], &[])?;
     assert!(!passed);
     for line in [
@@ -111,10 +114,8 @@ fn tests_are_listed_for_nextest(_: &World) -> Result {
 
 fn a_hanging_test_ends_at_its_deadline_with_all_it_started(_: &World) -> Result {
     let (passed, output) = run(&["hangs"], &[])?;
-    assert!(
-        !passed && output.contains("the test did not end within 300ms"),
-        "{output}"
-    );
+    let expected = format!("the test did not end within {:?}", deadline(HANG_TIMEOUT));
+    assert!(!passed && output.contains(&expected), "{output}");
     // Killing a pid namespace takes a moment longer than the death of its pid 1.
     until("its processes are gone", Duration::from_secs(5), || {
         !is_anyone_sleeping()
@@ -122,7 +123,7 @@ fn a_hanging_test_ends_at_its_deadline_with_all_it_started(_: &World) -> Result 
 }
 
 fn a_missing_package_fails_the_run(_: &World) -> Result {
-    // Without a PATH there is no apt-get, whoever runs this.
+    // Without a PATH there is no apt-get, not even for root.
     let (passed, output) = run(&[], &[("PATH", "")])?;
     assert!(
         !passed && output.contains("not installed: no-such-package\n"),
@@ -154,7 +155,7 @@ fn a_failed_tests_world_is_kept_on_request(_: &World) -> Result {
     Ok(())
 }
 
-fn failures_of_other_plugins_are_summed_up(_: &World) -> Result {
+fn failures_of_other_plugins_are_summarized(_: &World) -> Result {
     let (passed, output) = run(
         &["--skip", "hangs", "--skip", "wants"],
         &[("LEASEHOLD_PLUGIN_DIR", "/usr/lib/others")],

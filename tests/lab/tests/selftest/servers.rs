@@ -1,51 +1,36 @@
-//! Real servers come up, lease, and are seen to take back.
+//! Each server of [`lab::servers::ALL`] comes up, leases, and is seen to take back.
 
 use std::time::Duration;
 
 use lab::{
     Lan, Result, Test, World,
     anyhow::Context,
-    servers::{Config, Kind},
-    suite::packages,
-    test, until,
+    servers::{Config, DNSMASQ, Kind},
+    test, tests_of_each, until,
 };
 
 use crate::client::Client;
 
-pub(crate) const TESTS: &[Test] = &[
-    test!(dnsmasq_leases_and_takes_back).needs(&[packages::DNSMASQ]),
-    test!(kea_leases_and_takes_back).needs(&[packages::KEA]),
-    test!(isc_dhcpd_leases_and_takes_back).needs(&[packages::ISC_DHCPD]),
-    test!(udhcpd_leases_and_takes_back).needs(&[packages::UDHCPD]),
-    test!(a_server_that_does_not_come_up_shows_its_log).needs(&[packages::DNSMASQ]),
-];
+pub(crate) fn tests() -> Vec<Test> {
+    [
+        tests_of_each!(leases_an_address_and_takes_it_back),
+        vec![
+            test!(a_server_that_does_not_come_up_shows_its_log).needs(const { &[DNSMASQ.package] }),
+        ],
+    ]
+    .concat()
+}
 
 const SOON: Duration = Duration::from_secs(5);
 
-fn dnsmasq_leases_and_takes_back(world: &World) -> Result {
-    leases_and_takes_back(world, Kind::Dnsmasq)
-}
-
-fn kea_leases_and_takes_back(world: &World) -> Result {
-    leases_and_takes_back(world, Kind::Kea)
-}
-
-fn isc_dhcpd_leases_and_takes_back(world: &World) -> Result {
-    leases_and_takes_back(world, Kind::IscDhcpd)
-}
-
-fn udhcpd_leases_and_takes_back(world: &World) -> Result {
-    leases_and_takes_back(world, Kind::Udhcpd)
-}
-
-fn leases_and_takes_back(world: &World, kind: Kind) -> Result {
+fn leases_an_address_and_takes_it_back(world: &World, server: &'static Kind) -> Result {
     let lan = Lan::new()?;
     let config = Config {
         t1: Some(Duration::from_secs(50)),
         t2: Some(Duration::from_secs(80)),
         ..Config::default()
     };
-    let server = kind.start(world, &lan.lan, &config)?;
+    let server = server.start(world, &lan.lan, &config)?;
     let mut client = Client::new(&lan.host)?;
     let ack = client.acquire().with_context(|| server.log())?;
     assert!(config.pool.contains(&ack.yiaddr()), "{ack:?}");
@@ -64,7 +49,7 @@ fn a_server_that_does_not_come_up_shows_its_log(world: &World) -> Result {
         extra: vec!["--no-such-option".to_owned()],
         ..Config::default()
     };
-    let error = Kind::Dnsmasq
+    let error = DNSMASQ
         .start(world, &lan.lan, &config)
         .err()
         .context("it came up")?;

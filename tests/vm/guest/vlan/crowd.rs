@@ -10,17 +10,17 @@ use lab::{Attachment, Node, Result, Test, World, test};
 use super::{ID, NAME, Trunk};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(crowds_come_and_go_and_leave_nothing).within(LONG),
-    test!(a_crowd_in_which_each_comes_and_goes_leaves_nothing).within(LONG),
-    test!(a_crowd_that_dies_before_its_dels_leaves_nothing).within(LONG),
+    test!(many_adds_and_then_many_dels_leave_nothing).within(TEST_TIMEOUT),
+    test!(many_concurrent_adds_and_dels_leave_nothing).within(TEST_TIMEOUT),
+    test!(containers_that_vanish_before_their_dels_leave_nothing).within(TEST_TIMEOUT),
 ];
 
 const CROWD: usize = 64;
 
 /// For an emulated machine.
-const LONG: Duration = Duration::from_secs(180);
+const TEST_TIMEOUT: Duration = Duration::from_secs(180);
 
-fn crowds_come_and_go_and_leave_nothing(_: &World) -> Result {
+fn many_adds_and_then_many_dels_leave_nothing(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let containers = containers(&trunk, CROWD)?;
     all_at_once(&trunk, &containers, &["ADD"])?;
@@ -38,14 +38,14 @@ fn crowds_come_and_go_and_leave_nothing(_: &World) -> Result {
     ensure_nothing_left(&trunk, &containers)
 }
 
-fn a_crowd_in_which_each_comes_and_goes_leaves_nothing(_: &World) -> Result {
+fn many_concurrent_adds_and_dels_leave_nothing(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let containers = containers(&trunk, CROWD)?;
     all_at_once(&trunk, &containers, &["ADD", "DEL"])?;
     ensure_nothing_left(&trunk, &containers)
 }
 
-fn a_crowd_that_dies_before_its_dels_leaves_nothing(_: &World) -> Result {
+fn containers_that_vanish_before_their_dels_leave_nothing(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let containers = containers(&trunk, CROWD / 4)?;
     all_at_once(&trunk, &containers, &["ADD"])?;

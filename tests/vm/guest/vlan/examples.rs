@@ -9,14 +9,14 @@ use super::{NAME, Trunk};
 use crate::guest::SOON;
 
 pub(super) const TESTS: &[Test] = &[
-    test!(they_lease_addresses_over_one_vlan),
-    test!(the_documentation_quotes_one_as_it_is),
+    test!(the_examples_lease_addresses_over_one_vlan),
+    test!(the_documentation_quotes_an_example_verbatim),
 ];
 
 const VLAN: &str = include_str!("../../../../examples/vlan/vlan.conflist");
 const DOCKER: &str = include_str!("../../../../examples/vlan/docker.conflist");
 
-fn they_lease_addresses_over_one_vlan(world: &World) -> Result {
+fn the_examples_lease_addresses_over_one_vlan(world: &World) -> Result {
     let trunk = Trunk::new()?;
     let server = DhcpServer::start_on(&trunk.lan.lan, Trunk::SERVER_LINK, Settings::default())?;
     let _daemon = Daemon::start_at_default_path(world, trunk.host())?;
@@ -39,7 +39,7 @@ fn they_lease_addresses_over_one_vlan(world: &World) -> Result {
     trunk.ensure_host_has(&[])
 }
 
-fn the_documentation_quotes_one_as_it_is(_: &World) -> Result {
+fn the_documentation_quotes_an_example_verbatim(_: &World) -> Result {
     let page = include_str!("../../../../docs/vlans.md");
     ensure!(
         page.contains(&format!("```json\n{VLAN}```")),

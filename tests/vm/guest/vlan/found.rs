@@ -1,4 +1,4 @@
-//! What is there already: a VLAN of an administrator's, or something else in its place.
+//! Links that exist already: an administrator's VLAN, or something else of that name.
 
 use lab::anyhow::ensure;
 use lab::serde_json::json;
@@ -8,19 +8,19 @@ use super::{ID, NAME, Trunk, fixed};
 use crate::guest::{SOON, ip};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(an_administrators_is_used_under_any_name_and_stays),
-    test!(an_administrators_that_is_down_is_left_so),
-    test!(one_that_an_administrator_takes_over_stays),
-    test!(another_kind_of_link_of_its_name_is_named),
-    test!(another_vlan_of_its_name_is_named),
-    test!(a_vlan_in_another_namespace_is_in_the_way),
-    test!(a_parent_that_is_down_can_have_none),
-    test!(loopback_can_have_none),
-    test!(a_failed_ipam_leaves_none),
-    test!(one_that_is_used_otherwise_stays),
+    test!(an_administrators_vlan_is_used_under_any_name_and_kept),
+    test!(an_administrators_vlan_that_is_down_is_left_down),
+    test!(a_vlan_that_an_administrator_takes_over_is_kept),
+    test!(a_link_of_another_kind_with_the_vlans_name_is_reported),
+    test!(another_vlan_with_the_vlans_name_is_reported),
+    test!(a_vlan_in_another_namespace_is_reported),
+    test!(no_vlan_is_made_on_a_parent_that_is_down),
+    test!(no_vlan_is_made_on_loopback),
+    test!(a_failed_ipam_leaves_no_vlan),
+    test!(a_vlan_that_has_an_address_is_kept),
 ];
 
-fn an_administrators_is_used_under_any_name_and_stays(_: &World) -> Result {
+fn an_administrators_vlan_is_used_under_any_name_and_kept(_: &World) -> Result {
     for name in ["upstairs", NAME] {
         let trunk = Trunk::new()?;
         let made = trunk.administrators(name, ID)?;
@@ -49,7 +49,7 @@ fn an_administrators_is_used_under_any_name_and_stays(_: &World) -> Result {
     Ok(())
 }
 
-fn an_administrators_that_is_down_is_left_so(_: &World) -> Result {
+fn an_administrators_vlan_that_is_down_is_left_down(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let made = trunk.administrators("upstairs", ID)?;
     trunk.host().netlink()?.set_down(made.index)?;
@@ -61,7 +61,7 @@ fn an_administrators_that_is_down_is_left_so(_: &World) -> Result {
     Ok(())
 }
 
-fn one_that_an_administrator_takes_over_stays(_: &World) -> Result {
+fn a_vlan_that_an_administrator_takes_over_is_kept(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let network = trunk.network(json!({ "vlan": ID }));
     let (_, attachment) = trunk.attached("c1", &network)?;
@@ -74,7 +74,7 @@ fn one_that_an_administrator_takes_over_stays(_: &World) -> Result {
     trunk.ensure_host_has(&[NAME])
 }
 
-fn another_kind_of_link_of_its_name_is_named(_: &World) -> Result {
+fn a_link_of_another_kind_with_the_vlans_name_is_reported(_: &World) -> Result {
     let trunk = Trunk::new()?;
     ip(trunk.host(), &format!("link add {NAME} type dummy"))?;
     let error = trunk.refusal(json!({ "vlan": ID }))?;
@@ -85,7 +85,7 @@ fn another_kind_of_link_of_its_name_is_named(_: &World) -> Result {
     Ok(())
 }
 
-fn another_vlan_of_its_name_is_named(_: &World) -> Result {
+fn another_vlan_with_the_vlans_name_is_reported(_: &World) -> Result {
     let trunk = Trunk::new()?;
     trunk.administrators(NAME, 5)?;
     let error = trunk.refusal(json!({ "vlan": ID }))?;
@@ -94,7 +94,7 @@ fn another_vlan_of_its_name_is_named(_: &World) -> Result {
         "{error:?}"
     );
 
-    // The same number, on another device.
+    // A VLAN with this number, on another device.
     ip(trunk.host(), "link add eth2 type dummy")?;
     ip(
         trunk.host(),
@@ -114,7 +114,7 @@ fn another_vlan_of_its_name_is_named(_: &World) -> Result {
     Ok(())
 }
 
-fn a_vlan_in_another_namespace_is_in_the_way(_: &World) -> Result {
+fn a_vlan_in_another_namespace_is_reported(_: &World) -> Result {
     let trunk = Trunk::new()?;
     trunk.administrators("moved", ID)?;
     ip(trunk.host(), "link set moved netns lan")?;
@@ -126,7 +126,7 @@ fn a_vlan_in_another_namespace_is_in_the_way(_: &World) -> Result {
     Ok(())
 }
 
-fn a_parent_that_is_down_can_have_none(_: &World) -> Result {
+fn no_vlan_is_made_on_a_parent_that_is_down(_: &World) -> Result {
     let trunk = Trunk::new()?;
     trunk
         .host()
@@ -142,7 +142,7 @@ fn a_parent_that_is_down_can_have_none(_: &World) -> Result {
     Ok(())
 }
 
-fn loopback_can_have_none(_: &World) -> Result {
+fn no_vlan_is_made_on_loopback(_: &World) -> Result {
     let trunk = Trunk::new()?;
     for keys in [
         json!({ "master": "lo", "vlan": ID }),
@@ -157,7 +157,7 @@ fn loopback_can_have_none(_: &World) -> Result {
     Ok(())
 }
 
-fn a_failed_ipam_leaves_none(_: &World) -> Result {
+fn a_failed_ipam_leaves_no_vlan(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let error =
         trunk.refusal(json!({ "vlan": ID, "ipam": { "type": "static", "addresses": [] } }))?;
@@ -165,7 +165,7 @@ fn a_failed_ipam_leaves_none(_: &World) -> Result {
     trunk.ensure_host_has(&[])
 }
 
-fn one_that_is_used_otherwise_stays(_: &World) -> Result {
+fn a_vlan_that_has_an_address_is_kept(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let network = trunk.network(json!({ "vlan": ID }));
     let (_, attachment) = trunk.attached("c1", &network)?;

@@ -10,8 +10,9 @@ use crate::guest::SOON;
 
 pub(super) const TESTS: &[Test] = &[
     test!(the_host_reaches_containers_on_a_vlan_by_the_address_of_the_device_below),
-    test!(gc_removes_both_after_containers_that_vanished),
-    test!(with_a_crowd_both_go_with_the_last).within(Duration::from_secs(300)),
+    test!(gc_removes_vlan_and_host_macvlan_of_containers_that_vanished),
+    test!(the_last_of_many_containers_removes_vlan_and_host_macvlan)
+        .within(Duration::from_secs(300)),
 ];
 
 /// The host's macvlan on the VLAN.
@@ -51,7 +52,7 @@ fn the_host_reaches_containers_on_a_vlan_by_the_address_of_the_device_below(_: &
     trunk.ensure_host_has(&[])
 }
 
-fn gc_removes_both_after_containers_that_vanished(world: &World) -> Result {
+fn gc_removes_vlan_and_host_macvlan_of_containers_that_vanished(world: &World) -> Result {
     let trunk = trunk()?;
     let addresses = counted(&world.dir().join("addresses"));
     let network = trunk.network(json!({ "vlan": ID, "hostAccess": true, "ipam": addresses }));
@@ -64,7 +65,7 @@ fn gc_removes_both_after_containers_that_vanished(world: &World) -> Result {
     })
 }
 
-fn with_a_crowd_both_go_with_the_last(world: &World) -> Result {
+fn the_last_of_many_containers_removes_vlan_and_host_macvlan(world: &World) -> Result {
     let trunk = trunk()?;
     let addresses = counted(&world.dir().join("addresses"));
     let keys = json!({ "vlan": ID, "hostAccess": true, "ipam": addresses });

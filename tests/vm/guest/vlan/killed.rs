@@ -1,11 +1,11 @@
-//! The plugin killed at every step that concerns a VLAN: what is called next puts everything right.
+//! The plugin killed at every system call that concerns a VLAN: the next verb restores everything.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use lab::anyhow::{Context, ensure};
-use lab::doomed::{Doomed, STRACE};
+use lab::crash_injector::{CrashInjector, STRACE};
 use lab::serde_json::json;
 use lab::{Attachment, Network, Result, Test, World, test, until};
 
@@ -13,30 +13,30 @@ use super::{ID, NAME, Trunk};
 use crate::guest::{SOON, conflist};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(killed_at_any_step_add_can_be_repeated)
+    test!(killed_at_any_syscall_add_can_be_repeated)
         .needs(&[STRACE])
-        .within(LONG),
-    test!(killed_at_any_step_add_leaves_nothing_after_del)
+        .within(TEST_TIMEOUT),
+    test!(killed_at_any_syscall_add_leaves_nothing_after_del)
         .needs(&[STRACE])
-        .within(LONG),
-    test!(killed_at_any_step_del_can_be_repeated)
+        .within(TEST_TIMEOUT),
+    test!(killed_at_any_syscall_del_can_be_repeated)
         .needs(&[STRACE])
-        .within(LONG),
-    test!(killed_at_any_step_del_is_in_nobodys_way)
+        .within(TEST_TIMEOUT),
+    test!(killed_at_any_syscall_del_does_not_block_other_containers)
         .needs(&[STRACE])
-        .within(LONG),
-    test!(killed_at_any_step_del_is_made_good_by_gc)
+        .within(TEST_TIMEOUT),
+    test!(killed_at_any_syscall_del_is_completed_by_gc)
         .needs(&[STRACE])
-        .within(LONG),
+        .within(TEST_TIMEOUT),
 ];
 
 /// For an emulated machine.
-const LONG: Duration = Duration::from_secs(180);
+const TEST_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Requests to the kernel, the lock, the end: what lies between two of these changes nothing.
 const CALLS: &str = "sendto,flock,exit_group";
 
-fn killed_at_any_step_add_can_be_repeated(world: &World) -> Result {
+fn killed_at_any_syscall_add_can_be_repeated(world: &World) -> Result {
     after_each_step(world, "ADD", |trunk, attachment| {
         let network = trunk.network(json!({ "vlan": ID }));
         // One that had told its result must not be repeated, nor had it to be.
@@ -57,19 +57,19 @@ fn killed_at_any_step_add_can_be_repeated(world: &World) -> Result {
     })
 }
 
-fn killed_at_any_step_add_leaves_nothing_after_del(world: &World) -> Result {
+fn killed_at_any_syscall_add_leaves_nothing_after_del(world: &World) -> Result {
     after_each_step(world, "ADD", |trunk, attachment| {
         trunk.network(json!({ "vlan": ID })).del(attachment)
     })
 }
 
-fn killed_at_any_step_del_can_be_repeated(world: &World) -> Result {
+fn killed_at_any_syscall_del_can_be_repeated(world: &World) -> Result {
     after_each_step(world, "DEL", |trunk, attachment| {
         trunk.network(json!({ "vlan": ID })).del(attachment)
     })
 }
 
-fn killed_at_any_step_del_is_in_nobodys_way(world: &World) -> Result {
+fn killed_at_any_syscall_del_does_not_block_other_containers(world: &World) -> Result {
     after_each_step(world, "DEL", |trunk, attachment| {
         let network = trunk.network(json!({ "vlan": ID }));
         let (container, second) = trunk.attached("c2", &network)?;
@@ -81,23 +81,23 @@ fn killed_at_any_step_del_is_in_nobodys_way(world: &World) -> Result {
     })
 }
 
-fn killed_at_any_step_del_is_made_good_by_gc(world: &World) -> Result {
+fn killed_at_any_syscall_del_is_completed_by_gc(world: &World) -> Result {
     after_each_step(world, "DEL", |trunk, _| trunk.gc(&[]))
 }
 
-/// Kills the plugin at each step of a verb; after `remedy`, host and container must be as before.
+/// Kills the plugin at each system call of a verb; after `remedy`, host and container must be as before.
 fn after_each_step(
     world: &World,
     verb: &str,
     remedy: impl Fn(&Trunk, &Attachment) -> Result,
 ) -> Result {
     let trunk = Trunk::new()?;
-    let doomed = Doomed::new(world, "macvlan", CALLS)?;
+    let injector = CrashInjector::new(world, "macvlan", CALLS)?;
     let network = trunk.network(json!({ "vlan": ID }));
     let killed = Network::with_path(
         trunk.host(),
         conflist(json!({ "vlan": ID })),
-        vec![doomed.folder()],
+        vec![injector.folder()],
     );
     let container = trunk.lan.container("c1")?;
     let attachment = Attachment::new(&container);
@@ -118,19 +118,22 @@ fn after_each_step(
     };
 
     prepare()?;
-    let steps = doomed.steps(run)?;
+    let syscalls = injector.syscalls(run)?;
     network.del(&attachment)?;
-    ensure!(steps.len() > 10, "too few steps to be true: {steps:?}");
-    for step in steps {
+    ensure!(
+        syscalls.len() > 10,
+        "too few syscalls to be true: {syscalls:?}"
+    );
+    for syscall in syscalls {
         prepare()?;
-        doomed.kill_at(&step, run)?;
-        remedy(&trunk, &attachment).with_context(|| format!("after {step:?}"))?;
+        injector.kill_at(&syscall, run)?;
+        remedy(&trunk, &attachment).with_context(|| format!("after {syscall:?}"))?;
         trunk
             .ensure_host_has(&[])
-            .with_context(|| format!("after {step:?}"))?;
+            .with_context(|| format!("after {syscall:?}"))?;
         ensure!(
             container.links()?.len() == 1,
-            "after {step:?}: {:?}",
+            "after {syscall:?}: {:?}",
             container.links()?
         );
     }

@@ -10,16 +10,16 @@ use super::{ID, NAME, Trunk, counted};
 use crate::guest::SOON;
 
 pub(super) const TESTS: &[Test] = &[
-    test!(it_goes_with_the_last_container_and_not_before),
-    test!(del_of_a_container_whose_netns_is_gone_removes_it),
+    test!(a_vlan_is_removed_with_its_last_container_and_not_before),
+    test!(del_removes_the_vlan_of_a_container_whose_netns_is_gone),
     test!(del_can_be_repeated),
-    test!(del_without_any_record_removes_it),
-    test!(gc_removes_the_unused_and_leaves_the_rest),
-    test!(a_container_in_a_netns_without_a_name_keeps_it),
-    test!(it_may_be_gone_already),
+    test!(del_removes_the_vlan_without_any_record),
+    test!(gc_removes_only_unused_vlans),
+    test!(a_container_in_an_unnamed_netns_keeps_the_vlan),
+    test!(del_succeeds_when_the_vlan_is_gone),
 ];
 
-fn it_goes_with_the_last_container_and_not_before(world: &World) -> Result {
+fn a_vlan_is_removed_with_its_last_container_and_not_before(world: &World) -> Result {
     let trunk = Trunk::new()?;
     let network =
         trunk.network(json!({ "vlan": ID, "ipam": counted(&world.dir().join("addresses")) }));
@@ -36,7 +36,7 @@ fn it_goes_with_the_last_container_and_not_before(world: &World) -> Result {
 }
 
 /// As runtimes do: the container ends, its netns with it, and then DEL is called.
-fn del_of_a_container_whose_netns_is_gone_removes_it(world: &World) -> Result {
+fn del_removes_the_vlan_of_a_container_whose_netns_is_gone(world: &World) -> Result {
     let trunk = Trunk::new()?;
     let addresses = counted(&world.dir().join("addresses"));
     for keys in [
@@ -77,7 +77,7 @@ fn del_can_be_repeated(_: &World) -> Result {
     network.check(&second)
 }
 
-fn del_without_any_record_removes_it(_: &World) -> Result {
+fn del_removes_the_vlan_without_any_record(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let network = trunk.network(json!({ "vlan": ID }));
     let (_, attachment) = trunk.attached("c1", &network)?;
@@ -94,7 +94,7 @@ fn del_without_any_record_removes_it(_: &World) -> Result {
     trunk.ensure_host_has(&[])
 }
 
-fn gc_removes_the_unused_and_leaves_the_rest(_: &World) -> Result {
+fn gc_removes_only_unused_vlans(_: &World) -> Result {
     let trunk = Trunk::new()?;
     trunk.administrators("downstairs", 5)?;
     let network = trunk.network(json!({ "vlan": ID }));
@@ -117,7 +117,7 @@ fn gc_removes_the_unused_and_leaves_the_rest(_: &World) -> Result {
     trunk.ensure_host_has(&["downstairs"])
 }
 
-fn a_container_in_a_netns_without_a_name_keeps_it(_: &World) -> Result {
+fn a_container_in_an_unnamed_netns_keeps_the_vlan(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let network = trunk.network(json!({ "vlan": ID }));
     let (hidden, _) = trunk.attached("c1", &network)?;
@@ -137,7 +137,7 @@ fn a_container_in_a_netns_without_a_name_keeps_it(_: &World) -> Result {
     })
 }
 
-fn it_may_be_gone_already(_: &World) -> Result {
+fn del_succeeds_when_the_vlan_is_gone(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let network = trunk.network(json!({ "vlan": ID }));
     let host = trunk.host().netlink()?;

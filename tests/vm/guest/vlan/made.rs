@@ -13,18 +13,18 @@ use super::{ID, NAME, Trunk, fixed};
 use crate::guest::SOON;
 
 pub(super) const TESTS: &[Test] = &[
-    test!(it_is_made_up_with_the_mtu_of_its_parent_and_carries_what_is_sent),
-    test!(both_spellings_share_one),
-    test!(a_list_may_spell_one),
-    test!(a_lease_is_had_over_one_and_given_back_before_it_goes),
-    test!(a_container_alone_on_one_may_have_it_to_itself),
-    test!(a_long_name_is_made_to_fit),
+    test!(a_new_vlan_is_up_has_its_parents_mtu_and_carries_traffic),
+    test!(both_ways_to_configure_a_vlan_share_it),
+    test!(a_list_of_masters_may_name_a_vlan),
+    test!(a_lease_over_a_vlan_is_released_before_the_vlan_is_removed),
+    test!(passthru_takes_a_vlan_for_one_container),
+    test!(a_too_long_vlan_name_is_shortened),
     test!(a_parent_inside_the_container_has_its_vlan_there),
-    test!(it_follows_its_parent_to_a_larger_mtu),
-    test!(one_that_was_set_down_is_set_up_again),
+    test!(a_vlan_follows_its_parent_to_a_larger_mtu),
+    test!(a_vlan_that_was_set_down_is_set_up_again),
 ];
 
-fn it_is_made_up_with_the_mtu_of_its_parent_and_carries_what_is_sent(_: &World) -> Result {
+fn a_new_vlan_is_up_has_its_parents_mtu_and_carries_traffic(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let cable = trunk.host().link(Lan::MASTER)?;
     trunk.host().netlink()?.set_mtu(cable.index, 1400)?;
@@ -66,7 +66,7 @@ fn it_is_made_up_with_the_mtu_of_its_parent_and_carries_what_is_sent(_: &World) 
     trunk.ensure_host_has(&[])
 }
 
-fn both_spellings_share_one(_: &World) -> Result {
+fn both_ways_to_configure_a_vlan_share_it(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let by_key = trunk.network(json!({ "vlan": ID, "ipam": fixed("10.99.0.61/24") }));
     let by_name = trunk.network(json!({ "master": NAME, "ipam": fixed("10.99.0.62/24") }));
@@ -94,7 +94,7 @@ fn both_spellings_share_one(_: &World) -> Result {
     Ok(())
 }
 
-fn a_list_may_spell_one(_: &World) -> Result {
+fn a_list_of_masters_may_name_a_vlan(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let network = trunk.network(json!({ "master": ["enp3s0.228", NAME, Lan::MASTER] }));
     let (_, attachment) = trunk.attached("c1", &network)?;
@@ -104,7 +104,7 @@ fn a_list_may_spell_one(_: &World) -> Result {
     trunk.ensure_host_has(&[])
 }
 
-fn a_lease_is_had_over_one_and_given_back_before_it_goes(world: &World) -> Result {
+fn a_lease_over_a_vlan_is_released_before_the_vlan_is_removed(world: &World) -> Result {
     let trunk = Trunk::new()?;
     let server = DhcpServer::start_on(&trunk.lan.lan, Trunk::SERVER_LINK, Settings::default())?;
     let daemon = Daemon::start(world, trunk.host())?;
@@ -121,7 +121,7 @@ fn a_lease_is_had_over_one_and_given_back_before_it_goes(world: &World) -> Resul
     })
 }
 
-fn a_container_alone_on_one_may_have_it_to_itself(_: &World) -> Result {
+fn passthru_takes_a_vlan_for_one_container(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let network =
         trunk.network(json!({ "vlan": ID, "mode": "passthru", "ipam": fixed("10.99.0.61/24") }));
@@ -137,7 +137,7 @@ fn a_container_alone_on_one_may_have_it_to_itself(_: &World) -> Result {
     trunk.ensure_host_has(&[])
 }
 
-fn a_long_name_is_made_to_fit(_: &World) -> Result {
+fn a_too_long_vlan_name_is_shortened(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let host = trunk.host().netlink()?;
     let cable = trunk.host().link(Lan::MASTER)?.index;
@@ -172,7 +172,7 @@ fn a_long_name_is_made_to_fit(_: &World) -> Result {
 fn a_parent_inside_the_container_has_its_vlan_there(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let container = trunk.lan.container("c1")?;
-    container.netlink()?.add_veth("trunk", "far", None)?;
+    container.add_veth("trunk", (&container, "far"))?;
     for end in ["trunk", "far"] {
         container.netlink()?.set_up(container.link(end)?.index)?;
     }
@@ -199,7 +199,7 @@ fn a_parent_inside_the_container_has_its_vlan_there(_: &World) -> Result {
     Ok(())
 }
 
-fn it_follows_its_parent_to_a_larger_mtu(_: &World) -> Result {
+fn a_vlan_follows_its_parent_to_a_larger_mtu(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let network = trunk.network(json!({ "vlan": ID }));
     trunk.attached("c1", &network)?;
@@ -218,7 +218,7 @@ fn it_follows_its_parent_to_a_larger_mtu(_: &World) -> Result {
     Ok(())
 }
 
-fn one_that_was_set_down_is_set_up_again(_: &World) -> Result {
+fn a_vlan_that_was_set_down_is_set_up_again(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let network = trunk.network(json!({ "vlan": ID, "ipam": fixed("10.99.0.61/24") }));
     trunk.attached("c1", &trunk.network(json!({ "vlan": ID })))?;

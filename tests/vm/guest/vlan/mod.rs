@@ -36,8 +36,8 @@ pub(super) fn tests() -> Vec<Test> {
 const ID: u16 = 228;
 const NAME: &str = "eth1.228";
 
-/// A cable that carries VLAN 228, where the LAN's side has [`Lan::ADDRESS`]; beside the VLAN nobody
-/// has one.
+/// A cable that carries VLAN 228, on which the LAN's side has [`Lan::ADDRESS`]. Outside the VLAN it
+/// has no address.
 struct Trunk {
     lan: Lan,
 }
@@ -71,8 +71,8 @@ impl Trunk {
         Network::new(self.host(), conflist(keys))
     }
 
-    /// The same for verbs that version 1.1.0 has brought, which Debian's IPAM plugins do not know
-    /// yet.
+    /// Like [`Trunk::network`], for the verbs that version 1.1.0 introduced and Debian's IPAM plugins
+    /// do not know yet.
     fn modern(&self, keys: Value) -> Network<'_> {
         let mut conflist = conflist(keys);
         conflist["cniVersion"] = json!("1.1.0");

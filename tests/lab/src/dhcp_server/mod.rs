@@ -1,4 +1,4 @@
-//! A DHCP server that does what it is told: right by default and at once, wrong on demand.
+//! A scriptable DHCP server: correct and immediate by default, wrong on demand.
 //!
 //! ```ignore
 //! let settings = Settings { lease_time: Some(Duration::from_secs(4)), ..Settings::default() };
@@ -28,7 +28,7 @@ use std::{
 use anyhow::Context;
 use dhcproto::v4::{Message, MessageType};
 
-use crate::{Lan, Node, Result};
+use crate::{Lan, Node, Result, deadline};
 
 mod packet;
 mod pool;
@@ -45,7 +45,7 @@ use reaction::Rule;
 use service::Service;
 use socket::Socket;
 
-/// A running server. Dropped, it stops.
+/// A running server. It stops when dropped.
 #[derive(Debug)]
 pub struct DhcpServer {
     shared: Arc<Shared>,
@@ -64,7 +64,7 @@ impl DhcpServer {
         DhcpServer::start_on(node, Lan::SERVER_LINK, settings)
     }
 
-    /// The same on another link of the node's.
+    /// Like [`DhcpServer::start`], on another link of the node.
     ///
     /// # Errors
     /// As [`DhcpServer::start`].
@@ -109,7 +109,7 @@ impl DhcpServer {
         }
     }
 
-    /// Takes all rules away.
+    /// Removes all rules.
     pub fn behave(&self) {
         self.shared.lock().rules.clear();
     }
@@ -143,8 +143,10 @@ impl DhcpServer {
     /// heard before.
     ///
     /// # Errors
-    /// When it does not come in time; the error shows the whole exchange.
+    /// When it does not come within the time that an idle machine needs (see
+    /// [`deadline`](crate::deadline())); the error shows the whole exchange.
     pub fn wait_for(&self, kind: MessageType, nth: usize, within: Duration) -> Result<Packet> {
+        let within = deadline(within);
         let waiting = |state: &mut State| state.of(kind).nth(nth - 1).is_none();
         let (state, _) = self
             .shared
@@ -160,7 +162,7 @@ impl DhcpServer {
         })
     }
 
-    /// Sends a message that nobody asked for.
+    /// Sends an unsolicited message.
     ///
     /// # Errors
     /// When it cannot be encoded or sent.
@@ -191,7 +193,7 @@ impl Drop for DhcpServer {
     }
 }
 
-/// A rule in the making. It takes effect with [`When::then`].
+/// An unfinished rule. It takes effect with [`When::then`].
 #[derive(Debug)]
 pub struct When<'a> {
     server: &'a DhcpServer,
@@ -280,8 +282,10 @@ impl State {
     }
 
     fn transmit(&mut self, socket: &Socket, frame: Vec<u8>) -> Result {
+        // Dated before it is sent, so that what it causes is never older.
+        let packet = Packet::parse(frame.clone());
         socket.send(&frame)?;
-        self.sent.extend(Packet::parse(frame));
+        self.sent.extend(packet);
         Ok(())
     }
 

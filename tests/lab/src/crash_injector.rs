@@ -1,0 +1,107 @@
+//! Kills a plugin at every system call it makes.
+//!
+//! strace kills the plugin (SIGKILL) on entry to one system call, in the next run to the next one,
+//! and so on for all of them. So the product needs no hook for it, and no call is left out.
+
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::PathBuf};
+
+use anyhow::ensure;
+
+use crate::{
+    Result, World,
+    suite::{self, Package},
+};
+
+/// The package that a test with a [`CrashInjector`] needs.
+pub const STRACE: Package = Package::new("strace", "strace");
+
+/// A system call by name, and which of the plugin's calls of that name it is, from 1.
+pub type Syscall = (String, usize);
+
+/// Kills the plugin under test at chosen system calls.
+#[derive(Debug)]
+pub struct CrashInjector {
+    /// The system calls, as strace takes them.
+    traced: &'static str,
+    /// A program of the plugin's name that runs the real one under strace, with the arguments in
+    /// the file beside it.
+    folder: PathBuf,
+}
+
+impl CrashInjector {
+    /// For the plugin of this name, at these system calls: a list as strace takes it. One for each
+    /// world.
+    ///
+    /// # Errors
+    /// When the plugins under test are not ours: only a plugin with one thread makes the same calls
+    /// each time.
+    pub fn new(world: &World, plugin: &str, traced: &'static str) -> Result<CrashInjector> {
+        ensure!(
+            !suite::other_plugins(),
+            "only a plugin of one thread makes the same calls each time"
+        );
+        let folder = world.dir().join("crash-injector");
+        fs::create_dir(&folder)?;
+        let real = suite::plugin_dir().join(plugin);
+        let arguments = folder.join("arguments");
+        let script = format!(
+            "#!/bin/sh\nexec strace -qq $(cat {}) {}\n",
+            arguments.display(),
+            real.display()
+        );
+        fs::write(folder.join(plugin), script)?;
+        fs::set_permissions(folder.join(plugin), fs::Permissions::from_mode(0o755))?;
+        Ok(CrashInjector { traced, folder })
+    }
+
+    /// The directory of the program that runs the plugin, to be the first in `CNI_PATH`.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.clone()
+    }
+
+    /// The traced system calls that the plugin makes in `run`, in order. `run` returns whether the
+    /// plugin succeeded, which it must.
+    ///
+    /// # Errors
+    /// Those of `run`, and when the plugin does not succeed.
+    pub fn syscalls(&self, run: impl FnOnce() -> Result<bool>) -> Result<Vec<Syscall>> {
+        let log = self.folder.join("log");
+        self.write_arguments(&format!("-o {} -e trace={}", log.display(), self.traced))?;
+        ensure!(run()?, "a plugin that is not killed must succeed");
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        let mut syscalls = Vec::new();
+        for line in fs::read_to_string(&log)?.lines() {
+            let Some((name, rest)) = line.split_once('(') else {
+                continue;
+            };
+            // The kernel restarts a call when another process has what the call needs. How often it
+            // does so differs from run to run.
+            if rest.contains("= ? ERESTART") {
+                continue;
+            }
+            let count = counts.entry(name.to_owned()).or_default();
+            *count += 1;
+            syscalls.push((name.to_owned(), *count));
+        }
+        Ok(syscalls)
+    }
+
+    /// `run` with a plugin that is killed on entry to this system call.
+    ///
+    /// # Errors
+    /// Those of `run`, and when the plugin succeeds nevertheless.
+    pub fn kill_at(&self, (name, nth): &Syscall, run: impl FnOnce() -> Result<bool>) -> Result {
+        self.write_arguments(&format!(
+            "-o /dev/null -e trace={name} -e inject={name}:signal=KILL:when={nth}"
+        ))?;
+        ensure!(
+            !run()?,
+            "the plugin was to be killed at {name} number {nth}"
+        );
+        Ok(())
+    }
+
+    fn write_arguments(&self, arguments: &str) -> Result {
+        Ok(fs::write(self.folder.join("arguments"), arguments)?)
+    }
+}
