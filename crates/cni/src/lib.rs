@@ -1,16 +1,16 @@
 //! A library for plugins of the Container Network Interface (CNI): [the specification][spec] 1.1.0,
 //! and every version before it.
 //!
-//! A container runtime runs a CNI plugin once for each operation. It passes the verb (ADD, DEL, CHECK,
-//! …) and other parameters in the environment, and the network configuration on stdin. The plugin
-//! answers with one JSON document on stdout. This library does all of that: it validates environment
-//! and configuration, calls the plugin, and writes its result or error in the version that the
-//! configuration asks for, even if the plugin panics. It does not touch the network.
+//! A container runtime runs a CNI plugin once for each operation. It passes the verb (ADD, DEL,
+//! CHECK, …) and other parameters in the environment, and the network configuration on stdin. The
+//! plugin answers with one JSON document on stdout. This library does all of that: it validates
+//! environment and configuration, calls the plugin, and writes its result or error in the version
+//! that the configuration asks for, even if the plugin panics. It does not touch the network.
 //!
 //! # A plugin
 //!
-//! A plugin implements [`Plugin`] and passes itself to [`main`]. This one hands out the address that
-//! its configuration contains:
+//! A plugin implements [`Plugin`] and passes itself to [`main`]. This one hands out the address
+//! that its configuration contains:
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -85,13 +85,15 @@
 //! # struct OneAddress;
 //! # impl Plugin for OneAddress {
 //! #     fn about(&self) -> About {
-//! #         About { name: "one-address", version: "1", summary: "", usage: "", known_args: KnownArgs::Any }
+//! #         let known_args = KnownArgs::Any;
+//! #         About { name: "one-address", version: "1", summary: "", usage: "", known_args }
 //! #     }
 //! #     fn add(&self, request: &Request) -> Result<CniResult, Error> {
 //! #         #[derive(serde::Deserialize)]
 //! #         struct Config { address: ipnet::IpNet }
 //! #         let config: Config = cni::go::decode(&request.config.raw)?;
-//! #         Ok(CniResult { ips: vec![cni::IpConfig::new(config.address)], ..CniResult::default() })
+//! #         let ips = vec![cni::IpConfig::new(config.address)];
+//! #         Ok(CniResult { ips, ..CniResult::default() })
 //! #     }
 //! #     fn check(&self, _: &Request) -> Result<(), Error> { Ok(()) }
 //! #     fn del(&self, _: &Request) -> Result<(), Error> { Ok(()) }

@@ -19,21 +19,24 @@ pub trait Plugin {
     /// If the container could not be attached.
     fn add(&self, request: &Request) -> Result<CniResult, Error>;
 
-    /// Called when the result of [`Plugin::add`] is on stdout, so that the attachment cannot fail any
-    /// more.
+    /// Called when the result of [`Plugin::add`] is on stdout, so that the attachment cannot fail
+    /// any more.
     ///
-    /// A plugin that marks attachments as unfinished, to recognise what a crash leaves behind, removes
-    /// the mark here. If the result could not be written, [`Plugin::del`] is called instead.
+    /// A plugin that marks attachments as unfinished, to recognise what a crash leaves behind,
+    /// removes the mark here. If the result could not be written, [`Plugin::del`] is called
+    /// instead.
     fn on_committed(&self, _request: &Request) {}
 
-    /// Verifies that the attachment is as ADD left it. `request.config.prev_result` has ADD's result.
+    /// Verifies that the attachment is as ADD left it. `request.config.prev_result` has ADD's
+    /// result.
     ///
     /// # Errors
     /// If something has changed.
     fn check(&self, request: &Request) -> Result<(), Error>;
 
-    /// Detaches the container. CNI_NETNS and `prevResult` may be absent, and anything that is already
-    /// gone is not an error. It is also called to undo an ADD whose result cannot be reported.
+    /// Detaches the container. CNI_NETNS and `prevResult` may be absent, and anything that is
+    /// already gone is not an error. It is also called to undo an ADD whose result cannot be
+    /// reported.
     ///
     /// # Errors
     /// If something still exists and could not be removed.
@@ -46,8 +49,8 @@ pub trait Plugin {
     /// [`code::LIMITED_CONNECTIVITY`](crate::code::LIMITED_CONNECTIVITY), with the reason.
     fn status(&self, request: &Request) -> Result<(), Error>;
 
-    /// Removes everything that belongs to this network but to none of `request.valid_attachments`. If
-    /// that is `None`, removes nothing. An error must not keep it from removing the rest.
+    /// Removes everything that belongs to this network but to none of `request.valid_attachments`.
+    /// If that is `None`, removes nothing. An error must not keep it from removing the rest.
     ///
     /// # Errors
     /// If something could not be removed.
@@ -63,8 +66,8 @@ pub struct About {
     pub version: &'static str,
     /// What the plugin does, in one line.
     pub summary: &'static str,
-    /// More text for `--help`, such as the plugin's commands or keys. May be empty; otherwise it ends
-    /// in a newline.
+    /// More text for `--help`, such as the plugin's commands or keys. May be empty; otherwise it
+    /// ends in a newline.
     pub usage: &'static str,
     /// The keys in CNI_ARGS that the plugin knows.
     pub known_args: KnownArgs,

@@ -1,5 +1,5 @@
-//! Calls recorded from Podman 4.3, containerd 1.6 and Multus, with the answers of the Go plugins. This
-//! library must accept every request, and write every result as it read it.
+//! Calls recorded from Podman 4.3, containerd 1.6 and Multus, with the answers of the Go plugins.
+//! This library must accept every request, and write every result as it read it.
 
 use cni::delegate::Ipam;
 use cni::{CniResult, Env, KnownArgs, Request, Verb};

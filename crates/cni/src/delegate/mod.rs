@@ -50,12 +50,12 @@ impl<'r> Ipam<'r> {
         self.name
     }
 
-    /// Runs ADD. If it fails, also runs DEL, as the specification demands, so that nothing of a partial
-    /// success remains. The error is then that of ADD.
+    /// Runs ADD. If it fails, also runs DEL, as the specification demands, so that nothing of a
+    /// partial success remains. The error is then that of ADD.
     ///
     /// # Errors
-    /// The delegate's own error, unchanged; or [`code::DELEGATE_FAILED`] if the delegate could not be
-    /// run or its answer is not valid.
+    /// The delegate's own error, unchanged; or [`code::DELEGATE_FAILED`] if the delegate could not
+    /// be run or its answer is not valid.
     pub fn add(&self) -> Result<CniResult, Error> {
         let added = self
             .call(Verb::Add)
@@ -108,7 +108,8 @@ impl Ipam<'_> {
             Error::new(code::DELEGATE_FAILED, msg)
                 .details(format!("{}: {error}", self.program.display()))
         })?;
-        // The delegate's logs join this plugin's. A stderr that is closed does not change the answer.
+        // The delegate's logs join this plugin's. A stderr that is closed does not change the
+        // answer.
         let _ = io::stderr().write_all(&output.stderr);
         if output.status.success() {
             Ok(output.stdout)
@@ -227,8 +228,8 @@ fn inspect(program: &Path) -> Found {
     }
 }
 
-/// Spawns a process, and tries again for some seconds if the executable is busy (ETXTBSY). It is while
-/// an upgrade replaces the plugin.
+/// Spawns a process, and tries again for some seconds if the executable is busy (ETXTBSY). It is
+/// while an upgrade replaces the plugin.
 fn retry_while_busy<T>(
     mut spawn: impl FnMut() -> io::Result<T>,
     sleep: impl Fn(Duration),
@@ -260,7 +261,8 @@ fn communicate(mut child: Child, stdin: &[u8]) -> io::Result<Output> {
         let _ = write();
         return child.wait_with_output();
     }
-    // Writing more can block until the delegate reads, which may itself wait until its output is read.
+    // Writing more can block until the delegate reads, which may itself wait until its output is
+    // read.
     thread::scope(|scope| {
         scope.spawn(write);
         child.wait_with_output()

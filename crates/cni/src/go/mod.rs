@@ -1,36 +1,40 @@
 //! Decoding JSON by the rules of Go's `encoding/json`.
 //!
 //! The reference plugins and most container runtimes are written in Go, and the specification does
-//! not say how a plugin matches keys. So Go's rules are the rules in practice: a configuration that
-//! says `"Master"` for `master`, or `"mtu": null`, works with the reference plugins, and people have
-//! such configurations. serde_json alone would ignore the first key without a word, and refuse the
-//! second. This module decodes into ordinary types that derive [`Deserialize`](serde::Deserialize),
-//! by these rules:
+//! not say how a plugin matches keys. In practice, therefore, Go's rules apply: a configuration
+//! that says `"Master"` for `master`, or has `null` for a string, works with the reference plugins,
+//! and people have such configurations. serde_json alone would silently ignore the first and refuse
+//! the second. This module decodes into ordinary types that derive
+//! [`Deserialize`](serde::Deserialize), by these rules:
 //!
 //! - A key matches a field whose name differs from it only in the case of ASCII letters. If several
 //!   keys match one field, the one spelled exactly like the field wins.
 //! - A key whose value is `null` counts as absent.
-//! - Unknown keys are ignored, as the specification demands.
+//! - Unknown keys are ignored. A configuration also has keys for the runtime and for other plugins.
 //!
-//! The rules apply to structs at every depth. The keys of maps keep their case. Attributes that make
-//! serde buffer a value (`flatten`, `untagged`, `tag`) switch the rules off for what they buffer.
+//! The rules apply to structs at every depth. The keys of maps keep their case. Attributes that
+//! make serde buffer a value (`flatten`, `untagged`, `tag`) switch the rules off for what they
+//! buffer.
 //!
 //! An error names the field by its path from the top of the configuration.
 //!
 //! ```
 //! use serde::Deserialize;
-//! use serde_json::{Map, Value};
 //!
 //! #[derive(Deserialize)]
 //! #[serde(rename_all = "camelCase")]
 //! struct Config {
 //!     master: String,
+//!     #[serde(default)]
+//!     mode: String,
 //!     mtu: Option<u32>,
 //! }
 //!
-//! let document: Map<String, Value> = serde_json::from_str(r#"{ "Master": "eth1", "MTU": null }"#)?;
+//! let document = serde_json::from_str(r#"{ "Master": "eth1", "mode": null, "MTU": 1400 }"#)?;
 //! let config: Config = cni::go::decode(&document)?;
-//! assert_eq!((config.master.as_str(), config.mtu), ("eth1", None));
+//! assert_eq!(config.master, "eth1");
+//! assert_eq!(config.mode, "");
+//! assert_eq!(config.mtu, Some(1400));
 //!
 //! let document = serde_json::from_str(r#"{ "master": "eth1", "mtu": "big" }"#)?;
 //! let error = cni::go::decode::<Config>(&document).err().unwrap();

@@ -27,7 +27,7 @@ impl Args {
         for part in text.split(';').filter(|part| !part.is_empty()) {
             match part.split_once('=') {
                 Some((key, value)) if !key.is_empty() => {
-                    pairs.push((key.to_owned(), value.to_owned()))
+                    pairs.push((key.to_owned(), value.to_owned()));
                 }
                 _ => {
                     return Err(Error::new(

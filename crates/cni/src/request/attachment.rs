@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::request::validate;
 
-/// One interface of one container on one network. ADD, CHECK and DEL are about one attachment, which
-/// the container's ID, the network's name and the interface's name identify (spec §2, "Parameters").
+/// One interface of one container on one network. ADD, CHECK and DEL are about one attachment,
+/// which the container's ID, the network's name and the interface's name identify (spec §2,
+/// "Parameters").
 ///
 /// All three are valid, so each can be a part of a file's name: none is empty, is `.` or `..`, or
 /// contains a slash, a colon or a NUL.
@@ -29,7 +30,8 @@ struct Parts {
     ifname: String,
 }
 
-/// Why an [`Attachment`] could not be made: which of its parts is invalid, and what is wrong with it.
+/// Why an [`Attachment`] could not be made: which of its parts is invalid, and what is wrong with
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidAttachment {
     part: &'static str,
@@ -40,8 +42,9 @@ impl Attachment {
     /// Validates the three parts.
     ///
     /// # Errors
-    /// If a part is invalid. Container IDs and network names consist of letters, digits, `_`, `.` and
-    /// `-`, and begin with a letter or digit. Interface names must be names that the kernel accepts.
+    /// If a part is invalid. Container IDs and network names consist of letters, digits, `_`, `.`
+    /// and `-`, and begin with a letter or digit. Interface names must be names that the kernel
+    /// accepts.
     pub fn new(
         container_id: impl Into<String>,
         network: impl Into<String>,

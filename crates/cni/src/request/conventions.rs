@@ -12,8 +12,8 @@ use crate::invalid::Invalid;
 use crate::request::Request;
 
 impl Request {
-    /// The MAC address that the user asks for, as text: `runtimeConfig.mac`, else `args.cni.mac`, else
-    /// `MAC` in CNI_ARGS.
+    /// The MAC address that the user asks for, as text: `runtimeConfig.mac`, else `args.cni.mac`,
+    /// else `MAC` in CNI_ARGS.
     ///
     /// # Errors
     /// [`code::INVALID_NETWORK_CONFIG`] if a field is not a string.
@@ -27,8 +27,8 @@ impl Request {
         Ok(self.nonempty_arg("MAC"))
     }
 
-    /// The IP addresses that the user asks for: `runtimeConfig.ips`, else `args.cni.ips`, else `IP` in
-    /// CNI_ARGS. An address may be written with the length of its prefix, which is dropped.
+    /// The IP addresses that the user asks for: `runtimeConfig.ips`, else `args.cni.ips`, else `IP`
+    /// in CNI_ARGS. An address may be written with the length of its prefix, which is dropped.
     ///
     /// # Errors
     /// [`code::INVALID_NETWORK_CONFIG`] or [`code::INVALID_ENVIRONMENT`] if a value is not an
@@ -57,8 +57,8 @@ impl Request {
         })
     }
 
-    /// The name that the runtime gave the container (`K8S_POD_NAME` in CNI_ARGS). Kubernetes sends the
-    /// pod's name, Podman the container's.
+    /// The name that the runtime gave the container (`K8S_POD_NAME` in CNI_ARGS). Kubernetes sends
+    /// the pod's name, Podman the container's.
     pub fn container_name(&self) -> Option<&str> {
         self.nonempty_arg("K8S_POD_NAME")
     }

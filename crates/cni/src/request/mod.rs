@@ -64,8 +64,8 @@ impl Request {
     /// Reads environment and stdin, and validates them for the verb that CNI_COMMAND names.
     ///
     /// # Errors
-    /// - [`code::INVALID_ENVIRONMENT`], naming every variable that is missing, or else every one that
-    ///   is invalid.
+    /// - [`code::INVALID_ENVIRONMENT`], naming every variable that is missing, or else every one
+    ///   that is invalid.
     /// - [`code::DECODING_FAILURE`] if stdin is not a JSON object, with line and column.
     /// - [`code::INCOMPATIBLE_VERSION`] or [`code::INVALID_NETWORK_CONFIG`] if the configuration is
     ///   invalid.

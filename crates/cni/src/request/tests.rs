@@ -128,7 +128,8 @@ fn a_variable_that_is_not_utf8_is_refused_by_name() {
 
 #[test]
 fn variables_that_the_verb_does_not_use_may_be_invalid() {
-    // Podman sets them to "dummy" for VERSION, so other runtimes may set them to anything for STATUS.
+    // Podman sets them to "dummy" for VERSION, so other runtimes may set them to anything for
+    // STATUS.
     let request = parse(&[
         ("CNI_COMMAND", "STATUS"),
         ("CNI_IFNAME", "not/a/name"),

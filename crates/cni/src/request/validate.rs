@@ -1,5 +1,5 @@
-//! Validation of names. An error says what is wrong as a predicate ("is empty"), which the caller puts
-//! after the name of the variable or field.
+//! Validation of names. An error says what is wrong as a predicate ("is empty"), which the caller
+//! puts after the name of the variable or field.
 
 /// Validates a container ID or a network's name: `^[A-Za-z0-9][A-Za-z0-9_.-]*$` (spec §1 and §2).
 pub(super) fn identifier(text: &str) -> Result<(), String> {
@@ -22,8 +22,8 @@ pub(super) fn identifier(text: &str) -> Result<(), String> {
     }
 }
 
-/// Validates an interface's name by the rules of the specification (§2, CNI_IFNAME) and of the kernel
-/// (`dev_valid_name`).
+/// Validates an interface's name by the rules of the specification (§2, CNI_IFNAME) and of the
+/// kernel (`dev_valid_name`).
 pub(super) fn interface_name(name: &str) -> Result<(), String> {
     /// IFNAMSIZ without its terminating NUL.
     const MAX_LEN: usize = 15;
@@ -46,8 +46,8 @@ pub(super) fn interface_name(name: &str) -> Result<(), String> {
             // The kernel fills in a number: "eth%d" becomes eth0, which is not the name that the
             // runtime asked for.
             b'%' => "'%'",
-            // The kernel's isspace() assumes Latin-1, in which 0xa0 is a no-break space. In UTF-8 it
-            // is the second byte of "à", among others.
+            // The kernel's isspace() assumes Latin-1, in which 0xa0 is a no-break space. In UTF-8
+            // it is the second byte of "à", among others.
             b' ' | b'\t'..=b'\r' | 0xa0 => "white space",
             _ => continue,
         };

@@ -46,8 +46,8 @@ pub struct Interface {
 /// An address that was assigned.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IpConfig {
-    /// The index in [`CniResult::interfaces`] of the interface that has it. An IPAM plugin leaves it
-    /// out.
+    /// The index in [`CniResult::interfaces`] of the interface that has it. An IPAM plugin leaves
+    /// it out.
     pub interface: Option<usize>,
     /// The address with the length of its prefix, such as `10.99.0.7/24`.
     pub address: IpNet,
@@ -62,8 +62,8 @@ pub struct IpConfig {
 pub struct Route {
     /// The destination.
     pub dst: IpNet,
-    /// The next hop. If it is `None`, the plugin that adds the route chooses one, usually the gateway
-    /// of an address.
+    /// The next hop. If it is `None`, the plugin that adds the route chooses one, usually the
+    /// gateway of an address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gw: Option<IpAddr>,
     /// The path MTU in bytes (since 1.1.0).

@@ -161,7 +161,7 @@ fn a_result_is_written_and_read_in_the_format_of_every_version() {
             "as {version}"
         );
         let read = CniResult::from_value(golden(version), Version::LATEST).unwrap();
-        assert_eq!(read, what_fits(full(), version), "from {version}");
+        assert_eq!(read, expressible_in(full(), version), "from {version}");
     }
 }
 
@@ -317,14 +317,16 @@ fn an_error_names_the_field_by_its_path() {
 }
 
 proptest! {
-    /// Writing any result in any version and reading it again keeps all that the version can express.
+    /// Writing any result in any version and reading it again keeps all that the version can
+    /// express.
     #[test]
     fn conversion_loses_only_what_the_version_cannot_express(result in any_result()) {
         for version in Version::ALL {
             match result.to_value(version) {
                 Ok(document) => {
                     let back = CniResult::from_value(document, Version::LATEST).unwrap();
-                    prop_assert_eq!(back, what_fits(result.clone(), version), "through {}", version);
+                    let expected = expressible_in(result.clone(), version);
+                    prop_assert_eq!(back, expected, "through {}", version);
                 }
                 Err(_) => prop_assert!(version.requires_ip() && result.ips.is_empty()),
             }
@@ -333,19 +335,23 @@ proptest! {
 
     /// A document that was written once is the same after it is read and written again.
     #[test]
-    fn reading_and_writing_again_changes_nothing(result in any_result(), from in any_version(), to in any_version()) {
+    fn reading_and_writing_again_changes_nothing(
+        result in any_result(),
+        from in any_version(),
+        to in any_version(),
+    ) {
         let Ok(document) = result.to_value(from) else { return Ok(()) };
         let read = CniResult::from_value(document.clone(), Version::LATEST).unwrap();
         prop_assert_eq!(read.to_value(from).unwrap(), document);
         if let Ok(converted) = read.to_value(to) {
-            let twice = CniResult::from_value(converted.clone(), Version::LATEST).unwrap().to_value(to).unwrap();
-            prop_assert_eq!(twice, converted);
+            let again = CniResult::from_value(converted.clone(), Version::LATEST).unwrap();
+            prop_assert_eq!(again.to_value(to).unwrap(), converted);
         }
     }
 }
 
 /// What a version can express of a result. Follows the specification's text, not the code.
-fn what_fits(mut result: CniResult, version: Version) -> CniResult {
+fn expressible_in(mut result: CniResult, version: Version) -> CniResult {
     if version < Version::V1_1_0 {
         for interface in &mut result.interfaces {
             *interface = Interface {

@@ -20,8 +20,8 @@ impl CniResult {
 
     /// Writes the result for a plugin that delegated to this one. The document has the shape of
     /// `version`, but keeps the fields of later versions, as documents of the Go plugins do. So the
-    /// metric of a route reaches the plugin that adds the route, even in a version that cannot report
-    /// it to the runtime.
+    /// metric of a route reaches the plugin that adds the route, even in a version that cannot
+    /// report it to the runtime.
     ///
     /// # Errors
     /// As [`CniResult::to_value`].
@@ -84,8 +84,8 @@ fn by_list(result: &CniResult, version: Version, fields: Fields) -> Map<String, 
     document
 }
 
-/// Writes 0.1.0 and 0.2.0, which have no interfaces, and in `ip4` and `ip6` one address each with the
-/// routes of its family.
+/// Writes 0.1.0 and 0.2.0, which have no interfaces, and in `ip4` and `ip6` one address each with
+/// the routes of its family.
 fn by_family(
     result: &CniResult,
     version: Version,

@@ -14,11 +14,11 @@ use crate::plugin::{About, Plugin};
 use crate::request::{Env, MAX_STDIN, Request, Verb, parse_object, read_bounded};
 use crate::version::Version;
 
-/// Runs a plugin with the environment and the streams of this process. A plugin's `main` need not do
-/// anything else.
+/// Runs a plugin with the environment and the streams of this process. A plugin's `main` need not
+/// do anything else.
 ///
-/// If CNI_COMMAND is not set, it also accepts the arguments `--help` and `--version`, for people who
-/// run the plugin by hand. Runtimes pass no arguments.
+/// If CNI_COMMAND is not set, it also accepts the arguments `--help` and `--version`, for people
+/// who run the plugin by hand. Runtimes pass no arguments.
 pub fn main(plugin: &dyn Plugin) -> ExitCode {
     let env = Env::of_process();
     if env.get("CNI_COMMAND").is_none()
@@ -39,12 +39,12 @@ pub fn main(plugin: &dyn Plugin) -> ExitCode {
 /// Writes exactly one JSON document to stdout: the result of ADD, the versions, or an error. Writes
 /// nothing to stdout if a verb without a result succeeds. A panic of the plugin becomes an error.
 ///
-/// An ADD whose result cannot be written, or cannot be expressed in the version of the configuration,
-/// is undone with [`Plugin::del`].
+/// An ADD whose result cannot be written, or cannot be expressed in the version of the
+/// configuration, is undone with [`Plugin::del`].
 ///
-/// stderr gets warnings for people; failing to write them changes nothing. If neither CNI_COMMAND nor
-/// any other variable that comes with it is set, a person is running the plugin by hand, and `run`
-/// writes a description of the plugin to stderr.
+/// stderr gets warnings for people; failing to write them changes nothing. If neither CNI_COMMAND
+/// nor any other variable that comes with it is set, a person is running the plugin by hand, and
+/// `run` writes a description of the plugin to stderr.
 pub fn run(
     plugin: &dyn Plugin,
     env: &Env,
@@ -106,8 +106,8 @@ fn finish_add(plugin: &dyn Plugin, request: &Request, is_written: bool) {
     }));
 }
 
-/// Removes an attachment whose result the runtime did not get: the runtime would not call DEL for it.
-/// An error is ignored, because the reason for rolling back is the one to report.
+/// Removes an attachment whose result the runtime did not get: the runtime would not call DEL for
+/// it. An error is ignored, because the reason for rolling back is the one to report.
 fn roll_back(plugin: &dyn Plugin, request: &Request) {
     let _ = plugin.del(request);
 }
@@ -141,11 +141,11 @@ fn dispatch(plugin: &dyn Plugin, request: &Request) -> Result<Option<Value>, Err
     }
 }
 
-/// Serves VERSION. The answer has the version that stdin names, even an unknown one, or the latest if
-/// it names none.
+/// Serves VERSION. The answer has the version that stdin names, even an unknown one, or the latest
+/// if it names none.
 ///
-/// Reads one document and no further, because older runtimes pass on their own stdin, which may never
-/// end.
+/// Reads one document and no further, because older runtimes pass on their own stdin, which may
+/// never end.
 fn report_versions(stdin: impl Read) -> Result<Value, Error> {
     let stdin = BufReader::new(stdin.take(MAX_STDIN as u64));
     let document = match serde_json::Deserializer::from_reader(stdin)
@@ -178,8 +178,8 @@ fn versions(cni_version: &str) -> Value {
     json!({ "cniVersion": cni_version, "supportedVersions": Version::ALL.map(Version::as_str) })
 }
 
-/// The version in which to report that the configuration is invalid: the configuration's own, or the
-/// latest if that cannot be read.
+/// The version in which to report that the configuration is invalid: the configuration's own, or
+/// the latest if that cannot be read.
 fn version_in(stdin: &[u8]) -> Version {
     let Ok(object) = parse_object(stdin) else {
         return Version::LATEST;
@@ -209,8 +209,8 @@ fn write_document(stdout: &mut impl Write, document: &Value) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Whether a person runs the plugin by hand: no variable is set that a runtime sets. CNI_PATH does not
-/// count, because people who use cnitool have it in their shell.
+/// Whether a person runs the plugin by hand: no variable is set that a runtime sets. CNI_PATH does
+/// not count, because people who use cnitool have it in their shell.
 fn is_by_hand(env: &Env) -> bool {
     [
         "CNI_COMMAND",

@@ -1,5 +1,5 @@
-// An input of the fuzz target `cni_request`: lines `NAME=value`, an empty line, and stdin. The target
-// and the test that replays its corpus include this file.
+// An input of the fuzz target `cni_request`: lines `NAME=value`, an empty line, and stdin. The
+// target and the test that replays its corpus include this file.
 
 use std::ffi::OsStr;
 use std::io;
@@ -14,8 +14,8 @@ use serde_json::Value;
 /// Serves the input as one invocation.
 ///
 /// # Panics
-/// If the answer violates the protocol: the plugin panicked, stdout is not exactly one JSON document,
-/// or a result changed when it was written and read again.
+/// If the answer violates the protocol: the plugin panicked, stdout is not exactly one JSON
+/// document, or a result changed when it was written and read again.
 pub(crate) fn serve(input: &[u8]) {
     let (env, stdin) = split(input);
     let mut stdout = Vec::new();

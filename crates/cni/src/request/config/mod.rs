@@ -21,8 +21,8 @@ pub struct NetworkConfig {
     pub version: Version,
     /// `name`: the network's name, which is valid.
     pub name: String,
-    /// `type`: the name of the plugin that the runtime called. A delegate finds here the name of the
-    /// plugin that called it.
+    /// `type`: the name of the plugin that the runtime called. A delegate finds here the name of
+    /// the plugin that called it.
     pub plugin_type: String,
     /// `ipam`, with all its keys.
     pub ipam: Option<Map<String, Value>>,
@@ -39,16 +39,16 @@ pub struct NetworkConfig {
 }
 
 impl NetworkConfig {
-    /// `ipam.type`: the name of the plugin that manages addresses. `None` if the network has no IPAM,
-    /// and so works at layer 2 only.
+    /// `ipam.type`: the name of the plugin that manages addresses. `None` if the network has no
+    /// IPAM, and so works at layer 2 only.
     pub fn ipam_type(&self) -> Option<&str> {
         go::get(self.ipam.as_ref()?, "type")
             .and_then(Value::as_str)
             .filter(|name| !name.is_empty())
     }
 
-    /// Reads and validates the configuration for one verb. The second value has warnings, about what
-    /// is wrong but does not keep the verb from being served.
+    /// Reads and validates the configuration for one verb. The second value has warnings, about
+    /// what is wrong but does not keep the verb from being served.
     pub(super) fn parse(
         raw: Map<String, Value>,
         verb: Verb,
@@ -110,8 +110,8 @@ impl NetworkConfig {
 /// The attachments to `network` that GC must keep. The specification and libcni write them under
 /// different keys, and both lists count.
 ///
-/// Returns `None` if there is neither key. That is not an empty list: libcni leaves the key out if the
-/// runtime gave it no list.
+/// Returns `None` if there is neither key. That is not an empty list: libcni leaves the key out if
+/// the runtime gave it no list.
 pub(super) fn valid_attachments(
     raw: &Map<String, Value>,
     network: &str,
