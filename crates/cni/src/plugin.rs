@@ -1,4 +1,4 @@
-//! What a plugin implements.
+//! The trait that a plugin implements, and the description that it gives of itself.
 
 use crate::error::Error;
 use crate::request::{KnownArgs, Request};
@@ -94,8 +94,9 @@ impl About {
             "{name} {version}: {summary}\n\
              CNI protocol versions supported: {versions}\n\
              \n\
-             This is a CNI plugin: a container runtime runs it, with CNI_COMMAND and its other parameters in the\n\
-             environment and the network configuration on stdin. The answer is one JSON document on stdout.\n\
+             This is a CNI plugin. A container runtime runs it, with CNI_COMMAND and other\n\
+             parameters in the environment and the network configuration on stdin. The answer is\n\
+             one JSON document on stdout.\n\
              Try it: echo '{{\"cniVersion\":\"{latest}\"}}' | CNI_COMMAND=VERSION {name}\n\
              {gap}{usage}",
             latest = Version::LATEST,

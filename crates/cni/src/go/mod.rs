@@ -76,7 +76,7 @@ pub fn decode_under<T: DeserializeOwned>(
     from_object(object).map_err(|invalid| invalid.under(path).into_config_error())
 }
 
-pub(crate) fn from_object<T: DeserializeOwned>(object: &Map<String, Value>) -> Result<T, Invalid> {
+fn from_object<T: DeserializeOwned>(object: &Map<String, Value>) -> Result<T, Invalid> {
     T::deserialize(Object(object))
 }
 

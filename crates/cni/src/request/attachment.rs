@@ -1,4 +1,4 @@
-//! What identifies an attachment.
+//! The identity of an attachment.
 
 use std::fmt;
 

@@ -10,8 +10,8 @@ use crate::request::attachment::Attachment;
 use crate::request::validate;
 use crate::request::verb::Verb;
 
-/// The environment variables of an invocation. It has all of them, also those that CNI does not
-/// define, because a delegate gets the same ones.
+/// All environment variables of an invocation, including those that CNI does not define: a delegate
+/// gets the same ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Env(BTreeMap<OsString, OsString>);
 
@@ -116,8 +116,8 @@ fn require(env: &Env, verb: Verb) -> Result<(), Error> {
 
 /// The variables that a verb requires (spec §2).
 ///
-/// The specification requires CNI_PATH for GC. This library does not: only delegation needs it, for
-/// any verb, and fails without it then.
+/// The specification requires CNI_PATH for GC. This library does not, because only delegation needs
+/// it, and fails without it for any verb.
 fn required(verb: Verb) -> &'static [&'static str] {
     match verb {
         Verb::Add | Verb::Check => &["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"],

@@ -1,7 +1,7 @@
 //! One invocation: its environment and stdin, read and validated.
 //!
-//! [`Request::parse`] puts together what the modules below it read: the variables of the
-//! environment, CNI_ARGS, and the network configuration on stdin.
+//! [`Request::parse`] combines what the modules below read: the variables of the environment,
+//! CNI_ARGS, and the network configuration on stdin.
 
 mod args;
 mod attachment;
@@ -35,8 +35,8 @@ pub struct Request {
     /// CNI_CONTAINERID, the network's name and CNI_IFNAME. `None` for GC and STATUS, which are not
     /// about one attachment; see [`Request::attachment`].
     pub attachment: Option<Attachment>,
-    /// CNI_NETNS. `None` if a DEL comes when the namespace is gone. The plugin must check that the
-    /// path leads to a network namespace.
+    /// CNI_NETNS. A DEL has none if the namespace is gone. The path may lead to anything; the
+    /// plugin must check that it is a network namespace.
     pub netns: Option<PathBuf>,
     /// CNI_NETNS_OVERRIDE: whether CNI_NETNS may be the namespace that the plugin runs in.
     pub netns_override: bool,

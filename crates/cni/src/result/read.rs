@@ -30,7 +30,7 @@ impl CniResult {
     }
 }
 
-/// Reads a result as [`CniResult::from_value`] does; the caller says which document it is in.
+/// Reads a result as [`CniResult::from_value`] does. The caller adds the path that leads to it.
 pub(crate) fn result(value: Value, default: Version) -> Result<CniResult, Invalid> {
     let mut fields = Fields::of(value)?;
     let version = fields.text("cniVersion")?.parse().unwrap_or(default);

@@ -28,7 +28,7 @@ pub fn main(plugin: &dyn Plugin) -> ExitCode {
     }
     let stdin = io::stdin();
     if stdin.is_terminal() && env.get("CNI_COMMAND") == Some(OsStr::new("VERSION")) {
-        // A person runs `CNI_COMMAND=VERSION PLUGIN` in a shell, and would not know to type JSON.
+        // A person runs `CNI_COMMAND=VERSION PLUGIN` in a shell. Do not wait for them to type JSON.
         return run(plugin, &env, io::empty(), io::stdout(), io::stderr()).into();
     }
     run(plugin, &env, stdin.lock(), io::stdout(), io::stderr()).into()
@@ -98,7 +98,7 @@ pub fn run(
 }
 
 /// Ends an ADD that succeeded: commits it if its result was written, and rolls it back otherwise. A
-/// panic is ignored, since stdout has its document or takes none.
+/// panic is ignored, because stdout already has its document, or accepts none.
 fn finish_add(plugin: &dyn Plugin, request: &Request, is_written: bool) {
     let _ = catch_unwind(AssertUnwindSafe(|| match is_written {
         true => plugin.on_committed(request),

@@ -69,8 +69,7 @@ impl NetworkConfig {
 
         let mut warnings = Vec::new();
         let prev_result = match prev_result(&raw, version) {
-            // A result that the runtime has cached and broken must not keep it from removing the
-            // container.
+            // An invalid result in the runtime's cache must not keep the container from being removed.
             Err(error) if verb == Verb::Del => {
                 warnings.push(format!("prevResult is ignored: {}", error.msg));
                 None
