@@ -77,7 +77,7 @@
 //!
 //! # Testing a plugin
 //!
-//! [`run`] is [`main`] with the environment and the streams as arguments, so a test needs neither a
+//! [`run()`] is [`main`] with the environment and the streams as arguments, so a test needs neither a
 //! process nor a runtime:
 //!
 //! ```

@@ -7,7 +7,7 @@ use crate::version::Version;
 
 /// A CNI plugin: one method for each verb.
 ///
-/// Each method gets a [`Request`] that is valid for its verb. [`run`](crate::run) writes what it
+/// Each method gets a [`Request`] that is valid for its verb. [`run`](crate::run()) writes what it
 /// returns to stdout, so a plugin must not write anything there itself.
 pub trait Plugin {
     /// Describes the plugin, for people and for the validation of CNI_ARGS.

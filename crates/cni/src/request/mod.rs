@@ -27,7 +27,7 @@ pub use verb::Verb;
 use environment::Variables;
 
 /// What the runtime asks for in one invocation, validated for its verb. VERSION never becomes a
-/// request, because [`run`](crate::run) answers it without the plugin.
+/// request, because [`run`](crate::run()) answers it without the plugin.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// CNI_COMMAND.
