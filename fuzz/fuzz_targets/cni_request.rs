@@ -1,4 +1,4 @@
-//! stdin and environment of a plugin, as anybody may fill them.
+//! Serves arbitrary environments and stdin as invocations of a CNI plugin.
 
 #![no_main]
 

@@ -1,52 +1,53 @@
-//! The error document (spec §5 "Error") and its codes.
+//! The error document (spec §5, "Error") and its codes.
 
 use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use crate::Version;
-
-/// Why an invocation failed, as the runtime gets to see it.
+/// Why an invocation failed, as the runtime sees it.
 ///
-/// `msg` says what failed, on which object, in one line; `details` how far it got and what to try.
+/// `msg` is one line that says what failed and on which object. `details` says how far the plugin
+/// got and what to try next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// One of [`code`], or the plugin's own from 100 on.
+    /// One of the constants in [`code`], or a code of the plugin's own.
     pub code: u32,
-    /// One line: what failed, on which object.
+    /// What failed and on which object, in one line.
     pub msg: String,
-    /// What else helps; empty when there is nothing to add.
+    /// Further help; empty if there is nothing to add.
     pub details: String,
 }
 
-/// Error codes. Those below 100 are the specification's; the rest belong to whoever answers.
+/// Error codes. The specification defines those below 100 and leaves the others to plugins. This
+/// library uses 100 to 102; a plugin should number its own from 110.
 pub mod code {
-    /// The configuration's `cniVersion` is not supported, or does not have this verb.
+    /// The `cniVersion` of the configuration is not supported, or does not have this verb.
     pub const INCOMPATIBLE_VERSION: u32 = 1;
-    /// A field of the configuration is not supported; the message holds its key and value.
+    /// A field of the configuration is not supported. The message contains its key and value.
     pub const UNSUPPORTED_FIELD: u32 = 2;
-    /// The container is unknown or gone; the runtime need not clean up.
+    /// The container is unknown or gone, so the runtime need not clean up.
     pub const UNKNOWN_CONTAINER: u32 = 3;
-    /// A CNI_* variable is missing or invalid; the message names it.
+    /// A `CNI_*` variable is missing or invalid. The message names it.
     pub const INVALID_ENVIRONMENT: u32 = 4;
     /// Reading stdin or writing stdout failed.
     pub const IO_FAILURE: u32 = 5;
-    /// What came on stdin is not the JSON it should be.
+    /// Content could not be decoded: stdin is not a JSON object, for example.
     pub const DECODING_FAILURE: u32 = 6;
     /// The network configuration is invalid.
     pub const INVALID_NETWORK_CONFIG: u32 = 7;
-    /// A passing condition: the runtime should try again later.
+    /// A temporary failure. The runtime should try again later.
     pub const TRY_AGAIN_LATER: u32 = 11;
     /// STATUS: the plugin cannot serve ADD requests.
     pub const PLUGIN_NOT_AVAILABLE: u32 = 50;
-    /// STATUS: as 50, and containers that exist may have limited connectivity.
+    /// STATUS: the plugin cannot serve ADD requests, and existing containers may have limited
+    /// connectivity.
     pub const LIMITED_CONNECTIVITY: u32 = 51;
 
-    /// The plugin has a bug: it panicked.
+    /// The plugin has a bug; for example, it panicked.
     pub const INTERNAL: u32 = 100;
-    /// No executable of the delegate's name is on CNI_PATH.
+    /// No folder of CNI_PATH contains an executable with the delegate's name.
     pub const DELEGATE_NOT_FOUND: u32 = 101;
-    /// The delegate could not be run, or did not answer as the specification demands.
+    /// The delegate could not be run, or its answer violates the specification.
     pub const DELEGATE_FAILED: u32 = 102;
 }
 
@@ -60,25 +61,25 @@ impl Error {
         }
     }
 
-    /// The same error with its details replaced.
+    /// Replaces the details.
     #[must_use]
     pub fn details(mut self, details: impl Into<String>) -> Error {
         self.details = details.into();
         self
     }
 
-    /// The document of spec §5. Every version has the same one.
-    pub fn to_value(&self, version: Version) -> Value {
-        let mut document =
-            json!({ "cniVersion": version.as_str(), "code": self.code, "msg": self.msg });
+    /// Writes the error document. It has this shape in every version of the specification, so the
+    /// version is only copied into it.
+    pub(crate) fn to_value(&self, cni_version: &str) -> Value {
+        let mut document = json!({ "cniVersion": cni_version, "code": self.code, "msg": self.msg });
         if !self.details.is_empty() {
             document["details"] = self.details.as_str().into();
         }
         document
     }
 
-    /// Reads an error document that another plugin wrote. `None` when `object` is none: it has no
-    /// `code` that is a number and no `msg` that is a string.
+    /// Reads an error document that another plugin wrote. Returns `None` if `object` has neither a
+    /// numeric `code` nor a textual `msg`, and so is not an error document.
     pub(crate) fn from_object(object: &Map<String, Value>) -> Option<Error> {
         let text = |key| object.get(key).and_then(Value::as_str);
         let code = object
@@ -114,22 +115,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_document_leaves_out_details_that_are_not_there() {
-        let error = Error::new(code::TRY_AGAIN_LATER, "no offer on eth1");
+    fn empty_details_are_left_out_of_the_document() {
+        let error = Error::new(code::TRY_AGAIN_LATER, "no free address in 10.99.0.0/24");
         assert_eq!(
-            error.to_value(Version::V0_4_0),
-            json!({ "cniVersion": "0.4.0", "code": 11, "msg": "no offer on eth1" })
+            error.to_value("0.4.0"),
+            json!({ "cniVersion": "0.4.0", "code": 11, "msg": "no free address in 10.99.0.0/24" })
         );
-        let error = error.details("sent 5 DISCOVER");
+        let error = error.details("254 of 254 in use");
+        assert_eq!(error.to_value("1.1.0")["details"], "254 of 254 in use");
         assert_eq!(
-            error.to_value(Version::V1_1_0)["details"],
-            "sent 5 DISCOVER"
+            error.to_string(),
+            "no free address in 10.99.0.0/24: 254 of 254 in use"
         );
-        assert_eq!(error.to_string(), "no offer on eth1: sent 5 DISCOVER");
     }
 
     #[test]
-    fn an_error_document_is_told_from_a_result() {
+    fn a_document_with_a_code_or_a_message_is_an_error_and_any_other_is_not() {
         let read = |document: Value| Error::from_object(document.as_object().unwrap());
         assert_eq!(
             read(json!({ "code": 7, "msg": "bad" })),

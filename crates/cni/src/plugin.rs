@@ -1,76 +1,86 @@
-//! What a plugin is.
+//! The trait that a plugin implements, and the description that it gives of itself.
 
-use crate::{CniResult, Error, KnownArgs, Request, Version};
+use crate::error::Error;
+use crate::request::{KnownArgs, Request};
+use crate::result::CniResult;
+use crate::version::Version;
 
-/// The operations of one CNI plugin. Each gets a [`Request`] that is valid for its verb; what it
-/// returns is all that the runtime sees. stdout belongs to [`crate::run`].
+/// A CNI plugin: one method for each verb.
+///
+/// Each method gets a [`Request`] that is valid for its verb. [`run`](crate::run()) writes what it
+/// returns to stdout, so a plugin must not write anything there itself.
 pub trait Plugin {
-    /// What this plugin is, for people and for the validation of CNI_ARGS.
+    /// Describes the plugin, for people and for the validation of CNI_ARGS.
     fn about(&self) -> About;
 
-    /// Attaches the container. On failure nothing may be left behind.
+    /// Attaches the container. If it fails, it must remove everything that it has created.
     ///
     /// # Errors
-    /// Whatever kept the attachment from being made.
+    /// If the container could not be attached.
     fn add(&self, request: &Request) -> Result<CniResult, Error>;
 
-    /// The result of [`Plugin::add`] is on stdout, and nothing can make the attachment fail any
-    /// more: a plugin that has marked it as unfinished, so that it can tell what a crash has left
-    /// behind, takes the mark away.
+    /// Called when the result of [`Plugin::add`] is on stdout, so that the attachment cannot fail
+    /// any more.
+    ///
+    /// A plugin that marks attachments as unfinished, to recognise what a crash leaves behind,
+    /// removes the mark here. If the result could not be written, [`Plugin::del`] is called
+    /// instead.
     fn on_committed(&self, _request: &Request) {}
 
-    /// Verifies that the attachment is as ADD left it (`request.config.prev_result` is there).
+    /// Verifies that the attachment is as ADD left it. `request.config.prev_result` has ADD's
+    /// result.
     ///
     /// # Errors
-    /// The first difference found.
+    /// If something has changed.
     fn check(&self, request: &Request) -> Result<(), Error>;
 
-    /// Detaches the container. What is already gone is no error; CNI_NETNS and `prevResult` may be
-    /// absent.
+    /// Detaches the container. CNI_NETNS and `prevResult` may be absent, and anything that is
+    /// already gone is not an error. It is also called to undo an ADD whose result cannot be
+    /// reported.
     ///
     /// # Errors
-    /// Only for what is still there and could not be removed.
+    /// If something still exists and could not be removed.
     fn del(&self, request: &Request) -> Result<(), Error>;
 
-    /// Says whether ADD could be served now.
+    /// Says whether the plugin can serve ADD now.
     ///
     /// # Errors
-    /// [`crate::code::PLUGIN_NOT_AVAILABLE`] or [`crate::code::LIMITED_CONNECTIVITY`] with the
-    /// reason.
+    /// [`code::PLUGIN_NOT_AVAILABLE`](crate::code::PLUGIN_NOT_AVAILABLE) or
+    /// [`code::LIMITED_CONNECTIVITY`](crate::code::LIMITED_CONNECTIVITY), with the reason.
     fn status(&self, request: &Request) -> Result<(), Error>;
 
-    /// Removes what belongs to this network and to none of `request.valid_attachments`; removes
-    /// nothing when that is `None`. Goes on after errors.
+    /// Removes everything that belongs to this network but to none of `request.valid_attachments`.
+    /// If that is `None`, removes nothing. An error must not keep it from removing the rest.
     ///
     /// # Errors
-    /// What could not be removed.
+    /// If something could not be removed.
     fn gc(&self, request: &Request) -> Result<(), Error>;
 }
 
-/// How a plugin introduces itself to a person who runs it by hand.
+/// The description of a plugin.
 #[derive(Clone, Copy, Debug)]
 pub struct About {
-    /// The executable's name, which is the `type` in a configuration.
+    /// The name of the executable, which configurations give as `type`.
     pub name: &'static str,
     /// The plugin's own version.
     pub version: &'static str,
-    /// What it does, in one line.
+    /// What the plugin does, in one line.
     pub summary: &'static str,
-    /// Further lines for `--help`: commands or keys of its own. Empty for none.
+    /// More text for `--help`, such as the plugin's commands or keys. May be empty; otherwise it
+    /// ends in a newline.
     pub usage: &'static str,
-    /// The CNI_ARGS it understands.
+    /// The keys in CNI_ARGS that the plugin knows.
     pub known_args: KnownArgs,
 }
 
 impl About {
-    /// `name version`, as `--version` prints it.
+    /// The name and version of the plugin, as `--version` prints them.
     pub(crate) fn version_line(&self) -> String {
         format!("{} {}", self.name, self.version)
     }
 
-    /// All of it, as `--help` prints it and as somebody sees it who runs the plugin without CNI
-    /// variables.
-    pub(crate) fn text(&self) -> String {
+    /// The text that `--help` prints, as does the plugin if it is run by hand without arguments.
+    pub(crate) fn help(&self) -> String {
         let About {
             name,
             version,
@@ -84,8 +94,9 @@ impl About {
             "{name} {version}: {summary}\n\
              CNI protocol versions supported: {versions}\n\
              \n\
-             This is a CNI plugin: a container runtime runs it, with CNI_COMMAND and its other parameters in the\n\
-             environment and the network configuration on stdin. The answer is one JSON document on stdout.\n\
+             This is a CNI plugin. A container runtime runs it, with CNI_COMMAND and other\n\
+             parameters in the environment and the network configuration on stdin. The answer is\n\
+             one JSON document on stdout.\n\
              Try it: echo '{{\"cniVersion\":\"{latest}\"}}' | CNI_COMMAND=VERSION {name}\n\
              {gap}{usage}",
             latest = Version::LATEST,

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{Error, code};
+use crate::error::{Error, code};
 
-/// A version of the CNI specification. They are ordered: a later one compares greater.
+/// A version of the CNI specification. Versions are ordered: a later one compares greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "each is its own name")]
+#[expect(missing_docs, reason = "each variant is named after its version")]
 pub enum Version {
     V0_1_0,
     V0_2_0,
@@ -19,7 +19,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// Every version, oldest first; what VERSION reports.
+    /// Every version, oldest first. VERSION reports this list.
     pub const ALL: [Version; 7] = [
         Version::V0_1_0,
         Version::V0_2_0,
@@ -30,10 +30,10 @@ impl Version {
         Version::V1_1_0,
     ];
 
-    /// The newest version: what is spoken when the runtime has not said which.
+    /// The newest version, in which a plugin answers when the runtime's version is not known.
     pub const LATEST: Version = Version::V1_1_0;
 
-    /// As it is written in `cniVersion`.
+    /// The version as it is written in `cniVersion`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Version::V0_1_0 => "0.1.0",
@@ -46,15 +46,17 @@ impl Version {
         }
     }
 
-    /// Whether a result of this version must have an IP address. 0.1.0 and 0.2.0 have `ip4` and
-    /// `ip6` and nothing else, so an L2-only attachment cannot be expressed in them: a plugin that
-    /// will have no address asks this before it creates anything.
+    /// Whether a result of this version must have an IP address.
+    ///
+    /// Results of 0.1.0 and 0.2.0 consist of `ip4` and `ip6`, so these versions cannot express an
+    /// attachment without an address. A plugin that assigns none should ask this before it creates
+    /// anything.
     pub fn requires_ip(self) -> bool {
         self <= Version::V0_2_0
     }
 
-    /// Reads a `cniVersion` field, where empty means 0.1.0 (as libcni has it).
-    pub(crate) fn of_field(text: &str) -> Result<Version, Error> {
+    /// Reads the `cniVersion` field of a configuration. Like libcni, takes an empty one for 0.1.0.
+    pub(crate) fn from_field(text: &str) -> Result<Version, Error> {
         if text.is_empty() {
             Ok(Version::V0_1_0)
         } else {
@@ -62,7 +64,7 @@ impl Version {
         }
     }
 
-    /// All versions in one line of text, for people.
+    /// All versions, separated by commas, for messages.
     pub(crate) fn list() -> String {
         Version::ALL.map(Version::as_str).join(", ")
     }
@@ -78,16 +80,14 @@ impl FromStr for Version {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Version, Error> {
-        Version::ALL
-            .into_iter()
-            .find(|version| version.as_str() == text)
-            .ok_or_else(|| {
-                Error::new(
-                    code::INCOMPATIBLE_VERSION,
-                    format!("unsupported cniVersion {text:?}"),
-                )
-                .details(format!("supported versions: {}", Version::list()))
-            })
+        let found = Version::ALL.into_iter().find(|v| v.as_str() == text);
+        found.ok_or_else(|| {
+            Error::new(
+                code::INCOMPATIBLE_VERSION,
+                format!("unsupported cniVersion {text:?}"),
+            )
+            .details(format!("supported versions: {}", Version::list()))
+        })
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_version_is_read_as_it_is_written_and_they_are_in_order() {
+    fn versions_are_in_order_and_survive_writing_and_parsing() {
         for pair in Version::ALL.windows(2) {
             assert!(pair[0] < pair[1]);
         }
@@ -106,9 +106,9 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_version_is_0_1_0_and_an_unknown_one_is_refused_by_name() {
-        assert_eq!(Version::of_field(""), Ok(Version::V0_1_0));
-        let error = Version::of_field("1.2.0").unwrap_err();
+    fn an_empty_version_means_0_1_0_and_an_unknown_version_is_refused_by_name() {
+        assert_eq!(Version::from_field(""), Ok(Version::V0_1_0));
+        let error = Version::from_field("1.2.0").unwrap_err();
         assert_eq!(error.code, code::INCOMPATIBLE_VERSION);
         assert!(error.msg.contains("\"1.2.0\""), "{error}");
         assert!(error.details.contains("0.3.1, 0.4.0"), "{error}");

@@ -1,8 +1,7 @@
-//! Calls recorded from Podman 4.3, containerd 1.6 and Multus, with what the Go plugins answered:
-//! every one must be understood, and every result must read and write as it is.
+//! Calls recorded from Podman 4.3, containerd 1.6 and Multus, with the answers of the Go plugins.
+//! This library must accept every request, and write every result as it read it.
 
-use std::path::PathBuf;
-
+use cni::delegate::Ipam;
 use cni::{CniResult, Env, KnownArgs, Request, Verb};
 use serde_json::{Value, json};
 
@@ -15,7 +14,7 @@ struct Call {
 
 impl Call {
     fn request(&self) -> Request {
-        // What the Go macvlan knows; the others know less.
+        // The Go macvlan knows MAC; the other plugins know no key.
         Request::parse(&self.env, self.stdin.as_bytes(), KnownArgs::Only(&["MAC"]))
             .unwrap_or_else(|error| panic!("{} {:?}: {error}", self.plugin, self.env))
     }
@@ -27,8 +26,8 @@ impl Call {
     }
 }
 
-/// A block begins with `=== plugin VERB …`, has its variables line by line, and then `stdin: ` and
-/// `stdout: `.
+/// Parses a log. Each block begins with `=== plugin VERB …`; lines with variables, `stdin: ` and
+/// `stdout: ` follow.
 fn calls(log: &str) -> Vec<Call> {
     let parse = |block: &str| {
         let (head, rest) = block.split_once('\n').unwrap();
@@ -65,7 +64,7 @@ fn multus() -> Vec<Call> {
 }
 
 #[test]
-fn every_recorded_call_is_understood() {
+fn every_recorded_request_is_accepted() {
     let all = [podman(), containerd(), multus()].into_iter().flatten();
     for call in all.filter(|call| !call.is("VERSION")) {
         let request = call.request();
@@ -95,7 +94,7 @@ fn every_recorded_result_is_written_as_it_was_read() {
 }
 
 #[test]
-fn the_previous_result_that_del_is_given_is_what_add_returned() {
+fn a_recorded_previous_result_equals_the_result_of_its_add() {
     let calls = podman();
     let added = calls
         .iter()
@@ -118,7 +117,7 @@ fn the_previous_result_that_del_is_given_is_what_add_returned() {
 }
 
 #[test]
-fn podman_asks_for_a_mac_in_cni_args() {
+fn the_mac_address_that_podman_sends_in_cni_args_is_found() {
     let macs: Vec<_> = podman()
         .iter()
         .filter(|call| call.is("ADD") && call.plugin == "macvlan")
@@ -131,7 +130,7 @@ fn podman_asks_for_a_mac_in_cni_args() {
 }
 
 #[test]
-fn containerd_ends_with_dels_that_have_neither_namespace_nor_previous_result() {
+fn dels_of_containerd_may_lack_the_namespace_and_the_previous_result() {
     let dels: Vec<Request> = containerd()
         .iter()
         .filter(|call| call.is("DEL") && call.plugin == "macvlan")
@@ -145,7 +144,7 @@ fn containerd_ends_with_dels_that_have_neither_namespace_nor_previous_result() {
 }
 
 #[test]
-fn multus_repeats_args_and_folders_and_leaves_capabilities_behind() {
+fn repeated_args_and_folders_of_multus_are_accepted() {
     let calls = multus();
     let add = calls
         .iter()
@@ -153,7 +152,8 @@ fn multus_repeats_args_and_folders_and_leaves_capabilities_behind() {
         .unwrap()
         .request();
     assert_eq!(add.verb, Verb::Add);
-    assert_eq!(add.path, [PathBuf::from("/run/lab/bin")]);
+    let not_found = Ipam::find(&add).unwrap_err();
+    assert_eq!(not_found.details, "looked in /run/lab/bin");
     assert_eq!(add.args.get("K8S_POD_NAME"), Some("p1"));
     assert_eq!(add.requested_mac().unwrap(), Some("02:00:00:00:00:77"));
     assert_eq!(

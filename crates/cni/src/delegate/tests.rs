@@ -6,9 +6,10 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Env, KnownArgs, Version};
+use crate::request::{Env, KnownArgs};
+use crate::version::Version;
 
-/// A folder with one delegate in it, a shell script that logs what it was asked and runs `body`.
+/// A folder with one delegate: a shell script that logs how it was called and then runs `body`.
 struct Lab {
     folder: TempDir,
     stdin: Vec<u8>,
@@ -66,19 +67,19 @@ impl Lab {
 }
 
 #[test]
-fn the_delegate_gets_the_same_environment_and_stdin_and_its_result_is_read() {
+fn the_delegate_gets_the_environment_and_stdin_of_the_request() {
     let lab = Lab::new(
         r#"echo '{ "cniVersion": "0.4.0", "ips": [{ "version": "4", "address": "10.0.0.2/24" }] }'"#,
     );
     let result = lab.add().unwrap();
     assert_eq!(result.ips[0].address.to_string(), "10.0.0.2/24");
-    // HOME shows that it is the request's environment, not this process'.
+    // That HOME is not set shows that it is the environment of the request, not of this process.
     assert_eq!(lab.log(), "ADD c1 no home\n");
     assert_eq!(fs::read(lab.path().join("stdin")).unwrap(), lab.stdin);
 }
 
 #[test]
-fn every_verb_is_passed_on_by_its_name() {
+fn each_call_sets_cni_command_to_its_verb() {
     let lab = Lab::new("");
     let request = lab.request("DEL", lab.path().as_os_str());
     let ipam = Ipam::find(&request).unwrap().unwrap();
@@ -92,7 +93,7 @@ fn every_verb_is_passed_on_by_its_name() {
 }
 
 #[test]
-fn an_error_document_is_passed_on_whole_and_the_failed_add_is_undone() {
+fn the_error_of_a_delegate_is_returned_unchanged_and_its_failed_add_is_undone() {
     let lab = Lab::new(
         r#"[ $CNI_COMMAND = DEL ] && { echo '{ "code": 99, "msg": "DEL failed too" }'; exit 1; }
            echo '{ "cniVersion": "1.0.0", "code": 11, "msg": "pool is full", "details": "10 of 10" }'; exit 3"#,
@@ -105,20 +106,20 @@ fn an_error_document_is_passed_on_whole_and_the_failed_add_is_undone() {
 }
 
 #[test]
-fn an_error_document_counts_even_with_exit_status_zero() {
+fn an_error_document_is_an_error_even_if_the_delegate_exits_with_zero() {
     let lab = Lab::new(r#"echo '{ "code": 11, "msg": "pool is full" }'"#);
     assert_eq!(lab.add().unwrap_err().code, code::TRY_AGAIN_LATER);
 }
 
 #[test]
-fn garbage_from_a_failed_delegate_is_reported_whole() {
+fn the_output_of_a_failed_delegate_without_an_error_document_is_quoted() {
     for (body, details) in [
         (
             r#"echo 'panic: oops'; echo 'at main.go:1' >&2; exit 2"#,
             "stdout: panic: oops; stderr: at main.go:1",
         ),
         (r#"echo '{}'; echo '{}'; exit 2"#, "stdout: {}\n{}"),
-        ("echo no daemon >&2; exit 2", "stderr: no daemon"),
+        ("echo no database >&2; exit 2", "stderr: no database"),
         ("exit 2", "it wrote nothing"),
     ] {
         let error = Lab::new(body).add().unwrap_err();
@@ -134,7 +135,7 @@ fn garbage_from_a_failed_delegate_is_reported_whole() {
 }
 
 #[test]
-fn a_result_that_is_none_is_reported_and_the_add_undone() {
+fn an_invalid_result_is_quoted_and_the_add_is_undone() {
     for (body, details) in [
         ("echo hello", "stdout: hello"),
         ("", "it wrote nothing"),
@@ -152,7 +153,7 @@ fn a_result_that_is_none_is_reported_and_the_add_undone() {
 }
 
 #[test]
-fn a_delegate_need_not_read_its_stdin_however_much_that_is() {
+fn a_delegate_may_leave_its_stdin_unread_whatever_the_size() {
     for padding in [0, 1 << 20] {
         let mut lab = Lab::new("");
         lab.put("pool", "#!/bin/sh\necho '{}'\n", 0o755);
@@ -162,7 +163,7 @@ fn a_delegate_need_not_read_its_stdin_however_much_that_is() {
 }
 
 #[test]
-fn more_than_a_pipe_holds_goes_both_ways_at_once() {
+fn input_and_output_may_both_exceed_the_capacity_of_a_pipe() {
     let mut lab = Lab::new("");
     let script = format!(
         "#!/bin/sh\nprintf '{{ \"x\": \"'; head -c 300000 /dev/zero | tr '\\0' x; echo '\" }}'\ncat > {}/stdin\n",
@@ -178,7 +179,7 @@ fn more_than_a_pipe_holds_goes_both_ways_at_once() {
 }
 
 #[test]
-fn the_first_executable_on_the_path_is_taken() {
+fn the_first_executable_in_the_folders_of_cni_path_is_used() {
     let (first, second) = (Lab::new("exit 1"), Lab::new("echo '{}'"));
     first.put("pool", "not executable", 0o644);
     let path = std::env::join_paths([first.path(), second.path()]).unwrap();
@@ -191,7 +192,7 @@ fn the_first_executable_on_the_path_is_taken() {
 }
 
 #[test]
-fn a_delegate_that_is_nowhere_is_reported_with_the_places_looked_at() {
+fn a_missing_delegate_is_reported_with_the_folders_searched() {
     let lab = Lab::new("");
     lab.put("pool", "not executable", 0o644);
     let path = format!("/nonexistent:{}", lab.path().display());
@@ -205,7 +206,7 @@ fn a_delegate_that_is_nowhere_is_reported_with_the_places_looked_at() {
             (code, "IPAM plugin pool not found on CNI_PATH")
         );
         let expected = format!(
-            "looked in /nonexistent, {} (there, but not executable)",
+            "looked in /nonexistent, {} (exists there, but is not executable)",
             lab.path().display()
         );
         assert_eq!(error.details, expected);
@@ -216,7 +217,7 @@ fn a_delegate_that_is_nowhere_is_reported_with_the_places_looked_at() {
 }
 
 #[test]
-fn a_name_that_is_a_path_is_refused_before_anything_is_looked_for() {
+fn a_name_that_is_a_path_is_refused() {
     for name in ["../pool", "/bin/sh", "a/b", ".", "..", "a\0"] {
         let mut lab = Lab::new("");
         lab.stdin =
@@ -228,7 +229,7 @@ fn a_name_that_is_a_path_is_refused_before_anything_is_looked_for() {
 }
 
 #[test]
-fn without_ipam_nothing_is_looked_for_and_cni_path_is_not_missed() {
+fn without_ipam_cni_path_is_not_needed() {
     let mut lab = Lab::new("");
     lab.stdin = br#"{ "name": "lan" }"#.to_vec();
     assert!(
@@ -239,7 +240,7 @@ fn without_ipam_nothing_is_looked_for_and_cni_path_is_not_missed() {
 }
 
 #[test]
-fn a_file_that_cannot_be_executed_is_reported_with_its_path() {
+fn a_delegate_that_cannot_be_executed_is_reported_with_its_path() {
     let lab = Lab::new("");
     lab.put("pool", "#!/nonexistent/interpreter\n", 0o755);
     let error = lab.add().unwrap_err();
@@ -251,7 +252,7 @@ fn a_file_that_cannot_be_executed_is_reported_with_its_path() {
 }
 
 #[test]
-fn a_result_without_a_version_is_read_as_the_configurations() {
+fn a_result_without_a_version_is_read_in_the_version_of_the_configuration() {
     let mut lab = Lab::new(r#"echo '{ "ip4": { "ip": "10.0.0.2/24" } }'"#);
     lab.stdin = br#"{ "cniVersion": "0.2.0", "name": "lan", "ipam": { "type": "pool" } }"#.to_vec();
     assert_eq!(
@@ -261,7 +262,7 @@ fn a_result_without_a_version_is_read_as_the_configurations() {
 }
 
 #[test]
-fn a_busy_executable_is_tried_again_for_a_while_and_other_errors_are_not() {
+fn a_busy_executable_is_retried_for_five_seconds_and_other_errors_are_not() {
     let busy = || io::Error::from(ErrorKind::ExecutableFileBusy);
     let slept = RefCell::new(Vec::new());
     let sleep = |pause| slept.borrow_mut().push(pause);

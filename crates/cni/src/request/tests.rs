@@ -6,7 +6,7 @@ use super::*;
 const CONFIG: &[u8] =
     br#"{ "cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "prevResult": {} }"#;
 
-/// A complete environment, with the given variables set, or removed by an empty value.
+/// A complete environment in which the given variables are changed. An empty value removes one.
 fn env(changes: &[(&str, &str)]) -> Env {
     let complete = [
         ("CNI_COMMAND", "ADD"),
@@ -23,7 +23,7 @@ fn parse(changes: &[(&str, &str)]) -> Result<Request, Error> {
 }
 
 #[test]
-fn a_complete_invocation_is_read_whole() {
+fn all_variables_of_an_invocation_are_read() {
     let request = parse(&[
         ("CNI_ARGS", "MAC=02:00:00:00:00:01"),
         ("CNI_PATH", "/opt/cni/bin:/usr/lib/cni::/opt/cni/bin"),
@@ -51,7 +51,7 @@ fn a_complete_invocation_is_read_whole() {
 }
 
 #[test]
-fn each_verb_names_all_the_variables_it_misses_in_one_message() {
+fn an_error_names_all_missing_variables_that_the_verb_requires() {
     let nothing = [
         ("CNI_CONTAINERID", ""),
         ("CNI_NETNS", ""),
@@ -114,7 +114,7 @@ fn all_invalid_variables_are_named_in_one_message() {
 }
 
 #[test]
-fn a_variable_that_is_not_text_is_named() {
+fn a_variable_that_is_not_utf8_is_refused_by_name() {
     let mut variables: Vec<(OsString, OsString)> = env(&[])
         .iter()
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -127,8 +127,9 @@ fn a_variable_that_is_not_text_is_named() {
 }
 
 #[test]
-fn variables_that_a_verb_does_not_use_are_not_judged() {
-    // Podman fills in "dummy" for VERSION; others may leave anything behind for STATUS.
+fn variables_that_the_verb_does_not_use_may_be_invalid() {
+    // Podman sets them to "dummy" for VERSION, so other runtimes may set them to anything for
+    // STATUS.
     let request = parse(&[
         ("CNI_COMMAND", "STATUS"),
         ("CNI_IFNAME", "not/a/name"),
@@ -140,7 +141,7 @@ fn variables_that_a_verb_does_not_use_are_not_judged() {
 }
 
 #[test]
-fn del_may_lack_its_namespace_and_have_unknown_args() {
+fn del_is_accepted_without_a_namespace_and_with_unknown_args() {
     let request = parse(&[
         ("CNI_COMMAND", "DEL"),
         ("CNI_NETNS", ""),
@@ -155,7 +156,7 @@ fn del_may_lack_its_namespace_and_have_unknown_args() {
 }
 
 #[test]
-fn attachments_matter_to_gc_alone() {
+fn only_gc_gets_the_list_of_valid_attachments() {
     let config = br#"{ "cniVersion": "1.1.0", "name": "lan", "cni.dev/valid-attachments": [] }"#;
     let parse =
         |verb| Request::parse(&env(&[("CNI_COMMAND", verb)]), config, KnownArgs::Any).unwrap();
@@ -164,7 +165,7 @@ fn attachments_matter_to_gc_alone() {
 }
 
 #[test]
-fn bad_json_is_reported_with_line_and_column() {
+fn invalid_json_is_reported_with_line_and_column() {
     for (stdin, text) in [
         (&b""[..], "no network configuration on stdin"),
         (b" \n", "no network configuration on stdin"),
@@ -180,7 +181,7 @@ fn bad_json_is_reported_with_line_and_column() {
 }
 
 #[test]
-fn a_trace_parent_that_does_not_look_like_one_stays_out_of_the_logs() {
+fn a_malformed_traceparent_is_dropped() {
     for text in ["x\ny", "00-abc\u{1b}[31m", &"a".repeat(300)] {
         assert_eq!(
             parse(&[("TRACEPARENT", text)]).unwrap().traceparent,

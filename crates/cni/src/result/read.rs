@@ -1,14 +1,36 @@
-//! From the document of any version to the model.
+//! Reads the model from a document of any version.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
-use super::{CniResult, Dns, Interface, IpConfig, Route};
-use crate::Version;
-use crate::go::Invalid;
+use crate::error::{Error, code};
+use crate::invalid::Invalid;
+use crate::result::model::{CniResult, Dns, Interface, IpConfig, Route};
+use crate::version::Version;
 
+impl CniResult {
+    /// Reads a result in the version that the document names. If it names none, or one that this
+    /// library does not know, it is read as one of version `default`: a `prevResult` may lack its
+    /// version.
+    ///
+    /// Fields of later versions are read in earlier ones too, because the Go plugins write them
+    /// there.
+    ///
+    /// # Errors
+    /// [`code::DECODING_FAILURE`], naming the field by its path.
+    pub fn from_value(value: Value, default: Version) -> Result<CniResult, Error> {
+        result(value, default).map_err(|invalid| {
+            Error::new(
+                code::DECODING_FAILURE,
+                format!("invalid CNI result: {invalid}"),
+            )
+        })
+    }
+}
+
+/// Reads a result as [`CniResult::from_value`] does. The caller adds the path that leads to it.
 pub(crate) fn result(value: Value, default: Version) -> Result<CniResult, Invalid> {
     let mut fields = Fields::of(value)?;
     let version = fields.text("cniVersion")?.parse().unwrap_or(default);
@@ -33,6 +55,7 @@ pub(crate) fn result(value: Value, default: Version) -> Result<CniResult, Invali
     Ok(result)
 }
 
+/// Reads the resolver configuration, which results and network configurations write alike.
 pub(crate) fn dns(value: Value) -> Result<Dns, Invalid> {
     let mut fields = Fields::of(value)?;
     Ok(Dns {
@@ -44,10 +67,10 @@ pub(crate) fn dns(value: Value) -> Result<Dns, Invalid> {
     })
 }
 
-/// `ip4` and `ip6` of 0.1.0 and 0.2.0.
+/// Reads the value of `ip4` or `ip6` in 0.1.0 and 0.2.0.
 fn ip_with_routes(value: Value) -> Result<(IpConfig, Vec<Route>), Invalid> {
     let mut fields = Fields::of(value)?;
-    let mut ip = IpConfig::new(fields.parsed("ip")?.ok_or_else(|| missing("ip"))?);
+    let mut ip = IpConfig::new(fields.required("ip")?);
     ip.gateway = fields.parsed("gateway")?;
     let routes = fields.list("routes", route)?;
     ip.extra = fields.rest(&["version", "interface", "address"]);
@@ -69,23 +92,18 @@ fn interface(value: Value) -> Result<Interface, Invalid> {
 
 fn ip_config(value: Value) -> Result<IpConfig, Invalid> {
     let mut fields = Fields::of(value)?;
-    let mut ip = IpConfig::new(
-        fields
-            .parsed("address")?
-            .ok_or_else(|| missing("address"))?,
-    );
+    let mut ip = IpConfig::new(fields.required("address")?);
     ip.interface = fields.number("interface")?;
     ip.gateway = fields.parsed("gateway")?;
-    // `version` says again what the address shows.
+    // `version` repeats what the address shows.
     ip.extra = fields.rest(&["version", "ip", "routes"]);
     Ok(ip)
 }
 
 fn route(value: Value) -> Result<Route, Invalid> {
     let mut fields = Fields::of(value)?;
-    let dst = fields.parsed("dst")?.ok_or_else(|| missing("dst"))?;
     Ok(Route {
-        dst,
+        dst: fields.required("dst")?,
         gw: fields.parsed("gw")?,
         mtu: fields.number_above_zero("mtu")?,
         advmss: fields.number_above_zero("advmss")?,
@@ -99,30 +117,23 @@ fn route(value: Value) -> Result<Route, Invalid> {
 fn text(value: Value) -> Result<String, Invalid> {
     match value {
         Value::String(text) => Ok(text),
-        other => Err(unexpected(&other, "a string")),
+        other => Err(Invalid::unexpected("a string", &other)),
     }
 }
 
-fn missing(key: &str) -> Invalid {
-    Invalid::new("is missing").under(key)
-}
-
-fn unexpected(value: &Value, expected: &str) -> Invalid {
-    Invalid::new(format!("expected {expected}, found {value}"))
-}
-
-/// The fields of an object, taken out one after the other; what remains is unknown.
+/// The fields of an object. Each is taken out as it is read, so that the unknown ones remain.
 struct Fields(Map<String, Value>);
 
 impl Fields {
     fn of(value: Value) -> Result<Fields, Invalid> {
         match value {
             Value::Object(object) => Ok(Fields(object)),
-            other => Err(unexpected(&other, "an object")),
+            other => Err(Invalid::unexpected("an object", &other)),
         }
     }
 
-    /// Takes a key by the rules of [`crate::go`]: exact or in another case, and `null` is nothing.
+    /// Takes a field out by the rules of [`crate::go`]: its key may be in another case, and `null`
+    /// counts as absent. All keys that match are taken, and the exact one wins.
     fn take(&mut self, key: &str) -> Option<Value> {
         let mut found = self.0.remove(key);
         while let Some(variant) = self
@@ -160,13 +171,14 @@ impl Fields {
         let items = match self.take(key) {
             None => return Ok(Vec::new()),
             Some(Value::Array(items)) => items,
-            Some(other) => return Err(unexpected(&other, "a list").under(key)),
+            Some(other) => return Err(Invalid::unexpected("a list", &other).under(key)),
         };
         let read_one = |(i, item)| read(item).map_err(|invalid| invalid.at(i).under(key));
         items.into_iter().enumerate().map(read_one).collect()
     }
 
-    /// A value written as text. Empty text is how older Go code writes an address that is not set.
+    /// Parses a value that is written as text. Older Go code writes an address that is not set as
+    /// empty text.
     fn parsed<T: FromStr<Err: Display>>(&mut self, key: &str) -> Result<Option<T>, Invalid> {
         let text = self.text(key)?;
         if text.is_empty() {
@@ -177,6 +189,10 @@ impl Fields {
             .map_err(|error| Invalid::new(format!("{text:?}: {error}")).under(key))
     }
 
+    fn required<T: FromStr<Err: Display>>(&mut self, key: &str) -> Result<T, Invalid> {
+        self.parsed(key)?.ok_or_else(|| Invalid::missing(key))
+    }
+
     fn number<T: TryFrom<u64>>(&mut self, key: &str) -> Result<Option<T>, Invalid> {
         let Some(value) = self.take(key) else {
             return Ok(None);
@@ -184,16 +200,16 @@ impl Fields {
         let number = value.as_u64().and_then(|number| T::try_from(number).ok());
         number
             .map(Some)
-            .ok_or_else(|| unexpected(&value, "a whole number in range").under(key))
+            .ok_or_else(|| Invalid::unexpected("a whole number in range", &value).under(key))
     }
 
-    /// A number that cannot be zero: libcni writes and reads zero as "not set".
+    /// A number that cannot be zero. libcni writes zero for one that is not set.
     fn number_above_zero(&mut self, key: &str) -> Result<Option<u32>, Invalid> {
         Ok(self.number(key)?.filter(|number| *number > 0))
     }
 
-    /// What is left: the unknown fields. Names that another version gives a meaning are dropped, so
-    /// that they cannot turn up in a document of that version.
+    /// Returns the unknown fields, which remain when all others are taken. Those that another
+    /// version defines are dropped: they must not turn up in a document of that version.
     fn rest(mut self, other_versions: &[&str]) -> Map<String, Value> {
         for key in other_versions {
             self.take(key);

@@ -1,12 +1,16 @@
 use proptest::collection::vec;
 use proptest::option;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::code;
+use crate::error::code;
+use crate::version::Version;
 
-/// A result that uses every field there is.
+/// A result in which every field is set.
 fn full() -> CniResult {
     let unknown = |key: &str| {
         json!({ key: { "kept": true } })
@@ -35,7 +39,7 @@ fn full() -> CniResult {
             IpConfig {
                 interface: Some(1),
                 gateway: Some("10.99.0.1".parse().unwrap()),
-                extra: unknown("leaseTime"),
+                extra: unknown("label"),
                 ..IpConfig::new("10.99.0.7/24".parse().unwrap())
             },
             IpConfig {
@@ -73,7 +77,7 @@ fn full() -> CniResult {
     }
 }
 
-/// The parts of [`full`] that are the same in every version.
+/// `dns` of [`full`], which every version writes alike.
 fn golden_dns() -> Value {
     json!({
         "nameservers": ["10.99.0.1"], "domain": "lan", "search": ["lan", "example.org"], "options": ["ndots:2"],
@@ -85,7 +89,7 @@ fn golden_by_family(version: &str) -> Value {
     json!({
         "cniVersion": version,
         "ip4": {
-            "ip": "10.99.0.7/24", "gateway": "10.99.0.1", "leaseTime": { "kept": true },
+            "ip": "10.99.0.7/24", "gateway": "10.99.0.1", "label": { "kept": true },
             "routes": [{ "dst": "0.0.0.0/0", "gw": "10.99.0.1" }],
         },
         "ip6": { "ip": "2001:db8::7/64", "routes": [{ "dst": "2001:db8:1::/48", "proto": { "kept": true } }] },
@@ -104,7 +108,7 @@ fn golden_with_ip_version(version: &str) -> Value {
         "ips": [
             {
                 "version": "4", "address": "10.99.0.7/24", "gateway": "10.99.0.1", "interface": 1,
-                "leaseTime": { "kept": true },
+                "label": { "kept": true },
             },
             { "version": "4", "address": "10.99.0.8/24", "interface": 1 },
             { "version": "6", "address": "2001:db8::7/64", "interface": 1 },
@@ -141,7 +145,7 @@ fn golden_1_1_0() -> Value {
 }
 
 #[test]
-fn every_version_has_its_own_document() {
+fn a_result_is_written_and_read_in_the_format_of_every_version() {
     let golden = |version: Version| match version {
         Version::V0_1_0 | Version::V0_2_0 => golden_by_family(version.as_str()),
         Version::V0_3_0 | Version::V0_3_1 | Version::V0_4_0 => {
@@ -157,12 +161,12 @@ fn every_version_has_its_own_document() {
             "as {version}"
         );
         let read = CniResult::from_value(golden(version), Version::LATEST).unwrap();
-        assert_eq!(read, what_fits(full(), version), "from {version}");
+        assert_eq!(read, expressible_in(full(), version), "from {version}");
     }
 }
 
 #[test]
-fn a_plugin_that_delegated_hears_of_metrics_in_every_version() {
+fn a_calling_plugin_gets_route_metrics_in_every_version() {
     for version in Version::ALL
         .into_iter()
         .filter(|version| !version.requires_ip())
@@ -175,7 +179,7 @@ fn a_plugin_that_delegated_hears_of_metrics_in_every_version() {
 }
 
 #[test]
-fn an_empty_result_is_little_more_than_its_version() {
+fn an_empty_result_is_written_as_a_version_and_before_1_0_0_an_empty_dns() {
     let written = |version| CniResult::default().to_value(version).unwrap();
     assert_eq!(written(Version::V1_1_0), json!({ "cniVersion": "1.1.0" }));
     assert_eq!(written(Version::V1_0_0), json!({ "cniVersion": "1.0.0" }));
@@ -204,7 +208,7 @@ fn a_result_without_an_address_cannot_be_written_before_0_3_0() {
 }
 
 #[test]
-fn a_result_without_a_version_or_with_an_unknown_one_is_read_as_the_default() {
+fn a_result_without_a_known_version_is_read_in_the_default_one() {
     for version in [json!(null), json!(""), json!("2.0.0")] {
         let old = json!({ "cniVersion": version, "ip4": { "ip": "10.0.0.2/24" } });
         let new = json!({ "cniVersion": version, "ips": [{ "address": "10.0.0.2/24" }] });
@@ -226,7 +230,7 @@ fn a_result_without_a_version_or_with_an_unknown_one_is_read_as_the_default() {
 }
 
 #[test]
-fn fields_of_1_1_0_are_understood_under_1_0_0_and_not_written_there_again() {
+fn fields_of_1_1_0_are_read_in_a_document_of_1_0_0_but_not_written_to_one() {
     let document = json!({
         "cniVersion": "1.0.0",
         "interfaces": [{ "name": "eth0", "mtu": 1400 }],
@@ -243,7 +247,7 @@ fn fields_of_1_1_0_are_understood_under_1_0_0_and_not_written_there_again() {
 }
 
 #[test]
-fn what_go_writes_for_nothing_is_nothing() {
+fn null_empty_text_and_zero_count_as_absent() {
     let document = json!({
         "cniVersion": "0.4.0", "interfaces": null, "dns": null,
         "ips": [{ "version": "4", "address": "10.0.0.2/24", "gateway": "", "interface": null }],
@@ -255,7 +259,7 @@ fn what_go_writes_for_nothing_is_nothing() {
 }
 
 #[test]
-fn keys_in_another_case_are_known_keys() {
+fn keys_match_in_any_case() {
     let document = json!({ "cniVersion": "1.1.0", "IPs": [{ "Address": "10.0.0.2/24" }], "DNS": { "Domain": "lan" } });
     let result = CniResult::from_value(document, Version::LATEST).unwrap();
     assert_eq!((result.ips.len(), result.dns.domain.as_str()), (1, "lan"));
@@ -263,7 +267,7 @@ fn keys_in_another_case_are_known_keys() {
 }
 
 #[test]
-fn keys_of_another_version_are_not_carried_into_it() {
+fn keys_of_another_version_are_not_kept_as_unknown_fields() {
     let document = json!({ "cniVersion": "1.0.0", "ip4": { "ip": "10.9.9.9/8" }, "ips": [{ "address": "10.0.0.2/24" }] });
     let result = CniResult::from_value(document, Version::LATEST).unwrap();
     let written = result.to_value(Version::V0_2_0).unwrap();
@@ -313,35 +317,41 @@ fn an_error_names_the_field_by_its_path() {
 }
 
 proptest! {
-    /// Any result goes to any version and back with all that the version can hold.
+    /// Writing any result in any version and reading it again keeps all that the version can
+    /// express.
     #[test]
-    fn conversion_loses_only_what_the_version_cannot_hold(result in any_result()) {
+    fn conversion_loses_only_what_the_version_cannot_express(result in any_result()) {
         for version in Version::ALL {
             match result.to_value(version) {
                 Ok(document) => {
                     let back = CniResult::from_value(document, Version::LATEST).unwrap();
-                    prop_assert_eq!(back, what_fits(result.clone(), version), "through {}", version);
+                    let expected = expressible_in(result.clone(), version);
+                    prop_assert_eq!(back, expected, "through {}", version);
                 }
                 Err(_) => prop_assert!(version.requires_ip() && result.ips.is_empty()),
             }
         }
     }
 
-    /// No document is ever misread into a panic, and what is read is written back the same.
+    /// A document that was written once is the same after it is read and written again.
     #[test]
-    fn what_was_read_once_stays_the_same(result in any_result(), from in any_version(), to in any_version()) {
+    fn reading_and_writing_again_changes_nothing(
+        result in any_result(),
+        from in any_version(),
+        to in any_version(),
+    ) {
         let Ok(document) = result.to_value(from) else { return Ok(()) };
         let read = CniResult::from_value(document.clone(), Version::LATEST).unwrap();
         prop_assert_eq!(read.to_value(from).unwrap(), document);
         if let Ok(converted) = read.to_value(to) {
-            let twice = CniResult::from_value(converted.clone(), Version::LATEST).unwrap().to_value(to).unwrap();
-            prop_assert_eq!(twice, converted);
+            let again = CniResult::from_value(converted.clone(), Version::LATEST).unwrap();
+            prop_assert_eq!(again.to_value(to).unwrap(), converted);
         }
     }
 }
 
-/// What is left of a result in one version, from the specification's text and not from the code.
-fn what_fits(mut result: CniResult, version: Version) -> CniResult {
+/// What a version can express of a result. Follows the specification's text, not the code.
+fn expressible_in(mut result: CniResult, version: Version) -> CniResult {
     if version < Version::V1_1_0 {
         for interface in &mut result.interfaces {
             *interface = Interface {

@@ -1,17 +1,41 @@
-//! From the model to the document of one version.
+//! Writes the model as a document of one version.
 
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 
-use super::{CniResult, Dns, Interface, IpConfig, Route};
-use crate::{Error, Version, code};
+use crate::error::{Error, code};
+use crate::result::model::{CniResult, Dns, Interface, IpConfig, Route};
+use crate::version::Version;
 
-/// Which of the fields that came after the first version a document has.
+impl CniResult {
+    /// Writes the result as a document of `version`, without the fields that this version does not
+    /// have. Of several addresses, 0.1.0 and 0.2.0 get the first of each family, as from libcni.
+    ///
+    /// # Errors
+    /// [`code::INCOMPATIBLE_VERSION`] if the result has no address and the version requires one
+    /// ([`Version::requires_ip`]).
+    pub fn to_value(&self, version: Version) -> Result<Value, Error> {
+        result(self, version, Fields::Of(version))
+    }
+
+    /// Writes the result for a plugin that delegated to this one. The document has the shape of
+    /// `version`, but keeps the fields of later versions, as documents of the Go plugins do. So the
+    /// metric of a route reaches the plugin that adds the route, even in a version that cannot
+    /// report it to the runtime.
+    ///
+    /// # Errors
+    /// As [`CniResult::to_value`].
+    pub fn to_value_for_caller(&self, version: Version) -> Result<Value, Error> {
+        result(self, version, Fields::All)
+    }
+}
+
+/// Which of the fields that later versions added a document has.
 #[derive(Clone, Copy)]
-pub(super) enum Fields {
-    /// Those of this version.
+enum Fields {
+    /// Those that this version has.
     Of(Version),
-    /// Those of every version, and those of none that this library has.
+    /// All of them.
     All,
 }
 
@@ -24,22 +48,22 @@ impl Fields {
     }
 }
 
-/// The document has the shape of `version`, and these fields in its parts.
-pub(super) fn result(result: &CniResult, version: Version, fields: Fields) -> Result<Value, Error> {
+/// Writes a document in the shape of `version`, with these fields in its parts.
+fn result(result: &CniResult, version: Version, fields: Fields) -> Result<Value, Error> {
     let mut document = if version.requires_ip() {
         by_family(result, version, fields)?
     } else {
         by_list(result, version, fields)
     };
     document.insert("cniVersion".to_owned(), version.as_str().into());
-    // libcni writes an empty `dns` up to 0.4.0 and leaves it out since.
+    // libcni writes an empty `dns` up to 0.4.0, and leaves it out from 1.0.0 on.
     if version < Version::V1_0_0 || !result.dns.is_empty() {
         document.insert("dns".to_owned(), dns(&result.dns));
     }
     Ok(document.into())
 }
 
-/// 0.3.0 and later: interfaces, addresses and routes in lists.
+/// Writes 0.3.0 and later, which have lists of interfaces, addresses and routes.
 fn by_list(result: &CniResult, version: Version, fields: Fields) -> Map<String, Value> {
     let mut document = result.extra.clone();
     put_list(
@@ -60,7 +84,8 @@ fn by_list(result: &CniResult, version: Version, fields: Fields) -> Map<String, 
     document
 }
 
-/// 0.1.0 and 0.2.0: `ip4` and `ip6`, each one address with the routes of its family; no interfaces.
+/// Writes 0.1.0 and 0.2.0, which have no interfaces, and in `ip4` and `ip6` one address each with
+/// the routes of its family.
 fn by_family(
     result: &CniResult,
     version: Version,

@@ -1,9 +1,10 @@
 use std::cell::RefCell;
 
 use super::*;
-use crate::{CniResult, Interface, IpConfig, KnownArgs};
+use crate::request::KnownArgs;
+use crate::result::{CniResult, Interface, IpConfig};
 
-/// Answers from a function, and notes which verbs came.
+/// A plugin that answers ADD from a function and records its calls.
 struct Fake {
     add: fn(&Request) -> Result<CniResult, Error>,
     calls: RefCell<Vec<&'static str>>,
@@ -17,7 +18,7 @@ impl Fake {
         }
     }
 
-    fn note(&self, verb: &'static str) -> Result<(), Error> {
+    fn record(&self, verb: &'static str) -> Result<(), Error> {
         self.calls.borrow_mut().push(verb);
         Ok(())
     }
@@ -35,33 +36,33 @@ impl Plugin for Fake {
     }
 
     fn add(&self, request: &Request) -> Result<CniResult, Error> {
-        self.note("ADD")?;
+        self.record("ADD")?;
         (self.add)(request)
     }
 
     fn on_committed(&self, _: &Request) {
-        self.calls.borrow_mut().push("added");
+        self.calls.borrow_mut().push("committed");
     }
 
     fn check(&self, _: &Request) -> Result<(), Error> {
-        self.note("CHECK")
+        self.record("CHECK")
     }
 
     fn del(&self, _: &Request) -> Result<(), Error> {
-        self.note("DEL")
+        self.record("DEL")
     }
 
     fn status(&self, _: &Request) -> Result<(), Error> {
-        self.note("STATUS")?;
-        Err(Error::new(code::PLUGIN_NOT_AVAILABLE, "no daemon"))
+        self.record("STATUS")?;
+        Err(Error::new(code::PLUGIN_NOT_AVAILABLE, "no free address"))
     }
 
     fn gc(&self, _: &Request) -> Result<(), Error> {
-        self.note("GC")
+        self.record("GC")
     }
 }
 
-/// What came of one invocation.
+/// The outcome of one invocation.
 struct Outcome {
     status: u8,
     stdout: String,
@@ -96,7 +97,7 @@ fn invoke_in(plugin: &Fake, env: &Env, stdin: &[u8]) -> Outcome {
     }
 }
 
-/// A stream whose reader is gone.
+/// A stream whose reader has closed it.
 struct Closed;
 
 impl Write for Closed {
@@ -133,17 +134,17 @@ fn with_ip(_: &Request) -> Result<CniResult, Error> {
 }
 
 #[test]
-fn a_plugin_is_told_when_its_result_is_out() {
+fn on_committed_is_called_after_a_successful_add_but_not_after_a_failed_one() {
     let fake = Fake::new(with_ip);
     invoke(&fake, "ADD", &config("1.0.0"));
-    assert_eq!(*fake.calls.borrow(), ["ADD", "added"]);
+    assert_eq!(*fake.calls.borrow(), ["ADD", "committed"]);
     let fake = Fake::new(|_| Err(Error::new(code::TRY_AGAIN_LATER, "not now")));
     invoke(&fake, "ADD", &config("1.0.0"));
     assert_eq!(*fake.calls.borrow(), ["ADD"]);
 }
 
 #[test]
-fn an_add_whose_result_nobody_hears_is_undone() {
+fn an_add_whose_result_cannot_be_written_is_undone() {
     let fake = Fake::new(with_ip);
     let env = [
         ("CNI_COMMAND", "ADD"),
@@ -192,17 +193,17 @@ fn verbs_without_a_result_print_nothing_when_they_succeed() {
 }
 
 #[test]
-fn an_error_of_the_plugin_is_the_document() {
+fn the_error_of_a_plugin_is_written_to_stdout() {
     let outcome = invoke(&Fake::new(l2_only), "STATUS", &config("1.1.0"));
     assert_eq!(outcome.status, 1);
     assert_eq!(
         outcome.document(),
-        json!({ "cniVersion": "1.1.0", "code": 50, "msg": "no daemon" })
+        json!({ "cniVersion": "1.1.0", "code": 50, "msg": "no free address" })
     );
 }
 
 #[test]
-fn errors_are_in_the_version_of_the_configuration_as_far_as_it_can_be_told() {
+fn an_error_has_the_version_of_the_configuration_or_the_latest_if_that_is_unknown() {
     let version = |verb: &str, stdin: &[u8]| {
         let outcome = invoke(&Fake::new(l2_only), verb, stdin);
         assert_eq!(outcome.status, 1);
@@ -226,7 +227,7 @@ fn errors_are_in_the_version_of_the_configuration_as_far_as_it_can_be_told() {
 }
 
 #[test]
-fn a_result_that_cannot_be_expressed_is_undone() {
+fn an_add_whose_result_the_version_cannot_express_is_undone() {
     let plugin = Fake::new(l2_only);
     let outcome = invoke(&plugin, "ADD", &config("0.2.0"));
     assert_eq!(
@@ -237,7 +238,7 @@ fn a_result_that_cannot_be_expressed_is_undone() {
 }
 
 #[test]
-fn a_panic_is_one_error_document() {
+fn a_panic_of_the_plugin_becomes_an_error_document() {
     let outcome = invoke(
         &Fake::new(|_| panic!("index {} out of {}", 3, 2)),
         "ADD",
@@ -253,11 +254,11 @@ fn a_panic_is_one_error_document() {
 }
 
 #[test]
-fn version_answers_in_the_version_asked() {
+fn version_is_answered_in_the_version_that_stdin_names() {
     for (stdin, version) in [
         (r#"{"cniVersion":"0.4.0"}"#, "0.4.0"),
         (
-            r#"{"cniVersion":"1.0.0"} and what follows is not looked at"#,
+            r#"{"cniVersion":"1.0.0"} and what follows is not read"#,
             "1.0.0",
         ),
         (r#"{"cniVersion":"2.0.0"}"#, "2.0.0"),
@@ -265,7 +266,7 @@ fn version_answers_in_the_version_asked() {
         ("{}", "1.1.0"),
         ("", "1.1.0"),
     ] {
-        // What Podman has in the environment.
+        // The environment that Podman sets.
         let env = [
             ("CNI_COMMAND", "VERSION"),
             ("CNI_NETNS", "dummy"),
@@ -293,7 +294,7 @@ fn version_answers_in_the_version_asked() {
 }
 
 #[test]
-fn stdin_is_bounded() {
+fn stdin_beyond_the_limit_is_refused() {
     let mut stdin = config("1.0.0");
     stdin.resize(MAX_STDIN, b' ');
     assert_eq!(invoke(&Fake::new(with_ip), "ADD", &stdin).status, 0);
@@ -303,7 +304,7 @@ fn stdin_is_bounded() {
 }
 
 #[test]
-fn a_stdin_that_cannot_be_read_is_an_error() {
+fn an_unreadable_stdin_is_an_error() {
     struct Broken;
     impl Read for Broken {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -323,7 +324,7 @@ fn a_stdin_that_cannot_be_read_is_an_error() {
 }
 
 #[test]
-fn a_stderr_that_takes_nothing_changes_nothing() {
+fn only_a_closed_stdout_and_not_a_closed_stderr_makes_the_plugin_fail() {
     let env: Env = [
         ("CNI_COMMAND", "DEL"),
         ("CNI_CONTAINERID", "c1"),
@@ -346,7 +347,6 @@ fn a_stderr_that_takes_nothing_changes_nothing() {
         ),
         0
     );
-    // A stdout that takes nothing is the caller's loss, and is said in the exit status.
     assert_eq!(
         run(
             &Fake::new(l2_only),
@@ -375,7 +375,7 @@ fn warnings_go_to_stderr() {
 }
 
 #[test]
-fn run_by_hand_it_introduces_itself_on_stderr() {
+fn a_plugin_run_by_hand_describes_itself_on_stderr() {
     let env = [("HOME", "/root"), ("CNI_PATH", "/opt/cni/bin")]
         .into_iter()
         .collect();
@@ -392,7 +392,7 @@ fn run_by_hand_it_introduces_itself_on_stderr() {
 }
 
 #[test]
-fn a_runtime_that_forgot_the_command_gets_an_error() {
+fn a_missing_command_is_an_error_if_other_cni_variables_are_set() {
     let env = [("CNI_CONTAINERID", "c1"), ("CNI_IFNAME", "eth0")]
         .into_iter()
         .collect();
@@ -410,7 +410,7 @@ fn a_runtime_that_forgot_the_command_gets_an_error() {
 }
 
 #[test]
-fn help_and_version_are_answered_on_stdout() {
+fn help_and_version_go_to_stdout_and_an_unknown_argument_is_refused() {
     let ask = |argument: &str| {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let status = by_hand(
@@ -429,7 +429,7 @@ fn help_and_version_are_answered_on_stdout() {
     let (status, stdout, stderr) = ask("--help");
     assert_eq!((status, stderr.as_str()), (0, ""));
     assert!(stdout.contains("CNI_COMMAND=VERSION fake"), "{stdout}");
-    let (status, stdout, stderr) = ask("daemon");
+    let (status, stdout, stderr) = ask("serve");
     assert_eq!((status, stdout.as_str()), (2, ""));
-    assert!(stderr.contains("\"daemon\""), "{stderr}");
+    assert!(stderr.contains("\"serve\""), "{stderr}");
 }

@@ -1,5 +1,5 @@
-// One input of the fuzz target `cni_request`: `NAME=value` lines, an empty line, and stdin.
-// Included by the target and by the test that replays its corpus.
+// An input of the fuzz target `cni_request`: lines `NAME=value`, an empty line, and stdin. The
+// target and the test that replays its corpus include this file.
 
 use std::ffi::OsStr;
 use std::io;
@@ -11,11 +11,11 @@ use cni::{
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Serves the input as an invocation.
+/// Serves the input as one invocation.
 ///
 /// # Panics
-/// When the protocol is broken: a panic on the way, something else than one JSON document on
-/// stdout, or a result that is not read as it was written.
+/// If the answer violates the protocol: the plugin panicked, stdout is not exactly one JSON
+/// document, or a result changed when it was written and read again.
 pub(crate) fn serve(input: &[u8]) {
     let (env, stdin) = split(input);
     let mut stdout = Vec::new();
@@ -51,7 +51,7 @@ fn split(input: &[u8]) -> (Env, &[u8]) {
     )
 }
 
-/// A plugin that reads all it can of its request, and answers with the previous result.
+/// A plugin that reads everything in its request, and answers with the previous result.
 struct Echo;
 
 impl Plugin for Echo {
@@ -77,7 +77,7 @@ impl Plugin for Echo {
         if let Some(result) = prev_result {
             Version::ALL
                 .into_iter()
-                .for_each(|version| goes_there_and_back(result, version));
+                .for_each(|version| assert_roundtrip(result, version));
         }
         let _ = request.config.ipam_type();
         request.requested_mac()?;
@@ -98,10 +98,10 @@ impl Plugin for Echo {
     }
 }
 
-/// Something of every shape that a configuration takes.
+/// Fields of every type that configurations use.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-#[allow(dead_code, reason = "it is only there to be decoded into")]
+#[allow(dead_code, reason = "only decoding matters")]
 struct Conf {
     master: Option<String>,
     mode: Mode,
@@ -119,7 +119,7 @@ enum Mode {
     Private,
 }
 
-fn goes_there_and_back(result: &CniResult, version: Version) {
+fn assert_roundtrip(result: &CniResult, version: Version) {
     let Ok(document) = result.to_value(version) else {
         return;
     };

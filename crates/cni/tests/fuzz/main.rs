@@ -1,4 +1,4 @@
-//! Replays the kept corpus of the fuzz target `cni_request` on stable Rust.
+//! Replays the corpus of the fuzz target `cni_request`, without a fuzzer.
 
 mod harness;
 
@@ -6,14 +6,14 @@ use std::fs;
 use std::path::Path;
 
 #[test]
-fn the_corpus_of_cni_request_is_served() {
+fn every_input_of_the_corpus_is_answered_as_the_protocol_demands() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/cni_request");
     let mut inputs = 0;
     for entry in
         fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{}: {error}", corpus.display()))
     {
         let path = entry.unwrap().path();
-        println!("{}", path.display()); // shown when it fails
+        println!("{}", path.display()); // the test runner shows it on failure
         harness::serve(&fs::read(&path).unwrap());
         inputs += 1;
     }

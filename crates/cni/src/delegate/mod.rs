@@ -1,4 +1,4 @@
-//! Delegation: running another plugin as a runtime would (spec §4).
+//! Delegation: running another plugin as a runtime does (spec §4).
 
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{CniResult, Error, Request, Verb, code};
+use crate::error::{Error, code};
+use crate::request::{Request, Verb};
+use crate::result::CniResult;
 
-/// The plugin that manages this network's addresses, found and ready to be asked.
+/// The IPAM plugin of a network: the one that manages its addresses.
 ///
-/// Every call gets the environment and stdin of the request it was made from; only CNI_COMMAND is
-/// its own.
+/// Each call runs the plugin with the environment and stdin of the request; only CNI_COMMAND is set
+/// for the call.
 #[derive(Debug)]
 pub struct Ipam<'r> {
     request: &'r Request,
@@ -23,13 +25,14 @@ pub struct Ipam<'r> {
 }
 
 impl<'r> Ipam<'r> {
-    /// Finds the plugin that `ipam.type` names on CNI_PATH. `None` when the configuration names
-    /// none.
+    /// Finds the plugin that `ipam.type` names in the folders of CNI_PATH. Returns `None` if the
+    /// configuration names no IPAM plugin.
     ///
     /// # Errors
-    /// [`code::INVALID_NETWORK_CONFIG`] for a name that is a path; [`code::INVALID_ENVIRONMENT`]
-    /// without CNI_PATH; [`code::DELEGATE_NOT_FOUND`], or for STATUS
-    /// [`code::PLUGIN_NOT_AVAILABLE`], when it is nowhere.
+    /// - [`code::INVALID_NETWORK_CONFIG`] if the name is a path.
+    /// - [`code::INVALID_ENVIRONMENT`] if CNI_PATH is missing.
+    /// - [`code::DELEGATE_NOT_FOUND`], or for STATUS [`code::PLUGIN_NOT_AVAILABLE`], if no folder
+    ///   contains the plugin.
     pub fn find(request: &'r Request) -> Result<Option<Ipam<'r>>, Error> {
         let Some(name) = request.config.ipam_type() else {
             return Ok(None);
@@ -47,24 +50,24 @@ impl<'r> Ipam<'r> {
         self.name
     }
 
-    /// ADD. When it fails, the delegate is called once more with DEL, as the specification asks, so
-    /// that nothing of a half-made answer stays; the error is the first one.
+    /// Runs ADD. If it fails, also runs DEL, as the specification demands, so that nothing of a
+    /// partial success remains. The error is then that of ADD.
     ///
     /// # Errors
-    /// The delegate's own error, whole; or [`code::DELEGATE_FAILED`] when it did not give a proper
-    /// answer.
+    /// The delegate's own error, unchanged; or [`code::DELEGATE_FAILED`] if the delegate could not
+    /// be run or its answer is not valid.
     pub fn add(&self) -> Result<CniResult, Error> {
         let added = self
             .call(Verb::Add)
             .and_then(|answer| self.read_result(&answer));
         if added.is_err() {
-            // What DEL says is of no use to anybody now; ADD's error tells what happened.
+            // ADD's error says what went wrong; one of DEL's would hide it.
             let _ = self.del();
         }
         added
     }
 
-    /// CHECK.
+    /// Runs CHECK.
     ///
     /// # Errors
     /// As [`Ipam::add`].
@@ -72,7 +75,7 @@ impl<'r> Ipam<'r> {
         self.call(Verb::Check).map(drop)
     }
 
-    /// DEL: also the way to undo [`Ipam::add`] when something fails after it.
+    /// Runs DEL. A plugin that fails after [`Ipam::add`] calls this to give the addresses back.
     ///
     /// # Errors
     /// As [`Ipam::add`].
@@ -80,7 +83,7 @@ impl<'r> Ipam<'r> {
         self.call(Verb::Del).map(drop)
     }
 
-    /// STATUS.
+    /// Runs STATUS.
     ///
     /// # Errors
     /// As [`Ipam::add`].
@@ -88,7 +91,7 @@ impl<'r> Ipam<'r> {
         self.call(Verb::Status).map(drop)
     }
 
-    /// GC.
+    /// Runs GC.
     ///
     /// # Errors
     /// As [`Ipam::add`].
@@ -98,14 +101,15 @@ impl<'r> Ipam<'r> {
 }
 
 impl Ipam<'_> {
-    /// Runs the delegate for one verb and returns what it wrote to stdout, when it was content.
+    /// Runs the delegate for one verb. Returns its stdout if it succeeded, and its error otherwise.
     fn call(&self, verb: Verb) -> Result<Vec<u8>, Error> {
         let output = self.execute(verb).map_err(|error| {
             let msg = format!("cannot run IPAM plugin {} for {verb}", self.name);
             Error::new(code::DELEGATE_FAILED, msg)
                 .details(format!("{}: {error}", self.program.display()))
         })?;
-        // Logs, for whoever reads ours. A closed stderr takes nothing from the answer.
+        // The delegate's logs join this plugin's. A stderr that is closed does not change the
+        // answer.
         let _ = io::stderr().write_all(&output.stderr);
         if output.status.success() {
             Ok(output.stdout)
@@ -125,10 +129,11 @@ impl Ipam<'_> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let child = retry_while_busy(|| command.spawn(), thread::sleep)?;
-        converse(child, &self.request.stdin)
+        communicate(child, &self.request.stdin)
     }
 
-    /// The error of a delegate that exited with a status other than zero.
+    /// The error of a delegate that exited with a status other than zero: its error document, or a
+    /// description of what it wrote instead.
     fn failure(&self, verb: Verb, output: &Output) -> Error {
         let document = serde_json::from_slice::<Value>(&output.stdout).ok();
         if let Some(error) = document
@@ -142,29 +147,29 @@ impl Ipam<'_> {
             "IPAM plugin {} failed on {verb} without an error document ({})",
             self.name, output.status
         );
-        Error::new(code::DELEGATE_FAILED, msg).details(describe(&output.stdout, &output.stderr))
+        Error::new(code::DELEGATE_FAILED, msg).details(quote_output(&output.stdout, &output.stderr))
     }
 
     fn read_result(&self, stdout: &[u8]) -> Result<CniResult, Error> {
-        let improper = |what: String| {
+        let unusable = |problem: String| {
             let msg = format!(
                 "IPAM plugin {} succeeded on ADD but its result cannot be used",
                 self.name
             );
             Error::new(code::DELEGATE_FAILED, msg)
-                .details(format!("{what}; {}", describe(stdout, &[])))
+                .details(format!("{problem}; {}", quote_output(stdout, &[])))
         };
         let document: Value =
-            serde_json::from_slice(stdout).map_err(|error| improper(error.to_string()))?;
+            serde_json::from_slice(stdout).map_err(|error| unusable(error.to_string()))?;
         if let Some(error) = document.as_object().and_then(Error::from_object) {
-            return Err(error); // Exit status zero, and an error all the same: the document is what counts.
+            return Err(error); // The document counts, even if the exit status says success.
         }
         CniResult::from_value(document, self.request.config.version)
-            .map_err(|error| improper(error.msg))
+            .map_err(|error| unusable(error.msg))
     }
 }
 
-/// Looks for an executable file of that name in the folders of CNI_PATH, first to last.
+/// Finds the first folder of CNI_PATH that contains an executable file with this name.
 fn find(request: &Request, name: &str) -> Result<PathBuf, Error> {
     if name.contains(['/', '\0']) || name == "." || name == ".." {
         return Err(Error::new(
@@ -173,7 +178,7 @@ fn find(request: &Request, name: &str) -> Result<PathBuf, Error> {
                 "invalid network configuration: ipam.type: {name:?} is not the name of a plugin"
             ),
         )
-        .details("a plugin is named by its file name, and looked for on CNI_PATH"));
+        .details("give the name of an executable in one of the folders of CNI_PATH"));
     }
     if request.path.is_empty() {
         return Err(Error::new(
@@ -187,11 +192,12 @@ fn find(request: &Request, name: &str) -> Result<PathBuf, Error> {
     let mut folders = Vec::new();
     for folder in &request.path {
         let program = folder.join(name);
-        match kind(&program) {
+        match inspect(&program) {
             Found::Executable => return Ok(program),
-            Found::NotExecutable => {
-                folders.push(format!("{} (there, but not executable)", folder.display()))
-            }
+            Found::NotExecutable => folders.push(format!(
+                "{} (exists there, but is not executable)",
+                folder.display()
+            )),
             Found::Nothing => folders.push(folder.display().to_string()),
         }
     }
@@ -212,7 +218,7 @@ enum Found {
     Nothing,
 }
 
-fn kind(program: &Path) -> Found {
+fn inspect(program: &Path) -> Found {
     match program.metadata() {
         Ok(metadata) if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 => {
             Found::Executable
@@ -222,17 +228,17 @@ fn kind(program: &Path) -> Found {
     }
 }
 
-/// A plugin that is being replaced while a container starts cannot be executed for a moment
-/// (ETXTBSY).
+/// Spawns a process, and tries again for some seconds if the executable is busy (ETXTBSY). It is
+/// while an upgrade replaces the plugin.
 fn retry_while_busy<T>(
     mut spawn: impl FnMut() -> io::Result<T>,
     sleep: impl Fn(Duration),
 ) -> io::Result<T> {
-    /// Doubling from the first, these add up to five seconds: a copy over a slow disk is done by
-    /// then.
-    const PAUSES: u32 = 9;
+    /// Each pause is twice as long as the one before, so these add up to five seconds. Copying a
+    /// plugin to a slow disk takes less.
+    const MAX_RETRIES: u32 = 9;
     const FIRST_PAUSE: Duration = Duration::from_millis(10);
-    let mut pauses = (0..PAUSES).map(|n| FIRST_PAUSE * (1 << n));
+    let mut pauses = (0..MAX_RETRIES).map(|n| FIRST_PAUSE * (1 << n));
     loop {
         match spawn() {
             Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => match pauses.next() {
@@ -244,26 +250,27 @@ fn retry_while_busy<T>(
     }
 }
 
-/// Gives the delegate its stdin and takes what it writes until it ends.
-fn converse(mut child: Child, stdin: &[u8]) -> io::Result<Output> {
-    /// What any pipe takes at once without its reader: a page.
-    const FITS: usize = 4096;
+/// Writes the delegate's stdin, and reads its output until it exits.
+fn communicate(mut child: Child, stdin: &[u8]) -> io::Result<Output> {
+    /// Every pipe buffers at least a page, so writing this much never blocks.
+    const MIN_PIPE_CAPACITY: usize = 4096;
     let pipe = child.stdin.take();
-    // A delegate that does not read its stdin (EPIPE) may still give a good answer.
+    // A delegate that does not read its stdin (EPIPE) may still give a valid answer.
     let write = move || pipe.map(|mut pipe| pipe.write_all(stdin));
-    if stdin.len() <= FITS {
+    if stdin.len() <= MIN_PIPE_CAPACITY {
         let _ = write();
         return child.wait_with_output();
     }
-    // More could block for as long as the delegate, which may be blocked on its own output.
+    // Writing more can block until the delegate reads, which may itself wait until its output is
+    // read.
     thread::scope(|scope| {
         scope.spawn(write);
         child.wait_with_output()
     })
 }
 
-/// Everything the delegate said, as text.
-fn describe(stdout: &[u8], stderr: &[u8]) -> String {
+/// Everything that the delegate wrote, as text for an error's details.
+fn quote_output(stdout: &[u8], stderr: &[u8]) -> String {
     let mut parts = Vec::new();
     for (name, bytes) in [("stdout", stdout), ("stderr", stderr)] {
         let text = String::from_utf8_lossy(bytes);

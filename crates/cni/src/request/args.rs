@@ -1,38 +1,38 @@
-//! CNI_ARGS: `KEY=value` pairs separated by semicolons, which CONVENTIONS.md deprecates and every
-//! runtime sends.
+//! CNI_ARGS: `KEY=value` pairs separated by semicolons. CONVENTIONS.md deprecates them, but every
+//! runtime sends them.
 
-use crate::{Error, code};
+use crate::error::{Error, code};
 
-/// Which CNI_ARGS a plugin understands, beside `IgnoreUnknown`.
+/// The keys in CNI_ARGS that a plugin knows, in addition to `IgnoreUnknown`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownArgs {
-    /// These keys. Any other is an error, unless `IgnoreUnknown` is set.
+    /// These keys. Any other is an error unless `IgnoreUnknown` is set.
     Only(&'static [&'static str]),
-    /// Every key may mean something to this plugin.
+    /// Any key, because the plugin's configuration can refer to arbitrary ones.
     Any,
 }
 
-/// The pairs of CNI_ARGS. Multus repeats keys; the last one counts, as in the Go plugins.
+/// The pairs in CNI_ARGS. Multus repeats keys; as in the Go plugins, the last one counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Args(Vec<(String, String)>);
 
 impl Args {
-    /// Splits the text into its pairs. Empty parts, as a trailing semicolon leaves one, are
+    /// Splits the text into its pairs. Empty parts, such as the one after a trailing semicolon, are
     /// skipped.
     ///
     /// # Errors
-    /// [`code::INVALID_ENVIRONMENT`] for a part without `=`, or without a key.
-    pub fn parse(text: &str) -> Result<Args, Error> {
+    /// [`code::INVALID_ENVIRONMENT`] for a part without `=` or without a key.
+    pub(crate) fn parse(text: &str) -> Result<Args, Error> {
         let mut pairs = Vec::new();
         for part in text.split(';').filter(|part| !part.is_empty()) {
             match part.split_once('=') {
                 Some((key, value)) if !key.is_empty() => {
-                    pairs.push((key.to_owned(), value.to_owned()))
+                    pairs.push((key.to_owned(), value.to_owned()));
                 }
                 _ => {
                     return Err(Error::new(
                         code::INVALID_ENVIRONMENT,
-                        format!("invalid CNI_ARGS: {part:?} is no KEY=value pair"),
+                        format!("invalid CNI_ARGS: {part:?} is not a KEY=value pair"),
                     ));
                 }
             }
@@ -40,7 +40,7 @@ impl Args {
         Ok(Args(pairs))
     }
 
-    /// The value of a key; the last one when it is repeated. Keys are case-sensitive.
+    /// The value of a key, or the last value of a repeated one. Keys are case-sensitive.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0
             .iter()
@@ -49,16 +49,8 @@ impl Args {
             .map(|(_, value)| value.as_str())
     }
 
-    /// All pairs in the order they came, repeated ones included.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-    }
-
-    /// Refuses keys that are not among the known ones, all of them in one message, unless
-    /// `IgnoreUnknown` is set.
-    pub(crate) fn check(&self, known: KnownArgs) -> Result<(), Error> {
+    /// Fails if there are unknown keys, naming all of them, unless `IgnoreUnknown` is set.
+    pub(super) fn check(&self, known: KnownArgs) -> Result<(), Error> {
         let ignore_unknown = self.ignore_unknown()?;
         let KnownArgs::Only(known) = known else {
             return Ok(());
@@ -67,11 +59,8 @@ impl Args {
             return Ok(());
         }
         let is_known = |key: &str| key == IGNORE_UNKNOWN || known.contains(&key);
-        let mut unknown: Vec<&str> = self
-            .iter()
-            .map(|(key, _)| key)
-            .filter(|key| !is_known(key))
-            .collect();
+        let keys = self.0.iter().map(|(key, _)| key.as_str());
+        let mut unknown: Vec<&str> = keys.filter(|key| !is_known(key)).collect();
         unknown.dedup();
         if unknown.is_empty() {
             return Ok(());
@@ -90,7 +79,8 @@ impl Args {
         )))
     }
 
-    /// `IgnoreUnknown`, read as libcni does: 1, true, 0 or false, in any case of letters.
+    /// The value of `IgnoreUnknown`. Like libcni, accepts 1, true, 0 and false in upper or lower
+    /// case.
     fn ignore_unknown(&self) -> Result<bool, Error> {
         let Some(value) = self.get(IGNORE_UNKNOWN) else {
             return Ok(false);
@@ -106,8 +96,8 @@ impl Args {
 
 const IGNORE_UNKNOWN: &str = "IgnoreUnknown";
 
-/// A boolean as CNI writes it in text.
-pub(crate) fn boolean(text: &str) -> Option<bool> {
+/// Reads a boolean as CNI writes it in variables.
+pub(super) fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" => Some(true),
         "0" => Some(false),
@@ -124,25 +114,24 @@ mod tests {
     const MAC_ONLY: KnownArgs = KnownArgs::Only(&["MAC"]);
 
     #[test]
-    fn the_last_of_repeated_keys_counts() {
+    fn the_last_value_of_a_repeated_key_counts() {
         let args = Args::parse(
             "IgnoreUnknown=true;MAC=02:00:00:00:00:01;IgnoreUnknown=1;MAC=02:00:00:00:00:02",
         )
         .unwrap();
         assert_eq!(args.get("MAC"), Some("02:00:00:00:00:02"));
         assert_eq!(args.get("mac"), None);
-        assert_eq!(args.iter().count(), 4);
     }
 
     #[test]
-    fn a_value_may_be_empty_or_hold_an_equals_sign_and_a_trailing_semicolon_is_nothing() {
+    fn a_value_may_be_empty_or_contain_an_equals_sign_and_a_trailing_semicolon_is_ignored() {
         let args = Args::parse("A=;B=x=y;").unwrap();
         assert_eq!((args.get("A"), args.get("B")), (Some(""), Some("x=y")));
         assert_eq!(Args::parse("").unwrap(), Args::default());
     }
 
     #[test]
-    fn a_part_that_is_no_pair_is_refused() {
+    fn a_part_that_is_not_a_key_value_pair_is_refused() {
         for text in ["MAC", "A=1;MAC;B=2", "=x"] {
             let error = Args::parse(text).unwrap_err();
             assert_eq!(error.code, code::INVALID_ENVIRONMENT);
@@ -151,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_are_named_together_unless_they_are_to_be_ignored() {
+    fn unknown_keys_are_refused_in_one_message_unless_ignore_unknown_is_set() {
         let check = |text, known| Args::parse(text).unwrap().check(known);
         let error = check("MAC=x;K8S_POD_NAME=p;FOO=1", MAC_ONLY).unwrap_err();
         assert_eq!(error.code, code::INVALID_ENVIRONMENT);

@@ -1,8 +1,8 @@
-//! Names, by the rules of the specification and of the kernel. Each function returns what is wrong,
-//! to be put after the name of the variable or field.
+//! Validation of names. An error says what is wrong as a predicate ("is empty"), which the caller
+//! puts after the name of the variable or field.
 
-/// Container IDs and network names: `^[A-Za-z0-9][A-Za-z0-9_.-]*$` (spec §1 and §2).
-pub(crate) fn identifier(text: &str) -> Result<(), String> {
+/// Validates a container ID or a network's name: `^[A-Za-z0-9][A-Za-z0-9_.-]*$` (spec §1 and §2).
+pub(super) fn identifier(text: &str) -> Result<(), String> {
     let Some(first) = text.chars().next() else {
         return Err("is empty".to_owned());
     };
@@ -16,14 +16,15 @@ pub(crate) fn identifier(text: &str) -> Result<(), String> {
         .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')))
     {
         Some(bad) => Err(format!(
-            "{text:?} holds {bad:?}; allowed are letters, digits, '_', '.' and '-'"
+            "{text:?} contains {bad:?}; allowed are letters, digits, '_', '.' and '-'"
         )),
         None => Ok(()),
     }
 }
 
-/// Interface names (spec §2 CNI_IFNAME, and the kernel's `dev_valid_name`).
-pub(crate) fn interface_name(name: &str) -> Result<(), String> {
+/// Validates an interface's name by the rules of the specification (§2, CNI_IFNAME) and of the
+/// kernel (`dev_valid_name`).
+pub(super) fn interface_name(name: &str) -> Result<(), String> {
     /// IFNAMSIZ without its terminating NUL.
     const MAX_LEN: usize = 15;
     if name.is_empty() {
@@ -33,22 +34,24 @@ pub(crate) fn interface_name(name: &str) -> Result<(), String> {
         return Err(format!("{name:?} is longer than {MAX_LEN} bytes"));
     }
     if name == "." || name == ".." {
-        return Err(format!("{name:?} is no name for an interface"));
+        return Err(format!(
+            "{name:?} is not allowed as the name of an interface"
+        ));
     }
     for byte in name.bytes() {
         let bad = match byte {
             b'/' => "'/'",
             b':' => "':'",
             0 => "a NUL",
-            // The kernel would number the interface: "eth%d" becomes eth0, which is not the name
-            // asked for.
+            // The kernel fills in a number: "eth%d" becomes eth0, which is not the name that the
+            // runtime asked for.
             b'%' => "'%'",
-            // The kernel's isspace() is Latin-1: it takes 0xa0 (in "à", for one) for a no-break
-            // space.
+            // The kernel's isspace() assumes Latin-1, in which 0xa0 is a no-break space. In UTF-8
+            // it is the second byte of "à", among others.
             b' ' | b'\t'..=b'\r' | 0xa0 => "white space",
             _ => continue,
         };
-        return Err(format!("{name:?} holds {bad}"));
+        return Err(format!("{name:?} contains {bad}"));
     }
     Ok(())
 }

@@ -1,69 +1,75 @@
-//! The network configuration on stdin: what every plugin reads of it (spec §1 and §3).
+//! The fields of the network configuration that every plugin reads (spec §1 and §3).
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::go::{self, Invalid};
-use crate::{Attachment, CniResult, Dns, Error, Verb, Version, code, result, validate};
+use crate::error::{Error, code};
+use crate::go;
+use crate::invalid::Invalid;
+use crate::request::attachment::Attachment;
+use crate::request::validate;
+use crate::request::verb::Verb;
+use crate::result::{self, CniResult, Dns};
+use crate::version::Version;
 
-/// The well-known part of a network configuration. What belongs to one plugin alone it decodes from
-/// `raw` itself, with [`go::decode`].
+/// The network configuration on stdin. A plugin decodes the fields of its own from `raw`, with
+/// [`go::decode`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetworkConfig {
-    /// `cniVersion`: the version to answer in. Empty means 0.1.0.
+    /// `cniVersion`, in which the plugin must answer. An empty one means 0.1.0.
     pub version: Version,
-    /// `name` of the network, which is valid.
+    /// `name`: the network's name, which is valid.
     pub name: String,
-    /// `type`: the plugin that the runtime meant to call. For a delegate that is the one above it.
+    /// `type`: the name of the plugin that the runtime called. A delegate finds here the name of
+    /// the plugin that called it.
     pub plugin_type: String,
-    /// `ipam`, whole.
+    /// `ipam`, with all its keys.
     pub ipam: Option<Map<String, Value>>,
     /// `dns`.
     pub dns: Dns,
-    /// `prevResult`: always there for CHECK.
+    /// `prevResult`. CHECK always has one.
     pub prev_result: Option<CniResult>,
-    /// `runtimeConfig`: what the runtime filled in for the capabilities that the configuration
-    /// declares.
-    pub runtime_config: Map<String, Value>,
-    /// `args.cni` (CONVENTIONS.md): what the user asked for this container.
-    pub cni_args: Map<String, Value>,
-    /// Every key as it came.
+    /// `runtimeConfig`: the runtime's values for the capabilities that the configuration declares.
+    pub(crate) runtime_config: Map<String, Value>,
+    /// `args.cni`: what the user asks for this container (CONVENTIONS.md).
+    pub(crate) cni_args: Map<String, Value>,
+    /// The whole configuration.
     pub raw: Map<String, Value>,
 }
 
 impl NetworkConfig {
-    /// `ipam.type`: the plugin that manages addresses. `None` for a network without any (L2 only).
+    /// `ipam.type`: the name of the plugin that manages addresses. `None` if the network has no
+    /// IPAM, and so works at layer 2 only.
     pub fn ipam_type(&self) -> Option<&str> {
         go::get(self.ipam.as_ref()?, "type")
             .and_then(Value::as_str)
             .filter(|name| !name.is_empty())
     }
 
-    /// Reads and validates the configuration for one verb. The second value has things that were
-    /// wrong but not worth failing for.
-    pub(crate) fn parse(
+    /// Reads and validates the configuration for one verb. The second value has warnings, about
+    /// what is wrong but does not keep the verb from being served.
+    pub(super) fn parse(
         raw: Map<String, Value>,
         verb: Verb,
     ) -> Result<(NetworkConfig, Vec<String>), Error> {
-        let version = Version::of_field(&text(&raw, "cniVersion")?)?;
+        let version = Version::from_field(go::text(&raw, "cniVersion")?)?;
         if version < verb.since() {
             return Err(Error::new(
                 code::INCOMPATIBLE_VERSION,
                 format!(
-                    "cniVersion {version} does not have {verb}, which came with {}",
+                    "cniVersion {version} does not have {verb}, which was added in {}",
                     verb.since()
                 ),
             ));
         }
-        let name = text(&raw, "name")?;
+        let name = go::text(&raw, "name")?.to_owned();
         validate::identifier(&name)
-            .map_err(|what| Invalid::new(what).under("name").into_config_error())?;
+            .map_err(|problem| Invalid::new(problem).under("name").into_config_error())?;
 
         let mut warnings = Vec::new();
         let prev_result = match prev_result(&raw, version) {
-            // DEL does its best with what it has; a broken cache of the runtime's must not keep a
-            // container alive.
+            // An invalid result in the runtime's cache must not keep the container from being removed.
             Err(error) if verb == Verb::Del => {
                 warnings.push(format!("prevResult is ignored: {}", error.msg));
                 None
@@ -71,13 +77,13 @@ impl NetworkConfig {
             other => other?,
         };
         if verb == Verb::Check && prev_result.is_none() {
-            let missing = Invalid::new("is missing; CHECK compares with it").under("prevResult");
+            let missing = Invalid::new("is missing, and CHECK needs it").under("prevResult");
             return Err(missing.into_config_error());
         }
 
         let ipam = object(&raw, "ipam")?.cloned();
         if let Some(ipam) = &ipam {
-            text(ipam, "type").map_err(|invalid| invalid.under("ipam"))?;
+            go::text(ipam, "type").map_err(|invalid| invalid.under("ipam"))?;
         }
         let args = object(&raw, "args")?;
         let cni_args =
@@ -86,7 +92,7 @@ impl NetworkConfig {
         let config = NetworkConfig {
             version,
             name,
-            plugin_type: text(&raw, "type")?,
+            plugin_type: go::text(&raw, "type")?.to_owned(),
             ipam,
             dns: dns
                 .map_err(|invalid| invalid.under("dns"))?
@@ -100,10 +106,12 @@ impl NetworkConfig {
     }
 }
 
-/// The attachments to this network that GC must keep: those of the specification's key and of
-/// libcni's, together. `None` when there is neither key: libcni leaves it out when it was given no
-/// list, which is not the same as an empty one.
-pub(crate) fn valid_attachments(
+/// The attachments to `network` that GC must keep. The specification and libcni write them under
+/// different keys, and both lists count.
+///
+/// Returns `None` if there is neither key. That is not an empty list: libcni leaves the key out if
+/// the runtime gave it no list.
+pub(super) fn valid_attachments(
     raw: &Map<String, Value>,
     network: &str,
 ) -> Result<Option<BTreeSet<Attachment>>, Error> {
@@ -121,17 +129,17 @@ pub(crate) fn valid_attachments(
 fn attachments(value: &Value, network: &str) -> Result<Vec<Attachment>, Invalid> {
     let items = value
         .as_array()
-        .ok_or_else(|| Invalid::new(format!("expected a list, found {value}")))?;
+        .ok_or_else(|| Invalid::unexpected("a list", value))?;
     let read_one = |(i, item): (usize, &Value)| {
         let object = item
             .as_object()
-            .ok_or_else(|| Invalid::new(format!("expected an object, found {item}")).at(i))?;
-        let part = |key| match text(object, key) {
-            Ok(text) if text.is_empty() => Err(Invalid::new("is missing").under(key).at(i)),
+            .ok_or_else(|| Invalid::unexpected("an object", item).at(i))?;
+        let part = |key| match go::text(object, key) {
+            Ok("") => Err(Invalid::missing(key).at(i)),
             other => other.map_err(|invalid| invalid.at(i)),
         };
         let (container_id, ifname) = (part("containerID")?, part("ifname")?);
-        // ADD refuses an invalid name, so an entry with one can be no attachment of this plugin's.
+        // ADD refuses invalid names, so this plugin cannot have made an attachment with one.
         Ok(Attachment::new(container_id, network, ifname).ok())
     };
     let read = items.iter().enumerate().map(read_one);
@@ -147,14 +155,6 @@ fn prev_result(raw: &Map<String, Value>, version: Version) -> Result<Option<CniR
     ))
 }
 
-fn text(object: &Map<String, Value>, key: &str) -> Result<String, Invalid> {
-    match go::get(object, key) {
-        None => Ok(String::new()),
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(other) => Err(Invalid::new(format!("expected a string, found {other}")).under(key)),
-    }
-}
-
 fn object<'a>(
     object: &'a Map<String, Value>,
     key: &str,
@@ -162,7 +162,7 @@ fn object<'a>(
     match go::get(object, key) {
         None => Ok(None),
         Some(Value::Object(part)) => Ok(Some(part)),
-        Some(other) => Err(Invalid::new(format!("expected an object, found {other}")).under(key)),
+        Some(other) => Err(Invalid::unexpected("an object", other).under(key)),
     }
 }
 

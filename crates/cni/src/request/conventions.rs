@@ -1,44 +1,40 @@
-//! What a user can ask for one container, by CONVENTIONS.md: three ways to say the same, in a fixed
-//! order.
+//! What a user can ask for one container (CONVENTIONS.md). There are three places for it:
+//! `runtimeConfig` overrides `args.cni`, and both override CNI_ARGS.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 
-use crate::go::{self, Invalid};
-use crate::{Error, Request, code};
+use crate::error::{Error, code};
+use crate::go;
+use crate::invalid::Invalid;
+use crate::request::Request;
 
 impl Request {
-    /// The MAC address asked for: `runtimeConfig.mac`, or else `args.cni.mac`, or else `MAC` in
-    /// CNI_ARGS.
+    /// The MAC address that the user asks for, as text: `runtimeConfig.mac`, else `args.cni.mac`,
+    /// else `MAC` in CNI_ARGS.
     ///
     /// # Errors
-    /// [`code::INVALID_NETWORK_CONFIG`] when a field is no string.
+    /// [`code::INVALID_NETWORK_CONFIG`] if a field is not a string.
     pub fn requested_mac(&self) -> Result<Option<&str>, Error> {
-        for (object, path) in self.places() {
-            match go::get(object, "mac") {
-                None => {}
-                Some(Value::String(mac)) if mac.is_empty() => {}
-                Some(Value::String(mac)) => return Ok(Some(mac)),
-                Some(other) => {
-                    let invalid = Invalid::new(format!("expected a string, found {other}"));
-                    return Err(invalid.under("mac").under(path).into());
-                }
+        for (object, path) in self.user_fields() {
+            let mac = go::text(object, "mac").map_err(|invalid| invalid.under(path))?;
+            if !mac.is_empty() {
+                return Ok(Some(mac));
             }
         }
-        Ok(self.args.get("MAC").filter(|mac| !mac.is_empty()))
+        Ok(self.nonempty_arg("MAC"))
     }
 
-    /// The addresses asked for, with or without a prefix: `runtimeConfig.ips`, or else
-    /// `args.cni.ips`, or else `IP` in CNI_ARGS (which must be ignored where `args.cni.ips` is
-    /// understood). Prefixes are dropped.
+    /// The IP addresses that the user asks for: `runtimeConfig.ips`, else `args.cni.ips`, else `IP`
+    /// in CNI_ARGS. An address may be written with the length of its prefix, which is dropped.
     ///
     /// # Errors
-    /// [`code::INVALID_NETWORK_CONFIG`] or [`code::INVALID_ENVIRONMENT`], naming what is no
+    /// [`code::INVALID_NETWORK_CONFIG`] or [`code::INVALID_ENVIRONMENT`] if a value is not an
     /// address.
     pub fn requested_ips(&self) -> Result<Vec<IpAddr>, Error> {
-        for (object, path) in self.places() {
+        for (object, path) in self.user_fields() {
             let Some(value) = go::get(object, "ips") else {
                 continue;
             };
@@ -56,27 +52,29 @@ impl Request {
         ips.ok_or_else(|| {
             Error::new(
                 code::INVALID_ENVIRONMENT,
-                format!("invalid CNI_ARGS: IP={text} is no IP address"),
+                format!("invalid CNI_ARGS: IP={text} is not an IP address"),
             )
         })
     }
 
-    /// What the runtime calls the container: the pod's name in Kubernetes, the container's in
-    /// Podman, which both send as `K8S_POD_NAME` in CNI_ARGS.
+    /// The name that the runtime gave the container (`K8S_POD_NAME` in CNI_ARGS). Kubernetes sends
+    /// the pod's name, Podman the container's.
     pub fn container_name(&self) -> Option<&str> {
-        self.args
-            .get("K8S_POD_NAME")
-            .filter(|name| !name.is_empty())
+        self.nonempty_arg("K8S_POD_NAME")
     }
 
     /// The pod's namespace in Kubernetes (`K8S_POD_NAMESPACE` in CNI_ARGS).
     pub fn pod_namespace(&self) -> Option<&str> {
-        self.args
-            .get("K8S_POD_NAMESPACE")
-            .filter(|namespace| !namespace.is_empty())
+        self.nonempty_arg("K8S_POD_NAMESPACE")
     }
 
-    fn places(&self) -> [(&Map<String, Value>, &'static str); 2] {
+    fn nonempty_arg(&self, key: &str) -> Option<&str> {
+        self.args.get(key).filter(|value| !value.is_empty())
+    }
+
+    /// The objects in the configuration that a user can fill, with their paths. The first overrides
+    /// the second.
+    fn user_fields(&self) -> [(&Map<String, Value>, &'static str); 2] {
         [
             (&self.config.runtime_config, "runtimeConfig"),
             (&self.config.cni_args, "args.cni"),
@@ -87,10 +85,10 @@ impl Request {
 fn ip_list(value: &Value) -> Result<Vec<IpAddr>, Invalid> {
     let items = value
         .as_array()
-        .ok_or_else(|| Invalid::new(format!("expected a list, found {value}")))?;
+        .ok_or_else(|| Invalid::unexpected("a list", value))?;
     let read_one = |(i, item): (usize, &Value)| {
         let address = item.as_str().and_then(ip);
-        address.ok_or_else(|| Invalid::new(format!("expected an IP address, found {item}")).at(i))
+        address.ok_or_else(|| Invalid::unexpected("an IP address", item).at(i))
     };
     items.iter().enumerate().map(read_one).collect()
 }
@@ -106,7 +104,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Env, KnownArgs};
+    use crate::request::{Env, KnownArgs};
 
     fn request(config: Value, args: &str) -> Request {
         let mut stdin: Map<String, Value> = serde_json::from_value(config).unwrap();
@@ -129,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_runtime_goes_before_the_users_arguments_and_those_before_cni_args() {
+    fn runtime_config_overrides_args_cni_and_both_override_cni_args() {
         let all = json!({ "runtimeConfig": { "mac": "a" }, "args": { "cni": { "mac": "b" } } });
         assert_eq!(request(all, "MAC=c").requested_mac(), Ok(Some("a")));
         let two = json!({ "runtimeConfig": { "mac": "" }, "args": { "cni": { "mac": "b" } } });
@@ -139,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn args_cni_ips_silences_the_ip_in_cni_args() {
+    fn args_cni_ips_overrides_ip_in_cni_args() {
         let config = json!({ "args": { "cni": { "ips": ["10.2.2.42", "2001:db8::5/64"] } } });
         let both: Vec<IpAddr> = vec!["10.2.2.42".parse().unwrap(), "2001:db8::5".parse().unwrap()];
         assert_eq!(request(config, "IP=10.9.9.9").requested_ips(), Ok(both));
@@ -151,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_named_with_its_place() {
+    fn an_error_says_where_the_value_is_that_is_not_an_address() {
         let error = request(json!({ "runtimeConfig": { "ips": ["10.0.0.1", "x"] } }), "")
             .requested_ips()
             .unwrap_err();

@@ -1,16 +1,17 @@
-//! Attachments: one interface of one container on one network.
+//! The identity of an attachment.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::validate;
+use crate::request::validate;
 
-/// One interface of one container on one network: what the operations of a plugin are about, and
-/// what identifies them (spec §1, "Parameters").
+/// One interface of one container on one network. ADD, CHECK and DEL are about one attachment,
+/// which the container's ID, the network's name and the interface's name identify (spec §2,
+/// "Parameters").
 ///
-/// Its parts are valid, so each can stand in a file's name: none is empty, a path of its own, or
-/// holds a slash, a colon or a NUL.
+/// All three are valid, so each can be a part of a file's name: none is empty, is `.` or `..`, or
+/// contains a slash, a colon or a NUL.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Parts")]
 pub struct Attachment {
@@ -29,26 +30,28 @@ struct Parts {
     ifname: String,
 }
 
-/// A part of an attachment that CNI does not allow, and why.
+/// Why an [`Attachment`] could not be made: which of its parts is invalid, and what is wrong with
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidAttachment {
     part: &'static str,
-    why: String,
+    problem: String,
 }
 
 impl Attachment {
-    /// The attachment of this interface of this container to this network.
+    /// Validates the three parts.
     ///
     /// # Errors
-    /// If a part is not valid: container IDs and network names are letters, digits, `_`, `.` and
-    /// `-`, beginning with a letter or digit; interface names are such as the kernel takes.
+    /// If a part is invalid. Container IDs and network names consist of letters, digits, `_`, `.`
+    /// and `-`, and begin with a letter or digit. Interface names must be names that the kernel
+    /// accepts.
     pub fn new(
         container_id: impl Into<String>,
         network: impl Into<String>,
         ifname: impl Into<String>,
     ) -> Result<Attachment, InvalidAttachment> {
         let (container_id, network, ifname) = (container_id.into(), network.into(), ifname.into());
-        let invalid = |part| move |why| InvalidAttachment { part, why };
+        let invalid = |part| move |problem| InvalidAttachment { part, problem };
         validate::identifier(&container_id).map_err(invalid("containerID"))?;
         validate::identifier(&network).map_err(invalid("network"))?;
         validate::interface_name(&ifname).map_err(invalid("ifname"))?;
@@ -59,17 +62,17 @@ impl Attachment {
         })
     }
 
-    /// CNI_CONTAINERID of its ADD.
+    /// The container's ID: CNI_CONTAINERID.
     pub fn container_id(&self) -> &str {
         &self.container_id
     }
 
-    /// `name` of the network configuration.
+    /// The network's name: `name` in the configuration.
     pub fn network(&self) -> &str {
         &self.network
     }
 
-    /// CNI_IFNAME of its ADD.
+    /// The interface's name in the container: CNI_IFNAME.
     pub fn ifname(&self) -> &str {
         &self.ifname
     }
@@ -91,7 +94,7 @@ impl TryFrom<Parts> for Attachment {
 
 impl fmt::Display for InvalidAttachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.part, self.why)
+        write!(f, "{} {}", self.part, self.problem)
     }
 }
 
@@ -104,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_attachment_is_read_as_it_is_written() {
+    fn an_attachment_survives_writing_and_reading() {
         let attachment = Attachment::new("c1", "lan", "eth0").unwrap();
         let written = serde_json::to_value(&attachment).unwrap();
         assert_eq!(
@@ -119,19 +122,19 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_cni_does_not_allow_is_named() {
+    fn an_error_names_the_part_that_is_invalid() {
         for (container_id, network, ifname, part) in [
             ("../c1", "lan", "eth0", "containerID"),
             ("c1", "", "eth0", "network"),
             ("c1", "lan", "eth0/..", "ifname"),
             ("c1", "lan", "eth\0", "ifname"),
         ] {
-            let refused = Attachment::new(container_id, network, ifname).unwrap_err();
-            assert!(refused.to_string().starts_with(part), "{refused}");
+            let error = Attachment::new(container_id, network, ifname).unwrap_err();
+            assert!(error.to_string().starts_with(part), "{error}");
             let written =
                 json!({ "containerID": container_id, "network": network, "ifname": ifname });
-            let refused = serde_json::from_value::<Attachment>(written).unwrap_err();
-            assert!(refused.to_string().contains(part), "{refused}");
+            let error = serde_json::from_value::<Attachment>(written).unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
         }
     }
 }

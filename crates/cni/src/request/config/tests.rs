@@ -11,10 +11,10 @@ fn config(document: Value) -> NetworkConfig {
 }
 
 #[test]
-fn the_well_known_fields_are_read_and_everything_is_kept_raw() {
+fn common_fields_are_read_and_the_whole_configuration_is_kept() {
     let document = json!({
         "cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "master": "eth1",
-        "ipam": { "type": "dhcp", "daemonSocketPath": "/run/x" },
+        "ipam": { "type": "dhcp", "dataDir": "/run/x" },
         "dns": { "nameservers": ["9.9.9.9"] },
         "runtimeConfig": { "mac": "02:00:00:00:00:01" },
         "args": { "labels": {}, "cni": { "ips": ["10.0.0.5"] } },
@@ -34,7 +34,7 @@ fn the_well_known_fields_are_read_and_everything_is_kept_raw() {
 }
 
 #[test]
-fn well_known_fields_are_found_in_any_case() {
+fn keys_match_in_any_case() {
     let config =
         config(json!({ "CNIVersion": "0.4.0", "Name": "lan", "IPAM": { "Type": "static" } }));
     assert_eq!(
@@ -45,7 +45,7 @@ fn well_known_fields_are_found_in_any_case() {
 }
 
 #[test]
-fn no_ipam_type_means_no_ipam() {
+fn an_absent_or_empty_ipam_type_means_no_ipam() {
     for ipam in [
         json!(null),
         json!({}),
@@ -61,7 +61,7 @@ fn no_ipam_type_means_no_ipam() {
 }
 
 #[test]
-fn an_empty_version_is_0_1_0() {
+fn an_absent_or_empty_version_means_0_1_0() {
     assert_eq!(config(json!({ "name": "lan" })).version, Version::V0_1_0);
     assert_eq!(
         config(json!({ "name": "lan", "cniVersion": "" })).version,
@@ -70,7 +70,7 @@ fn an_empty_version_is_0_1_0() {
 }
 
 #[test]
-fn a_verb_is_refused_below_the_version_that_brought_it() {
+fn a_verb_is_refused_in_versions_before_the_one_that_added_it() {
     for verb in [Verb::Add, Verb::Check, Verb::Del, Verb::Gc, Verb::Status] {
         for version in Version::ALL {
             let document =
@@ -88,7 +88,7 @@ fn a_verb_is_refused_below_the_version_that_brought_it() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn an_error_names_the_field_and_what_is_wrong_with_it() {
     let cases = [
         (
             json!({ "name": "lan", "cniVersion": "1.2.0" }),
@@ -145,14 +145,14 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
-fn check_needs_a_previous_result() {
+fn check_without_a_previous_result_is_refused() {
     let error = parse(json!({ "cniVersion": "1.0.0", "name": "lan" }), Verb::Check).unwrap_err();
     assert_eq!(error.code, code::INVALID_NETWORK_CONFIG);
     assert!(error.msg.contains("prevResult"), "{error}");
 }
 
 #[test]
-fn a_previous_result_without_a_version_or_with_an_unknown_one_has_the_configurations() {
+fn a_previous_result_without_a_known_version_is_read_in_that_of_the_configuration() {
     for version in [json!(null), json!("7.0.0")] {
         let prev = json!({ "cniVersion": version, "ip4": { "ip": "10.0.0.2/24" } });
         let config = config(json!({ "cniVersion": "0.2.0", "name": "lan", "prevResult": prev }));
@@ -161,7 +161,7 @@ fn a_previous_result_without_a_version_or_with_an_unknown_one_has_the_configurat
 }
 
 #[test]
-fn del_goes_on_without_a_previous_result_that_it_cannot_read() {
+fn del_ignores_an_invalid_previous_result_with_a_warning() {
     let document = json!({ "cniVersion": "1.0.0", "name": "lan", "prevResult": { "ips": 5 } });
     let (config, warnings) = parse(document, Verb::Del).unwrap();
     assert_eq!(config.prev_result, None);
@@ -169,7 +169,7 @@ fn del_goes_on_without_a_previous_result_that_it_cannot_read() {
 }
 
 #[test]
-fn an_absent_list_of_attachments_is_not_an_empty_one() {
+fn a_missing_list_of_valid_attachments_is_not_an_empty_one() {
     let list = |document: Value| valid_attachments(document.as_object().unwrap(), "lan").unwrap();
     assert_eq!(list(json!({})), None);
     assert_eq!(list(json!({ "cni.dev/valid-attachments": null })), None);
@@ -184,7 +184,7 @@ fn an_absent_list_of_attachments_is_not_an_empty_one() {
 }
 
 #[test]
-fn both_keys_of_attachments_are_taken_together() {
+fn the_lists_under_both_keys_for_valid_attachments_count() {
     let attachment = |container_id| Attachment::new(container_id, "lan", "eth0").unwrap();
     let document = json!({
         "cni.dev/valid-attachments": [{ "containerID": "a", "ifname": "eth0" }],
@@ -198,7 +198,7 @@ fn both_keys_of_attachments_are_taken_together() {
 }
 
 #[test]
-fn a_broken_list_of_attachments_is_an_error_and_never_a_shorter_list() {
+fn an_invalid_list_of_valid_attachments_is_an_error_and_not_a_shorter_list() {
     for (list, place) in [
         (json!({}), "cni.dev/valid-attachments: expected a list"),
         (

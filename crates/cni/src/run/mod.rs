@@ -1,4 +1,4 @@
-//! The protocol as a function of environment, stdin, stdout and stderr.
+//! Serving one invocation: the protocol as a function of environment, stdin, stdout and stderr.
 
 use std::any::Any;
 use std::ffi::OsStr;
@@ -8,13 +8,17 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::request::parse_object;
-use crate::{About, Env, Error, MAX_STDIN, Plugin, Request, Verb, Version, code, go};
+use crate::error::{Error, code};
+use crate::go;
+use crate::plugin::{About, Plugin};
+use crate::request::{Env, MAX_STDIN, Request, Verb, parse_object, read_bounded};
+use crate::version::Version;
 
-/// Runs a plugin with this process' environment and streams: the whole of a plugin's `main`.
+/// Runs a plugin with the environment and the streams of this process. A plugin's `main` need not
+/// do anything else.
 ///
-/// Run by hand, without CNI_COMMAND, it also answers to `--help` and `--version`. A runtime passes
-/// no arguments.
+/// If CNI_COMMAND is not set, it also accepts the arguments `--help` and `--version`, for people
+/// who run the plugin by hand. Runtimes pass no arguments.
 pub fn main(plugin: &dyn Plugin) -> ExitCode {
     let env = Env::of_process();
     if env.get("CNI_COMMAND").is_none()
@@ -24,21 +28,23 @@ pub fn main(plugin: &dyn Plugin) -> ExitCode {
     }
     let stdin = io::stdin();
     if stdin.is_terminal() && env.get("CNI_COMMAND") == Some(OsStr::new("VERSION")) {
-        // Somebody typed `CNI_COMMAND=VERSION macvlan`, and is not going to type JSON as well.
+        // A person runs `CNI_COMMAND=VERSION PLUGIN` in a shell. Do not wait for them to type JSON.
         return run(plugin, &env, io::empty(), io::stdout(), io::stderr()).into();
     }
     run(plugin, &env, stdin.lock(), io::stdout(), io::stderr()).into()
 }
 
-/// Serves one invocation and returns its exit status.
+/// Serves one invocation and returns the exit status.
 ///
-/// stdout gets exactly one JSON document when there is something to say (a result, the versions, an
-/// error), and nothing when a verb without a result succeeded. A panic of the plugin becomes an
-/// error like any other. What goes to stderr is only for people; it does not matter whether anybody
-/// takes it.
+/// Writes exactly one JSON document to stdout: the result of ADD, the versions, or an error. Writes
+/// nothing to stdout if a verb without a result succeeds. A panic of the plugin becomes an error.
 ///
-/// Without CNI_COMMAND, and without any variable that a runtime would set beside it, somebody runs
-/// the plugin by hand: stderr then says what it is.
+/// An ADD whose result cannot be written, or cannot be expressed in the version of the
+/// configuration, is undone with [`Plugin::del`].
+///
+/// stderr gets warnings for people; failing to write them changes nothing. If neither CNI_COMMAND
+/// nor any other variable that comes with it is set, a person is running the plugin by hand, and
+/// `run` writes a description of the plugin to stderr.
 pub fn run(
     plugin: &dyn Plugin,
     env: &Env,
@@ -48,11 +54,11 @@ pub fn run(
 ) -> u8 {
     let about = plugin.about();
     if is_by_hand(env) {
-        let _ = stderr.write_all(about.text().as_bytes());
+        let _ = stderr.write_all(about.help().as_bytes());
         return SUCCESS;
     }
     let mut version = Version::LATEST;
-    let mut added = None;
+    let mut successful_add = None;
     let serve = || {
         let verb = env.get("CNI_COMMAND").and_then(OsStr::to_str);
         if verb == Some(Verb::Version.as_str()) {
@@ -66,20 +72,20 @@ pub fn run(
             let _ = writeln!(stderr, "{}: {warning}", about.name);
         }
         let document = dispatch(plugin, &request)?;
-        added = Some(request).filter(|request| request.verb == Verb::Add);
+        successful_add = Some(request).filter(|request| request.verb == Verb::Add);
         Ok(document)
     };
     let answer = catch_unwind(AssertUnwindSafe(serve))
-        .unwrap_or_else(|panic| Err(panicked(&about, &*panic)));
+        .unwrap_or_else(|panic| Err(panic_error(&about, &*panic)));
     let (document, status) = match answer {
         Ok(document) => (document, SUCCESS),
-        Err(error) => (Some(error.to_value(version)), FAILURE),
+        Err(error) => (Some(error.to_value(version.as_str())), FAILURE),
     };
     let Some(document) = document else {
         return status;
     };
     let written = write_document(&mut stdout, &document);
-    if let Some(request) = added {
+    if let Some(request) = successful_add {
         finish_add(plugin, &request, written.is_ok());
     }
     match written {
@@ -91,33 +97,34 @@ pub fn run(
     }
 }
 
-/// The end of an ADD that succeeded, if the runtime has heard of it. Whatever happens here cannot
-/// be reported any more.
-fn finish_add(plugin: &dyn Plugin, request: &Request, heard: bool) {
-    let _ = catch_unwind(AssertUnwindSafe(|| match heard {
+/// Ends an ADD that succeeded: commits it if its result was written, and rolls it back otherwise. A
+/// panic is ignored, because stdout already has its document, or accepts none.
+fn finish_add(plugin: &dyn Plugin, request: &Request, is_written: bool) {
+    let _ = catch_unwind(AssertUnwindSafe(|| match is_written {
         true => plugin.on_committed(request),
         false => roll_back(plugin, request),
     }));
 }
 
-/// Removes what nobody has heard of, so that nobody would remove it. What kept it from being heard
-/// of is the error to report, and not what happens here.
+/// Removes an attachment whose result the runtime did not get: the runtime would not call DEL for
+/// it. An error is ignored, because the reason for rolling back is the one to report.
 fn roll_back(plugin: &dyn Plugin, request: &Request) {
     let _ = plugin.del(request);
 }
 
 const SUCCESS: u8 = 0;
 const FAILURE: u8 = 1;
-/// What a shell command returns for arguments that it does not understand.
+/// The usual exit status of a command for arguments that it does not know.
 const USAGE: u8 = 2;
 
+/// Calls the plugin. Returns the document for stdout, if the verb has a result.
 fn dispatch(plugin: &dyn Plugin, request: &Request) -> Result<Option<Value>, Error> {
     match request.verb {
         Verb::Add => {
             let result = plugin.add(request)?;
             let version = request.config.version;
-            let delegated = request.config.plugin_type != plugin.about().name;
-            let document = if delegated {
+            let is_delegate = request.config.plugin_type != plugin.about().name;
+            let document = if is_delegate {
                 result.to_value_for_caller(version)
             } else {
                 result.to_value(version)
@@ -134,13 +141,14 @@ fn dispatch(plugin: &dyn Plugin, request: &Request) -> Result<Option<Value>, Err
     }
 }
 
-/// VERSION: answers in the version that stdin names, whatever that is; in the latest when it names
-/// none.
+/// Serves VERSION. The answer has the version that stdin names, even an unknown one, or the latest
+/// if it names none.
 ///
-/// Reads one document and no further: older runtimes leave stdin as it is, and never close it.
+/// Reads one document and no further, because older runtimes pass on their own stdin, which may
+/// never end.
 fn report_versions(stdin: impl Read) -> Result<Value, Error> {
     let stdin = BufReader::new(stdin.take(MAX_STDIN as u64));
-    let asked = match serde_json::Deserializer::from_reader(stdin)
+    let document = match serde_json::Deserializer::from_reader(stdin)
         .into_iter::<Value>()
         .next()
     {
@@ -158,49 +166,30 @@ fn report_versions(stdin: impl Read) -> Result<Value, Error> {
             ));
         }
     };
-    let asked = asked
+    let requested = document
         .as_object()
         .and_then(|object| go::get(object, "cniVersion"))
-        .and_then(Value::as_str);
-    Ok(versions(
-        asked
-            .filter(|version| !version.is_empty())
-            .unwrap_or(Version::LATEST.as_str()),
-    ))
+        .and_then(Value::as_str)
+        .filter(|version| !version.is_empty());
+    Ok(versions(requested.unwrap_or(Version::LATEST.as_str())))
 }
 
 fn versions(cni_version: &str) -> Value {
     json!({ "cniVersion": cni_version, "supportedVersions": Version::ALL.map(Version::as_str) })
 }
 
-fn read_bounded(stdin: impl Read) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    stdin
-        .take(MAX_STDIN as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Error::new(code::IO_FAILURE, format!("cannot read stdin: {error}")))?;
-    if bytes.len() > MAX_STDIN {
-        return Err(Error::new(
-            code::IO_FAILURE,
-            format!("stdin has more than {MAX_STDIN} bytes"),
-        )
-        .details("a network configuration has a few thousand"));
-    }
-    Ok(bytes)
-}
-
-/// The version to report an error in that kept the configuration from being read: its own where
-/// that can be told.
+/// The version in which to report that the configuration is invalid: the configuration's own, or
+/// the latest if that cannot be read.
 fn version_in(stdin: &[u8]) -> Version {
     let Ok(object) = parse_object(stdin) else {
         return Version::LATEST;
     };
     let text = go::get(&object, "cniVersion").map_or(Some(""), Value::as_str);
-    text.and_then(|text| Version::of_field(text).ok())
+    text.and_then(|text| Version::from_field(text).ok())
         .unwrap_or(Version::LATEST)
 }
 
-fn panicked(about: &About, panic: &(dyn Any + Send)) -> Error {
+fn panic_error(about: &About, panic: &(dyn Any + Send)) -> Error {
     let text = panic
         .downcast_ref::<&str>()
         .copied()
@@ -209,10 +198,10 @@ fn panicked(about: &About, panic: &(dyn Any + Send)) -> Error {
         code::INTERNAL,
         format!("{} panicked: {}", about.name, text.unwrap_or("no message")),
     )
-    .details("this is a bug; stderr says where it is")
+    .details("this is a bug in the plugin; stderr says where")
 }
 
-/// Written in one piece, so that a reader never sees a part of it.
+/// Writes the document with a single write, so that a reader does not see a part of it.
 fn write_document(stdout: &mut impl Write, document: &Value) -> io::Result<()> {
     let mut text = document.to_string();
     text.push('\n');
@@ -220,7 +209,8 @@ fn write_document(stdout: &mut impl Write, document: &Value) -> io::Result<()> {
     stdout.flush()
 }
 
-/// CNI_PATH alone does not make a runtime: people who use cnitool have it in their shell.
+/// Whether a person runs the plugin by hand: no variable is set that a runtime sets. CNI_PATH does
+/// not count, because people who use cnitool have it in their shell.
 fn is_by_hand(env: &Env) -> bool {
     [
         "CNI_COMMAND",
@@ -233,16 +223,16 @@ fn is_by_hand(env: &Env) -> bool {
     .all(|name| env.get(name).is_none())
 }
 
-/// Answers to the argument of somebody who runs the plugin by hand.
+/// Serves the argument of a person who runs the plugin by hand.
 fn by_hand(about: &About, argument: &OsStr, mut stdout: impl Write, mut stderr: impl Write) -> u8 {
     let written = match argument.to_str() {
-        Some("--help" | "-h") => stdout.write_all(about.text().as_bytes()),
+        Some("--help" | "-h") => stdout.write_all(about.help().as_bytes()),
         Some("--version" | "-V") => writeln!(stdout, "{}", about.version_line()),
         _ => {
             let name = about.name;
             let _ = writeln!(
                 stderr,
-                "{name}: unknown argument {argument:?}; {name} --help says more"
+                "{name}: unknown argument {argument:?}; try {name} --help"
             );
             return USAGE;
         }
