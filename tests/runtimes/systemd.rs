@@ -14,7 +14,7 @@ use lab::serde_json::{self, Value};
 use lab::suite::Package;
 use lab::{Attachment, DhcpServer, Lan, Network, Node, Process, Result, Test, World, test, until};
 
-use linknet::HostRoute;
+use attachment::host_access::HostRoute;
 use nix::unistd::Pid;
 
 use crate::machine::{self, output, run};

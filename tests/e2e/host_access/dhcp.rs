@@ -227,7 +227,7 @@ fn a_restarted_daemon_restores_missing_routes_and_removes_stale_ones(world: &Wor
     daemon.kill()?;
     goes.remove()?;
     let netlink = lan.host.netlink()?;
-    for route in netlink.routes_with_protocol(linknet::Protocol::LEASEHOLD)? {
+    for route in netlink.routes_with_protocol(attachment::PROTOCOL)? {
         if route.dst.addr() == IpAddr::V4(kept) {
             netlink.delete_route(&route)?;
         }

@@ -9,10 +9,12 @@ mod verbs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
+use attachment::SharedLink;
+use attachment::host_access::HostRoute;
 use lab::anyhow::ensure;
 use lab::serde_json::{Value, json};
 use lab::{Lan, Node, Result, Test};
-use linknet::{HostRoute, Link, sysctl};
+use linknet::{Link, sysctl};
 
 use crate::scenario::{SOON, conflist};
 
@@ -94,7 +96,7 @@ pub(crate) fn ensure_host_is_clean(host: &Node) -> Result {
     let shims: Vec<_> = host
         .links()?
         .into_iter()
-        .filter(|link| linknet::Shared::Shim.is(link))
+        .filter(|link| SharedLink::Shim.is(link))
         .collect();
     let routes = HostRoute::all(&host.netlink()?)?;
     ensure!(

@@ -3,11 +3,12 @@
 use std::thread;
 use std::time::Duration;
 
+use attachment::SharedLink;
 use lab::anyhow::{Context, anyhow, ensure};
 use lab::serde_json::json;
 use lab::suite::packages;
 use lab::{Lan, Network, Node, Result, Test, World, network, test, until};
-use linknet::{NewMacvlan, Shared};
+use linknet::NewMacvlan;
 use nix::mount::{MsFlags, mount};
 
 use super::{
@@ -236,7 +237,7 @@ fn a_renamed_or_downed_macvlan_on_the_host_is_found_and_used(_: &World) -> Resul
         lan.host
             .links()?
             .iter()
-            .filter(|link| Shared::Shim.is(link))
+            .filter(|link| SharedLink::Shim.is(link))
             .count()
             == 1
     );
@@ -281,7 +282,7 @@ fn sixty_four_containers_come_and_go_at_once(world: &World) -> Result {
         lan.host
             .links()?
             .iter()
-            .filter(|link| Shared::Shim.is(link))
+            .filter(|link| SharedLink::Shim.is(link))
             .count()
             == 1
     );

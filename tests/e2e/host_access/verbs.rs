@@ -1,11 +1,11 @@
 //! CHECK and GC.
 
+use attachment::host_access::HostRoute;
 use lab::anyhow::ensure;
 use lab::plugin::Call;
 use lab::serde_json::{Value, json};
 use lab::suite::packages;
 use lab::{Lan, Network, Node, Result, Test, World, network, test};
-use linknet::HostRoute;
 
 use super::{
     HOST, HOST6, container, ensure_host_is_clean, ensure_they_talk, lan, network_of, reached, shim,
@@ -59,7 +59,7 @@ fn check_fails_without_the_hosts_macvlan_or_route(_: &World) -> Result {
         ensure!(error.code == 110 && error.msg.contains(word), "{error}");
         Ok(())
     };
-    let routes = netlink.routes_with_protocol(linknet::Protocol::LEASEHOLD)?;
+    let routes = netlink.routes_with_protocol(attachment::PROTOCOL)?;
     for route in &routes {
         netlink.delete_route(route)?;
         differs(&format!(
@@ -125,7 +125,7 @@ fn gc_keeps_routes_of_other_networks_and_links_in_use(world: &World) -> Result {
     // address.
     let (three, attachment) = attached(&lan, "c3", &theirs)?;
     let netlink = lan.host.netlink()?;
-    for route in netlink.routes_with_protocol(linknet::Protocol::LEASEHOLD)? {
+    for route in netlink.routes_with_protocol(attachment::PROTOCOL)? {
         netlink.delete_route(&route)?;
         // The upper ten bits of "lan", which is what tells networks apart, and no attachment's.
         let metric = HostRoute::all(&netlink)?.len() as u32 + (3_143_550_227 >> 22 << 22) + 1;
@@ -148,7 +148,7 @@ fn gc_restores_a_removed_macvlan_and_its_routes(world: &World) -> Result {
         let index = shim(&lan)?.map_or(0, |shim| shim.index);
         match what {
             "routes" => {
-                for route in netlink.routes_with_protocol(linknet::Protocol::LEASEHOLD)? {
+                for route in netlink.routes_with_protocol(attachment::PROTOCOL)? {
                     netlink.delete_route(&route)?;
                 }
             }

@@ -14,7 +14,7 @@ use lab::suite::packages;
 use lab::{
     CrashInjector, DhcpServer, Lan, Network, Node, Result, Test, World, network, test, until,
 };
-use linknet::{Protocol, Route};
+use linknet::Route;
 
 use crate::host_access::ensure_host_is_clean;
 use crate::scenario::{SOON, Scenario, conflist, ensure_nothing_left, reported};
@@ -254,7 +254,7 @@ impl<'a> CrashScenario<'a> {
         let routes = container.routes()?;
         ensure!(routes.len() == 1, "routes: {routes:?}");
         let mut rules = container.netlink()?.rules()?;
-        rules.retain(|rule| rule.protocol == Protocol::LEASEHOLD);
+        rules.retain(|rule| rule.protocol == attachment::PROTOCOL);
         ensure!(rules.is_empty(), "rules: {rules:?}");
         let Ok(entries) = fs::read_dir(self.store.join("lan")) else {
             return Ok(());

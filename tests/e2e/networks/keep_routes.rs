@@ -6,7 +6,7 @@ use lab::anyhow::{Context, ensure};
 use lab::serde_json::{Value, json};
 use lab::suite::packages;
 use lab::{Network, Node, Result, Test, World, network, test};
-use linknet::{Protocol, Route};
+use linknet::Route;
 
 use super::{Lans, at, first, second};
 use crate::macvlan::given;
@@ -57,7 +57,7 @@ fn keeping<'a>(lans: &'a Lans, number: u8, keep: &[&str]) -> Network<'a> {
 /// The routes that leasehold made.
 fn kept(container: &Node) -> Result<Vec<Route>> {
     let mut routes = container.routes()?;
-    routes.retain(|route| route.protocol == Protocol::LEASEHOLD);
+    routes.retain(|route| route.protocol == attachment::PROTOCOL);
     Ok(routes)
 }
 

@@ -9,7 +9,7 @@ use lab::dhcproto::v4::{DhcpOption, MessageType};
 use lab::serde_json::json;
 use lab::suite::packages;
 use lab::{Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, test, until};
-use linknet::{Protocol, Route, Rule};
+use linknet::{Route, Rule};
 
 use super::{Lans, at, default_gateways, first, reverse_path_filter, rules, second, settings2};
 use crate::scenario::{SOON, ensure_nothing_left};
@@ -151,7 +151,12 @@ impl Scene {
     /// Fails unless the far client reaches this address, which has the only rule, and all else is
     /// as it was.
     fn ensure_answers(&self, address: Ipv4Addr) -> Result {
-        let expected = [Rule::from_address(address.into(), Scene::TABLE)];
+        let expected = [Rule {
+            from: std::net::IpAddr::from(address).into(),
+            table: Scene::TABLE,
+            priority: 32000,
+            protocol: attachment::PROTOCOL,
+        }];
         ensure!(
             rules(&self.container)? == expected,
             "{:?}",
@@ -165,7 +170,7 @@ impl Scene {
         let gateways = default_gateways(&self.container, false)?;
         ensure!(gateways == [IpAddr::V4(Lan::ADDRESS)], "{gateways:?}");
         let kept = |route: &Route| {
-            route.protocol == Protocol::LEASEHOLD && route.dst.to_string() == "10.42.0.0/16"
+            route.protocol == attachment::PROTOCOL && route.dst.to_string() == "10.42.0.0/16"
         };
         let routes = self.container.routes()?;
         ensure!(

@@ -26,7 +26,7 @@ use lab::dhcp_server::Settings;
 use lab::dhcproto::v4::DhcpOption;
 use lab::serde_json::{Value, json};
 use lab::{Attachment, Lan, Node, Result, Test, until};
-use linknet::{OperState, Protocol, Route, Rule};
+use linknet::{OperState, Route, Rule};
 
 use crate::scenario::{SOON, conflist};
 
@@ -195,7 +195,7 @@ pub(crate) fn at(container: &Node, ifname: &str) -> Attachment {
 /// The rules that leasehold made.
 fn rules(container: &Node) -> Result<Vec<Rule>> {
     let mut rules = container.netlink()?.rules()?;
-    rules.retain(|rule| rule.protocol == Protocol::LEASEHOLD);
+    rules.retain(|rule| rule.protocol == attachment::PROTOCOL);
     Ok(rules)
 }
 

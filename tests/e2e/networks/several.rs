@@ -8,7 +8,7 @@ use lab::anyhow::{Context, anyhow, ensure};
 use lab::dhcp_server::Settings;
 use lab::serde_json::{Value, json};
 use lab::{Daemon, DhcpServer, Network, Node, Result, Test, World, test, until};
-use linknet::{Protocol, Route};
+use linknet::Route;
 
 use super::{Lans, at, default_gateways, first, reverse_path_filter, rules, second, settings2};
 use crate::scenario::{SOON, ensure_nothing_left};
@@ -204,7 +204,7 @@ fn concurrent_adds_in_one_container_keep_each_others_rules_and_routes(world: &Wo
     keys["keepRoutes"] = json!(["192.0.2.0/24"]);
     let conflist = second(keys);
     let kept = || -> Result<usize> {
-        let ours = |route: &&Route| route.protocol == Protocol::LEASEHOLD;
+        let ours = |route: &&Route| route.protocol == attachment::PROTOCOL;
         Ok(container.routes()?.iter().filter(ours).count())
     };
     // Each half comes while the other goes.

@@ -1,0 +1,118 @@
+//! What only a kernel can tell: host access and the lock, each test in namespaces of its own.
+
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use attachment::host_access::{AttachmentTag, HostAccess, HostRoute};
+use attachment::{HostLock, SharedLink};
+use cni::Attachment;
+use ipnet::IpNet;
+use lab::anyhow::{Context, ensure};
+use lab::{Lan, Result, Suite, Test, World, test};
+use linknet::{Link, NewMacvlan};
+
+const TESTS: &[Test] = &[
+    test!(two_attachments_share_the_shim_and_the_last_removes_it),
+    test!(an_unfinished_shim_is_completed),
+    test!(only_one_process_holds_the_lock_and_the_others_need_not_wait_forever),
+];
+
+fn main() -> ExitCode {
+    Suite::new().tests(TESTS).run()
+}
+
+/// A LAN whose host has 10.99.0.2 and fd99::2 on its parent, and the parent's index.
+fn lan() -> Result<(Lan, u32)> {
+    let lan = Lan::with_ipv6()?;
+    for address in ["10.99.0.2/24", "fd99::2/64"] {
+        lan.host
+            .add_address(Lan::MASTER, address.parse::<IpNet>()?)?;
+    }
+    let parent = lan.host.link(Lan::MASTER)?.index;
+    Ok((lan, parent))
+}
+
+fn host_access(lan: &Lan) -> Result<HostAccess> {
+    Ok(HostAccess::new(lan.host.netns(), HostLock::acquire()?)?)
+}
+
+fn tag(container_id: &str) -> Result<AttachmentTag> {
+    let attachment = Attachment::new(container_id, "lan", "eth0")?;
+    Ok(AttachmentTag::new(&attachment))
+}
+
+fn shim(lan: &Lan) -> Result<Link> {
+    lan.host.netlink()?.link("lh-eth1")?.context("a shim")
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn two_attachments_share_the_shim_and_the_last_removes_it(_: &World) -> Result {
+    let (lan, parent) = lan()?;
+    let host = lan.host.netlink()?;
+    let (first, second) = (tag("c1")?, tag("c2")?);
+    let addresses = [ip("10.99.0.61"), ip("fd99::61")];
+    let reachable = host_access(&lan)?.attach(parent, first, &addresses)?;
+    let from: Vec<_> = reachable.iter().map(|reachable| reachable.from).collect();
+    ensure!(from == [Some(ip("10.99.0.2")), Some(ip("fd99::2"))]);
+    let created = shim(&lan)?;
+    ensure!(
+        SharedLink::Shim.is(&created) && created.up && created.group == 0,
+        "{created:?}"
+    );
+    // The link-local address that the kernel derives from the shim's MAC, for containers to use.
+    let own = host.addresses(created.index)?;
+    let own: Vec<IpAddr> = own.iter().map(|address| address.net.addr()).collect();
+    ensure!(own == [reachable[0].shim], "{own:?}");
+
+    // Attaching again changes nothing.
+    for _ in 0..2 {
+        host_access(&lan)?.attach(parent, second, &[ip("10.99.0.62")])?;
+    }
+    ensure!(shim(&lan)?.index == created.index);
+    ensure!(HostRoute::all(&host)?.len() == 3);
+    let removed = host_access(&lan)?.detach(|route| route.tag == first)?;
+    ensure!(removed.len() == 2, "{removed:?}");
+    ensure!(shim(&lan)?.index == created.index);
+    host_access(&lan)?.detach(|route| route.tag == second)?;
+    ensure!(host.link("lh-eth1")?.is_none());
+    Ok(())
+}
+
+fn an_unfinished_shim_is_completed(_: &World) -> Result {
+    let (lan, parent) = lan()?;
+    let host = lan.host.netlink()?;
+    let new = NewMacvlan {
+        group: SharedLink::UNFINISHED_GROUP,
+        ..NewMacvlan::new("lh-eth1", parent)
+    };
+    let unfinished = host.add_macvlan(&new, lan.host.netns(), &host)?;
+    host_access(&lan)?.attach(parent, tag("c1")?, &[ip("10.99.0.61")])?;
+    let completed = shim(&lan)?;
+    ensure!(
+        completed.index == unfinished.index && completed.up && completed.group == 0,
+        "{completed:?}"
+    );
+    let addresses = host.addresses(completed.index)?;
+    ensure!(
+        addresses.is_empty(),
+        "no container needs IPv6: {addresses:?}"
+    );
+    Ok(())
+}
+
+fn only_one_process_holds_the_lock_and_the_others_need_not_wait_forever(_: &World) -> Result {
+    let held = HostLock::acquire()?;
+    let refused = HostLock::acquire_within(Duration::from_millis(20));
+    let error = refused.err().context("it is held")?.to_string();
+    ensure!(
+        error.contains("leasehold.lock") && error.contains("another process holds it"),
+        "{error}"
+    );
+    drop(held);
+    HostLock::acquire_within(Duration::ZERO)?;
+    Ok(())
+}
