@@ -5,10 +5,9 @@ use std::io;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use cni::{Error, code};
+use cni::{Attachment, Error, code};
 
 use crate::client::Failure;
-use crate::protocol::Attachment;
 use crate::store::{Standing, Store};
 
 /// How long a daemon may take from having its leases to listening, or from closing its socket to
@@ -88,7 +87,7 @@ pub(crate) fn strike(store: &Store, attachment: &Attachment) -> io::Result<()> {
 /// The same for every attachment of a network that is not to be kept.
 pub(crate) fn strike_all_but(store: &Store, network: &str, keep: &[Attachment]) -> io::Result<()> {
     for record in store.load()? {
-        if record.attachment.network == network && !keep.contains(&record.attachment) {
+        if record.attachment.network() == network && !keep.contains(&record.attachment) {
             strike(store, &record.attachment)?;
         }
     }

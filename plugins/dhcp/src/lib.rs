@@ -8,19 +8,12 @@ mod client;
 mod config;
 mod daemon;
 mod duration;
-#[cfg(test)]
-mod fuzz;
 mod place;
 mod protocol;
 mod store;
 mod verbs;
 
 use std::process::ExitCode;
-
-/// Our own error codes: no lease is held for the attachment.
-pub(crate) const NO_LEASE: u32 = 120;
-/// The lease held is not the one that `prevResult` tells of.
-pub(crate) const LEASE_DIFFERS: u32 = 121;
 
 /// The whole of the program.
 pub fn main() -> ExitCode {

@@ -2,13 +2,13 @@
 //! the container's network namespace beside the request as a file descriptor (SCM_RIGHTS).
 //! ARCHITECTURE.md describes it for other implementors; a change here is a change there.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cni::SourceRouting;
+use attachment::SourceRouting;
+use cni::{Attachment, Route};
 use dhcp4::RawOption;
-use ipnet::IpNet;
 use linknet::Mac;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
@@ -87,49 +87,9 @@ impl Verb {
     }
 }
 
-/// One interface of one container on one network: what CNI calls an attachment, and the key of a
-/// lease.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Attachment {
-    /// `CNI_CONTAINERID`.
-    #[serde(rename = "containerID")]
-    pub(crate) container_id: String,
-    /// `name` of the network configuration.
-    pub(crate) network: String,
-    /// `CNI_IFNAME`.
-    pub(crate) ifname: String,
-}
-
-impl Attachment {
-    /// Whether its parts are such as CNI allows (spec §2, "Parameters"), so that they can name a
-    /// file.
-    pub(crate) fn is_well_formed(&self) -> bool {
-        let identifier = |text: &str| {
-            text.starts_with(|first: char| first.is_ascii_alphanumeric())
-                && text
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
-        };
-        let interface = |name: &str| {
-            let forbidden = |c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control();
-            (1..=15).contains(&name.len())
-                && !matches!(name, "." | "..")
-                && !name.contains(forbidden)
-        };
-        identifier(&self.container_id) && identifier(&self.network) && interface(&self.ifname)
-    }
-}
-
-impl std::fmt::Display for Attachment {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}/{}", self.container_id, self.network, self.ifname)
-    }
-}
-
 /// The terms of a lease: what the configuration, resolved for one attachment, tells the DHCP
 /// client. The daemon keeps them as long as the lease, and knows nothing of configuration files.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Terms {
     /// How the server knows the client.
@@ -164,7 +124,7 @@ pub(crate) struct Terms {
     pub(crate) suppress: Vec<Suppress>,
     /// Routes beside the server's, or instead of those to the same destinations.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) routes: Vec<StaticRoute>,
+    pub(crate) routes: Vec<Route>,
     /// Metric of the routes in the result and in the container that have none of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) priority: Option<u32>,
@@ -267,31 +227,6 @@ pub(crate) enum Suppress {
     Dns,
     /// The MTU.
     Mtu,
-}
-
-/// A route as CNI writes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct StaticRoute {
-    /// Where to.
-    pub(crate) dst: IpNet,
-    /// Through whom; absent: the server's router; the unspecified address: on the link.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) gw: Option<IpAddr>,
-    /// Path MTU.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) mtu: Option<u32>,
-    /// The maximum segment size to announce.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) advmss: Option<u32>,
-    /// The metric.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) priority: Option<u32>,
-    /// The routing table.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) table: Option<u32>,
-    /// The scope by its number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) scope: Option<u8>,
 }
 
 /// Octets, written as hexadecimal digits.

@@ -15,17 +15,18 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use cni::Attachment;
 use dhcp4::Lease;
 use serde::{Deserialize, Serialize};
 
 use crate::place::Place;
-use crate::protocol::{Attachment, DEFAULT_SOCKET, Terms};
+use crate::protocol::{DEFAULT_SOCKET, Terms};
 
 /// Version of the files.
 const VERSION: u32 = 1;
 
 /// What a file says of a lease.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Record {
     version: u32,
@@ -89,14 +90,7 @@ impl Record {
                 "it is of version {version}, and this daemon knows version {VERSION}"
             ));
         }
-        let record: Record = serde_json::from_slice(document).map_err(|error| error.to_string())?;
-        if !record.attachment.is_well_formed() {
-            return Err(format!(
-                "{:?} is no attachment that CNI allows",
-                record.attachment
-            ));
-        }
-        Ok(record)
+        serde_json::from_slice(document).map_err(|error| error.to_string())
     }
 
     /// A lease that is held, as of now.
@@ -228,7 +222,7 @@ impl Store {
     /// Writes a record, in place of the one that its attachment has.
     pub(crate) fn write(&self, record: &Record) -> io::Result<()> {
         let file = self.file(&record.attachment);
-        let directory = self.directory.join(&record.attachment.network);
+        let directory = self.directory.join(record.attachment.network());
         let mut document = serde_json::to_vec_pretty(record)?;
         document.push(b'\n');
         let mut scratch = match scratch_file(&directory) {
@@ -299,8 +293,8 @@ impl Store {
     /// Where the record of an attachment is.
     pub(crate) fn file(&self, attachment: &Attachment) -> PathBuf {
         // Neither an identifier nor an interface's name can have a colon or a slash in it.
-        let name = format!("{}:{}.json", attachment.container_id, attachment.ifname);
-        self.directory.join(&attachment.network).join(name)
+        let name = format!("{}:{}.json", attachment.container_id(), attachment.ifname());
+        self.directory.join(attachment.network()).join(name)
     }
 
     fn make(&self, directory: &Path) -> io::Result<()> {

@@ -3,14 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 
-use cni::{About, CniResult, Error, KnownArgs, Plugin, Request, Version, code};
+use attachment::take_valid_lifetime;
+use cni::{About, Attachment, CniResult, Error, KnownArgs, Plugin, Request, Version, code};
 use linknet::{Netns, NetnsError};
 
 use crate::absent;
 use crate::autostart;
 use crate::client::{Failure, ask};
 use crate::config::{Config, Whereabouts};
-use crate::protocol::{Attachment, Reply, Verb};
+use crate::protocol::{Reply, Verb};
 
 /// The plugin.
 pub(crate) struct Dhcp;
@@ -41,7 +42,7 @@ impl Plugin for Dhcp {
         let daemon = config.daemon.clone();
         let terms = Box::new(config.terms(request)?);
         let verb = Verb::Add {
-            attachment: attachment(request),
+            attachment: request.attachment()?.clone(),
             netns: path,
             terms,
         };
@@ -60,7 +61,16 @@ impl Plugin for Dhcp {
             other => other,
         };
         match reply? {
-            Reply::Lease(result) => CniResult::from_value(result, Version::LATEST),
+            Reply::Lease(result) => {
+                let mut result = CniResult::from_value(result, Version::LATEST)?;
+                if request.config.plugin_type == self.about().name {
+                    // The runtime called us directly: a lifetime would mean nothing to it.
+                    for ip in &mut result.ips {
+                        take_valid_lifetime(ip);
+                    }
+                }
+                Ok(result)
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -79,7 +89,7 @@ impl Plugin for Dhcp {
         done(ask(
             &config.daemon.socket,
             Verb::Check {
-                attachment: attachment(request),
+                attachment: request.attachment()?.clone(),
                 addresses,
             },
             None,
@@ -89,7 +99,7 @@ impl Plugin for Dhcp {
 
     fn del(&self, request: &Request) -> Result<(), Error> {
         let daemon = Whereabouts::read(request)?;
-        let attachment = attachment(request);
+        let attachment = request.attachment()?;
         let ask_daemon = || {
             let verb = Verb::Del {
                 attachment: attachment.clone(),
@@ -103,7 +113,7 @@ impl Plugin for Dhcp {
             .map_err(Failure::Failed)
         };
         absent::without_daemon(&daemon.store, ask_daemon, |store| {
-            absent::strike(store, &attachment)
+            absent::strike(store, attachment)
         })
     }
 
@@ -124,14 +134,7 @@ impl Plugin for Dhcp {
             return Ok(());
         };
         let network = request.config.name.clone();
-        let keep: Vec<Attachment> = valid
-            .iter()
-            .map(|attachment| Attachment {
-                container_id: attachment.container_id.clone(),
-                network: network.clone(),
-                ifname: attachment.ifname.clone(),
-            })
-            .collect();
+        let keep: Vec<Attachment> = valid.iter().cloned().collect();
         let daemon = Whereabouts::read(request)?;
         let ask_daemon = || {
             let verb = Verb::Gc {
@@ -149,14 +152,6 @@ impl Plugin for Dhcp {
         absent::without_daemon(&daemon.store, ask_daemon, |store| {
             absent::strike_all_but(store, &network, &keep)
         })
-    }
-}
-
-fn attachment(request: &Request) -> Attachment {
-    Attachment {
-        container_id: request.container_id.clone(),
-        network: request.config.name.clone(),
-        ifname: request.ifname.clone(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use cni::{Error, Request, code};
+use cni::{Attachment, Error, Request, code};
 use dhcp4::client_id;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -64,6 +64,7 @@ pub(super) fn resolve(
     provide: &[Provide],
     request: &Request,
 ) -> Result<ClientId, Error> {
+    let attachment = request.attachment()?;
     let body = match key {
         Some(ClientIdKey::Mac) => return Ok(ClientId::Mac),
         Some(ClientIdKey::None) => return Ok(ClientId::None),
@@ -78,18 +79,24 @@ pub(super) fn resolve(
         Some(ClientIdKey::FromArg(name)) => {
             match request.args.get(name).filter(|text| !text.is_empty()) {
                 Some(text) => client_id::text(text),
-                None => by_container(request),
+                None => by_container(attachment),
             }
         }
-        Some(ClientIdKey::Container) => by_container(request),
-        None => options::client_id(provide, &request.args).unwrap_or_else(|| by_container(request)),
+        Some(ClientIdKey::Container) => by_container(attachment),
+        None => {
+            options::client_id(provide, &request.args).unwrap_or_else(|| by_container(attachment))
+        }
     };
     Ok(ClientId::Sent(Hex(body)))
 }
 
 /// The Go plugin's identifier, octet by octet: servers know the client by it.
-fn by_container(request: &Request) -> Vec<u8> {
-    client_id::container(&request.container_id, &request.config.name, &request.ifname)
+fn by_container(attachment: &Attachment) -> Vec<u8> {
+    client_id::container(
+        attachment.container_id(),
+        attachment.network(),
+        attachment.ifname(),
+    )
 }
 
 /// A name of any length, or, where it is too long, its hash: two long ones must not become one by
@@ -102,7 +109,7 @@ fn by_name(name: &str) -> Vec<u8> {
 }
 
 fn stable_name(request: &Request) -> Result<String, Error> {
-    request.stable_name().ok_or_else(|| {
+    attachment::stable_name(request).ok_or_else(|| {
         invalid("clientId", "the runtime tells no name of the container (K8S_POD_NAME in CNI_ARGS)").details(
             "Podman and Kubernetes do; elsewhere give an identifier that stays: {\"text\": …} or {\"fromArg\": …}",
         )

@@ -11,12 +11,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cni::{Error, Request, SourceRouting, code};
+use attachment::SharedKeys;
+use cni::{Error, Request, Route, code};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
 use crate::duration;
-use crate::protocol::{ConflictDetection, DEFAULT_SOCKET, Servers, StaticRoute, Suppress, Terms};
+use crate::protocol::{ConflictDetection, DEFAULT_SOCKET, Servers, Suppress, Terms};
 use crate::store::Store;
 use identity::ClientIdKey;
 use name::NameKey;
@@ -56,7 +57,7 @@ struct Keys {
     rapid_commit: bool,
     request: Vec<Ask>,
     requested_address: Option<Ipv4Addr>,
-    routes: Vec<StaticRoute>,
+    routes: Vec<Route>,
     servers: Servers,
     suppress: Vec<Suppress>,
     #[serde(deserialize_with = "timeout")]
@@ -144,6 +145,7 @@ impl Config {
                 IpAddr::V4(address) => Some(address),
                 IpAddr::V6(_) => None,
             });
+        let above = SharedKeys::read(request);
         Ok(Terms {
             client_id,
             request: options::request_list(&self.keys.request, &provide),
@@ -158,8 +160,8 @@ impl Config {
             suppress,
             routes: self.keys.routes,
             priority: self.keys.priority,
-            source_routing: source_routing(request),
-            host_access: has_host_access(request),
+            source_routing: above.source_routing,
+            host_access: above.host_access,
         })
     }
 }
@@ -200,30 +202,6 @@ fn has_mtu(request: &Request) -> bool {
     }
     // If it is no number, that is for the plugin to say whose key it is.
     cni::go::decode(&request.config.raw).is_ok_and(|Above { mtu }| mtu.is_some_and(|mtu| mtu > 0))
-}
-
-/// What the plugin above us makes of the routes, which is to be made of those of a later lease too.
-fn source_routing(request: &Request) -> SourceRouting {
-    #[derive(Default, Deserialize)]
-    #[serde(default, rename_all = "camelCase")]
-    struct Above {
-        source_routing: SourceRouting,
-    }
-    // If it is none, that is for the plugin to say whose key it is.
-    cni::go::decode(&request.config.raw)
-        .unwrap_or(Above::default())
-        .source_routing
-}
-
-/// Whether the plugin above us makes the host reach its containers, with routes that must follow
-/// their addresses.
-fn has_host_access(request: &Request) -> bool {
-    #[derive(Deserialize, Default)]
-    #[serde(default, rename_all = "camelCase")]
-    struct Above {
-        host_access: bool,
-    }
-    cni::go::decode(&request.config.raw).is_ok_and(|Above { host_access }| host_access)
 }
 
 /// A bound on ADD, as Go writes durations (`30s`) or as a number of seconds.

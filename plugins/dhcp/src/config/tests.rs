@@ -1,3 +1,4 @@
+use attachment::SourceRouting;
 use cni::{Env, KnownArgs};
 use dhcp4::RawOption;
 use serde_json::{Value, json};

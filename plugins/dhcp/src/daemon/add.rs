@@ -4,7 +4,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cni::{CniResult, Error, code};
+use cni::{Attachment, CniResult, Error, code};
 use dhcp4::Client;
 use linknet::Netns;
 use tokio::time::{Instant, timeout_at};
@@ -17,7 +17,7 @@ use super::memory::Identity;
 use super::sockets::Sockets;
 use super::table::{Table, Tidying, seed};
 use crate::place::Place;
-use crate::protocol::{Attachment, Terms};
+use crate::protocol::Terms;
 use crate::store::Record;
 
 /// What an ADD came to.
@@ -115,7 +115,7 @@ impl Table {
         {
             return Ok(None);
         }
-        let place = Place::find(netns, &self.on_host(path), &attachment.ifname)?;
+        let place = Place::find(netns, &self.on_host(path), attachment.ifname())?;
         // The last container of this name was another.
         self.hosts_ways.forget(attachment);
         let there = slot.held.borrow().clone();
@@ -167,7 +167,7 @@ impl Table {
         terms: &Terms,
     ) -> Result<(Client, Option<Record>), Error> {
         let mut config = self.config(place, terms);
-        let identity = Identity::new(&attachment.network, terms, place.mac);
+        let identity = Identity::new(attachment.network(), terms, place.mac);
         let recalled = self.books.recall(&identity);
         let Some((remembered, record)) = recalled else {
             return Ok((Client::new(config, seed()?, now()), None));

@@ -5,8 +5,9 @@
 use std::cell::RefCell;
 use std::io;
 
+use cni::Attachment;
+
 use super::memory::{Identity, Memory, Remembered};
-use crate::protocol::Attachment;
 use crate::store::{Record, Standing, Store};
 
 /// The books.

@@ -6,10 +6,12 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use cni::{Attachment, code};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+use serde_json::Value;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -38,6 +40,9 @@ pub(crate) enum Refusal {
     /// No JSON, or not of the form of a request.
     #[error("the request is not understood: {0}")]
     Malformed(#[from] serde_json::Error),
+    /// A name in the attachment that CNI does not allow.
+    #[error("it names no attachment that CNI allows: {0}")]
+    Attachment(#[source] serde_json::Error),
     /// A plugin of another release.
     #[error(
         "the request speaks version {0} of the protocol, the daemon version {VERSION}: install plugin and daemon from one release"
@@ -46,6 +51,16 @@ pub(crate) enum Refusal {
     /// Connection lost or request not complete in time.
     #[error("the caller was lost: {0}")]
     Lost(#[from] io::Error),
+}
+
+impl Refusal {
+    /// The error code that the caller gets.
+    pub(crate) fn code(&self) -> u32 {
+        match self {
+            Refusal::Attachment(_) => code::INVALID_ENVIRONMENT,
+            _ => code::IO_FAILURE,
+        }
+    }
 }
 
 impl Connection {
@@ -70,12 +85,19 @@ impl Connection {
             .map_err(|_| io::Error::new(ErrorKind::TimedOut, "no request within 5 s"))??;
         // The version first: the rest may well look different in another one.
         #[derive(serde::Deserialize)]
-        struct Versioned {
+        struct Head {
             protocol: u32,
+            attachment: Option<Value>,
         }
-        let Versioned { protocol } = serde_json::from_slice(&line)?;
+        let Head {
+            protocol,
+            attachment,
+        } = serde_json::from_slice(&line)?;
         if protocol != VERSION {
             return Err(Refusal::Version(protocol));
+        }
+        if let Some(attachment) = attachment {
+            serde_json::from_value::<Attachment>(attachment).map_err(Refusal::Attachment)?;
         }
         Ok((serde_json::from_slice(&line)?, descriptor))
     }

@@ -1,4 +1,4 @@
-//! `hostAccess`: the host's route to a container follows its lease ([`linknet::Shims`]).
+//! `hostAccess`: the host's route to a container follows its lease ([`HostAccess`]).
 //!
 //! The first route is macvlan's to make, when ADD has given the container its address, and the last
 //! is its to remove. What happens in between without it happens here: the lease moves, is lost, is
@@ -15,11 +15,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use attachment::host_access::{AttachmentTag, HostAccess, return_routes};
+use attachment::{HostLock, SourceRouting};
+use cni::Attachment;
 use ipnet::Ipv4Net;
-use linknet::{Lock, Netlink, Netns, Route, Shims, Tag};
+use linknet::{Netlink, Netns};
 
 use crate::place::{Gone, Place};
-use crate::protocol::Attachment;
 
 /// How long others may have the lock. They need milliseconds, and a hundred of them may be in line.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,8 +35,8 @@ pub(crate) struct Destination {
     pub(crate) kept: Option<Netns>,
     /// Its address.
     pub(crate) net: Ipv4Net,
-    /// The table that the interface has for itself, if it has one (`sourceRouting`).
-    pub(crate) table: Option<u32>,
+    /// Whether the interface has a table of its own.
+    pub(crate) source_routing: SourceRouting,
 }
 
 /// The host's ways to its containers.
@@ -129,7 +131,8 @@ impl Shared {
     fn work(&self) {
         loop {
             // The lock first: what is taken out of the queue is done before others have their turn.
-            let shims = Lock::take_within(PATIENCE).and_then(|lock| Shims::of(&self.own, lock));
+            let shims = HostLock::acquire_within(PATIENCE)
+                .and_then(|lock| HostAccess::new(&self.own, lock));
             let Some((attachment, destination)) = self.next() else {
                 return;
             };
@@ -153,26 +156,23 @@ impl Shared {
     /// Does what is wanted of an attachment, and says what was changed.
     fn lead(
         &self,
-        shims: &Shims,
+        shims: &HostAccess,
         attachment: &Attachment,
         destination: Option<Destination>,
     ) -> Result<Option<String>, Trouble> {
-        let tag = Tag::new(
-            &attachment.network,
-            &attachment.container_id,
-            &attachment.ifname,
-        );
+        let tag = AttachmentTag::new(attachment);
         let before = shims.routes()?;
         let reached = match destination {
             // What could not be finished is nobody's, and goes.
             Some(destination) => self.reach(shims, tag, &destination).or_else(|trouble| {
-                shims.part(|_| false)?;
+                shims.detach(|_| false)?;
                 Err(trouble)
             })?,
             None => None,
         };
         // Other families are not of the lease.
-        shims.part(|route| route.tag == tag && route.to.is_ipv4() && Some(route.to) != reached)?;
+        shims
+            .detach(|route| route.tag == tag && route.to.is_ipv4() && Some(route.to) != reached)?;
         let is_new = |to: &IpAddr| {
             !before
                 .iter()
@@ -192,15 +192,15 @@ impl Shared {
     /// any more.
     fn reach(
         &self,
-        shims: &Shims,
-        tag: Tag,
+        shims: &HostAccess,
+        tag: AttachmentTag,
         destination: &Destination,
     ) -> Result<Option<IpAddr>, Trouble> {
         let Destination {
             place,
             kept,
             net,
-            table,
+            source_routing,
         } = destination;
         let found = match kept {
             Some(netns) => netns
@@ -225,16 +225,9 @@ impl Shared {
             return Err(Trouble::Elsewhere(link.name));
         }
         let to = IpAddr::V4(net.addr());
-        for reached in shims.join(parent, tag, &[to])? {
-            let Some(route) = reached.way_back(link.index, &[(*net).into()]) else {
-                continue;
-            };
-            for table in [Route::MAIN].into_iter().chain(*table) {
-                inside.replace_route(&Route {
-                    table,
-                    ..route.clone()
-                })?;
-            }
+        let reachable = shims.attach(parent, tag, &[to])?;
+        for route in return_routes(&reachable, link.index, &[(*net).into()], *source_routing) {
+            inside.replace_route(&route)?;
         }
         Ok(Some(to))
     }

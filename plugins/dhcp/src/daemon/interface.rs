@@ -1,37 +1,18 @@
 //! The container's interface follows its lease: what a renewal changed is changed there, what is
 //! lost is removed.
 
-use std::fmt;
-use std::time::Duration;
-
-use cni::SourceRouting;
+use attachment::{Changes, Plan};
 use dhcp4::{Instant, Lease};
-use linknet::{Link, Netlink, Netns, NewAddress, Protocol, Route, Rule, Scope};
+use linknet::{Link, Netlink, Netns, Protocol};
 
 use super::result;
 use crate::place::Place;
 use crate::protocol::{Suppress, Terms};
 
-/// What was changed, to be read in a log.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Changes(Vec<String>);
-
-impl fmt::Display for Changes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            f.write_str("nothing")
-        } else {
-            f.write_str(&self.0.join(", "))
-        }
-    }
-}
-
-/// Makes the interface follow from `old` to `new`. The new address and routes come before the old
-/// ones go, so that what can go on, does. The kernel takes the address away by itself when the
-/// lease ends and nobody is there to do so.
+/// Makes the interface follow from `old` to `new`. The kernel removes the address by itself if the
+/// lease ends while no daemon runs.
 ///
-/// Returns what was changed, and the first thing that the kernel refused; the rest is done all the
-/// same.
+/// Returns what was changed, and the kernel's first refusal; the rest is done nevertheless.
 pub(crate) fn follow(
     netns: &Netns,
     place: &Place,
@@ -44,79 +25,36 @@ pub(crate) fn follow(
         Ok(netlink) => netlink,
         Err(error) => return (Changes::default(), Err(error)),
     };
-    let mut changes = Changes::default();
-    let mut outcome = Ok(());
-    let mut note = |result: linknet::Result<()>| {
-        if let Err(error) = result
-            && outcome.is_ok()
-        {
-            outcome = Err(error);
-        }
+    let mtu = match new {
+        Some(lease) => set_mtu(&netlink, place, terms, lease),
+        None => Ok(None),
     };
-    let routes = |lease: Option<&Lease>| {
-        lease
-            .map(|lease| routes(place.ifindex, lease, terms))
-            .unwrap_or_default()
+    let plan_of = |lease: Option<&Lease>| {
+        lease.map_or_else(Plan::default, |lease| {
+            plan(lease, terms, place.ifindex, now)
+        })
     };
-    let (had, wanted) = (routes(old), routes(new));
-    let other_address = new.map(Lease::net) != old.map(Lease::net);
-    if let Some(lease) = new {
-        note(netlink.replace_address(place.ifindex, &address(lease, now)));
-        match set_mtu(&netlink, place, terms, lease) {
-            Ok(mtu) => changes.0.extend(mtu.map(|mtu| format!("MTU {mtu}"))),
-            Err(error) => note(Err(error)),
-        }
+    let (mut changes, moved) = plan_of(old).transition(&plan_of(new), &netlink, place.ifindex);
+    if let Ok(Some(mtu)) = mtu {
+        changes.prepend(format!("MTU {mtu}"));
     }
-    if other_address {
-        changes
-            .0
-            .extend(new.map(|lease| format!("address {} added", lease.net())));
+    let is_new_address = new.is_some() && new.map(Lease::net) != old.map(Lease::net);
+    let announced = match is_new_address && terms.announce {
+        true => linknet::announce(netns, place.ifindex),
+        false => Ok(()),
+    };
+    (changes, mtu.map(drop).and(moved).and(announced))
+}
+
+/// The addresses, routes and rules that follow from a lease.
+fn plan(lease: &Lease, terms: &Terms, ifindex: u32, now: Instant) -> Plan {
+    let result = result::result(lease, terms, now);
+    let mut plan = Plan::new(&result, ifindex, terms.source_routing);
+    for address in &mut plan.addresses {
+        address.protocol = Some(Protocol::DHCP);
+        address.broadcast = lease.options.broadcast.or(address.broadcast);
     }
-    // Each beside the other, never in its place: what has the same destination may be another
-    // interface's.
-    for route in wanted.iter().filter(|route| !had.contains(route)) {
-        note(ignore(
-            linknet::Error::is_exists,
-            netlink.prepend_route(route),
-        ));
-        changes.0.push(format!("route {} added", text(route)));
-    }
-    // The rule comes when there is something to find, and goes before that does.
-    let rule = |lease: Option<&Lease>| lease.and_then(|lease| rule(place.ifindex, lease, terms));
-    let (had_rule, wanted_rule) = (rule(old), rule(new));
-    if let Some(rule) = wanted_rule.filter(|_| wanted_rule != had_rule) {
-        note(ignore(linknet::Error::is_exists, netlink.add_rule(&rule)));
-        changes
-            .0
-            .push(format!("rule from {} added", rule.from.addr()));
-    }
-    if let Some(rule) = had_rule.filter(|_| wanted_rule != had_rule) {
-        note(ignore(
-            linknet::Error::is_absent,
-            netlink.delete_rule(&rule),
-        ));
-        changes
-            .0
-            .push(format!("rule from {} removed", rule.from.addr()));
-    }
-    for route in had.iter().filter(|route| !wanted.contains(route)) {
-        note(ignore(
-            linknet::Error::is_absent,
-            netlink.delete_route(route),
-        ));
-        changes.0.push(format!("route {} removed", text(route)));
-    }
-    if let Some(lease) = old.filter(|_| other_address) {
-        note(ignore(
-            linknet::Error::is_absent,
-            netlink.delete_address(place.ifindex, lease.net()),
-        ));
-        changes.0.push(format!("address {} removed", lease.net()));
-    }
-    if new.is_some() && other_address && terms.announce {
-        note(linknet::announce(netns, place.ifindex));
-    }
-    (changes, outcome)
+    plan
 }
 
 /// Gives the interface the MTU that the server tells (option 26), where it may have it.
@@ -162,73 +100,6 @@ fn set_mtu(
         Ok(()) => Ok(Some(mtu)),
         Err(error) if error.is_invalid() && link.mtu < mtu => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-/// The address of a lease. The kernel has whole seconds.
-fn address(lease: &Lease, now: Instant) -> NewAddress {
-    let valid = result::lifetime(lease, now).map(|seconds| Duration::from_secs(seconds.into()));
-    NewAddress {
-        broadcast: lease
-            .options
-            .broadcast
-            .or(NewAddress::new(lease.net()).broadcast),
-        protocol: Some(Protocol::DHCP),
-        valid,
-        preferred: valid,
-        ..NewAddress::new(lease.net())
-    }
-}
-
-/// The routes of a lease, as the kernel has them: as a plugin sets them that is given our result.
-fn routes(ifindex: u32, lease: &Lease, terms: &Terms) -> Vec<Route> {
-    let route = |told: cni::Route| {
-        let route = Route {
-            metric: told.priority.unwrap_or(0),
-            table: told.table.unwrap_or(Route::MAIN),
-            mtu: told.mtu,
-            advmss: told.advmss,
-            ..Route::new(told.dst, ifindex)
-        };
-        let route = match told.gw.filter(|gateway| !gateway.is_unspecified()) {
-            Some(gateway) => route.via(gateway),
-            None => route,
-        };
-        Route {
-            scope: told.scope.map_or(route.scope, Scope),
-            ..route
-        }
-    };
-    let told = result::routes(lease, terms);
-    let told = match terms.source_routing.table(ifindex) {
-        Some(table) => SourceRouting::routes(table, &[lease.net().into()], &told),
-        None => told,
-    };
-    told.into_iter().map(route).collect()
-}
-
-/// What sends packets from the address to the table of their own, if they have one.
-fn rule(ifindex: u32, lease: &Lease, terms: &Terms) -> Option<Rule> {
-    let table = terms.source_routing.table(ifindex)?;
-    Some(Rule::from_address(lease.address.into(), table))
-}
-
-fn text(route: &Route) -> String {
-    let via = route
-        .gateway
-        .map(|gateway| format!(" via {gateway}"))
-        .unwrap_or_default();
-    let table = Some(route.table).filter(|table| *table != Route::MAIN);
-    let table = table
-        .map(|table| format!(" in table {table}"))
-        .unwrap_or_default();
-    format!("{}{via}{table}", route.dst)
-}
-
-fn ignore(what: fn(&linknet::Error) -> bool, result: linknet::Result<()>) -> linknet::Result<()> {
-    match result {
-        Err(error) if what(&error) => Ok(()),
-        other => other,
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cni::{CniResult, Error, code};
+use cni::{Attachment, CniResult, Error, code};
 use dhcp4::{Client, Event, Lease, StateName};
 use linknet::{Link, Mac, Netns};
 use tokio::sync::{Mutex, Notify};
@@ -16,7 +16,7 @@ use super::host_access::Destination;
 use super::sockets::Sockets;
 use super::{conflict, interface, result};
 use crate::place::{Gone, Place};
-use crate::protocol::{Attachment, Terms};
+use crate::protocol::Terms;
 use crate::store::Record;
 
 /// How often an exchange that goes on and on looks whether its container is still there. Without
@@ -153,12 +153,11 @@ impl Held {
     pub(crate) fn destination(&self) -> Option<Destination> {
         let net = self.client.borrow().lease().map(Lease::net)?;
         let kept = self.kept.as_ref().and_then(|netns| netns.try_clone().ok());
-        let table = self.terms.source_routing.table(self.place.ifindex);
         Some(Destination {
             place: self.place.clone(),
             kept,
             net,
-            table,
+            source_routing: self.terms.source_routing,
         })
     }
 

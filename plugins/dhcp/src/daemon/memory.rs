@@ -30,7 +30,7 @@ impl Identity {
     }
 
     fn of(record: &Record) -> Identity {
-        Identity::new(&record.attachment.network, &record.terms, record.place.mac)
+        Identity::new(record.attachment.network(), &record.terms, record.place.mac)
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use cni::{CniResult, Dns, IpConfig, Reach, Route};
+use attachment::routes::{on_link_gateway, with_gateway_routes};
+use attachment::set_valid_lifetime;
+use cni::{CniResult, Dns, IpConfig, Route};
 use dhcp4::{Instant, Lease, Options};
 use ipnet::IpNet;
 use linknet::Scope;
 
-use crate::protocol::{StaticRoute, Suppress, Terms};
+use crate::protocol::{Suppress, Terms};
 
 #[cfg(test)]
 mod tests;
@@ -19,11 +21,11 @@ pub(crate) fn result(lease: &Lease, terms: &Terms, now: Instant) -> CniResult {
         .iter()
         .find(|route| is_default(&route.dst))
         .and_then(|route| route.gw);
-    let ip = IpConfig {
+    let mut ip = IpConfig {
         gateway: gateway.filter(|gateway| gateway.is_ipv4() && !gateway.is_unspecified()),
-        valid_lifetime: lifetime(lease, now),
         ..IpConfig::new(lease.net().into())
     };
+    set_valid_lifetime(&mut ip, lifetime(lease, now));
     let dns = if terms.suppress.contains(&Suppress::Dns) {
         Dns::default()
     } else {
@@ -51,44 +53,30 @@ pub(crate) fn lifetime(lease: &Lease, now: Instant) -> Option<u32> {
 /// far as they are not suppressed or replaced, and those of the configuration. Each says where it
 /// leads, the unspecified gateway standing for the link itself (an absent one would mean the
 /// default gateway).
-pub(crate) fn routes(lease: &Lease, terms: &Terms) -> Vec<Route> {
-    let replaced = |dst: IpNet| {
-        terms
-            .routes
-            .iter()
-            .any(|own| own.dst.trunc() == dst && own.is_in_main_table())
+fn routes(lease: &Lease, terms: &Terms) -> Vec<Route> {
+    let is_replaced = |route: &Route| {
+        terms.routes.iter().any(|configured| {
+            let table = configured.table.unwrap_or(linknet::Route::MAIN);
+            configured.dst.trunc() == route.dst && table == linknet::Route::MAIN
+        })
     };
-    let told = used(lease, terms).routes().into_iter().map(|route| Route {
+    let from_server = used(lease, terms).routes().into_iter().map(|route| Route {
         gw: Some(route.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED).into()),
         priority: terms.priority,
         ..Route::new(route.dst.into())
     });
-    let mut routes: Vec<Route> = told.filter(|route| !replaced(route.dst)).collect();
-    let mut reach = Reach::of([lease.net().into()]);
-    routes
-        .iter()
-        .filter(|route| is_on_link(route))
-        .for_each(|route| reach.add(route.dst, route.table));
+    let mut from_server: Vec<Route> = from_server.filter(|route| !is_replaced(route)).collect();
+    // A gateway of one may be on the link only by another.
+    from_server.sort_by_key(|route| route.gw.is_some_and(|gateway| !gateway.is_unspecified()));
     let router = router(lease);
-    for own in &terms.routes {
-        let route = own.with_defaults(router, terms.priority);
-        match route.gw.filter(|_| !is_on_link(&route)) {
-            None => reach.add(route.dst, route.table),
-            Some(gateway) if reach.covers(gateway, route.table) => {}
-            Some(gateway) => {
-                let dst = IpNet::from(gateway);
-                reach.add(dst, route.table);
-                routes.push(Route {
-                    gw: Some(unspecified(&dst)),
-                    priority: route.priority,
-                    table: route.table,
-                    ..Route::new(dst)
-                });
-            }
-        }
-        routes.push(route);
-    }
-    routes
+    let configured = terms
+        .routes
+        .iter()
+        .map(|route| with_defaults(route, router, terms.priority));
+    with_gateway_routes(
+        [lease.net().into()],
+        from_server.into_iter().chain(configured),
+    )
 }
 
 /// The lease without what is suppressed.
@@ -128,40 +116,20 @@ fn router(lease: &Lease) -> Option<Ipv4Addr> {
         .or(lease.options.routers.first().copied())
 }
 
-/// Whether it leads there without a router.
-fn is_on_link(route: &Route) -> bool {
-    route.gw.is_none_or(|gateway| gateway.is_unspecified())
-}
-
-impl StaticRoute {
-    fn is_in_main_table(&self) -> bool {
-        self.table.is_none_or(|table| table == linknet::Route::MAIN)
-    }
-
-    /// The route with what the configuration leaves open.
-    fn with_defaults(&self, router: Option<Ipv4Addr>, priority: Option<u32>) -> Route {
-        let dst = self.dst.trunc();
-        let on_link = self.scope.is_some_and(|scope| Scope(scope) >= Scope::LINK);
-        let router = router
-            .map(IpAddr::V4)
-            .filter(|_| dst.addr().is_ipv4() && !on_link);
-        Route {
-            gw: Some(self.gw.or(router).unwrap_or(unspecified(&dst))),
-            mtu: self.mtu,
-            advmss: self.advmss,
-            priority: self.priority.or(priority),
-            table: self.table,
-            scope: self.scope,
-            ..Route::new(dst)
-        }
-    }
-}
-
-/// What stands for "on the link" in CNI.
-fn unspecified(dst: &IpNet) -> IpAddr {
-    match dst {
-        IpNet::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpNet::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+/// A configured route, with the server's router and the network's metric where it names none.
+fn with_defaults(configured: &Route, router: Option<Ipv4Addr>, priority: Option<u32>) -> Route {
+    let dst = configured.dst.trunc();
+    let on_link = configured
+        .scope
+        .is_some_and(|scope| Scope(scope) >= Scope::LINK);
+    let router = router
+        .map(IpAddr::V4)
+        .filter(|_| dst.addr().is_ipv4() && !on_link);
+    Route {
+        dst,
+        gw: configured.gw.or(router).or(Some(on_link_gateway(&dst))),
+        priority: configured.priority.or(priority),
+        ..configured.clone()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use cni::{Error, Version, code};
+use cni::{Attachment, Error, Version, code};
 use linknet::Netns;
 use tokio::net::UnixStream;
 
@@ -11,7 +11,7 @@ use super::Daemon;
 use super::add::Added;
 use super::connection::{Connection, Refusal};
 use super::table::Table;
-use crate::protocol::{Attachment, Reply, Request, Terms, Verb};
+use crate::protocol::{Reply, Request, Terms, Verb};
 
 /// Serves a caller from its request to its reply. A caller that hangs up in between is served no
 /// further, and what was under way for it is undone.
@@ -21,7 +21,7 @@ pub(crate) async fn serve(daemon: &Daemon, stream: UnixStream) {
         Err((refusal, mut connection)) => {
             tracing::warn!("request refused: {refusal}");
             let refused = Error::new(
-                code::IO_FAILURE,
+                refusal.code(),
                 format!("the dhcp daemon refused the request: {refusal}"),
             );
             // Whoever cannot be told has gone.
@@ -109,7 +109,6 @@ async fn add(
     terms: Terms,
     descriptor: Option<OwnedFd>,
 ) -> Result<Added, Error> {
-    well_formed(attachment)?;
     let netns = match descriptor {
         Some(descriptor) => Netns::from_fd(descriptor).map_err(|error| {
             Error::new(code::INVALID_ENVIRONMENT, format!("CNI_NETNS: {error}"))
@@ -121,9 +120,6 @@ async fn add(
 }
 
 async fn perform(table: &Table, verb: Verb) -> Reply {
-    if let Some(Err(malformed)) = verb.attachment().map(well_formed) {
-        return failed(malformed);
-    }
     match verb {
         Verb::Check {
             attachment,
@@ -143,14 +139,6 @@ async fn perform(table: &Table, verb: Verb) -> Reply {
         Verb::Status => table.status().map_or_else(failed, |()| Reply::Done),
         Verb::Add { .. } | Verb::Takeover => failed(super::internal(&"a request went astray")),
     }
-}
-
-fn well_formed(attachment: &Attachment) -> Result<(), Error> {
-    if attachment.is_well_formed() {
-        return Ok(());
-    }
-    let what = format!("{attachment:?} is no attachment that CNI allows");
-    Err(Error::new(code::INVALID_ENVIRONMENT, what))
 }
 
 fn failed(Error { code, msg, details }: Error) -> Reply {

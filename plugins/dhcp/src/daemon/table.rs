@@ -8,7 +8,8 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cni::{Error, code};
+use attachment::codes;
+use cni::{Attachment, Error, code};
 use linknet::Netns;
 use tokio::sync::Semaphore;
 
@@ -22,7 +23,7 @@ use super::internal;
 use super::lease::{Held, Slot};
 use super::vanish::Vanishing;
 use crate::place::{Gone, Place};
-use crate::protocol::{Attachment, Terms};
+use crate::protocol::Terms;
 use crate::store::{Standing, Store};
 
 /// When a lease is looked after again that could not be, for want of descriptors, memory or sense.
@@ -72,7 +73,7 @@ impl Table {
             .and_then(|slot| slot.held.borrow().clone());
         let Some(held) = held else {
             return Err(Error::new(
-                crate::NO_LEASE,
+                codes::NO_LEASE,
                 format!("no lease is held for {attachment}"),
             )
             .details(
@@ -81,19 +82,19 @@ impl Table {
         };
         if let Err(gone) = held.open() {
             return Err(Error::new(
-                crate::NO_LEASE,
+                codes::NO_LEASE,
                 format!("the lease of {attachment} is of no use: {gone}"),
             ));
         }
         match held.address() {
             None => Err(Error::new(
-                crate::NO_LEASE,
+                codes::NO_LEASE,
                 format!("{attachment} has lost its address, and no server grants another"),
             )
             .details(held.report())),
             Some(address) if addresses.is_empty() || addresses.contains(&address) => Ok(()),
             Some(address) => Err(Error::new(
-                crate::LEASE_DIFFERS,
+                codes::LEASE_DIFFERS,
                 format!("the lease of {attachment} is {address}, which prevResult does not list"),
             )),
         }
@@ -120,7 +121,7 @@ impl Table {
             .slots
             .borrow()
             .keys()
-            .filter(|attachment| attachment.network == network && !keep.contains(attachment))
+            .filter(|attachment| attachment.network() == network && !keep.contains(attachment))
             .cloned()
             .collect();
         for attachment in stale {
