@@ -1,0 +1,237 @@
+//! One caller: its permission, one request of limited length with its descriptor, one reply, and the
+//! hang-up in between.
+
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use cni::{Attachment, code};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use serde_json::Value;
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::protocol::{self, MAX_DOCUMENT, Reply, Request, VERSION};
+
+/// How long a caller may take to send its request, and to read the reply. The plugin does both at
+/// once. Without a limit, silent callers could use up the descriptors.
+const CALLER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connected caller.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: UnixStream,
+}
+
+/// Why a request is refused.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    /// The caller is neither root nor the daemon's own user.
+    #[error("only root may use the dhcp daemon, not uid {0}")]
+    Forbidden(u32),
+    /// More than [`MAX_DOCUMENT`] octets without a line feed.
+    #[error("the request is longer than {MAX_DOCUMENT} octets")]
+    TooLong,
+    /// It is not JSON, or not a request.
+    #[error("the request cannot be parsed: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// A name in the attachment that CNI does not allow.
+    #[error("CNI does not allow such an attachment: {0}")]
+    Attachment(#[source] serde_json::Error),
+    /// The plugin is of another release.
+    #[error(
+        "the request is of version {0} of the protocol, but the daemon serves version {VERSION}: install plugin and daemon from the same release"
+    )]
+    Version(u32),
+    /// The connection failed, or the request was not complete in time.
+    #[error("the connection failed: {0}")]
+    Failed(#[from] io::Error),
+}
+
+impl Refusal {
+    /// The error code that the caller gets.
+    pub(super) fn code(&self) -> u32 {
+        match self {
+            Refusal::Attachment(_) => code::INVALID_ENVIRONMENT,
+            _ => code::IO_FAILURE,
+        }
+    }
+}
+
+impl Connection {
+    /// The caller at the other end of `stream`.
+    pub(super) fn new(stream: UnixStream) -> Connection {
+        Connection { stream }
+    }
+
+    /// Reads the request and the netns descriptor beside it, from a caller with permission: root, the
+    /// user that the daemon runs as, and members of `group` (SO_PEERCRED).
+    ///
+    /// # Errors
+    /// Why the request is refused.
+    pub(super) async fn request(
+        &mut self,
+        group: Option<u32>,
+    ) -> Result<(Request, Option<OwnedFd>), Refusal> {
+        let caller = self.stream.peer_cred()?;
+        let own = rustix::process::geteuid().as_raw();
+        if !is_allowed(caller.uid(), own) && group != Some(caller.gid()) {
+            return Err(Refusal::Forbidden(caller.uid()));
+        }
+        let (line, descriptor) = timeout(CALLER_TIMEOUT, self.read_line())
+            .await
+            .map_err(|_| io::Error::new(ErrorKind::TimedOut, "no request within 5 s"))??;
+        // The version first: the rest may differ in another one.
+        #[derive(serde::Deserialize)]
+        struct Head {
+            protocol: u32,
+            attachment: Option<Value>,
+        }
+        let Head {
+            protocol,
+            attachment,
+        } = serde_json::from_slice(&line)?;
+        if protocol != VERSION {
+            return Err(Refusal::Version(protocol));
+        }
+        if let Some(attachment) = attachment {
+            serde_json::from_value::<Attachment>(attachment).map_err(Refusal::Attachment)?;
+        }
+        Ok((serde_json::from_slice(&line)?, descriptor))
+    }
+
+    /// Sends the reply.
+    ///
+    /// # Errors
+    /// If the caller is gone, or does not read it in time.
+    pub(super) async fn reply(&mut self, reply: &Reply) -> io::Result<()> {
+        self.reply_with(reply, None).await
+    }
+
+    /// Sends the reply, with a descriptor beside its first octets.
+    ///
+    /// # Errors
+    /// As for [`Connection::reply`].
+    pub(super) async fn reply_with(
+        &mut self,
+        reply: &Reply,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
+        let document = protocol::to_line(reply)?;
+        let send = async {
+            let mut sent = 0;
+            if let Some(descriptor) = descriptor {
+                self.stream.writable().await?;
+                sent = self.stream.try_io(Interest::WRITABLE, || {
+                    send_with(&self.stream, &document, descriptor)
+                })?;
+            }
+            self.stream.write_all(&document[sent..]).await
+        };
+        timeout(CALLER_TIMEOUT, send)
+            .await
+            .map_err(|_| io::Error::from(ErrorKind::TimedOut))?
+    }
+
+    /// Returns once the caller is gone. Anything that it still sends is discarded.
+    pub(super) async fn hung_up(&self) {
+        let mut discarded = [0; 256];
+        loop {
+            if self.stream.readable().await.is_err() {
+                return;
+            }
+            match self.stream.try_read(&mut discarded) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn read_line(&mut self) -> Result<(Vec<u8>, Option<OwnedFd>), Refusal> {
+        let mut line = Vec::new();
+        let mut descriptor = None;
+        let mut piece = [0; 4096];
+        loop {
+            self.stream.readable().await?;
+            let received = self.stream.try_io(Interest::READABLE, || {
+                receive(&self.stream, &mut piece, &mut descriptor)
+            });
+            match received {
+                Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
+                Ok(length) => line.extend_from_slice(&piece[..length]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(end) = line.iter().position(|octet| *octet == b'\n') {
+                line.truncate(end);
+                return Ok((line, descriptor));
+            }
+            if line.len() >= MAX_DOCUMENT {
+                return Err(Refusal::TooLong);
+            }
+        }
+    }
+}
+
+/// Whether a caller with this uid may use the daemon, which runs as `own`.
+fn is_allowed(uid: u32, own: u32) -> bool {
+    uid == 0 || uid == own
+}
+
+fn send_with(
+    stream: &UnixStream,
+    document: &[u8],
+    descriptor: BorrowedFd<'_>,
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor];
+    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    Ok(sendmsg(
+        stream,
+        &[IoSlice::new(document)],
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    )?)
+}
+
+/// Receives octets, and keeps the last descriptor beside them; others are closed.
+pub(super) fn receive(
+    stream: impl AsFd,
+    buffer: &mut [u8],
+    descriptor: &mut Option<OwnedFd>,
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let message = recvmsg(
+        stream,
+        &mut [IoSliceMut::new(buffer)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    for control in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = control {
+            *descriptor = descriptors.last().or(descriptor.take());
+        }
+    }
+    Ok(message.bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_and_the_daemons_own_user_are_allowed() {
+        assert!(is_allowed(0, 0) && is_allowed(0, 1000) && is_allowed(1000, 1000));
+        assert!(!is_allowed(1000, 0) && !is_allowed(65534, 1000));
+        assert!(Refusal::Forbidden(1000).to_string().contains("only root"));
+    }
+}
