@@ -169,7 +169,7 @@ fn a_full_disk_costs_no_container_its_address_and_nothing_comes_back(world: &Wor
 
     let daemon = Daemon::start_with(world, &lan.host, &["-statedir", state])?;
     ensure!(
-        !daemon.log().contains("taken up"),
+        !daemon.log().contains("resumed"),
         "what was given back comes back: {}",
         daemon.log()
     );

@@ -105,7 +105,7 @@ fn del_without_a_daemon_is_remembered_by_the_next(world: &World) -> Result {
     let release = server.wait_for(MessageType::Release, 1, SOON)?;
     ensure!(*release.source.ip() == leased, "{release:?}");
     ensure!(
-        daemon.log().matches("taken up again").count() == 0,
+        daemon.log().matches("lease resumed").count() == 0,
         "{}",
         daemon.log()
     );
@@ -127,7 +127,7 @@ fn a_container_that_went_while_the_daemon_was_away_is_not_taken_up(world: &World
 
     let daemon = Daemon::start(world, &lan.host)?;
     until("the lease is not taken up", SOON, || {
-        daemon.log().contains("lease not taken up")
+        daemon.log().contains("lease not resumed")
     })?;
     ensure!(
         other.ipv4("eth0")?.is_empty(),

@@ -149,7 +149,7 @@ impl Shared {
                     tracing::error!(%attachment, %error, "hostAccess: cannot update the host's route to the container");
                 }
                 Err(_) => {
-                    tracing::error!(%attachment, "updating the host's route failed; this is a bug")
+                    tracing::error!(%attachment, "updating the host's route failed; this is a bug");
                 }
             }
         }

@@ -4,19 +4,22 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A file with every optional field.
-const FULL: &str = r#"{
+/// How every file begins.
+const HEAD: &str = r#"{
   "version": 1,
   "bootId": "f9380acb-58a8-4729-834a-692be7857209",
   "attachment": { "containerID": "c1", "network": "lan", "ifname": "eth0" },
-  "standing": "STANDING",
+  "standing": "STATUS",
   "place": {
     "path": "/run/netns/c1",
     "netns": { "dev": 4, "ino": 4026532178 },
     "ifname": "eth0",
     "ifindex": 2,
     "mac": "96:11:07:94:fa:6b"
-  },
+  },"#;
+
+/// The rest of a file with every optional field.
+const FULL: &str = r#"
   "terms": {
     "clientId": { "sent": "0063312f6c616e2f65746830" },
     "request": [1, 121, 33, 3, 6],
@@ -65,19 +68,8 @@ const FULL: &str = r#"{
   "expires": "2026-11-28T12:00:00Z"
 }"#;
 
-/// A file without any optional field: a lease without end, with the fewest parameters.
-const MINIMAL: &str = r#"{
-  "version": 1,
-  "bootId": "f9380acb-58a8-4729-834a-692be7857209",
-  "attachment": { "containerID": "c1", "network": "lan", "ifname": "eth0" },
-  "standing": "STANDING",
-  "place": {
-    "path": "/run/netns/c1",
-    "netns": { "dev": 4, "ino": 4026532178 },
-    "ifname": "eth0",
-    "ifindex": 2,
-    "mac": "96:11:07:94:fa:6b"
-  },
+/// The rest of a file without any optional field: a lease without end, with the fewest parameters.
+const MINIMAL: &str = r#"
   "terms": { "clientId": "none", "request": [], "conflictDetection": "off", "announce": false },
   "lease": {
     "address": "10.99.0.100",
@@ -98,11 +90,16 @@ const STATUSES: [(&str, LeaseStatus); 4] = [
     ("released", LeaseStatus::Released),
 ];
 
+/// A whole file, with this word for the lease's status.
+fn file(rest: &str, status: &str) -> String {
+    HEAD.replace("STATUS", status) + rest
+}
+
 #[test]
 fn files_of_earlier_releases_are_read_and_written_in_their_format() {
-    for document in [FULL, MINIMAL] {
+    for rest in [FULL, MINIMAL] {
         for (word, status) in STATUSES {
-            let document = document.replace("STANDING", word);
+            let document = file(rest, word);
             let record = Record::parse(document.as_bytes()).unwrap();
             assert_eq!(record.status, status);
             assert_eq!(record.attachment.to_string(), "c1/lan/eth0");
@@ -121,17 +118,17 @@ fn files_of_earlier_releases_are_read_and_written_in_their_format() {
 
 #[test]
 fn optional_fields_have_their_values_or_none() {
-    let full = Record::parse(FULL.replace("STANDING", "held").as_bytes()).unwrap();
+    let full = Record::parse(file(FULL, "held").as_bytes()).unwrap();
     assert_eq!(full.server_mac.unwrap().to_string(), "02:00:00:00:00:01");
     assert!(full.has_expired() && full.params.host_access);
-    let minimal = Record::parse(MINIMAL.replace("STANDING", "held").as_bytes()).unwrap();
+    let minimal = Record::parse(file(MINIMAL, "held").as_bytes()).unwrap();
     assert_eq!((minimal.server_mac, minimal.expires), (None, None));
     assert!(!minimal.has_expired() && !minimal.params.host_access);
 }
 
 #[test]
 fn another_version_and_an_attachment_that_cni_does_not_allow_are_refused_by_name() {
-    let document = MINIMAL.replace("STANDING", "held");
+    let document = file(MINIMAL, "held");
     for (from, to, expected) in [
         ("\"version\": 1", "\"version\": 99", "version 99"),
         ("\"c1\"", "\"../../c1\"", "containerID"),

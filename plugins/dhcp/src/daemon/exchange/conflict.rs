@@ -51,7 +51,7 @@ impl Pace {
 ///
 /// # Errors
 /// If the link is gone.
-pub(in crate::daemon) async fn find_contender(
+pub(crate) async fn find_contender(
     netns: &Netns,
     ifindex: u32,
     address: Ipv4Addr,

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::sockets::{Incoming, Sockets};
 
 /// The clock of all leases.
-pub(in crate::daemon) fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::from_boot(linknet::boottime())
 }
 
@@ -23,7 +23,7 @@ pub(in crate::daemon) fn now() -> Instant {
 /// # Errors
 /// If no socket can be opened any more, because the interface is gone. A message that cannot be sent
 /// counts as lost on the way: the client sends it again.
-pub(in crate::daemon) async fn next_event(
+pub(crate) async fn next_event(
     client: &RefCell<Client>,
     sockets: &mut Sockets,
     server_mac: &Cell<Option<Mac>>,
@@ -52,7 +52,7 @@ pub(in crate::daemon) async fn next_event(
 }
 
 /// Sends everything that the client has to send.
-pub(in crate::daemon) fn flush(
+pub(crate) fn flush(
     client: &RefCell<Client>,
     sockets: &mut Sockets,
     server_mac: &Cell<Option<Mac>>,

@@ -22,7 +22,7 @@ const BUFFER_LEN: usize = 2048;
 
 /// The sockets of one exchange.
 #[derive(Debug)]
-pub(in crate::daemon) struct Sockets {
+pub(crate) struct Sockets {
     netns: Netns,
     ifindex: u32,
     /// Sends and receives without an address.
@@ -46,7 +46,7 @@ pub(super) struct Incoming {
 
 impl Sockets {
     /// Sockets for an exchange on this interface. None is open yet.
-    pub(in crate::daemon) fn new(netns: Netns, ifindex: u32) -> Sockets {
+    pub(crate) fn new(netns: Netns, ifindex: u32) -> Sockets {
         Sockets {
             netns,
             ifindex,
@@ -57,7 +57,7 @@ impl Sockets {
     }
 
     /// Keeps the permit until the sockets are closed.
-    pub(in crate::daemon) fn with_permit(mut self, permit: OwnedSemaphorePermit) -> Sockets {
+    pub(crate) fn with_permit(mut self, permit: OwnedSemaphorePermit) -> Sockets {
         self.permit = Some(permit);
         self
     }

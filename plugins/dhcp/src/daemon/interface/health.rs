@@ -5,7 +5,7 @@ use linknet::{Link, Netlink, Netns};
 use crate::state::InterfaceRef;
 
 /// What a user should know about the interface if no server answers.
-pub(in crate::daemon) fn health(netns: &Netns, interface: &InterfaceRef) -> String {
+pub(crate) fn health(netns: &Netns, interface: &InterfaceRef) -> String {
     let link = Netlink::open_in(netns).and_then(|netlink| netlink.link_by_index(interface.ifindex));
     match link {
         Ok(Some(link)) => describe(&link),

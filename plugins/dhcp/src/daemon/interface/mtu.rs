@@ -9,7 +9,7 @@ use crate::protocol::{LeaseParams, Suppress};
 ///
 /// # Errors
 /// Whatever the kernel refused.
-pub(in crate::daemon) fn adopt_mtu(
+pub(crate) fn adopt_mtu(
     netns: &Netns,
     link: &Link,
     params: &LeaseParams,

@@ -25,9 +25,9 @@ use crate::state::{InterfaceRef, LeaseStatus, Record};
 
 /// The outcome of an ADD.
 #[derive(Debug)]
-pub(in crate::daemon) struct Added {
+pub(crate) struct Added {
     /// The result for the caller.
-    pub(in crate::daemon) result: CniResult,
+    pub(crate) result: CniResult,
     lease: Rc<ManagedLease>,
     /// Whether this ADD obtained the lease.
     is_new: bool,
@@ -51,7 +51,7 @@ struct Order {
 /// # Errors
 /// 11 if no server granted an address in time, with how far it got; or if a DEL, or the end of the
 /// daemon, cancelled it.
-pub(in crate::daemon) async fn add(
+pub(crate) async fn add(
     table: &Table,
     attachment: &Attachment,
     netns: Netns,
@@ -91,7 +91,7 @@ pub(in crate::daemon) async fn add(
 }
 
 /// Releases the lease that an ADD obtained, if its caller was gone before it got the result.
-pub(in crate::daemon) async fn undo(table: &Table, attachment: &Attachment, added: &Added) {
+pub(crate) async fn undo(table: &Table, attachment: &Attachment, added: &Added) {
     let current = table.get(attachment).and_then(|slot| slot.lease());
     if added.is_new && current.is_some_and(|current| Rc::ptr_eq(&current, &added.lease)) {
         end::del(table, attachment).await;

@@ -12,7 +12,7 @@ use super::table::Table;
 ///
 /// # Errors
 /// 120 if there is no usable lease, 121 if it is for another address.
-pub(in crate::daemon) fn check(
+pub(crate) fn check(
     table: &Table,
     attachment: &Attachment,
     addresses: &[Ipv4Addr],

@@ -12,7 +12,7 @@ use crate::state::{LeaseStatus, Unreachable};
 
 /// DEL: releases the lease of an attachment, and cancels an ADD that is still asking. It does
 /// nothing without a lease.
-pub(in crate::daemon) async fn del(table: &Table, attachment: &Attachment) {
+pub(crate) async fn del(table: &Table, attachment: &Attachment) {
     let Some(slot) = table.get(attachment) else {
         return;
     };
@@ -23,7 +23,7 @@ pub(in crate::daemon) async fn del(table: &Table, attachment: &Attachment) {
 }
 
 /// GC: releases every lease of the network whose attachment is not to be kept.
-pub(in crate::daemon) async fn gc(table: &Table, network: &str, keep: &[Attachment]) {
+pub(crate) async fn gc(table: &Table, network: &str, keep: &[Attachment]) {
     for slot in table.slots() {
         let attachment = &slot.attachment;
         if attachment.network() == network && !keep.contains(attachment) {

@@ -19,7 +19,7 @@ use crate::daemon::exchange::now;
 const STAGGER: Duration = Duration::from_millis(10);
 
 /// Waits until a lease must be maintained, and returns the task that does it.
-pub(in crate::daemon) async fn maintain_next(
+pub(crate) async fn maintain_next(
     table: &Rc<Table>,
 ) -> io::Result<impl Future<Output = ()> + use<>> {
     let slot = table.next_due().await?;
@@ -99,7 +99,7 @@ fn recover(table: &Table, slot: &Rc<Slot>) {
 }
 
 /// Waits until names of netns are removed, and drops the leases of containers that are gone.
-pub(in crate::daemon) async fn netns_removed(table: &Table) -> io::Result<()> {
+pub(crate) async fn netns_removed(table: &Table) -> io::Result<()> {
     match table.netns_watcher.removed().await? {
         Some(paths) => abandon_gone(table, |path| paths.iter().any(|removed| removed == path)),
         None => abandon_gone(table, |_| true),
@@ -124,7 +124,7 @@ fn abandon_gone(table: &Table, is_suspect: impl Fn(&Path) -> bool) {
 }
 
 /// Waits until parents regain their carrier, and confirms the leases on them, one after the other.
-pub(in crate::daemon) async fn carrier_restored(table: &Table) -> io::Result<()> {
+pub(crate) async fn carrier_restored(table: &Table) -> io::Result<()> {
     let parents = table.carrier_watcher.restored().await?;
     let mut due = now();
     for slot in table.slots() {

@@ -17,7 +17,7 @@ use crate::state::{LeaseStatus, Record, Unreachable};
 ///
 /// # Errors
 /// If the directory cannot be read.
-pub(in crate::daemon) fn resume_all(table: &Table) -> io::Result<()> {
+pub(crate) fn resume_all(table: &Table) -> io::Result<()> {
     for record in table.store.load()? {
         let attachment = record.attachment.clone();
         // A bug that one lease brings to light must not prevent the others from being resumed.

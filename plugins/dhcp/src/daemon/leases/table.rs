@@ -30,7 +30,7 @@ pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// All leases.
 #[derive(Debug)]
-pub(in crate::daemon) struct Table {
+pub(crate) struct Table {
     slots: RefCell<HashMap<Attachment, Rc<Slot>>>,
     pub(super) store: LeaseStore,
     timers: TimerQueue<Weak<Slot>>,
@@ -46,11 +46,7 @@ pub(in crate::daemon) struct Table {
 impl Table {
     /// A table without leases, which lets `max_adds` ADDs exchange messages with servers at a time.
     /// Needs a tokio runtime.
-    pub(in crate::daemon) fn new(
-        flags: Flags,
-        state: StateDir,
-        max_adds: usize,
-    ) -> io::Result<Table> {
+    pub(crate) fn new(flags: Flags, state: StateDir, max_adds: usize) -> io::Result<Table> {
         Ok(Table {
             slots: RefCell::default(),
             store: LeaseStore::new(state),
@@ -65,7 +61,7 @@ impl Table {
     }
 
     /// How many leases there are, or are being obtained.
-    pub(in crate::daemon) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.borrow().len()
     }
 
@@ -73,7 +69,7 @@ impl Table {
     ///
     /// # Errors
     /// 50 if leases cannot be written to disk.
-    pub(in crate::daemon) fn status(&self) -> Result<(), Error> {
+    pub(crate) fn status(&self) -> Result<(), Error> {
         self.store.can_write().map_err(|error| {
             Error::new(
                 code::PLUGIN_NOT_AVAILABLE,
@@ -84,7 +80,7 @@ impl Table {
     }
 
     /// Cancels all exchanges, because the daemon stops. Leases stay as they are.
-    pub(in crate::daemon) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.is_stopping.set(true);
         for slot in self.slots.borrow().values() {
             slot.cancelled.notify_waiters();
@@ -92,7 +88,7 @@ impl Table {
     }
 
     /// Forgets past leases that would have ended by now.
-    pub(in crate::daemon) fn forget_expired(&self) {
+    pub(crate) fn forget_expired(&self) {
         self.store.forget_expired();
     }
 
@@ -194,7 +190,7 @@ impl Table {
     ///
     /// # Errors
     /// 3 if there is none.
-    pub(in crate::daemon) fn open_netns(&self, path: &Path) -> Result<Netns, Error> {
+    pub(crate) fn open_netns(&self, path: &Path) -> Result<Netns, Error> {
         Netns::open(self.path_on_host(path))
             .map_err(|error| Error::new(code::UNKNOWN_CONTAINER, format!("CNI_NETNS: {error}")))
     }

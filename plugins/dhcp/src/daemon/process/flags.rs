@@ -15,62 +15,62 @@ use crate::duration;
 /// Flags may be written with one dash or two; durations as in Go: 2s, 1m30s.
 #[derive(Debug, Parser)]
 #[command(name = "dhcp daemon", version, max_term_width = 100)]
-pub(in crate::daemon) struct Flags {
+pub(crate) struct Flags {
     /// Write the daemon's process id to this file, and remove the file at the end
     #[arg(long, value_name = "FILE")]
-    pub(in crate::daemon) pidfile: Option<PathBuf>,
+    pub(crate) pidfile: Option<PathBuf>,
 
     /// Prefix of every netns path, if the daemon sees the host's root file system elsewhere than at
     /// /
     #[arg(long, value_name = "DIR")]
-    pub(in crate::daemon) hostprefix: Option<PathBuf>,
+    pub(crate) hostprefix: Option<PathBuf>,
 
     /// Socket on which the plugin reaches the daemon
     #[arg(long, value_name = "PATH", default_value = crate::protocol::DEFAULT_SOCKET)]
-    pub(in crate::daemon) socketpath: PathBuf,
+    pub(crate) socketpath: PathBuf,
 
     /// Keep leases in this directory, instead of one under /var/lib/cni that is named after the
     /// socket
     #[arg(long, value_name = "DIR")]
-    pub(in crate::daemon) statedir: Option<PathBuf>,
+    pub(crate) statedir: Option<PathBuf>,
 
     /// Let this group, by name or number, use the socket too; it must be the caller's primary group
     #[arg(long, value_name = "GROUP", value_parser = group)]
-    pub(in crate::daemon) group: Option<u32>,
+    pub(crate) group: Option<u32>,
 
     /// Take over the socket and the leases of the daemon that is running
     #[arg(long)]
-    pub(in crate::daemon) takeover: bool,
+    pub(crate) takeover: bool,
 
     /// Exit when there has been no lease for this long
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
-    pub(in crate::daemon) idle: Option<Duration>,
+    pub(crate) idle: Option<Duration>,
 
     /// Run in a session of its own, without the caller's descriptors, and log to the journal (or, if
     /// there is none, to a file in the state directory)
     #[arg(long)]
-    pub(in crate::daemon) detach: bool,
+    pub(crate) detach: bool,
 
     /// Ask servers to broadcast their replies, for networks where unicast replies do not arrive
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = go_bool)]
-    pub(in crate::daemon) broadcast: bool,
+    pub(crate) broadcast: bool,
 
     /// Wait this long for the answer to a DHCPREQUEST before asking all servers again
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
-    pub(in crate::daemon) timeout: Duration,
+    pub(crate) timeout: Duration,
 
     /// Longest pause between two retransmissions
     #[arg(long, value_name = "DURATION", default_value = "62s", value_parser = duration::parse)]
-    pub(in crate::daemon) resendmax: Duration,
+    pub(crate) resendmax: Duration,
 
     /// Give up an ADD after this long
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::parse)]
-    pub(in crate::daemon) resendtimeout: Duration,
+    pub(crate) resendtimeout: Duration,
 }
 
 impl Flags {
     /// Parses what follows `dhcp daemon`. As usual with clap, it prints help or an error and exits.
-    pub(in crate::daemon) fn from_args(args: impl Iterator<Item = OsString>) -> Flags {
+    pub(crate) fn from_args(args: impl Iterator<Item = OsString>) -> Flags {
         Flags::parse_from(
             std::iter::once(OsString::from("dhcp daemon")).chain(args.map(with_two_dashes)),
         )

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use tracing_subscriber::prelude::*;
 
 /// Logs to stderr.
-pub(in crate::daemon) fn to_stderr() {
+pub(crate) fn to_stderr() {
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_ansi(false)
@@ -21,7 +21,7 @@ pub(in crate::daemon) fn to_stderr() {
 /// Detaches from the session and the descriptors of the process that started this one, and logs to
 /// the journal or, if there is none, to the file `log` in `directory`. It must be called before
 /// anything is opened.
-pub(in crate::daemon) fn detach(directory: &Path) -> io::Result<()> {
+pub(crate) fn detach(directory: &Path) -> io::Result<()> {
     close_inherited()?;
     // It fails for the leader of a process group, which then has no terminal to lose either.
     let _ = rustix::process::setsid();

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 /// A pid file, which is removed when this is dropped.
 #[derive(Debug)]
-pub(in crate::daemon) struct PidFile(PathBuf);
+pub(crate) struct PidFile(PathBuf);
 
 impl PidFile {
     /// Writes the process id: only the number, as the Go daemon does.
-    pub(in crate::daemon) fn write(path: PathBuf) -> io::Result<PidFile> {
+    pub(crate) fn write(path: PathBuf) -> io::Result<PidFile> {
         fs::write(&path, std::process::id().to_string())?;
         Ok(PidFile(path))
     }

@@ -6,28 +6,28 @@ use sd_notify::NotifyState;
 use tokio::time::{Interval, interval};
 
 /// The daemon serves callers.
-pub(in crate::daemon) fn notify_ready() {
+pub(crate) fn notify_ready() {
     notify(NotifyState::Ready);
 }
 
 /// The daemon is about to exit.
-pub(in crate::daemon) fn notify_stopping() {
+pub(crate) fn notify_stopping() {
     notify(NotifyState::Stopping);
 }
 
 /// The heartbeat that a service manager with a watchdog expects.
 #[derive(Debug)]
-pub(in crate::daemon) struct Watchdog(Option<Interval>);
+pub(crate) struct Watchdog(Option<Interval>);
 
 impl Watchdog {
     /// Twice as often as the service manager expects, if it does. Needs a tokio runtime.
-    pub(in crate::daemon) fn new() -> Watchdog {
+    pub(crate) fn new() -> Watchdog {
         let period = sd_notify::watchdog_enabled().filter(|period| !period.is_zero());
         Watchdog(period.map(|period| interval(period / 2)))
     }
 
     /// Waits until the next heartbeat is due, and sends it; for ever if none is expected.
-    pub(in crate::daemon) async fn beat(&mut self) {
+    pub(crate) async fn beat(&mut self) {
         match &mut self.0 {
             Some(interval) => {
                 interval.tick().await;

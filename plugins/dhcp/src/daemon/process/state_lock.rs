@@ -23,10 +23,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// If the lock is not released in time, or the directory cannot be used.
-pub(in crate::daemon) fn lock_state(
-    state: &StateDir,
-    take_over: bool,
-) -> Result<StateLock, Box<dyn Error>> {
+pub(crate) fn lock_state(state: &StateDir, take_over: bool) -> Result<StateLock, Box<dyn Error>> {
     let directory = state.path().display();
     let deadline = Instant::now() + if take_over { TAKEOVER_WAIT } else { LOCK_WAIT };
     let mut may_ask = take_over;

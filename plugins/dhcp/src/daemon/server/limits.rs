@@ -10,16 +10,16 @@ const MAX_CONCURRENT_ADDS: u64 = 128;
 
 /// How much work is accepted at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::daemon) struct Limits {
+pub(crate) struct Limits {
     /// Callers that are served.
-    pub(in crate::daemon) connections: usize,
+    pub(crate) connections: usize,
     /// ADDs that exchange messages with servers.
-    pub(in crate::daemon) adds: usize,
+    pub(crate) adds: usize,
 }
 
 impl Limits {
     /// As much as the process's descriptors allow, after their limit is raised as far as possible.
-    pub(in crate::daemon) fn of_process() -> Limits {
+    pub(crate) fn of_process() -> Limits {
         let limit = getrlimit(Resource::Nofile);
         // A limit that cannot be raised is no reason not to start.
         let _ = setrlimit(

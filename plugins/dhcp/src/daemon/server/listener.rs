@@ -21,7 +21,7 @@ const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The listening socket, and what must be removed when the daemon stops.
 #[derive(Debug)]
-pub(in crate::daemon) struct Listener {
+pub(crate) struct Listener {
     socket: UnixListener,
     /// The file to remove. One of systemd's stays, and so does one that a successor has taken over.
     file: RefCell<Option<SocketFile>>,
@@ -39,7 +39,7 @@ struct SocketFile {
 
 /// Why the daemon cannot listen.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::daemon) enum ListenError {
+pub(crate) enum ListenError {
     /// Another daemon listens on this path.
     #[error(
         "another dhcp daemon is listening on {0}: stop it first, or choose another -socketpath"
@@ -72,7 +72,7 @@ impl Listener {
     ///
     /// # Errors
     /// Why the daemon cannot listen.
-    pub(in crate::daemon) fn open(
+    pub(crate) fn open(
         path: &Path,
         take_over: bool,
         group: Option<u32>,
@@ -167,7 +167,7 @@ impl Listener {
     }
 
     /// The socket itself, for the event loop.
-    pub(in crate::daemon) fn socket(&self) -> io::Result<UnixListener> {
+    pub(crate) fn socket(&self) -> io::Result<UnixListener> {
         self.socket.set_nonblocking(true)?;
         self.socket.try_clone()
     }
@@ -282,24 +282,14 @@ mod tests {
     }
 
     #[test]
-    fn a_second_daemon_on_the_same_socket_is_refused() {
+    fn a_second_daemon_is_refused_whether_or_not_the_first_uses_the_lock() {
+        let is_refused = |path| matches!(Listener::bind(path, None), Err(ListenError::Taken(_)));
         let (_scratch, path) = scratch();
-        let _first = Listener::bind(&path, None).expect("nothing is in the way");
-        assert!(matches!(
-            Listener::bind(&path, None),
-            Err(ListenError::Taken(_))
-        ));
-    }
-
-    #[test]
-    fn a_daemon_that_does_not_use_the_lock_is_detected_too() {
-        let (_scratch, path) = scratch();
-        fs::create_dir_all(path.parent().expect("it has one")).expect("creating it");
-        let _other = UnixListener::bind(&path).expect("another daemon's socket");
-        assert!(matches!(
-            Listener::bind(&path, None),
-            Err(ListenError::Taken(_))
-        ));
+        let first = Listener::bind(&path, None).expect("nothing is in the way");
+        assert!(is_refused(&path));
+        drop(first);
+        let _other = UnixListener::bind(&path).expect("another implementation's socket");
+        assert!(is_refused(&path));
     }
 
     #[test]

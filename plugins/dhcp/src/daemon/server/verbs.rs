@@ -17,7 +17,7 @@ use crate::protocol::{LeaseParams, Reply, Request, Verb};
 
 /// Serves callers.
 #[derive(Debug)]
-pub(in crate::daemon) struct Server {
+pub(crate) struct Server {
     table: Rc<Table>,
     listener: Listener,
     /// A successor has asked the daemon to exit.
@@ -28,11 +28,7 @@ pub(in crate::daemon) struct Server {
 
 impl Server {
     /// A server for callers of this listener, about the leases in this table.
-    pub(in crate::daemon) fn new(
-        table: Rc<Table>,
-        listener: Listener,
-        group: Option<u32>,
-    ) -> Server {
+    pub(crate) fn new(table: Rc<Table>, listener: Listener, group: Option<u32>) -> Server {
         Server {
             table,
             listener,
@@ -42,17 +38,17 @@ impl Server {
     }
 
     /// The leases.
-    pub(in crate::daemon) fn table(&self) -> &Rc<Table> {
+    pub(crate) fn table(&self) -> &Rc<Table> {
         &self.table
     }
 
     /// Returns once a successor has taken over the socket.
-    pub(in crate::daemon) async fn stopped(&self) {
+    pub(crate) async fn stopped(&self) {
         self.stop.notified().await;
     }
 
     /// Serves a caller, from its request to its reply.
-    pub(in crate::daemon) async fn serve(&self, stream: UnixStream) {
+    pub(crate) async fn serve(&self, stream: UnixStream) {
         let mut connection = Connection::new(stream);
         let (request, descriptor) = match connection.request(self.group).await {
             Ok(received) => received,

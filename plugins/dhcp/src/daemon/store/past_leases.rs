@@ -12,14 +12,14 @@ const MAX_PAST_LEASES: usize = 4096;
 
 /// How a server identifies a client: by its network, and its client identifier or MAC.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(in crate::daemon) struct ClientIdentity {
+pub(crate) struct ClientIdentity {
     network: String,
     client: Vec<u8>,
 }
 
 impl ClientIdentity {
     /// The identity of a client with these parameters.
-    pub(in crate::daemon) fn new(network: &str, params: &LeaseParams, mac: Mac) -> ClientIdentity {
+    pub(crate) fn new(network: &str, params: &LeaseParams, mac: Mac) -> ClientIdentity {
         let client_id = params.client_id.body(mac);
         ClientIdentity {
             network: network.to_owned(),

@@ -12,12 +12,12 @@ use tokio::task::spawn_blocking;
     reason = "AsyncFd::new trusts AsRawFd to name the same open descriptor for as long as the value lives; every \
               source here owns its descriptor (AsFd), and the alternative is an unsafe call"
 )]
-pub(in crate::daemon) fn watch<S: AsFd + AsRawFd>(source: S) -> io::Result<AsyncFd<S>> {
+pub(crate) fn watch<S: AsFd + AsRawFd>(source: S) -> io::Result<AsyncFd<S>> {
     AsyncFd::new(source)
 }
 
 /// Closes packet sockets, and drops what depends on them, on another thread: the kernel takes an RCU
 /// grace period for each, milliseconds in which the event loop would serve nothing.
-pub(in crate::daemon) fn close_on_thread(sockets: impl Send + 'static) {
+pub(crate) fn close_on_thread(sockets: impl Send + 'static) {
     spawn_blocking(move || drop(sockets));
 }

@@ -15,7 +15,7 @@ use super::async_fd::watch;
 
 /// The carriers of all links of the daemon's netns.
 #[derive(Debug)]
-pub(in crate::daemon) struct CarrierWatcher {
+pub(crate) struct CarrierWatcher {
     events: AsyncFd<LinkWatch>,
     /// By the link's index.
     carriers: RefCell<HashMap<u32, bool>>,
@@ -23,7 +23,7 @@ pub(in crate::daemon) struct CarrierWatcher {
 
 impl CarrierWatcher {
     /// Starts with the carriers as they are now. Needs a tokio runtime.
-    pub(in crate::daemon) fn new() -> io::Result<CarrierWatcher> {
+    pub(crate) fn new() -> io::Result<CarrierWatcher> {
         let events = watch(LinkWatch::open().map_err(io::Error::other)?)?;
         let watcher = CarrierWatcher {
             events,
@@ -34,7 +34,7 @@ impl CarrierWatcher {
     }
 
     /// Waits until links regain the carrier that they had lost, and returns their indices.
-    pub(in crate::daemon) async fn restored(&self) -> io::Result<Vec<u32>> {
+    pub(crate) async fn restored(&self) -> io::Result<Vec<u32>> {
         loop {
             let mut ready = self.events.readable().await?;
             let restored = match ready.get_inner().next()? {

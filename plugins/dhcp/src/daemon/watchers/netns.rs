@@ -18,14 +18,14 @@ use super::async_fd::watch;
 
 /// The watched directories.
 #[derive(Debug)]
-pub(in crate::daemon) struct NetnsWatcher {
+pub(crate) struct NetnsWatcher {
     notifier: AsyncFd<OwnedFd>,
     directories: RefCell<HashMap<i32, PathBuf>>,
 }
 
 impl NetnsWatcher {
     /// Watches nothing yet. Needs a tokio runtime.
-    pub(in crate::daemon) fn new() -> io::Result<NetnsWatcher> {
+    pub(crate) fn new() -> io::Result<NetnsWatcher> {
         let notifier = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         Ok(NetnsWatcher {
             notifier: watch(notifier)?,
@@ -34,7 +34,7 @@ impl NetnsWatcher {
     }
 
     /// Watches the directory that this name is in. There are no events for names under /proc.
-    pub(in crate::daemon) fn watch(&self, path: &Path) {
+    pub(crate) fn watch(&self, path: &Path) {
         let Some(directory) = path
             .parent()
             .filter(|directory| !directory.starts_with("/proc"))
@@ -67,7 +67,7 @@ impl NetnsWatcher {
 
     /// Waits until names are removed, and returns them; `None` if there were more than the kernel
     /// could queue.
-    pub(in crate::daemon) async fn removed(&self) -> io::Result<Option<Vec<PathBuf>>> {
+    pub(crate) async fn removed(&self) -> io::Result<Option<Vec<PathBuf>>> {
         loop {
             let mut ready = self.notifier.readable().await?;
             let mut buffer = [MaybeUninit::uninit(); 4096];

@@ -10,13 +10,13 @@ use crate::state::StateDir;
 
 /// Where the daemon listens, and where it keeps its leases.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::plugin) struct DaemonLocation {
+pub(crate) struct DaemonLocation {
     /// Its socket.
-    pub(in crate::plugin) socket: PathBuf,
+    pub(crate) socket: PathBuf,
     /// Its leases.
-    pub(in crate::plugin) state: StateDir,
+    pub(crate) state: StateDir,
     /// Whether to start one if none listens.
-    pub(in crate::plugin) autostart: bool,
+    pub(crate) autostart: bool,
 }
 
 /// The keys that DEL needs. It reads no others, so that a mistake in them does not prevent a
@@ -34,7 +34,7 @@ impl DaemonLocation {
     ///
     /// # Errors
     /// 7 if one is of the wrong type.
-    pub(in crate::plugin) fn read(request: &Request) -> Result<DaemonLocation, Error> {
+    pub(crate) fn read(request: &Request) -> Result<DaemonLocation, Error> {
         let keys: Keys = match &request.config.ipam {
             Some(ipam) => cni::go::decode_under("ipam", ipam)?,
             None => Keys::default(),

@@ -15,7 +15,7 @@ use crate::protocol::{LeaseParams, Suppress};
 mod tests;
 
 /// The result of an ADD that obtained `lease`.
-pub(in crate::daemon) fn result(lease: &Lease, params: &LeaseParams, now: Instant) -> CniResult {
+pub(crate) fn result(lease: &Lease, params: &LeaseParams, now: Instant) -> CniResult {
     let routes = routes(lease, params);
     let gateway = routes
         .iter()
