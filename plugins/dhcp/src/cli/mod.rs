@@ -54,7 +54,8 @@ enum Command {
     /// Copies this program, and the macvlan plugin beside it, into a directory of plugins
     ///
     /// Each file is written under a temporary name and renamed, so that a runtime finds the old
-    /// plugin or the new one, never half of one, and a daemon that runs from there is not disturbed.
+    /// plugin or the new one, never half of one, and a daemon that runs from there is not
+    /// disturbed.
     Install {
         /// Where the runtime looks for plugins, such as /opt/cni/bin; created if missing
         directory: PathBuf,

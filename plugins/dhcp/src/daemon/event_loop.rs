@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
@@ -36,8 +36,9 @@ pub(super) async fn run(
     max_connections: usize,
     idle: Option<Duration>,
 ) -> io::Result<()> {
-    let table = server.table();
-    let mut signals = Signals::new()?;
+    let table = &server.table;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut sweep = interval(SWEEP_INTERVAL);
     let mut watchdog = Watchdog::new();
     let permits = Arc::new(Semaphore::new(max_connections));
@@ -75,8 +76,9 @@ pub(super) async fn run(
                 tracing::info!("there has been no lease for a while");
                 break;
             }
-            () = signals.received() => break,
-            () = server.stopped() => break,
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = server.stop.notified() => break,
         }
     }
     stop(table, tasks).await;
@@ -111,27 +113,5 @@ async fn idle_for(idle: Option<Duration>, table: &Table, is_busy: bool) {
     match idle {
         Some(idle) if !is_busy && table.len() == 0 => sleep(idle).await,
         _ => pending().await,
-    }
-}
-
-/// The signals that stop the daemon.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Signals> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn received(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }

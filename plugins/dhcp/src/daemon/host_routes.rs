@@ -95,7 +95,8 @@ impl HostRouteWorker {
     }
 
     /// Cancels a pending change, because the attachment ends or belongs to another container now. A
-    /// change that has begun has the lock, so it is done before macvlan, which continues now, gets it.
+    /// change that has begun has the lock, so it is done before macvlan, which continues now, gets
+    /// it.
     pub(super) fn cancel_pending(&self, attachment: &Attachment) {
         self.shared
             .queue()

@@ -19,7 +19,7 @@ const IDLE: &str = "5m";
 /// the first one stays.
 ///
 /// # Errors
-/// 11 if none starts to listen; otherwise the error of `ask_daemon`.
+/// `TRY_AGAIN_LATER` (11) if none starts to listen; otherwise the error of `ask_daemon`.
 pub(super) fn start<T>(
     daemon: &DaemonLocation,
     ask_daemon: impl Fn() -> Result<T, Failure>,

@@ -1,14 +1,12 @@
 //! The plugin's side of the daemon's socket: one request, one reply, one connection.
 
-use std::io::{self, BufRead, BufReader, IoSlice, Read, Write};
-use std::mem::MaybeUninit;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use cni::{Error, code};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::protocol::{self, MAX_DOCUMENT, Reply, Request, Verb};
 
@@ -41,7 +39,7 @@ impl From<Failure> for Error {
 ///
 /// # Errors
 /// [`Failure::NoDaemon`] (50) if none listens there, [`Failure::DaemonExited`] (11) if it exited;
-/// otherwise the daemon's own error, or 5 if the connection failed.
+/// otherwise the daemon's own error, or `IO_FAILURE` (5) if the connection failed.
 pub(crate) fn ask(
     socket: &Path,
     verb: Verb,
@@ -73,7 +71,7 @@ pub(crate) fn ask(
 /// Like [`ask`], for a verb that is answered by [`Reply::Done`].
 ///
 /// # Errors
-/// As for [`ask`]; 5 if the reply is another.
+/// As for [`ask`]; `IO_FAILURE` (5) if the reply is another.
 pub(crate) fn ask_to(
     socket: &Path,
     verb: Verb,
@@ -98,29 +96,14 @@ fn exchange(
     netns: Option<BorrowedFd<'_>>,
 ) -> io::Result<String> {
     stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
-    send(&mut stream, &protocol::to_line(request)?, netns)?;
+    let document = protocol::to_line(request)?;
+    let sent = protocol::send(&stream, &document, netns)?;
+    stream.write_all(&document[sent..])?;
     let mut line = String::new();
     BufReader::new(stream)
         .take(MAX_DOCUMENT as u64)
         .read_line(&mut line)?;
     Ok(line)
-}
-
-/// Sends the document, with the descriptor beside its first octets.
-fn send(stream: &mut UnixStream, document: &[u8], netns: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let fds: Vec<BorrowedFd<'_>> = netns.into_iter().collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() {
-        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    }
-    let sent = sendmsg(
-        &*stream,
-        &[IoSlice::new(document)],
-        &mut ancillary,
-        SendFlags::NOSIGNAL,
-    )?;
-    stream.write_all(&document[sent..])
 }
 
 fn cannot_connect(socket: &Path, error: &io::Error) -> Failure {

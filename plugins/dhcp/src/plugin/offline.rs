@@ -22,7 +22,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Asks the daemon. If none runs, changes its leases on disk, under the lock that it would have.
 ///
 /// # Errors
-/// The daemon's own; 11 if there is a daemon that does not start to listen.
+/// The daemon's own; `TRY_AGAIN_LATER` (11) if there is a daemon that does not start to listen.
 pub(super) fn ask_or(
     daemon: &DaemonLocation,
     request: &Request,

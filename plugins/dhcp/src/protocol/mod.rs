@@ -4,6 +4,7 @@
 //! ARCHITECTURE.md describes it for other implementors, and must change together with this module.
 
 mod params;
+mod transport;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use params::{ClientId, ConflictDetection, Hex, LeaseParams, Servers, Suppress};
+pub(crate) use transport::{receive, send};
 
 /// Where the daemon listens by default: the Go daemon's path.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/cni/dhcp.sock";

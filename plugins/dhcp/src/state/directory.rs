@@ -23,8 +23,8 @@ pub(crate) struct StateLock {
 }
 
 impl StateDir {
-    /// The default directory of the daemon on this socket. It follows from the socket's path, so that
-    /// plugin and daemon agree on it and no two daemons share one.
+    /// The default directory of the daemon on this socket. It follows from the socket's path, so
+    /// that plugin and daemon agree on it and no two daemons share one.
     pub(crate) fn of_socket(socket: &Path) -> StateDir {
         let mut name = String::from("dhcp");
         if socket != Path::new(DEFAULT_SOCKET) {

@@ -58,7 +58,8 @@ impl InterfaceRef {
     /// Finds the interface in the container's netns, and sets it up if it is down.
     ///
     /// # Errors
-    /// 4 if there is no such interface, or none with a MAC; 5 if the netns cannot be used.
+    /// `INVALID_ENVIRONMENT` (4) if there is no such interface, or none with a MAC; `IO_FAILURE`
+    /// (5) if the netns cannot be used.
     pub(crate) fn find(
         netns: &Netns,
         path: &Path,

@@ -17,12 +17,12 @@ pub(crate) fn now() -> Instant {
 /// Runs the client until something happens to its lease; `None` if it is bound and waits only for
 /// time to pass.
 ///
-/// `server_mac` is updated to the MAC that the last accepted message came from: the server's, or its
-/// relay's.
+/// `server_mac` is updated to the MAC that the last accepted message came from: the server's, or
+/// its relay's.
 ///
 /// # Errors
-/// If no socket can be opened any more, because the interface is gone. A message that cannot be sent
-/// counts as lost on the way: the client sends it again.
+/// If no socket can be opened any more, because the interface is gone. A message that cannot be
+/// sent counts as lost on the way: the client sends it again.
 pub(crate) async fn next_event(
     client: &RefCell<Client>,
     sockets: &mut Sockets,

@@ -16,8 +16,8 @@ use crate::daemon::watchers::{close_on_thread, watch};
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
 
-/// The size of the receive buffers, in octets: room for the largest Ethernet frame. DHCP messages do
-/// not exceed it.
+/// The size of the receive buffers, in octets: room for the largest Ethernet frame. DHCP messages
+/// do not exceed it.
 const BUFFER_LEN: usize = 2048;
 
 /// The sockets of one exchange.
@@ -62,8 +62,8 @@ impl Sockets {
         self
     }
 
-    /// Opens the socket that a reply can arrive on, unless it is open. The other one stays open until
-    /// the exchange is over: closing a packet socket takes an RCU grace period.
+    /// Opens the socket that a reply can arrive on, unless it is open. The other one stays open
+    /// until the exchange is over: closing a packet socket takes an RCU grace period.
     pub(super) fn listen(&mut self, listen: Listen) -> io::Result<()> {
         match listen {
             Listen::Nothing => Ok(()),
@@ -93,8 +93,8 @@ impl Sockets {
             Delivery::Unicast { source, server } if self.address.is_some() => {
                 self.address()?.send(source, to(server), payload)
             }
-            // A RELEASE must be on the wire before we return: the interface may be deleted next, and
-            // the UDP path would wait for ARP and then drop it.
+            // A RELEASE must be on the wire before we return: the interface may be deleted next,
+            // and the UDP path would wait for ARP and then drop it.
             Delivery::Unicast { source, server } => match server_mac {
                 Some(mac) => self.link()?.send(mac, from(source), to(server), payload),
                 None => self.address()?.send(source, to(server), payload),

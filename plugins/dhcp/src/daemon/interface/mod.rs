@@ -15,8 +15,8 @@ pub(super) use health::health;
 pub(super) use mtu::adopt_mtu;
 pub(super) use result::result;
 
-/// Makes the interface `ifindex` follow from the `old` lease to the `new` one. The kernel removes the
-/// address by itself if the lease ends while no daemon runs.
+/// Makes the interface `ifindex` follow from the `old` lease to the `new` one. The kernel removes
+/// the address by itself if the lease ends while no daemon runs.
 ///
 /// Returns what was changed, and the kernel's first refusal; the rest is done nevertheless.
 pub(super) fn follow(

@@ -33,8 +33,8 @@ pub(crate) struct Added {
     is_new: bool,
 }
 
-/// What an ADD asks for, and until when.
-struct Order {
+/// What an ADD asks for, and by when.
+struct AddRequest {
     netns: Netns,
     /// The path of the netns, as the daemon sees it.
     path: PathBuf,
@@ -49,8 +49,8 @@ struct Order {
 /// If the future is dropped, what a server may have granted by then is released.
 ///
 /// # Errors
-/// 11 if no server granted an address in time, with how far it got; or if a DEL, or the end of the
-/// daemon, cancelled it.
+/// `TRY_AGAIN_LATER` (11) if no server granted an address in time, or if a DEL or the end of the
+/// daemon cancelled it.
 pub(crate) async fn add(
     table: &Table,
     attachment: &Attachment,
@@ -59,7 +59,7 @@ pub(crate) async fn add(
     params: LeaseParams,
 ) -> Result<Added, Error> {
     let timeout = table.add_timeout(&params);
-    let order = Order {
+    let request = AddRequest {
         netns,
         path: table.path_on_host(path),
         params,
@@ -81,7 +81,7 @@ pub(crate) async fn add(
         let slot = table.get_or_create(attachment);
         let _guard = SlotGuard { table, slot: &slot };
         let added = tokio::select! {
-            added = add_in_slot(table, &slot, &order) => added,
+            added = add_in_slot(table, &slot, &request) => added,
             () = slot.cancelled.notified() => Err(cancelled()),
         };
         if let Some(added) = added? {
@@ -102,32 +102,32 @@ pub(crate) async fn undo(table: &Table, attachment: &Attachment, added: &Added) 
 async fn add_in_slot(
     table: &Table,
     slot: &Rc<Slot>,
-    order: &Order,
+    request: &AddRequest,
 ) -> Result<Option<Added>, Error> {
     let attachment = &slot.attachment;
-    let exchange = timeout_at(order.deadline, slot.exchange_lock.lock()).await;
+    let exchange = timeout_at(request.deadline, slot.exchange_lock.lock()).await;
     let _exchange = exchange
-        .map_err(|_| order.late(attachment, "waiting for another exchange of the attachment"))?;
+        .map_err(|_| request.late(attachment, "waiting for another exchange of the attachment"))?;
     if !table.has(slot) {
         return Ok(None);
     }
-    let (interface, link) = InterfaceRef::find(&order.netns, &order.path, attachment.ifname())?;
+    let (interface, link) = InterfaceRef::find(&request.netns, &request.path, attachment.ifname())?;
     // A change of the host's route that is still pending is for an earlier container of this name.
     // It would undo the route that macvlan is about to create for this one.
     table.host_routes.cancel_pending(attachment);
-    if let Some(added) = existing(slot, &interface, &order.params) {
+    if let Some(added) = existing(slot, &interface, &request.params) {
         return Ok(Some(added));
     }
     end::release(table, slot);
-    let permit = permit(table, attachment, order).await?;
-    let netns_of_sockets = order.netns.try_clone().map_err(internal)?;
+    let permit = permit(table, attachment, request).await?;
+    let netns_of_sockets = request.netns.try_clone().map_err(internal)?;
     let sockets = Sockets::new(netns_of_sockets, interface.ifindex).with_permit(permit);
-    let (client, past) = new_client(table, attachment, interface.mac, &order.params)?;
-    let params = order.params.clone();
-    let lease = ManagedLease::new(client, interface, &link, params, &order.netns);
+    let (client, past) = new_client(table, attachment, interface.mac, &request.params)?;
+    let params = request.params.clone();
+    let lease = ManagedLease::new(client, interface, &link, params, &request.netns);
     let attempt = Attempt::new(lease, sockets);
     let lease = attempt
-        .obtain(&order.netns, &link, order.deadline, order.timeout)
+        .obtain(&request.netns, &link, request.deadline, request.timeout)
         .await?;
     keep(table, slot, Rc::new(lease), past).map(Some)
 }
@@ -149,17 +149,17 @@ fn existing(slot: &Slot, interface: &InterfaceRef, params: &LeaseParams) -> Opti
 async fn permit(
     table: &Table,
     attachment: &Attachment,
-    order: &Order,
+    request: &AddRequest,
 ) -> Result<OwnedSemaphorePermit, Error> {
     let permit = Arc::clone(&table.add_permits).acquire_owned();
-    timeout_at(order.deadline, permit)
+    timeout_at(request.deadline, permit)
         .await
-        .map_err(|_| order.late(attachment, "in the queue behind other ADDs"))?
+        .map_err(|_| request.late(attachment, "in the queue behind other ADDs"))?
         .map_err(internal)
 }
 
-/// Puts a lease that was just obtained into its slot, and on disk. `past` is the record of the lease
-/// that the client had before.
+/// Puts a lease that was just obtained into its slot, and on disk. `past` is the record of the
+/// lease that the client had before.
 fn keep(
     table: &Table,
     slot: &Rc<Slot>,
@@ -215,7 +215,7 @@ fn new_client(
     Ok((client, past))
 }
 
-impl Order {
+impl AddRequest {
     /// The error for an ADD whose time was over before it could send anything.
     fn late(&self, attachment: &Attachment, waiting: &str) -> Error {
         let seconds = self.timeout.as_secs();

@@ -29,7 +29,8 @@ impl Attempt {
     /// Asks until there is an address, or until the deadline, at which `timeout` is over.
     ///
     /// # Errors
-    /// 11 if no server granted an address in time; how far it got, and the state of the interface.
+    /// `TRY_AGAIN_LATER` (11) if no server granted an address in time. The error says how far the
+    /// client got, and describes the interface.
     pub(super) async fn obtain(
         mut self,
         netns: &Netns,

@@ -11,7 +11,8 @@ use super::table::Table;
 /// never waits for the network.
 ///
 /// # Errors
-/// 120 if there is no usable lease, 121 if it is for another address.
+/// `NO_LEASE` (120) if there is no usable lease, `LEASE_DIFFERS` (121) if it is for another
+/// address.
 pub(crate) fn check(
     table: &Table,
     attachment: &Attachment,

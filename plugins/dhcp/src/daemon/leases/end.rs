@@ -33,8 +33,8 @@ pub(crate) async fn gc(table: &Table, network: &str, keep: &[Attachment]) {
     }
 }
 
-/// Releases the lease of a slot whose exchange lock the caller holds: on disk, and with a RELEASE to
-/// the server if the container still exists.
+/// Releases the lease of a slot whose exchange lock the caller holds: on disk, and with a RELEASE
+/// to the server if the container still exists.
 pub(super) fn release(table: &Table, slot: &Slot) {
     // The caller of this verb changes the host's route next. A change that is pending here must not
     // follow it.

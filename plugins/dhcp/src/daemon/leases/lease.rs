@@ -179,8 +179,8 @@ impl ManagedLease {
     /// Asks servers until there is an address.
     ///
     /// # Errors
-    /// 5 if the interface disappears. Silence is no error: the caller decides how long to wait, and
-    /// [`ManagedLease::report`] says how far it got.
+    /// `IO_FAILURE` (5) if the interface disappears. Silence is no error: the caller decides how
+    /// long to wait, and [`ManagedLease::report`] says how far it got.
     pub(super) async fn acquire(
         &self,
         netns: &Netns,

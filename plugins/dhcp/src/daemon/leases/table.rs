@@ -68,7 +68,7 @@ impl Table {
     /// Whether an ADD could be served.
     ///
     /// # Errors
-    /// 50 if leases cannot be written to disk.
+    /// `PLUGIN_NOT_AVAILABLE` (50) if leases cannot be written to disk.
     pub(crate) fn status(&self) -> Result<(), Error> {
         self.store.can_write().map_err(|error| {
             Error::new(
@@ -189,7 +189,7 @@ impl Table {
     /// Opens a netns by its path, for callers that did not pass a descriptor.
     ///
     /// # Errors
-    /// 3 if there is none.
+    /// `UNKNOWN_CONTAINER` (3) if there is none.
     pub(crate) fn open_netns(&self, path: &Path) -> Result<Netns, Error> {
         Netns::open(self.path_on_host(path))
             .map_err(|error| Error::new(code::UNKNOWN_CONTAINER, format!("CNI_NETNS: {error}")))
@@ -210,8 +210,8 @@ impl Table {
     }
 }
 
-/// Removes a slot without a lease when its user is done, however that ends: the user's future may be
-/// dropped.
+/// Removes a slot without a lease when its user is done, however that ends: the user's future may
+/// be dropped.
 pub(super) struct SlotGuard<'a> {
     pub(super) table: &'a Table,
     pub(super) slot: &'a Rc<Slot>,

@@ -46,8 +46,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) idle: Option<Duration>,
 
-    /// Run in a session of its own, without the caller's descriptors, and log to the journal (or, if
-    /// there is none, to a file in the state directory)
+    /// Run in a session of its own, without the caller's descriptors, and log to the journal (or,
+    /// if there is none, to a file in the state directory)
     #[arg(long)]
     pub(crate) detach: bool,
 
@@ -87,8 +87,8 @@ fn with_two_dashes(arg: OsString) -> OsString {
     }
 }
 
-/// A group by its number, or by its name in group(5). The C library's own lookup may load libraries,
-/// which a static program cannot do.
+/// A group by its number, or by its name in group(5). The C library's own lookup may load
+/// libraries, which a static program cannot do.
 fn group(text: &str) -> Result<u32, String> {
     let named = || {
         let groups = std::fs::read_to_string("/etc/group").ok()?;

@@ -1,16 +1,11 @@
-//! One caller: its permission, one request of limited length with its descriptor, one reply, and the
-//! hang-up in between.
+//! One caller: its permission, one request of limited length with its descriptor, one reply, and
+//! the hang-up in between.
 
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, ErrorKind};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use cni::{Attachment, code};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
 use serde_json::Value;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
@@ -69,8 +64,8 @@ impl Connection {
         Connection { stream }
     }
 
-    /// Reads the request and the netns descriptor beside it, from a caller with permission: root, the
-    /// user that the daemon runs as, and members of `group` (SO_PEERCRED).
+    /// Reads the request and the netns descriptor beside it, from a caller with permission: root,
+    /// the user that the daemon runs as, and processes of `group` (SO_PEERCRED).
     ///
     /// # Errors
     /// Why the request is refused.
@@ -128,7 +123,7 @@ impl Connection {
             if let Some(descriptor) = descriptor {
                 self.stream.writable().await?;
                 sent = self.stream.try_io(Interest::WRITABLE, || {
-                    send_with(&self.stream, &document, descriptor)
+                    protocol::send(&self.stream, &document, Some(descriptor))
                 })?;
             }
             self.stream.write_all(&document[sent..]).await
@@ -161,7 +156,7 @@ impl Connection {
         loop {
             self.stream.readable().await?;
             let received = self.stream.try_io(Interest::READABLE, || {
-                receive(&self.stream, &mut piece, &mut descriptor)
+                protocol::receive(&self.stream, &mut piece, &mut descriptor)
             });
             match received {
                 Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
@@ -183,45 +178,6 @@ impl Connection {
 /// Whether a caller with this uid may use the daemon, which runs as `own`.
 fn is_allowed(uid: u32, own: u32) -> bool {
     uid == 0 || uid == own
-}
-
-fn send_with(
-    stream: &UnixStream,
-    document: &[u8],
-    descriptor: BorrowedFd<'_>,
-) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [descriptor];
-    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
-    Ok(sendmsg(
-        stream,
-        &[IoSlice::new(document)],
-        &mut ancillary,
-        SendFlags::NOSIGNAL,
-    )?)
-}
-
-/// Receives octets, and keeps the last descriptor beside them; others are closed.
-pub(super) fn receive(
-    stream: impl AsFd,
-    buffer: &mut [u8],
-    descriptor: &mut Option<OwnedFd>,
-) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let message = recvmsg(
-        stream,
-        &mut [IoSliceMut::new(buffer)],
-        &mut ancillary,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
-    for control in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(descriptors) = control {
-            *descriptor = descriptors.last().or(descriptor.take());
-        }
-    }
-    Ok(message.bytes)
 }
 
 #[cfg(test)]

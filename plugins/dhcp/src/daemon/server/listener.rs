@@ -1,5 +1,5 @@
-//! Obtaining the listening socket: socket activation, takeover, or bind under a lock, which replaces
-//! the socket file of a daemon that was killed.
+//! Obtaining the listening socket: socket activation, takeover, or bind under a lock, which
+//! replaces the socket file of a daemon that was killed.
 
 use std::cell::RefCell;
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -13,7 +13,6 @@ use std::time::Duration;
 use rustix::fs::Mode;
 use rustix::process::umask;
 
-use super::connection::receive;
 use crate::protocol::{self, Request, VERSION, Verb};
 
 /// How long the other daemon may take to hand over its socket.
@@ -25,8 +24,8 @@ pub(crate) struct Listener {
     socket: UnixListener,
     /// The file to remove. One of systemd's stays, and so does one that a successor has taken over.
     file: RefCell<Option<SocketFile>>,
-    /// Locked for as long as the daemon listens on a socket that it has bound; the kernel releases it
-    /// when the process ends in any way.
+    /// Locked for as long as the daemon listens on a socket that it has bound; the kernel releases
+    /// it when the process ends in any way.
     _lock: Option<File>,
 }
 
@@ -66,9 +65,9 @@ pub(crate) enum ListenError {
 
 impl Listener {
     /// Takes the socket from the service manager, if that passes one. Otherwise, with `take_over`,
-    /// takes it from the daemon that listens on `path`, which then exits. Otherwise binds `path`, and
-    /// replaces a socket file that no process listens on. The socket is usable by its owner only
-    /// (0600), or by `group` too (0660).
+    /// takes it from the daemon that listens on `path`, which then exits. Otherwise binds `path`,
+    /// and replaces a socket file that no process listens on. The socket is usable by its owner
+    /// only (0600), or by `group` too (0660).
     ///
     /// # Errors
     /// Why the daemon cannot listen.
@@ -83,16 +82,21 @@ impl Listener {
                 .take_unix_listener(0)
                 .and_then(|socket| socket.ok_or_else(|| ErrorKind::InvalidInput.into()))
                 .map_err(ListenError::Activation)?;
-            return Ok(Listener {
-                socket,
-                file: RefCell::new(None),
-                _lock: None,
-            });
+            return Ok(Listener::of_service_manager(socket));
         }
         if take_over && let Ok(stream) = UnixStream::connect(path) {
             return Listener::take_over(path, stream);
         }
         Listener::bind(path, group)
+    }
+
+    /// A socket whose file the service manager removes.
+    fn of_service_manager(socket: UnixListener) -> Listener {
+        Listener {
+            socket,
+            file: RefCell::new(None),
+            _lock: None,
+        }
     }
 
     fn take_over(path: &Path, stream: UnixStream) -> Result<Listener, ListenError> {
@@ -105,11 +109,7 @@ impl Listener {
         // Without a lock file beside it, the socket is systemd's, which also removes it.
         let lock = lock_file(path);
         if !lock.exists() {
-            return Ok(Listener {
-                socket,
-                file: RefCell::new(None),
-                _lock: None,
-            });
+            return Ok(Listener::of_service_manager(socket));
         }
         let lock = File::options().write(true).open(&lock).map_err(refused)?;
         // The other daemon releases it in a moment, when it has sent its last replies.
@@ -150,9 +150,9 @@ impl Listener {
         umask(previous);
         let socket = socket.map_err(failed("binding", path))?;
         if group.is_some() {
-            chown(path, None, group).map_err(failed("giving the group", path))?;
+            chown(path, None, group).map_err(failed("setting the group of", path))?;
             let mode = fs::Permissions::from_mode(0o660);
-            fs::set_permissions(path, mode).map_err(failed("opening to the group", path))?;
+            fs::set_permissions(path, mode).map_err(failed("setting the mode of", path))?;
         }
         Ok(Listener {
             socket,
@@ -216,7 +216,7 @@ fn ask_for_socket(mut stream: UnixStream) -> io::Result<UnixListener> {
     stream.write_all(&protocol::to_line(&request)?)?;
     let mut descriptor = None;
     let mut answer = [0; 4096];
-    let length = receive(&stream, &mut answer, &mut descriptor)?;
+    let length = protocol::receive(&stream, &mut answer, &mut descriptor)?;
     let answer = String::from_utf8_lossy(&answer[..length]);
     let descriptor = descriptor
         .ok_or_else(|| io::Error::other(format!("the other daemon answered {}", answer.trim())))?;

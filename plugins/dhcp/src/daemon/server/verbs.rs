@@ -18,10 +18,11 @@ use crate::protocol::{LeaseParams, Reply, Request, Verb};
 /// Serves callers.
 #[derive(Debug)]
 pub(crate) struct Server {
-    table: Rc<Table>,
+    /// The leases.
+    pub(crate) table: Rc<Table>,
     listener: Listener,
-    /// A successor has asked the daemon to exit.
-    stop: Notify,
+    /// Notified when a successor has taken over the socket.
+    pub(crate) stop: Notify,
     /// The group that may use the socket besides root.
     group: Option<u32>,
 }
@@ -35,16 +36,6 @@ impl Server {
             stop: Notify::new(),
             group,
         }
-    }
-
-    /// The leases.
-    pub(crate) fn table(&self) -> &Rc<Table> {
-        &self.table
-    }
-
-    /// Returns once a successor has taken over the socket.
-    pub(crate) async fn stopped(&self) {
-        self.stop.notified().await;
     }
 
     /// Serves a caller, from its request to its reply.

@@ -16,8 +16,8 @@ pub(crate) fn watch<S: AsFd + AsRawFd>(source: S) -> io::Result<AsyncFd<S>> {
     AsyncFd::new(source)
 }
 
-/// Closes packet sockets, and drops what depends on them, on another thread: the kernel takes an RCU
-/// grace period for each, milliseconds in which the event loop would serve nothing.
+/// Closes packet sockets, and drops what depends on them, on another thread: the kernel takes an
+/// RCU grace period for each, milliseconds in which the event loop would serve nothing.
 pub(crate) fn close_on_thread(sockets: impl Send + 'static) {
     spawn_blocking(move || drop(sockets));
 }

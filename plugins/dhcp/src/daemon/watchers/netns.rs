@@ -1,6 +1,6 @@
 //! Containers that vanish without a DEL. The directories that hold the names of their netns are
-//! watched, so the removal of a name is noticed at once. A container that vanishes in another way is
-//! noticed when its lease is due for renewal.
+//! watched, so the removal of a name is noticed at once. A container that vanishes in another way
+//! is noticed when its lease is due for renewal.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -54,12 +54,13 @@ pub(super) fn verify(key: Option<&ClientIdKey>, provide: &[Provide]) -> Result<(
     }
 }
 
-/// The identifier of the request's attachment. Without the key, or if the runtime passes no argument
-/// of the name in `fromArg`, it is the Go plugin's; without the key, `provide` may replace that.
+/// The identifier of the request's attachment. Without the key, or if the runtime passes no
+/// argument of the name in `fromArg`, it is the Go plugin's; without the key, `provide` may replace
+/// that.
 ///
 /// # Errors
-/// 7 if the runtime does not name the container and the identifier is derived from its name; 5 if
-/// the machine has no machine id.
+/// `INVALID_NETWORK_CONFIG` (7) if the runtime does not name the container and the identifier is
+/// derived from its name; `IO_FAILURE` (5) if the machine has no machine id.
 pub(super) fn resolve(
     key: Option<&ClientIdKey>,
     provide: &[Provide],

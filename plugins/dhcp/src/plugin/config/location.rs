@@ -33,7 +33,7 @@ impl DaemonLocation {
     /// Reads these keys, and no others.
     ///
     /// # Errors
-    /// 7 if one is of the wrong type.
+    /// `INVALID_NETWORK_CONFIG` (7) if one is of the wrong type.
     pub(crate) fn read(request: &Request) -> Result<DaemonLocation, Error> {
         let keys: Keys = match &request.config.ipam {
             Some(ipam) => cni::go::decode_under("ipam", ipam)?,

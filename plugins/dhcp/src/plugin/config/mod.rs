@@ -32,10 +32,10 @@ pub(super) struct Config {
 }
 
 /// What to ask servers for, and how. README.md describes each key.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Keys {
-    announce: bool,
+    announce: Option<bool>,
     broadcast: bool,
     client_id: Option<ClientIdKey>,
     conflict_detection: ConflictDetection,
@@ -43,7 +43,7 @@ struct Keys {
     hostname: Option<NameKey>,
     priority: Option<u32>,
     provide: Vec<Provide>,
-    rapid_commit: bool,
+    rapid_commit: Option<bool>,
     request: Vec<RequestOption>,
     requested_address: Option<Ipv4Addr>,
     routes: Vec<Route>,
@@ -53,33 +53,11 @@ struct Keys {
     timeout: Option<Duration>,
 }
 
-impl Default for Keys {
-    fn default() -> Keys {
-        Keys {
-            announce: true,
-            broadcast: false,
-            client_id: None,
-            conflict_detection: ConflictDetection::default(),
-            fqdn: None,
-            hostname: None,
-            priority: None,
-            provide: Vec::new(),
-            rapid_commit: true,
-            request: Vec::new(),
-            requested_address: None,
-            routes: Vec::new(),
-            servers: Servers::default(),
-            suppress: Vec::new(),
-            timeout: None,
-        }
-    }
-}
-
 impl Config {
     /// Reads the section, and validates everything that does not depend on the attachment.
     ///
     /// # Errors
-    /// 7, naming the key.
+    /// `INVALID_NETWORK_CONFIG` (7), naming the key.
     pub(super) fn read(request: &Request) -> Result<Config, Error> {
         let keys: Keys = match &request.config.ipam {
             Some(ipam) => cni::go::decode_under("ipam", ipam)?,
@@ -98,8 +76,8 @@ impl Config {
     /// The parameters of the attachment's lease.
     ///
     /// # Errors
-    /// 7, naming the key, if it needs something that the runtime or the machine does not provide;
-    /// 4 for an invalid address in CNI_ARGS.
+    /// `INVALID_NETWORK_CONFIG` (7), naming the key, if it needs something that the runtime or the
+    /// machine does not provide; `INVALID_ENVIRONMENT` (4) for an invalid address in CNI_ARGS.
     pub(super) fn lease_params(self, request: &Request) -> Result<LeaseParams, Error> {
         let keys = self.keys;
         let client_id = client_id::resolve(keys.client_id.as_ref(), &keys.provide, request)?;
@@ -125,9 +103,9 @@ impl Config {
             requested_address: requested_by_runtime.or(keys.requested_address),
             servers: keys.servers,
             broadcast: keys.broadcast,
-            rapid_commit: keys.rapid_commit,
+            rapid_commit: keys.rapid_commit.unwrap_or(true),
             conflict_detection: keys.conflict_detection,
-            announce: keys.announce,
+            announce: keys.announce.unwrap_or(true),
             timeout: keys.timeout,
             suppress,
             routes: keys.routes,

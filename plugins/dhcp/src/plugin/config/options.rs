@@ -51,27 +51,20 @@ impl Provide {
 
 /// Refuses options that are invalid for every attachment.
 pub(super) fn verify(provide: &[Provide]) -> Result<(), Error> {
-    for (
-        i,
-        Provide {
-            option: Code(code),
-            value,
-            hex,
-            ..
-        },
-    ) in provide.iter().enumerate()
-    {
-        if *code != CLIENT_ID && dhcp4::Config::is_reserved(*code) {
+    for (i, provided) in provide.iter().enumerate() {
+        let Code(code) = provided.option;
+        if code != CLIENT_ID && dhcp4::Config::is_reserved(code) {
             let problem = format_args!("{code} is set by the DHCP client itself");
             return Err(invalid(format_args!("provide[{i}].option"), problem));
         }
-        if !value.is_empty() && hex.is_some() {
+        if !provided.value.is_empty() && provided.hex.is_some() {
             let problem = "value and hex are both given; use one of them";
             return Err(invalid(format_args!("provide[{i}]"), problem));
         }
-        let length = hex
-            .as_ref()
-            .map_or(encode(*code, value).len(), |hex| hex.0.len());
+        let length = match &provided.hex {
+            Some(Hex(data)) => data.len(),
+            None => encode(code, &provided.value).len(),
+        };
         if length > MAX_LEN {
             let problem = format_args!("it has {length} octets; an option takes at most {MAX_LEN}");
             return Err(invalid(format_args!("provide[{i}]"), problem));
@@ -105,8 +98,8 @@ pub(super) fn client_id(provide: &[Provide], args: &Args) -> Option<Vec<u8>> {
 /// The parameter request list: the defaults, unless `skipDefault` is set, then the options of
 /// `request`.
 ///
-/// A name that is sent is not requested: some servers (dnsmasq) return the name that they were sent,
-/// which would then look like the server's own choice.
+/// A name that is sent is not requested: some servers (dnsmasq) return the name that they were
+/// sent, which would then look like the server's own choice.
 pub(super) fn request_list(requested: &[RequestOption], sent: &[RawOption]) -> Vec<u8> {
     let skip = requested.iter().any(|entry| entry.skip_default);
     let mut codes = if skip {
@@ -131,18 +124,13 @@ pub(super) fn request_list(requested: &[RequestOption], sent: &[RawOption]) -> V
 /// The value of an option; `None` if there is none, because the runtime did not pass the argument
 /// that it comes from. The argument overrides the value, as with the Go plugin.
 fn value_of(provided: &Provide, args: &Args) -> Option<Vec<u8>> {
-    let Provide {
-        option: Code(code),
-        value,
-        hex,
-        from_arg,
-    } = provided;
-    let argument = args.get(from_arg).filter(|value| !value.is_empty());
-    let data = match (argument, hex) {
-        (Some(text), _) => encode(*code, text),
+    let Code(code) = provided.option;
+    let argument = args.get(&provided.from_arg);
+    let data = match (argument.filter(|text| !text.is_empty()), &provided.hex) {
+        (Some(text), _) => encode(code, text),
         (None, Some(Hex(data))) => return Some(data.clone()),
-        (None, None) if value.is_empty() => return None,
-        (None, None) => encode(*code, value),
+        (None, None) if provided.value.is_empty() => return None,
+        (None, None) => encode(code, &provided.value),
     };
     // An argument that is too long is left out: the configuration is not at fault.
     (data.len() <= MAX_LEN).then_some(data)

@@ -51,8 +51,8 @@ fn lifetime(lease: &Lease, now: Instant) -> Option<u32> {
 }
 
 /// The routes of a lease, in an order in which each can be set: the server's, unless they are
-/// suppressed or replaced, then those of the configuration. Each names a gateway. The unspecified one
-/// stands for "on the link", since none at all would mean the default gateway.
+/// suppressed or replaced, then those of the configuration. Each names a gateway. The unspecified
+/// one stands for "on the link", since none at all would mean the default gateway.
 fn routes(lease: &Lease, params: &LeaseParams) -> Vec<Route> {
     let is_replaced = |route: &Route| {
         params.routes.iter().any(|configured| {
