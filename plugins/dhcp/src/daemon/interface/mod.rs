@@ -15,11 +15,11 @@ pub(super) use health::health;
 pub(super) use mtu::adopt_mtu;
 pub(super) use result::result;
 
-/// Makes the interface `ifindex` follow from the `old` lease to the `new` one. The kernel removes
-/// the address by itself if the lease ends while no daemon runs.
+/// Changes the interface `ifindex` from the `old` lease to the `new` one. The kernel removes the
+/// address by itself if the lease ends while no daemon runs.
 ///
 /// Returns what was changed, and the kernel's first refusal; the rest is done nevertheless.
-pub(super) fn follow(
+pub(super) fn apply(
     netns: &Netns,
     ifindex: u32,
     params: &LeaseParams,
@@ -32,7 +32,7 @@ pub(super) fn follow(
         Err(error) => return (Changes::default(), Err(error)),
     };
     let mtu = match new {
-        Some(lease) => mtu::follow(&netlink, ifindex, params, lease),
+        Some(lease) => mtu::update(&netlink, ifindex, params, lease),
         None => Ok(None),
     };
     let plan_for = |lease: Option<&Lease>| {

@@ -22,7 +22,7 @@ pub(crate) fn adopt_mtu(
 }
 
 /// Gives the interface the MTU of a renewed lease, and returns it if it is another than before.
-pub(super) fn follow(
+pub(super) fn update(
     netlink: &Netlink,
     ifindex: u32,
     params: &LeaseParams,

@@ -33,8 +33,8 @@ pub(crate) async fn gc(table: &Table, network: &str, keep: &[Attachment]) {
     }
 }
 
-/// Releases the lease of a slot whose exchange lock the caller holds: on disk, and with a RELEASE
-/// to the server if the container still exists.
+/// Releases the lease of a slot whose exchange lock the caller holds: records that on disk, and
+/// sends a RELEASE to the server if the container still exists.
 pub(super) fn release(table: &Table, slot: &Slot) {
     // The caller of this verb changes the host's route next. A change that is pending here must not
     // follow it.
@@ -54,7 +54,8 @@ pub(super) fn release(table: &Table, slot: &Slot) {
     }
 }
 
-/// Drops the lease of a container that is gone: nothing can be sent any more.
+/// Abandons the lease of a container that is gone: records that on disk. Nothing can be sent any
+/// more.
 pub(super) fn abandon(table: &Table, slot: &Rc<Slot>, why: Unreachable) {
     let Some(lease) = take(table, slot) else {
         return;

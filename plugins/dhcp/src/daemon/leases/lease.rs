@@ -316,7 +316,7 @@ impl ManagedLease {
         new: Option<&Lease>,
     ) {
         let ifindex = self.interface.ifindex;
-        let (changed, outcome) = interface::follow(netns, ifindex, &self.params, old, new, now());
+        let (changed, outcome) = interface::apply(netns, ifindex, &self.params, old, new, now());
         let address = new.or(old).map(|lease| display(lease.address));
         let server = new.map(|lease| display(lease.server_id));
         match outcome {

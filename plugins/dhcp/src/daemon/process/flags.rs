@@ -20,8 +20,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE")]
     pub(crate) pidfile: Option<PathBuf>,
 
-    /// Prefix of every netns path, if the daemon sees the host's root file system elsewhere than at
-    /// /
+    /// Prefix of every netns path, if the host's root file system is mounted elsewhere for the
+    /// daemon
     #[arg(long, value_name = "DIR")]
     pub(crate) hostprefix: Option<PathBuf>,
 

@@ -46,11 +46,8 @@ impl Server {
             Err(refusal) => {
                 tracing::warn!("request refused: {refusal}");
                 let what = format!("the dhcp daemon refused the request: {refusal}");
-                // If this fails, the caller is gone.
-                let _ = connection
-                    .reply(&Error::new(refusal.code(), what).into())
-                    .await;
-                return;
+                let error = Error::new(refusal.code(), what);
+                return reply(&mut connection, Err(error)).await;
             }
         };
         log(&request);
