@@ -182,6 +182,8 @@ fn is_allowed(uid: u32, own: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -189,5 +191,19 @@ mod tests {
         assert!(is_allowed(0, 0) && is_allowed(0, 1000) && is_allowed(1000, 1000));
         assert!(!is_allowed(1000, 0) && !is_allowed(65534, 1000));
         assert!(Refusal::Forbidden(1000).to_string().contains("only root"));
+    }
+
+    #[tokio::test]
+    async fn an_attachment_that_cni_does_not_allow_is_refused_as_an_invalid_environment() {
+        let (caller, daemon) = UnixStream::pair().expect("two sockets");
+        let attachment = json!({ "containerID": "../c1", "network": "lan", "ifname": "eth0" });
+        let request = json!({ "protocol": VERSION, "verb": "del", "attachment": attachment });
+        caller
+            .try_write(format!("{request}\n").as_bytes())
+            .expect("room");
+        let refusal = Connection::new(daemon).request(None).await;
+        let refusal = refusal.expect_err("a container ID is not a path");
+        assert_eq!(refusal.code(), code::INVALID_ENVIRONMENT);
+        assert!(refusal.to_string().contains("containerID"), "{refusal}");
     }
 }

@@ -65,18 +65,15 @@ fn routes(lease: &Lease, params: &LeaseParams) -> Vec<Route> {
         priority: params.priority,
         ..Route::new(route.dst.into())
     });
-    let mut from_server: Vec<Route> = from_server.filter(|route| !is_replaced(route)).collect();
-    // A gateway of one may be on the link only by another.
-    from_server.sort_by_key(|route| route.gw.is_some_and(|gateway| !gateway.is_unspecified()));
     let router = router(lease);
     let configured = params
         .routes
         .iter()
         .map(|route| with_defaults(route, router, params.priority));
-    with_gateway_routes(
-        [lease.net().into()],
-        from_server.into_iter().chain(configured),
-    )
+    let routes = from_server
+        .filter(|route| !is_replaced(route))
+        .chain(configured);
+    with_gateway_routes([lease.net().into()], routes)
 }
 
 /// The lease without the options that are suppressed.
