@@ -4,6 +4,8 @@ mod autostart;
 pub(crate) mod client;
 mod config;
 mod offline;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
