@@ -1,17 +1,10 @@
-//! A lease's file, as it may be found. The program is included by its modules: it is no library.
+//! Any octets as a lease's file.
 
 #![no_main]
-#![allow(dead_code, reason = "the modules are the program's, and a target needs a part of each")]
 
-#[path = "../../plugins/dhcp/fuzz.rs"]
-mod fuzz;
-#[path = "../../plugins/dhcp/place.rs"]
-mod place;
-#[path = "../../plugins/dhcp/protocol.rs"]
-mod protocol;
-#[path = "../../plugins/dhcp/store.rs"]
-mod store;
+#[path = "../../plugins/dhcp/tests/fuzz/harness.rs"]
+mod harness;
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| fuzz::state(input));
+fuzz_target!(|input: &[u8]| harness::state(input));

@@ -169,7 +169,7 @@ fn with_a_full_disk_addresses_are_leased_and_released_ones_stay_released(world: 
 
     let daemon = Daemon::start_with(world, &lan.host, &["-statedir", state])?;
     ensure!(
-        !daemon.log().contains("taken up"),
+        !daemon.log().contains("resumed"),
         "what was given back comes back: {}",
         daemon.log()
     );

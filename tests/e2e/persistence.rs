@@ -106,7 +106,7 @@ fn a_lease_deleted_while_no_daemon_ran_is_released_by_the_next(world: &World) ->
     let release = server.wait_for(MessageType::Release, 1, SOON)?;
     ensure!(*release.source.ip() == leased, "{release:?}");
     ensure!(
-        daemon.log().matches("taken up again").count() == 0,
+        daemon.log().matches("lease resumed").count() == 0,
         "{}",
         daemon.log()
     );
@@ -128,7 +128,7 @@ fn the_lease_of_a_container_removed_while_no_daemon_ran_is_not_resumed(world: &W
 
     let daemon = Daemon::start(world, &lan.host)?;
     until("the lease is not taken up", SOON, || {
-        daemon.log().contains("lease not taken up")
+        daemon.log().contains("lease not resumed")
     })?;
     ensure!(
         other.ipv4("eth0")?.is_empty(),

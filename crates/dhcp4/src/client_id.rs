@@ -6,8 +6,6 @@
 
 /// The longest body that fits one option, in octets.
 const MAX_LEN: usize = 255;
-/// The length at which the Go plugins cut the container form, in octets.
-const MAX_CONTAINER_LEN: usize = 254;
 
 /// The type of an identifier that is not a hardware address (RFC 2132 section 9.14).
 const TYPE_TEXT: u8 = 0;
@@ -15,15 +13,6 @@ const TYPE_TEXT: u8 = 0;
 const TYPE_ETHERNET: u8 = 1;
 /// The type of an IAID followed by a DUID (RFC 4361 section 6.1).
 const TYPE_DUID: u8 = 255;
-
-/// The container form: `0x00` and `containerID/netName/ifName`, cut at 254 octets. It is identical
-/// to that of CNI's reference plugins in Go, so a server recognizes the client when one
-/// implementation replaces the other.
-pub fn container(container_id: &str, network: &str, ifname: &str) -> Vec<u8> {
-    let mut id = text(&format!("{container_id}/{network}/{ifname}"));
-    id.truncate(MAX_CONTAINER_LEN);
-    id
-}
 
 /// The form that most hosts use: `0x01` and the Ethernet address. Servers match it with
 /// reservations by MAC address.
@@ -55,14 +44,6 @@ pub fn text(text: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_container_form_is_identical_to_that_of_the_go_plugins() {
-        assert_eq!(container("abc", "net", "eth0"), b"\0abc/net/eth0");
-        let long = container(&"c".repeat(300), "net", "eth0");
-        assert_eq!(long.len(), 254);
-        assert_eq!(long[..3], *b"\0cc");
-    }
 
     #[test]
     fn each_form_begins_with_its_type_and_fits_one_option() {

@@ -1,5 +1,5 @@
-//! Durations as Go writes them (`2s`, `1m30s`, `1.5h`), since the daemon's flags keep the Go
-//! daemon's form.
+//! Durations in Go's form (`2s`, `1m30s`, `1.5h`), which the daemon's flags share with the Go
+//! daemon's.
 
 use std::time::Duration;
 
@@ -19,8 +19,7 @@ const UNITS: [(&str, f64); 8] = [
 /// `0`.
 ///
 /// # Errors
-/// Says what is wrong with `text`; a negative duration is refused, since none of our flags can mean
-/// one.
+/// What is wrong with `text`. No flag has a use for a negative duration.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
@@ -78,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_by_name() {
+    fn an_error_about_any_other_text_says_that_it_is_a_duration() {
         for text in [
             "",
             "+",

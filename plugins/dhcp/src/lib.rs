@@ -1,31 +1,23 @@
 //! The CNI plugin `dhcp`: leases a container's address from the LAN's own DHCP server. Run as `dhcp
-//! daemon` it is also the daemon that keeps the leases.
+//! daemon` it is also the daemon that maintains the leases.
+//!
+//! - `plugin` is the IPAM plugin, `daemon` the daemon, `cli` the operator's commands.
+//! - [`protocol`] is what plugin and daemon send each other.
+//! - [`state`] is the leases on disk, which the plugin changes if no daemon runs.
 
-mod absent;
-mod admin;
-mod autostart;
-mod client;
-mod config;
+mod cli;
 mod daemon;
 mod duration;
-#[cfg(test)]
-mod fuzz;
-mod place;
-mod protocol;
-mod store;
-mod verbs;
+mod plugin;
+pub mod protocol;
+pub mod state;
 
 use std::process::ExitCode;
-
-/// Our own error codes: no lease is held for the attachment.
-pub(crate) const NO_LEASE: u32 = 120;
-/// The lease held is not the one that `prevResult` tells of.
-pub(crate) const LEASE_DIFFERS: u32 = 121;
 
 /// The keys of the `ipam` section that this plugin takes, besides `type`; those of an entry as
 /// `provide[].option`.
 pub fn configuration_keys() -> Vec<String> {
-    config::keys()
+    plugin::configuration_keys()
 }
 
 /// The command line of `dhcp daemon`.
@@ -33,14 +25,14 @@ pub fn daemon_command() -> clap::Command {
     daemon::command()
 }
 
-/// The whole of the program.
+/// The whole program.
 pub fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next() {
         Some(command) if command == "daemon" => daemon::main(args),
-        Some(word) if word.to_str().is_some_and(admin::knows) => {
-            admin::main(std::iter::once(word).chain(args))
+        Some(word) if word.to_str().is_some_and(cli::is_command) => {
+            cli::main(std::iter::once(word).chain(args))
         }
-        _ => cni::main(&verbs::Dhcp),
+        _ => cni::main(&plugin::Dhcp),
     }
 }

@@ -152,7 +152,7 @@ impl Scene {
     /// as it was.
     fn ensure_answers(&self, address: Ipv4Addr) -> Result {
         let expected = [Rule {
-            from: std::net::IpAddr::from(address).into(),
+            from: IpAddr::from(address).into(),
             table: Scene::TABLE,
             priority: 32000,
             protocol: attachment::PROTOCOL,

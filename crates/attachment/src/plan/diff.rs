@@ -11,8 +11,12 @@ use super::{Plan, route_text, rule_text};
 pub struct Changes(Vec<String>);
 
 impl Changes {
-    /// Adds a change.
-    pub fn push(&mut self, change: String) {
+    /// Adds a change before all others.
+    pub fn prepend(&mut self, change: String) {
+        self.0.insert(0, change);
+    }
+
+    fn push(&mut self, change: String) {
         self.0.push(change);
     }
 }

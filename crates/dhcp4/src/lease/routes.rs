@@ -8,36 +8,26 @@ use super::Lease;
 use crate::options::{Options, Route};
 
 impl Lease {
-    /// The routes to set, in an order in which the kernel accepts them: on-link routes first, then
-    /// those through gateways.
+    /// The routes that the server sent, on-link routes first.
     ///
-    /// If the server sent classless routes (option 121), they are the only ones: RFC 3442 has
-    /// options 33 and 3 ignored then, including the default route. Otherwise the routes are the
-    /// static ones (option 33) and a default route through the first router (option 3). Of several
-    /// routes to one destination, the first is kept. A gateway outside the address' subnet and all
-    /// on-link routes gets an on-link route of its own. A route through the leased address itself
-    /// is on-link.
+    /// If it sent classless routes (option 121), they are the only ones: RFC 3442 has options 33 and
+    /// 3 ignored then, including the default route. Otherwise the routes are the static ones (option
+    /// 33) and a default route through the first router (option 3). Of several routes to one
+    /// destination, the first is kept. A route through the leased address itself is on-link.
+    ///
+    /// A gateway may lie outside the address' subnet and all on-link routes. Linux refuses such a
+    /// route unless an on-link route to the gateway comes first.
     pub fn routes(&self) -> Vec<Route> {
         let (mut routes, via): (Vec<_>, Vec<_>) = self
-            .routes_from_server()
+            .first_routes()
             .into_iter()
             .partition(|route| route.gateway.is_none());
-        for gateway in via.iter().filter_map(|route| route.gateway) {
-            let reachable =
-                self.net().contains(&gateway) || routes.iter().any(|r| r.dst.contains(&gateway));
-            if !reachable {
-                routes.push(Route {
-                    dst: Ipv4Net::from(gateway),
-                    gateway: None,
-                });
-            }
-        }
         routes.extend(via);
         routes
     }
 
-    /// The routes that the server sent, one for each destination.
-    fn routes_from_server(&self) -> Vec<Route> {
+    /// The first route that the server sent to each destination.
+    fn first_routes(&self) -> Vec<Route> {
         let Options {
             routers,
             static_routes,
@@ -139,20 +129,17 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_outside_the_subnet_gets_an_on_link_route_first() {
+    fn a_gateway_outside_the_subnet_is_left_to_the_caller() {
         let routers = vec!["192.0.2.1".parse().unwrap()];
         let lease = lease(Options {
             routers,
             ..Options::default()
         });
-        assert_eq!(
-            lease.routes(),
-            routes(["192.0.2.1/32", "0.0.0.0/0 via 192.0.2.1"])
-        );
+        assert_eq!(lease.routes(), routes(["0.0.0.0/0 via 192.0.2.1"]));
     }
 
     #[test]
-    fn a_gateway_on_an_on_link_route_needs_no_route_of_its_own() {
+    fn on_link_routes_come_first() {
         let lease = lease(Options {
             classless_routes: routes(["0.0.0.0/0 via 169.254.1.1", "169.254.0.0/16"]),
             ..Options::default()

@@ -1,0 +1,116 @@
+//! `dhcp install DIRECTORY`.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// The plugins of a release.
+const PLUGINS: [&str; 2] = ["macvlan", "dhcp"];
+
+/// Copies the plugins from the directory of this program into `directory`.
+pub(super) fn install(directory: &Path) -> Result<String, String> {
+    let program = std::env::current_exe()
+        .map_err(|error| format!("cannot determine the path of this executable: {error}"))?;
+    install_from(program.parent().unwrap_or(Path::new("/")), directory)
+}
+
+fn install_from(source: &Path, directory: &Path) -> Result<String, String> {
+    fs::create_dir_all(directory)
+        .map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
+    for plugin in PLUGINS {
+        let (from, to) = (source.join(plugin), directory.join(plugin));
+        replace(&from, &to).map_err(|error| {
+            format!(
+                "cannot copy {} to {}: {error}",
+                from.display(),
+                to.display()
+            )
+        })?;
+    }
+    Ok(format!(
+        "{} are in {}",
+        PLUGINS.join(" and "),
+        directory.display()
+    ))
+}
+
+/// Copies a program to a temporary name beside its destination, then renames it. The copy is synced
+/// to disk first: a plugin that is empty after a power failure would keep every container from
+/// starting.
+fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    let mut source = fs::File::open(from)?;
+    let mut copy = tempfile::Builder::new()
+        .prefix(".leasehold-")
+        .tempfile_in(to.parent().unwrap_or(Path::new(".")))?;
+    io::copy(&mut source, copy.as_file_mut())?;
+    copy.as_file()
+        .set_permissions(Permissions::from_mode(0o755))?;
+    copy.as_file().sync_all()?;
+    // The file is closed first: one that is open for writing cannot be executed (ETXTBSY).
+    copy.into_temp_path()
+        .persist(to)
+        .map_err(|refused| refused.error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn an_installed_plugin_is_replaced_while_a_running_one_is_left_untouched() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let (source, directory) = (
+            scratch.path().join("image"),
+            scratch.path().join("opt/cni/bin"),
+        );
+        fs::create_dir_all(&source).expect("creating it");
+        let provide = |version: &str| {
+            PLUGINS
+                .iter()
+                .for_each(|plugin| fs::write(source.join(plugin), version).expect("writing"));
+        };
+
+        provide("one");
+        install_from(&source, &directory).expect("nothing is in the way");
+        let running = fs::File::open(directory.join("dhcp")).expect("it is there");
+        provide("two");
+        install_from(&source, &directory).expect("a second time");
+
+        assert_eq!(
+            io::read_to_string(running).expect("it is still open"),
+            "one"
+        );
+        for plugin in PLUGINS {
+            assert_eq!(
+                fs::read_to_string(directory.join(plugin)).expect("it is there"),
+                "two"
+            );
+            assert_eq!(
+                fs::metadata(directory.join(plugin))
+                    .expect("it is there")
+                    .mode()
+                    & 0o7777,
+                0o755
+            );
+        }
+        assert_eq!(
+            fs::read_dir(&directory).expect("it is there").count(),
+            PLUGINS.len(),
+            "nothing else is left"
+        );
+    }
+
+    #[test]
+    fn a_plugin_that_cannot_be_copied_is_named_and_leaves_no_file() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let error = install_from(&scratch.path().join("empty"), scratch.path())
+            .expect_err("there is nothing");
+        assert!(error.contains("empty/macvlan"), "{error}");
+        assert_eq!(
+            fs::read_dir(scratch.path()).expect("it is there").count(),
+            0
+        );
+    }
+}

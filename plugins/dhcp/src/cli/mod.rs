@@ -1,0 +1,63 @@
+//! The commands that an operator runs by hand, and that a container without a shell runs as its
+//! probe or its init container: `dhcp status`, `dhcp install`.
+
+mod install;
+mod status;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::protocol::DEFAULT_SOCKET;
+
+/// Whether `dhcp WORD` is one of these commands.
+pub(crate) fn is_command(word: &str) -> bool {
+    ["status", "install"].contains(&word)
+}
+
+/// Runs a command, given everything that follows `dhcp`. Reports on stderr why it failed.
+pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args = std::iter::once(OsString::from("dhcp")).chain(args);
+    let outcome = match Cli::parse_from(args).command {
+        Command::Status { socketpath } => status::status(&socketpath),
+        Command::Install { directory } => install::install(&directory),
+    };
+    match outcome {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("dhcp: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "dhcp", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Asks the daemon whether it can serve; fails if it cannot, or does not answer
+    Status {
+        /// Socket of the daemon
+        #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+        socketpath: PathBuf,
+    },
+    /// Copies this program, and the macvlan plugin beside it, into a directory of plugins
+    ///
+    /// Each file is written under a temporary name and renamed, so that a runtime finds the old
+    /// plugin or the new one, never half of one, and a daemon that runs from there is not
+    /// disturbed.
+    Install {
+        /// Where the runtime looks for plugins, such as /opt/cni/bin; created if missing
+        directory: PathBuf,
+    },
+}

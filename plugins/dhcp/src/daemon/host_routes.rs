@@ -1,0 +1,224 @@
+//! `hostAccess`: the host's route to a container follows its lease.
+//!
+//! macvlan creates the first route, when ADD has given the container its address, and removes the
+//! last. The daemon does what happens in between without macvlan: the lease moves, is lost or
+//! obtained again, or the container vanishes.
+//!
+//! Changing such a route needs a lock that other processes may hold for a while. So a worker thread
+//! does it, one attachment after the other. A newer change of an attachment replaces one that is
+//! pending.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use attachment::host_access::{AttachmentTag, HostAccess, return_routes};
+use attachment::{HostLock, SourceRouting};
+use cni::Attachment;
+use ipnet::Ipv4Net;
+use linknet::{Netlink, Netns};
+
+use crate::state::{InterfaceRef, Unreachable};
+
+/// How long to wait for the lock. A holder needs milliseconds, and a hundred may be waiting.
+const HOST_LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// Where the host's route to a container must lead.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// The container's interface.
+    pub(super) interface: InterfaceRef,
+    /// Its netns, if that cannot be found by its path.
+    pub(super) pinned_netns: Option<Netns>,
+    /// The container's address.
+    pub(super) net: Ipv4Net,
+    /// The interface's own routing table, if it has one.
+    pub(super) source_routing: SourceRouting,
+}
+
+/// Changes the host's routes to containers.
+#[derive(Debug)]
+pub(super) struct HostRouteWorker {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// The daemon's own netns: the host's, unless the daemon was started in another one.
+    own: Netns,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// `None` removes the route.
+    pending: VecDeque<(Attachment, Option<Target>)>,
+    has_worker: bool,
+}
+
+/// Why a route could not be changed.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Kernel(#[from] linknet::Error),
+    #[error(
+        "the daemon is not in the network namespace of {0}'s parent, and cannot change the host's routes"
+    )]
+    OtherNetns(String),
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+}
+
+impl HostRouteWorker {
+    /// A worker for the netns that the daemon is in.
+    pub(super) fn new() -> io::Result<HostRouteWorker> {
+        let own = Netns::current().map_err(io::Error::other)?;
+        Ok(HostRouteWorker {
+            shared: Arc::new(Shared {
+                own,
+                queue: Mutex::default(),
+            }),
+        })
+    }
+
+    /// Makes the host's route to the container lead to this target only. Needs a tokio runtime.
+    pub(super) fn set(&self, attachment: &Attachment, target: Target) {
+        self.push(attachment, Some(target));
+    }
+
+    /// Removes the host's route to the container. Needs a tokio runtime.
+    pub(super) fn remove(&self, attachment: &Attachment) {
+        self.push(attachment, None);
+    }
+
+    /// Cancels a pending change, because the attachment ends or belongs to another container now. A
+    /// change that has begun has the lock, so it is done before macvlan, which continues now, gets
+    /// it.
+    pub(super) fn cancel_pending(&self, attachment: &Attachment) {
+        self.shared
+            .queue()
+            .pending
+            .retain(|(pending, _)| pending != attachment);
+    }
+
+    fn push(&self, attachment: &Attachment, target: Option<Target>) {
+        let mut queue = self.shared.queue();
+        queue.pending.retain(|(pending, _)| pending != attachment);
+        queue.pending.push_back((attachment.clone(), target));
+        if !queue.has_worker {
+            queue.has_worker = true;
+            let shared = Arc::clone(&self.shared);
+            tokio::task::spawn_blocking(move || shared.work());
+        }
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // No panic can leave the queue half changed.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the next change, or notes that the worker stops.
+    fn next(&self) -> Option<(Attachment, Option<Target>)> {
+        let mut queue = self.queue();
+        let next = queue.pending.pop_front();
+        queue.has_worker = next.is_some();
+        next
+    }
+
+    fn work(&self) {
+        loop {
+            // The lock first: a change that was taken from the queue is done before any other
+            // process gets the lock.
+            let access = HostLock::acquire_within(HOST_LOCK_WAIT)
+                .and_then(|lock| HostAccess::new(&self.own, lock));
+            let Some((attachment, target)) = self.next() else {
+                return;
+            };
+            // A bug that one container brings to light must not affect the routes to others.
+            let done = catch_unwind(AssertUnwindSafe(|| {
+                self.apply(&access?, &attachment, target)
+            }));
+            match done {
+                Ok(Ok(Some(change))) => tracing::info!(%attachment, "{change}"),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => {
+                    tracing::error!(%attachment, %error, "hostAccess: cannot update the host's route to the container");
+                }
+                Err(_) => {
+                    tracing::error!(%attachment, "updating the host's route failed; this is a bug");
+                }
+            }
+        }
+    }
+
+    /// Applies a change, and returns what was changed, if anything.
+    fn apply(
+        &self,
+        access: &HostAccess,
+        attachment: &Attachment,
+        target: Option<Target>,
+    ) -> Result<Option<String>, Error> {
+        let tag = AttachmentTag::new(attachment);
+        let before = access.routes()?;
+        let reached = match target {
+            // A shim that was created for an attempt that failed has no route, and is removed.
+            Some(target) => self.attach(access, tag, &target).or_else(|error| {
+                access.detach(|_| false)?;
+                Err(error)
+            })?,
+            None => None,
+        };
+        // Routes of IPv6 do not depend on the lease.
+        access
+            .detach(|route| route.tag == tag && route.to.is_ipv4() && Some(route.to) != reached)?;
+        let is_new = |to: &IpAddr| {
+            !before
+                .iter()
+                .any(|route| route.tag == tag && route.to == *to)
+        };
+        let had = before
+            .iter()
+            .any(|route| route.tag == tag && route.to.is_ipv4());
+        Ok(match reached {
+            Some(to) if is_new(&to) => {
+                Some(format!("the host has a route to the container at {to}"))
+            }
+            None if had => Some("the host has no route to the container any more".to_owned()),
+            Some(_) | None => None,
+        })
+    }
+
+    /// Makes the host reach the container, and returns the container's address; `None` if the
+    /// container is gone.
+    fn attach(
+        &self,
+        access: &HostAccess,
+        tag: AttachmentTag,
+        target: &Target,
+    ) -> Result<Option<IpAddr>, Error> {
+        let (netns, link) = match target.interface.lookup(target.pinned_netns.as_ref()) {
+            Ok(found) => found,
+            Err(unreachable) if unreachable.is_gone() => return Ok(None),
+            Err(temporary) => return Err(temporary.into()),
+        };
+        let inside = Netlink::open_in(&netns)?;
+        let (Some(parent), Some(number)) = (link.parent, link.parent_netnsid) else {
+            return Err(Error::OtherNetns(link.name));
+        };
+        if inside.nsid(&self.own)? != Some(number) {
+            return Err(Error::OtherNetns(link.name));
+        }
+        let to = IpAddr::V4(target.net.addr());
+        let reachable = access.attach(parent, tag, &[to])?;
+        let on_link = [target.net.into()];
+        for route in return_routes(&reachable, link.index, &on_link, target.source_routing) {
+            inside.replace_route(&route)?;
+        }
+        Ok(Some(to))
+    }
+}

@@ -1,0 +1,226 @@
+//! ADD: obtains a lease, or returns the one that there is.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cni::{Attachment, CniResult, Error, code};
+use dhcp4::Client;
+use linknet::{Mac, Netns};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
+use tracing::field::display;
+
+use super::attempt::Attempt;
+use super::end;
+use super::lease::ManagedLease;
+use super::slot::Slot;
+use super::table::{SlotGuard, Table, seed};
+use crate::daemon::error::internal;
+use crate::daemon::exchange::{Sockets, now};
+use crate::daemon::store::ClientIdentity;
+use crate::protocol::LeaseParams;
+use crate::state::{InterfaceRef, LeaseStatus, Record};
+
+/// The outcome of an ADD.
+#[derive(Debug)]
+pub(crate) struct Added {
+    /// The result for the caller.
+    pub(crate) result: CniResult,
+    lease: Rc<ManagedLease>,
+    /// Whether this ADD obtained the lease.
+    is_new: bool,
+}
+
+/// What an ADD asks for, and by when.
+struct AddRequest {
+    netns: Netns,
+    /// The path of the netns, as the daemon sees it.
+    path: PathBuf,
+    params: LeaseParams,
+    timeout: Duration,
+    deadline: Instant,
+}
+
+/// Leases an address for the interface of `attachment` in `netns`. A lease that it has already is
+/// returned as it is, so a runtime may ask twice.
+///
+/// If the future is dropped, what a server may have granted by then is released.
+///
+/// # Errors
+/// `TRY_AGAIN_LATER` (11) if no server granted an address in time, or if a DEL or the end of the
+/// daemon cancelled it.
+pub(crate) async fn add(
+    table: &Table,
+    attachment: &Attachment,
+    netns: Netns,
+    path: &Path,
+    params: LeaseParams,
+) -> Result<Added, Error> {
+    let timeout = table.add_timeout(&params);
+    let request = AddRequest {
+        netns,
+        path: table.path_on_host(path),
+        params,
+        timeout,
+        deadline: Instant::now() + timeout,
+    };
+    let cancelled = || {
+        let why = match table.is_stopping.get() {
+            true => "the daemon is stopping: try again",
+            false => "the attachment got a DEL",
+        };
+        let what = format!("ADD of {attachment} was cancelled: {why}");
+        Error::new(code::TRY_AGAIN_LATER, what)
+    };
+    loop {
+        if table.is_stopping.get() {
+            return Err(cancelled());
+        }
+        let slot = table.get_or_create(attachment);
+        let _guard = SlotGuard { table, slot: &slot };
+        let added = tokio::select! {
+            added = add_in_slot(table, &slot, &request) => added,
+            () = slot.cancelled.notified() => Err(cancelled()),
+        };
+        if let Some(added) = added? {
+            return Ok(added);
+        }
+    }
+}
+
+/// Releases the lease that an ADD obtained, if its caller was gone before it got the result.
+pub(crate) async fn undo(table: &Table, attachment: &Attachment, added: &Added) {
+    let current = table.get(attachment).and_then(|slot| slot.lease());
+    if added.is_new && current.is_some_and(|current| Rc::ptr_eq(&current, &added.lease)) {
+        end::del(table, attachment).await;
+    }
+}
+
+/// `None` if the slot was removed from the table while we waited for its lock.
+async fn add_in_slot(
+    table: &Table,
+    slot: &Rc<Slot>,
+    request: &AddRequest,
+) -> Result<Option<Added>, Error> {
+    let attachment = &slot.attachment;
+    let exchange = timeout_at(request.deadline, slot.exchange_lock.lock()).await;
+    let _exchange = exchange
+        .map_err(|_| request.late(attachment, "waiting for another exchange of the attachment"))?;
+    if !table.has(slot) {
+        return Ok(None);
+    }
+    let (interface, link) = InterfaceRef::find(&request.netns, &request.path, attachment.ifname())?;
+    // A change of the host's route that is still pending is for an earlier container of this name.
+    // It would undo the route that macvlan is about to create for this one.
+    table.host_routes.cancel_pending(attachment);
+    if let Some(added) = existing(slot, &interface, &request.params) {
+        return Ok(Some(added));
+    }
+    end::release(table, slot);
+    let permit = permit(table, attachment, request).await?;
+    let netns_of_sockets = request.netns.try_clone().map_err(internal)?;
+    let sockets = Sockets::new(netns_of_sockets, interface.ifindex).with_permit(permit);
+    let (client, past) = new_client(table, attachment, interface.mac, &request.params)?;
+    let params = request.params.clone();
+    let lease = ManagedLease::new(client, interface, &link, params, &request.netns);
+    let attempt = Attempt::new(lease, sockets);
+    let lease = attempt
+        .obtain(&request.netns, &link, request.deadline, request.timeout)
+        .await?;
+    keep(table, slot, Rc::new(lease), past).map(Some)
+}
+
+/// The lease that the slot has, if it is for this very interface and was obtained with the same
+/// parameters.
+fn existing(slot: &Slot, interface: &InterfaceRef, params: &LeaseParams) -> Option<Added> {
+    let lease = slot
+        .lease()
+        .filter(|lease| lease.serves(interface, params))?;
+    Some(Added {
+        result: lease.result()?,
+        lease,
+        is_new: false,
+    })
+}
+
+/// The right to exchange messages with servers, in order of arrival.
+async fn permit(
+    table: &Table,
+    attachment: &Attachment,
+    request: &AddRequest,
+) -> Result<OwnedSemaphorePermit, Error> {
+    let permit = Arc::clone(&table.add_permits).acquire_owned();
+    timeout_at(request.deadline, permit)
+        .await
+        .map_err(|_| request.late(attachment, "in the queue behind other ADDs"))?
+        .map_err(internal)
+}
+
+/// Puts a lease that was just obtained into its slot, and on disk. `past` is the record of the
+/// lease that the client had before.
+fn keep(
+    table: &Table,
+    slot: &Rc<Slot>,
+    lease: Rc<ManagedLease>,
+    past: Option<Record>,
+) -> Result<Added, Error> {
+    let result = lease.result();
+    let result = result.ok_or_else(|| internal("a client that is bound has no lease"))?;
+    table.netns_watcher.watch(&lease.interface.path);
+    *slot.lease.borrow_mut() = Some(Rc::clone(&lease));
+    // On disk before the caller gets the result: from here on, a crash cannot lose the lease.
+    table.persist(slot);
+    if let Some(past) = past {
+        table.store.forget_superseded(&past);
+    }
+    table.set_timer(slot);
+    let address = lease.address().map(display);
+    tracing::info!(attachment = %slot.attachment, address, "address leased");
+    Ok(Added {
+        result,
+        lease,
+        is_new: true,
+    })
+}
+
+/// A client for the interface with this MAC. It asks for the address that it had before, if that is
+/// known from the record that is returned too.
+fn new_client(
+    table: &Table,
+    attachment: &Attachment,
+    mac: Mac,
+    params: &LeaseParams,
+) -> Result<(Client, Option<Record>), Error> {
+    let mut config = table.client_config(params, mac);
+    let past = table
+        .store
+        .recall(&ClientIdentity::new(attachment.network(), params, mac));
+    let client = match &past {
+        // If the server was not told that the address is free again, one round trip may be enough
+        // (INIT-REBOOT).
+        Some(past)
+            if past.status != LeaseStatus::Released && config.requested_address.is_none() =>
+        {
+            let (address, server) = (past.lease.address, past.lease.server_id);
+            Client::reboot(config, seed()?, address, Some(server), now())
+        }
+        Some(past) => {
+            config.requested_address.get_or_insert(past.lease.address);
+            Client::new(config, seed()?, now())
+        }
+        None => Client::new(config, seed()?, now()),
+    };
+    Ok((client, past))
+}
+
+impl AddRequest {
+    /// The error for an ADD whose time was over before it could send anything.
+    fn late(&self, attachment: &Attachment, waiting: &str) -> Error {
+        let seconds = self.timeout.as_secs();
+        let what = format!("no address for {attachment} within {seconds} s");
+        Error::new(code::TRY_AGAIN_LATER, what)
+            .details(format!("all that time was spent {waiting}"))
+    }
+}

@@ -1,0 +1,43 @@
+//! CHECK: whether an attachment has its lease.
+
+use std::net::Ipv4Addr;
+
+use attachment::codes;
+use cni::{Attachment, Error};
+
+use super::table::Table;
+
+/// Checks that the attachment has a lease, for one of these addresses unless there are none. It
+/// never waits for the network.
+///
+/// # Errors
+/// `NO_LEASE` (120) if there is no usable lease, `LEASE_DIFFERS` (121) if it is for another
+/// address.
+pub(crate) fn check(
+    table: &Table,
+    attachment: &Attachment,
+    addresses: &[Ipv4Addr],
+) -> Result<(), Error> {
+    let no_lease = |what: String| Error::new(codes::NO_LEASE, what);
+    let Some(lease) = table.get(attachment).and_then(|slot| slot.lease()) else {
+        return Err(no_lease(format!("there is no lease for {attachment}")).details(
+            "it was released, or its container was gone: detach the container and attach it again",
+        ));
+    };
+    if let Err(unreachable) = lease.open_netns() {
+        return Err(no_lease(format!(
+            "cannot use the lease of {attachment}: {unreachable}"
+        )));
+    }
+    match lease.address() {
+        None => Err(no_lease(format!(
+            "{attachment} has lost its address, and no server grants another"
+        ))
+        .details(lease.report())),
+        Some(address) if addresses.is_empty() || addresses.contains(&address) => Ok(()),
+        Some(address) => Err(Error::new(
+            codes::LEASE_DIFFERS,
+            format!("the lease of {attachment} is for {address}, which prevResult does not list"),
+        )),
+    }
+}

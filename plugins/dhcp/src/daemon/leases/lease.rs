@@ -1,0 +1,349 @@
+//! A lease that the daemon maintains.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use cni::{Attachment, CniResult, Error, code};
+use dhcp4::{Client, Event, Lease, StateName};
+use linknet::{Link, Mac, Netns};
+use tokio::sync::Notify;
+use tracing::field::display;
+
+use crate::daemon::exchange::{Sockets, find_contender, flush, next_event, now};
+use crate::daemon::host_routes::Target;
+use crate::daemon::interface;
+use crate::protocol::LeaseParams;
+use crate::state::{InterfaceRef, Record, Unreachable};
+
+/// How often an exchange without an answer checks that its container still exists. Without this
+/// check, an exchange that no server answers would keep alive a netns that nothing else uses.
+const LIVENESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A lease and everything that it takes to maintain it. An idle one has no socket, no thread and
+/// usually no netns.
+#[derive(Debug)]
+pub(super) struct ManagedLease {
+    client: RefCell<Client>,
+    /// The container's interface.
+    pub(super) interface: InterfaceRef,
+    params: LeaseParams,
+    /// The MAC that the server, or the relay before it, last sent from.
+    server_mac: Cell<Option<Mac>>,
+    /// The netns itself, if the daemon cannot find it by its path, for example because the daemon
+    /// runs in a container.
+    pinned_netns: Option<Netns>,
+    /// The index of the interface's parent, if that is in another netns: the host's, as a rule.
+    parent: Cell<Option<u32>>,
+    /// The parent has regained its carrier.
+    carrier_restored: Notify,
+}
+
+impl ManagedLease {
+    /// A lease that `client` has yet to obtain, for this interface in this netns.
+    pub(super) fn new(
+        client: Client,
+        interface: InterfaceRef,
+        link: &Link,
+        params: LeaseParams,
+        netns: &Netns,
+    ) -> ManagedLease {
+        let pinned_netns = match interface.open_netns() {
+            Ok(_) => None,
+            Err(_) => netns.try_clone().ok(),
+        };
+        ManagedLease {
+            client: RefCell::new(client),
+            interface,
+            params,
+            server_mac: Cell::default(),
+            pinned_netns,
+            parent: Cell::new(parent_in_other_netns(link)),
+            carrier_restored: Notify::new(),
+        }
+    }
+
+    /// The lease of a record, which `client` continues. `pinned_netns` is the netns, if an earlier
+    /// [`ManagedLease`] had to keep it open.
+    pub(super) fn resumed(
+        client: Client,
+        record: Record,
+        pinned_netns: Option<Netns>,
+    ) -> ManagedLease {
+        ManagedLease {
+            client: RefCell::new(client),
+            interface: record.interface,
+            params: record.params,
+            server_mac: Cell::new(record.server_mac),
+            pinned_netns,
+            parent: Cell::default(),
+            carrier_restored: Notify::new(),
+        }
+    }
+
+    /// A copy of the netns, if it had to be kept open.
+    pub(super) fn pinned_netns(&self) -> Option<Netns> {
+        self.pinned_netns
+            .as_ref()
+            .and_then(|netns| netns.try_clone().ok())
+    }
+
+    /// Whether there is an address for this very interface, obtained with the same parameters.
+    pub(super) fn serves(&self, interface: &InterfaceRef, params: &LeaseParams) -> bool {
+        self.interface == *interface && self.params == *params && self.address().is_some()
+    }
+
+    /// The lease as a CNI result; `None` while there is no address.
+    pub(super) fn result(&self) -> Option<CniResult> {
+        let client = self.client.borrow();
+        let lease = client.lease()?;
+        Some(interface::result(lease, &self.params, now()))
+    }
+
+    /// The lease as it is written to disk; `None` while there is no address.
+    pub(super) fn record(&self, attachment: &Attachment) -> Option<Record> {
+        let record = Record::new(
+            attachment.clone(),
+            self.interface.clone(),
+            self.params.clone(),
+            self.client.borrow().lease()?.clone(),
+            self.server_mac.get(),
+        );
+        Some(record.with_netns_kept(self.pinned_netns.is_some()))
+    }
+
+    /// The address; `None` while there is none.
+    pub(super) fn address(&self) -> Option<Ipv4Addr> {
+        self.client.borrow().lease().map(|lease| lease.address)
+    }
+
+    /// Whether the host needs a route to the container (`hostAccess`).
+    pub(super) fn has_host_access(&self) -> bool {
+        self.params.host_access
+    }
+
+    /// Where that route must lead; `None` while there is no address.
+    pub(super) fn host_route_target(&self) -> Option<Target> {
+        let net = self.client.borrow().lease().map(Lease::net)?;
+        Some(Target {
+            interface: self.interface.clone(),
+            pinned_netns: self.pinned_netns(),
+            net,
+            source_routing: self.params.source_routing,
+        })
+    }
+
+    /// Whether the client is bound: nothing needs to be sent now.
+    pub(super) fn is_bound(&self) -> bool {
+        self.client.borrow().state() == StateName::Bound
+    }
+
+    /// When the lease must be maintained next.
+    pub(super) fn due(&self) -> Option<dhcp4::Instant> {
+        self.client.borrow().poll_timeout()
+    }
+
+    /// How far the client got: what it sent, received and ignored.
+    pub(super) fn report(&self) -> String {
+        self.client.borrow().report().to_string()
+    }
+
+    /// The sentence about the interface at the end of an error.
+    pub(super) fn interface_health(&self, netns: &Netns) -> String {
+        interface::health(netns, &self.interface)
+    }
+
+    /// Opens the container's netns.
+    ///
+    /// # Errors
+    /// If container or interface are not those of the lease any more, or cannot be looked up.
+    pub(super) fn open_netns(&self) -> Result<Netns, Unreachable> {
+        let (netns, link) = self.interface.lookup(self.pinned_netns.as_ref())?;
+        self.parent.set(parent_in_other_netns(&link));
+        Ok(netns)
+    }
+
+    /// Whether the interface's parent is one of these links of the daemon's netns.
+    pub(super) fn has_parent_in(&self, links: &[u32]) -> bool {
+        self.parent
+            .get()
+            .is_some_and(|parent| links.contains(&parent))
+    }
+
+    /// Makes the next maintenance, or the one under way, confirm the lease with the server.
+    pub(super) fn notify_carrier_restored(&self) {
+        self.carrier_restored.notify_one();
+    }
+
+    /// Asks servers until there is an address.
+    ///
+    /// # Errors
+    /// `IO_FAILURE` (5) if the interface disappears. Silence is no error: the caller decides how
+    /// long to wait, and [`ManagedLease::report`] says how far it got.
+    pub(super) async fn acquire(
+        &self,
+        netns: &Netns,
+        link: &Link,
+        sockets: &mut Sockets,
+    ) -> Result<(), Error> {
+        let io_failure = |error: io::Error| {
+            let ifname = &self.interface.ifname;
+            let what = format!("asking for an address on {ifname} failed: {error}");
+            Error::new(code::IO_FAILURE, what)
+        };
+        loop {
+            let event = next_event(&self.client, sockets, &self.server_mac).await;
+            match event.map_err(io_failure)? {
+                Some(Event::Bound(lease)) => {
+                    if let Err(error) = interface::adopt_mtu(netns, link, &self.params, &lease) {
+                        tracing::error!(%error, "cannot set the MTU that the server sent");
+                    }
+                    return Ok(());
+                }
+                Some(Event::Granted(lease)) => {
+                    self.confirm(netns, &lease).await.map_err(io_failure)?;
+                }
+                Some(Event::Renewed { .. }) | None => return Ok(()),
+                Some(Event::Lost { .. }) => {}
+            }
+        }
+    }
+
+    /// Accepts the address that a server granted, or declines it if another host has it.
+    async fn confirm(&self, netns: &Netns, lease: &Lease) -> io::Result<()> {
+        let (address, detection) = (lease.address, self.params.conflict_detection);
+        let contender = find_contender(netns, self.interface.ifindex, address, detection).await?;
+        let mut client = self.client.borrow_mut();
+        match contender {
+            None => client.accept(now()),
+            Some(mac) => {
+                let server = lease.server_id;
+                tracing::warn!(%address, %mac, %server, "address declined: another host has it");
+                client.decline(now())
+            }
+        };
+        Ok(())
+    }
+
+    /// Does what is due: renews, rebinds or starts over, until the lease is good again. The
+    /// container's interface follows, and `on_change` is called after each change.
+    ///
+    /// # Errors
+    /// If the container is gone, or cannot be looked into.
+    pub(super) async fn maintain(
+        &self,
+        attachment: &Attachment,
+        on_change: impl Fn(),
+    ) -> Result<(), Unreachable> {
+        let netns = self.open_netns()?;
+        self.client.borrow_mut().handle_timeout(now());
+        let netns_of_sockets = netns.try_clone().map_err(Unreachable::temporary)?;
+        let mut sockets = Sockets::new(netns_of_sockets, self.interface.ifindex);
+        let apply = |event: &str, old: Option<&Lease>, new: Option<&Lease>| {
+            self.apply_to_interface(attachment, &netns, event, old, new);
+        };
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = self.carrier_restored.notified() => {
+                    tracing::info!(%attachment, "the parent has its carrier back: confirming the lease");
+                    self.client.borrow_mut().link_restored(now());
+                    continue;
+                }
+                event = next_event(&self.client, &mut sockets, &self.server_mac) => event,
+                unreachable = self.disappeared() => return Err(unreachable),
+            };
+            match event.map_err(|error| self.classify(error))? {
+                Some(Event::Renewed { old, new }) => {
+                    apply("lease renewed", Some(&old), Some(&new));
+                    on_change();
+                    return Ok(());
+                }
+                Some(Event::Bound(new)) => {
+                    apply("another address leased", None, Some(&new));
+                    on_change();
+                    return Ok(());
+                }
+                Some(Event::Lost { lease, reason }) => {
+                    // On disk first: if the daemon is killed in between, the next one knows that
+                    // it has to remove the address.
+                    on_change();
+                    apply(&format!("address lost: {reason}"), Some(&lease), None);
+                }
+                Some(Event::Granted(lease)) => {
+                    let confirmed = self.confirm(&netns, &lease).await;
+                    confirmed.map_err(|error| self.classify(error))?;
+                }
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Returns once the container is gone.
+    async fn disappeared(&self) -> Unreachable {
+        loop {
+            tokio::time::sleep(LIVENESS_INTERVAL).await;
+            if let Err(unreachable) = self.open_netns()
+                && unreachable.is_gone()
+            {
+                return unreachable;
+            }
+        }
+    }
+
+    /// Removes from the interface what a lost lease may have left there.
+    pub(super) fn remove_address(&self, attachment: &Attachment, netns: &Netns, lost: &Lease) {
+        self.apply_to_interface(attachment, netns, "address removed", Some(lost), None);
+    }
+
+    /// Why an exchange failed: because the container is gone, or for want of descriptors or memory,
+    /// which is no reason to give up the lease.
+    fn classify(&self, error: io::Error) -> Unreachable {
+        self.open_netns()
+            .err()
+            .unwrap_or_else(|| Unreachable::temporary(error))
+    }
+
+    /// Makes the interface follow its lease, and logs the event and its changes as one.
+    fn apply_to_interface(
+        &self,
+        attachment: &Attachment,
+        netns: &Netns,
+        event: &str,
+        old: Option<&Lease>,
+        new: Option<&Lease>,
+    ) {
+        let ifindex = self.interface.ifindex;
+        let (changed, outcome) = interface::apply(netns, ifindex, &self.params, old, new, now());
+        let address = new.or(old).map(|lease| display(lease.address));
+        let server = new.map(|lease| display(lease.server_id));
+        match outcome {
+            Ok(()) => tracing::info!(%attachment, address, server, %changed, "{event}"),
+            Err(error) => {
+                tracing::error!(%attachment, address, server, %changed, %error, "{event}, but the interface could not be updated");
+            }
+        }
+    }
+
+    /// Releases the address, or one that was requested and may have been granted since.
+    pub(super) fn release(&self, sockets: &mut Sockets) {
+        self.client.borrow_mut().release(now());
+        flush(&self.client, sockets, &self.server_mac);
+    }
+
+    /// Releases the lease when no exchange is running.
+    ///
+    /// # Errors
+    /// If the container is gone: nothing can be sent without it.
+    pub(super) fn release_when_idle(&self) -> Result<(), Unreachable> {
+        let netns = self.open_netns()?;
+        self.release(&mut Sockets::new(netns, self.interface.ifindex));
+        Ok(())
+    }
+}
+
+/// The interface's parent, if that is in another netns.
+fn parent_in_other_netns(link: &Link) -> Option<u32> {
+    link.parent.filter(|_| link.parent_netnsid.is_some())
+}

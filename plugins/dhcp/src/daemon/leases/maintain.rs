@@ -1,0 +1,163 @@
+//! Maintaining leases: renewing them when they are due, and reacting when containers vanish or
+//! parents regain their carrier.
+
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::{JoinError, JoinSet};
+
+use super::end;
+use super::resume;
+use super::slot::Slot;
+use super::table::{RETRY_INTERVAL, Table};
+use crate::daemon::exchange::now;
+
+/// The pause between two leases that are confirmed because their parent regained its carrier: a
+/// restarted switch must not make all hosts ask at the same moment.
+const STAGGER: Duration = Duration::from_millis(10);
+
+/// Waits until a lease must be maintained, and returns the task that does it.
+pub(crate) async fn maintain_next(
+    table: &Rc<Table>,
+) -> io::Result<impl Future<Output = ()> + use<>> {
+    let slot = table.next_due().await?;
+    Ok(maintain_or_recover(Rc::clone(table), slot))
+}
+
+/// Maintains a lease. If a bug makes that panic, the lease is resumed from disk, and other leases
+/// are not affected.
+async fn maintain_or_recover(table: Rc<Table>, slot: Rc<Slot>) {
+    let task = {
+        let (table, slot) = (Rc::clone(&table), Rc::clone(&slot));
+        async move { maintain(&table, &slot).await }
+    };
+    if let Err(panic) = catch_panic(task).await {
+        tracing::error!(attachment = %slot.attachment, %panic, "maintaining a lease failed; this is a bug");
+        recover(&table, &slot);
+    }
+}
+
+/// Runs a task, and returns the error if it panics. Dropping the future cancels the task.
+async fn catch_panic(task: impl Future<Output = ()> + 'static) -> Result<(), JoinError> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(task);
+    match tasks.join_next().await {
+        Some(Err(error)) if error.is_panic() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Renews the lease of a slot, or does what else is due.
+async fn maintain(table: &Table, slot: &Rc<Slot>) {
+    // If an exchange is running already, it sets the timer when it is done.
+    let Ok(exchange) = slot.exchange_lock.try_lock() else {
+        return;
+    };
+    let Some(lease) = slot.lease() else {
+        return;
+    };
+    let on_change = || {
+        table.persist(slot);
+        if let Some(lease) = slot.lease() {
+            table.update_host_route(&slot.attachment, &lease);
+        }
+    };
+    tokio::select! {
+        outcome = lease.maintain(&slot.attachment, on_change) => match outcome {
+            Ok(()) => table.set_timer(slot),
+            Err(unreachable) if unreachable.is_gone() => end::abandon(table, slot, unreachable),
+            Err(_) => table.set_timer_at(slot, Some(now() + RETRY_INTERVAL)),
+        },
+        () = slot.cancelled.notified() => {}
+    }
+    drop(exchange);
+    table.remove_if_empty(slot);
+}
+
+/// Resumes a lease from disk after its maintenance panicked.
+fn recover(table: &Table, slot: &Rc<Slot>) {
+    let attachment = &slot.attachment;
+    // There is none if a DEL came first.
+    if let Some(lease) = slot.lease.take() {
+        let outcome = match table.store.read(attachment) {
+            Ok(Some(record)) => resume::resume(table, record, lease.pinned_netns())
+                .map_err(|error| error.to_string()),
+            Ok(None) => Err("it is not on disk".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = outcome {
+            tracing::error!(%attachment, %error, "cannot resume the lease");
+        }
+    }
+    if slot.lease.borrow().is_some() {
+        // Not at once: a bug that shows every time must not keep the daemon busy.
+        table.set_timer_at(slot, Some(now() + RETRY_INTERVAL));
+    }
+    table.remove_if_empty(slot);
+}
+
+/// Waits until names of netns are removed, and drops the leases of containers that are gone.
+pub(crate) async fn netns_removed(table: &Table) -> io::Result<()> {
+    match table.netns_watcher.removed().await? {
+        Some(paths) => abandon_gone(table, |path| paths.iter().any(|removed| removed == path)),
+        None => abandon_gone(table, |_| true),
+    }
+    Ok(())
+}
+
+/// Drops the leases of containers that are gone, among those whose netns has such a path.
+fn abandon_gone(table: &Table, is_suspect: impl Fn(&Path) -> bool) {
+    for slot in table.slots() {
+        let lease = slot
+            .lease()
+            .filter(|lease| is_suspect(&lease.interface.path));
+        if let Some(Err(unreachable)) = lease.map(|lease| lease.open_netns())
+            && unreachable.is_gone()
+        {
+            slot.cancelled.notify_waiters();
+            end::abandon(table, &slot, unreachable);
+            table.remove_if_empty(&slot);
+        }
+    }
+}
+
+/// Waits until parents regain their carrier, and confirms the leases on them, one after the other.
+pub(crate) async fn carrier_restored(table: &Table) -> io::Result<()> {
+    let parents = table.carrier_watcher.restored().await?;
+    let mut due = now();
+    for slot in table.slots() {
+        if let Some(lease) = slot.lease().filter(|lease| lease.has_parent_in(&parents)) {
+            lease.notify_carrier_restored();
+            table.set_timer_at(&slot, Some(due));
+            due = due + STAGGER;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::LocalSet;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_in_one_task_leaves_the_others_running() {
+        let local = LocalSet::new();
+        let others = local.run_until(async {
+            let mut others = JoinSet::new();
+            others.spawn_local(async {
+                sleep(Duration::from_millis(20)).await;
+                "done"
+            });
+            let panicked = catch_panic(async { panic!("a bug") }).await;
+            assert!(panicked.is_err_and(|error| error.to_string().contains("a bug")));
+            assert!(catch_panic(async {}).await.is_ok());
+            others.join_next().await
+        });
+        assert!(matches!(others.await, Some(Ok("done"))));
+    }
+}

@@ -1,0 +1,19 @@
+//! The leases of all containers: [`Table`] has them, and the verbs, timers and watchers act on it.
+
+mod add;
+mod attempt;
+mod check;
+mod end;
+mod lease;
+mod maintain;
+mod resume;
+mod slot;
+mod table;
+mod timer_queue;
+
+pub(super) use add::{Added, add, undo};
+pub(super) use check::check;
+pub(super) use end::{del, gc};
+pub(super) use maintain::{carrier_restored, maintain_next, netns_removed};
+pub(super) use resume::resume_all;
+pub(super) use table::Table;

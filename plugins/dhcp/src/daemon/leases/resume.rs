@@ -1,0 +1,111 @@
+//! Resuming the leases of an earlier daemon.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use cni::Error;
+use dhcp4::Client;
+use linknet::Netns;
+
+use super::lease::ManagedLease;
+use super::table::{RETRY_INTERVAL, Table, seed};
+use crate::daemon::exchange::{Sockets, now};
+use crate::state::{LeaseStatus, Record, Unreachable};
+
+/// Resumes every lease that is on disk. Those of containers that are gone are only remembered.
+///
+/// # Errors
+/// If the directory cannot be read.
+pub(crate) fn resume_all(table: &Table) -> io::Result<()> {
+    for record in table.store.load()? {
+        let attachment = record.attachment.clone();
+        // A bug that one lease brings to light must not prevent the others from being resumed.
+        match catch_unwind(AssertUnwindSafe(|| resume(table, record, None))) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%attachment, %error, "cannot resume a lease"),
+            Err(_) => tracing::error!(%attachment, "resuming a lease failed; this is a bug"),
+        }
+    }
+    table.forget_expired();
+    Ok(())
+}
+
+/// Resumes the lease of a record. `pinned_netns` is its netns, if that was kept open.
+pub(super) fn resume(
+    table: &Table,
+    record: Record,
+    pinned_netns: Option<Netns>,
+) -> Result<(), Error> {
+    if record.status == LeaseStatus::Released {
+        table.store.remember(record);
+        return Ok(());
+    }
+    let config = table.client_config(&record.params, record.interface.mac);
+    let client = match record.status {
+        LeaseStatus::Lost => Client::new(config, seed()?, now()),
+        _ => Client::resume(config, seed()?, record.lease.clone(), now()),
+    };
+    let lease = ManagedLease::resumed(client, record.clone(), pinned_netns);
+    // After a reboot, neither the netns nor the times in the record are valid.
+    let netns = match record.is_of_this_boot() {
+        true => lease.open_netns(),
+        false => Err(Unreachable::NetnsGone),
+    };
+    match netns {
+        Err(unreachable) if unreachable.is_gone() => abandon(table, record, &lease, unreachable),
+        Ok(netns) if record.status == LeaseStatus::Abandoned => {
+            release(table, record, &lease, netns);
+        }
+        netns => maintain(table, record, lease, netns),
+    }
+    Ok(())
+}
+
+/// Remembers the lease of a container that is gone.
+fn abandon(table: &Table, record: Record, lease: &ManagedLease, why: Unreachable) {
+    let (attachment, address) = (&record.attachment, record.lease.address);
+    tracing::info!(%attachment, %address, "lease not resumed: {why}");
+    if lease.has_host_access() {
+        table.host_routes.remove(attachment);
+    }
+    table
+        .store
+        .remember(record.with_status(LeaseStatus::Abandoned));
+}
+
+/// Releases a lease that the plugin marked as abandoned while no daemon ran, if the interface still
+/// exists to send from.
+fn release(table: &Table, record: Record, lease: &ManagedLease, netns: Netns) {
+    lease.release(&mut Sockets::new(netns, lease.interface.ifindex));
+    let (attachment, address) = (&record.attachment, record.lease.address);
+    tracing::info!(%attachment, %address, "address released late");
+    table
+        .store
+        .remember(record.with_status(LeaseStatus::Released));
+}
+
+/// Puts the lease into the table, and sets its timer.
+fn maintain(table: &Table, record: Record, lease: ManagedLease, netns: Result<Netns, Unreachable>) {
+    let (attachment, address) = (&record.attachment, record.lease.address);
+    tracing::info!(%attachment, %address, "lease resumed");
+    let due = match netns {
+        Err(_) => Some(now() + RETRY_INTERVAL),
+        Ok(netns) => {
+            if record.status == LeaseStatus::Lost {
+                lease.remove_address(attachment, &netns, &record.lease);
+            }
+            // What is overdue is done first.
+            if lease.is_bound() {
+                lease.due()
+            } else {
+                Some(now())
+            }
+        }
+    };
+    table.netns_watcher.watch(&lease.interface.path);
+    table.update_host_route(attachment, &lease);
+    let slot = table.get_or_create(attachment);
+    *slot.lease.borrow_mut() = Some(Rc::new(lease));
+    table.set_timer_at(&slot, due);
+}

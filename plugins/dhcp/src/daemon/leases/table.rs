@@ -1,0 +1,242 @@
+//! The table of all leases.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cni::{Attachment, Error, code};
+use linknet::{Mac, Netns};
+use tokio::sync::Semaphore;
+
+use super::lease::ManagedLease;
+use super::slot::Slot;
+use super::timer_queue::TimerQueue;
+use crate::daemon::error::internal;
+use crate::daemon::exchange::now;
+use crate::daemon::host_routes::HostRouteWorker;
+use crate::daemon::process::Flags;
+use crate::daemon::random::random_octets;
+use crate::daemon::store::LeaseStore;
+use crate::daemon::watchers::{CarrierWatcher, NetnsWatcher};
+use crate::protocol::LeaseParams;
+use crate::state::StateDir;
+
+/// The pause before a maintenance that failed is tried again.
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// All leases.
+#[derive(Debug)]
+pub(crate) struct Table {
+    slots: RefCell<HashMap<Attachment, Rc<Slot>>>,
+    pub(super) store: LeaseStore,
+    timers: TimerQueue<Weak<Slot>>,
+    pub(super) netns_watcher: NetnsWatcher,
+    pub(super) carrier_watcher: CarrierWatcher,
+    pub(super) host_routes: HostRouteWorker,
+    /// Limits how many ADDs exchange messages with servers at a time; others wait in order.
+    pub(super) add_permits: Arc<Semaphore>,
+    pub(super) is_stopping: Cell<bool>,
+    flags: Flags,
+}
+
+impl Table {
+    /// A table without leases, which lets `max_adds` ADDs exchange messages with servers at a time.
+    /// Needs a tokio runtime.
+    pub(crate) fn new(flags: Flags, state: StateDir, max_adds: usize) -> io::Result<Table> {
+        Ok(Table {
+            slots: RefCell::default(),
+            store: LeaseStore::new(state),
+            timers: TimerQueue::new()?,
+            netns_watcher: NetnsWatcher::new()?,
+            carrier_watcher: CarrierWatcher::new()?,
+            host_routes: HostRouteWorker::new()?,
+            add_permits: Arc::new(Semaphore::new(max_adds)),
+            is_stopping: Cell::new(false),
+            flags,
+        })
+    }
+
+    /// How many leases there are, or are being obtained.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.borrow().len()
+    }
+
+    /// Whether an ADD could be served.
+    ///
+    /// # Errors
+    /// `PLUGIN_NOT_AVAILABLE` (50) if leases cannot be written to disk.
+    pub(crate) fn status(&self) -> Result<(), Error> {
+        self.store.can_write().map_err(|error| {
+            Error::new(
+                code::PLUGIN_NOT_AVAILABLE,
+                "the dhcp daemon cannot write its leases to disk",
+            )
+            .details(format!("{error}; they would be lost with the daemon"))
+        })
+    }
+
+    /// Cancels all exchanges, because the daemon stops. Leases stay as they are.
+    pub(crate) fn stop(&self) {
+        self.is_stopping.set(true);
+        for slot in self.slots.borrow().values() {
+            slot.cancelled.notify_waiters();
+        }
+    }
+
+    /// Forgets past leases that would have ended by now.
+    pub(crate) fn forget_expired(&self) {
+        self.store.forget_expired();
+    }
+
+    /// The slot of an attachment, if it has one.
+    pub(super) fn get(&self, attachment: &Attachment) -> Option<Rc<Slot>> {
+        self.slots.borrow().get(attachment).cloned()
+    }
+
+    /// The slot of an attachment, created if it has none.
+    pub(super) fn get_or_create(&self, attachment: &Attachment) -> Rc<Slot> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots
+            .entry(attachment.clone())
+            .or_insert_with(|| Rc::new(Slot::new(attachment.clone())));
+        Rc::clone(slot)
+    }
+
+    /// All slots.
+    pub(super) fn slots(&self) -> Vec<Rc<Slot>> {
+        self.slots.borrow().values().cloned().collect()
+    }
+
+    /// Whether the slot is still in the table.
+    pub(super) fn has(&self, slot: &Rc<Slot>) -> bool {
+        self.slots
+            .borrow()
+            .get(&slot.attachment)
+            .is_some_and(|current| Rc::ptr_eq(current, slot))
+    }
+
+    /// Removes the slot if it has no lease and no exchange is running. Tasks that wait for its lock
+    /// find out, and create another slot.
+    pub(super) fn remove_if_empty(&self, slot: &Rc<Slot>) {
+        let is_empty = slot.lease.borrow().is_none() && slot.exchange_lock.try_lock().is_ok();
+        if is_empty && self.has(slot) {
+            self.slots.borrow_mut().remove(&slot.attachment);
+        }
+    }
+
+    /// Waits until a lease must be maintained.
+    pub(super) async fn next_due(&self) -> io::Result<Rc<Slot>> {
+        loop {
+            if let Some(slot) = self.timers.next(now).await?.upgrade() {
+                return Ok(slot);
+            }
+        }
+    }
+
+    /// Sets the timer for when the slot's lease must be maintained next.
+    pub(super) fn set_timer(&self, slot: &Rc<Slot>) {
+        let due = slot.lease().and_then(|lease| lease.due());
+        self.set_timer_at(slot, due);
+    }
+
+    /// Sets the slot's timer to this time; `None` only cancels it.
+    pub(super) fn set_timer_at(&self, slot: &Rc<Slot>, due: Option<dhcp4::Instant>) {
+        self.cancel_timer(slot);
+        let timer = due.map(|due| self.timers.set(due, Rc::downgrade(slot)));
+        slot.timer.set(timer);
+    }
+
+    /// Cancels the slot's timer.
+    pub(super) fn cancel_timer(&self, slot: &Slot) {
+        if let Some(timer) = slot.timer.take() {
+            self.timers.cancel(timer);
+        }
+    }
+
+    /// Writes the slot's lease to disk as it is now.
+    pub(super) fn persist(&self, slot: &Slot) {
+        match slot
+            .lease()
+            .and_then(|lease| lease.record(&slot.attachment))
+        {
+            Some(record) => drop(self.store.write(&record)),
+            None => self.store.mark_lost(&slot.attachment),
+        }
+    }
+
+    /// Updates the host's route to the container, if it needs one: to its address, or to none.
+    pub(super) fn update_host_route(&self, attachment: &Attachment, lease: &ManagedLease) {
+        if lease.has_host_access() {
+            match lease.host_route_target() {
+                Some(target) => self.host_routes.set(attachment, target),
+                None => self.host_routes.remove(attachment),
+            }
+        }
+    }
+
+    /// A path of the host's as the daemon sees it (`-hostprefix`).
+    pub(super) fn path_on_host(&self, path: &Path) -> PathBuf {
+        match &self.flags.hostprefix {
+            Some(prefix) => prefix.join(path.strip_prefix("/").unwrap_or(path)),
+            None => path.to_owned(),
+        }
+    }
+
+    /// Opens a netns by its path, for callers that did not pass a descriptor.
+    ///
+    /// # Errors
+    /// `UNKNOWN_CONTAINER` (3) if there is none.
+    pub(crate) fn open_netns(&self, path: &Path) -> Result<Netns, Error> {
+        Netns::open(self.path_on_host(path))
+            .map_err(|error| Error::new(code::UNKNOWN_CONTAINER, format!("CNI_NETNS: {error}")))
+    }
+
+    /// How long an ADD may take.
+    pub(super) fn add_timeout(&self, params: &LeaseParams) -> Duration {
+        params.timeout.unwrap_or(self.flags.resendtimeout)
+    }
+
+    /// The settings of a client with these parameters under the daemon's flags.
+    pub(super) fn client_config(&self, params: &LeaseParams, mac: Mac) -> dhcp4::Config {
+        let mut config = params.client_config(mac);
+        config.broadcast |= self.flags.broadcast;
+        config.retry.max = self.flags.resendmax.max(config.retry.first);
+        config.retry.requests = attempts_within(self.flags.timeout, config.retry.first);
+        config
+    }
+}
+
+/// Removes a slot without a lease when its user is done, however that ends: the user's future may
+/// be dropped.
+pub(super) struct SlotGuard<'a> {
+    pub(super) table: &'a Table,
+    pub(super) slot: &'a Rc<Slot>,
+}
+
+impl Drop for SlotGuard<'_> {
+    fn drop(&mut self) {
+        self.table.remove_if_empty(self.slot);
+    }
+}
+
+/// How many messages are sent within `timeout` if each wait is twice the one before.
+fn attempts_within(timeout: Duration, first: Duration) -> u32 {
+    let mut attempts = 1;
+    let mut wait = first;
+    let mut waited = first;
+    while waited < timeout && attempts < 10 {
+        wait *= 2;
+        waited += wait;
+        attempts += 1;
+    }
+    attempts
+}
+
+/// The seed of a client's randomness.
+pub(super) fn seed() -> Result<u64, Error> {
+    random_octets().map(u64::from_ne_bytes).map_err(internal)
+}

@@ -1,0 +1,182 @@
+//! The daemon's command line: the Go daemon's flags, in Go's spelling (`-name`, `--name`,
+//! `-name=value`).
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::duration;
+
+/// Leases addresses for containers from the LAN's own DHCP server, renews the leases, and releases
+/// them.
+///
+/// Flags may be written with one dash or two; durations as in Go: 2s, 1m30s.
+#[derive(Debug, Parser)]
+#[command(name = "dhcp daemon", version, max_term_width = 100)]
+pub(crate) struct Flags {
+    /// Write the daemon's process id to this file, and remove the file at the end
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pidfile: Option<PathBuf>,
+
+    /// Prefix of every netns path, if the host's root file system is mounted elsewhere for the
+    /// daemon
+    #[arg(long, value_name = "DIR")]
+    pub(crate) hostprefix: Option<PathBuf>,
+
+    /// Socket on which the plugin reaches the daemon
+    #[arg(long, value_name = "PATH", default_value = crate::protocol::DEFAULT_SOCKET)]
+    pub(crate) socketpath: PathBuf,
+
+    /// Keep leases in this directory, instead of one under /var/lib/cni that is named after the
+    /// socket
+    #[arg(long, value_name = "DIR")]
+    pub(crate) statedir: Option<PathBuf>,
+
+    /// Let this group, by name or number, use the socket too; it must be the caller's primary group
+    #[arg(long, value_name = "GROUP", value_parser = group)]
+    pub(crate) group: Option<u32>,
+
+    /// Take over the socket and the leases of the daemon that is running
+    #[arg(long)]
+    pub(crate) takeover: bool,
+
+    /// Exit when there has been no lease for this long
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) idle: Option<Duration>,
+
+    /// Run in a session of its own, without the caller's descriptors, and log to the journal (or,
+    /// if there is none, to a file in the state directory)
+    #[arg(long)]
+    pub(crate) detach: bool,
+
+    /// Ask servers to broadcast their replies, for networks where unicast replies do not arrive
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = go_bool)]
+    pub(crate) broadcast: bool,
+
+    /// Wait this long for the answer to a DHCPREQUEST before asking all servers again
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    pub(crate) timeout: Duration,
+
+    /// Longest pause between two retransmissions
+    #[arg(long, value_name = "DURATION", default_value = "62s", value_parser = duration::parse)]
+    pub(crate) resendmax: Duration,
+
+    /// Give up an ADD after this long
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::parse)]
+    pub(crate) resendtimeout: Duration,
+}
+
+impl Flags {
+    /// Parses what follows `dhcp daemon`. As usual with clap, it prints help or an error and exits.
+    pub(crate) fn from_args(args: impl Iterator<Item = OsString>) -> Flags {
+        Flags::parse_from(
+            std::iter::once(OsString::from("dhcp daemon")).chain(args.map(with_two_dashes)),
+        )
+    }
+}
+
+/// Go's flag package treats `-name` as `--name`; clap would read it as several short flags.
+fn with_two_dashes(arg: OsString) -> OsString {
+    match arg.to_str() {
+        Some(text) if text.len() > 2 && text.starts_with('-') && !text.starts_with("--") => {
+            format!("-{text}").into()
+        }
+        _ => arg,
+    }
+}
+
+/// A group by its number, or by its name in group(5). The C library's own lookup may load
+/// libraries, which a static program cannot do.
+fn group(text: &str) -> Result<u32, String> {
+    let named = || {
+        let groups = std::fs::read_to_string("/etc/group").ok()?;
+        groups.lines().find_map(|line| group_number(line, text))
+    };
+    text.parse()
+        .ok()
+        .or_else(named)
+        .ok_or_else(|| format!("there is no group {text:?} in /etc/group"))
+}
+
+/// The number in a line `name:password:number:members`, if that is the group's line.
+fn group_number(line: &str, name: &str) -> Option<u32> {
+    let mut fields = line.split(':');
+    let number = (fields.next()? == name).then(|| fields.nth(1))??;
+    number.parse().ok()
+}
+
+/// A boolean in any form that Go's `strconv.ParseBool` accepts.
+fn go_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Flags, clap::Error> {
+        Flags::try_parse_from(
+            std::iter::once("dhcp".into()).chain(
+                line.split_whitespace()
+                    .map(|word| with_two_dashes(word.into())),
+            ),
+        )
+    }
+
+    #[test]
+    fn the_go_daemons_flags_are_accepted_with_one_dash_or_two() {
+        for line in [
+            "-pidfile /p -hostprefix /h -socketpath /s -broadcast -timeout 1s -resendmax 2s -resendtimeout 1m30s",
+            "--pidfile=/p --hostprefix=/h --socketpath=/s --broadcast=true --timeout=1s --resendmax=2s --resendtimeout=1m30s",
+            "-pidfile=/p -hostprefix=/h -socketpath=/s -broadcast=T -timeout=1s -resendmax=2s -resendtimeout=90s",
+        ] {
+            let flags = parse(line).expect(line);
+            assert_eq!(flags.pidfile, Some("/p".into()));
+            assert_eq!(flags.hostprefix, Some("/h".into()));
+            assert_eq!(flags.socketpath, PathBuf::from("/s"));
+            assert!(flags.broadcast);
+            assert_eq!(
+                [flags.timeout, flags.resendmax, flags.resendtimeout].map(|d| d.as_secs()),
+                [1, 2, 90]
+            );
+        }
+    }
+
+    #[test]
+    fn a_group_is_a_number_or_a_name() {
+        assert_eq!(parse("-group 42").expect("a number").group, Some(42));
+        assert_eq!(group_number("podman:x:977:alice,bob", "podman"), Some(977));
+        assert_eq!(group_number("podman:x:977:alice", "pod"), None);
+        assert_eq!(group_number("podman", "podman"), None);
+        let error = parse("-group no-such-group")
+            .expect_err("no such group")
+            .to_string();
+        assert!(error.contains("no-such-group"), "{error}");
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_readme() {
+        let flags = parse("").expect("no flag is required");
+        assert_eq!(flags.socketpath, PathBuf::from("/run/cni/dhcp.sock"));
+        assert!(!flags.broadcast && flags.pidfile.is_none());
+        assert_eq!(flags.resendtimeout, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_naming_the_flag() {
+        for (line, flag) in [
+            ("-timeout 5", "--timeout"),
+            ("-broadcast=perhaps", "--broadcast"),
+            ("-nosuch", "--nosuch"),
+        ] {
+            let error = parse(line).expect_err(line).to_string();
+            assert!(error.contains(flag), "{error}");
+        }
+    }
+}

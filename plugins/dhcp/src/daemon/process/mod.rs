@@ -1,0 +1,12 @@
+//! The daemon as a process: its command line, its log, its files and its service manager.
+
+mod flags;
+pub(super) mod log;
+mod pidfile;
+mod service_manager;
+mod state_lock;
+
+pub(super) use flags::Flags;
+pub(super) use pidfile::PidFile;
+pub(super) use service_manager::{Watchdog, notify_ready, notify_stopping};
+pub(super) use state_lock::lock_state;

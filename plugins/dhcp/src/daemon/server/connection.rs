@@ -1,0 +1,209 @@
+//! One caller: its permission, one request of limited length with its descriptor, one reply, and
+//! the hang-up in between.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use cni::{Attachment, code};
+use serde_json::Value;
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::protocol::{self, MAX_DOCUMENT, Reply, Request, VERSION};
+
+/// How long a caller may take to send its request, and to read the reply. The plugin does both at
+/// once. Without a limit, silent callers could use up the descriptors.
+const CALLER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connected caller.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: UnixStream,
+}
+
+/// Why a request is refused.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    /// The caller is neither root nor the daemon's own user.
+    #[error("only root may use the dhcp daemon, not uid {0}")]
+    Forbidden(u32),
+    /// More than [`MAX_DOCUMENT`] octets without a line feed.
+    #[error("the request is longer than {MAX_DOCUMENT} octets")]
+    TooLong,
+    /// It is not JSON, or not a request.
+    #[error("the request cannot be parsed: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// A name in the attachment that CNI does not allow.
+    #[error("CNI does not allow such an attachment: {0}")]
+    Attachment(#[source] serde_json::Error),
+    /// The plugin is of another release.
+    #[error(
+        "the request is of version {0} of the protocol, but the daemon serves version {VERSION}: install plugin and daemon from the same release"
+    )]
+    Version(u32),
+    /// The connection failed, or the request was not complete in time.
+    #[error("the connection failed: {0}")]
+    Failed(#[from] io::Error),
+}
+
+impl Refusal {
+    /// The error code that the caller gets.
+    pub(super) fn code(&self) -> u32 {
+        match self {
+            Refusal::Attachment(_) => code::INVALID_ENVIRONMENT,
+            _ => code::IO_FAILURE,
+        }
+    }
+}
+
+impl Connection {
+    /// The caller at the other end of `stream`.
+    pub(super) fn new(stream: UnixStream) -> Connection {
+        Connection { stream }
+    }
+
+    /// Reads the request and the netns descriptor beside it, from a caller with permission: root,
+    /// the user that the daemon runs as, and processes of `group` (SO_PEERCRED).
+    ///
+    /// # Errors
+    /// Why the request is refused.
+    pub(super) async fn request(
+        &mut self,
+        group: Option<u32>,
+    ) -> Result<(Request, Option<OwnedFd>), Refusal> {
+        let caller = self.stream.peer_cred()?;
+        let own = rustix::process::geteuid().as_raw();
+        if !is_allowed(caller.uid(), own) && group != Some(caller.gid()) {
+            return Err(Refusal::Forbidden(caller.uid()));
+        }
+        let (line, descriptor) = timeout(CALLER_TIMEOUT, self.read_line())
+            .await
+            .map_err(|_| io::Error::new(ErrorKind::TimedOut, "no request within 5 s"))??;
+        // The version first: the rest may differ in another one.
+        #[derive(serde::Deserialize)]
+        struct Head {
+            protocol: u32,
+            attachment: Option<Value>,
+        }
+        let Head {
+            protocol,
+            attachment,
+        } = serde_json::from_slice(&line)?;
+        if protocol != VERSION {
+            return Err(Refusal::Version(protocol));
+        }
+        if let Some(attachment) = attachment {
+            serde_json::from_value::<Attachment>(attachment).map_err(Refusal::Attachment)?;
+        }
+        Ok((serde_json::from_slice(&line)?, descriptor))
+    }
+
+    /// Sends the reply.
+    ///
+    /// # Errors
+    /// If the caller is gone, or does not read it in time.
+    pub(super) async fn reply(&mut self, reply: &Reply) -> io::Result<()> {
+        self.reply_with(reply, None).await
+    }
+
+    /// Sends the reply, with a descriptor beside its first octets.
+    ///
+    /// # Errors
+    /// As for [`Connection::reply`].
+    pub(super) async fn reply_with(
+        &mut self,
+        reply: &Reply,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
+        let document = protocol::to_line(reply)?;
+        let send = async {
+            let mut sent = 0;
+            if let Some(descriptor) = descriptor {
+                self.stream.writable().await?;
+                sent = self.stream.try_io(Interest::WRITABLE, || {
+                    protocol::send(&self.stream, &document, Some(descriptor))
+                })?;
+            }
+            self.stream.write_all(&document[sent..]).await
+        };
+        timeout(CALLER_TIMEOUT, send)
+            .await
+            .map_err(|_| io::Error::from(ErrorKind::TimedOut))?
+    }
+
+    /// Returns once the caller is gone. Anything that it still sends is discarded.
+    pub(super) async fn hung_up(&self) {
+        let mut discarded = [0; 256];
+        loop {
+            if self.stream.readable().await.is_err() {
+                return;
+            }
+            match self.stream.try_read(&mut discarded) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn read_line(&mut self) -> Result<(Vec<u8>, Option<OwnedFd>), Refusal> {
+        let mut line = Vec::new();
+        let mut descriptor = None;
+        let mut piece = [0; 4096];
+        loop {
+            self.stream.readable().await?;
+            let received = self.stream.try_io(Interest::READABLE, || {
+                protocol::receive(&self.stream, &mut piece, &mut descriptor)
+            });
+            match received {
+                Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
+                Ok(length) => line.extend_from_slice(&piece[..length]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(end) = line.iter().position(|octet| *octet == b'\n') {
+                line.truncate(end);
+                return Ok((line, descriptor));
+            }
+            if line.len() >= MAX_DOCUMENT {
+                return Err(Refusal::TooLong);
+            }
+        }
+    }
+}
+
+/// Whether a caller with this uid may use the daemon, which runs as `own`.
+fn is_allowed(uid: u32, own: u32) -> bool {
+    uid == 0 || uid == own
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_root_and_the_daemons_own_user_are_allowed() {
+        assert!(is_allowed(0, 0) && is_allowed(0, 1000) && is_allowed(1000, 1000));
+        assert!(!is_allowed(1000, 0) && !is_allowed(65534, 1000));
+        assert!(Refusal::Forbidden(1000).to_string().contains("only root"));
+    }
+
+    #[tokio::test]
+    async fn an_attachment_that_cni_does_not_allow_is_refused_as_an_invalid_environment() {
+        let (caller, daemon) = UnixStream::pair().expect("two sockets");
+        let attachment = json!({ "containerID": "../c1", "network": "lan", "ifname": "eth0" });
+        let request = json!({ "protocol": VERSION, "verb": "del", "attachment": attachment });
+        caller
+            .try_write(format!("{request}\n").as_bytes())
+            .expect("room");
+        let refusal = Connection::new(daemon).request(None).await;
+        let refusal = refusal.expect_err("a container ID is not a path");
+        assert_eq!(refusal.code(), code::INVALID_ENVIRONMENT);
+        assert!(refusal.to_string().contains("containerID"), "{refusal}");
+    }
+}

@@ -1,0 +1,157 @@
+//! Serving a caller, from its request to its reply.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+
+use cni::{Attachment, Error, Version, code};
+use linknet::Netns;
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
+use tracing::field::display;
+
+use super::connection::Connection;
+use super::listener::Listener;
+use crate::daemon::leases::{self, Added, Table};
+use crate::protocol::{LeaseParams, Reply, Request, Verb};
+
+/// Serves callers.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// The leases.
+    pub(crate) table: Rc<Table>,
+    listener: Listener,
+    /// Notified when a successor has taken over the socket.
+    pub(crate) stop: Notify,
+    /// The group that may use the socket besides root.
+    group: Option<u32>,
+}
+
+impl Server {
+    /// A server for callers of this listener, about the leases in this table.
+    pub(crate) fn new(table: Rc<Table>, listener: Listener, group: Option<u32>) -> Server {
+        Server {
+            table,
+            listener,
+            stop: Notify::new(),
+            group,
+        }
+    }
+
+    /// Serves a caller, from its request to its reply.
+    pub(crate) async fn serve(&self, stream: UnixStream) {
+        let mut connection = Connection::new(stream);
+        let (request, descriptor) = match connection.request(self.group).await {
+            Ok(received) => received,
+            Err(refusal) => {
+                tracing::warn!("request refused: {refusal}");
+                let what = format!("the dhcp daemon refused the request: {refusal}");
+                let error = Error::new(refusal.code(), what);
+                return reply(&mut connection, Err(error)).await;
+            }
+        };
+        log(&request);
+        match request.verb {
+            Verb::Add {
+                attachment,
+                netns,
+                params,
+            } => {
+                let added = self.add(&attachment, &netns, *params, descriptor);
+                self.reply_to_add(&mut connection, &attachment, added).await;
+            }
+            Verb::Takeover => self.hand_over(&mut connection).await,
+            Verb::Check {
+                attachment,
+                addresses,
+            } => {
+                let checked = leases::check(&self.table, &attachment, &addresses);
+                reply(&mut connection, checked).await;
+            }
+            Verb::Status => reply(&mut connection, self.table.status()).await,
+            // DEL and GC are completed even if the caller is gone.
+            Verb::Del { attachment } => {
+                leases::del(&self.table, &attachment).await;
+                reply(&mut connection, Ok(())).await;
+            }
+            Verb::Gc { network, keep } => {
+                leases::gc(&self.table, &network, &keep).await;
+                reply(&mut connection, Ok(())).await;
+            }
+        }
+    }
+
+    async fn add(
+        &self,
+        attachment: &Attachment,
+        path: &Path,
+        params: LeaseParams,
+        descriptor: Option<OwnedFd>,
+    ) -> Result<Added, Error> {
+        let netns = match descriptor {
+            Some(descriptor) => Netns::from_fd(descriptor).map_err(|error| {
+                Error::new(code::INVALID_ENVIRONMENT, format!("CNI_NETNS: {error}"))
+            })?,
+            None => self.table.open_netns(path)?,
+        };
+        let added = leases::add(&self.table, attachment, netns, path, params).await;
+        added.inspect_err(|error| tracing::warn!(%attachment, "ADD failed: {error}"))
+    }
+
+    /// Replies to an ADD. If the caller hangs up meanwhile, the ADD is cancelled or undone.
+    async fn reply_to_add(
+        &self,
+        connection: &mut Connection,
+        attachment: &Attachment,
+        added: impl Future<Output = Result<Added, Error>>,
+    ) {
+        let added = tokio::select! {
+            added = added => added,
+            () = connection.hung_up() => {
+                tracing::info!(%attachment, "the caller hung up; its request is cancelled");
+                return;
+            }
+        };
+        let reply = match &added {
+            Ok(added) => added
+                .result
+                .to_value_for_caller(Version::LATEST)
+                .map_or_else(Reply::from, Reply::Lease),
+            Err(error) => error.clone().into(),
+        };
+        if let Err(error) = connection.reply(&reply).await {
+            tracing::info!(%attachment, %error, "the caller was gone before the reply");
+            if let Ok(added) = added {
+                leases::undo(&self.table, attachment, &added).await;
+            }
+        }
+    }
+
+    /// Passes the listening socket to a successor, and stops. The successor continues with the
+    /// leases as they are on disk, and callers can connect all the time.
+    async fn hand_over(&self, connection: &mut Connection) {
+        tracing::info!("another daemon takes over");
+        let socket = Some(self.listener.as_fd());
+        match connection.reply_with(&Reply::Done, socket).await {
+            Ok(()) => {
+                self.listener.keep_socket_file();
+                self.stop.notify_one();
+            }
+            Err(error) => tracing::error!(%error, "cannot pass the socket to it"),
+        }
+    }
+}
+
+async fn reply(connection: &mut Connection, outcome: Result<(), Error>) {
+    if let Err(error) = connection.reply(&outcome.into()).await {
+        tracing::info!(%error, "the caller was gone before the reply");
+    }
+}
+
+fn log(request: &Request) {
+    tracing::debug!(verb = ?request.verb, "request");
+    if let Some(traceparent) = &request.traceparent {
+        let attachment = request.verb.attachment().map(display);
+        tracing::info!(traceparent, attachment, "request of a trace");
+    }
+}

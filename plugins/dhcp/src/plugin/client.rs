@@ -1,0 +1,133 @@
+//! The plugin's side of the daemon's socket: one request, one reply, one connection.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use cni::{Error, code};
+
+use crate::protocol::{self, MAX_DOCUMENT, Reply, Request, Verb};
+
+/// How long the plugin waits for a reply. The daemon limits each request itself, to much less; this
+/// only guards against a daemon that hangs. kubelet gives up after two minutes.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(115);
+
+/// Why a request was not served.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// No daemon listens on the socket.
+    NoDaemon(Error),
+    /// The daemon exited before it answered; another may start in a moment.
+    DaemonExited(Error),
+    /// The daemon refused, or the connection failed.
+    Failed(Error),
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        match failure {
+            Failure::NoDaemon(error) | Failure::DaemonExited(error) | Failure::Failed(error) => {
+                error
+            }
+        }
+    }
+}
+
+/// Asks the daemon at `socket` to do `verb`, and passes it the container's netns, if there is one.
+///
+/// # Errors
+/// [`Failure::NoDaemon`] (50) if none listens there, [`Failure::DaemonExited`] (11) if it exited;
+/// otherwise the daemon's own error, or `IO_FAILURE` (5) if the connection failed.
+pub(crate) fn ask(
+    socket: &Path,
+    verb: Verb,
+    traceparent: Option<String>,
+    netns: Option<BorrowedFd<'_>>,
+) -> Result<Reply, Failure> {
+    let stream = UnixStream::connect(socket).map_err(|error| cannot_connect(socket, &error))?;
+    let request = Request {
+        protocol: protocol::VERSION,
+        traceparent,
+        verb,
+    };
+    let line = exchange(stream, &request, netns).map_err(|error| match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => exited(socket),
+        _ => failed(socket, error.to_string()),
+    })?;
+    if line.is_empty() {
+        return Err(exited(socket));
+    }
+    match serde_json::from_str(&line) {
+        Ok(Reply::Error { code, msg, details }) => {
+            Err(Failure::Failed(Error::new(code, msg).details(details)))
+        }
+        Ok(reply) => Ok(reply),
+        Err(error) => Err(failed(socket, format!("cannot parse its reply: {error}"))),
+    }
+}
+
+/// Like [`ask`], for a verb that is answered by [`Reply::Done`].
+///
+/// # Errors
+/// As for [`ask`]; `IO_FAILURE` (5) if the reply is another.
+pub(crate) fn ask_to(
+    socket: &Path,
+    verb: Verb,
+    traceparent: Option<String>,
+) -> Result<(), Failure> {
+    match ask(socket, verb, traceparent, None)? {
+        Reply::Done => Ok(()),
+        other => Err(Failure::Failed(unexpected(&other))),
+    }
+}
+
+/// The error for a reply that does not belong to the verb.
+pub(crate) fn unexpected(reply: &Reply) -> Error {
+    let what = format!("the dhcp daemon sent a reply to another request: {reply:?}");
+    Error::new(code::IO_FAILURE, what)
+}
+
+/// Sends the request and reads the line that is the reply; an empty one if there is none.
+fn exchange(
+    mut stream: UnixStream,
+    request: &Request,
+    netns: Option<BorrowedFd<'_>>,
+) -> io::Result<String> {
+    stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+    let document = protocol::to_line(request)?;
+    let sent = protocol::send(&stream, &document, netns)?;
+    stream.write_all(&document[sent..])?;
+    let mut line = String::new();
+    BufReader::new(stream)
+        .take(MAX_DOCUMENT as u64)
+        .read_line(&mut line)?;
+    Ok(line)
+}
+
+fn cannot_connect(socket: &Path, error: &io::Error) -> Failure {
+    let why = match error.kind() {
+        io::ErrorKind::NotFound => "there is no such socket",
+        io::ErrorKind::ConnectionRefused => "the socket exists, but no process listens on it",
+        _ => return failed(socket, error.to_string()),
+    };
+    let what = format!("no dhcp daemon at {}: {why}", socket.display());
+    Failure::NoDaemon(Error::new(code::PLUGIN_NOT_AVAILABLE, what).details(
+        "start it with `dhcp daemon`, or enable cni-dhcp.socket; if it listens on another socket, \
+         set `daemonSocketPath` in the ipam section",
+    ))
+}
+
+fn exited(socket: &Path) -> Failure {
+    let what = format!(
+        "the dhcp daemon at {} exited before it answered: try again",
+        socket.display()
+    );
+    Failure::DaemonExited(Error::new(code::TRY_AGAIN_LATER, what))
+}
+
+fn failed(socket: &Path, why: String) -> Failure {
+    let what = format!("asking the dhcp daemon at {} failed", socket.display());
+    Failure::Failed(Error::new(code::IO_FAILURE, what).details(why))
+}

@@ -1,0 +1,183 @@
+//! `clientId`: how the server identifies the client.
+
+use std::fs;
+
+use cni::{Attachment, Error, Request, code};
+use dhcp4::client_id;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::invalid;
+use super::options::{self, Provide};
+use crate::protocol::{ClientId, Hex};
+
+/// The key: where the body of option 61 comes from.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum ClientIdKey {
+    Container,
+    Name,
+    Mac,
+    Duid,
+    None,
+    Text(String),
+    Hex(Hex),
+    FromArg(String),
+}
+
+/// The shortest identifier: a type and one octet (RFC 2132 §9.14).
+const MIN_LEN: usize = 2;
+/// The longest option.
+const MAX_LEN: usize = 255;
+/// The length at which the Go plugin cuts its identifier, in octets.
+const MAX_CONTAINER_LEN: usize = 254;
+
+/// Refuses an identifier that is invalid for every attachment.
+pub(super) fn verify(key: Option<&ClientIdKey>, provide: &[Provide]) -> Result<(), Error> {
+    if key.is_some() && provide.iter().any(Provide::is_client_id) {
+        return Err(invalid(
+            "clientId",
+            "`provide` has option 61 too; use one of them",
+        ));
+    }
+    let body = match key {
+        Some(ClientIdKey::Text(text)) => [&[0], text.as_bytes()].concat(),
+        Some(ClientIdKey::Hex(Hex(body))) => body.clone(),
+        _ => return Ok(()),
+    };
+    match body.len() {
+        MIN_LEN..=MAX_LEN => Ok(()),
+        length => Err(invalid(
+            "clientId",
+            format_args!(
+                "it has {length} octets with its type; {MIN_LEN} to {MAX_LEN} are allowed"
+            ),
+        )),
+    }
+}
+
+/// The identifier of the request's attachment. Without the key, or if the runtime passes no
+/// argument of the name in `fromArg`, it is the Go plugin's; without the key, `provide` may replace
+/// that.
+///
+/// # Errors
+/// `INVALID_NETWORK_CONFIG` (7) if the runtime does not name the container and the identifier is
+/// derived from its name; `IO_FAILURE` (5) if the machine has no machine id.
+pub(super) fn resolve(
+    key: Option<&ClientIdKey>,
+    provide: &[Provide],
+    request: &Request,
+) -> Result<ClientId, Error> {
+    let attachment = request.attachment()?;
+    let body = match key {
+        Some(ClientIdKey::Mac) => return Ok(ClientId::Mac),
+        Some(ClientIdKey::None) => return Ok(ClientId::None),
+        Some(ClientIdKey::Name) => from_name(&stable_name(request)?),
+        Some(ClientIdKey::Duid) => {
+            let digest = Sha256::digest(stable_name(request)?);
+            let iaid = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+            client_id::duid(iaid, &machine_duid()?)
+        }
+        Some(ClientIdKey::Text(text)) => client_id::text(text),
+        Some(ClientIdKey::Hex(Hex(body))) => body.clone(),
+        Some(ClientIdKey::FromArg(name)) => {
+            match request.args.get(name).filter(|text| !text.is_empty()) {
+                Some(text) => client_id::text(text),
+                None => from_attachment(attachment),
+            }
+        }
+        Some(ClientIdKey::Container) => from_attachment(attachment),
+        None => options::client_id(provide, &request.args)
+            .unwrap_or_else(|| from_attachment(attachment)),
+    };
+    Ok(ClientId::Sent(Hex(body)))
+}
+
+/// The Go plugin's identifier, octet for octet, so that servers recognise the client:
+/// `0x00`, then `containerID/netName/ifName`, cut at 254 octets in all.
+fn from_attachment(attachment: &Attachment) -> Vec<u8> {
+    // The parts of a displayed attachment come in this order, between slashes.
+    let mut id = client_id::text(&attachment.to_string());
+    id.truncate(MAX_CONTAINER_LEN);
+    id
+}
+
+/// A name, or its hash if it is too long: two long names must not become the same by truncation.
+fn from_name(name: &str) -> Vec<u8> {
+    if name.len() < MAX_LEN {
+        return client_id::text(name);
+    }
+    [&[0][..], &Sha256::digest(name)].concat()
+}
+
+fn stable_name(request: &Request) -> Result<String, Error> {
+    attachment::stable_name(request).ok_or_else(|| {
+        invalid(
+            "clientId",
+            "the runtime does not name the container (K8S_POD_NAME in CNI_ARGS)",
+        )
+        .details("Podman and Kubernetes do; elsewhere use {\"text\": …} or {\"fromArg\": …}")
+    })
+}
+
+/// The DUID of this machine: a UUID (RFC 6355) derived from machine-id(5), which itself is
+/// confidential.
+fn machine_duid() -> Result<Vec<u8>, Error> {
+    const FILE: &str = "/etc/machine-id";
+    let failed = |why: String| {
+        Error::new(
+            code::IO_FAILURE,
+            format!("clientId \"duid\" needs {FILE}: {why}"),
+        )
+        .details("systemd-machine-id-setup creates it; \"name\" and \"mac\" work without it")
+    };
+    let id = fs::read_to_string(FILE).map_err(|error| failed(error.to_string()))?;
+    let id = id.trim();
+    if id.len() != 32 || !id.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(failed("it contains no machine id".to_owned()));
+    }
+    Ok(client_id::duid_from_uuid(uuid_of(id)))
+}
+
+/// An application-specific UUID, from which the machine id cannot be derived.
+fn uuid_of(machine_id: &str) -> [u8; 16] {
+    let digest = Sha256::digest(format!("leasehold dhcp client {machine_id}"));
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&digest[..16]);
+    uuid[6] = uuid[6] & 0x0f | 0x80; // version 8, vendor-specific (RFC 9562 §5.8)
+    uuid[8] = uuid[8] & 0x3f | 0x80; // the variant of RFC 9562
+    uuid
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_identifier_is_the_go_plugins_octet_for_octet() {
+        let id = |container_id: &str| {
+            from_attachment(&Attachment::new(container_id, "net", "eth0").unwrap())
+        };
+        assert_eq!(id("abc"), b"\0abc/net/eth0");
+        let long = id(&"c".repeat(300));
+        assert_eq!(long.len(), 254);
+        assert_eq!(long[..3], *b"\0cc");
+    }
+
+    #[test]
+    fn names_that_are_too_long_still_give_different_identifiers() {
+        assert_eq!(from_name("shop/web-0/lan/eth0"), b"\0shop/web-0/lan/eth0");
+        let [one, other] = ["1", "2"].map(|end| from_name(&("a".repeat(300) + end)));
+        assert_ne!(one, other);
+        assert!((MIN_LEN..=MAX_LEN).contains(&one.len()));
+        assert_eq!(from_name(&"a".repeat(254)).len(), MAX_LEN);
+    }
+
+    #[test]
+    fn a_machines_uuid_is_its_own_and_never_changes() {
+        let uuid = uuid_of("0123456789abcdef0123456789abcdef");
+        assert_eq!(uuid, uuid_of("0123456789abcdef0123456789abcdef"));
+        assert_ne!(uuid, uuid_of("0123456789abcdef0123456789abcdee"));
+        assert_eq!((uuid[6] >> 4, uuid[8] >> 6), (8, 0b10));
+    }
+}

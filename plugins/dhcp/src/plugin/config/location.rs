@@ -1,0 +1,61 @@
+//! `daemonSocketPath`, `stateDir` and `autostart`: where the daemon is.
+
+use std::path::PathBuf;
+
+use cni::{Error, Request};
+use serde::Deserialize;
+
+use crate::protocol::DEFAULT_SOCKET;
+use crate::state::StateDir;
+
+/// Where the daemon listens, and where it keeps its leases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DaemonLocation {
+    /// Its socket.
+    pub(crate) socket: PathBuf,
+    /// Its leases.
+    pub(crate) state: StateDir,
+    /// Whether to start one if none listens.
+    pub(crate) autostart: bool,
+}
+
+/// The keys that DEL needs. It reads no others, so that a mistake in them does not prevent a
+/// container from going.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Keys {
+    daemon_socket_path: String,
+    state_dir: String,
+    autostart: bool,
+}
+
+/// The names of the keys.
+pub(super) fn keys() -> &'static [&'static str] {
+    cni::go::field_names::<Keys>()
+}
+
+impl DaemonLocation {
+    /// Reads these keys, and no others.
+    ///
+    /// # Errors
+    /// `INVALID_NETWORK_CONFIG` (7) if one is of the wrong type.
+    pub(crate) fn read(request: &Request) -> Result<DaemonLocation, Error> {
+        let keys: Keys = match &request.config.ipam {
+            Some(ipam) => cni::go::decode_under("ipam", ipam)?,
+            None => Keys::default(),
+        };
+        let socket = match keys.daemon_socket_path.as_str() {
+            "" => PathBuf::from(DEFAULT_SOCKET),
+            path => path.into(),
+        };
+        let state = match keys.state_dir.as_str() {
+            "" => StateDir::of_socket(&socket),
+            path => StateDir::at(path.into()),
+        };
+        Ok(DaemonLocation {
+            socket,
+            state,
+            autostart: keys.autostart,
+        })
+    }
+}

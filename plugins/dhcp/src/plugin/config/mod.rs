@@ -1,0 +1,153 @@
+//! The `ipam` section: the Go plugin's keys and more, resolved for one attachment into the
+//! parameters of its lease.
+
+mod client_id;
+mod location;
+mod name;
+mod options;
+#[cfg(test)]
+mod tests;
+mod timeout;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use attachment::SharedKeys;
+use cni::go::field_names;
+use cni::{Error, Request, Route};
+use serde::Deserialize;
+
+use crate::protocol::{ConflictDetection, LeaseParams, Servers, Suppress};
+use client_id::ClientIdKey;
+use name::NameKey;
+use options::{Provide, RequestOption};
+
+pub(super) use location::DaemonLocation;
+
+/// The configuration of one invocation.
+#[derive(Debug)]
+pub(super) struct Config {
+    /// Where the daemon is.
+    pub(super) daemon: DaemonLocation,
+    keys: Keys,
+}
+
+/// What to ask servers for, and how. docs/configuration.md describes each key.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Keys {
+    announce: Option<bool>,
+    broadcast: bool,
+    client_id: Option<ClientIdKey>,
+    conflict_detection: ConflictDetection,
+    fqdn: Option<NameKey>,
+    hostname: Option<NameKey>,
+    priority: Option<u32>,
+    provide: Vec<Provide>,
+    rapid_commit: Option<bool>,
+    request: Vec<RequestOption>,
+    requested_address: Option<Ipv4Addr>,
+    routes: Vec<Route>,
+    servers: Servers,
+    suppress: Vec<Suppress>,
+    #[serde(deserialize_with = "timeout::deserialize")]
+    timeout: Option<Duration>,
+}
+
+/// The names of the keys of the section; those of an entry as `provide[].option`.
+pub(crate) fn keys() -> Vec<String> {
+    let entries = [
+        ("provide[]", field_names::<Provide>()),
+        ("request[]", field_names::<RequestOption>()),
+        ("routes[]", field_names::<Route>()),
+        ("servers", field_names::<Servers>()),
+    ];
+    let entries = entries
+        .iter()
+        .flat_map(|(key, names)| names.iter().map(move |name| format!("{key}.{name}")));
+    let keys = [location::keys(), field_names::<Keys>()].concat();
+    keys.into_iter().map(str::to_owned).chain(entries).collect()
+}
+
+impl Config {
+    /// Reads the section, and validates everything that does not depend on the attachment.
+    ///
+    /// # Errors
+    /// `INVALID_NETWORK_CONFIG` (7), naming the key.
+    pub(super) fn read(request: &Request) -> Result<Config, Error> {
+        let keys: Keys = match &request.config.ipam {
+            Some(ipam) => cni::go::decode_under("ipam", ipam)?,
+            None => Keys::default(),
+        };
+        options::verify(&keys.provide)?;
+        client_id::verify(keys.client_id.as_ref(), &keys.provide)?;
+        name::verify("hostname", keys.hostname.as_ref(), name::is_hostname)?;
+        name::verify("fqdn", keys.fqdn.as_ref(), name::is_fqdn)?;
+        Ok(Config {
+            daemon: DaemonLocation::read(request)?,
+            keys,
+        })
+    }
+
+    /// The parameters of the attachment's lease.
+    ///
+    /// # Errors
+    /// `INVALID_NETWORK_CONFIG` (7), naming the key, if it needs something that the runtime or the
+    /// machine does not provide; `INVALID_ENVIRONMENT` (4) for an invalid address in CNI_ARGS.
+    pub(super) fn lease_params(self, request: &Request) -> Result<LeaseParams, Error> {
+        let keys = self.keys;
+        let client_id = client_id::resolve(keys.client_id.as_ref(), &keys.provide, request)?;
+        let mut provide = options::resolve(&keys.provide, &request.args);
+        let (hostname, fqdn) = (keys.hostname.as_ref(), keys.fqdn.as_ref());
+        name::add(&mut provide, hostname, fqdn, request);
+        let mut suppress = keys.suppress;
+        if has_mtu(request) && !suppress.contains(&Suppress::Mtu) {
+            suppress.push(Suppress::Mtu);
+        }
+        let requested_by_runtime = request
+            .requested_ips()?
+            .into_iter()
+            .find_map(|ip| match ip {
+                IpAddr::V4(address) => Some(address),
+                IpAddr::V6(_) => None,
+            });
+        let shared = SharedKeys::read(request);
+        Ok(LeaseParams {
+            client_id,
+            request: options::request_list(&keys.request, &provide),
+            provide,
+            requested_address: requested_by_runtime.or(keys.requested_address),
+            servers: keys.servers,
+            broadcast: keys.broadcast,
+            rapid_commit: keys.rapid_commit.unwrap_or(true),
+            conflict_detection: keys.conflict_detection,
+            announce: keys.announce.unwrap_or(true),
+            timeout: keys.timeout,
+            suppress,
+            routes: keys.routes,
+            priority: keys.priority,
+            source_routing: shared.source_routing,
+            host_access: shared.host_access,
+        })
+    }
+}
+
+/// Whether the configuration of the plugin that calls this one sets an MTU, which overrides the
+/// server's.
+fn has_mtu(request: &Request) -> bool {
+    #[derive(Deserialize)]
+    struct CallerKeys {
+        mtu: Option<i64>,
+    }
+    // If it is not a number, the plugin that the key belongs to reports that.
+    cni::go::decode(&request.config.raw)
+        .is_ok_and(|CallerKeys { mtu }| mtu.is_some_and(|mtu| mtu > 0))
+}
+
+/// The error for an invalid key of the section.
+fn invalid(key: impl std::fmt::Display, problem: impl std::fmt::Display) -> Error {
+    Error::new(
+        cni::code::INVALID_NETWORK_CONFIG,
+        format!("invalid network configuration: ipam.{key}: {problem}"),
+    )
+}

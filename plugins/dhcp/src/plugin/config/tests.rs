@@ -1,0 +1,362 @@
+use attachment::SourceRouting;
+use cni::{Env, KnownArgs, code};
+use dhcp4::RawOption;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::protocol::{ClientId, Hex};
+
+const NAMED: &str = "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web_0";
+
+fn request(config: Value, args: &str) -> Request {
+    let env: Env = [
+        ("CNI_COMMAND", "ADD"),
+        ("CNI_CONTAINERID", "c1"),
+        ("CNI_NETNS", "/run/netns/c1"),
+        ("CNI_IFNAME", "eth0"),
+        ("CNI_ARGS", args),
+    ]
+    .into_iter()
+    .collect();
+    Request::parse(&env, config.to_string().as_bytes(), KnownArgs::Any).expect("a valid request")
+}
+
+fn with_ipam(ipam: Value, args: &str) -> Request {
+    request(
+        json!({ "cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "ipam": ipam }),
+        args,
+    )
+}
+
+fn params(ipam: Value, args: &str) -> LeaseParams {
+    let request = with_ipam(ipam, args);
+    Config::read(&request)
+        .and_then(|config| config.lease_params(&request))
+        .expect("valid parameters")
+}
+
+/// The message that these keys are refused with, from the key on.
+fn refused(ipam: Value) -> String {
+    let error = Config::read(&with_ipam(ipam, NAMED)).expect_err("bad keys");
+    assert_eq!(error.code, code::INVALID_NETWORK_CONFIG);
+    error
+        .msg
+        .strip_prefix("invalid network configuration: ipam.")
+        .expect("its path")
+        .to_owned()
+}
+
+fn sent(params: &LeaseParams) -> Vec<(u8, &[u8])> {
+    params
+        .provide
+        .iter()
+        .map(|option| (option.code, option.data.as_slice()))
+        .collect()
+}
+
+#[test]
+fn without_keys_the_request_is_the_go_plugins_with_a_longer_list_and_a_name() {
+    let params = params(json!({}), NAMED);
+    assert_eq!(
+        params.client_id,
+        ClientId::Sent(Hex(b"\0c1/lan/eth0".to_vec()))
+    );
+    assert_eq!(sent(&params), [(12, &b"web-0"[..])]);
+    assert_eq!(
+        params.request,
+        [1, 121, 33, 3, 6, 15, 26, 28, 42, 51, 54, 58, 59, 119]
+    );
+    assert!(params.announce && params.rapid_commit && !params.broadcast);
+    assert_eq!(params.conflict_detection, ConflictDetection::Off);
+}
+
+#[test]
+fn an_option_takes_the_argument_then_hex_or_text_and_is_left_out_without_any() {
+    let provide = |option: Value| json!({ "hostname": false, "provide": [option] });
+    for (option, args, expected) in [
+        (
+            json!({ "option": "60", "value": "leasehold" }),
+            "",
+            Some((60, &b"leasehold"[..])),
+        ),
+        (
+            json!({ "option": "vendor-encapsulated-options", "hex": "01:02ff" }),
+            "",
+            Some((43, &[1, 2, 255])),
+        ),
+        (
+            json!({ "option": 43, "hex": "00", "fromArg": "X" }),
+            "X=arg",
+            Some((43, b"arg")),
+        ),
+        (
+            json!({ "option": "host-name", "fromArg": "X" }),
+            "X=arg",
+            Some((12, b"arg")),
+        ),
+        (
+            json!({ "option": "host-name", "fromArg": "X", "value": "v" }),
+            "",
+            Some((12, b"v")),
+        ),
+        (json!({ "option": "host-name", "fromArg": "X" }), "", None),
+        (json!({ "option": "host-name", "fromArg": "X" }), "X=", None),
+        (json!({ "option": "host-name", "value": "" }), "", None),
+        (
+            json!({ "option": "user-class", "value": "pod" }),
+            "",
+            Some((77, b"\x03pod")),
+        ),
+        (
+            json!({ "option": "user-class", "hex": "0341424301 44" }),
+            "",
+            Some((77, b"\x03ABC\x01D")),
+        ),
+    ] {
+        let params = params(provide(option.clone()), args);
+        assert_eq!(sent(&params).first().copied(), expected, "{option}");
+    }
+    let twice = json!([{ "option": "60", "value": "a" }, { "option": "60", "value": "b" }]);
+    assert_eq!(
+        sent(&params(json!({ "provide": twice }), "")),
+        [(60, &b"b"[..])]
+    );
+}
+
+#[test]
+fn requested_options_extend_the_default_list_or_replace_it() {
+    let list =
+        |request: Value| params(json!({ "request": request, "hostname": false }), NAMED).request;
+    let mut longer = dhcp4::DEFAULT_REQUEST.to_vec();
+    longer.push(66);
+    assert_eq!(
+        list(json!([{ "option": "tftp-server-name" }, { "option": "3" }])),
+        longer
+    );
+    assert_eq!(
+        list(json!([{ "skipDefault": true, "option": "routers" }, { "option": "subnet-mask" }])),
+        [3, 1]
+    );
+    assert_eq!(list(json!([{ "skipDefault": true }])), [0; 0]);
+}
+
+#[test]
+fn a_name_is_sent_once_and_then_not_requested() {
+    for (keys, expected) in [
+        (json!({}), Some((12, &b"web-0"[..]))),
+        (json!({ "hostname": true }), Some((12, b"web-0"))),
+        (json!({ "hostname": "db" }), Some((12, b"db"))),
+        (
+            json!({ "hostname": { "fromArg": "K8S_POD_NAMESPACE" } }),
+            Some((12, b"shop")),
+        ),
+        (json!({ "hostname": { "fromArg": "NOSUCH" } }), None),
+        (json!({ "hostname": false }), None),
+        (json!({ "fqdn": true }), Some((81, b"\x05\0\0\x05web-0"))),
+        (
+            json!({ "fqdn": "web.lan" }),
+            Some((81, b"\x05\0\0\x03web\x03lan\0")),
+        ),
+        (json!({ "fqdn": false }), Some((12, b"web-0"))),
+        (
+            json!({ "provide": [{ "option": "host-name", "value": "As Is" }] }),
+            Some((12, b"As Is")),
+        ),
+    ] {
+        let asked = json!([{ "option": "host-name" }]);
+        let mut ipam = keys.clone();
+        ipam["request"] = asked;
+        let params = params(ipam, NAMED);
+        assert_eq!(sent(&params).first().copied(), expected, "{keys}");
+        assert!(params.provide.len() <= 1, "{keys}");
+        assert_eq!(params.request.contains(&12), expected.is_none(), "{keys}");
+    }
+    assert!(
+        params(json!({}), "").provide.is_empty(),
+        "the runtime passes no name"
+    );
+}
+
+#[test]
+fn the_client_identifier_takes_every_form() {
+    let id = |key: Value| params(json!({ "clientId": key }), NAMED).client_id;
+    let body = |octets: &[u8]| ClientId::Sent(Hex(octets.to_vec()));
+    assert_eq!(id(json!("container")), body(b"\0c1/lan/eth0"));
+    assert_eq!(id(json!("name")), body(b"\0shop/web_0/lan/eth0"));
+    assert_eq!(id(json!("mac")), ClientId::Mac);
+    assert_eq!(id(json!("none")), ClientId::None);
+    assert_eq!(id(json!({ "text": "db" })), body(b"\0db"));
+    assert_eq!(id(json!({ "hex": "ff:00:01" })), body(&[255, 0, 1]));
+    assert_eq!(
+        id(json!({ "fromArg": "K8S_POD_NAMESPACE" })),
+        body(b"\0shop")
+    );
+    assert_eq!(id(json!({ "fromArg": "NOSUCH" })), body(b"\0c1/lan/eth0"));
+    let provided =
+        json!({ "provide": [{ "option": "dhcp-client-identifier", "value": "\u{1}x" }] });
+    assert_eq!(
+        params(provided, "").client_id,
+        body(b"\x01x"),
+        "as with the Go plugin"
+    );
+    let mac = linknet::Mac([2, 0, 0, 0, 0, 1]);
+    assert_eq!(ClientId::Mac.body(mac), Some(vec![1, 2, 0, 0, 0, 0, 1]));
+    assert_eq!(ClientId::None.body(mac), None);
+}
+
+#[test]
+fn a_client_id_by_name_without_a_name_fails_add_only() {
+    let nameless = with_ipam(json!({ "clientId": "name" }), "");
+    let config = Config::read(&nameless).expect("STATUS and CHECK need no name");
+    let error = config.lease_params(&nameless).expect_err("ADD does");
+    assert!(
+        error.msg.contains("ipam.clientId") && error.msg.contains("K8S_POD_NAME"),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn the_runtimes_address_overrides_the_configurations() {
+    let requested = |config: Value, args: &str| {
+        let request = request(config, args);
+        Config::read(&request)
+            .and_then(|config| config.lease_params(&request))
+            .expect("valid parameters")
+            .requested_address
+    };
+    let config = json!({ "name": "lan", "ipam": { "requestedAddress": "10.0.0.5" } });
+    assert_eq!(requested(config.clone(), ""), Some([10, 0, 0, 5].into()));
+    assert_eq!(
+        requested(config.clone(), "IP=10.0.0.6/24"),
+        Some([10, 0, 0, 6].into())
+    );
+    let mut both = config;
+    both["runtimeConfig"] = json!({ "ips": ["fd00::1/64", "10.0.0.7/24"] });
+    assert_eq!(requested(both, "IP=10.0.0.6"), Some([10, 0, 0, 7].into()));
+}
+
+#[test]
+fn a_configured_mtu_overrides_the_servers() {
+    for (key, mtu, expected) in [
+        ("mtu", json!(1400), &[Suppress::Mtu][..]),
+        ("MTU", json!(1400), &[Suppress::Mtu]),
+        ("mtu", json!(0), &[]),
+    ] {
+        let request = request(json!({ "name": "lan", key: mtu, "ipam": {} }), "");
+        let params = Config::read(&request)
+            .and_then(|config| config.lease_params(&request))
+            .expect("valid parameters");
+        assert_eq!(params.suppress, expected, "{key}");
+    }
+}
+
+#[test]
+fn parameters_are_read_as_they_were_written() {
+    let all = params(
+        json!({
+            "clientId": "mac", "servers": { "allow": ["10.0.0.1"], "deny": ["10.0.0.2"] }, "broadcast": true,
+            "rapidCommit": false, "conflictDetection": "rfc5227", "announce": false, "timeout": "20s",
+            "suppress": ["gateway", "dns"], "priority": 100, "requestedAddress": "10.0.0.5",
+            "routes": [{ "dst": "10.0.0.0/8", "gw": "10.0.0.1", "mtu": 1400, "table": 5, "scope": 0 }],
+            "provide": [{ "option": 43, "hex": "0102" }],
+        }),
+        NAMED,
+    );
+    for params in [all, params(json!({}), "")] {
+        let text = serde_json::to_string(&params).expect("parameters can be written");
+        assert_eq!(
+            serde_json::from_str::<LeaseParams>(&text).expect("and read"),
+            params,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn options_reach_the_client_unchanged() {
+    let params = params(
+        json!({ "provide": [{ "option": 43, "hex": "0102" }], "servers": { "deny": ["10.0.0.2"] } }),
+        "",
+    );
+    let config = params.client_config(linknet::Mac([2, 0, 0, 0, 0, 1]));
+    assert_eq!(config.options, [RawOption::new(43, [1, 2])]);
+    assert_eq!(
+        config.servers.deny,
+        ["10.0.0.2".parse::<Ipv4Addr>().expect("an address")]
+    );
+    assert!(config.rapid_commit && !config.probe_before_bind);
+}
+
+#[test]
+fn a_bad_value_is_refused_naming_its_key() {
+    for (keys, expected) in [
+        (json!({ "clientId": "hostname" }), "clientId"),
+        (json!({ "clientId": { "hex": "0" } }), "clientId"),
+        (
+            json!({ "clientId": { "text": "" } }),
+            "clientId: it has 1 octets",
+        ),
+        (
+            json!({ "clientId": "mac", "provide": [{ "option": 61, "value": "x" }] }),
+            "clientId: `provide` has option 61 too",
+        ),
+        (json!({ "hostname": "no name" }), "hostname: \"no name\""),
+        (json!({ "hostname": 5 }), "hostname"),
+        (json!({ "fqdn": "a..b" }), "fqdn"),
+        (json!({ "suppress": ["everything"] }), "suppress[0]"),
+        (json!({ "conflictDetection": "slow" }), "conflictDetection"),
+        (
+            json!({ "servers": { "deny": ["server"] } }),
+            "servers.deny[0]",
+        ),
+        (
+            json!({ "routes": [{ "dst": "10.0.0.0/33" }] }),
+            "routes[0].dst",
+        ),
+        (json!({ "routes": [{ "gw": "10.0.0.1" }] }), "routes[0]"),
+        (json!({ "requestedAddress": "fd00::1" }), "requestedAddress"),
+        (
+            json!({ "provide": [{ "option": "53", "value": "x" }] }),
+            "provide[0].option: 53",
+        ),
+        (
+            json!({ "provide": [{ "option": "nosuch" }] }),
+            "provide[0].option: \"nosuch\"",
+        ),
+        (
+            json!({ "provide": [{ "option": "60", "value": "x", "hex": "00" }] }),
+            "provide[0]: value and hex",
+        ),
+        (
+            json!({ "provide": [{ "option": "60", "hex": "0g" }] }),
+            "provide[0].hex",
+        ),
+        (
+            json!({ "provide": [{ "option": "60", "value": "x".repeat(256) }] }),
+            "provide[0]: it has 256 octets",
+        ),
+        (json!({ "request": [{ "option": 0 }] }), "request[0].option"),
+        (json!({ "timeout": "2h" }), "timeout"),
+    ] {
+        let problem = refused(keys.clone());
+        assert!(problem.starts_with(expected), "{keys}: {problem}");
+    }
+}
+
+#[test]
+fn source_routing_of_the_calling_plugin_is_read_and_an_invalid_value_is_left_to_it() {
+    let source_routing = |value: Value| {
+        let config = json!({
+            "cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "ipam": {}, "sourceRouting": value,
+        });
+        let request = request(config, NAMED);
+        Config::read(&request)
+            .and_then(|config| config.lease_params(&request))
+            .expect("valid parameters")
+            .source_routing
+    };
+    assert_eq!(source_routing(json!(true)), SourceRouting::Own);
+    assert_eq!(source_routing(json!(50)), SourceRouting::Table(50));
+    assert_eq!(source_routing(Value::Null), SourceRouting::Off);
+    assert_eq!(source_routing(json!("main")), SourceRouting::Off);
+}

@@ -1,0 +1,143 @@
+//! The IPAM plugin: each CNI verb asks the daemon, which does the work.
+
+mod autostart;
+pub(crate) mod client;
+mod config;
+mod offline;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsFd;
+
+use attachment::take_valid_lifetime;
+use cni::{About, Attachment, CniResult, Error, KnownArgs, Plugin, Request, Version, code};
+use linknet::{Netns, NetnsError};
+
+use crate::protocol::{Reply, Verb};
+use client::{Failure, ask, ask_to};
+use config::{Config, DaemonLocation};
+
+pub(crate) use config::keys as configuration_keys;
+
+/// The keys are generated from docs/configuration.md: see tests/docs.rs.
+const USAGE: &str = concat!(
+    "Commands:\n",
+    "  dhcp daemon    maintains the leases; the plugin asks it (dhcp daemon --help)\n",
+    "  dhcp status    asks the daemon whether it can serve\n",
+    "  dhcp install   copies the plugins into a directory\n",
+    "\n",
+    "Keys of the ipam section:\n",
+    include_str!("../keys.txt"),
+);
+
+/// The plugin.
+pub(crate) struct Dhcp;
+
+impl Plugin for Dhcp {
+    fn about(&self) -> About {
+        About {
+            name: "dhcp",
+            version: env!("CARGO_PKG_VERSION"),
+            summary: "leases a container's address from the LAN's own DHCP server",
+            usage: USAGE,
+            // `fromArg` may name any.
+            known_args: KnownArgs::Any,
+        }
+    }
+
+    fn add(&self, request: &Request) -> Result<CniResult, Error> {
+        let config = Config::read(request)?;
+        let path = request.netns.clone().unwrap_or_default();
+        let netns = Netns::open(&path).map_err(|error| {
+            let code = match error {
+                NetnsError::NotFound(_) => code::UNKNOWN_CONTAINER,
+                NetnsError::NotNetns(_) => code::INVALID_ENVIRONMENT,
+                NetnsError::Io { .. } => code::IO_FAILURE,
+            };
+            Error::new(code, format!("CNI_NETNS: {error}"))
+        })?;
+        let daemon = config.daemon.clone();
+        let verb = Verb::Add {
+            attachment: request.attachment()?.clone(),
+            netns: path,
+            params: Box::new(config.lease_params(request)?),
+        };
+        let ask_daemon = || {
+            let traceparent = request.traceparent.clone();
+            ask(
+                &daemon.socket,
+                verb.clone(),
+                traceparent,
+                Some(netns.as_fd()),
+            )
+        };
+        let reply = match ask_daemon() {
+            Err(Failure::NoDaemon(_) | Failure::DaemonExited(_)) if daemon.autostart => {
+                autostart::start(&daemon, ask_daemon)
+            }
+            outcome => outcome,
+        };
+        let mut result = match reply? {
+            Reply::Lease(result) => CniResult::from_value(result, Version::LATEST)?,
+            other => return Err(client::unexpected(&other)),
+        };
+        if request.config.plugin_type == self.about().name {
+            // The runtime has called us directly, and does not know this extension.
+            for ip in &mut result.ips {
+                take_valid_lifetime(ip);
+            }
+        }
+        Ok(result)
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Error> {
+        let config = Config::read(request)?;
+        let previous = request.config.prev_result.iter();
+        let addresses: Vec<Ipv4Addr> = previous
+            .flat_map(|result| &result.ips)
+            .filter_map(|ip| match ip.address.addr() {
+                IpAddr::V4(address) => Some(address),
+                IpAddr::V6(_) => None,
+            })
+            .collect();
+        let verb = Verb::Check {
+            attachment: request.attachment()?.clone(),
+            addresses,
+        };
+        Ok(ask_to(&config.daemon.socket, verb, None)?)
+    }
+
+    fn del(&self, request: &Request) -> Result<(), Error> {
+        let attachment = request.attachment()?;
+        let verb = Verb::Del {
+            attachment: attachment.clone(),
+        };
+        offline::ask_or(&DaemonLocation::read(request)?, request, &verb, |state| {
+            offline::mark_abandoned(state, attachment)
+        })
+    }
+
+    fn status(&self, request: &Request) -> Result<(), Error> {
+        let config = Config::read(request)?;
+        ask_to(&config.daemon.socket, Verb::Status, None).map_err(|failure| Error {
+            code: code::PLUGIN_NOT_AVAILABLE,
+            ..failure.into()
+        })
+    }
+
+    fn gc(&self, request: &Request) -> Result<(), Error> {
+        let Some(valid) = &request.valid_attachments else {
+            return Ok(());
+        };
+        let network = &request.config.name;
+        let keep: Vec<Attachment> = valid.iter().cloned().collect();
+        let verb = Verb::Gc {
+            keep: keep.clone(),
+            network: network.clone(),
+        };
+        offline::ask_or(&DaemonLocation::read(request)?, request, &verb, |state| {
+            offline::mark_abandoned_except(state, network, &keep)
+        })
+    }
+}

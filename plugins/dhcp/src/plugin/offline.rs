@@ -1,0 +1,102 @@
+//! DEL and GC while no daemon runs: the container must be able to go, and the daemon must not
+//! resume its lease when it starts again.
+
+use std::io;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use cni::{Attachment, Error, Request, code};
+
+use super::client::{Failure, ask_to};
+use super::config::DaemonLocation;
+use crate::protocol::Verb;
+use crate::state::{LeaseStatus, StateDir};
+
+/// How long a daemon may take from locking its leases to listening, or from closing its socket to
+/// unlocking them.
+const HANDOVER_WAIT: Duration = Duration::from_secs(5);
+
+/// The pause before the daemon and its lock are tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Asks the daemon. If none runs, changes its leases on disk, under the lock that it would have.
+///
+/// # Errors
+/// The daemon's own; `TRY_AGAIN_LATER` (11) if there is a daemon that does not start to listen.
+pub(super) fn ask_or(
+    daemon: &DaemonLocation,
+    request: &Request,
+    verb: &Verb,
+    change: impl Fn(&StateDir) -> io::Result<()>,
+) -> Result<(), Error> {
+    let state = &daemon.state;
+    let deadline = Instant::now() + HANDOVER_WAIT;
+    loop {
+        let no_daemon = match ask_to(&daemon.socket, verb.clone(), request.traceparent.clone()) {
+            Ok(()) => return Ok(()),
+            Err(Failure::Failed(error)) => return Err(error),
+            Err(Failure::NoDaemon(error)) => error,
+            Err(Failure::DaemonExited(error)) if Instant::now() >= deadline => return Err(error),
+            Err(Failure::DaemonExited(_)) => {
+                // It was killed or replaced, before or after it did what it was asked to. Asking
+                // twice does no harm.
+                sleep(RETRY_INTERVAL);
+                continue;
+            }
+        };
+        if !state.path().exists() {
+            // No daemon has ever had a lease here.
+            return Ok(());
+        }
+        let changed = state
+            .lock()
+            .and_then(|lock| lock.map(|_lock| change(state)).transpose());
+        match changed {
+            Ok(Some(())) => return Ok(()),
+            // A daemon has the lock: it is about to listen, or about to exit.
+            Ok(None) if Instant::now() < deadline => sleep(RETRY_INTERVAL),
+            Ok(None) => {
+                return Err(Error {
+                    code: code::TRY_AGAIN_LATER,
+                    ..no_daemon
+                });
+            }
+            Err(error) => {
+                // A lease that expires by itself is better than a container that cannot go.
+                let directory = state.path().display();
+                eprintln!("dhcp: {no_daemon}; cannot change its leases in {directory}: {error}");
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Records that an attachment has ended, so that the daemon, when it starts again, releases the
+/// address if it still can.
+pub(super) fn mark_abandoned(state: &StateDir, attachment: &Attachment) -> io::Result<()> {
+    let Some(record) = state.read(attachment)? else {
+        return Ok(());
+    };
+    match record.status {
+        LeaseStatus::Active | LeaseStatus::Abandoned => {
+            state.write(&record.with_status(LeaseStatus::Abandoned))
+        }
+        // Another client may have the address by now.
+        LeaseStatus::Lost => state.remove(attachment),
+        LeaseStatus::Released => Ok(()),
+    }
+}
+
+/// Records that every attachment to a network has ended, except those to keep.
+pub(super) fn mark_abandoned_except(
+    state: &StateDir,
+    network: &str,
+    keep: &[Attachment],
+) -> io::Result<()> {
+    for record in state.load()? {
+        if record.attachment.network() == network && !keep.contains(&record.attachment) {
+            mark_abandoned(state, &record.attachment)?;
+        }
+    }
+    Ok(())
+}

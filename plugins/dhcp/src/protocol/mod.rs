@@ -1,0 +1,133 @@
+//! The protocol between plugin and daemon: one JSON document per line over a Unix stream socket,
+//! with the container's network namespace beside the request as a file descriptor (SCM_RIGHTS).
+//!
+//! ARCHITECTURE.md describes it for other implementors, and must change together with this module.
+
+mod params;
+mod transport;
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use cni::Attachment;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use params::{ClientId, ConflictDetection, Hex, LeaseParams, Servers, Suppress};
+pub(crate) use transport::{receive, send};
+
+/// Where the daemon listens by default: the Go daemon's path.
+pub(crate) const DEFAULT_SOCKET: &str = "/run/cni/dhcp.sock";
+
+/// The version of this protocol. Plugin and daemon of one release are installed together, so a
+/// daemon serves its own version alone, and refuses any other by name.
+pub const VERSION: u32 = 1;
+
+/// The longest document that either side accepts, in octets, line feed included.
+pub const MAX_DOCUMENT: usize = 64 * 1024;
+
+/// A request as it is sent.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// The sender's [`VERSION`].
+    pub protocol: u32,
+    /// The caller's W3C trace context, for the daemon's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// What the daemon is asked to do.
+    #[serde(flatten)]
+    pub verb: Verb,
+}
+
+/// What a plugin asks of the daemon: a CNI verb and what the daemon needs to know for it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "lowercase")]
+pub enum Verb {
+    /// Lease an address and maintain the lease.
+    Add {
+        /// The attachment that gets the lease.
+        attachment: Attachment,
+        /// The path of the container's netns, as the runtime named it. The descriptor comes beside
+        /// the document.
+        netns: PathBuf,
+        /// What to ask servers for.
+        #[serde(rename = "terms")]
+        params: Box<LeaseParams>,
+    },
+    /// Is the lease good, and is its address the one that the container was given?
+    Check {
+        /// The attachment that should have a lease.
+        attachment: Attachment,
+        /// The addresses in `prevResult`, without their prefix; empty if there is none.
+        addresses: Vec<Ipv4Addr>,
+    },
+    /// Release the address.
+    Del {
+        /// The attachment that ends.
+        attachment: Attachment,
+    },
+    /// Can the daemon serve an ADD?
+    Status,
+    /// Hand over the listening socket, and exit.
+    Takeover,
+    /// Release every lease of a network whose attachment is not listed.
+    Gc {
+        /// The name of the network.
+        network: String,
+        /// The attachments to keep.
+        keep: Vec<Attachment>,
+    },
+}
+
+impl Verb {
+    /// The attachment that it is about, if it is about one.
+    pub fn attachment(&self) -> Option<&Attachment> {
+        match self {
+            Verb::Add { attachment, .. }
+            | Verb::Check { attachment, .. }
+            | Verb::Del { attachment } => Some(attachment),
+            Verb::Status | Verb::Takeover | Verb::Gc { .. } => None,
+        }
+    }
+}
+
+/// The daemon's answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reply {
+    /// Done; there is nothing to report.
+    Done,
+    /// The lease, as a CNI result of the latest version.
+    Lease(Value),
+    /// Failed. The plugin passes this on as its own error.
+    Error {
+        /// The CNI error code.
+        code: u32,
+        /// What failed, on which object.
+        msg: String,
+        /// How far it got, and what to try.
+        details: String,
+    },
+}
+
+impl From<cni::Error> for Reply {
+    fn from(cni::Error { code, msg, details }: cni::Error) -> Reply {
+        Reply::Error { code, msg, details }
+    }
+}
+
+impl From<Result<(), cni::Error>> for Reply {
+    fn from(outcome: Result<(), cni::Error>) -> Reply {
+        outcome.map_or_else(Reply::from, |()| Reply::Done)
+    }
+}
+
+/// A request or a reply as it is sent: one line, with its line feed.
+///
+/// # Errors
+/// If a path in it is not UTF-8.
+pub(crate) fn to_line(document: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(document)?;
+    line.push(b'\n');
+    Ok(line)
+}

@@ -1,0 +1,177 @@
+//! The parameters of a lease.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use attachment::SourceRouting;
+use cni::Route;
+use dhcp4::RawOption;
+use linknet::Mac;
+use serde::{Deserialize, Serialize};
+
+/// The parameters of a lease: what the configuration, resolved for one attachment, tells the DHCP
+/// client. The daemon keeps them as long as the lease, and knows nothing of configuration files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseParams {
+    /// How the server identifies the client.
+    pub(crate) client_id: ClientId,
+    /// The codes of the parameter request list (option 55), in order of preference.
+    pub(crate) request: Vec<u8>,
+    /// Options that are sent as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) provide: Vec<RawOption>,
+    /// An address to ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) requested_address: Option<Ipv4Addr>,
+    /// Which servers the client listens to.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) servers: Servers,
+    /// Ask for replies by broadcast from the first message on.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) broadcast: bool,
+    /// Accept an address in one round trip from a server that offers that (RFC 4039).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) rapid_commit: bool,
+    /// How to find out whether another host uses the address.
+    #[serde(default)]
+    pub(crate) conflict_detection: ConflictDetection,
+    /// Tell the neighbours when the address changes.
+    pub(crate) announce: bool,
+    /// How long an ADD may take; if absent, the daemon's own limit applies.
+    #[serde(default, with = "seconds", skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout: Option<Duration>,
+    /// Parts of the server's answer that are not used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) suppress: Vec<Suppress>,
+    /// Routes beside the server's. One to the same destination replaces the server's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) routes: Vec<Route>,
+    /// The metric of routes that have none of their own, in the result and in the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) priority: Option<u32>,
+    /// Whether packets from the address are looked up in a table of their own.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) source_routing: SourceRouting,
+    /// Whether the host has a route to the address, which must follow it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) host_access: bool,
+}
+
+impl LeaseParams {
+    /// The settings of a DHCP client with these parameters, for the interface with this MAC.
+    pub fn client_config(&self, mac: Mac) -> dhcp4::Config {
+        let mut retry = dhcp4::Retry::default();
+        if self.conflict_detection == ConflictDetection::Fast {
+            // RFC 2131 §3.1.5 demands ten seconds, to spare the server. Here a container waits to
+            // start, and the pauses grow.
+            retry.after_decline = Duration::from_secs(1);
+        }
+        dhcp4::Config {
+            retry,
+            client_id: self.client_id.body(mac),
+            request: self.request.clone(),
+            options: self.provide.clone(),
+            requested_address: self.requested_address,
+            broadcast: self.broadcast,
+            rapid_commit: self.rapid_commit,
+            probe_before_bind: self.conflict_detection != ConflictDetection::Off,
+            servers: dhcp4::Servers {
+                allow: self.servers.allow.clone(),
+                deny: self.servers.deny.clone(),
+            },
+            ..dhcp4::Config::new(mac.octets())
+        }
+    }
+}
+
+/// How a server identifies the client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientId {
+    /// By option 61 with this body.
+    Sent(Hex),
+    /// By option 61 with the interface's MAC.
+    Mac,
+    /// By the MAC that every message carries, without option 61.
+    None,
+}
+
+impl ClientId {
+    /// The body of option 61 for the interface with this MAC.
+    pub(crate) fn body(&self, mac: Mac) -> Option<Vec<u8>> {
+        match self {
+            ClientId::Sent(Hex(body)) => Some(body.clone()),
+            ClientId::Mac => Some(dhcp4::client_id::mac(mac.octets())),
+            ClientId::None => None,
+        }
+    }
+}
+
+/// Which servers the client listens to, by their identifier (option 54).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Servers {
+    /// If not empty, only these.
+    pub(crate) allow: Vec<Ipv4Addr>,
+    /// Never these.
+    pub(crate) deny: Vec<Ipv4Addr>,
+}
+
+/// How to find out whether another host has an address, before it is used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConflictDetection {
+    /// Not at all: the server is trusted.
+    #[default]
+    Off,
+    /// ARP probes as in RFC 5227, at a pace that a starting container can wait for.
+    Fast,
+    /// ARP probes at the pace of RFC 5227: several seconds.
+    Rfc5227,
+}
+
+/// A part of the server's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Suppress {
+    /// The gateway, and every default route.
+    Gateway,
+    /// Every other route.
+    Routes,
+    /// Name servers, domain and search list.
+    Dns,
+    /// The MTU.
+    Mtu,
+}
+
+/// Octets, written as hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hex(#[serde(with = "dhcp4::hex")] pub(crate) Vec<u8>);
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// A duration as a number of seconds.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(
+        time: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        time.map(|time| time.as_secs_f64()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let seconds = Option::<f64>::deserialize(deserializer)?;
+        seconds
+            .map(|seconds| Duration::try_from_secs_f64(seconds).map_err(de::Error::custom))
+            .transpose()
+    }
+}

@@ -1,0 +1,128 @@
+//! An interface in a container, identified so that it is never mistaken for another.
+
+use std::path::{Path, PathBuf};
+
+use cni::{Error, code};
+use linknet::{Link, Mac, Netlink, Netns, NetnsError, NetnsId};
+use serde::{Deserialize, Serialize};
+
+/// An interface in a container. The netns is identified by device and inode, the interface by index
+/// and MAC, so that a name that is used again is not mistaken for the earlier one. Nothing is kept
+/// open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceRef {
+    /// The path of the netns, as the daemon sees it.
+    pub(crate) path: PathBuf,
+    netns: NetnsId,
+    /// The name that the interface had at ADD.
+    pub(crate) ifname: String,
+    /// The interface's index in its netns.
+    pub(crate) ifindex: u32,
+    /// The interface's MAC.
+    pub mac: Mac,
+}
+
+/// Why an interface cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unreachable {
+    /// There is no netns at its path, or another one.
+    #[error("its network namespace is gone")]
+    NetnsGone,
+    /// There is no such interface in the netns, or another one.
+    #[error("its interface is gone")]
+    InterfaceGone,
+    /// The kernel did not let us look, for want of descriptors, memory or a capability.
+    #[error("its network namespace cannot be looked into at present")]
+    Temporary,
+}
+
+impl Unreachable {
+    /// Whether the container or its interface is gone for certain.
+    pub(crate) fn is_gone(self) -> bool {
+        !matches!(self, Unreachable::Temporary)
+    }
+
+    /// A failure that says nothing about the container. It is logged here, since callers only need
+    /// to know that there was one.
+    pub(crate) fn temporary(error: impl std::error::Error) -> Unreachable {
+        tracing::warn!(%error, "a container cannot be looked into");
+        Unreachable::Temporary
+    }
+}
+
+impl InterfaceRef {
+    /// Finds the interface in the container's netns, and sets it up if it is down.
+    ///
+    /// # Errors
+    /// `INVALID_ENVIRONMENT` (4) if there is no such interface, or none with a MAC; `IO_FAILURE`
+    /// (5) if the netns cannot be used.
+    pub(crate) fn find(
+        netns: &Netns,
+        path: &Path,
+        ifname: &str,
+    ) -> Result<(InterfaceRef, Link), Error> {
+        let failed = |error: linknet::Error| {
+            Error::new(code::IO_FAILURE, format!("in {}: {error}", path.display()))
+        };
+        let id = netns.id().map_err(|error| {
+            Error::new(code::IO_FAILURE, format!("{}: {error}", path.display()))
+        })?;
+        let netlink = Netlink::open_in(netns).map_err(failed)?;
+        let unusable = |problem: &str| {
+            let what = format!("CNI_IFNAME: {ifname} in {} {problem}", path.display());
+            Error::new(code::INVALID_ENVIRONMENT, what)
+        };
+        let Some(link) = netlink.link(ifname).map_err(failed)? else {
+            return Err(unusable("does not exist")
+                .details("the plugin that calls the dhcp plugin must create it first"));
+        };
+        let Some(mac) = link.mac else {
+            return Err(unusable("is not an Ethernet interface"));
+        };
+        if !link.up {
+            netlink.set_up(link.index).map_err(failed)?;
+        }
+        let interface = InterfaceRef {
+            path: path.to_owned(),
+            netns: id,
+            ifname: ifname.to_owned(),
+            ifindex: link.index,
+            mac,
+        };
+        Ok((interface, link))
+    }
+
+    /// Opens the netns by its path, if it is still the interface's.
+    ///
+    /// # Errors
+    /// If it is another, or there is none.
+    pub(crate) fn open_netns(&self) -> Result<Netns, Unreachable> {
+        let netns = Netns::open(&self.path).map_err(|error| match error {
+            NetnsError::NotFound(_) | NetnsError::NotNetns(_) => Unreachable::NetnsGone,
+            NetnsError::Io { .. } => Unreachable::temporary(error),
+        })?;
+        match netns.id() {
+            Ok(id) if id == self.netns => Ok(netns),
+            Ok(_) => Err(Unreachable::NetnsGone),
+            Err(error) => Err(Unreachable::temporary(error)),
+        }
+    }
+
+    /// Looks the interface up in its netns. `pinned` is the netns, if the daemon keeps it open
+    /// because it cannot find it by its path.
+    ///
+    /// # Errors
+    /// If netns or interface are not those that they were.
+    pub(crate) fn lookup(&self, pinned: Option<&Netns>) -> Result<(Netns, Link), Unreachable> {
+        let netns = match pinned {
+            Some(netns) => netns.try_clone().map_err(Unreachable::temporary)?,
+            None => self.open_netns()?,
+        };
+        let link = Netlink::open_in(&netns).and_then(|netlink| netlink.link_by_index(self.ifindex));
+        match link {
+            Ok(Some(link)) if link.mac == Some(self.mac) => Ok((netns, link)),
+            Ok(_) => Err(Unreachable::InterfaceGone),
+            Err(error) => Err(Unreachable::temporary(error)),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Leases on disk: one readable file each, so that they outlive the daemon.
+//!
+//! ```text
+//! STATEDIR/lock                              locked by the daemon for as long as it runs
+//! STATEDIR/NETWORK/CONTAINERID:IFNAME.json   a lease, or one that has ended
+//! ```
+//!
+//! A file is written under a temporary name and renamed, so a reader finds a whole one. Nothing is
+//! synced to the disk: after a power failure there are no containers left, and all that a file
+//! could still tell is which client had which address.
+
+mod directory;
+mod interface_ref;
+mod record;
+
+pub use directory::StateDir;
+pub(crate) use directory::StateLock;
+pub use interface_ref::InterfaceRef;
+pub(crate) use interface_ref::Unreachable;
+pub use record::{LeaseStatus, Record};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! What a lease's file contains.
+
+use std::fs;
+use std::time::SystemTime;
+
+use cni::Attachment;
+use dhcp4::Lease;
+use linknet::Mac;
+use serde::{Deserialize, Serialize};
+
+use super::interface_ref::InterfaceRef;
+use crate::protocol::LeaseParams;
+
+/// The version of the files.
+const VERSION: u32 = 1;
+
+/// A lease as it is written to disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    version: u32,
+    /// The boot in which it was written: the lease's times count from then.
+    boot_id: String,
+    /// The attachment that the lease is for.
+    pub attachment: Attachment,
+    /// Whether the lease is in force.
+    #[serde(rename = "standing")]
+    pub(crate) status: LeaseStatus,
+    /// The interface that has the address.
+    #[serde(rename = "place")]
+    pub interface: InterfaceRef,
+    /// What servers were asked for.
+    #[serde(rename = "terms")]
+    pub params: LeaseParams,
+    /// The lease.
+    pub lease: Lease,
+    /// The MAC that the server, or the relay before it, last sent from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) server_mac: Option<Mac>,
+    /// The daemon cannot find the netns by its path, and keeps it open until DEL or GC. When the
+    /// daemon stops, the lease is lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    netns_kept: bool,
+    /// When the lease ends, by the calendar; absent for one without end.
+    #[serde(default, with = "calendar", skip_serializing_if = "Option::is_none")]
+    pub(crate) expires: Option<SystemTime>,
+}
+
+/// Whether a lease is in force. The files have older words for it, which a daemon of an earlier
+/// release understands after a downgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LeaseStatus {
+    /// It is.
+    #[serde(rename = "held")]
+    Active,
+    /// The container is gone, or was detached while no daemon ran; the server has not been told.
+    #[serde(rename = "left")]
+    Abandoned,
+    /// The address was lost. The container is still there, and the daemon seeks another address.
+    Lost,
+    /// It was released. The record is kept to ask for the same address again.
+    Released,
+}
+
+impl Record {
+    /// Reads a lease's file.
+    ///
+    /// # Errors
+    /// Why it is not a record of this version.
+    pub fn parse(document: &[u8]) -> Result<Record, String> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let Versioned { version } =
+            serde_json::from_slice(document).map_err(|error| error.to_string())?;
+        if version != VERSION {
+            return Err(format!(
+                "the file is of version {version}, and this daemon reads version {VERSION}"
+            ));
+        }
+        serde_json::from_slice(document).map_err(|error| error.to_string())
+    }
+
+    /// An active lease, as of now.
+    pub fn new(
+        attachment: Attachment,
+        interface: InterfaceRef,
+        params: LeaseParams,
+        lease: Lease,
+        server_mac: Option<Mac>,
+    ) -> Record {
+        let now = dhcp4::Instant::from_boot(linknet::boottime());
+        let remaining = lease.remaining(now);
+        Record {
+            version: VERSION,
+            boot_id: boot_id(),
+            attachment,
+            status: LeaseStatus::Active,
+            interface,
+            params,
+            expires: remaining.and_then(|remaining| SystemTime::now().checked_add(remaining)),
+            lease,
+            server_mac,
+            netns_kept: false,
+        }
+    }
+
+    /// The record with a note on whether the daemon has to keep the netns open.
+    pub(crate) fn with_netns_kept(self, netns_kept: bool) -> Record {
+        Record { netns_kept, ..self }
+    }
+
+    /// The record with another status.
+    pub(crate) fn with_status(self, status: LeaseStatus) -> Record {
+        Record { status, ..self }
+    }
+
+    /// Whether it was written since the machine booted, so that its times and its netns are valid.
+    pub(crate) fn is_of_this_boot(&self) -> bool {
+        self.boot_id == boot_id()
+    }
+
+    /// Whether the lease has ended, by the calendar.
+    pub fn has_expired(&self) -> bool {
+        self.expires.is_some_and(|end| end <= SystemTime::now())
+    }
+}
+
+/// The kernel's identifier of this boot.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+/// Points in time as people write them (RFC 3339).
+mod calendar {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(
+        time: &Option<SystemTime>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => serializer.collect_str(&humantime::format_rfc3339_seconds(*time)),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<SystemTime>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| humantime::parse_rfc3339(&text).map_err(de::Error::custom))
+            .transpose()
+    }
+}

@@ -1,0 +1,140 @@
+//! Files as earlier releases wrote them, word for word.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// How every file begins.
+const HEAD: &str = r#"{
+  "version": 1,
+  "bootId": "f9380acb-58a8-4729-834a-692be7857209",
+  "attachment": { "containerID": "c1", "network": "lan", "ifname": "eth0" },
+  "standing": "STATUS",
+  "place": {
+    "path": "/run/netns/c1",
+    "netns": { "dev": 4, "ino": 4026532178 },
+    "ifname": "eth0",
+    "ifindex": 2,
+    "mac": "96:11:07:94:fa:6b"
+  },"#;
+
+/// The rest of a file with every optional field.
+const FULL: &str = r#"
+  "terms": {
+    "clientId": { "sent": "0063312f6c616e2f65746830" },
+    "request": [1, 121, 33, 3, 6],
+    "provide": [{ "code": 60, "data": "0102" }],
+    "requestedAddress": "10.99.0.100",
+    "servers": { "allow": ["10.99.0.1"], "deny": ["10.99.0.2"] },
+    "broadcast": true,
+    "rapidCommit": true,
+    "conflictDetection": "fast",
+    "announce": true,
+    "timeout": 20.5,
+    "suppress": ["gateway", "routes", "dns", "mtu"],
+    "routes": [
+      { "dst": "10.0.0.0/8", "gw": "10.99.0.1", "mtu": 1400, "advmss": 1300, "priority": 5, "table": 7, "scope": 0 },
+      { "dst": "fd00::/8" }
+    ],
+    "priority": 100,
+    "sourceRouting": 50,
+    "hostAccess": true
+  },
+  "lease": {
+    "address": "10.99.0.100",
+    "prefix_len": 24,
+    "server_id": "10.99.0.1",
+    "requested_at": { "secs": 7560, "nanos": 804640211 },
+    "lifetime": { "secs": 120, "nanos": 0 },
+    "t1": { "secs": 60, "nanos": 0 },
+    "t2": { "secs": 105, "nanos": 0 },
+    "options": {
+      "routers": ["10.99.0.1"],
+      "static_routes": [],
+      "classless_routes": [{ "dst": "0.0.0.0/0", "gateway": "10.99.0.1" }],
+      "dns": ["10.99.0.1"],
+      "domain": "lan.example",
+      "search": ["lan.example"],
+      "ntp": ["10.99.0.1"],
+      "mtu": 1400,
+      "broadcast": "10.99.0.255",
+      "hostname": "c1",
+      "ipv6_only_wait": { "secs": 300, "nanos": 0 },
+      "raw": [{ "code": 53, "data": "05" }]
+    }
+  },
+  "serverMac": "02:00:00:00:00:01",
+  "netnsKept": true,
+  "expires": "2026-11-28T12:00:00Z"
+}"#;
+
+/// The rest of a file without any optional field: a lease without end, with the fewest parameters.
+const MINIMAL: &str = r#"
+  "terms": { "clientId": "none", "request": [], "conflictDetection": "off", "announce": false },
+  "lease": {
+    "address": "10.99.0.100",
+    "prefix_len": 24,
+    "server_id": "10.99.0.1",
+    "requested_at": { "secs": 7560, "nanos": 804640211 },
+    "lifetime": null,
+    "t1": null,
+    "t2": null,
+    "options": {}
+  }
+}"#;
+
+const STATUSES: [(&str, LeaseStatus); 4] = [
+    ("held", LeaseStatus::Active),
+    ("lost", LeaseStatus::Lost),
+    ("left", LeaseStatus::Abandoned),
+    ("released", LeaseStatus::Released),
+];
+
+/// A whole file, with this word for the lease's status.
+fn file(rest: &str, status: &str) -> String {
+    HEAD.replace("STATUS", status) + rest
+}
+
+#[test]
+fn files_of_earlier_releases_are_read_and_written_in_their_format() {
+    for rest in [FULL, MINIMAL] {
+        for (word, status) in STATUSES {
+            let document = file(rest, word);
+            let record = Record::parse(document.as_bytes()).unwrap();
+            assert_eq!(record.status, status);
+            assert_eq!(record.attachment.to_string(), "c1/lan/eth0");
+            assert_eq!(record.interface.mac.to_string(), "96:11:07:94:fa:6b");
+
+            let mut before: Value = serde_json::from_str(&document).unwrap();
+            let mut after = serde_json::to_value(&record).unwrap();
+            // What else a server sent is dhcp4's to read and write.
+            for lease in [&mut before, &mut after] {
+                lease["lease"]["options"] = json!(null);
+            }
+            assert_eq!(after, before, "{word}");
+        }
+    }
+}
+
+#[test]
+fn optional_fields_have_their_values_or_none() {
+    let full = Record::parse(file(FULL, "held").as_bytes()).unwrap();
+    assert_eq!(full.server_mac.unwrap().to_string(), "02:00:00:00:00:01");
+    assert!(full.has_expired() && full.params.host_access);
+    let minimal = Record::parse(file(MINIMAL, "held").as_bytes()).unwrap();
+    assert_eq!((minimal.server_mac, minimal.expires), (None, None));
+    assert!(!minimal.has_expired() && !minimal.params.host_access);
+}
+
+#[test]
+fn another_version_and_an_attachment_that_cni_does_not_allow_are_refused_by_name() {
+    let document = file(MINIMAL, "held");
+    for (from, to, expected) in [
+        ("\"version\": 1", "\"version\": 99", "version 99"),
+        ("\"c1\"", "\"../../c1\"", "containerID"),
+        ("held", "somewhere", "somewhere"),
+    ] {
+        let refused = Record::parse(document.replace(from, to).as_bytes()).unwrap_err();
+        assert!(refused.contains(expected), "{refused}");
+    }
+}

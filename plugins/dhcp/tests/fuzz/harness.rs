@@ -1,0 +1,83 @@
+// What must hold for any octets on the daemon's socket and in a lease's file. Included by the fuzz
+// targets `dhcp_protocol` and `dhcp_state`, and by the test that replays their corpora.
+
+use std::path::Path;
+use std::time::Duration;
+
+use cni::Attachment;
+use dhcp4::{Client, Instant};
+use leasehold_dhcp::protocol::{Reply, Request};
+use leasehold_dhcp::state::{Record, StateDir};
+
+/// A request or a reply: if it can be read, it can be written and read again.
+///
+/// # Panics
+/// If it cannot, or if an attachment's name leads out of the state directory.
+#[allow(dead_code, reason = "each fuzz target calls one of the two functions")]
+pub(crate) fn protocol(input: &[u8]) {
+    if let Ok(request) = serde_json::from_slice::<Request>(input) {
+        let written = serde_json::to_vec(&request).expect("a request that was read is written");
+        let again: Request = serde_json::from_slice(&written).expect("and read again");
+        assert_eq!(
+            serde_json::to_vec(&again).expect("and written again"),
+            written
+        );
+        if let Some(attachment) = request.verb.attachment() {
+            has_a_file_in_its_directory(attachment);
+        }
+    }
+    if let Ok(reply) = serde_json::from_slice::<Reply>(input) {
+        let written = serde_json::to_vec(&reply).expect("a reply that was read is written");
+        serde_json::from_slice::<Reply>(&written).expect("and read again");
+    }
+}
+
+/// A lease's file: if it can be read, it is the same when it is written, and a client resumes the
+/// lease or starts over, whatever its times are.
+///
+/// # Panics
+/// If that does not hold.
+#[allow(dead_code, reason = "each fuzz target calls one of the two functions")]
+pub(crate) fn state(input: &[u8]) {
+    let Ok(record) = Record::parse(input) else {
+        return;
+    };
+    has_a_file_in_its_directory(&record.attachment);
+    let written = serde_json::to_vec(&record).expect("a record that was read is written");
+    assert_eq!(Record::parse(&written).expect("and read again"), record);
+    let _ = record.has_expired();
+    let Record {
+        attachment,
+        interface,
+        params,
+        lease,
+        ..
+    } = record;
+    let now = Instant::from_boot(Duration::from_secs(3600));
+    let config = params.client_config(interface.mac);
+    let _ = Record::new(attachment, interface, params, lease.clone(), None);
+    let _ = (lease.routes(), lease.net(), lease.remaining(now));
+    let mut client = Client::resume(config, 1, lease, now);
+    for _ in 0..4 {
+        while client.poll_transmit().is_some() || client.poll_event().is_some() {}
+        let Some(due) = client.poll_timeout() else {
+            break;
+        };
+        client.handle_timeout(due);
+    }
+    client.release(now);
+}
+
+/// An attachment's file is in its network's directory, whatever its names are.
+fn has_a_file_in_its_directory(attachment: &Attachment) {
+    let directory = Path::new("/state");
+    let file = StateDir::at(directory.to_owned()).file(attachment);
+    let within = file.strip_prefix(directory).expect("below the directory");
+    assert_eq!(within.components().count(), 2, "{}", file.display());
+    assert!(
+        !file.components().any(|part| part.as_os_str() == ".."),
+        "{}",
+        file.display()
+    );
+    assert!(within.extension().is_some_and(|kind| kind == "json"));
+}

@@ -1,0 +1,34 @@
+//! Replays the kept corpora of the fuzz targets `dhcp_protocol` and `dhcp_state` on stable Rust.
+
+mod harness;
+
+use std::fs;
+use std::path::Path;
+
+use leasehold_dhcp::protocol::MAX_DOCUMENT;
+
+#[test]
+fn the_corpus_of_dhcp_protocol_is_served() {
+    replay("dhcp_protocol", harness::protocol);
+}
+
+#[test]
+fn the_corpus_of_dhcp_state_is_served() {
+    replay("dhcp_state", harness::state);
+}
+
+fn replay(corpus: &str, serve: fn(&[u8])) {
+    let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+    let corpus = corpora.join(corpus);
+    let entries = fs::read_dir(&corpus);
+    let mut inputs = 0;
+    for entry in entries.unwrap_or_else(|error| panic!("{}: {error}", corpus.display())) {
+        let path = entry.unwrap().path();
+        println!("{}", path.display()); // shown when it fails
+        let input = fs::read(&path).unwrap();
+        assert!(input.len() <= MAX_DOCUMENT);
+        serve(&input);
+        inputs += 1;
+    }
+    assert!(inputs >= 10, "only {inputs} inputs in {}", corpus.display());
+}
