@@ -165,7 +165,7 @@ fn a_host_without_an_address_is_allowed(_: &World) -> Result {
     ensure!(
         outcome
             .stderr
-            .contains("no address of its own to reach 10.99.0.61 from"),
+            .contains("no address from which to reach 10.99.0.61"),
         "{outcome:?}"
     );
     outcome.success()?;

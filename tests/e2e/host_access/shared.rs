@@ -209,7 +209,9 @@ fn a_foreign_link_of_the_same_name_is_left_alone(_: &World) -> Result {
     let attachment = network::Attachment::new(&container);
     let error = network::cni_error(network.add(&attachment));
     ensure!(
-        error.code == 7 && error.msg.contains(SHIM) && error.msg.contains("not leasehold's"),
+        error.code == 7
+            && error.msg.contains(SHIM)
+            && error.msg.contains("leasehold did not create"),
         "{error}"
     );
     ensure_nothing_left(&container)?;

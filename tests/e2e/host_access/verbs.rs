@@ -72,7 +72,7 @@ fn check_fails_without_the_hosts_macvlan_or_route(_: &World) -> Result {
     network.check(&attachment)?;
     let index = shim(&lan)?.map_or(0, |shim| shim.index);
     netlink.set_down(index)?;
-    differs("lh-eth1 of the host is down")?;
+    differs("the host's lh-eth1 is down")?;
     netlink.delete_link(index)?;
     differs("the host's own macvlan is missing")
 }

@@ -99,7 +99,10 @@ fn metric_table_scope_mtu_and_advmss_reach_the_kernel(world: &World) -> Result {
     })?;
     let error = network::cni_error(network.check(&attachment));
     ensure!(
-        error.code == 110 && error.msg.contains("10.2.0.0/16 via 10.99.0.2 (table 1000)"),
+        error.code == 110
+            && error
+                .msg
+                .contains("10.2.0.0/16 via 10.99.0.2 in table 1000"),
         "{error:?}"
     );
     Ok(())

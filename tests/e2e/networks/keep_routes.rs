@@ -210,7 +210,10 @@ fn a_destination_without_a_route_is_refused(_: &World) -> Result {
     let network = keeping(&lans, 60, &["10.42.0.0/16"]);
     let error = network::cni_error(network.add(&at(&container, "net1")));
     ensure!(error.code == 7, "{error:?}");
-    for words in ["keepRoutes: 10.42.0.0/16 leads nowhere", "must come first"] {
+    for words in [
+        "keepRoutes: the container has no route to 10.42.0.0/16 yet",
+        "attach the network that provides it first",
+    ] {
         ensure!(format!("{error:?}").contains(words), "{words}: {error:?}");
     }
     ensure_nothing_left(&container)

@@ -226,7 +226,7 @@ fn check_fails_without_the_rules_or_the_routes(world: &World) -> Result {
         };
         for rule in rules(&container)? {
             netlink.delete_rule(&rule)?;
-            refused(&format!("the rule from {} to table 98", rule.from.addr()))?;
+            refused(&format!("rule from {} to table 98", rule.from.addr()))?;
             netlink.add_rule(&rule)?;
         }
         let mut routes = container.routes()?;
