@@ -61,13 +61,7 @@ impl Client {
         if self.config.rapid_commit {
             options.push(RawOption::new(code::RAPID_COMMIT, []));
         }
-        self.send_question(
-            OutgoingKind::Discover,
-            transaction,
-            NO_ADDRESS,
-            BROADCAST,
-            options,
-        );
+        self.broadcast_question(OutgoingKind::Discover, transaction, options);
     }
 
     /// Sends the REQUEST that takes this offer and turns down those of other servers.
@@ -76,25 +70,13 @@ impl Client {
             address_option(code::REQUESTED_ADDRESS, offer.address),
             address_option(code::SERVER_ID, offer.server),
         ];
-        self.send_question(
-            OutgoingKind::Request,
-            transaction,
-            NO_ADDRESS,
-            BROADCAST,
-            options,
-        );
+        self.broadcast_question(OutgoingKind::Request, transaction, options);
     }
 
     /// Sends the REQUEST of INIT-REBOOT.
     pub(super) fn send_reboot(&mut self, transaction: &Transaction, address: Ipv4Addr) {
         let options = vec![address_option(code::REQUESTED_ADDRESS, address)];
-        self.send_question(
-            OutgoingKind::Request,
-            transaction,
-            NO_ADDRESS,
-            BROADCAST,
-            options,
-        );
+        self.broadcast_question(OutgoingKind::Request, transaction, options);
     }
 
     /// Sends the REQUEST of RENEWING to the server of this lease.
@@ -150,6 +132,16 @@ impl Client {
         u16::try_from(now.since(self.began_at).as_secs())
             .unwrap_or(u16::MAX)
             .max(1)
+    }
+
+    /// Sends a question to all servers, from no address.
+    fn broadcast_question(
+        &mut self,
+        kind: OutgoingKind,
+        transaction: &Transaction,
+        options: Vec<RawOption>,
+    ) {
+        self.send_question(kind, transaction, NO_ADDRESS, BROADCAST, options);
     }
 
     /// Queues a message that servers answer.
