@@ -19,7 +19,7 @@ mod identity;
 mod keys;
 mod lifetime;
 mod lock;
-mod owner;
+mod ownership;
 mod plan;
 mod shared_link;
 
@@ -28,7 +28,7 @@ pub use identity::{stable_mac, stable_name};
 pub use keys::SharedKeys;
 pub use lifetime::{set_valid_lifetime, take_valid_lifetime, valid_lifetime};
 pub use lock::HostLock;
-pub use owner::{OwnerMark, PROTOCOL, is_macvlan};
-pub use plan::{Changes, Plan, keep_routes, routes, source_routing};
+pub use ownership::{OwnerMark, PROTOCOL, is_macvlan};
+pub use plan::{Changes, Plan, gateways, keep_routes, source_routing};
 pub use shared_link::SharedLink;
 pub use source_routing::SourceRouting;

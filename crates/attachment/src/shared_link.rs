@@ -6,7 +6,7 @@
 
 use linknet::{Link, Netlink, Result};
 
-use crate::owner::is_macvlan;
+use crate::ownership::is_macvlan;
 
 /// The kinds of links that containers share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

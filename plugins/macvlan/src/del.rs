@@ -7,7 +7,7 @@ use linknet::{Link, Netlink, Netns};
 
 use crate::config::Config;
 use crate::parent::{self, Detached, Parent, SharedVlan};
-use crate::{host_access, leftovers, netns};
+use crate::{cleanup, host_access, netns};
 
 /// Detaches the container. The interface is removed even if IPAM fails; IPAM comes first, because a
 /// DHCP RELEASE is sent from the interface.
@@ -63,7 +63,7 @@ fn remove(
     mark: &OwnerMark,
     links: &[Link],
 ) -> linknet::Result<()> {
-    leftovers::remove(inside, mark, links)?;
+    cleanup::remove(inside, mark, links)?;
     for link in links {
         match inside.delete_link_nowait(netns, link.index) {
             Err(error) if !error.is_absent() => return Err(error),

@@ -9,7 +9,7 @@ use cni::{Attachment, Error, Request};
 use linknet::Netlink;
 
 use crate::parent::{Detached, SharedVlan};
-use crate::{host_access, leftovers, netns};
+use crate::{cleanup, host_access, netns};
 
 /// Forwards to IPAM (spec §4 demands it), which comes first because a DHCP RELEASE is sent from the
 /// interface, and removes interfaces of this network whose attachment is not in the list. Without a
@@ -55,7 +55,7 @@ fn remove_invalid(network: &str, valid: &BTreeSet<Attachment>) -> Result<(), Err
                 link.name
             );
             let mark = OwnerMark::new(&attachment);
-            let removed = leftovers::remove(&inside, &mark, slice::from_ref(&link))
+            let removed = cleanup::remove(&inside, &mark, slice::from_ref(&link))
                 .and_then(|()| inside.delete_link(link.index));
             if let Err(error) = removed
                 && !error.is_absent()

@@ -6,11 +6,11 @@
 
 mod add;
 mod check;
+mod cleanup;
 pub mod config;
 mod del;
 mod gc;
 mod host_access;
-mod leftovers;
 mod netns;
 pub mod parent;
 mod status;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use linknet::Route;
 
-use crate::owner::PROTOCOL;
+use crate::ownership::PROTOCOL;
 use crate::plan::source_routing::SourceRouting;
 
 /// An address that the host reaches, and from where.

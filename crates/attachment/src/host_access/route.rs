@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use linknet::{Netlink, Result, Route};
 
 use super::tag::AttachmentTag;
-use crate::owner::PROTOCOL;
+use crate::ownership::PROTOCOL;
 
 /// A route by which the host reaches a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use linknet::{Link, Netlink, Route};
 use sha2::{Digest, Sha256};
 
 use crate::error::KernelError;
-use crate::owner::{OwnerMark, PROTOCOL};
+use crate::ownership::{OwnerMark, PROTOCOL};
 
 /// The routes that keep these destinations where they lead now. None is needed where the container
 /// has one already.

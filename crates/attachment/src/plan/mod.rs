@@ -2,9 +2,9 @@
 //! the kernel, and a renewed lease applies the difference between two.
 
 mod diff;
+pub mod gateways;
 pub mod keep_routes;
-mod reach;
-pub mod routes;
+mod routes;
 pub mod source_routing;
 
 use std::time::Duration;

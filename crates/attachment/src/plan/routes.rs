@@ -1,12 +1,11 @@
 //! Routes: from CNI's to the kernel's.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use cni::{Error, IpConfig};
-use ipnet::IpNet;
 use linknet::{Netlink, Route, Scope};
 
-use super::reach::Reach;
+use super::gateways::with_gateway_routes;
 use crate::error::KernelError;
 
 /// The kernel's routes for those of a result, through the interface `ifindex` that has the addresses
@@ -26,46 +25,6 @@ pub(super) fn for_kernel(ifindex: u32, ips: &[IpConfig], routes: &[cni::Route]) 
         .iter()
         .map(|route| to_kernel(route, ifindex))
         .collect()
-}
-
-/// The routes, with an on-link route before each whose gateway no prefix covers: the kernel refuses
-/// a route through a gateway that it cannot reach. So a /32 address works, and the gateway itself is
-/// reachable.
-///
-/// `addresses` are those of the interface. A route without a gateway, or with the unspecified
-/// address as its gateway, is on the link.
-pub fn with_gateway_routes(
-    addresses: impl IntoIterator<Item = IpNet>,
-    routes: impl IntoIterator<Item = cni::Route>,
-) -> Vec<cni::Route> {
-    let mut reach = Reach::of(addresses);
-    let mut complete = Vec::new();
-    for route in routes {
-        match route.gw.filter(|gateway| !gateway.is_unspecified()) {
-            None => reach.add(route.dst, route.table),
-            Some(gateway) if reach.covers(gateway, route.table) => {}
-            Some(gateway) => {
-                let dst = IpNet::from(gateway);
-                reach.add(dst, route.table);
-                complete.push(cni::Route {
-                    gw: Some(on_link_gateway(&dst)),
-                    priority: route.priority,
-                    table: route.table,
-                    ..cni::Route::new(dst)
-                });
-            }
-        }
-        complete.push(route);
-    }
-    complete
-}
-
-/// The gateway that stands for "on the link" in CNI: the unspecified address.
-pub fn on_link_gateway(dst: &IpNet) -> IpAddr {
-    match dst {
-        IpNet::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpNet::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    }
 }
 
 /// Adds a route. One that exists already is no error if it leads the same packets the same way.
@@ -127,6 +86,8 @@ fn gateway(route: &cni::Route, ips: &[IpConfig]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use ipnet::IpNet;
+
     use super::*;
 
     fn net(text: &str) -> IpNet {

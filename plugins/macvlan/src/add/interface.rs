@@ -11,8 +11,8 @@ use cni::{Attachment, Error, code};
 use linknet::{Link, NewMacvlan};
 
 use super::refusal::{Diagnosis, RefusalContext, diagnose};
+use crate::cleanup;
 use crate::config::Config;
-use crate::leftovers;
 use crate::netns::{self, Namespaces};
 use crate::parent::{self, Parent};
 
@@ -123,7 +123,7 @@ impl AttachContext<'_> {
     /// Removes the interface after `error`, which is what the user needs to hear.
     pub(super) fn roll_back(&self, link: &Link, error: Error) -> Error {
         let inside = &self.namespaces.inside;
-        let removed = leftovers::remove(inside, self.mark, slice::from_ref(link));
+        let removed = cleanup::remove(inside, self.mark, slice::from_ref(link));
         match removed.and(inside.delete_link(link.index)) {
             Ok(()) => error,
             Err(second) if second.is_absent() => error,
@@ -167,7 +167,7 @@ impl AttachContext<'_> {
                 "macvlan: could not release the address of an earlier, interrupted ADD: {error}"
             );
         }
-        leftovers::remove(inside, self.mark, &stale).or_kernel_error()?;
+        cleanup::remove(inside, self.mark, &stale).or_kernel_error()?;
         for link in &stale {
             eprintln!(
                 "macvlan: replacing {}, which an interrupted ADD left behind",

@@ -7,7 +7,7 @@ use linknet::{Link, Netlink, Route, Rule};
 
 use super::key::SourceRouting;
 use crate::error::KernelError;
-use crate::owner::PROTOCOL;
+use crate::ownership::PROTOCOL;
 
 /// The priority of every rule: before the main table's (32766) and before those that were made
 /// without a priority, which the kernel counts down from there.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use attachment::routes::{on_link_gateway, with_gateway_routes};
+use attachment::gateways::{on_link_gateway, with_gateway_routes};
 use attachment::set_valid_lifetime;
 use cni::{CniResult, Dns, IpConfig, Route};
 use dhcp4::{Instant, Lease, Options};

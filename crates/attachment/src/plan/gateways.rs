@@ -1,20 +1,61 @@
-//! Which gateways an interface can reach.
+//! Gateways that an interface cannot reach: the kernel refuses a route through one, unless an on-link
+//! route to the gateway comes first.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use linknet::Route;
 
+/// The routes, with an on-link route before each whose gateway no prefix covers: the kernel refuses
+/// a route through a gateway that it cannot reach. So a /32 address works, and the gateway itself is
+/// reachable.
+///
+/// `addresses` are those of the interface. A route without a gateway, or with the unspecified
+/// address as its gateway, is on the link.
+pub fn with_gateway_routes(
+    addresses: impl IntoIterator<Item = IpNet>,
+    routes: impl IntoIterator<Item = cni::Route>,
+) -> Vec<cni::Route> {
+    let mut reach = Reach::of(addresses);
+    let mut complete = Vec::new();
+    for route in routes {
+        match route.gw.filter(|gateway| !gateway.is_unspecified()) {
+            None => reach.add(route.dst, route.table),
+            Some(gateway) if reach.covers(gateway, route.table) => {}
+            Some(gateway) => {
+                let dst = IpNet::from(gateway);
+                reach.add(dst, route.table);
+                complete.push(cni::Route {
+                    gw: Some(on_link_gateway(&dst)),
+                    priority: route.priority,
+                    table: route.table,
+                    ..cni::Route::new(dst)
+                });
+            }
+        }
+        complete.push(route);
+    }
+    complete
+}
+
+/// The gateway that stands for "on the link" in CNI: the unspecified address.
+pub fn on_link_gateway(dst: &IpNet) -> IpAddr {
+    match dst {
+        IpNet::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpNet::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
 /// The prefixes on an interface's link, each with the table that says so: the kernel looks for a
 /// gateway in the route's own table, then in the main one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Reach {
+struct Reach {
     prefixes: Vec<(IpNet, u32)>,
 }
 
 impl Reach {
     /// The prefixes of these addresses.
-    pub(super) fn of(addresses: impl IntoIterator<Item = IpNet>) -> Reach {
+    fn of(addresses: impl IntoIterator<Item = IpNet>) -> Reach {
         let prefixes = addresses.into_iter().map(|address| (address, Route::MAIN));
         Reach {
             prefixes: prefixes.collect(),
@@ -22,13 +63,13 @@ impl Reach {
     }
 
     /// Adds the destination of a route that is on the link.
-    pub(super) fn add(&mut self, dst: IpNet, table: Option<u32>) {
+    fn add(&mut self, dst: IpNet, table: Option<u32>) {
         self.prefixes.push((dst, table.unwrap_or(Route::MAIN)));
     }
 
     /// Whether a route in this table may have this gateway. IPv6 routers are usually named by their
     /// link-local address, which is always on the link.
-    pub(super) fn covers(&self, gateway: IpAddr, table: Option<u32>) -> bool {
+    fn covers(&self, gateway: IpAddr, table: Option<u32>) -> bool {
         let link_local = matches!(gateway, IpAddr::V6(gateway) if gateway.is_unicast_link_local());
         let tables = [table.unwrap_or(Route::MAIN), Route::MAIN];
         let is_on =

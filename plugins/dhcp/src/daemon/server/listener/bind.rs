@@ -1,0 +1,82 @@
+//! Binding a socket under a lock, in place of the socket file of a daemon that was killed.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+use rustix::process::umask;
+
+use super::error::ListenError;
+
+/// Binds `path`, replacing a socket file that no process listens on. Returns the socket and the lock
+/// that keeps other daemons away. The socket is usable by its owner only (0600), or by `group` too
+/// (0660).
+pub(super) fn bind(path: &Path, group: Option<u32>) -> Result<(UnixListener, File), ListenError> {
+    let failed = |what, path: &Path| {
+        let path = path.to_path_buf();
+        move |source| ListenError::Io { what, path, source }
+    };
+    if let Some(directory) = path.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(failed("creating", directory))?;
+    }
+    let lock_path = lock_file(path);
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock_path)
+        .map_err(failed("opening the lock", &lock_path))?;
+    lock.try_lock().map_err(|refused| match refused {
+        TryLockError::WouldBlock => ListenError::Taken(path.to_path_buf()),
+        TryLockError::Error(error) => failed("locking", &lock_path)(error),
+    })?;
+    remove_dead_socket(path)?;
+    let previous = umask(Mode::from_raw_mode(0o177));
+    let socket = UnixListener::bind(path);
+    umask(previous);
+    let socket = socket.map_err(failed("binding", path))?;
+    if group.is_some() {
+        chown(path, None, group).map_err(failed("setting the group of", path))?;
+        let mode = fs::Permissions::from_mode(0o660);
+        fs::set_permissions(path, mode).map_err(failed("setting the mode of", path))?;
+    }
+    Ok((socket, lock))
+}
+
+/// The file whose lock a daemon holds while it listens on a socket that it has bound.
+pub(super) fn lock_file(socket: &Path) -> PathBuf {
+    socket.with_added_extension("lock")
+}
+
+/// Removes the socket file of a daemon that was killed. We hold the lock, so a process that still
+/// answers there is another implementation, which does not use the lock.
+fn remove_dead_socket(path: &Path) -> Result<(), ListenError> {
+    match UnixStream::connect(path) {
+        Ok(_) => Err(ListenError::Taken(path.to_path_buf())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused && is_socket(path) => {
+            fs::remove_file(path).map_err(|source| ListenError::Io {
+                what: "removing the dead socket",
+                path: path.to_path_buf(),
+                source,
+            })
+        }
+        Err(_) if !is_socket(path) => Err(ListenError::NotASocket(path.to_path_buf())),
+        Err(source) => Err(ListenError::Io {
+            what: "probing",
+            path: path.to_path_buf(),
+            source,
+        }),
+    }
+}
+
+fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+}

@@ -1,0 +1,31 @@
+//! Why the daemon cannot listen.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why the daemon cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListenError {
+    /// Another daemon listens on this path.
+    #[error(
+        "another dhcp daemon is listening on {0}: stop it first, or choose another -socketpath"
+    )]
+    Taken(PathBuf),
+    /// The path exists and is not a socket.
+    #[error("{0} exists and is not a socket: remove it, or choose another -socketpath")]
+    NotASocket(PathBuf),
+    /// systemd passed something other than a Unix stream socket.
+    #[error("the service manager passed no usable Unix stream socket (LISTEN_FDS)")]
+    Activation(#[source] io::Error),
+    /// A file operation failed.
+    #[error("{what} {path} failed")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}

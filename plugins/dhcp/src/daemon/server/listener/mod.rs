@@ -1,0 +1,187 @@
+//! The listening socket: obtained by socket activation, takeover or bind.
+
+mod activation;
+mod bind;
+mod error;
+mod takeover;
+
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+pub(crate) use error::ListenError;
+
+/// The listening socket, and what must be removed when the daemon stops.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: UnixListener,
+    /// The file to remove. One of systemd's stays, and so does one that a successor has taken over.
+    file: RefCell<Option<SocketFile>>,
+    /// Locked for as long as the daemon listens on a socket that it has bound; the kernel releases
+    /// it when the process ends in any way.
+    _lock: Option<File>,
+}
+
+/// A socket's file, by path and inode: another process may have created another one there since.
+#[derive(Debug, PartialEq, Eq)]
+struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Listener {
+    /// Takes the socket from the service manager, if that passes one. Otherwise, with `take_over`,
+    /// takes it from the daemon that listens on `path`, which then exits. Otherwise binds `path`,
+    /// for its owner and `group`.
+    ///
+    /// # Errors
+    /// Why the daemon cannot listen.
+    pub(crate) fn open(
+        path: &Path,
+        take_over: bool,
+        group: Option<u32>,
+    ) -> Result<Listener, ListenError> {
+        if let Some(socket) = activation::passed_socket()? {
+            return Ok(Listener::new(socket, path, None));
+        }
+        if take_over && let Ok(stream) = UnixStream::connect(path) {
+            let taken = takeover::take_over(path, stream);
+            let (socket, lock) = taken.map_err(|source| ListenError::Io {
+                what: "taking over",
+                path: path.to_path_buf(),
+                source,
+            })?;
+            return Ok(Listener::new(socket, path, lock));
+        }
+        let (socket, lock) = bind::bind(path, group)?;
+        Ok(Listener::new(socket, path, Some(lock)))
+    }
+
+    /// Without a lock, the socket is the service manager's, which also removes its file.
+    fn new(socket: UnixListener, path: &Path, lock: Option<File>) -> Listener {
+        let file = lock.as_ref().and_then(|_| SocketFile::at(path));
+        Listener {
+            socket,
+            file: RefCell::new(file),
+            _lock: lock,
+        }
+    }
+
+    /// Keeps the socket's file when the daemon stops: a successor listens there now.
+    pub(super) fn keep_socket_file(&self) {
+        self.file.take();
+    }
+
+    /// The socket itself, for the event loop.
+    pub(crate) fn socket(&self) -> io::Result<UnixListener> {
+        self.socket.set_nonblocking(true)?;
+        self.socket.try_clone()
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // The lock file stays: if it were removed, two daemons could lock two different files.
+        if let Some(file) = self.file.take()
+            && SocketFile::at(&file.path).as_ref() == Some(&file)
+            && let Err(error) = fs::remove_file(&file.path)
+        {
+            tracing::warn!(path = %file.path.display(), %error, "cannot remove the socket file");
+        }
+    }
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> Option<SocketFile> {
+        let inode = fs::symlink_metadata(path).ok()?.ino();
+        Some(SocketFile {
+            path: path.to_path_buf(),
+            inode,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn scratch() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let path = directory.path().join("run/cni/dhcp.sock");
+        (directory, path)
+    }
+
+    #[test]
+    fn the_socket_is_usable_by_its_owner_only_and_removed_with_the_daemon() {
+        let (_scratch, path) = scratch();
+        let listener = Listener::open(&path, false, None).expect("nothing is in the way");
+        let mode =
+            |path: &Path| fs::metadata(path).expect("it exists").permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().expect("it has one")), 0o700);
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_socket_file_without_a_listener_is_replaced() {
+        let (_scratch, path) = scratch();
+        fs::create_dir_all(path.parent().expect("it has one")).expect("creating it");
+        drop(UnixListener::bind(&path).expect("a socket to leave behind"));
+        assert!(path.exists(), "std leaves the file of a closed listener");
+        Listener::open(&path, false, None).expect("the dead socket is no obstacle");
+    }
+
+    #[test]
+    fn a_second_daemon_is_refused_whether_or_not_the_first_uses_the_lock() {
+        let is_refused = |path| {
+            matches!(
+                Listener::open(path, false, None),
+                Err(ListenError::Taken(_))
+            )
+        };
+        let (_scratch, path) = scratch();
+        let first = Listener::open(&path, false, None).expect("nothing is in the way");
+        assert!(is_refused(&path));
+        drop(first);
+        let _other = UnixListener::bind(&path).expect("another implementation's socket");
+        assert!(is_refused(&path));
+    }
+
+    #[test]
+    fn a_socket_that_another_process_has_bound_since_is_kept() {
+        let (_scratch, path) = scratch();
+        let ours = Listener::open(&path, false, None).expect("nothing is in the way");
+        fs::remove_file(&path).expect("it is there");
+        let _theirs = UnixListener::bind(&path).expect("the path is free");
+        drop(ours);
+        assert!(path.exists(), "it belongs to the other process");
+    }
+
+    #[test]
+    fn a_file_that_is_not_a_socket_is_kept() {
+        let (_scratch, path) = scratch();
+        fs::create_dir_all(path.parent().expect("it has one")).expect("creating it");
+        fs::write(&path, "precious").expect("writing");
+        assert!(matches!(
+            Listener::open(&path, false, None),
+            Err(ListenError::NotASocket(_))
+        ));
+        assert_eq!(
+            fs::read_to_string(&path).expect("it is still there"),
+            "precious"
+        );
+    }
+}

@@ -1,0 +1,48 @@
+//! Taking over the socket of the daemon that is running.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::Duration;
+
+use super::bind::lock_file;
+use crate::protocol::{self, Request, VERSION, Verb};
+
+/// How long the other daemon may take to hand over its socket.
+const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Takes the socket on `path` from the daemon at the other end of `stream`, which then exits, and
+/// its lock. Without a lock file beside it, the socket is the service manager's.
+pub(super) fn take_over(
+    path: &Path,
+    stream: UnixStream,
+) -> io::Result<(UnixListener, Option<File>)> {
+    let socket = ask_for_socket(stream)?;
+    let lock = lock_file(path);
+    if !lock.exists() {
+        return Ok((socket, None));
+    }
+    let lock = File::options().write(true).open(&lock)?;
+    // The other daemon releases it in a moment, when it has sent its last replies.
+    lock.lock()?;
+    Ok((socket, Some(lock)))
+}
+
+/// Asks a daemon for its listening socket.
+fn ask_for_socket(mut stream: UnixStream) -> io::Result<UnixListener> {
+    stream.set_read_timeout(Some(TAKEOVER_TIMEOUT))?;
+    let request = Request {
+        protocol: VERSION,
+        traceparent: None,
+        verb: Verb::Takeover,
+    };
+    stream.write_all(&protocol::to_line(&request)?)?;
+    let mut descriptor = None;
+    let mut answer = [0; 4096];
+    let length = protocol::receive(&stream, &mut answer, &mut descriptor)?;
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    let descriptor = descriptor
+        .ok_or_else(|| io::Error::other(format!("the other daemon answered {}", answer.trim())))?;
+    Ok(UnixListener::from(descriptor))
+}
