@@ -178,8 +178,8 @@ fn a_container_on_two_networks_answers_on_both(world: &World) -> Result {
     let (lan2, router) = (Node::new("lan2")?, Ipv4Addr::new(10, 98, 0, 1));
     let host = &scenario.lan.host;
     host.add_veth("eth2", (&lan2, Lan::SERVER_LINK))?;
-    host.netlink()?.set_up(host.link("eth2")?.index)?;
-    lan2.netlink()?.set_up(lan2.link(Lan::SERVER_LINK)?.index)?;
+    host.set_up("eth2")?;
+    lan2.set_up(Lan::SERVER_LINK)?;
     lan2.add_address(Lan::SERVER_LINK, IpNet::new(router.into(), 24)?)?;
     let settings = Settings {
         address: router,

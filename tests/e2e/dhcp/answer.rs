@@ -245,7 +245,7 @@ fn a_changed_route_leaves_another_interfaces_route_alone(world: &World) -> Resul
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
     // Of the same destination and metric, and made later, so it goes first.
     scenario.lan.host.add_veth("other", (&container, "net1"))?;
-    container.netlink()?.set_up(container.link("net1")?.index)?;
+    container.set_up("net1")?;
     container.add_address("net1", "10.98.0.2/24".parse::<ipnet::Ipv4Net>()?.into())?;
     let theirs = linknet::Route::new(
         "0.0.0.0/0".parse::<ipnet::Ipv4Net>()?,

@@ -18,8 +18,6 @@ pub(super) const TESTS: &[Test] = &[
 
 /// Pulls the cable out at the far end and puts it in again.
 fn replug(scenario: &Scenario) -> Result {
-    let far_end = scenario.lan.lan.link(Lan::SERVER_LINK)?.index;
-    let netlink = scenario.lan.lan.netlink()?;
     let carrier = |wanted| {
         scenario
             .lan
@@ -27,9 +25,9 @@ fn replug(scenario: &Scenario) -> Result {
             .link(Lan::MASTER)
             .is_ok_and(|link| link.carrier == wanted)
     };
-    netlink.set_down(far_end)?;
+    scenario.lan.lan.set_down(Lan::SERVER_LINK)?;
     until("the carrier is gone", SOON, || carrier(false))?;
-    netlink.set_up(far_end)?;
+    scenario.lan.lan.set_up(Lan::SERVER_LINK)?;
     until("the carrier is back", SOON, || carrier(true))
 }
 

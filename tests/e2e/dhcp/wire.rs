@@ -135,8 +135,7 @@ fn every_message(world: &World) -> Result<Vec<Packet>> {
         scenario.daemon.log().contains("lease renewed")
     })?;
     // INIT-REBOOT.
-    let index = scenario.lan.lan.link(Lan::SERVER_LINK)?.index;
-    scenario.lan.lan.netlink()?.set_down(index)?;
+    scenario.lan.lan.set_down(Lan::SERVER_LINK)?;
     until("the carrier is gone", SOON, || {
         scenario
             .lan
@@ -144,7 +143,7 @@ fn every_message(world: &World) -> Result<Vec<Packet>> {
             .link(Lan::MASTER)
             .is_ok_and(|link| !link.carrier)
     })?;
-    scenario.lan.lan.netlink()?.set_up(index)?;
+    scenario.lan.lan.set_up(Lan::SERVER_LINK)?;
     until("it is confirmed", SOON, || {
         server
             .received_of(MessageType::Request)

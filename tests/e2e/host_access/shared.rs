@@ -226,13 +226,12 @@ fn a_foreign_link_of_the_same_name_is_left_alone(_: &World) -> Result {
 
 fn a_renamed_or_downed_macvlan_on_the_host_is_found_and_used(_: &World) -> Result {
     let lan = lan()?;
-    let host = lan.host.netlink()?;
     let (one, two) = (container(&lan, "c1")?, container(&lan, "c2")?);
     let first = Network::new(&lan.host, network_of(&["10.99.0.61/24"]));
     first.add(&network::Attachment::new(&one))?;
     let made = shim(&lan)?.context("a shim")?;
-    host.set_down(made.index)?;
-    host.rename(made.index, "other")?;
+    lan.host.set_down(&made.name)?;
+    lan.host.rename(&made.name, "other")?;
     let second = Network::new(&lan.host, network_of(&["10.99.0.62/24"]));
     second.add(&network::Attachment::new(&two))?;
     ensure!(

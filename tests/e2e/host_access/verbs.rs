@@ -8,8 +8,8 @@ use lab::suite::packages;
 use lab::{Lan, Network, Node, Result, Test, World, network, test};
 
 use super::{
-    HOST, HOST6, container, ensure_host_is_clean, ensure_they_talk, lan, network_of, reached, shim,
-    with_access,
+    HOST, HOST6, SHIM, container, ensure_host_is_clean, ensure_they_talk, lan, network_of, reached,
+    shim, with_access,
 };
 use crate::macvlan::script;
 use crate::scenario::{SOON, ensure_nothing_left};
@@ -71,7 +71,7 @@ fn check_fails_without_the_hosts_macvlan_or_route(_: &World) -> Result {
     ensure!(routes.len() == 2);
     network.check(&attachment)?;
     let index = shim(&lan)?.map_or(0, |shim| shim.index);
-    netlink.set_down(index)?;
+    lan.host.set_down(SHIM)?;
     differs("the host's lh-eth1 is down")?;
     netlink.delete_link(index)?;
     differs("the host's own macvlan is missing")
@@ -152,7 +152,7 @@ fn gc_restores_a_removed_macvlan_and_its_routes(world: &World) -> Result {
                     netlink.delete_route(&route)?;
                 }
             }
-            "down" => netlink.set_down(index)?,
+            "down" => lan.host.set_down(SHIM)?,
             _ => netlink.delete_link(index)?,
         }
         ensure!(network.check(&attachment).is_err(), "{what}");

@@ -247,9 +247,7 @@ fn an_interface_that_has_the_name_already_is_left_alone(_: &World) -> Result {
 
 fn with_its_parent_down_a_lease_is_refused_at_once(_: &World) -> Result {
     let lan = Lan::new()?;
-    lan.host
-        .netlink()?
-        .set_down(lan.host.link(Lan::MASTER)?.index)?;
+    lan.host.set_down(Lan::MASTER)?;
     let error = refusal(&lan, json!({ "ipam": { "type": "dhcp" } }))?;
     ensure!(
         error.code == 11 && error.msg.contains("ip link set eth1 up"),
@@ -260,9 +258,7 @@ fn with_its_parent_down_a_lease_is_refused_at_once(_: &World) -> Result {
 
 fn with_its_parent_down_an_interface_without_dhcp_is_made_with_a_warning(_: &World) -> Result {
     let lan = Lan::new()?;
-    let host = lan.host.netlink()?;
-    let parent = lan.host.link(Lan::MASTER)?.index;
-    host.set_down(parent)?;
+    lan.host.set_down(Lan::MASTER)?;
     let container = lan.container("c1")?;
     let keys = json!({ "ipam": addresses(&["10.99.0.60/24", "fd99::60/64"]) });
     let network = Network::new(&lan.host, conflist(keys.clone()));
@@ -284,7 +280,7 @@ fn with_its_parent_down_an_interface_without_dhcp_is_made_with_a_warning(_: &Wor
         check.code == 110 && check.msg.contains("eth1 is down"),
         "{check:?}"
     );
-    host.set_up(parent)?;
+    lan.host.set_up(Lan::MASTER)?;
     until("the LAN is reached", SOON, || {
         container
             .is_answered(Lan::ADDRESS.into(), Duration::from_millis(100))
@@ -299,9 +295,7 @@ fn with_its_parent_down_an_interface_without_dhcp_is_made_with_a_warning(_: &Wor
 
 fn a_missing_carrier_is_reported_when_ipam_fails(_: &World) -> Result {
     let lan = Lan::new()?;
-    lan.lan
-        .netlink()?
-        .set_down(lan.lan.link(Lan::SERVER_LINK)?.index)?;
+    lan.lan.set_down(Lan::SERVER_LINK)?;
     until("the carrier is gone", SOON, || {
         lan.host.link(Lan::MASTER).is_ok_and(|link| !link.carrier)
     })?;

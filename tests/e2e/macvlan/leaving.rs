@@ -141,10 +141,8 @@ fn a_renamed_interface_is_recognized_by_its_alias(_: &World) -> Result {
     let lan = Lan::new()?;
     let conflist = conflist(json!({}));
     let (container, _) = made(&lan, "c1", &conflist)?;
-    let netlink = container.netlink()?;
-    let index = container.link("eth0")?.index;
-    netlink.set_down(index)?;
-    netlink.rename(index, "lan0")?;
+    container.set_down("eth0")?;
+    container.rename("eth0", "lan0")?;
     Network::new(&lan.host, conflist).del(&network::Attachment::new(&container))?;
     ensure_nothing_left(&container)
 }

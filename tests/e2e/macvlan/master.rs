@@ -93,7 +93,7 @@ fn a_master_is_found_by_any_of_its_names(_: &World) -> Result {
         "altname",
         long,
     ])?;
-    lan.host.netlink()?.set_alias(link.index, "uplink")?;
+    lan.host.set_alias(Lan::MASTER, "uplink")?;
     lan.host.add_address(Lan::MASTER, "10.99.0.2/24".parse()?)?;
     let mac = link.mac.context("a MAC")?.to_string();
     for master in [

@@ -86,10 +86,9 @@ pub(crate) fn given<'a>(
 /// are up.
 pub(crate) fn plug(lan: &Lan, node: &Node, name: &str) -> Result<Link> {
     let far = format!("{}-{name}", node.name());
-    let netlink = node.netlink()?;
     node.add_veth(name, (&lan.lan, &far))?;
-    lan.lan.netlink()?.set_up(lan.lan.link(&far)?.index)?;
-    netlink.set_up(node.link(name)?.index)?;
+    lan.lan.set_up(&far)?;
+    node.set_up(name)?;
     node.link(name)
 }
 

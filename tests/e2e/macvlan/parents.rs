@@ -56,7 +56,7 @@ fn real(master: &str) -> &str {
 fn bridge(lan: &Lan) -> Result {
     lan.host.add_bridge("br0")?;
     lan.host.add_bridge_port("br0", Lan::MASTER)?;
-    Ok(lan.host.netlink()?.set_up(lan.host.link("br0")?.index)?)
+    lan.host.set_up("br0")
 }
 
 fn a_bridge_reaches_what_is_behind_its_ports(_: &World) -> Result {

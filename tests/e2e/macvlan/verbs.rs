@@ -81,7 +81,7 @@ fn check_finds_every_difference(world: &World) -> Result {
                 "its MTU is 1400, not 1450"
             }
             "down" => {
-                netlink.set_down(index)?;
+                container.set_down("eth0")?;
                 "it is down"
             }
             "address" => {
@@ -186,9 +186,7 @@ fn status_reports_what_would_make_add_fail(_: &World) -> Result {
         error.code == 50 && error.msg.contains("nosuch"),
         "{error:?}"
     );
-    lan.host
-        .netlink()?
-        .set_down(lan.host.link(Lan::MASTER)?.index)?;
+    lan.host.set_down(Lan::MASTER)?;
     let error = status(json!({}));
     ensure!(
         error.code == 51 && error.msg.contains("eth1 is down"),

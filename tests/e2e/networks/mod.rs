@@ -135,7 +135,7 @@ fn settings2() -> Settings {
 fn cable(one: (&Node, &str), other: (&Node, &str)) -> Result {
     one.0.add_veth(one.1, other)?;
     for (node, link) in [one, other] {
-        node.netlink()?.set_up(node.link(link)?.index)?;
+        node.set_up(link)?;
     }
     for (node, link) in [one, other] {
         until("the cable is live", SOON, || {

@@ -279,8 +279,8 @@ fn del_removes_the_rules_even_if_the_interface_is_gone(_: &World) -> Result {
         let plain = Network::new(&lans.lan.host, second(json!({ "ipam": ipam(98) })));
         match what {
             "renamed" => {
-                netlink.set_down(index)?;
-                netlink.rename(index, "uplink")?;
+                container.set_down("net1")?;
+                container.rename("net1", "uplink")?;
             }
             "removed" => netlink.delete_link(index)?,
             "another address" => {

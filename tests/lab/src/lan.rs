@@ -52,7 +52,7 @@ impl Lan {
         lan.host
             .add_veth(Self::MASTER, (&lan.lan, Self::SERVER_LINK))?;
         for (node, link) in [(&lan.host, Self::MASTER), (&lan.lan, Self::SERVER_LINK)] {
-            node.netlink()?.set_up(node.link(link)?.index)?;
+            node.set_up(link)?;
         }
         lan.lan.add_address(Self::SERVER_LINK, Self::NET.into())?;
         // The kernel notices a carrier in its own time; until then it drops what is sent.

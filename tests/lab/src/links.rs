@@ -1,6 +1,6 @@
-//! The virtual links that a test's network is built of. They are made with the crate `rtnetlink`
-//! rather than linknet, which is under test and so does not have the only say on what the kernel
-//! was asked for.
+//! The virtual links that a test's network is built of. They are made and changed with the crate
+//! `rtnetlink` rather than linknet, which is under test and so does not have the only say on what
+//! the kernel was asked for.
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -48,6 +48,44 @@ impl Node {
         let change = LinkUnspec::new_with_name(port).controller(index).build();
         self.change_link(change)
             .with_context(|| format!("make {port} a port of {bridge} on {}", self.name()))
+    }
+
+    /// Sets a link up.
+    ///
+    /// # Errors
+    /// When there is no such link, or its driver refuses.
+    pub fn set_up(&self, link: &str) -> Result<()> {
+        self.change_link(LinkUnspec::new_with_name(link).up().build())
+            .with_context(|| format!("set {link} up on {}", self.name()))
+    }
+
+    /// Sets a link down, so its peer loses its carrier. Routes through the link and its IPv6
+    /// addresses are lost.
+    ///
+    /// # Errors
+    /// When there is no such link.
+    pub fn set_down(&self, link: &str) -> Result<()> {
+        self.change_link(LinkUnspec::new_with_name(link).down().build())
+            .with_context(|| format!("set {link} down on {}", self.name()))
+    }
+
+    /// Renames a link. Before Linux 6.2 the link must be down.
+    ///
+    /// # Errors
+    /// When there is no such link, or the new name is taken.
+    pub fn rename(&self, link: &str, name: &str) -> Result<()> {
+        let index = self.link(link)?.index;
+        self.change_link(LinkUnspec::new_with_index(index).name(name).build())
+            .with_context(|| format!("rename {link} on {} to {name}", self.name()))
+    }
+
+    /// Sets a link's alias, a note of at most 255 octets.
+    ///
+    /// # Errors
+    /// When there is no such link.
+    pub fn set_alias(&self, link: &str, alias: &str) -> Result<()> {
+        self.change_link(LinkUnspec::new_with_name(link).alias(alias).build())
+            .with_context(|| format!("set the alias of {link} on {}", self.name()))
     }
 
     fn change_link(&self, change: LinkMessage) -> Result<()> {

@@ -68,7 +68,7 @@ fn a_bond_is_a_parent_and_its_failover_goes_unnoticed(world: &World) -> Result {
         lan.lan.add_bridge_port("switch", port)?;
     }
     for link in [Lan::SERVER_LINK, "eth2far", "switch"] {
-        lan.lan.netlink()?.set_up(lan.lan.link(link)?.index)?;
+        lan.lan.set_up(link)?;
     }
     ip(&lan.lan, "addr flush dev eth0")?;
     lan.lan.add_address("switch", Lan::NET.into())?;
@@ -93,8 +93,7 @@ fn a_bond_is_a_parent_and_its_failover_goes_unnoticed(world: &World) -> Result {
     let attachment = Attachment::new(&container);
     network.add(&attachment)?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
-    let host = lan.host.netlink()?;
-    host.set_down(lan.host.link(Lan::MASTER)?.index)?;
+    lan.host.set_down(Lan::MASTER)?;
     container
         .ping(Lan::ADDRESS.into(), SOON)
         .context("over the other port")?;

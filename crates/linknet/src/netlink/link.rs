@@ -152,17 +152,6 @@ impl Netlink {
         )
     }
 
-    /// Sets a link down. Routes through it and its IPv6 addresses are lost.
-    ///
-    /// # Errors
-    /// `is_absent` if there is no such link.
-    pub fn set_down(&self, index: u32) -> Result<()> {
-        self.set_link(
-            &|| format!("set link {index} down"),
-            LinkUnspec::new_with_index(index).down(),
-        )
-    }
-
     /// Sets a link's hardware address.
     ///
     /// # Errors
@@ -182,28 +171,6 @@ impl Netlink {
         self.set_link(
             &|| format!("set the MTU of link {index} to {mtu}"),
             LinkUnspec::new_with_index(index).mtu(mtu),
-        )
-    }
-
-    /// Renames a link. Before kernel 6.2 the link must be down.
-    ///
-    /// # Errors
-    /// `is_exists` if the name is taken.
-    pub fn rename(&self, index: u32, name: &str) -> Result<()> {
-        self.set_link(
-            &|| format!("rename link {index} to {name}"),
-            LinkUnspec::new_with_index(index).name(name),
-        )
-    }
-
-    /// Sets a link's alias, a note of at most 255 octets.
-    ///
-    /// # Errors
-    /// `is_absent` if there is no such link.
-    pub fn set_alias(&self, index: u32, alias: &str) -> Result<()> {
-        self.set_link(
-            &|| format!("set the alias of link {index}"),
-            LinkUnspec::new_with_index(index).alias(alias),
         )
     }
 

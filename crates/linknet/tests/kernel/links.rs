@@ -24,7 +24,7 @@ crate::tests![
     asking_for_a_driver_creates_no_link,
     a_link_is_found_by_its_name_and_its_alternative_names,
     a_link_that_does_not_exist_is_none,
-    a_links_flags_name_mac_and_mtu_can_be_changed,
+    a_renamed_links_mac_mtu_and_flags_can_be_changed,
     a_veth_loses_its_carrier_when_its_peer_goes_down,
     a_port_of_a_bridge_names_its_master,
     deleting_a_link_twice_fails_because_it_is_absent,
@@ -372,7 +372,7 @@ fn a_link_is_found_by_its_name_and_its_alternative_names() -> Test {
     let long = "enp0s31f6-the-port-next-to-the-window";
     space.ip("link property add dev eth0 altname short")?;
     space.ip(&format!("link property add dev eth0 altname {long}"))?;
-    space.netlink.set_alias(index, "uplink")?;
+    space.ip("link set eth0 alias uplink")?;
     for name in ["eth0", "short", long] {
         assert_eq!(space.link(name)?.index, index, "{name}");
     }
@@ -403,26 +403,21 @@ fn a_link_that_does_not_exist_is_none() -> Test {
     Ok(())
 }
 
-fn a_links_flags_name_mac_and_mtu_can_be_changed() -> Test {
+fn a_renamed_links_mac_mtu_and_flags_can_be_changed() -> Test {
     let space = Space::new()?;
     let netlink = &space.netlink;
     let index = space.plug("eth0")?.index;
-    netlink.set_down(index)?;
+    space.ip("link set eth0 down")?;
     assert!(!space.link("eth0")?.up);
+    space.ip("link set eth0 name eth7")?;
     netlink.set_mac(index, MAC)?;
     netlink.set_mtu(index, 1300)?;
-    netlink.rename(index, "eth7")?;
     netlink.set_up(index)?;
     let link = space.link("eth7")?;
     assert_eq!(
         (link.index, link.mac, link.mtu, link.up),
         (index, Some(MAC), 1300, true)
     );
-    space.plug("eth0")?;
-    let other = space.link("eth0")?.index;
-    netlink.set_down(other)?;
-    let error = netlink.rename(other, "eth7").expect_err("taken");
-    assert!(error.is_exists(), "{error}");
     Ok(())
 }
 
@@ -435,7 +430,7 @@ fn a_veth_loses_its_carrier_when_its_peer_goes_down() -> Test {
         (Some(other.index), Some(one.index))
     );
     assert!(one.parent_netnsid.is_some());
-    right.netlink.set_down(other.index)?;
+    right.ip("link set right down")?;
     until("the loss of the carrier", || {
         Ok((!left.link("left")?.carrier).then_some(()))
     })?;
@@ -511,7 +506,7 @@ fn a_watch_reports_a_lost_carrier_its_return_and_a_removed_link() -> Test {
     let watch = left.netns.run(LinkWatch::open)??;
     assert_eq!(watch.next()?, LinkEvents::None);
     let far_end = right.link("right")?.index;
-    right.netlink.set_down(far_end)?;
+    right.ip("link set right down")?;
     until("the loss of the carrier", || reported(&watch, false))?;
     right.netlink.set_up(far_end)?;
     until("the carrier", || reported(&watch, true))?;

@@ -196,7 +196,7 @@ fn a_packet_socket_reports_that_its_link_went_down_and_works_when_it_is_up_again
         packet_socket(&right, "right", 67)?,
     );
     let index = left.link("left")?.index;
-    left.netlink.set_down(index)?;
+    left.ip("link set left down")?;
     let error = until("an error", || Ok(client.recv(&mut [0; 100]).err()))?;
     assert_eq!(error.kind(), io::ErrorKind::NetworkDown);
     left.netlink.set_up(index)?;

@@ -103,12 +103,11 @@ fn settle(node: &Node) -> Result {
 
 /// Puts a switch between the cable and the LAN's address, and gives the host an address of its own.
 pub(super) fn wire(lan: &Lan) -> Result {
-    let netlink = lan.lan.netlink()?;
     lan.lan.add_bridge("br0")?;
-    let (bridge, port) = (lan.lan.link("br0")?, lan.lan.link(Lan::SERVER_LINK)?);
-    netlink.delete_address(port.index, Lan::NET)?;
+    let port = lan.lan.link(Lan::SERVER_LINK)?.index;
+    lan.lan.netlink()?.delete_address(port, Lan::NET)?;
     lan.lan.add_bridge_port("br0", Lan::SERVER_LINK)?;
-    netlink.set_up(bridge.index)?;
+    lan.lan.set_up("br0")?;
     lan.lan.add_address("br0", Lan::NET.into())?;
     lan.lan.add_address("br0", Lan::NET6.into())?;
     settle(&lan.lan)?;

@@ -51,8 +51,8 @@ fn an_administrators_vlan_is_used_under_any_name_and_kept(_: &World) -> Result {
 
 fn an_administrators_vlan_that_is_down_is_left_down(_: &World) -> Result {
     let trunk = Trunk::new()?;
-    let made = trunk.administrators("upstairs", ID)?;
-    trunk.host().netlink()?.set_down(made.index)?;
+    trunk.administrators("upstairs", ID)?;
+    trunk.host().set_down("upstairs")?;
     let error = trunk.refusal(json!({ "vlan": ID, "ipam": { "type": "dhcp" } }))?;
     ensure!(
         error.code == 11 && error.msg.contains("upstairs is down"),
@@ -128,10 +128,7 @@ fn a_vlan_in_another_namespace_is_reported(_: &World) -> Result {
 
 fn no_vlan_is_made_on_a_parent_that_is_down(_: &World) -> Result {
     let trunk = Trunk::new()?;
-    trunk
-        .host()
-        .netlink()?
-        .set_down(trunk.host().link(Lan::MASTER)?.index)?;
+    trunk.host().set_down(Lan::MASTER)?;
     for keys in [json!({ "vlan": ID }), json!({ "master": NAME })] {
         let error = trunk.refusal(keys)?;
         ensure!(

@@ -139,14 +139,12 @@ fn passthru_takes_a_vlan_for_one_container(_: &World) -> Result {
 
 fn a_too_long_vlan_name_is_shortened(_: &World) -> Result {
     let trunk = Trunk::new()?;
-    let host = trunk.host().netlink()?;
-    let cable = trunk.host().link(Lan::MASTER)?.index;
-    host.set_down(cable)?; // to be renamed before Linux 6.2
-    host.rename(cable, "enx525400000001")?;
-    host.set_up(cable)?;
-    let network = trunk.network(
-        json!({ "master": "enx525400000001", "vlan": ID, "ipam": fixed("10.99.0.61/24") }),
-    );
+    let long = "enx525400000001";
+    trunk.host().set_down(Lan::MASTER)?; // to be renamed before Linux 6.2
+    trunk.host().rename(Lan::MASTER, long)?;
+    trunk.host().set_up(long)?;
+    let network =
+        trunk.network(json!({ "master": long, "vlan": ID, "ipam": fixed("10.99.0.61/24") }));
     let (container, attachment) = trunk.attached("c1", &network)?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
     let vlan = trunk
@@ -174,7 +172,7 @@ fn a_parent_inside_the_container_has_its_vlan_there(_: &World) -> Result {
     let container = trunk.lan.container("c1")?;
     container.add_veth("trunk", (&container, "far"))?;
     for end in ["trunk", "far"] {
-        container.netlink()?.set_up(container.link(end)?.index)?;
+        container.set_up(end)?;
     }
     let network = trunk.network(json!({ "master": "trunk", "vlan": 7, "linkInContainer": true }));
     let attachment = lab::Attachment::new(&container);
@@ -222,10 +220,7 @@ fn a_vlan_that_was_set_down_is_set_up_again(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let network = trunk.network(json!({ "vlan": ID, "ipam": fixed("10.99.0.61/24") }));
     trunk.attached("c1", &trunk.network(json!({ "vlan": ID })))?;
-    trunk
-        .host()
-        .netlink()?
-        .set_down(trunk.host().link(NAME)?.index)?;
+    trunk.host().set_down(NAME)?;
     let (container, _) = trunk.attached("c2", &network)?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
     Ok(())
