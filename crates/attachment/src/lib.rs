@@ -26,7 +26,7 @@ mod shared_link;
 pub use error::{KernelError, differs, with_details};
 pub use identity::{stable_mac, stable_name};
 pub use keys::SharedKeys;
-pub use lifetime::{set_valid_lifetime, take_valid_lifetime, valid_lifetime};
+pub use lifetime::{set_valid_lifetime, take_valid_lifetime};
 pub use lock::HostLock;
 pub use ownership::{OwnerMark, PROTOCOL, is_macvlan};
 pub use plan::{Changes, Plan, gateways, keep_routes, source_routing};

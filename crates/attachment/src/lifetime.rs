@@ -10,7 +10,7 @@ use cni::IpConfig;
 const KEY: &str = "leasehold/validLifetime";
 
 /// For how many seconds from now the address is valid; `None` is for ever.
-pub fn valid_lifetime(ip: &IpConfig) -> Option<u32> {
+pub(crate) fn valid_lifetime(ip: &IpConfig) -> Option<u32> {
     let seconds = ip.extra.get(KEY)?.as_u64()?;
     u32::try_from(seconds).ok()
 }

@@ -32,9 +32,6 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// The largest packet that it takes, in octets.
     pub mtu: u32,
-    /// The largest MTU that its driver accepts, if the driver says so. For a macvlan it is the
-    /// parent's MTU.
-    pub max_mtu: Option<u32>,
     /// Whether it was set up (IFF_UP).
     pub up: bool,
     /// Whether it is up and operational (IFF_RUNNING).
@@ -239,8 +236,6 @@ fn read(message: LinkMessage) -> Link {
             LinkAttribute::Address(octets) => link.mac = octets.try_into().ok().map(Mac),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Promiscuity(count) => link.promiscuity = count,
-            // Zero stands for "no limit".
-            LinkAttribute::MaxMtu(mtu) => link.max_mtu = Some(mtu).filter(|&mtu| mtu != 0),
             LinkAttribute::OperState(state) => link.state = oper_state(state),
             LinkAttribute::Link(parent) => link.parent = Some(parent).filter(|&index| index != 0),
             LinkAttribute::LinkNetNsId(id) => link.parent_netnsid = Some(id),

@@ -47,6 +47,6 @@ fn request(plugin_type: &str, socket: &Path) -> Request {
 
 #[test]
 fn only_a_delegating_plugin_gets_the_lifetime_of_the_address() {
-    assert_eq!(attachment::valid_lifetime(&add("macvlan")), Some(120));
+    assert_eq!(take_valid_lifetime(&mut add("macvlan")), Some(120));
     assert_eq!(add("dhcp"), IpConfig::new("10.99.0.7/24".parse().unwrap()));
 }

@@ -36,7 +36,7 @@ impl SourceRouting {
 
     /// The table of [`SourceRouting::Own`]. Indices count up from 1, so it stays clear of the
     /// kernel's tables and of those that people number by hand.
-    pub fn own_table(ifindex: u32) -> u32 {
+    fn own_table(ifindex: u32) -> u32 {
         ifindex.saturating_add(1000)
     }
 }
