@@ -153,7 +153,7 @@ fn wait_for(
         let log = daemon.log();
         let problem = log
             .lines()
-            .find(|line| line.contains(" ERROR ") || line.contains("could not be sent"));
+            .find(|line| line.contains(" ERROR ") || line.contains("cannot send a message"));
         match (condition(), problem) {
             (true, _) => Some(None),
             (false, problem) => problem.map(|line| Some(line.to_owned())),
