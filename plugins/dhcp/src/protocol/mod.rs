@@ -1,7 +1,7 @@
 //! The protocol between plugin and daemon: one JSON document per line over a Unix stream socket,
 //! with the container's network namespace beside the request as a file descriptor (SCM_RIGHTS).
 //!
-//! ARCHITECTURE.md describes it for other implementors, and must change together with this module.
+//! docs/protocol.md describes it for other implementors, and must change together with this module.
 
 mod params;
 mod transport;
@@ -20,7 +20,7 @@ pub(crate) use transport::{receive, send};
 pub(crate) const DEFAULT_SOCKET: &str = "/run/cni/dhcp.sock";
 
 /// The version of this protocol. Plugin and daemon of one release are installed together, so a
-/// daemon serves its own version alone, and refuses any other by name.
+/// daemon serves only its own version, and refuses any other with an error that says so.
 pub const VERSION: u32 = 1;
 
 /// The longest document that either side accepts, in octets, line feed included.

@@ -51,7 +51,7 @@ pub(crate) enum ListenError {
     #[error("the service manager passed no usable Unix stream socket (LISTEN_FDS)")]
     Activation(#[source] io::Error),
     /// A file operation failed.
-    #[error("{what} {path} failed")]
+    #[error("cannot {what} {path}")]
     Io {
         /// What was tried.
         what: &'static str,
@@ -101,7 +101,7 @@ impl Listener {
 
     fn take_over(path: &Path, stream: UnixStream) -> Result<Listener, ListenError> {
         let refused = |source| ListenError::Io {
-            what: "taking over",
+            what: "take over",
             path: path.to_path_buf(),
             source,
         };
@@ -131,7 +131,7 @@ impl Listener {
                 .recursive(true)
                 .mode(0o700)
                 .create(directory)
-                .map_err(failed("creating", directory))?;
+                .map_err(failed("create", directory))?;
         }
         let lock_path = lock_file(path);
         let lock = File::options()
@@ -139,20 +139,20 @@ impl Listener {
             .truncate(false)
             .write(true)
             .open(&lock_path)
-            .map_err(failed("opening the lock", &lock_path))?;
+            .map_err(failed("open the lock", &lock_path))?;
         lock.try_lock().map_err(|refused| match refused {
             TryLockError::WouldBlock => ListenError::Taken(path.to_path_buf()),
-            TryLockError::Error(error) => failed("locking", &lock_path)(error),
+            TryLockError::Error(error) => failed("lock", &lock_path)(error),
         })?;
         remove_dead_socket(path)?;
         let previous = umask(Mode::from_raw_mode(0o177));
         let socket = UnixListener::bind(path);
         umask(previous);
-        let socket = socket.map_err(failed("binding", path))?;
+        let socket = socket.map_err(failed("bind", path))?;
         if group.is_some() {
-            chown(path, None, group).map_err(failed("setting the group of", path))?;
+            chown(path, None, group).map_err(failed("set the group of", path))?;
             let mode = fs::Permissions::from_mode(0o660);
-            fs::set_permissions(path, mode).map_err(failed("setting the mode of", path))?;
+            fs::set_permissions(path, mode).map_err(failed("set the mode of", path))?;
         }
         Ok(Listener {
             socket,
@@ -231,14 +231,14 @@ fn remove_dead_socket(path: &Path) -> Result<(), ListenError> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused && is_socket(path) => {
             fs::remove_file(path).map_err(|source| ListenError::Io {
-                what: "removing the dead socket",
+                what: "remove the dead socket",
                 path: path.to_path_buf(),
                 source,
             })
         }
         Err(_) if !is_socket(path) => Err(ListenError::NotASocket(path.to_path_buf())),
         Err(source) => Err(ListenError::Io {
-            what: "probing",
+            what: "connect to",
             path: path.to_path_buf(),
             source,
         }),
