@@ -63,8 +63,8 @@ fn build_and_start_over() -> Result {
 }
 
 /// The directory of the plugins that belong to this program, `target/…/PROFILE/examples/demo`.
-/// Cargo builds binaries for tests and benchmarks, but not for an example, so under `cargo run` they
-/// are built here.
+/// Cargo builds binaries for tests and benchmarks, but not for an example, so under `cargo run`
+/// they are built here.
 fn built_beside(this: &Path) -> Result<PathBuf> {
     let dir = this
         .ancestors()

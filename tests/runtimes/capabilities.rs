@@ -141,8 +141,8 @@ fn life(
     daemon.stop().map_err(at(Stage::Del))
 }
 
-/// Waits like [`until`](until()), and fails at once when the daemon has logged that it cannot do its
-/// part.
+/// Waits like [`until`](until()), and fails at once when the daemon has logged that it cannot do
+/// its part.
 fn wait_for(
     daemon: &Process,
     what: &str,

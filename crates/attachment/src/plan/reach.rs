@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use linknet::Route;
 
-/// The prefixes on an interface's link, each with the table that says so: the kernel looks for a
-/// gateway in the route's own table, then in the main one.
+/// The prefixes on an interface's link, each with the table that has its route: the kernel looks
+/// for a gateway in the route's own table, then in the main one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reach {
     prefixes: Vec<(IpNet, u32)>,

@@ -1,4 +1,4 @@
-//! Routes: from CNI's to the kernel's.
+//! Converting CNI's routes into the kernel's.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,12 +9,12 @@ use linknet::{Netlink, Route, Scope};
 use super::reach::Reach;
 use crate::error::KernelError;
 
-/// The kernel's routes for those of a result, through the interface `ifindex` that has the addresses
-/// `ips`, in an order in which each can be set.
+/// Converts the routes of a result into the kernel's, through the interface `ifindex` with the
+/// addresses `ips`, in an order in which each can be set.
 ///
 /// A route without a gateway uses that of its family (the first address that names one), as in the
-/// Go plugins. It is on the link if there is no gateway, if the gateway is the unspecified address,
-/// or if its scope says so (link or narrower, which contradicts a gateway).
+/// Go plugins. A route is on the link if there is no gateway, if the gateway is the unspecified
+/// address, or if its scope is link or narrower, which excludes a gateway.
 pub(super) fn for_kernel(ifindex: u32, ips: &[IpConfig], routes: &[cni::Route]) -> Vec<Route> {
     let resolved = routes.iter().map(|route| cni::Route {
         gw: gateway(route, ips),
@@ -28,9 +28,9 @@ pub(super) fn for_kernel(ifindex: u32, ips: &[IpConfig], routes: &[cni::Route]) 
         .collect()
 }
 
-/// The routes, with an on-link route before each whose gateway no prefix covers: the kernel refuses
-/// a route through a gateway that it cannot reach. So a /32 address works, and the gateway itself is
-/// reachable.
+/// Inserts an on-link route to the gateway before each route whose gateway no prefix covers,
+/// because the kernel refuses a route through a gateway that it cannot reach. So a /32 address
+/// works, and the gateway itself is reachable.
 ///
 /// `addresses` are those of the interface. A route without a gateway, or with the unspecified
 /// address as its gateway, is on the link.
@@ -68,7 +68,8 @@ pub fn on_link_gateway(dst: &IpNet) -> IpAddr {
     }
 }
 
-/// Adds a route. One that exists already is no error if it leads the same packets the same way.
+/// Adds a route. It is no error if there is already a route for the same packets through the same
+/// gateway.
 ///
 /// The new route comes before another to the same destination, as with the Go plugins: a second
 /// network's default route takes precedence over the first's, unless a metric (`priority`) says
@@ -87,7 +88,7 @@ pub(super) fn add(inside: &Netlink, route: &Route) -> Result<(), Error> {
     Err(refusal).or_rejected()
 }
 
-/// Whether the existing route does all that is asked of the wanted one.
+/// Whether the existing route has all the properties of the wanted one.
 fn serves_as(existing: &Route, wanted: &Route) -> bool {
     existing.is_same(&Route {
         source: wanted.source.or(existing.source),

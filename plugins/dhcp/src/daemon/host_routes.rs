@@ -1,8 +1,8 @@
 //! `hostAccess`: the host's route to a container follows its lease.
 //!
 //! macvlan creates the first route, when ADD has given the container its address, and removes the
-//! last one. In between the daemon updates the route: when the lease changes its address, is lost or
-//! obtained again, or when the container disappears.
+//! last one. In between the daemon updates the route: when the lease changes its address, is lost
+//! or obtained again, or when the container disappears.
 //!
 //! Changing such a route needs a lock that other processes may hold for a while. So a worker thread
 //! does it, one attachment after the other. A newer change of an attachment replaces one that is

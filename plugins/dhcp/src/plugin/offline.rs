@@ -1,5 +1,5 @@
-//! DEL and GC while no daemon runs: they must succeed, so that the container can be removed, and the
-//! daemon must not resume its lease when it starts again.
+//! DEL and GC while no daemon runs: they must succeed, so that the container can be removed, and
+//! the daemon must not resume its lease when it starts again.
 
 use std::io;
 use std::thread::sleep;

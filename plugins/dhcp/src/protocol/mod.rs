@@ -34,12 +34,12 @@ pub struct Request {
     /// The caller's W3C trace context, for the daemon's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// What the daemon is asked to do.
+    /// The operation that the daemon is asked for.
     #[serde(flatten)]
     pub verb: Verb,
 }
 
-/// What a plugin asks of the daemon: a CNI verb and what the daemon needs to know for it.
+/// The plugin's request to the daemon: a CNI verb and its parameters.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "lowercase")]
 pub enum Verb {
@@ -50,7 +50,7 @@ pub enum Verb {
         /// The path of the container's netns, as the runtime named it. The descriptor comes beside
         /// the document.
         netns: PathBuf,
-        /// What to ask servers for.
+        /// The parameters of the lease.
         #[serde(rename = "terms")]
         params: Box<LeaseParams>,
     },

@@ -1,4 +1,4 @@
-//! What a lease's file contains.
+//! The content of a lease's file.
 
 use std::fs;
 use std::time::SystemTime;
@@ -29,7 +29,7 @@ pub struct Record {
     /// The interface that has the address.
     #[serde(rename = "place")]
     pub interface: InterfaceRef,
-    /// What servers were asked for.
+    /// The parameters of the lease.
     #[serde(rename = "terms")]
     pub params: LeaseParams,
     /// The lease.

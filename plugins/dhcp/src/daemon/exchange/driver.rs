@@ -22,8 +22,8 @@ pub(crate) fn now() -> Instant {
 /// its relay's.
 ///
 /// # Errors
-/// If no socket can be opened because the interface is gone. A message that cannot be sent counts as
-/// lost on the way: the client sends it again.
+/// If no socket can be opened because the interface is gone. A message that cannot be sent counts
+/// as lost on the way: the client sends it again.
 pub(crate) async fn next_event(
     client: &RefCell<Client>,
     sockets: &mut Sockets,

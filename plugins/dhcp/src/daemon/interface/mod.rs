@@ -15,8 +15,8 @@ pub(super) use health::health;
 pub(super) use mtu::adopt_mtu;
 pub(super) use result::result;
 
-/// Changes the interface `ifindex` from the `old` lease to the `new` one. If the lease ends while no
-/// daemon runs, the kernel removes the address by itself.
+/// Changes the interface `ifindex` from the `old` lease to the `new` one. If the lease ends while
+/// no daemon runs, the kernel removes the address by itself.
 ///
 /// Returns the changes, and the kernel's first refusal. After a refusal the other changes are still
 /// made.

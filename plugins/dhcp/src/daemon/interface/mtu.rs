@@ -42,9 +42,9 @@ fn wanted(params: &LeaseParams, lease: &Lease) -> Option<u32> {
     mtu.filter(|_| !params.suppress.contains(&Suppress::Mtu))
 }
 
-/// Sets the MTU, and returns it if it has changed. A macvlan's MTU may be raised up to its parent's;
-/// the kernel enforces this limit. Any other link's MTU is only lowered, since the far end may not
-/// accept larger packets.
+/// Sets the MTU, and returns it if it has changed. A macvlan's MTU may be raised up to its
+/// parent's; the kernel enforces this limit. Any other link's MTU is only lowered, since the far
+/// end may not accept larger packets.
 fn set(netlink: &Netlink, link: &Link, mtu: u32) -> Result<Option<u32>> {
     let raises = link.mtu < mtu;
     if link.mtu == mtu || (raises && link.macvlan.is_none()) {

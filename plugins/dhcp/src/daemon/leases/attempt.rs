@@ -10,8 +10,8 @@ use super::lease::ManagedLease;
 use crate::daemon::error::internal;
 use crate::daemon::exchange::Sockets;
 
-/// An attempt to obtain a lease. If it is dropped before it succeeds, it releases the address that a
-/// server may have reserved for it.
+/// An attempt to obtain a lease. If it is dropped before it succeeds, it releases the address that
+/// a server may have reserved for it.
 pub(super) struct Attempt {
     lease: Option<ManagedLease>,
     sockets: Sockets,
@@ -26,8 +26,8 @@ impl Attempt {
         }
     }
 
-    /// Asks until there is an address, or until the deadline. `timeout` is the time until then, for the
-    /// error.
+    /// Asks until there is an address, or until the deadline. `timeout` is the time until then, for
+    /// the error.
     ///
     /// # Errors
     /// `TRY_AGAIN_LATER` (11) if no server granted an address in time. The error says how far the

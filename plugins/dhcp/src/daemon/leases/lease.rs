@@ -34,7 +34,8 @@ pub(super) struct ManagedLease {
     /// The open netns, if the daemon cannot find it by its path, for example because the daemon
     /// runs in a container.
     pinned_netns: Option<Netns>,
-    /// The index of the interface's parent, if that is in another netns, which is usually the host's.
+    /// The index of the interface's parent, if that is in another netns, which is usually the
+    /// host's.
     parent: Cell<Option<u32>>,
     /// Whether the parent has regained its carrier.
     carrier_restored: Notify,

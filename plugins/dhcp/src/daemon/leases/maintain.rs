@@ -1,4 +1,4 @@
-//! Maintaining leases: renewing them when they are due, and reacting when containers vanish or
+//! Maintaining leases: renewing them when they are due, and reacting when containers disappear or
 //! parents regain their carrier.
 
 use std::io;

@@ -95,7 +95,7 @@ fn maintain(table: &Table, record: Record, lease: ManagedLease, netns: Result<Ne
             if record.status == LeaseStatus::Lost {
                 lease.remove_address(attachment, &netns, &record.lease);
             }
-            // What is overdue is done first.
+            // Overdue leases are maintained first.
             if lease.is_bound() {
                 lease.due()
             } else {

@@ -168,8 +168,8 @@ impl Table {
         }
     }
 
-    /// Updates the host's route to the container, if it needs one: sets the route to its address, or
-    /// removes the route if it has none.
+    /// Updates the host's route to the container, if it needs one: sets the route to its address,
+    /// or removes the route if it has none.
     pub(super) fn update_host_route(&self, attachment: &Attachment, lease: &ManagedLease) {
         if lease.has_host_access() {
             match lease.host_route_target() {

@@ -18,8 +18,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// The pause before the lock is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Locks the state directory. If another process has the lock, waits a little. With `take_over`, asks
-/// a daemon that has the lock to exit.
+/// Locks the state directory. If another process has the lock, waits a little. With `take_over`,
+/// asks a daemon that has the lock to exit.
 ///
 /// # Errors
 /// If the lock is not released in time, or the directory cannot be used.

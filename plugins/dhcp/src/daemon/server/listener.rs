@@ -22,7 +22,7 @@ const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: UnixListener,
-    /// The file to remove. One of systemd's stays, and so does one that a successor has taken over.
+    /// The file to remove; `None` if it is systemd's, or if a successor has taken over the socket.
     file: RefCell<Option<SocketFile>>,
     /// Locked for as long as the daemon listens on a socket that it has bound; the kernel releases
     /// it when the process ends in any way.
@@ -53,11 +53,11 @@ pub(crate) enum ListenError {
     /// A file operation failed.
     #[error("cannot {what} {path}")]
     Io {
-        /// What was tried.
+        /// The operation that failed, such as "bind".
         what: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
