@@ -82,7 +82,7 @@ impl OwnerMark {
     }
 }
 
-/// Whether the link is a macvlan, by any program.
+/// Whether the link is a macvlan, whichever program created it.
 pub fn is_macvlan(link: &Link) -> bool {
     link.kind.as_deref() == Some("macvlan")
 }

@@ -20,8 +20,8 @@ use sha2::{Digest, Sha256};
 use crate::error::KernelError;
 use crate::owner::{OwnerMark, PROTOCOL};
 
-/// The routes that keep the present paths to these destinations. A destination to which the
-/// container has a route of exactly that prefix needs none.
+/// The routes that keep the present paths to these destinations. A destination needs none if the
+/// container has a route of exactly that prefix, other than one that is kept for another attachment.
 ///
 /// # Errors
 /// 7 for a destination that no route leads to; 111 if the kernel cannot be asked.

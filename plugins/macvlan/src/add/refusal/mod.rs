@@ -202,8 +202,8 @@ fn exclusive(context: &RefusalContext<'_>) -> Finding {
     };
     if holders.is_empty() {
         return Finding::temporary(rule).advice(format!(
-            "the other macvlan is in a network namespace without a name: if the kernel is still \
-             removing its container, try again; otherwise use a device other than {parent}"
+            "the other macvlan is in a network namespace without a name: the kernel may \
+             still be removing its container; if not, use a device other than {parent}"
         ));
     }
     let holders = holders.join(", ");
