@@ -63,8 +63,8 @@ fn build_and_start_over() -> Result {
 }
 
 /// The directory of the plugins that belong to this program, `target/…/PROFILE/examples/demo`.
-/// Cargo builds binaries for tests and benchmarks, but not for an example, so under `cargo run` they
-/// are built here.
+/// Cargo builds binaries for tests and benchmarks, but not for an example, so under `cargo run`
+/// they are built here.
 fn built_beside(this: &Path) -> Result<PathBuf> {
     let dir = this
         .ancestors()
@@ -114,7 +114,7 @@ fn show(plugins: &Path) -> Result {
     shown?;
     stage.daemon.stop()?;
     println!(
-        "\nAll of it held, in {:.2} s.",
+        "\nEverything worked, in {:.2} s.",
         begun.elapsed().as_secs_f64()
     );
     Ok(())
@@ -325,7 +325,7 @@ impl Stage {
     }
 
     fn del(&self, network: &Network<'_>, containers: &[Attached]) -> Result {
-        println!("\nDEL: the addresses go back, the interfaces go");
+        println!("\nDEL: the addresses are released, the interfaces removed");
         println!("  container  released         DEL");
         for (nth, one) in containers.iter().enumerate() {
             let call = network.prepare("DEL", 0, &one.attachment, Some(&one.result))?;

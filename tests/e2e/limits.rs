@@ -115,7 +115,7 @@ fn a_daemon_out_of_descriptors_renews_later(world: &World) -> Result {
     };
     limit("--nofile=5:")?;
     until("the daemon has tried", SOON, || {
-        scenario.daemon.log().contains("cannot be looked into")
+        scenario.daemon.log().contains("cannot inspect a container")
     })?;
     limit("--nofile=1024:")?;
     let asked = server.received_of(MessageType::Request).len();
@@ -159,7 +159,7 @@ fn with_a_full_disk_addresses_are_leased_and_released_ones_stay_released(world: 
     while filler.write_all(&[0; 512]).is_ok() {}
     call("ADD", &full)?;
     ensure!(
-        daemon.log().contains("could not be written"),
+        daemon.log().contains("cannot write the lease to disk"),
         "{}",
         daemon.log()
     );
@@ -205,7 +205,7 @@ fn with_a_read_only_state_directory_addresses_are_leased(world: &World) -> Resul
     reported(&network.add(&attachment)?, &container)?;
     network.check(&attachment)?;
     ensure!(
-        daemon.log().contains("could not be written"),
+        daemon.log().contains("cannot write the lease to disk"),
         "{}",
         daemon.log()
     );

@@ -141,8 +141,8 @@ fn life(
     daemon.stop().map_err(at(Stage::Del))
 }
 
-/// Waits like [`until`](until()), and fails at once when the daemon has logged that it cannot do its
-/// part.
+/// Waits like [`until`](until()), and fails at once when the daemon has logged that it cannot do
+/// its part.
 fn wait_for(
     daemon: &Process,
     what: &str,
@@ -153,7 +153,7 @@ fn wait_for(
         let log = daemon.log();
         let problem = log
             .lines()
-            .find(|line| line.contains(" ERROR ") || line.contains("could not be sent"));
+            .find(|line| line.contains(" ERROR ") || line.contains("cannot send a message"));
         match (condition(), problem) {
             (true, _) => Some(None),
             (false, problem) => problem.map(|line| Some(line.to_owned())),

@@ -1,12 +1,12 @@
 //! leasehold's own error codes, beside those of the specification and the library ([`cni::code`]).
 
 /// CHECK: the attachment is not as ADD reported it. `msg` names the first difference: the interface
-/// is gone, of another kind, mode, parent, MAC or MTU, it or its parent is down, an address, a route
-/// or a rule is missing.
+/// is gone; its kind, mode, parent, MAC or MTU differs; it or its parent is down; or an address, a
+/// route or a rule is missing.
 pub const DIFFERS: u32 = 110;
 
-/// The kernel refused for a reason that is not the configuration's (a missing capability, no
-/// memory), or could not be asked at all. `details` or `msg` has the kernel's own words.
+/// The kernel refused for a reason other than the configuration (a missing capability, no memory),
+/// or could not be asked at all. `details` or `msg` has the kernel's own words.
 pub const KERNEL: u32 = 111;
 
 /// ADD: this kernel has no macvlan driver, or no VLANs where one is wanted. (STATUS says the same
@@ -17,8 +17,8 @@ pub const NO_DRIVER: u32 = 112;
 /// detection, RFC 4862 §5.4).
 pub const ADDRESS_TAKEN: u32 = 113;
 
-/// CHECK: the daemon holds no lease for the attachment, or none that is of use.
+/// CHECK: the daemon has no lease for the attachment, or none that can be used.
 pub const NO_LEASE: u32 = 120;
 
-/// CHECK: the daemon holds another lease for the attachment than `prevResult` says.
+/// CHECK: the attachment's lease is for another address than `prevResult` lists.
 pub const LEASE_DIFFERS: u32 = 121;

@@ -6,15 +6,16 @@ use cni::{Error, code};
 
 use crate::codes;
 
-/// Turns a refusal of the kernel into the error that a runtime gets to see.
+/// Turns the kernel's refusal of a request into the error for the runtime.
 pub trait KernelError<T> {
-    /// The kernel could not be asked, or refused for a reason of its own: code 111.
+    /// The kernel could not be asked, or refused for a reason other than the configuration: code
+    /// 111.
     ///
     /// # Errors
     /// The refusal, if there is one.
     fn or_kernel_error(self) -> Result<T, Error>;
 
-    /// The kernel rejected what the configuration or IPAM asked for: code 7, or 111 where only a
+    /// The kernel rejected a value from the configuration or from IPAM: code 7, or 111 if only a
     /// capability was missing.
     ///
     /// # Errors
@@ -24,7 +25,7 @@ pub trait KernelError<T> {
 
 impl<T> KernelError<T> for linknet::Result<T> {
     fn or_kernel_error(self) -> Result<T, Error> {
-        self.map_err(|error| Error::new(codes::KERNEL, error.to_string()))
+        self.map_err(|error| Error::new(codes::KERNEL, format!("cannot {error}")))
     }
 
     fn or_rejected(self) -> Result<T, Error> {
@@ -33,7 +34,7 @@ impl<T> KernelError<T> for linknet::Result<T> {
                 true => codes::KERNEL,
                 false => code::INVALID_NETWORK_CONFIG,
             };
-            Error::new(code, format!("the kernel refused to {error}"))
+            Error::new(code, format!("cannot {error}"))
         })
     }
 }

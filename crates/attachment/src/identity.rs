@@ -6,7 +6,8 @@ use sha2::{Digest, Sha256};
 
 /// A name for the request's attachment that outlives the container:
 /// `namespace/pod/network/interface`, or `container/network/interface` where the runtime names no
-/// namespace. `None` when it names no container either, or the verb is about no attachment.
+/// namespace. `None` if the runtime does not name the container, or the verb is not about an
+/// attachment.
 ///
 /// The MAC address and the DHCP client identifier of a container that is recreated are derived from
 /// this. It is as unique as its parts: two machines on one LAN that run containers of the same name

@@ -17,7 +17,7 @@ pub struct SharedKeys {
 }
 
 impl SharedKeys {
-    /// Reads the keys where ADD has validated them already, or will refuse them: a value of the
+    /// Reads the keys for callers that need no validation, because ADD does it: a value of the
     /// wrong type counts as the default.
     pub fn read(request: &Request) -> SharedKeys {
         cni::go::decode(&request.config.raw).unwrap_or_default()

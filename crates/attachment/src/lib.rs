@@ -1,4 +1,4 @@
-//! What leasehold decides about a container's attachment to a network, shared by its plugins.
+//! leasehold's decisions about a container's attachment to a network, shared by its plugins.
 //!
 //! `cni` knows the specification and `linknet` knows the kernel; neither knows the other, nor
 //! leasehold. Everything that both plugins must agree on is here:

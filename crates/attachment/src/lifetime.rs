@@ -1,8 +1,8 @@
 //! How long an address is valid, as an extension of CNI's results.
 //!
-//! No version of the specification can say that an address expires. The dhcp plugin says it beside
-//! the address, to a plugin that delegated to it; that plugin gives the kernel's address this
-//! lifetime and takes the field out of its own result.
+//! CNI results have no field for the lifetime of an address. When another plugin delegates to the
+//! dhcp plugin, the dhcp plugin adds such a field beside the address. The other plugin sets the
+//! lifetime in the kernel, and removes the field from its own result.
 
 use cni::IpConfig;
 
@@ -23,7 +23,7 @@ pub fn set_valid_lifetime(ip: &mut IpConfig, seconds: Option<u32>) {
     }
 }
 
-/// Removes the lifetime from a result that leaves leasehold.
+/// Removes the lifetime from a result that leaves leasehold, and returns it.
 pub fn take_valid_lifetime(ip: &mut IpConfig) -> Option<u32> {
     let seconds = valid_lifetime(ip);
     ip.extra.remove(KEY);

@@ -20,12 +20,12 @@ pub struct HostLock {
 /// Beside the daemon's socket, so that a daemon in a container of its own sees it too.
 const PATH: &str = "/run/cni/leasehold.lock";
 
-/// How long to wait before the lock is tried again: the kernel offers no deadline for it, and does
-/// not say when it is free.
+/// The pause before the lock is tried again: the kernel cannot wait for it with a deadline, and
+/// does not notify when it is free.
 const RETRY_INTERVAL: Duration = Duration::from_millis(2);
 
 impl HostLock {
-    /// Waits for the lock. Its holders ask the kernel a few things and release it.
+    /// Waits for the lock. Processes hold it only for a few requests to the kernel.
     ///
     /// # Errors
     /// If the file cannot be created or opened.
@@ -40,10 +40,11 @@ impl HostLock {
         }
     }
 
-    /// Waits for the lock at most this long: its holder may have been stopped.
+    /// Waits for the lock at most this long, because the process that holds it may have been
+    /// stopped.
     ///
     /// # Errors
-    /// As for [`HostLock::acquire`]; EWOULDBLOCK if another process had it all the time.
+    /// As for [`HostLock::acquire`]; EWOULDBLOCK if another process held it all the time.
     pub fn acquire_within(timeout: Duration) -> Result<HostLock> {
         let deadline = Instant::now() + timeout;
         let file = open().map_err(|error| failed(&error))?;

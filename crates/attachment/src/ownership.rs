@@ -9,26 +9,26 @@
 //! bears its attachment's group from the first moment, and there is no window in which an
 //! unfinished one could be mistaken for another program's. What a killed ADD leaves behind is in
 //! the attachment's group, and the next ADD replaces it. A finished interface has the alias, by
-//! which DEL and GC recognise it, and no group: to everybody who works with groups it is an
-//! ordinary interface.
+//! which DEL and GC recognise it, and is in the default group, so that it does not disturb users of
+//! groups.
 //!
-//! Interfaces that the Go plugin made have neither.
+//! Interfaces that the Go plugin created have neither alias nor group.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use cni::Attachment;
 use linknet::{Link, Protocol};
 
-/// Who made a route or rule that does not disappear with an attachment's interface (`rtm_protocol`).
-/// No other program in iproute2's rt_protos has the number.
+/// The `rtm_protocol` of routes and rules that do not disappear with an attachment's interface. No
+/// other program in iproute2's rt_protos has this number.
 pub const PROTOCOL: Protocol = Protocol(108);
 
 /// The mark of one attachment's interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnerMark {
-    /// Of a finished interface.
+    /// The alias of a finished interface.
     pub alias: String,
-    /// Of an unfinished one; never 0, the default group.
+    /// The group of an unfinished one; never 0, the default group.
     pub group: u32,
 }
 
@@ -82,7 +82,7 @@ impl OwnerMark {
     }
 }
 
-/// Whether the link is a macvlan, whoever made it.
+/// Whether the link is a macvlan, whichever program created it.
 pub fn is_macvlan(link: &Link) -> bool {
     link.kind.as_deref() == Some("macvlan")
 }
@@ -136,7 +136,8 @@ mod tests {
             OwnerMark::attachment_of(&link, &network),
             Some(attachment("eth0", &id, &network))
         );
-        // Where the container's ID alone is too long, the link shows nothing, so nothing removes it.
+        // Where the container's ID alone is too long, the link shows nothing, so nothing removes
+        // it.
         let link = macvlan(&mark("eth0", &"c".repeat(300), "lan").alias);
         assert_eq!(OwnerMark::attachment_of(&link, "lan"), None);
     }

@@ -1,7 +1,7 @@
 //! Links of the host that several containers share: created when the first needs one, removed with
 //! the last.
 //!
-//! Who uses one shows in the kernel alone, so no record of them is kept that could be lost. Checking
+//! Only the kernel shows who uses such a link, so there is no record that could be lost. Checking
 //! and acting happen under the [`HostLock`](crate::HostLock).
 
 use linknet::{Link, Netlink, Result};
@@ -18,8 +18,8 @@ pub enum SharedLink {
 }
 
 impl SharedLink {
-    /// The group of a link from its creation until it is finished: unlike an alias, the kernel takes
-    /// it together with everything else.
+    /// The group of a link from its creation until it is finished: unlike an alias, the kernel
+    /// takes it together with everything else.
     pub const UNFINISHED_GROUP: u32 = u32::from_be_bytes(*b"lhld");
 
     /// Whether leasehold created the link as one of this kind. An administrator who wants to keep
@@ -30,7 +30,7 @@ impl SharedLink {
                 || link.alias.as_deref() == Some(self.alias()))
     }
 
-    /// Marks the link as finished, for good.
+    /// Marks the link as finished.
     ///
     /// # Errors
     /// If there is no such link.
@@ -38,7 +38,7 @@ impl SharedLink {
         netlink.set_alias_and_group(link.index, self.alias(), 0)
     }
 
-    /// What `ip link` shows.
+    /// The alias, as `ip link` shows it.
     fn alias(self) -> &'static str {
         match self {
             SharedLink::Vlan => "leasehold:vlan",

@@ -1,8 +1,8 @@
 //! CHECK: is the interface as ADD reported it, and does IPAM agree?
 //!
-//! Later plugins of the chain may have changed what ADD made (spec §4, "CHECK"), and say so in
-//! `prevResult`: MAC, MTU and addresses are compared with that, not with the configuration. Routes
-//! they may have moved to another table or interface without saying so.
+//! Later plugins of the chain may have changed the interface (spec §4, "CHECK"), and report that in
+//! `prevResult`: MAC, MTU and addresses are compared with that, not with the configuration. They
+//! may have moved routes to another table or interface without reporting it.
 
 use attachment::{KernelError, Plan, differs, is_macvlan, keep_routes};
 use cni::delegate::Ipam;
@@ -33,8 +33,8 @@ pub(crate) fn check(request: &Request) -> Result<(), Error> {
         let what = "it does not exist in the container";
         return Err(differs(attachment.ifname(), what));
     };
-    // Where the configuration names no MTU, the interface takes that of its lease, and a renewal may
-    // change it.
+    // Where the configuration names no MTU, the interface takes that of its lease, and a renewal
+    // may change it.
     let follows_lease = config.mtu.is_none() && request.config.ipam_type() == Some("dhcp");
     let reported = Interface {
         mtu: reported.mtu.filter(|_| !follows_lease),

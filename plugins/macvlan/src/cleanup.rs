@@ -1,14 +1,15 @@
-//! What an attachment has in the container that does not disappear with its interface: rules, and
+//! The parts of an attachment in the container that do not disappear with its interface: rules, and
 //! routes through other interfaces.
 
 use attachment::{OwnerMark, keep_routes, source_routing};
 use linknet::{Link, Netlink};
 
-/// Removes it, before the interfaces `leaving` go. Only the kernel is asked what there is, so
-/// neither the configuration, nor how far an ADD got, nor the interface's fate matter.
+/// Removes them, before the interfaces `leaving` are removed. It asks only the kernel, so it
+/// depends neither on the configuration, nor on how far an ADD got, nor on whether the interface
+/// still exists.
 ///
 /// # Errors
-/// Whatever the kernel refused.
+/// The kernel's refusal.
 pub(crate) fn remove(inside: &Netlink, mark: &OwnerMark, leaving: &[Link]) -> linknet::Result<()> {
     keep_routes::remove(inside, mark)?;
     source_routing::remove_stale_rules(inside, leaving)

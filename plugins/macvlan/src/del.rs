@@ -12,8 +12,8 @@ use crate::{cleanup, host_access, netns};
 /// Detaches the container. The interface is removed even if IPAM fails; IPAM comes first, because a
 /// DHCP RELEASE is sent from the interface.
 ///
-/// Everything that can be asked or done before the interface is removed is: older kernels answer no
-/// request for an RCU grace period after that.
+/// Everything that can happen before the interface is removed does: older kernels answer no request
+/// for an RCU grace period after the removal.
 pub(crate) fn del(request: &Request) -> Result<(), Error> {
     let attachment = request.attachment()?;
     let released = Ipam::find(request).and_then(|ipam| ipam.map_or(Ok(()), |ipam| ipam.del()));
@@ -26,7 +26,7 @@ pub(crate) fn del(request: &Request) -> Result<(), Error> {
     };
     let config = Config::read(request).ok();
     let vlan = shared_vlan(config, container.as_ref(), &ours)?;
-    // The daemon, which may have been about to change them, has released the lease by now.
+    // The daemon, which could have changed them, has released the lease by now.
     host_access::detach(request)?;
     if let (Some(netns), Some(inside)) = (&container, &inside) {
         let mark = OwnerMark::new(attachment);
@@ -49,7 +49,7 @@ fn our_links(
         Claim::Ours => true,
         Claim::NotOurs(why) => {
             if link.name == attachment.ifname() {
-                eprintln!("macvlan: {} {why}: left alone", link.name);
+                eprintln!("macvlan: left {} alone, because it {why}", link.name);
             }
             false
         }
@@ -127,10 +127,10 @@ fn claim(link: &Link, attachment: &Attachment, previous: Option<&CniResult>) -> 
         return Claim::NotOurs("is not a macvlan");
     }
     if OwnerMark::is_on(link) {
-        return Claim::NotOurs("is another attachment's");
+        return Claim::NotOurs("belongs to another attachment");
     }
     if link.name != attachment.ifname() {
-        return Claim::NotOurs("is another interface");
+        return Claim::NotOurs("has another name");
     }
     // The Go plugin created it and left no mark: its MAC is that of the result, if the runtime kept
     // it.
@@ -139,7 +139,7 @@ fn claim(link: &Link, attachment: &Attachment, previous: Option<&CniResult>) -> 
     let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
     match reported {
         Some(reported) if !reported.mac.is_empty() && !reported.mac.eq_ignore_ascii_case(&mac) => {
-            Claim::NotOurs("has another MAC than prevResult says")
+            Claim::NotOurs("does not have the MAC that prevResult lists")
         }
         _ => Claim::Ours,
     }
@@ -206,7 +206,7 @@ mod tests {
         ] {
             assert_eq!(
                 claimed(&with_alias(alias), &Value::Null),
-                Claim::NotOurs("is another attachment's"),
+                Claim::NotOurs("belongs to another attachment"),
                 "{alias}"
             );
         }

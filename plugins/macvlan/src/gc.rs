@@ -1,4 +1,4 @@
-//! GC: removes what belongs to no valid attachment, and shared links that are unused.
+//! GC: removes interfaces of attachments that are not valid, and shared links that are unused.
 
 use std::collections::BTreeSet;
 use std::slice;
@@ -20,7 +20,7 @@ pub(crate) fn gc(request: &Request) -> Result<(), Error> {
         Some(valid) => remove_invalid(&request.config.name, valid),
         None => Ok(()),
     };
-    // A macvlan of the host's that is unused may be the last on a VLAN.
+    // An unused macvlan of the host may be the last one on a VLAN.
     let detached = host_access::gc(request);
     collected.and(removed).and(detached).and(remove_vlans())
 }

@@ -1,8 +1,9 @@
-//! The CNI plugin `macvlan`: gives a container an interface of its own on the LAN, as a macvlan
-//! sub-interface of one of the host's.
+//! The CNI plugin `macvlan`: gives a container an interface of its own on the LAN, as a macvlan on
+//! one of the host's links.
 //!
-//! Each operation of CNI is a module of its name. The plugin keeps no record of what it made: marks
-//! on the kernel's own objects tell ([`attachment::OwnerMark`], [`attachment::SharedLink`]).
+//! Each of CNI's operations is a module with its name. The plugin keeps no record of the objects
+//! that it made: marks on the objects in the kernel show them ([`attachment::OwnerMark`],
+//! [`attachment::SharedLink`]).
 
 mod add;
 mod check;
@@ -27,15 +28,15 @@ pub fn main() -> ExitCode {
     cni::main(&Macvlan::default())
 }
 
-/// The keys of the network configuration that this plugin takes, besides those that every CNI plugin
-/// has.
+/// The keys of the network configuration that this plugin takes, besides those that every CNI
+/// plugin has.
 pub fn configuration_keys() -> &'static [&'static str] {
     config::keys()
 }
 
 #[derive(Default)]
 struct Macvlan {
-    /// What ADD has made, until its result is out.
+    /// The interface that ADD created, until its result has been written.
     unfinished: RefCell<Option<add::Unfinished>>,
 }
 

@@ -57,14 +57,14 @@ fn open(request: &Request) -> Result<Netns, Error> {
             path.display()
         );
         return Err(Error::new(code::INVALID_ENVIRONMENT, what)
-            .details("set CNI_NETNS_OVERRIDE=1 if that is really meant"));
+            .details("if this is intended, set CNI_NETNS_OVERRIDE=1"));
     }
     Ok(netns)
 }
 
-/// Like opening the container's namespace for ADD, but for DEL: a namespace that no longer exists is
-/// `None`, not an error. So is one of which only the file is left that it was mounted on, and the
-/// plugin's own, in which ADD has made nothing.
+/// Like opening the container's namespace for ADD, but for DEL: a namespace that no longer exists
+/// is `None`, not an error. So is one of which only the file is left that it was mounted on, and
+/// the plugin's own, in which ADD has made nothing.
 ///
 /// # Errors
 /// When there is a namespace that cannot be opened.
@@ -87,7 +87,8 @@ pub(crate) fn path(request: &Request) -> &Path {
     request.netns.as_deref().unwrap_or(Path::new(""))
 }
 
-/// Where runtimes and iproute2 give namespaces their names. On most systems the second is the first.
+/// Where runtimes and iproute2 give namespaces their names. On most systems the second is the
+/// first.
 const NAMED: [&str; 2] = ["/run/netns", "/var/run/netns"];
 
 /// The namespaces that have a name in the file system, except the plugin's own.
@@ -97,7 +98,7 @@ pub(crate) fn named() -> Vec<(PathBuf, Netns)> {
     let mut found = Vec::new();
     let folders = NAMED.iter().filter_map(|folder| fs::read_dir(folder).ok());
     for entry in folders.flatten().flatten() {
-        // A file that cannot be opened is no namespace, or none any more.
+        // A file that cannot be opened is not a namespace, or no longer one.
         let Ok(netns) = Netns::open(entry.path()) else {
             continue;
         };

@@ -234,7 +234,7 @@ fn an_interface_that_has_the_name_already_is_left_alone(_: &World) -> Result {
     let first = other.link("eth0")?;
     let error = add(&lan, &other, json!({}))?.error()?;
     ensure!(
-        error.code == 4 && error.msg.contains("another attachment's"),
+        error.code == 4 && error.msg.contains("belongs to another attachment"),
         "{error:?}"
     );
     let now = other.link("eth0")?;

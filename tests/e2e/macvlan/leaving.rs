@@ -108,10 +108,7 @@ fn another_interface_of_that_name_is_left_alone(_: &World) -> Result {
         Some(&result),
     )?;
     let outcome = del.run(&lan.host)?;
-    ensure!(
-        outcome.stderr.contains("eth0") && outcome.stderr.contains("left alone"),
-        "{outcome:?}"
-    );
+    ensure!(outcome.stderr.contains("left eth0 alone"), "{outcome:?}");
     outcome.success()?;
     ensure!(container.link("eth0")?.index == other.index);
     Ok(())
@@ -128,7 +125,9 @@ fn another_networks_macvlan_of_that_name_is_left_alone(_: &World) -> Result {
         .prepare("DEL", 0, &attachment, None)?
         .run(&lan.host)?;
     ensure!(
-        outcome.stderr.contains("another attachment's: left alone"),
+        outcome
+            .stderr
+            .contains("left eth0 alone, because it belongs to another attachment"),
         "{outcome:?}"
     );
     outcome.success()?;
@@ -189,7 +188,7 @@ fn an_interface_made_by_the_go_plugin_is_checked_and_removed(_: &World) -> Resul
     let outcome = ours
         .prepare("DEL", 0, &attachment, Some(&result))?
         .run(&lan.host)?;
-    ensure!(outcome.stderr.contains("left alone"), "{outcome:?}");
+    ensure!(outcome.stderr.contains("left eth0 alone"), "{outcome:?}");
     container.link("eth0")?;
     Ok(())
 }

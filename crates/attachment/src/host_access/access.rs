@@ -1,4 +1,4 @@
-//! Making the host reach containers, and ending that.
+//! Setting and removing the host's routes to containers.
 
 use std::net::IpAddr;
 
@@ -36,7 +36,7 @@ impl HostAccess {
         })
     }
 
-    /// The routes that there are.
+    /// All host routes.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
@@ -44,12 +44,12 @@ impl HostAccess {
         HostRoute::all(&self.netlink)
     }
 
-    /// Makes the host reach these addresses on a parent, through its shim, which is created if there
-    /// is none. Routes that the attachment has to other addresses stay.
+    /// Sets the host's routes to these addresses on a parent, through its shim, which is created if
+    /// there is none. The attachment's routes to other addresses stay.
     ///
     /// # Errors
-    /// What the kernel refuses; `is_exists` if the shim's name is taken. What was created by then
-    /// stays, for [`HostAccess::detach`] to remove.
+    /// The kernel's refusal; `is_exists` if the shim's name is taken. Objects that were created by
+    /// then stay, for [`HostAccess::detach`] to remove.
     pub fn attach(
         &self,
         parent: u32,
@@ -81,7 +81,7 @@ impl HostAccess {
     /// routes that were removed.
     ///
     /// # Errors
-    /// The kernel's first refusal; the rest is done nevertheless.
+    /// The kernel's first refusal. The other routes and shims are still removed.
     pub fn detach(&self, is_stale: impl Fn(&HostRoute) -> bool) -> Result<Vec<HostRoute>> {
         self.detach_with(is_stale, |shim| self.netlink.delete_link(shim.index))
     }

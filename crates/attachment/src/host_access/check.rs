@@ -7,8 +7,8 @@ use super::route::HostRoute;
 use super::shim;
 use super::tag::AttachmentTag;
 
-/// The first thing that keeps the host from reaching these addresses of a container's interface:
-/// the shim must exist and be up, with a route through it to each of them. `host` is a socket in the
+/// The first reason why the host does not reach these addresses of a container's interface: the
+/// shim must exist and be up, with a route through it to each of them. `host` is a socket in the
 /// parent's namespace.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The shim: finding it, creating it, completing one that was left unfinished.
+//! The shim: finding it, creating it, and completing one that was left unfinished.
 
 use std::net::IpAddr;
 
@@ -33,14 +33,14 @@ pub(super) fn ensure(
     with_ipv6: bool,
 ) -> Result<(Link, Link)> {
     let Some(parent) = netlink.link_by_index(parent)? else {
-        let what = format!("create a macvlan of the host's on link {parent}");
+        let what = format!("create the host's macvlan on link {parent}");
         return Err(Error::refusal(what, libc::ENODEV, None));
     };
     let shim = match find(netlink, &parent)? {
         Some(shim) => shim,
         None => create(netlink, netns, &parent)?,
     };
-    // Its maker may have been killed right after creating it.
+    // The process that created it may have been killed before it configured it.
     let is_unfinished = shim.group == SharedLink::UNFINISHED_GROUP;
     let prepare = || {
         if is_unfinished {
@@ -156,7 +156,7 @@ fn digest(text: &str) -> [u8; 32] {
 fn name_taken(name: &str, parent: &Link) -> Error {
     let what = format!("create {name} on {}", parent.name);
     let why = format!(
-        "an interface {name} exists that leasehold did not create: rename it, or do without \
+        "interface {name} exists, and leasehold did not create it: rename it, or do without \
          hostAccess"
     );
     Error::refusal(what, libc::EEXIST, Some(&why))

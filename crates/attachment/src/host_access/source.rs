@@ -25,8 +25,9 @@ pub(super) fn choose(netlink: &Netlink, parent: &Link, to: IpAddr) -> Result<Opt
     }
 }
 
-/// The best of a link's addresses to reach `to` from: in its subnet if possible, and permanent. An
-/// IPv6 address of the privacy extensions (RFC 8981) is replaced within a day.
+/// The best of a link's addresses from which to reach `to`: preferably one in its subnet, and a
+/// permanent one, since an IPv6 address of the privacy extensions (RFC 8981) is replaced within a
+/// day.
 fn best(all: &[Address], index: u32, to: IpAddr) -> Option<IpAddr> {
     let candidates = all
         .iter()

@@ -5,8 +5,8 @@ use std::fmt;
 use cni::Attachment;
 use sha2::{Digest, Sha256};
 
-/// The metric of an attachment's host routes: the only field of a route that can hold a number of
-/// our choice, and one by which the kernel tells apart routes to the same destination.
+/// The metric of an attachment's host routes. It is the only field of a route that can hold a
+/// number of our choice, and the kernel uses it to tell apart routes to the same destination.
 ///
 /// The upper ten bits are the network's, the others the container's and its interface's. Two
 /// attachments can have the same tag by chance: in a network of a thousand containers about once in

@@ -6,7 +6,7 @@ use linknet::{Error, Netlink, NewAddress, Result, Route, Rule};
 
 use super::{Plan, route_text, rule_text};
 
-/// What was changed, to be read in a log.
+/// The changes that were made, for the log.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes(Vec<String>);
 
@@ -30,7 +30,7 @@ impl fmt::Display for Changes {
     }
 }
 
-/// What must be done to get from one plan to another.
+/// The changes that lead from one plan to another.
 #[derive(Debug, PartialEq, Eq)]
 struct Diff<'a> {
     /// All addresses of the new plan: those that stay get the new lifetimes.
@@ -45,11 +45,12 @@ struct Diff<'a> {
 }
 
 impl Plan {
-    /// Makes the interface `ifindex` follow from this plan to `new`. New addresses and routes are
-    /// set before the old ones are removed, so that connections that can continue do. Routes of
-    /// `kept` are not touched.
+    /// Changes the interface `ifindex` from this plan to `new`. New addresses and routes are set
+    /// before the old ones are removed, so that connections continue where possible. Routes of
+    /// `kept` stay as they are.
     ///
-    /// Returns what was changed, and the first refusal of the kernel; the rest is done nevertheless.
+    /// Returns the changes, and the kernel's first refusal. After a refusal the other changes are
+    /// still made.
     pub fn transition(&self, new: &Plan, netlink: &Netlink, ifindex: u32) -> (Changes, Result<()>) {
         Diff::new(self, new).apply(netlink, ifindex)
     }
@@ -89,7 +90,7 @@ impl<'a> Diff<'a> {
             changes.push(format!("address {} added", address.net));
         }
         for route in &self.added_routes {
-            // It comes beside a route to the same destination, which may be another interface's.
+            // There may be a route of another interface to the same destination, which stays.
             note(netlink.prepend_route(route), Error::is_exists);
             changes.push(format!("route {} added", route_text(route)));
         }

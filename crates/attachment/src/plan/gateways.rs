@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use linknet::Route;
 
-/// The routes, with an on-link route before each whose gateway no prefix covers: the kernel refuses
-/// a route through a gateway that it cannot reach. So a /32 address works, and the gateway itself is
-/// reachable.
+/// Inserts an on-link route to the gateway before each route whose gateway no prefix covers,
+/// because the kernel refuses a route through a gateway that it cannot reach. So a /32 address
+/// works, and the gateway itself is reachable.
 ///
 /// `addresses` are those of the interface. A route without a gateway, or with the unspecified
 /// address as its gateway, is on the link.
@@ -46,8 +46,8 @@ pub fn on_link_gateway(dst: &IpNet) -> IpAddr {
     }
 }
 
-/// The prefixes on an interface's link, each with the table that says so: the kernel looks for a
-/// gateway in the route's own table, then in the main one.
+/// The prefixes on an interface's link, each with the table that has its route: the kernel looks
+/// for a gateway in the route's own table, then in the main one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Reach {
     prefixes: Vec<(IpNet, u32)>,

@@ -1,14 +1,14 @@
 //! `keepRoutes`: destinations that keep their existing route when the interface brings a default
 //! route, such as a cluster's pods and services behind another interface.
 //!
-//! Each gets a route of its own that says what the container's routes said until then. It overrides
-//! the new default route; a route of the network's to the same destination, or to a part of it,
-//! still overrides it in turn.
+//! Each gets a route that copies the one that the container used for it until then. It overrides
+//! the new default route. If the network brings a route to the same destination, or to a part of
+//! it, that one overrides the kept route in turn.
 //!
-//! These routes lead through another plugin's interface, so the result, which tells its reader the
-//! routes of our interface, does not list them. They are recognised by their protocol and by their
-//! metric, which is the attachment's own: several attachments may keep the same destination, and end
-//! in any order.
+//! These routes lead through another plugin's interface, so the result, which reports the routes of
+//! our interface, does not list them. They are recognised by their protocol and by their metric,
+//! which is the attachment's own: several attachments may keep the same destination, and end in any
+//! order.
 
 use std::cmp::Reverse;
 
@@ -20,8 +20,8 @@ use sha2::{Digest, Sha256};
 use crate::error::KernelError;
 use crate::ownership::{OwnerMark, PROTOCOL};
 
-/// The routes that keep these destinations where they lead now. None is needed where the container
-/// has one already.
+/// The routes that keep the present paths to these destinations. A destination needs none if the
+/// container has a route of exactly that prefix, other than one that is kept for another attachment.
 ///
 /// # Errors
 /// 7 for a destination that no route leads to; 111 if the kernel cannot be asked.
@@ -50,10 +50,10 @@ pub fn find(
     Ok(routes)
 }
 
-/// Removes the routes that an attachment has made.
+/// Removes the routes that an attachment keeps.
 ///
 /// # Errors
-/// Whatever the kernel refused.
+/// The kernel's refusal.
 pub fn remove(inside: &Netlink, mark: &OwnerMark) -> linknet::Result<()> {
     let metric = metric(mark);
     for route in inside.routes_with_protocol(PROTOCOL)? {
@@ -80,19 +80,19 @@ pub fn difference(inside: &Netlink, link: &Link, keep: &[IpNet]) -> Result<Optio
     let missing = keep
         .iter()
         .find(|dst| !others.iter().any(|route| route.dst == **dst));
-    Ok(missing.map(|dst| format!("the route that keeps {dst} where it was is missing")))
+    Ok(missing.map(|dst| format!("the kept route to {dst} is missing")))
 }
 
-/// The routes of the main table through other interfaces than ours.
+/// The routes of the main table through interfaces other than ours.
 fn through_others(inside: &Netlink, link: &Link) -> Result<Vec<Route>, Error> {
     let mut routes = inside.routes(None).or_kernel_error()?;
     routes.retain(|route| route.table == Route::MAIN && route.index != link.index);
     Ok(routes)
 }
 
-/// The route that all of a destination takes, leaving aside routes to parts of it. Asking the kernel
-/// for the route to an address in it would not do: the pods of a cluster's first node are on the
-/// link, and theirs are the first addresses of the cluster's prefix.
+/// The route that a whole destination uses, ignoring routes to parts of it. The kernel's route to
+/// one address of the destination can be a different one: a cluster's first addresses belong to the
+/// pods of its first node, which are on the link there.
 fn route_of_all(routes: &[Route], dst: IpNet) -> Option<&Route> {
     let covering = routes.iter().rev().filter(|route| route.dst.contains(&dst));
     // The first of equals, which is the last that `max_by_key` sees.
@@ -107,8 +107,8 @@ fn unreachable(dst: IpNet) -> Error {
         .details("attach the network that provides it first")
 }
 
-/// It must never change, so that DEL finds what another version has made; never 0, the default
-/// metric.
+/// The metric of an attachment's kept routes. It must never change, so that DEL finds the routes
+/// that another version made. It is never 0, the default metric.
 fn metric(mark: &OwnerMark) -> u32 {
     let digest: [u8; 32] = Sha256::digest(format!("leasehold keep {}", mark.alias)).into();
     let [a, b, c, d, ..] = digest;

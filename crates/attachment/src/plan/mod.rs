@@ -1,5 +1,5 @@
-//! What a result asks of the kernel, in the container: ADD applies a plan, CHECK compares one with
-//! the kernel, and a renewed lease applies the difference between two.
+//! The kernel objects that follow from a result, in the container: ADD applies a plan, CHECK
+//! compares it with the kernel, and a renewed lease applies the difference between two plans.
 
 mod diff;
 pub mod gateways;
@@ -56,8 +56,8 @@ impl Plan {
         }
     }
 
-    /// The plan that ADD followed, as far as `prevResult` shows it: `addresses` are those of our
-    /// interface `ifindex`, the routes may be of other plugins too.
+    /// The plan that ADD followed, as far as `prevResult` shows it. `addresses` are those of our
+    /// interface `ifindex`; the routes may be other plugins' too.
     pub fn of_reported(
         previous: &CniResult,
         addresses: &[IpNet],
@@ -80,11 +80,11 @@ impl Plan {
         }
     }
 
-    /// Sets everything. What IPAM lists twice is set once.
+    /// Sets everything. An item that IPAM lists twice is set once.
     ///
     /// # Errors
-    /// 7 for what the kernel refuses, naming the address, route or rule; what was set by then stays,
-    /// and goes with the interface and with [`keep_routes::remove`] and
+    /// 7 if the kernel refuses, naming the address, route or rule. The objects that were set by
+    /// then stay; they disappear with the interface, or with [`keep_routes::remove`] and
     /// [`source_routing::remove_stale_rules`].
     pub fn apply(&self, inside: &Netlink, link: &Link) -> Result<(), Error> {
         for route in &self.kept {
@@ -106,7 +106,7 @@ impl Plan {
         Ok(())
     }
 
-    /// The first address, route or rule that the kernel does not have.
+    /// The first address, route or rule that is missing in the kernel.
     ///
     /// A later plugin of the chain, such as `sbr`, may have moved a route of the main table to
     /// another one. A rule may be missing while nothing is in its table.
@@ -143,7 +143,7 @@ impl Plan {
     }
 }
 
-/// Whether the kernel's route is the wanted one, or what a later plugin made of it.
+/// Whether the kernel's route is the wanted one, or the form that a later plugin gave it.
 fn fulfils(route: &Route, wanted: &Route) -> bool {
     route.dst == wanted.dst
         && route.gateway == wanted.gateway

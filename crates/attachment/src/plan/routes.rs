@@ -1,4 +1,4 @@
-//! Routes: from CNI's to the kernel's.
+//! Converting CNI's routes into the kernel's.
 
 use std::net::IpAddr;
 
@@ -8,12 +8,12 @@ use linknet::{Netlink, Route, Scope};
 use super::gateways::with_gateway_routes;
 use crate::error::KernelError;
 
-/// The kernel's routes for those of a result, through the interface `ifindex` that has the addresses
-/// `ips`, in an order in which each can be set.
+/// Converts the routes of a result into the kernel's, through the interface `ifindex` with the
+/// addresses `ips`, in an order in which each can be set.
 ///
 /// A route without a gateway uses that of its family (the first address that names one), as in the
-/// Go plugins. It is on the link if there is no gateway, if the gateway is the unspecified address,
-/// or if its scope says so (link or narrower, which contradicts a gateway).
+/// Go plugins. A route is on the link if there is no gateway, if the gateway is the unspecified
+/// address, or if its scope is link or narrower, which excludes a gateway.
 pub(super) fn for_kernel(ifindex: u32, ips: &[IpConfig], routes: &[cni::Route]) -> Vec<Route> {
     let resolved = routes.iter().map(|route| cni::Route {
         gw: gateway(route, ips),
@@ -27,7 +27,8 @@ pub(super) fn for_kernel(ifindex: u32, ips: &[IpConfig], routes: &[cni::Route]) 
         .collect()
 }
 
-/// Adds a route. One that exists already is no error if it leads the same packets the same way.
+/// Adds a route. It is no error if there is already a route for the same packets through the same
+/// gateway.
 ///
 /// The new route comes before another to the same destination, as with the Go plugins: a second
 /// network's default route takes precedence over the first's, unless a metric (`priority`) says
@@ -46,7 +47,7 @@ pub(super) fn add(inside: &Netlink, route: &Route) -> Result<(), Error> {
     Err(refusal).or_rejected()
 }
 
-/// Whether the existing route does all that is asked of the wanted one.
+/// Whether the existing route has all the properties of the wanted one.
 fn serves_as(existing: &Route, wanted: &Route) -> bool {
     existing.is_same(&Route {
         source: wanted.source.or(existing.source),

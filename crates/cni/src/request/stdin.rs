@@ -22,7 +22,7 @@ pub(crate) fn read_bounded(stdin: impl Read) -> Result<Vec<u8>, Error> {
             code::IO_FAILURE,
             format!("stdin has more than {MAX_STDIN} bytes"),
         )
-        .details("a network configuration has a few thousand"));
+        .details("a network configuration usually has a few thousand bytes"));
     }
     Ok(bytes)
 }

@@ -17,7 +17,7 @@ pub(crate) fn is_command(word: &str) -> bool {
     ["status", "install"].contains(&word)
 }
 
-/// Runs a command, given everything that follows `dhcp`. Reports on stderr why it failed.
+/// Runs a command with the arguments that follow `dhcp`. If it fails, reports why on stderr.
 pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args = std::iter::once(OsString::from("dhcp")).chain(args);
     let outcome = match Cli::parse_from(args).command {
@@ -45,17 +45,17 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Asks the daemon whether it can serve; fails if it cannot, or does not answer
+    /// Asks the daemon whether it can serve requests; fails if it cannot, or does not answer
     Status {
         /// Socket of the daemon
         #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
         socketpath: PathBuf,
     },
-    /// Copies this program, and the macvlan plugin beside it, into a directory of plugins
+    /// Copies this program and the macvlan plugin beside it into a directory of plugins
     ///
-    /// Each file is written under a temporary name and renamed, so that a runtime finds the old
-    /// plugin or the new one, never half of one, and a daemon that runs from there is not
-    /// disturbed.
+    /// Each file is written under a temporary name and then renamed, so that a runtime finds either
+    /// the old plugin or the new one, never half of one. A daemon that runs from that directory is
+    /// not disturbed.
     Install {
         /// Where the runtime looks for plugins, such as /opt/cni/bin; created if missing
         directory: PathBuf,

@@ -19,14 +19,14 @@ use super::server::Server;
 /// How long callers may take to read their "try again" when the daemon stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(800);
 
-/// How often past leases that would have ended are removed from disk.
+/// How often past leases that have expired meanwhile are removed from disk.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// The pause after a caller could not be accepted.
+/// The pause after a connection could not be accepted.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Serves callers and maintains leases until a signal, a successor, or the end of the `idle` time
-/// stops the daemon.
+/// Serves callers and maintains leases, until the daemon is stopped by a signal, by its successor,
+/// or because there was no lease for the `idle` time.
 ///
 /// # Errors
 /// If leases cannot be read from disk, or the kernel fails to wait for something.
@@ -59,8 +59,8 @@ pub(super) async fn run(
                     });
                 }
                 Err(error) => {
-                    // Probably for want of descriptors, which other callers will free.
-                    tracing::error!(%error, "cannot accept a caller");
+                    // Probably out of descriptors, which other callers will free.
+                    tracing::error!(%error, "cannot accept a connection");
                     sleep(ACCEPT_RETRY_INTERVAL).await;
                 }
             },
@@ -68,12 +68,12 @@ pub(super) async fn run(
             outcome = leases::netns_removed(table) => outcome?,
             outcome = leases::carrier_restored(table) => outcome?,
             Some(outcome) = tasks.join_next() => if let Err(error) = outcome && error.is_panic() {
-                tracing::error!(%error, "serving a caller failed; this is a bug");
+                tracing::error!(%error, "a task panicked; this is a bug");
             },
             _ = sweep.tick() => table.forget_expired(),
             () = watchdog.beat() => {}
             () = idle_for(idle, table, is_busy) => {
-                tracing::info!("there has been no lease for a while");
+                tracing::info!("exiting: there was no lease for the -idle time");
                 break;
             }
             _ = terminate.recv() => break,
@@ -85,7 +85,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Lets requests that are being served be answered with "try again".
+/// Answers the requests that are being served with "try again".
 async fn stop(table: &Table, mut tasks: JoinSet<()>) {
     notify_stopping();
     table.stop();
@@ -95,7 +95,7 @@ async fn stop(table: &Table, mut tasks: JoinSet<()>) {
     })
     .await;
     let leases = table.len();
-    tracing::info!(leases, "dhcp daemon stops, and keeps its leases");
+    tracing::info!(leases, "dhcp daemon is stopping; its leases stay on disk");
 }
 
 /// Accepts the next caller, once fewer than the maximum are being served.
@@ -107,8 +107,7 @@ async fn accept(
     (socket.accept().await.map(|(stream, _)| stream), permit)
 }
 
-/// Returns when there has been neither a lease nor a task for this long. Each event starts the time
-/// again.
+/// Returns after there was neither a lease nor a task for this long. Each event restarts the time.
 async fn idle_for(idle: Option<Duration>, table: &Table, is_busy: bool) {
     match idle {
         Some(idle) if !is_busy && table.len() == 0 => sleep(idle).await,

@@ -1,8 +1,8 @@
 //! `hostAccess`: the host's route to a container follows its lease.
 //!
 //! macvlan creates the first route, when ADD has given the container its address, and removes the
-//! last. The daemon does what happens in between without macvlan: the lease moves, is lost or
-//! obtained again, or the container vanishes.
+//! last one. In between the daemon updates the route: when the lease changes its address, is lost
+//! or obtained again, or when the container disappears.
 //!
 //! Changing such a route needs a lock that other processes may hold for a while. So a worker thread
 //! does it, one attachment after the other. A newer change of an attachment replaces one that is
@@ -23,7 +23,7 @@ use linknet::{Netlink, Netns};
 
 use crate::state::{InterfaceRef, Unreachable};
 
-/// How long to wait for the lock. A holder needs milliseconds, and a hundred may be waiting.
+/// How long to wait for the lock. A holder needs milliseconds, and a hundred others may be waiting.
 const HOST_LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// Where the host's route to a container must lead.
@@ -84,7 +84,7 @@ impl HostRouteWorker {
         })
     }
 
-    /// Makes the host's route to the container lead to this target only. Needs a tokio runtime.
+    /// Sets the host's route to the container to this target. Needs a tokio runtime.
     pub(super) fn set(&self, attachment: &Attachment, target: Target) {
         self.push(attachment, Some(target));
     }
@@ -95,8 +95,8 @@ impl HostRouteWorker {
     }
 
     /// Cancels a pending change, because the attachment ends or belongs to another container now. A
-    /// change that has begun has the lock, so it is done before macvlan, which continues now, gets
-    /// it.
+    /// change that has begun has the lock, so it is done before macvlan, which needs the lock next,
+    /// continues.
     pub(super) fn cancel_pending(&self, attachment: &Attachment) {
         self.shared
             .queue()
@@ -139,7 +139,7 @@ impl Shared {
             let Some((attachment, target)) = self.next() else {
                 return;
             };
-            // A bug that one container brings to light must not affect the routes to others.
+            // A bug that one container triggers must not affect the routes to others.
             let done = catch_unwind(AssertUnwindSafe(|| {
                 self.apply(&access?, &attachment, target)
             }));
@@ -150,7 +150,7 @@ impl Shared {
                     tracing::error!(%attachment, %error, "hostAccess: cannot update the host's route to the container");
                 }
                 Err(_) => {
-                    tracing::error!(%attachment, "updating the host's route failed; this is a bug");
+                    tracing::error!(%attachment, "updating the host's route panicked; this is a bug");
                 }
             }
         }
@@ -173,7 +173,7 @@ impl Shared {
             })?,
             None => None,
         };
-        // Routes of IPv6 do not depend on the lease.
+        // IPv6 routes do not depend on the lease.
         access
             .detach(|route| route.tag == tag && route.to.is_ipv4() && Some(route.to) != reached)?;
         let is_new = |to: &IpAddr| {
@@ -186,9 +186,9 @@ impl Shared {
             .any(|route| route.tag == tag && route.to.is_ipv4());
         Ok(match reached {
             Some(to) if is_new(&to) => {
-                Some(format!("the host has a route to the container at {to}"))
+                Some(format!("the host now has a route to the container at {to}"))
             }
-            None if had => Some("the host has no route to the container any more".to_owned()),
+            None if had => Some("the host no longer has a route to the container".to_owned()),
             Some(_) | None => None,
         })
     }

@@ -1,6 +1,6 @@
 //! Randomness, from the kernel.
 
-/// As many random octets.
+/// Random octets.
 pub(super) fn random_octets<const N: usize>() -> std::io::Result<[u8; N]> {
     let mut octets = [0; N];
     rustix::rand::getrandom(&mut octets, rustix::rand::GetRandomFlags::empty())?;

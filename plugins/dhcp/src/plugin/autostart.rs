@@ -1,4 +1,4 @@
-//! Starting the daemon from the plugin, if the configuration asks for it and none listens.
+//! Starting the daemon from the plugin, if the configuration asks for it and none is listening.
 
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -9,24 +9,24 @@ use cni::{Error, code};
 use super::client::Failure;
 use super::config::DaemonLocation;
 
-/// How long a daemon may take until it listens. It only has to read its leases from disk.
+/// How long a daemon may take until it is listening. It only has to read its leases from disk.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a daemon that was started this way stays without a lease.
+/// How long a daemon that was started this way keeps running without a lease.
 const IDLE: &str = "5m";
 
 /// Starts a daemon in a session of its own, and asks it. If several are started at the same time,
 /// the first one stays.
 ///
 /// # Errors
-/// `TRY_AGAIN_LATER` (11) if none starts to listen; otherwise the error of `ask_daemon`.
+/// `TRY_AGAIN_LATER` (11) if no daemon starts to listen; otherwise the error of `ask_daemon`.
 pub(super) fn start<T>(
     daemon: &DaemonLocation,
     ask_daemon: impl Fn() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let failed = |why: String| {
         let what = format!(
-            "no dhcp daemon listens at {}, and starting one failed",
+            "no dhcp daemon is listening at {}, and the plugin cannot start one",
             daemon.socket.display()
         );
         Failure::Failed(Error::new(code::TRY_AGAIN_LATER, what).details(why))

@@ -19,7 +19,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(115);
 pub(crate) enum Failure {
     /// No daemon listens on the socket.
     NoDaemon(Error),
-    /// The daemon exited before it answered; another may start in a moment.
+    /// The daemon exited before it answered; another one may start in a moment.
     DaemonExited(Error),
     /// The daemon refused, or the connection failed.
     Failed(Error),
@@ -71,7 +71,7 @@ pub(crate) fn ask(
 /// Like [`ask`], for a verb that is answered by [`Reply::Done`].
 ///
 /// # Errors
-/// As for [`ask`]; `IO_FAILURE` (5) if the reply is another.
+/// As for [`ask`]; also `IO_FAILURE` (5) for any other reply.
 pub(crate) fn ask_to(
     socket: &Path,
     verb: Verb,
@@ -85,7 +85,7 @@ pub(crate) fn ask_to(
 
 /// The error for a reply that does not belong to the verb.
 pub(crate) fn unexpected(reply: &Reply) -> Error {
-    let what = format!("the dhcp daemon sent a reply to another request: {reply:?}");
+    let what = format!("the dhcp daemon sent a reply that does not fit the request: {reply:?}");
     Error::new(code::IO_FAILURE, what)
 }
 
@@ -128,6 +128,6 @@ fn exited(socket: &Path) -> Failure {
 }
 
 fn failed(socket: &Path, why: String) -> Failure {
-    let what = format!("asking the dhcp daemon at {} failed", socket.display());
+    let what = format!("cannot talk to the dhcp daemon at {}", socket.display());
     Failure::Failed(Error::new(code::IO_FAILURE, what).details(why))
 }

@@ -23,8 +23,8 @@ pub(crate) use config::keys as configuration_keys;
 /// The keys are generated from docs/configuration.md: see tests/docs.rs.
 const USAGE: &str = concat!(
     "Commands:\n",
-    "  dhcp daemon    maintains the leases; the plugin asks it (dhcp daemon --help)\n",
-    "  dhcp status    asks the daemon whether it can serve\n",
+    "  dhcp daemon    maintains the leases for the plugin (see dhcp daemon --help)\n",
+    "  dhcp status    asks the daemon whether it can serve requests\n",
     "  dhcp install   copies the plugins into a directory\n",
     "\n",
     "Keys of the ipam section:\n",
@@ -83,7 +83,7 @@ impl Plugin for Dhcp {
             other => return Err(client::unexpected(&other)),
         };
         if request.config.plugin_type == self.about().name {
-            // The runtime has called us directly, and does not know this extension.
+            // The runtime called us directly, and does not know this extension.
             for ip in &mut result.ips {
                 take_valid_lifetime(ip);
             }

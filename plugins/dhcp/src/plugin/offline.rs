@@ -1,5 +1,5 @@
-//! DEL and GC while no daemon runs: the container must be able to go, and the daemon must not
-//! resume its lease when it starts again.
+//! DEL and GC while no daemon runs: they must succeed, so that the container can be removed, and
+//! the daemon must not resume its lease when it starts again.
 
 use std::io;
 use std::thread::sleep;
@@ -62,7 +62,7 @@ pub(super) fn ask_or(
                 });
             }
             Err(error) => {
-                // A lease that expires by itself is better than a container that cannot go.
+                // A lease that expires by itself is better than a container that cannot be removed.
                 let directory = state.path().display();
                 eprintln!("dhcp: {no_daemon}; cannot change its leases in {directory}: {error}");
                 return Ok(());

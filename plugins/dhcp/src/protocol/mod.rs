@@ -1,7 +1,7 @@
 //! The protocol between plugin and daemon: one JSON document per line over a Unix stream socket,
 //! with the container's network namespace beside the request as a file descriptor (SCM_RIGHTS).
 //!
-//! ARCHITECTURE.md describes it for other implementors, and must change together with this module.
+//! docs/protocol.md describes it for other implementors, and must change together with this module.
 
 mod params;
 mod transport;
@@ -20,7 +20,7 @@ pub(crate) use transport::{receive, send};
 pub(crate) const DEFAULT_SOCKET: &str = "/run/cni/dhcp.sock";
 
 /// The version of this protocol. Plugin and daemon of one release are installed together, so a
-/// daemon serves its own version alone, and refuses any other by name.
+/// daemon serves only its own version, and refuses any other with an error that says so.
 pub const VERSION: u32 = 1;
 
 /// The longest document that either side accepts, in octets, line feed included.
@@ -34,12 +34,12 @@ pub struct Request {
     /// The caller's W3C trace context, for the daemon's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// What the daemon is asked to do.
+    /// The operation that the daemon is asked for.
     #[serde(flatten)]
     pub verb: Verb,
 }
 
-/// What a plugin asks of the daemon: a CNI verb and what the daemon needs to know for it.
+/// The plugin's request to the daemon: a CNI verb and its parameters.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "lowercase")]
 pub enum Verb {
@@ -50,7 +50,7 @@ pub enum Verb {
         /// The path of the container's netns, as the runtime named it. The descriptor comes beside
         /// the document.
         netns: PathBuf,
-        /// What to ask servers for.
+        /// The parameters of the lease.
         #[serde(rename = "terms")]
         params: Box<LeaseParams>,
     },

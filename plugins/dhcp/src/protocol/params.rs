@@ -21,7 +21,7 @@ pub struct LeaseParams {
     /// Options that are sent as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) provide: Vec<RawOption>,
-    /// An address to ask for.
+    /// An address to request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) requested_address: Option<Ipv4Addr>,
     /// Which servers the client listens to.
@@ -44,7 +44,7 @@ pub struct LeaseParams {
     /// Parts of the server's answer that are not used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) suppress: Vec<Suppress>,
-    /// Routes beside the server's. One to the same destination replaces the server's.
+    /// Routes in addition to the server's. A route to the same destination replaces the server's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) routes: Vec<Route>,
     /// The metric of routes that have none of their own, in the result and in the container.
@@ -53,7 +53,7 @@ pub struct LeaseParams {
     /// Whether packets from the address are looked up in a table of their own.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) source_routing: SourceRouting,
-    /// Whether the host has a route to the address, which must follow it.
+    /// Whether the host has a route to the address, which must follow changes of the address.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) host_access: bool,
 }
@@ -112,9 +112,9 @@ impl ClientId {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Servers {
-    /// If not empty, only these.
+    /// If not empty, only to these.
     pub(crate) allow: Vec<Ipv4Addr>,
-    /// Never these.
+    /// Never to these.
     pub(crate) deny: Vec<Ipv4Addr>,
 }
 

@@ -158,7 +158,10 @@ impl StateDir {
         if self.file(&record.attachment) == file {
             Ok(record)
         } else {
-            Err(format!("it belongs to attachment {}", record.attachment))
+            Err(format!(
+                "its content is for another attachment, {}",
+                record.attachment
+            ))
         }
     }
 
@@ -196,8 +199,8 @@ fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn set_aside(file: &Path, problem: &str) {
     let aside = file.with_added_extension("unreadable");
-    tracing::error!(file = %file.display(), aside = %aside.display(), "renaming an unreadable lease file: {problem}");
+    tracing::error!(file = %file.display(), aside = %aside.display(), "setting an unreadable lease file aside: {problem}");
     if let Err(error) = fs::rename(file, &aside) {
-        tracing::error!(file = %file.display(), %error, "cannot rename it");
+        tracing::error!(file = %file.display(), %error, "cannot rename an unreadable lease file");
     }
 }

@@ -7,8 +7,7 @@ use linknet::{Link, Mac, Netlink, Netns, NetnsError, NetnsId};
 use serde::{Deserialize, Serialize};
 
 /// An interface in a container. The netns is identified by device and inode, the interface by index
-/// and MAC, so that a name that is used again is not mistaken for the earlier one. Nothing is kept
-/// open.
+/// and MAC, so that another one with the same name is not mistaken for it. Nothing is kept open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceRef {
     /// The path of the netns, as the daemon sees it.
@@ -31,8 +30,8 @@ pub(crate) enum Unreachable {
     /// There is no such interface in the netns, or another one.
     #[error("its interface is gone")]
     InterfaceGone,
-    /// The kernel did not let us look, for want of descriptors, memory or a capability.
-    #[error("its network namespace cannot be looked into at present")]
+    /// The kernel refused to look it up, because descriptors, memory or a capability are missing.
+    #[error("its network namespace cannot be inspected at the moment")]
     Temporary,
 }
 
@@ -45,7 +44,7 @@ impl Unreachable {
     /// A failure that says nothing about the container. It is logged here, since callers only need
     /// to know that there was one.
     pub(crate) fn temporary(error: impl std::error::Error) -> Unreachable {
-        tracing::warn!(%error, "a container cannot be looked into");
+        tracing::warn!(%error, "cannot inspect a container");
         Unreachable::Temporary
     }
 }
@@ -95,7 +94,7 @@ impl InterfaceRef {
     /// Opens the netns by its path, if it is still the interface's.
     ///
     /// # Errors
-    /// If it is another, or there is none.
+    /// If there is none at that path, or another one.
     pub(crate) fn open_netns(&self) -> Result<Netns, Unreachable> {
         let netns = Netns::open(&self.path).map_err(|error| match error {
             NetnsError::NotFound(_) | NetnsError::NotNetns(_) => Unreachable::NetnsGone,
@@ -112,7 +111,7 @@ impl InterfaceRef {
     /// because it cannot find it by its path.
     ///
     /// # Errors
-    /// If netns or interface are not those that they were.
+    /// If the netns or the interface is gone, or cannot be inspected.
     pub(crate) fn lookup(&self, pinned: Option<&Netns>) -> Result<(Netns, Link), Unreachable> {
         let netns = match pinned {
             Some(netns) => netns.try_clone().map_err(Unreachable::temporary)?,

@@ -1,4 +1,4 @@
-//! What a lease's file contains.
+//! The content of a lease's file.
 
 use std::fs;
 use std::time::SystemTime;
@@ -29,7 +29,7 @@ pub struct Record {
     /// The interface that has the address.
     #[serde(rename = "place")]
     pub interface: InterfaceRef,
-    /// What servers were asked for.
+    /// The parameters of the lease.
     #[serde(rename = "terms")]
     pub params: LeaseParams,
     /// The lease.
@@ -41,7 +41,7 @@ pub struct Record {
     /// daemon stops, the lease is lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     netns_kept: bool,
-    /// When the lease ends, by the calendar; absent for one without end.
+    /// When the lease ends, by the calendar; absent if it never ends.
     #[serde(default, with = "calendar", skip_serializing_if = "Option::is_none")]
     pub(crate) expires: Option<SystemTime>,
 }
@@ -51,13 +51,13 @@ pub struct Record {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LeaseStatus {
-    /// It is.
+    /// The lease is in force.
     #[serde(rename = "held")]
     Active,
     /// The container is gone, or was detached while no daemon ran; the server has not been told.
     #[serde(rename = "left")]
     Abandoned,
-    /// The address was lost. The container is still there, and the daemon seeks another address.
+    /// The address was lost. The container still exists, and the daemon requests another address.
     Lost,
     /// It was released. The record is kept to ask for the same address again.
     Released,
@@ -77,7 +77,7 @@ impl Record {
             serde_json::from_slice(document).map_err(|error| error.to_string())?;
         if version != VERSION {
             return Err(format!(
-                "the file is of version {version}, and this daemon reads version {VERSION}"
+                "the file has version {version}, but this daemon reads version {VERSION}"
             ));
         }
         serde_json::from_slice(document).map_err(|error| error.to_string())

@@ -25,7 +25,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// Where sysfs shows the devices of the plugin's own namespace.
 const SYSFS: &str = "/sys/class/net";
 
-/// What an ADD works with.
+/// The parameters and sockets of an ADD.
 pub(super) struct AttachContext<'a> {
     pub(super) config: &'a Config,
     pub(super) attachment: &'a Attachment,
@@ -43,11 +43,11 @@ pub(super) struct Created {
 }
 
 impl AttachContext<'_> {
-    /// Creates the interface in the container with one message: its name, MAC, MTU and mode, up, and
-    /// marked as unfinished.
+    /// Creates the interface in the container with one message: its name, MAC, MTU and mode, up,
+    /// and marked as unfinished.
     ///
-    /// Leftovers of a killed ADD of the same attachment are replaced, and a refusal whose cause may
-    /// disappear by itself is waited out.
+    /// Replaces leftovers of a killed ADD of the same attachment. After a refusal whose cause may
+    /// disappear by itself, waits and tries again.
     pub(super) fn create(&self) -> Result<Created, Error> {
         let deadline = Instant::now() + TEARDOWN_TIMEOUT;
         let Namespaces {
@@ -95,9 +95,9 @@ impl AttachContext<'_> {
     }
 
     /// # Errors
-    /// As [`parent::ensure_suitable`]; 11 where a lease is wanted and the parent is down. A static
-    /// address can be set without the LAN; a lease cannot be had, and the DHCP client would need a
-    /// minute to find that out.
+    /// As for [`parent::ensure_suitable`]; 11 if an address is to be leased and the parent is down.
+    /// A static address can be set without the LAN. A lease cannot be obtained, and the DHCP client
+    /// would need a minute to find that out.
     fn ensure_parent_suitable(&self, parent: &Link) -> Result<(), Error> {
         parent::ensure_suitable(parent, self.config)?;
         if !parent.up && self.ipam.is_some_and(|ipam| ipam.name() == "dhcp") {
@@ -110,7 +110,7 @@ impl AttachContext<'_> {
         Ok(())
     }
 
-    /// What separates the LAN from the link that the interface sits on.
+    /// The obstacles between the LAN and the link that the interface sits on.
     pub(super) fn obstacles(&self, parent: &Link) -> Vec<String> {
         // Sysfs shows the plugin's own namespace.
         let sysfs = (!self.config.link_in_container).then_some(Path::new(SYSFS));
@@ -120,7 +120,7 @@ impl AttachContext<'_> {
         }
     }
 
-    /// Removes the interface after `error`, which is what the user needs to hear.
+    /// Removes the interface after `error`, and returns that error, which is the one for the user.
     pub(super) fn roll_back(&self, link: &Link, error: Error) -> Error {
         let inside = &self.namespaces.inside;
         let removed = cleanup::remove(inside, self.mark, slice::from_ref(link));

@@ -11,7 +11,7 @@ use crate::netns::Namespaces;
 
 /// How long duplicate address detection of IPv6 may take: one second is usual (RFC 4862 §5.4).
 const DAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait before asking again how it stands.
+/// The pause before its state is queried again.
 const DAD_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The smallest MTU that IPv6 works with (RFC 8200 §5).
@@ -21,8 +21,8 @@ const IPV6_MIN_MTU: u32 = 1280;
 /// that is wanted.
 ///
 /// # Errors
-/// 7 for what the kernel refuses, naming the address, route or rule; 113 if another host has an IPv6
-/// address, 11 if the kernel could not find that out.
+/// 7 for what the kernel refuses, naming the address, route or rule; 113 if another host has an
+/// IPv6 address, 11 if the kernel could not find that out.
 pub(super) fn configure(
     namespaces: &Namespaces,
     link: &Link,
@@ -65,9 +65,9 @@ fn enable_ipv6(container: &Netns, link: &Link) -> Result<(), Error> {
         Err(error) if error.is_absent() => {
             let why = match link.mtu {
                 mtu if mtu < IPV6_MIN_MTU => {
-                    format!("its MTU is {mtu}, and IPv6 needs {IPV6_MIN_MTU}")
+                    format!("its MTU is {mtu}, but IPv6 needs {IPV6_MIN_MTU}")
                 }
-                _ => "this kernel is without IPv6".to_owned(),
+                _ => "this kernel has no IPv6".to_owned(),
             };
             let what = format!("{} cannot have an IPv6 address: {why}", link.name);
             Err(Error::new(code::INVALID_NETWORK_CONFIG, what).details(error.to_string()))
@@ -99,7 +99,7 @@ fn wait_for_dad(namespaces: &Namespaces, link: &Link, plan: &Plan) -> Result<(),
         let current = inside.link_by_index(link.index).or_rejected()?;
         if current.is_some_and(|link| !link.carrier) {
             eprintln!(
-                "macvlan: {} has no carrier: it is not known yet whether {} is free",
+                "macvlan: {} has no carrier, so it is not known yet whether {} is free",
                 link.name, tentative.net
             );
             return Ok(());

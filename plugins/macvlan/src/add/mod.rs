@@ -1,5 +1,5 @@
-//! ADD: one message creates the interface in the container, IPAM gives it its addresses; all or
-//! nothing.
+//! ADD: one message creates the interface in the container, and IPAM assigns its addresses. If a
+//! step fails, nothing is left behind.
 
 mod interface;
 mod layer3;
@@ -20,8 +20,8 @@ use interface::{AttachContext, Created};
 
 pub(crate) use refusal::INSTALL_DRIVER;
 
-/// An interface whose ADD has succeeded, but whose result is not out yet. Until [`finish`] is called
-/// another ADD of the attachment replaces it.
+/// An interface whose ADD has succeeded, but whose result has not been written yet. Until
+/// [`finish`] is called, another ADD of the attachment replaces it.
 ///
 /// [`finish`]: Unfinished::finish
 pub(crate) struct Unfinished {
@@ -103,8 +103,8 @@ fn attach(context: &AttachContext<'_>) -> Result<(CniResult, Link), Error> {
     Err(context.roll_back(&link, error))
 }
 
-/// Asks IPAM for addresses and configures them. Returns its result, and the link as it is then, since
-/// IPAM may have set its MTU. On failure nothing of IPAM's is left.
+/// Asks IPAM for addresses and configures them. Returns its result, and the link as it is then,
+/// since IPAM may have set its MTU. On failure nothing of IPAM's is left.
 fn assign(
     context: &AttachContext<'_>,
     link: &Link,
@@ -140,7 +140,7 @@ fn configure(
 ) -> Result<(), Error> {
     if plan.addresses.is_empty() {
         let what = format!(
-            "IPAM plugin {} gave no address for {}",
+            "IPAM plugin {} assigned no address to {}",
             ipam.name(),
             link.name
         );
@@ -177,9 +177,9 @@ fn drop_unused_vlan(context: &AttachContext<'_>, error: Error) -> Error {
     }
 }
 
-/// IPAM's result as it is reported to the runtime: with the routes that were installed. Before 1.1.0
-/// a route has no table, so copies in the interface's own table would look like duplicates and are
-/// left out.
+/// IPAM's result as it is reported to the runtime: with the routes that were installed. Before
+/// 1.1.0 a route has no table, so copies in the interface's own table would look like duplicates
+/// and are left out.
 fn as_reported(from_ipam: CniResult, version: Version, config: &Config, link: &Link) -> CniResult {
     if version < Version::V1_1_0 {
         return from_ipam;
@@ -217,7 +217,7 @@ fn complete(request: &Request, reported: CniResult, link: &Link) -> CniResult {
 
 fn needs_ipam(version: Version) -> Error {
     let what =
-        format!("a result of cniVersion {version} needs an address, and no ipam is configured");
+        format!("a result of cniVersion {version} needs an address, but no ipam is configured");
     Error::new(code::INVALID_NETWORK_CONFIG, what)
         .details("without ipam, cniVersion must be 0.3.0 or later")
 }

@@ -33,7 +33,7 @@ impl MacKey {
                 Some(name) => Ok(Some(stable_mac(&name))),
                 None if request.verb != Verb::Add => Ok(None),
                 None => Err(invalid(
-                    "mac: \"stable\" is derived from the container's name, and the runtime gives \
+                    "mac: \"stable\" is derived from the container's name, but the runtime passes \
                      none (K8S_POD_NAME in CNI_ARGS)",
                 )
                 .details("Podman and Kubernetes do; elsewhere configure an address")),
@@ -49,7 +49,7 @@ impl MacKey {
 pub(super) fn requested(request: &Request) -> Result<Option<Mac>, Error> {
     let parsed = request.requested_mac()?.map(parse).transpose();
     parsed.map_err(|problem| {
-        let what = format!("invalid MAC address asked for by the runtime: {problem}");
+        let what = format!("invalid MAC address requested by the runtime: {problem}");
         Error::new(code::INVALID_NETWORK_CONFIG, what)
     })
 }
@@ -78,7 +78,9 @@ fn parse(text: &str) -> Result<Mac, String> {
         ));
     }
     if mac.is_zero() {
-        return Err(format!("{mac} is no address of an interface"));
+        return Err(format!(
+            "{mac} is not an address that an interface can have"
+        ));
     }
     Ok(mac)
 }

@@ -76,11 +76,11 @@ impl<'de> Visitor<'de> for SelectorVisitor {
                 match map.next_key::<String>()? {
                     None => Ok(Selector::InSubnet(subnet.trunc())),
                     Some(key) => Err(de::Error::custom(format_args!(
-                        "{key:?} does not go with \"subnet\""
+                        "{key:?} cannot be combined with \"subnet\""
                     ))),
                 }
             }
-            _ => Err(de::Error::custom("only {\"subnet\": \"…\"} is understood")),
+            _ => Err(de::Error::custom("an object must be {\"subnet\": \"…\"}")),
         }
     }
 }

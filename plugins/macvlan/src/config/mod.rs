@@ -16,7 +16,7 @@ use mac::MacKey;
 
 pub use master::Selector;
 
-/// What the network configuration and the runtime ask for.
+/// The plugin's settings, from the network configuration and the runtime.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     /// The parent device; `None`: that of the default route.
@@ -128,8 +128,7 @@ impl Config {
     /// them silently.
     fn contradiction(&self, has_ipam: bool) -> Option<String> {
         let mode = self.mode;
-        let is_for =
-            |key: &str, other| format!("{key} is for mode {other}, and the mode is {mode}");
+        let is_for = |key: &str, other| format!("{key} needs mode {other}, but the mode is {mode}");
         if !self.sources.is_empty() && mode != MacvlanMode::Source {
             return Some(is_for("sourceMacs", MacvlanMode::Source));
         }

@@ -1,8 +1,8 @@
 //! `hostAccess`: the host reaches its own containers through a macvlan of its own on their parent
 //! ([`attachment::host_access`]).
 //!
-//! The result does not list that macvlan: it is not the attachment's, and the runtime must not take
-//! it for an interface that goes with the container. Its routes bear the attachment's tag, so DEL
+//! The result does not list that macvlan: it does not belong to the attachment, and the runtime
+//! must not expect it to disappear with the container. Its routes bear the attachment's tag, so DEL
 //! finds those of a container that is gone, whatever its address was.
 
 mod gc;
@@ -23,7 +23,7 @@ pub(crate) use gc::gc;
 /// ADD: makes host and container reach each other at every address of the plan.
 ///
 /// # Errors
-/// 7 for what the kernel refuses. What was set by then is for [`roll_back`].
+/// 7 if the kernel refuses. [`roll_back`] removes the routes that were set by then.
 pub(crate) fn attach(
     config: &Config,
     attachment: &Attachment,
@@ -36,7 +36,10 @@ pub(crate) fn attach(
     }
     let prefixes: Vec<IpNet> = plan.addresses.iter().map(|new| new.net).collect();
     let addresses: Vec<IpAddr> = prefixes.iter().map(IpNet::addr).collect();
-    let no_parent = || failed(&format_args!("{} has no parent", link.name));
+    let no_parent = || {
+        let what = format!("hostAccess: {} has no parent", link.name);
+        Error::new(codes::KERNEL, what)
+    };
     let parent = link.parent.ok_or_else(no_parent)?;
     let host = lock()?;
     let tag = AttachmentTag::new(attachment);
@@ -56,8 +59,8 @@ pub(crate) fn attach(
 fn warn_of_limits(reachable: &[Reachable]) {
     for Reachable { to, .. } in reachable.iter().filter(|it| it.from.is_none()) {
         eprintln!(
-            "macvlan: hostAccess: the host has no address from which to reach {to}; it will reach it \
-             after it has one and GC has run"
+            "macvlan: hostAccess: the host has no address from which to reach {to}; once it has one, \
+             GC sets the route"
         );
     }
     if reachable.iter().any(|it| it.to.is_ipv4()) && !host_answers_arp_for_other_links() {
@@ -126,10 +129,10 @@ pub(crate) fn check(
     }
 }
 
-/// DEL: removes the host's routes to the container, whatever else of it is gone already.
+/// DEL: removes the host's routes to the container, even if its interface is already gone.
 ///
 /// # Errors
-/// 111 for what the kernel refuses.
+/// 111 if the kernel refuses.
 pub(crate) fn detach(request: &Request) -> Result<(), Error> {
     // ADD refuses a value of another type, and so has set nothing.
     match SharedKeys::read(request).host_access {
@@ -152,6 +155,6 @@ fn lock() -> Result<HostAccess, Error> {
         .map_err(|error| failed(&error))
 }
 
-fn failed(error: &dyn std::fmt::Display) -> Error {
-    Error::new(codes::KERNEL, format!("hostAccess: {error}"))
+fn failed(error: &linknet::Error) -> Error {
+    Error::new(codes::KERNEL, format!("hostAccess: cannot {error}"))
 }

@@ -1,4 +1,4 @@
-//! What a macvlan sits on.
+//! The link that a macvlan sits on.
 
 use attachment::{HostLock, KernelError};
 use cni::Error;
@@ -6,7 +6,7 @@ use linknet::{Link, Netlink};
 
 use super::vlan::Vlan;
 
-/// What a macvlan is to sit on.
+/// The link on which to create a macvlan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parent {
     /// A device that exists.

@@ -1,9 +1,9 @@
 //! VLANs that leasehold created: removing one with its last container.
 //!
-//! Whether a container is on a VLAN shows in no list, because its interface is in another namespace.
-//! But the kernel gives a device to a macvlan in mode passthru only if it has no other macvlan. So a
-//! process that may remove the VLAN first creates one on it, the probe: if it gets it, the VLAN is
-//! unused, and no container can be attached until both are deleted.
+//! The host cannot list the macvlans on a VLAN, because they are in the containers' namespaces. But
+//! the kernel allows a macvlan in mode passthru on a device only if there is no other macvlan on
+//! it. So a process that may remove the VLAN first creates such a macvlan, the probe. If that
+//! succeeds, the VLAN is unused, and no container can be attached to it until both are deleted.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait before the VLAN is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Whether the container that leaves a VLAN is off it.
+/// Whether the container that is detached has left the VLAN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Detached {
     /// Its interface has just been removed.
@@ -37,8 +37,8 @@ pub(crate) struct SharedVlan {
 }
 
 impl SharedVlan {
-    /// The link with this index, if it is a VLAN that leasehold created. `netlink` is a socket in the
-    /// parents' namespace: `container`, or the plugin's own if that is `None`.
+    /// The link with this index, if it is a VLAN that leasehold created. `netlink` is a socket in
+    /// the parents' namespace: `container`, or the plugin's own if that is `None`.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
@@ -141,8 +141,8 @@ pub(super) fn probe_name(link: &Link) -> String {
     format!("lhprobe{:x}", link.index)
 }
 
-/// Whether an administrator has made the VLAN more than a parent of macvlans: it is a bridge's port,
-/// has addresses, or carries other devices.
+/// Whether an administrator has made the VLAN more than a parent of macvlans: it is a bridge's
+/// port, has addresses, or carries other devices.
 fn is_built_upon(netlink: &Netlink, link: &Link) -> linknet::Result<bool> {
     let is_on_it = |other: &Link| {
         other.parent == Some(link.index) && other.parent_netnsid.is_none() && !is_macvlan(other)

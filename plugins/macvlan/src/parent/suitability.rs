@@ -16,7 +16,7 @@ pub(crate) fn ensure_suitable(parent: &Link, config: &Config) -> Result<(), Erro
     let refuse = |what: String| Error::new(code::INVALID_NETWORK_CONFIG, what);
     if parent.loopback {
         return Err(refuse(format!(
-            "{} is the loopback device, which is on no LAN",
+            "{} is the loopback device, which is not on a LAN",
             parent.name
         ))
         .details("master must be the device on the LAN"));
@@ -37,7 +37,7 @@ pub(crate) fn ensure_suitable(parent: &Link, config: &Config) -> Result<(), Erro
             "invalid network configuration: mtu: {mtu} is more than the {} of {}",
             parent.mtu, parent.name
         ))
-        .details(format!("leave mtu out to get that of {}", parent.name)));
+        .details(format!("leave out mtu to use the MTU of {}", parent.name)));
     }
     if config.mac == Some(parent_mac) && config.mode != MacvlanMode::Passthru {
         return Err(refuse(format!(
@@ -49,16 +49,16 @@ pub(crate) fn ensure_suitable(parent: &Link, config: &Config) -> Result<(), Erro
     Ok(())
 }
 
-/// What separates the parent from the LAN, as far as the kernel shows it. None of it keeps an
-/// interface from being created. `sysfs` is where the parent's namespace shows its devices, if that
-/// is visible.
+/// The obstacles between the parent and the LAN, as far as the kernel shows them. None of them
+/// keeps an interface from being created. `sysfs` is where the parent's namespace shows its
+/// devices, if that is visible.
 pub(crate) fn obstacles(parent: &Link, sysfs: Option<&Path>) -> Vec<String> {
     let name = &parent.name;
     let mut obstacles = Vec::new();
     if !parent.up {
         obstacles.push(format!("{name} is down (ip link set {name} up)"));
     } else if !parent.carrier {
-        obstacles.push(format!("{name} has no carrier: is the cable in?"));
+        obstacles.push(format!("{name} has no carrier: is the cable plugged in?"));
     }
     let wireless = |folder: &Path| {
         let device = folder.join(name);
@@ -66,7 +66,7 @@ pub(crate) fn obstacles(parent: &Link, sysfs: Option<&Path>) -> Vec<String> {
     };
     if sysfs.is_some_and(wireless) {
         obstacles.push(format!(
-            "{name} is wireless, and an access point passes on only frames with the MAC of the \
+            "{name} is wireless, and an access point forwards only frames with the MAC of the \
              station itself: a macvlan needs a wired device"
         ));
     }

@@ -76,8 +76,8 @@ impl Vlan {
     /// administrator created is used as it is.
     ///
     /// # Errors
-    /// 7 when a device of its name is something else, or the base carries no VLANs; 11 when the base
-    /// is down.
+    /// 7 when a device of its name is something else, or the base carries no VLANs; 11 when the
+    /// base is down.
     pub(crate) fn ensure(&self, netlink: &Netlink, _lock: &HostLock) -> Result<Link, Error> {
         match self.find(netlink)? {
             None => self.create(netlink),
@@ -141,7 +141,7 @@ impl Vlan {
         };
         let what = self.cannot_create(&format!("{} exists and is {what}", taker.name));
         Error::new(code::INVALID_NETWORK_CONFIG, what).details(format!(
-            "rename {}, or create the VLAN under another name",
+            "rename {}, or create the VLAN yourself under another name",
             taker.name
         ))
     }

@@ -158,7 +158,7 @@ fn a_failed_ipam_leaves_no_vlan(_: &World) -> Result {
     let trunk = Trunk::new()?;
     let error =
         trunk.refusal(json!({ "vlan": ID, "ipam": { "type": "static", "addresses": [] } }))?;
-    ensure!(error.msg.contains("gave no address"), "{error:?}");
+    ensure!(error.msg.contains("assigned no address"), "{error:?}");
     trunk.ensure_host_has(&[])
 }
 

@@ -42,7 +42,7 @@ fn killed_at_any_syscall_add_can_be_repeated(world: &World) -> Result {
         // One that had told its result must not be repeated, nor had it to be.
         match network.add(attachment) {
             Err(error) => ensure!(
-                error.to_string().contains("this ADD has been done"),
+                error.to_string().contains("an earlier ADD created it"),
                 "{error}"
             ),
             Ok(_) => network.check(attachment)?,
@@ -85,7 +85,8 @@ fn killed_at_any_syscall_del_is_completed_by_gc(world: &World) -> Result {
     after_each_step(world, "DEL", |trunk, _| trunk.gc(&[]))
 }
 
-/// Kills the plugin at each system call of a verb; after `remedy`, host and container must be as before.
+/// Kills the plugin at each system call of a verb; after `remedy`, host and container must be as
+/// before.
 fn after_each_step(
     world: &World,
     verb: &str,

@@ -10,12 +10,12 @@ use serde::{Serialize, Serializer};
 /// up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SourceRouting {
-    /// The same as all other packets: `false` or 0.
+    /// None, like all other packets: `false` or 0.
     #[default]
     Off,
-    /// One of the interface's own, derived from its index: `true`.
+    /// The interface's own table, numbered by its index: `true`.
     Own,
-    /// This one.
+    /// This table.
     Table(u32),
 }
 
@@ -34,8 +34,8 @@ impl SourceRouting {
         }
     }
 
-    /// The table of [`SourceRouting::Own`]. Indices count up from 1, so it stays clear of the
-    /// kernel's tables and of those that people number by hand.
+    /// The number of the table for [`SourceRouting::Own`]. Indices count up from 1, so it does not
+    /// collide with the kernel's tables, nor usually with tables that people number by hand.
     fn own_table(ifindex: u32) -> u32 {
         ifindex.saturating_add(1000)
     }
@@ -67,7 +67,7 @@ impl Visitor<'_> for KeyVisitor {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "true, false, or the number of a routing table (1 to 4294967295, but for 253 to 255)",
+            "true, false, or the number of a routing table (1 to 4294967295, except 253 to 255)",
         )
     }
 

@@ -1,10 +1,10 @@
-//! `sourceRouting`: packets from the interface's addresses leave through this interface, whatever the
-//! container's default route is. They are looked up in a routing table of its own, to which a rule
-//! for each address sends them.
+//! `sourceRouting`: packets from the interface's addresses leave through this interface, whatever
+//! the container's default route is. They are looked up in a routing table of its own, to which a
+//! rule for each address sends them.
 //!
-//! Address and table of a rule show what it is for. A rule that leads to no interface with that
-//! address is stale, and the next operation removes it. So no record is needed for an interface
-//! that disappeared by itself, was renamed, or got another address than ADD gave it.
+//! A rule's address and table show which interface it is for. A rule that leads to no interface
+//! with that address is stale, and the next operation removes it. So no record is needed for an
+//! interface that disappeared by itself, was renamed, or got a different address than ADD gave it.
 
 mod key;
 mod routes;

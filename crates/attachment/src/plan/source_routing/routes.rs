@@ -11,10 +11,10 @@ use super::key::SourceRouting;
 /// The result with the routes that ADD installs for the interface `ifindex`, in an order in which
 /// each can be set. Without source routing it is unchanged.
 ///
-/// A default route is in the interface's table alone, so that it does not replace another network's.
-/// Every other route is in the main table and in that one; the prefixes of the addresses, which the
-/// kernel puts into the main table by itself, are added to it. A route that names a table stays
-/// there.
+/// A default route is only in the interface's table, so that it does not replace another network's.
+/// Every other route is both in the main table and in the interface's. The prefixes of the
+/// addresses, which the kernel adds only to the main table by itself, are added to the interface's
+/// as well. A route that names a table stays there.
 pub fn expand(result: CniResult, source_routing: SourceRouting, ifindex: u32) -> CniResult {
     let Some(table) = source_routing.table(ifindex) else {
         return result;

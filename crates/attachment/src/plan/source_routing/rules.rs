@@ -9,8 +9,8 @@ use super::key::SourceRouting;
 use crate::error::KernelError;
 use crate::ownership::PROTOCOL;
 
-/// The priority of every rule: before the main table's (32766) and before those that were made
-/// without a priority, which the kernel counts down from there.
+/// The priority of every rule. It comes before the main table's (32766), and before rules that were
+/// added without a priority, which the kernel numbers downwards from there.
 const PRIORITY: u32 = 32000;
 
 /// The rule that sends packets from `address` to `table`.
@@ -28,8 +28,8 @@ pub(in crate::plan) fn leads_to(rule: &Rule, route: &Route) -> bool {
     route.table == rule.table && route.dst.addr().is_ipv6() == rule.from.addr().is_ipv6()
 }
 
-/// ADD: refuses a table that another interface uses, since packets from both would leave through one
-/// of them.
+/// ADD: refuses a table that another interface uses, since the packets of both interfaces would
+/// leave through one of them.
 ///
 /// # Errors
 /// 7 if the table is in use; 111 if the kernel cannot be asked.
@@ -51,22 +51,22 @@ pub fn ensure_table_is_free(
     };
     let what = format!(
         "invalid network configuration: sourceRouting: table {table} is in use for {} in this \
-         container",
+         container already",
         user.from.addr()
     );
     Err(Error::new(code::INVALID_NETWORK_CONFIG, what)
         .details("each network needs a table of its own; `true` chooses one"))
 }
 
-/// Removes leasehold's rules that lead to no interface with their address, other than the `leaving`
-/// ones. That some interface has the address is not enough: it may have got it since, from the same
-/// pool.
+/// Removes leasehold's stale rules: those whose table leads to no interface with their address, not
+/// counting the `leaving` interfaces. It is not enough that some interface has the address: it may
+/// have got it from the same pool since.
 ///
 /// ADD sets address and routes before the rule, DEL removes them after it, and this function lists
-/// the rules first: so it never takes a rule that is just being made for a stale one.
+/// the rules first. So it never mistakes a rule that is just being added for a stale one.
 ///
 /// # Errors
-/// Whatever the kernel refused.
+/// The kernel's refusal.
 pub fn remove_stale_rules(inside: &Netlink, leaving: &[Link]) -> linknet::Result<()> {
     let mut rules = inside.rules()?;
     rules.retain(|rule| rule.protocol == PROTOCOL);

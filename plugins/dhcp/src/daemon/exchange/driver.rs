@@ -1,4 +1,5 @@
-//! Drives a DHCP client over its sockets: wait, feed, send. It takes no decision of the protocol.
+//! Drives a DHCP client over its sockets: waits for packets, passes them to the client, and sends
+//! its messages. All decisions of the protocol are the client's.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -21,8 +22,8 @@ pub(crate) fn now() -> Instant {
 /// its relay's.
 ///
 /// # Errors
-/// If no socket can be opened any more, because the interface is gone. A message that cannot be
-/// sent counts as lost on the way: the client sends it again.
+/// If no socket can be opened because the interface is gone. A message that cannot be sent counts
+/// as lost on the way: the client sends it again.
 pub(crate) async fn next_event(
     client: &RefCell<Client>,
     sockets: &mut Sockets,

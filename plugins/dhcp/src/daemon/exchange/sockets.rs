@@ -25,11 +25,11 @@ const BUFFER_LEN: usize = 2048;
 pub(crate) struct Sockets {
     netns: Netns,
     ifindex: u32,
-    /// Sends and receives without an address.
+    /// Sends and receives frames, before there is an address.
     link: Option<AsyncFd<PacketSocket>>,
     /// Sends and receives with the leased address.
     address: Option<AsyncFd<UdpClient>>,
-    /// Limits how many exchanges have sockets; released when they are closed, and not before.
+    /// Limits how many exchanges have sockets. It is released only when they are closed.
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -175,7 +175,7 @@ fn from_link(socket: &PacketSocket) -> io::Result<Option<Incoming>> {
     loop {
         match socket.recv(&mut buffer)? {
             Received::Nothing => return Ok(None),
-            Received::Rejected(why) => tracing::debug!(?why, "frame ignored"),
+            Received::Rejected(why) => tracing::debug!("frame ignored: {why}"),
             Received::Datagram(datagram) => {
                 return Ok(Some(Incoming {
                     payload: datagram.payload.to_vec(),

@@ -4,7 +4,7 @@ use linknet::{Link, Netlink, Netns};
 
 use crate::state::InterfaceRef;
 
-/// What a user should know about the interface if no server answers.
+/// Describes the interface for a user whose ADD no server answered.
 pub(crate) fn health(netns: &Netns, interface: &InterfaceRef) -> String {
     let link = Netlink::open_in(netns).and_then(|netlink| netlink.link_by_index(interface.ifindex));
     match link {

@@ -1,5 +1,5 @@
-//! The container's interface follows its lease: it gets what a renewal changed, and loses what the
-//! lease lost.
+//! The container's interface follows its lease: a renewal updates its addresses and routes, and the
+//! loss of the lease removes them.
 
 mod health;
 mod mtu;
@@ -15,10 +15,11 @@ pub(super) use health::health;
 pub(super) use mtu::adopt_mtu;
 pub(super) use result::result;
 
-/// Changes the interface `ifindex` from the `old` lease to the `new` one. The kernel removes the
-/// address by itself if the lease ends while no daemon runs.
+/// Changes the interface `ifindex` from the `old` lease to the `new` one. If the lease ends while
+/// no daemon runs, the kernel removes the address by itself.
 ///
-/// Returns what was changed, and the kernel's first refusal; the rest is done nevertheless.
+/// Returns the changes, and the kernel's first refusal. After a refusal the other changes are still
+/// made.
 pub(super) fn apply(
     netns: &Netns,
     ifindex: u32,

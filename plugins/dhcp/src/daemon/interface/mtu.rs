@@ -5,7 +5,7 @@ use linknet::{Link, Netlink, Netns, Result};
 
 use crate::protocol::{LeaseParams, Suppress};
 
-/// Gives the container's interface the MTU of its first lease, if it may have it.
+/// Sets the MTU of the container's interface to that of its first lease, if that is allowed.
 ///
 /// # Errors
 /// Whatever the kernel refused.
@@ -21,7 +21,7 @@ pub(crate) fn adopt_mtu(
     }
 }
 
-/// Gives the interface the MTU of a renewed lease, and returns it if it is another than before.
+/// Sets the MTU of the interface to that of a renewed lease, and returns it if it has changed.
 pub(super) fn update(
     netlink: &Netlink,
     ifindex: u32,
@@ -42,9 +42,9 @@ fn wanted(params: &LeaseParams, lease: &Lease) -> Option<u32> {
     mtu.filter(|_| !params.suppress.contains(&Suppress::Mtu))
 }
 
-/// Sets the MTU, and returns it if it is another than before. A macvlan's may be raised up to its
-/// parent's, which the kernel enforces. Any other link's is only lowered, since its far end may not
-/// accept larger packets.
+/// Sets the MTU, and returns it if it has changed. A macvlan's MTU may be raised up to its
+/// parent's; the kernel enforces this limit. Any other link's MTU is only lowered, since the far
+/// end may not accept larger packets.
 fn set(netlink: &Netlink, link: &Link, mtu: u32) -> Result<Option<u32>> {
     let raises = link.mtu < mtu;
     if link.mtu == mtu || (raises && link.macvlan.is_none()) {

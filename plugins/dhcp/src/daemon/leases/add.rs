@@ -1,4 +1,4 @@
-//! ADD: obtains a lease, or returns the one that there is.
+//! ADD: obtains a lease, or returns the existing one.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -33,7 +33,7 @@ pub(crate) struct Added {
     is_new: bool,
 }
 
-/// What an ADD asks for, and by when.
+/// The parameters of an ADD, and its deadline.
 struct AddRequest {
     netns: Netns,
     /// The path of the netns, as the daemon sees it.
@@ -43,14 +43,14 @@ struct AddRequest {
     deadline: Instant,
 }
 
-/// Leases an address for the interface of `attachment` in `netns`. A lease that it has already is
-/// returned as it is, so a runtime may ask twice.
+/// Leases an address for the interface of `attachment` in `netns`. If the attachment has a lease
+/// already, returns that one, so a runtime may repeat an ADD.
 ///
-/// If the future is dropped, what a server may have granted by then is released.
+/// If the future is dropped, an address that a server may have granted by then is released.
 ///
 /// # Errors
-/// `TRY_AGAIN_LATER` (11) if no server granted an address in time, or if a DEL or the end of the
-/// daemon cancelled it.
+/// `TRY_AGAIN_LATER` (11) if no server granted an address in time, or if the ADD was cancelled by a
+/// DEL or because the daemon is stopping.
 pub(crate) async fn add(
     table: &Table,
     attachment: &Attachment,
@@ -68,8 +68,8 @@ pub(crate) async fn add(
     };
     let cancelled = || {
         let why = match table.is_stopping.get() {
-            true => "the daemon is stopping: try again",
-            false => "the attachment got a DEL",
+            true => "the daemon is stopping, try again",
+            false => "DEL was called for the attachment",
         };
         let what = format!("ADD of {attachment} was cancelled: {why}");
         Error::new(code::TRY_AGAIN_LATER, what)
@@ -112,8 +112,8 @@ async fn add_in_slot(
         return Ok(None);
     }
     let (interface, link) = InterfaceRef::find(&request.netns, &request.path, attachment.ifname())?;
-    // A change of the host's route that is still pending is for an earlier container of this name.
-    // It would undo the route that macvlan is about to create for this one.
+    // If a change of the host's route is still pending, it is for an earlier container of this
+    // name, and would undo the route that macvlan is about to create for this one.
     table.host_routes.cancel_pending(attachment);
     if let Some(added) = existing(slot, &interface, &request.params) {
         return Ok(Some(added));
@@ -132,8 +132,7 @@ async fn add_in_slot(
     keep(table, slot, Rc::new(lease), past).map(Some)
 }
 
-/// The lease that the slot has, if it is for this very interface and was obtained with the same
-/// parameters.
+/// The slot's lease, if it is for this interface and was obtained with the same parameters.
 fn existing(slot: &Slot, interface: &InterfaceRef, params: &LeaseParams) -> Option<Added> {
     let lease = slot
         .lease()
@@ -145,7 +144,7 @@ fn existing(slot: &Slot, interface: &InterfaceRef, params: &LeaseParams) -> Opti
     })
 }
 
-/// The right to exchange messages with servers, in order of arrival.
+/// Waits for the right to exchange messages with servers. It is granted in order of arrival.
 async fn permit(
     table: &Table,
     attachment: &Attachment,
@@ -185,8 +184,8 @@ fn keep(
     })
 }
 
-/// A client for the interface with this MAC. It asks for the address that it had before, if that is
-/// known from the record that is returned too.
+/// A client for the interface with this MAC. If there is a record of the client's last lease, it
+/// asks for the address in that record, which is returned as well.
 fn new_client(
     table: &Table,
     attachment: &Attachment,
@@ -216,11 +215,10 @@ fn new_client(
 }
 
 impl AddRequest {
-    /// The error for an ADD whose time was over before it could send anything.
+    /// The error for an ADD whose time ran out before it could send anything.
     fn late(&self, attachment: &Attachment, waiting: &str) -> Error {
-        let seconds = self.timeout.as_secs();
-        let what = format!("no address for {attachment} within {seconds} s");
+        let what = format!("no address for {attachment} within {:?}", self.timeout);
         Error::new(code::TRY_AGAIN_LATER, what)
-            .details(format!("all that time was spent {waiting}"))
+            .details(format!("all of that time was spent {waiting}"))
     }
 }

@@ -1,4 +1,4 @@
-//! An attempt to obtain a lease: limited in time, and undone if it is given up.
+//! An attempt to obtain a lease: it has a deadline, and is undone if it is given up.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use super::lease::ManagedLease;
 use crate::daemon::error::internal;
 use crate::daemon::exchange::Sockets;
 
-/// An attempt to obtain a lease. If it is dropped before it succeeds, it releases what a server may
-/// have reserved for it.
+/// An attempt to obtain a lease. If it is dropped before it succeeds, it releases the address that
+/// a server may have reserved for it.
 pub(super) struct Attempt {
     lease: Option<ManagedLease>,
     sockets: Sockets,
@@ -26,7 +26,8 @@ impl Attempt {
         }
     }
 
-    /// Asks until there is an address, or until the deadline, at which `timeout` is over.
+    /// Asks until there is an address, or until the deadline. `timeout` is the time until then, for
+    /// the error.
     ///
     /// # Errors
     /// `TRY_AGAIN_LATER` (11) if no server granted an address in time. The error says how far the

@@ -7,8 +7,8 @@ use cni::{Attachment, Error};
 
 use super::table::Table;
 
-/// Checks that the attachment has a lease, for one of these addresses unless there are none. It
-/// never waits for the network.
+/// Checks that the attachment has a lease, and that it is for one of these addresses, if there are
+/// any. It never waits for the network.
 ///
 /// # Errors
 /// `NO_LEASE` (120) if there is no usable lease, `LEASE_DIFFERS` (121) if it is for another
@@ -21,7 +21,7 @@ pub(crate) fn check(
     let no_lease = |what: String| Error::new(codes::NO_LEASE, what);
     let Some(lease) = table.get(attachment).and_then(|slot| slot.lease()) else {
         return Err(no_lease(format!("there is no lease for {attachment}")).details(
-            "it was released, or its container was gone: detach the container and attach it again",
+            "it was released, or dropped because the container was gone: detach the container and attach it again",
         ));
     };
     if let Err(unreachable) = lease.open_netns() {
@@ -31,7 +31,7 @@ pub(crate) fn check(
     }
     match lease.address() {
         None => Err(no_lease(format!(
-            "{attachment} has lost its address, and no server grants another"
+            "{attachment} has lost its address, and no server has granted another"
         ))
         .details(lease.report())),
         Some(address) if addresses.is_empty() || addresses.contains(&address) => Ok(()),

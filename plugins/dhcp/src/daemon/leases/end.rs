@@ -10,8 +10,8 @@ use super::slot::Slot;
 use super::table::{SlotGuard, Table};
 use crate::state::{LeaseStatus, Unreachable};
 
-/// DEL: releases the lease of an attachment, and cancels an ADD that is still asking. It does
-/// nothing without a lease.
+/// DEL: releases the lease of an attachment, and cancels an ADD that is still running. If there is
+/// neither, it does nothing.
 pub(crate) async fn del(table: &Table, attachment: &Attachment) {
     let Some(slot) = table.get(attachment) else {
         return;
@@ -22,12 +22,12 @@ pub(crate) async fn del(table: &Table, attachment: &Attachment) {
     release(table, &slot);
 }
 
-/// GC: releases every lease of the network whose attachment is not to be kept.
+/// GC: releases every lease of the network whose attachment is not in `keep`.
 pub(crate) async fn gc(table: &Table, network: &str, keep: &[Attachment]) {
     for slot in table.slots() {
         let attachment = &slot.attachment;
         if attachment.network() == network && !keep.contains(attachment) {
-            tracing::info!(%attachment, "the lease belongs to no valid attachment");
+            tracing::info!(%attachment, "GC: releasing the lease of an attachment that is not valid");
             del(table, attachment).await;
         }
     }
@@ -37,7 +37,7 @@ pub(crate) async fn gc(table: &Table, network: &str, keep: &[Attachment]) {
 /// sends a RELEASE to the server if the container still exists.
 pub(super) fn release(table: &Table, slot: &Slot) {
     // The caller of this verb changes the host's route next. A change that is pending here must not
-    // follow it.
+    // be applied after that.
     table.host_routes.cancel_pending(&slot.attachment);
     let Some(lease) = take(table, slot) else {
         return;
@@ -54,8 +54,8 @@ pub(super) fn release(table: &Table, slot: &Slot) {
     }
 }
 
-/// Abandons the lease of a container that is gone: records that on disk. Nothing can be sent any
-/// more.
+/// Abandons the lease of a container that is gone: records that on disk. A RELEASE cannot be sent
+/// without the container.
 pub(super) fn abandon(table: &Table, slot: &Rc<Slot>, why: Unreachable) {
     let Some(lease) = take(table, slot) else {
         return;
@@ -69,7 +69,7 @@ pub(super) fn abandon(table: &Table, slot: &Rc<Slot>, why: Unreachable) {
     }
 }
 
-/// Takes the lease out of its slot, so that it is not maintained any more.
+/// Takes the lease out of its slot, so that it is no longer maintained.
 fn take(table: &Table, slot: &Slot) -> Option<Rc<ManagedLease>> {
     table.cancel_timer(slot);
     slot.lease.take()

@@ -21,8 +21,8 @@ use crate::state::{InterfaceRef, Record, Unreachable};
 /// check, an exchange that no server answers would keep alive a netns that nothing else uses.
 const LIVENESS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A lease and everything that it takes to maintain it. An idle one has no socket, no thread and
-/// usually no netns.
+/// A lease and everything that is needed to maintain it. While it is idle it has no socket, no
+/// thread and usually no open netns.
 #[derive(Debug)]
 pub(super) struct ManagedLease {
     client: RefCell<Client>,
@@ -31,12 +31,13 @@ pub(super) struct ManagedLease {
     params: LeaseParams,
     /// The MAC that the server, or the relay before it, last sent from.
     server_mac: Cell<Option<Mac>>,
-    /// The netns itself, if the daemon cannot find it by its path, for example because the daemon
+    /// The open netns, if the daemon cannot find it by its path, for example because the daemon
     /// runs in a container.
     pinned_netns: Option<Netns>,
-    /// The index of the interface's parent, if that is in another netns: the host's, as a rule.
+    /// The index of the interface's parent, if that is in another netns, which is usually the
+    /// host's.
     parent: Cell<Option<u32>>,
-    /// The parent has regained its carrier.
+    /// Whether the parent has regained its carrier.
     carrier_restored: Notify,
 }
 
@@ -64,7 +65,7 @@ impl ManagedLease {
         }
     }
 
-    /// The lease of a record, which `client` continues. `pinned_netns` is the netns, if an earlier
+    /// The lease of a record, continued by `client`. `pinned_netns` is the netns, if an earlier
     /// [`ManagedLease`] had to keep it open.
     pub(super) fn resumed(
         client: Client,
@@ -89,7 +90,7 @@ impl ManagedLease {
             .and_then(|netns| netns.try_clone().ok())
     }
 
-    /// Whether there is an address for this very interface, obtained with the same parameters.
+    /// Whether there is an address for this interface that was obtained with the same parameters.
     pub(super) fn serves(&self, interface: &InterfaceRef, params: &LeaseParams) -> bool {
         self.interface == *interface && self.params == *params && self.address().is_some()
     }
@@ -157,7 +158,7 @@ impl ManagedLease {
     /// Opens the container's netns.
     ///
     /// # Errors
-    /// If container or interface are not those of the lease any more, or cannot be looked up.
+    /// If the container or the interface is no longer the lease's, or cannot be looked up.
     pub(super) fn open_netns(&self) -> Result<Netns, Unreachable> {
         let (netns, link) = self.interface.lookup(self.pinned_netns.as_ref())?;
         self.parent.set(parent_in_other_netns(&link));
@@ -189,7 +190,7 @@ impl ManagedLease {
     ) -> Result<(), Error> {
         let io_failure = |error: io::Error| {
             let ifname = &self.interface.ifname;
-            let what = format!("asking for an address on {ifname} failed: {error}");
+            let what = format!("cannot request an address on {ifname}: {error}");
             Error::new(code::IO_FAILURE, what)
         };
         loop {
@@ -226,11 +227,11 @@ impl ManagedLease {
         Ok(())
     }
 
-    /// Does what is due: renews, rebinds or starts over, until the lease is good again. The
-    /// container's interface follows, and `on_change` is called after each change.
+    /// Renews, rebinds or starts over, as is due, until the lease is active again. Updates the
+    /// container's interface, and calls `on_change` after each change.
     ///
     /// # Errors
-    /// If the container is gone, or cannot be looked into.
+    /// If the container is gone, or cannot be inspected.
     pub(super) async fn maintain(
         &self,
         attachment: &Attachment,
@@ -247,7 +248,7 @@ impl ManagedLease {
             let event = tokio::select! {
                 biased;
                 () = self.carrier_restored.notified() => {
-                    tracing::info!(%attachment, "the parent has its carrier back: confirming the lease");
+                    tracing::info!(%attachment, "the parent has regained its carrier; confirming the lease");
                     self.client.borrow_mut().link_restored(now());
                     continue;
                 }
@@ -292,20 +293,20 @@ impl ManagedLease {
         }
     }
 
-    /// Removes from the interface what a lost lease may have left there.
+    /// Removes the address and routes of a lost lease from the interface, if they are still there.
     pub(super) fn remove_address(&self, attachment: &Attachment, netns: &Netns, lost: &Lease) {
         self.apply_to_interface(attachment, netns, "address removed", Some(lost), None);
     }
 
-    /// Why an exchange failed: because the container is gone, or for want of descriptors or memory,
-    /// which is no reason to give up the lease.
+    /// Why an exchange failed: because the container is gone, or because descriptors or memory were
+    /// short, which is no reason to give up the lease.
     fn classify(&self, error: io::Error) -> Unreachable {
         self.open_netns()
             .err()
             .unwrap_or_else(|| Unreachable::temporary(error))
     }
 
-    /// Makes the interface follow its lease, and logs the event and its changes as one.
+    /// Applies a change of the lease to the interface, and logs both in one event.
     fn apply_to_interface(
         &self,
         attachment: &Attachment,
@@ -321,12 +322,12 @@ impl ManagedLease {
         match outcome {
             Ok(()) => tracing::info!(%attachment, address, server, %changed, "{event}"),
             Err(error) => {
-                tracing::error!(%attachment, address, server, %changed, %error, "{event}, but the interface could not be updated");
+                tracing::error!(%attachment, address, server, %changed, %error, "{event}, but cannot update the interface");
             }
         }
     }
 
-    /// Releases the address, or one that was requested and may have been granted since.
+    /// Releases the address, or a requested one that a server may have granted since.
     pub(super) fn release(&self, sockets: &mut Sockets) {
         self.client.borrow_mut().release(now());
         flush(&self.client, sockets, &self.server_mac);

@@ -1,4 +1,4 @@
-//! Maintaining leases: renewing them when they are due, and reacting when containers vanish or
+//! Maintaining leases: renewing them when they are due, and reacting when containers disappear or
 //! parents regain their carrier.
 
 use std::io;
@@ -34,7 +34,7 @@ async fn maintain_or_recover(table: Rc<Table>, slot: Rc<Slot>) {
         async move { maintain(&table, &slot).await }
     };
     if let Err(panic) = catch_panic(task).await {
-        tracing::error!(attachment = %slot.attachment, %panic, "maintaining a lease failed; this is a bug");
+        tracing::error!(attachment = %slot.attachment, %panic, "maintaining a lease panicked; this is a bug");
         recover(&table, &slot);
     }
 }
@@ -49,7 +49,7 @@ async fn catch_panic(task: impl Future<Output = ()> + 'static) -> Result<(), Joi
     }
 }
 
-/// Renews the lease of a slot, or does what else is due.
+/// Renews the lease of a slot, or does whatever else is due.
 async fn maintain(table: &Table, slot: &Rc<Slot>) {
     // If an exchange is running already, it sets the timer when it is done.
     let Ok(exchange) = slot.exchange_lock.try_lock() else {
@@ -92,13 +92,14 @@ fn recover(table: &Table, slot: &Rc<Slot>) {
         }
     }
     if slot.lease.borrow().is_some() {
-        // Not at once: a bug that shows every time must not keep the daemon busy.
+        // Not at once: a bug that always occurs must not keep the daemon busy.
         table.set_timer_at(slot, Some(now() + RETRY_INTERVAL));
     }
     table.remove_if_empty(slot);
 }
 
-/// Waits until names of netns are removed, and drops the leases of containers that are gone.
+/// Waits until names of network namespaces are removed, and abandons the leases of containers that
+/// are gone.
 pub(crate) async fn netns_removed(table: &Table) -> io::Result<()> {
     match table.netns_watcher.removed().await? {
         Some(paths) => abandon_gone(table, |path| paths.iter().any(|removed| removed == path)),
@@ -107,7 +108,7 @@ pub(crate) async fn netns_removed(table: &Table) -> io::Result<()> {
     Ok(())
 }
 
-/// Drops the leases of containers that are gone, among those whose netns has such a path.
+/// Abandons the leases of containers that are gone, among those whose netns has a suspect path.
 fn abandon_gone(table: &Table, is_suspect: impl Fn(&Path) -> bool) {
     for slot in table.slots() {
         let lease = slot

@@ -13,18 +13,18 @@ use super::table::{RETRY_INTERVAL, Table, seed};
 use crate::daemon::exchange::{Sockets, now};
 use crate::state::{LeaseStatus, Record, Unreachable};
 
-/// Resumes every lease that is on disk. Those of containers that are gone are only remembered.
+/// Resumes every lease that is on disk. Leases of containers that are gone become past leases.
 ///
 /// # Errors
 /// If the directory cannot be read.
 pub(crate) fn resume_all(table: &Table) -> io::Result<()> {
     for record in table.store.load()? {
         let attachment = record.attachment.clone();
-        // A bug that one lease brings to light must not prevent the others from being resumed.
+        // A bug that one lease triggers must not prevent the others from being resumed.
         match catch_unwind(AssertUnwindSafe(|| resume(table, record, None))) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%attachment, %error, "cannot resume a lease"),
-            Err(_) => tracing::error!(%attachment, "resuming a lease failed; this is a bug"),
+            Err(_) => tracing::error!(%attachment, "resuming a lease panicked; this is a bug"),
         }
     }
     table.forget_expired();
@@ -62,7 +62,7 @@ pub(super) fn resume(
     Ok(())
 }
 
-/// Remembers the lease of a container that is gone.
+/// Keeps the lease of a container that is gone as a past lease.
 fn abandon(table: &Table, record: Record, lease: &ManagedLease, why: Unreachable) {
     let (attachment, address) = (&record.attachment, record.lease.address);
     tracing::info!(%attachment, %address, "lease not resumed: {why}");
@@ -79,7 +79,7 @@ fn abandon(table: &Table, record: Record, lease: &ManagedLease, why: Unreachable
 fn release(table: &Table, record: Record, lease: &ManagedLease, netns: Netns) {
     lease.release(&mut Sockets::new(netns, lease.interface.ifindex));
     let (attachment, address) = (&record.attachment, record.lease.address);
-    tracing::info!(%attachment, %address, "address released late");
+    tracing::info!(%attachment, %address, "address released for a container that was detached while no daemon ran");
     table
         .store
         .remember(record.with_status(LeaseStatus::Released));
@@ -95,7 +95,7 @@ fn maintain(table: &Table, record: Record, lease: ManagedLease, netns: Result<Ne
             if record.status == LeaseStatus::Lost {
                 lease.remove_address(attachment, &netns, &record.lease);
             }
-            // What is overdue is done first.
+            // Overdue leases are maintained first.
             if lease.is_bound() {
                 lease.due()
             } else {

@@ -60,7 +60,7 @@ impl Table {
         })
     }
 
-    /// How many leases there are, or are being obtained.
+    /// The number of leases, including those that are being obtained.
     pub(crate) fn len(&self) -> usize {
         self.slots.borrow().len()
     }
@@ -87,7 +87,7 @@ impl Table {
         }
     }
 
-    /// Forgets past leases that would have ended by now.
+    /// Forgets past leases that have expired by now.
     pub(crate) fn forget_expired(&self) {
         self.store.forget_expired();
     }
@@ -128,7 +128,7 @@ impl Table {
         }
     }
 
-    /// Waits until a lease must be maintained.
+    /// Waits until a lease is due for maintenance, and returns its slot.
     pub(super) async fn next_due(&self) -> io::Result<Rc<Slot>> {
         loop {
             if let Some(slot) = self.timers.next(now).await?.upgrade() {
@@ -168,7 +168,8 @@ impl Table {
         }
     }
 
-    /// Updates the host's route to the container, if it needs one: to its address, or to none.
+    /// Updates the host's route to the container, if it needs one: sets the route to its address,
+    /// or removes the route if it has none.
     pub(super) fn update_host_route(&self, attachment: &Attachment, lease: &ManagedLease) {
         if lease.has_host_access() {
             match lease.host_route_target() {
@@ -178,7 +179,7 @@ impl Table {
         }
     }
 
-    /// A path of the host's as the daemon sees it (`-hostprefix`).
+    /// A path on the host, as the daemon sees it (`-hostprefix`).
     pub(super) fn path_on_host(&self, path: &Path) -> PathBuf {
         match &self.flags.hostprefix {
             Some(prefix) => prefix.join(path.strip_prefix("/").unwrap_or(path)),
@@ -210,8 +211,7 @@ impl Table {
     }
 }
 
-/// Removes a slot without a lease when its user is done, however that ends: the user's future may
-/// be dropped.
+/// Removes a slot without a lease when its user is done, or when the user's future is dropped.
 pub(super) struct SlotGuard<'a> {
     pub(super) table: &'a Table,
     pub(super) slot: &'a Rc<Slot>,
@@ -223,7 +223,7 @@ impl Drop for SlotGuard<'_> {
     }
 }
 
-/// How many messages are sent within `timeout` if each wait is twice the one before.
+/// How many messages are sent within `timeout` if each wait is twice as long as the previous one.
 fn attempts_within(timeout: Duration, first: Duration) -> u32 {
     let mut attempts = 1;
     let mut wait = first;

@@ -23,7 +23,7 @@ pub(crate) fn to_stderr() {
 /// anything is opened.
 pub(crate) fn detach(directory: &Path) -> io::Result<()> {
     close_inherited()?;
-    // It fails for the leader of a process group, which then has no terminal to lose either.
+    // This fails for the leader of a process group, which has no terminal to detach from.
     let _ = rustix::process::setsid();
     std::env::set_current_dir("/")?;
     if let Ok(journal) = tracing_journald::layer() {
@@ -56,7 +56,7 @@ fn close_inherited() -> io::Result<()> {
         .filter(|fd| *fd > 2)
         .collect();
     for fd in inherited {
-        // It fails for the one that listed the directory, which is closed already.
+        // This fails for the descriptor that listed the directory, which is closed already.
         let _ = nix::unistd::close(fd);
     }
     Ok(())

@@ -5,12 +5,12 @@ use std::future::pending;
 use sd_notify::NotifyState;
 use tokio::time::{Interval, interval};
 
-/// The daemon serves callers.
+/// Reports that the daemon serves callers.
 pub(crate) fn notify_ready() {
     notify(NotifyState::Ready);
 }
 
-/// The daemon is about to exit.
+/// Reports that the daemon is about to exit.
 pub(crate) fn notify_stopping() {
     notify(NotifyState::Stopping);
 }
@@ -20,13 +20,14 @@ pub(crate) fn notify_stopping() {
 pub(crate) struct Watchdog(Option<Interval>);
 
 impl Watchdog {
-    /// Twice as often as the service manager expects, if it does. Needs a tokio runtime.
+    /// A heartbeat at twice the rate that the service manager expects, if it expects one. Needs a
+    /// tokio runtime.
     pub(crate) fn new() -> Watchdog {
         let period = sd_notify::watchdog_enabled().filter(|period| !period.is_zero());
         Watchdog(period.map(|period| interval(period / 2)))
     }
 
-    /// Waits until the next heartbeat is due, and sends it; for ever if none is expected.
+    /// Waits until the next heartbeat is due, and sends it. Waits for ever if none is expected.
     pub(crate) async fn beat(&mut self) {
         match &mut self.0 {
             Some(interval) => {

@@ -18,8 +18,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// The pause before the lock is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Locks the state directory, and waits a little if another process has the lock. With `take_over`,
-/// a daemon that has it is asked to exit.
+/// Locks the state directory. If another process has the lock, waits a little. With `take_over`,
+/// asks a daemon that has the lock to exit.
 ///
 /// # Errors
 /// If the lock is not released in time, or the directory cannot be used.
@@ -30,7 +30,7 @@ pub(crate) fn lock_state(state: &StateDir, take_over: bool) -> Result<StateLock,
     loop {
         let lock = state
             .lock()
-            .map_err(|error| format!("the state directory {directory} cannot be used: {error}"))?;
+            .map_err(|error| format!("cannot use the state directory {directory}: {error}"))?;
         if let Some(lock) = lock {
             return Ok(lock);
         }
@@ -41,7 +41,7 @@ pub(crate) fn lock_state(state: &StateDir, take_over: bool) -> Result<StateLock,
         // systemd may have bound it again.
         if may_ask && let Some(holder) = state.lock_holder() {
             let pid = holder.as_raw_nonzero();
-            tracing::info!(pid, "asking the daemon that has the leases to exit");
+            tracing::info!(pid, "asking the daemon that holds the leases to exit");
             let _ = kill_process(holder, Signal::TERM);
             may_ask = false;
         }

@@ -23,7 +23,7 @@ pub(super) struct Connection {
     stream: UnixStream,
 }
 
-/// Why a request is refused.
+/// The reason for refusing a request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     /// The caller is neither root nor the daemon's own user.
@@ -36,11 +36,11 @@ pub(super) enum Refusal {
     #[error("the request cannot be parsed: {0}")]
     Malformed(#[from] serde_json::Error),
     /// A name in the attachment that CNI does not allow.
-    #[error("CNI does not allow such an attachment: {0}")]
+    #[error("invalid attachment: {0}")]
     Attachment(#[source] serde_json::Error),
     /// The plugin is of another release.
     #[error(
-        "the request is of version {0} of the protocol, but the daemon serves version {VERSION}: install plugin and daemon from the same release"
+        "the request has version {0} of the protocol, but the daemon serves version {VERSION}: install plugin and daemon from the same release"
     )]
     Version(u32),
     /// The connection failed, or the request was not complete in time.

@@ -1,4 +1,4 @@
-//! How much work is accepted at a time. More waits.
+//! How much work is accepted at a time. Further work waits.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

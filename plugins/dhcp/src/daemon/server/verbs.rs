@@ -108,7 +108,7 @@ impl Server {
         let added = tokio::select! {
             added = added => added,
             () = connection.hung_up() => {
-                tracing::info!(%attachment, "the caller hung up; its request is cancelled");
+                tracing::info!(%attachment, "the caller hung up; cancelling its request");
                 return;
             }
         };
@@ -130,14 +130,14 @@ impl Server {
     /// Passes the listening socket to a successor, and stops. The successor continues with the
     /// leases as they are on disk, and callers can connect all the time.
     async fn hand_over(&self, connection: &mut Connection) {
-        tracing::info!("another daemon takes over");
+        tracing::info!("another daemon is taking over");
         let socket = Some(self.listener.as_fd());
         match connection.reply_with(&Reply::Done, socket).await {
             Ok(()) => {
                 self.listener.keep_socket_file();
                 self.stop.notify_one();
             }
-            Err(error) => tracing::error!(%error, "cannot pass the socket to it"),
+            Err(error) => tracing::error!(%error, "cannot pass the socket to the other daemon"),
         }
     }
 }
@@ -152,6 +152,6 @@ fn log(request: &Request) {
     tracing::debug!(verb = ?request.verb, "request");
     if let Some(traceparent) = &request.traceparent {
         let attachment = request.verb.attachment().map(display);
-        tracing::info!(traceparent, attachment, "request of a trace");
+        tracing::info!(traceparent, attachment, "request with a traceparent");
     }
 }

@@ -35,7 +35,7 @@ impl LeaseStore {
         self.state.read(attachment)
     }
 
-    /// Tries whether another lease could be written.
+    /// Checks that another lease could be written, by trying.
     pub(crate) fn can_write(&self) -> io::Result<()> {
         self.state.can_write()
     }
@@ -44,7 +44,7 @@ impl LeaseStore {
     pub(crate) fn write(&self, record: &Record) -> bool {
         let written = self.state.write(record);
         if let Err(error) = &written {
-            tracing::error!(attachment = %record.attachment, %error, "the lease could not be written to disk; it will not survive a restart of the daemon");
+            tracing::error!(attachment = %record.attachment, %error, "cannot write the lease to disk; it will not survive a restart of the daemon");
         }
         written.is_ok()
     }
@@ -79,7 +79,7 @@ impl LeaseStore {
         self.erase_if_unchanged(past);
     }
 
-    /// Forgets past leases that would have ended by now.
+    /// Forgets past leases that have expired by now.
     pub(crate) fn forget_expired(&self) {
         for record in self.past.borrow_mut().remove_expired() {
             self.erase_if_unchanged(&record);

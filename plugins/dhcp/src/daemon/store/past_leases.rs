@@ -7,7 +7,7 @@ use linknet::Mac;
 use crate::protocol::LeaseParams;
 use crate::state::Record;
 
-/// How many past leases are kept. Beyond that, those that would end first are forgotten.
+/// How many past leases are kept. Beyond that, those that expire first are forgotten.
 const MAX_PAST_LEASES: usize = 4096;
 
 /// How a server identifies a client: by its network, and its client identifier or MAC.
@@ -61,7 +61,7 @@ impl PastLeases {
         displaced
     }
 
-    /// The last lease of a client, unless it would have ended by now.
+    /// The last lease of a client, unless it has expired by now.
     pub(super) fn get(&self, client: &ClientIdentity) -> Option<&Record> {
         self.records
             .get(client)
@@ -76,7 +76,7 @@ impl PastLeases {
         }
     }
 
-    /// Removes and returns the records of leases that would have ended by now.
+    /// Removes and returns the records of leases that have expired by now.
     pub(super) fn remove_expired(&mut self) -> Vec<Record> {
         self.records
             .extract_if(|_, record| record.has_expired())

@@ -1,5 +1,5 @@
-//! Parents whose carrier returns: the cable may be in another switch, so the leases on them are
-//! confirmed with the server.
+//! Parents that regain their carrier: the cable may be in another switch now, so the leases on them
+//! are confirmed with the server.
 //!
 //! There is one netlink socket, in the daemon's own netns, which is usually the host's. A daemon in
 //! another netns sees no parent, and its leases notice a new network when they are renewed.

@@ -1,6 +1,6 @@
-//! Containers that vanish without a DEL. The directories that hold the names of their netns are
-//! watched, so the removal of a name is noticed at once. A container that vanishes in another way
-//! is noticed when its lease is due for renewal.
+//! Containers that disappear without a DEL. The daemon watches the directories that hold the names
+//! of their network namespaces, so it notices the removal of a name at once. A container that
+//! disappears in another way is noticed when its lease is due for renewal.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -60,7 +60,7 @@ impl NetnsWatcher {
                     .insert(number, directory.to_owned()),
             ),
             Err(error) => {
-                tracing::warn!(directory = %directory.display(), %error, "cannot watch a directory; containers that vanish from there are noticed late");
+                tracing::warn!(directory = %directory.display(), %error, "cannot watch a directory of network namespaces; containers that disappear from it are noticed late");
             }
         }
     }

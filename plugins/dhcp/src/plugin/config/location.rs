@@ -19,8 +19,8 @@ pub(crate) struct DaemonLocation {
     pub(crate) autostart: bool,
 }
 
-/// The keys that DEL needs. It reads no others, so that a mistake in them does not prevent a
-/// container from going.
+/// The keys that DEL needs. It reads no others, so that a mistake in them does not keep a container
+/// from being removed.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Keys {

@@ -32,7 +32,7 @@ pub(super) struct Config {
     keys: Keys,
 }
 
-/// What to ask servers for, and how. docs/configuration.md describes each key.
+/// The keys about the lease. docs/configuration.md describes each of them.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Keys {

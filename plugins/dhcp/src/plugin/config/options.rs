@@ -54,7 +54,7 @@ pub(super) fn verify(provide: &[Provide]) -> Result<(), Error> {
     for (i, provided) in provide.iter().enumerate() {
         let Code(code) = provided.option;
         if code != CLIENT_ID && dhcp4::Config::is_reserved(code) {
-            let problem = format_args!("{code} is set by the DHCP client itself");
+            let problem = format_args!("option {code} is set by the DHCP client itself");
             return Err(invalid(format_args!("provide[{i}].option"), problem));
         }
         if !provided.value.is_empty() && provided.hex.is_some() {

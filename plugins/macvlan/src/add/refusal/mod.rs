@@ -1,5 +1,5 @@
-//! Why the kernel refused to create the interface, in words that name the device in the way and the
-//! one to use.
+//! Why the kernel refused to create the interface, in words that name the conflicting device and
+//! the one to use instead.
 //!
 //! The kernel is asked for its objects only after it has refused, so a success costs nothing. The
 //! functions here are pure; the caller gathers the [`RefusalContext`].
@@ -12,7 +12,7 @@ use linknet::{Link, MacvlanMode};
 
 use crate::config::Config;
 
-/// What there is to know about a refusal.
+/// The circumstances of a refusal.
 #[derive(Debug)]
 pub(super) struct RefusalContext<'a> {
     /// What was to be created.
@@ -34,10 +34,10 @@ pub(super) struct RefusalContext<'a> {
 /// What a refusal means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Diagnosis {
-    /// For the user.
+    /// The error for the user.
     pub(super) error: Error,
-    /// Whether the cause may disappear by itself: the kernel tears down a dead container's namespace
-    /// in the background, and until then its interfaces keep their names and addresses.
+    /// Whether the cause may disappear by itself: the kernel tears down a dead container's
+    /// namespace in the background, and until then its interfaces keep their names and addresses.
     pub(super) temporary: bool,
 }
 
@@ -59,7 +59,7 @@ pub(super) fn diagnose(refusal: &linknet::Error, context: &RefusalContext<'_>) -
     } else if refusal.is_absent() {
         Finding::temporary(format!("{} has just disappeared", context.parent.name))
     } else if refusal.is_denied() {
-        let why = "CAP_NET_ADMIN is missing, on the host or over the container";
+        let why = "CAP_NET_ADMIN is missing, on the host or in the container's network namespace";
         Finding::new(codes::KERNEL, why.to_owned())
     } else if refusal.is_unsupported() {
         let why = "this kernel has no macvlan driver";
@@ -129,15 +129,15 @@ fn name_taken(context: &RefusalContext<'_>) -> Finding {
     let taker = context.inside.iter().find(|link| link.name == ifname);
     let whose = match taker {
         Some(link) if context.mark.is_finished(link) => {
-            ": this ADD has been done, and DEL must come before another"
+            ": an earlier ADD created it, so DEL must be called first"
         }
-        Some(link) if OwnerMark::is_on(link) => " and is another attachment's",
+        Some(link) if OwnerMark::is_on(link) => " and belongs to another attachment",
         Some(_) => " and was not created for this attachment",
         None => "",
     };
     let kind = taker.and_then(|link| link.kind.as_deref());
     let kind = kind.map(|kind| format!(" ({kind})")).unwrap_or_default();
-    let why = format!("CNI_IFNAME: {ifname}{kind} exists in the container already{whose}");
+    let why = format!("CNI_IFNAME: {ifname}{kind} already exists in the container{whose}");
     Finding::new(code::INVALID_ENVIRONMENT, why)
 }
 
@@ -148,7 +148,8 @@ fn mac_taken(context: &RefusalContext<'_>) -> Finding {
     };
     let mut others = context.others.iter();
     let holder = others.find(|(_, link)| link.mac == Some(mac));
-    let whose = holder.map_or("another macvlan of it".to_owned(), describe);
+    let unknown = || format!("another macvlan on {}", context.parent.name);
+    let whose = holder.map_or_else(unknown, describe);
     Finding::temporary(format!("{whose} has MAC {mac}"))
         .advice("the kernel may still be removing the container that had it")
 }
@@ -201,8 +202,8 @@ fn exclusive(context: &RefusalContext<'_>) -> Finding {
     };
     if holders.is_empty() {
         return Finding::temporary(rule).advice(format!(
-            "the other macvlan is in a namespace that has no name; the kernel may still be removing \
-             its container, or use another device than {parent}"
+            "the other macvlan is in a network namespace without a name: the kernel may \
+             still be removing its container; if not, use a device other than {parent}"
         ));
     }
     let holders = holders.join(", ");

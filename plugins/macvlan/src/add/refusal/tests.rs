@@ -252,9 +252,9 @@ fn the_owner_of_a_taken_name_is_named() {
         ..macvlan("eth0")
     };
     for (taker, words) in [
-        (veth, "eth0 (veth) exists"),
-        (marked, "is another attachment's"),
-        (done, "DEL must come before another"),
+        (veth, "eth0 (veth) already exists"),
+        (marked, "belongs to another attachment"),
+        (done, "DEL must be called first"),
     ] {
         let Diagnosis { error, temporary } = Case {
             inside: vec![taker],

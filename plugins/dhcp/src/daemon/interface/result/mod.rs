@@ -39,11 +39,11 @@ pub(crate) fn result(lease: &Lease, params: &LeaseParams, now: Instant) -> CniRe
     }
 }
 
-/// For how many seconds the kernel may keep the address if the daemon does not set it again; `None`
-/// is for ever.
+/// For how many seconds the kernel may keep the address if the daemon does not renew it; `None`
+/// means for ever.
 ///
-/// It is rounded up: a running daemon removes the address in time itself, and in the last second of
-/// the lease it still needs the address to send from.
+/// The number is rounded up: a running daemon removes the address in time itself, and in the last
+/// second of the lease it still needs the address to send from.
 fn lifetime(lease: &Lease, now: Instant) -> Option<u32> {
     let remaining = lease.remaining(now)?;
     let whole = remaining.as_secs() + u64::from(remaining.subsec_nanos() > 0);

@@ -24,7 +24,7 @@ pub(super) fn bind(path: &Path, group: Option<u32>) -> Result<(UnixListener, Fil
             .recursive(true)
             .mode(0o700)
             .create(directory)
-            .map_err(failed("creating", directory))?;
+            .map_err(failed("create", directory))?;
     }
     let lock_path = lock_file(path);
     let lock = File::options()
@@ -32,20 +32,20 @@ pub(super) fn bind(path: &Path, group: Option<u32>) -> Result<(UnixListener, Fil
         .truncate(false)
         .write(true)
         .open(&lock_path)
-        .map_err(failed("opening the lock", &lock_path))?;
+        .map_err(failed("open the lock", &lock_path))?;
     lock.try_lock().map_err(|refused| match refused {
         TryLockError::WouldBlock => ListenError::Taken(path.to_path_buf()),
-        TryLockError::Error(error) => failed("locking", &lock_path)(error),
+        TryLockError::Error(error) => failed("lock", &lock_path)(error),
     })?;
     remove_dead_socket(path)?;
     let previous = umask(Mode::from_raw_mode(0o177));
     let socket = UnixListener::bind(path);
     umask(previous);
-    let socket = socket.map_err(failed("binding", path))?;
+    let socket = socket.map_err(failed("bind", path))?;
     if group.is_some() {
-        chown(path, None, group).map_err(failed("setting the group of", path))?;
+        chown(path, None, group).map_err(failed("set the group of", path))?;
         let mode = fs::Permissions::from_mode(0o660);
-        fs::set_permissions(path, mode).map_err(failed("setting the mode of", path))?;
+        fs::set_permissions(path, mode).map_err(failed("set the mode of", path))?;
     }
     Ok((socket, lock))
 }
@@ -63,14 +63,14 @@ fn remove_dead_socket(path: &Path) -> Result<(), ListenError> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused && is_socket(path) => {
             fs::remove_file(path).map_err(|source| ListenError::Io {
-                what: "removing the dead socket",
+                what: "remove the dead socket",
                 path: path.to_path_buf(),
                 source,
             })
         }
         Err(_) if !is_socket(path) => Err(ListenError::NotASocket(path.to_path_buf())),
         Err(source) => Err(ListenError::Io {
-            what: "probing",
+            what: "connect to",
             path: path.to_path_buf(),
             source,
         }),

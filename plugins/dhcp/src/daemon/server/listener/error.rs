@@ -18,13 +18,13 @@ pub(crate) enum ListenError {
     #[error("the service manager passed no usable Unix stream socket (LISTEN_FDS)")]
     Activation(#[source] io::Error),
     /// A file operation failed.
-    #[error("{what} {path} failed")]
+    #[error("cannot {what} {path}")]
     Io {
-        /// What was tried.
+        /// The operation that failed, such as "bind".
         what: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },

@@ -19,7 +19,7 @@ pub(crate) use error::ListenError;
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: UnixListener,
-    /// The file to remove. One of systemd's stays, and so does one that a successor has taken over.
+    /// The file to remove; `None` if it is systemd's, or if a successor has taken over the socket.
     file: RefCell<Option<SocketFile>>,
     /// Locked for as long as the daemon listens on a socket that it has bound; the kernel releases
     /// it when the process ends in any way.
@@ -51,7 +51,7 @@ impl Listener {
         if take_over && let Ok(stream) = UnixStream::connect(path) {
             let taken = takeover::take_over(path, stream);
             let (socket, lock) = taken.map_err(|source| ListenError::Io {
-                what: "taking over",
+                what: "take over",
                 path: path.to_path_buf(),
                 source,
             })?;
