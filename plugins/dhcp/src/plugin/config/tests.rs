@@ -317,7 +317,7 @@ fn a_bad_value_is_refused_naming_its_key() {
         (json!({ "requestedAddress": "fd00::1" }), "requestedAddress"),
         (
             json!({ "provide": [{ "option": "53", "value": "x" }] }),
-            "provide[0].option: 53",
+            "provide[0].option: option 53",
         ),
         (
             json!({ "provide": [{ "option": "nosuch" }] }),
