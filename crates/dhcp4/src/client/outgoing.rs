@@ -81,31 +81,19 @@ impl Client {
 
     /// Sends the REQUEST of RENEWING to the server of this lease.
     pub(super) fn send_renew(&mut self, transaction: &Transaction, lease: &Lease) {
-        let delivery = Delivery::Unicast {
-            source: lease.address,
-            server: lease.server_id,
-        };
-        self.send_question(
-            OutgoingKind::Request,
-            transaction,
-            lease.address,
-            delivery,
-            Vec::new(),
-        );
+        let (source, server) = (lease.address, lease.server_id);
+        self.ask_to_extend(transaction, source, Delivery::Unicast { source, server });
     }
 
     /// Sends the REQUEST of REBINDING to all servers.
     pub(super) fn send_rebind(&mut self, transaction: &Transaction, lease: &Lease) {
-        let delivery = Delivery::Broadcast {
-            source: lease.address,
-        };
-        self.send_question(
-            OutgoingKind::Request,
-            transaction,
-            lease.address,
-            delivery,
-            Vec::new(),
-        );
+        let source = lease.address;
+        self.ask_to_extend(transaction, source, Delivery::Broadcast { source });
+    }
+
+    fn ask_to_extend(&mut self, transaction: &Transaction, ciaddr: Ipv4Addr, delivery: Delivery) {
+        let kind = OutgoingKind::Request;
+        self.send_question(kind, transaction, ciaddr, delivery, Vec::new());
     }
 
     pub(super) fn send_decline(&mut self, declined: Lent) {

@@ -11,14 +11,14 @@
 //!    at the first option that it cannot decode and drop all that follow, perhaps the lease time
 //!    and the server identifier.)
 
+mod decode;
+mod encode;
 mod header;
-mod outgoing;
 mod raw_options;
-mod reply;
 mod values;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use outgoing::Outgoing;
-pub(crate) use reply::{Reply, ReplyKind};
+pub(crate) use decode::{Reply, ReplyKind};
+pub(crate) use encode::Outgoing;

@@ -9,14 +9,14 @@
 //! synced to the disk: after a power failure there are no containers left, and all that a file
 //! could still tell is which client had which address.
 
-mod directory;
 mod interface_ref;
+mod lease_files;
 mod record;
 
-pub use directory::StateDir;
-pub(crate) use directory::StateLock;
 pub use interface_ref::InterfaceRef;
 pub(crate) use interface_ref::Unreachable;
+pub use lease_files::StateDir;
+pub(crate) use lease_files::StateLock;
 pub use record::{LeaseStatus, Record};
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::super::reply::MAX_RECEIVED_LEN;
+use super::super::decode::MAX_RECEIVED_LEN;
 use super::*;
 use crate::report::IgnoreReason;
 

@@ -1,4 +1,4 @@
-//! Messages that a client sends.
+//! Encoding the messages that a client sends.
 
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,4 @@
-//! Messages that a server sends.
+//! Decoding the messages that a server sends.
 
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,4 @@
-//! The directory that a daemon keeps its leases in.
+//! The files of a daemon's leases, and the directory that they are in.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
