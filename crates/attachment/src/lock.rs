@@ -14,7 +14,7 @@ use linknet::{Error, Result};
 /// happen under this lock. It is released when this is dropped or the process ends.
 #[derive(Debug)]
 pub struct HostLock {
-    _file: File,
+    file: File,
 }
 
 /// Beside the daemon's socket, so that a daemon in a container of its own sees it too.
@@ -33,7 +33,7 @@ impl HostLock {
         let file = open().map_err(|error| failed(&error))?;
         loop {
             match file.lock() {
-                Ok(()) => return Ok(HostLock { _file: file }),
+                Ok(()) => return Ok(HostLock { file }),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(failed(&error)),
             }
@@ -50,11 +50,19 @@ impl HostLock {
         let file = open().map_err(|error| failed(&error))?;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(HostLock { _file: file }),
+                Ok(()) => return Ok(HostLock { file }),
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(RETRY_INTERVAL),
                 Err(refusal) => return Err(failed(&refusal.into())),
             }
         }
+    }
+}
+
+impl Drop for HostLock {
+    fn drop(&mut self) {
+        // Closing the file would not do: a child process that waits for the removal of a link has
+        // a copy of the descriptor, and the lock lasts as long as any of them.
+        let _ = self.file.unlock();
     }
 }
 

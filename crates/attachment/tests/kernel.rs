@@ -16,6 +16,7 @@ const TESTS: &[Test] = &[
     test!(two_attachments_share_the_shim_and_the_last_removes_it),
     test!(an_unfinished_shim_is_completed),
     test!(only_one_process_holds_the_lock_and_the_others_need_not_wait_forever),
+    test!(a_child_of_the_process_that_had_the_lock_does_not_keep_it),
 ];
 
 fn main() -> ExitCode {
@@ -112,6 +113,20 @@ fn only_one_process_holds_the_lock_and_the_others_need_not_wait_forever(_: &Worl
         error.contains("leasehold.lock") && error.contains("another process holds it"),
         "{error}"
     );
+    drop(held);
+    HostLock::acquire_within(Duration::ZERO)?;
+    Ok(())
+}
+
+/// DEL forks a child that outlives it by some milliseconds, with copies of its descriptors.
+fn a_child_of_the_process_that_had_the_lock_does_not_keep_it(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let host = lan.host.netlink()?;
+    let parent = lan.host.link(Lan::MASTER)?.index;
+    let held = HostLock::acquire()?;
+    let new = NewMacvlan::new("shared", parent);
+    let link = host.add_macvlan(&new, lan.host.netns(), &host)?;
+    host.delete_link_nowait(lan.host.netns(), link.index)?;
     drop(held);
     HostLock::acquire_within(Duration::ZERO)?;
     Ok(())
