@@ -1,11 +1,15 @@
 //! CHECK and GC.
 
-use attachment::host_access::HostRoute;
+use std::net::IpAddr;
+
+use attachment::HostLock;
+use attachment::host_access::{AttachmentTag, HostAccess, HostRoute};
 use lab::anyhow::ensure;
 use lab::plugin::Call;
 use lab::serde_json::{Value, json};
 use lab::suite::packages;
-use lab::{Lan, Network, Node, Result, Test, World, network, test};
+use lab::{Lan, Network, Node, Result, Test, World, network, test, until};
+use linknet::NewMacvlan;
 
 use super::{
     HOST, HOST6, SHIM, container, ensure_host_is_clean, ensure_they_talk, lan, network_of, reached,
@@ -18,6 +22,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(check_fails_without_the_hosts_macvlan_or_route).needs(&[packages::GO_PLUGINS]),
     test!(gc_removes_the_routes_of_attachments_that_are_not_valid),
     test!(gc_keeps_routes_of_other_networks_and_links_in_use),
+    test!(gc_keeps_the_route_to_a_container_attached_while_it_waited_for_the_lock),
     test!(gc_restores_a_removed_macvlan_and_its_routes),
     test!(gc_follows_the_hosts_address),
     test!(gc_without_a_list_touches_no_route),
@@ -137,6 +142,42 @@ fn gc_keeps_routes_of_other_networks_and_links_in_use(world: &World) -> Result {
     ours.gc(&[])?;
     ensure_host_is_clean(&lan.host)?;
     theirs.del(&attachment)
+}
+
+fn gc_keeps_the_route_to_a_container_attached_while_it_waited_for_the_lock(_: &World) -> Result {
+    let lan = lan()?;
+    let container = container(&lan, "c1")?;
+    let lock = HostLock::acquire()?;
+    let conflist = with_access(json!({ "ipam": { "type": "dhcp" } }));
+    let mut config = conflist["plugins"][0].clone();
+    config["name"] = json!("lan");
+    config["cniVersion"] = json!("1.1.0");
+    config["cni.dev/valid-attachments"] = json!([]);
+    let gc = Call::new("macvlan", "GC")
+        .config(&config)
+        .start(&lan.host)?;
+    let pid = gc.pid().to_string();
+    until("GC waits for the lock", SOON, || {
+        // `2: -> FLOCK  ADVISORY  WRITE 4711 00:2a:1234 0 EOF` (proc_locks(5)).
+        let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+        let mut waiting = locks.lines().filter(|line| line.contains("->"));
+        waiting.any(|line| line.split_whitespace().any(|word| word == pid))
+    })?;
+    // What ADD does in the meantime: the first macvlan of the host on this parent.
+    let parent = lan.host.link(Lan::MASTER)?.index;
+    let new = NewMacvlan {
+        up: true,
+        ..NewMacvlan::new("eth0", parent)
+    };
+    let host = lan.host.netlink()?;
+    host.add_macvlan(&new, container.netns(), &container.netlink()?)?;
+    container.add_address("eth0", "10.99.0.61/24".parse()?)?;
+    let tag = AttachmentTag::new(&cni::Attachment::new("c1", "lan", "eth0")?);
+    let address: IpAddr = "10.99.0.61".parse()?;
+    HostAccess::new(lan.host.netns(), lock)?.attach(parent, tag, &[address])?;
+    gc.finish()?.success()?;
+    ensure!(reached(&lan)? == [address], "{:?}", reached(&lan)?);
+    Ok(())
 }
 
 fn gc_restores_a_removed_macvlan_and_its_routes(world: &World) -> Result {

@@ -23,6 +23,7 @@ pub struct Attachment {
 
 /// The parts of an [`Attachment`] before they are validated.
 #[derive(Deserialize)]
+#[serde(rename = "Attachment")] // as errors call it
 struct Parts {
     #[serde(rename = "containerID")]
     container_id: String,

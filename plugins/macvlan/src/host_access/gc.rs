@@ -29,13 +29,15 @@ pub(crate) fn gc(request: &Request) -> Result<(), Error> {
     let config = Config::read(request).ok();
     let config = config.filter(|config| config.host_access);
     let outside = Netlink::open().map_err(|error| failed(&error))?;
-    let links = outside.links().map_err(|error| failed(&error))?;
-    if config.is_none() && !links.iter().any(|link| SharedLink::Shim.is(link)) {
+    let links = || outside.links().map_err(|error| failed(&error));
+    if config.is_none() && !links()?.iter().any(|link| SharedLink::Shim.is(link)) {
         return Ok(());
     }
     let network = &request.config.name;
     let valid = request.valid_attachments.as_ref();
     let host = lock()?;
+    // Listed under the lock: an ADD that had it before may have created a macvlan of the host's.
+    let links = links()?;
     let visible = visible_interfaces(&netns::own()?);
     let removed = remove_stale(&host, &links, network, valid, &visible);
     let restored = match (valid, config) {
