@@ -97,7 +97,7 @@ fn gc_removes_the_routes_of_attachments_that_are_not_valid(world: &World) -> Res
     kept.gc(&[&attachment])?;
     ensure_nothing_left(&other)?;
     ensure!(
-        reached(&lan)? == ["10.99.0.61".parse::<std::net::IpAddr>()?],
+        reached(&lan)? == ["10.99.0.61".parse::<IpAddr>()?],
         "{:?}",
         reached(&lan)?
     );
@@ -120,7 +120,7 @@ fn gc_keeps_routes_of_other_networks_and_links_in_use(world: &World) -> Result {
     two.remove()?;
     ours.gc(&[])?;
     ensure!(
-        reached(&lan)? == ["10.99.0.62".parse::<std::net::IpAddr>()?],
+        reached(&lan)? == ["10.99.0.62".parse::<IpAddr>()?],
         "no business of this network's"
     );
     theirs.gc(&[])?;
@@ -137,7 +137,7 @@ fn gc_keeps_routes_of_other_networks_and_links_in_use(world: &World) -> Result {
         netlink.add_route(&linknet::Route { metric, ..route })?;
     }
     ours.gc(&[])?;
-    ensure!(reached(&lan)? == ["10.99.0.62".parse::<std::net::IpAddr>()?]);
+    ensure!(reached(&lan)? == ["10.99.0.62".parse::<IpAddr>()?]);
     three.remove()?;
     ours.gc(&[])?;
     ensure_host_is_clean(&lan.host)?;
@@ -234,7 +234,7 @@ fn gc_follows_the_hosts_address(world: &World) -> Result {
     container.add_address("eth0", "10.99.0.77/24".parse()?)?;
     network.gc(&[&attachment])?;
     lan.host.ping("10.99.0.77".parse()?, SOON)?;
-    ensure!(reached(&lan)? == ["10.99.0.77".parse::<std::net::IpAddr>()?]);
+    ensure!(reached(&lan)? == ["10.99.0.77".parse::<IpAddr>()?]);
     Ok(())
 }
 

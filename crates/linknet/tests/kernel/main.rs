@@ -165,18 +165,22 @@ fn cable() -> Result<(Space, Space), Failed> {
     left.add_veth("left", "right", &right)?;
     left.netlink.set_up(left.link("left")?.index)?;
     right.netlink.set_up(right.link("right")?.index)?;
-    until("the cable's carrier", || {
-        Ok(left.link("left")?.carrier.then_some(()))
+    // Until both ends are up the kernel still changes them by itself.
+    until("the cable to be up", || {
+        let ends = [left.link("left")?, right.link("right")?];
+        let are_up = ends.iter().all(|end| end.state == OperState::Up);
+        Ok(are_up.then_some(()))
     })?;
     Ok((left, right))
 }
 
-/// Repeats `condition` until it returns an answer; fails after ten seconds.
+/// Repeats `condition` until it returns an answer; fails after a minute,
+/// which is much more than a busy machine needs.
 fn until<T>(
     what: &str,
     mut condition: impl FnMut() -> Result<Option<T>, Failed>,
 ) -> Result<T, Failed> {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         match condition()? {
             Some(answer) => return Ok(answer),
