@@ -115,7 +115,7 @@ fn the_index_lists_every_page() {
     }
 }
 
-/// A key or a flag, and what is said about it.
+/// A key or a flag with its description.
 #[derive(Clone)]
 struct Entry {
     name: String,

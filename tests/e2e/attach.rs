@@ -163,7 +163,7 @@ fn an_expired_lease_is_removed_and_a_new_one_acquired(world: &World) -> Result {
     );
 
     server.behave();
-    until("an address is leased anew", Duration::from_secs(20), || {
+    until("a new address is leased", Duration::from_secs(20), || {
         address(&container).is_ok()
     })?;
     container.ping(Lan::ADDRESS.into(), SOON)?;

@@ -323,11 +323,11 @@ fn a_netns_whose_path_the_daemon_cannot_see_is_kept_open_until_del_or_gc(world: 
     network.check(&attachments[0])?;
 
     network.del(&attachments[0])?;
-    until("DEL lets go of it", SOON, || {
+    until("DEL closes its namespace", SOON, || {
         kept().is_ok_and(|kept| kept == 1)
     })?;
     network.gc(&[])?;
-    until("GC lets go of it", SOON, || {
+    until("GC closes the other", SOON, || {
         kept().is_ok_and(|kept| kept == 0)
     })?;
     until("both are given back", SOON, || server.leases().is_empty())?;

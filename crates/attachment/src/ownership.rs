@@ -44,7 +44,7 @@ impl OwnerMark {
         let (ifname, container_id) = (attachment.ifname(), attachment.container_id());
         // None of the three can hold a slash. The network is last because the end may be cut off.
         let mut alias = format!("{PREFIX}{ifname}/{container_id}/{}", attachment.network());
-        // The group need only be the same for the ADD that was killed and the one that follows it.
+        // A retried ADD must compute the same group as the ADD that was killed, and that is all.
         let mut hasher = DefaultHasher::new();
         alias.hash(&mut hasher);
         let group = (hasher.finish() as u32).max(1);
