@@ -10,7 +10,7 @@ use lab::anyhow::{Context, anyhow, ensure};
 use lab::dhcp_server::Packet;
 use lab::dhcproto::v4::Message;
 use lab::serde_json::{Value, json};
-use lab::{Daemon, Lan, Node, Result, World};
+use lab::{Daemon, Lan, Node, Result, World, until};
 
 /// Bounds the wait for anything that takes a few packets.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
@@ -31,6 +31,13 @@ impl Scenario {
         let lan = Lan::new()?;
         let daemon = Daemon::start_with(world, &lan.host, arguments)?;
         Ok(Scenario { lan, daemon })
+    }
+
+    /// Waits until the daemon has applied a renewal.
+    pub(crate) fn wait_for_renewal(&self) -> Result {
+        until("a lease is renewed", SOON, || {
+            self.daemon.log().contains("lease renewed")
+        })
     }
 
     /// A conflist with macvlan on the LAN and dhcp for its addresses.

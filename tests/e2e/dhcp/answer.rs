@@ -133,9 +133,7 @@ fn a_gateway_outside_a_32_bit_prefix_is_reached(world: &World) -> Result {
     let expected = ["0.0.0.0/0 via 10.99.0.1", "10.99.0.1/32"];
     ensure!(routes(&container)? == expected, "{:?}", routes(&container)?);
     server.wait_for(MessageType::Request, 2, SOON)?;
-    until("the renewal is applied", SOON, || {
-        scenario.daemon.log().contains("lease renewed")
-    })?;
+    scenario.wait_for_renewal()?;
     ensure!(routes(&container)? == expected, "{:?}", routes(&container)?);
     Ok(())
 }
@@ -190,9 +188,7 @@ fn a_renewal_keeps_options_suppressed_and_configured_routes_in_place(world: &Wor
         "{result}"
     );
     server.wait_for(MessageType::Request, 2, SOON)?;
-    until("the renewal is applied", SOON, || {
-        scenario.daemon.log().contains("lease renewed")
-    })?;
+    scenario.wait_for_renewal()?;
     as_it_should_be()?;
     network.check(&attachment)
 }
@@ -220,9 +216,7 @@ fn a_renewal_changes_routes_and_mtu(world: &World) -> Result {
         container.link("eth0")?
     );
     ensure!(address(&container)? == leased, "the address stays");
-    until("it is logged", SOON, || {
-        scenario.daemon.log().contains("lease renewed")
-    })?;
+    scenario.wait_for_renewal()?;
     let log = scenario.daemon.log();
     let event = log
         .lines()

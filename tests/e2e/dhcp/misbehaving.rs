@@ -118,9 +118,7 @@ fn an_unanswered_message_is_sent_again_at_each_step(world: &World) -> Result {
         .then(Reaction::silence());
     let renewing = server.wait_for(MessageType::Request, before + 1, SOON)?;
     ensure!(*renewing.destination.ip() == Lan::ADDRESS, "{renewing:?}");
-    until("the lease is extended", SOON, || {
-        scenario.daemon.log().contains("lease renewed")
-    })?;
+    scenario.wait_for_renewal()?;
     ensure!(
         address(&container)? == leased,
         "{:?}",
@@ -251,9 +249,7 @@ fn an_unexpected_nak_is_ignored(world: &World) -> Result {
         }));
     let before = server.received_of(MessageType::Request).len();
     server.wait_for(MessageType::Request, before + 2, SOON)?;
-    until("the lease is extended", SOON, || {
-        scenario.daemon.log().contains("lease renewed")
-    })?;
+    scenario.wait_for_renewal()?;
     ensure!(
         address(&container)? == leased,
         "{:?}",

@@ -131,9 +131,7 @@ fn every_message(world: &World) -> Result<Vec<Packet>> {
         .once()
         .then(Reaction::silence());
     server.wait_for(MessageType::Request, requests + 2, SOON)?;
-    until("it is extended", SOON, || {
-        scenario.daemon.log().contains("lease renewed")
-    })?;
+    scenario.wait_for_renewal()?;
     // INIT-REBOOT.
     scenario.lan.lan.set_down(Lan::SERVER_LINK)?;
     until("the carrier is gone", SOON, || {

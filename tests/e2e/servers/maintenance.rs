@@ -66,9 +66,7 @@ fn is_asked_by_unicast_to_extend_a_lease(world: &World, server: &'static Kind) -
     let leased = address(&container)?;
     let renewal = listener.wait_for(MessageType::Request, 2, LEASE_EVENT_TIMEOUT)?;
     ensure!(is_renewal(&renewal, leased)?, "{renewal:?}");
-    until("it is answered", SOON, || {
-        scenario.daemon.log().contains("lease renewed")
-    })?;
+    scenario.wait_for_renewal()?;
     ensure!(
         address(&container)? == leased,
         "{:?}",
