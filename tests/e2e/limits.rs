@@ -20,6 +20,7 @@ use lab::{
     Daemon, DhcpServer, Lan, Network, Node, Process, Result, Test, World, deadline, network, suite,
     test, until,
 };
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::chaos::lease_files;
@@ -386,9 +387,15 @@ fn a_daemon_starts_after_a_del_that_holds_the_state_directory(world: &World) -> 
     fs::create_dir(&state)?;
     let lock = File::create(state.join("lock"))?;
     lock.lock()?;
+    // The daemon closes the file when it could not lock it.
+    let tries = Inotify::init(InitFlags::IN_NONBLOCK)?;
+    tries.add_watch(&state.join("lock"), AddWatchFlags::IN_CLOSE_WRITE)?;
     let releasing = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(300));
+        let tried = until("the daemon tries in vain", SOON, || {
+            tries.read_events().is_ok()
+        });
         drop(lock);
+        tried
     });
     let daemon = Daemon::start_with(
         world,
@@ -397,7 +404,7 @@ fn a_daemon_starts_after_a_del_that_holds_the_state_directory(world: &World) -> 
     )?;
     until("it is ready", SOON, || daemon.log().contains("is ready"))
         .with_context(|| daemon.log())?;
-    releasing.join().map_err(|_| anyhow!("a thread panicked"))
+    releasing.join().map_err(|_| anyhow!("a thread panicked"))?
 }
 
 fn del_succeeds_although_the_daemon_is_killed_during_it(world: &World) -> Result {
