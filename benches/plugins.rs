@@ -12,7 +12,7 @@
 //! not asserted.
 
 use std::{
-    env,
+    env, fs,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -80,10 +80,7 @@ fn directories(options: &Options) -> Vec<PathBuf> {
         .clone()
         .or_else(|| env::var_os("LEASEHOLD_BASELINE").map(PathBuf::from));
     let baseline = baseline.unwrap_or_else(|| PathBuf::from(lab::plugin::DEBIANS_PLUGINS));
-    if let Some(missing) = ["macvlan", "dhcp"]
-        .iter()
-        .find(|name| !baseline.join(name).is_file())
-    {
+    if let Some(missing) = PLUGINS.iter().find(|name| !baseline.join(name).is_file()) {
         println!(
             "There is no {missing} in {}: only ours are measured. To compare, install other plugins there (Debian's \
              package is containernetworking-plugins), or name their directory as the argument.\n",
@@ -95,6 +92,9 @@ fn directories(options: &Options) -> Vec<PathBuf> {
     vec![ours, baseline]
 }
 
+/// What each side has.
+const PLUGINS: [&str; 2] = ["macvlan", "dhcp"];
+
 /// One side: plugins with their daemon.
 struct Side {
     dir: PathBuf,
@@ -104,7 +104,14 @@ struct Side {
 }
 
 impl Side {
-    fn start(world: &World, host: &Node, number: usize, dir: PathBuf) -> Result<Side> {
+    /// Copies the plugins beside those of the other side: how long a process takes to start depends
+    /// on the file system that its program is on.
+    fn start(world: &World, host: &Node, number: usize, plugins: &Path) -> Result<Side> {
+        let dir = world.dir().join(format!("plugins-{number}"));
+        fs::create_dir(&dir)?;
+        for name in PLUGINS {
+            fs::copy(plugins.join(name), dir.join(name))?;
+        }
         let name = format!("dhcp-{number}");
         let socket = world.dir().join(format!("{name}.sock"));
         let mut command = Command::new(dir.join("dhcp"));
@@ -155,7 +162,7 @@ impl Bench {
         let sides = directories
             .into_iter()
             .enumerate()
-            .map(|(number, dir)| Side::start(world, &lan.host, number, dir))
+            .map(|(number, dir)| Side::start(world, &lan.host, number, &dir))
             .collect::<Result<_>>()?;
         Ok(Bench { lan, server, sides })
     }
