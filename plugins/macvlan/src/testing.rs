@@ -29,12 +29,7 @@ pub(crate) fn macvlan(name: &str) -> Link {
         parent: Some(2),
         macvlan: Some(Macvlan {
             mode: Some(MacvlanMode::Bridge),
-            nopromisc: false,
-            nodst: false,
-            sources: Vec::new(),
-            bc_queue_len: None,
-            bc_queue_len_used: None,
-            bc_cutoff: None,
+            ..Macvlan::default()
         }),
         ..device(name)
     }

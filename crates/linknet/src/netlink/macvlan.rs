@@ -30,7 +30,7 @@ pub enum MacvlanMode {
 }
 
 /// The properties of a link that is a macvlan.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Macvlan {
     /// Its mode; `None` for a mode that this library does not know.
     pub mode: Option<MacvlanMode>,
@@ -147,15 +147,7 @@ pub(super) fn invalid_message() -> LinkMessage {
 
 impl Macvlan {
     pub(super) fn from_info(infos: Vec<InfoMacVlan>) -> Macvlan {
-        let mut macvlan = Macvlan {
-            mode: None,
-            nopromisc: false,
-            nodst: false,
-            sources: Vec::new(),
-            bc_queue_len: None,
-            bc_queue_len_used: None,
-            bc_cutoff: None,
-        };
+        let mut macvlan = Macvlan::default();
         for info in infos {
             match info {
                 InfoMacVlan::Mode(mode) => macvlan.mode = mode_from(mode),
