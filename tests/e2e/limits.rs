@@ -220,6 +220,7 @@ fn a_caller_that_sends_no_request_is_disconnected_with_a_reason(world: &World) -
     for caller in [&silent, &slow] {
         caller.set_read_timeout(Some(deadline(Duration::from_secs(10))))?;
     }
+    // Octets that trickle in do not extend the time.
     let began = Instant::now();
     while began.elapsed() < deadline(Duration::from_secs(7)) && slow.write_all(b" ").is_ok() {
         thread::sleep(Duration::from_millis(200));
