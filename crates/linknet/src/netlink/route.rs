@@ -9,7 +9,7 @@ use rtnetlink::packet_core::Parseable;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
-    RouteNextHopFlags, RouteProtocol, RouteScope, RouteType, RouteVia,
+    RouteNextHopFlags, RouteProtocol, RouteType, RouteVia,
 };
 
 use super::ip::{Protocol, Scope, family, unspecified};
@@ -87,6 +87,13 @@ impl Route {
     /// nor do differences that the kernel ignores.
     pub fn is_same(&self, other: &Route) -> bool {
         self.normalized() == other.normalized()
+    }
+
+    /// Whether the kernel uses only one of two routes: they have the same destination, metric and
+    /// table, and [`Netlink::replace_route`] sets one in place of the other.
+    pub fn competes_with(&self, other: &Route) -> bool {
+        let place = |route: Route| (route.dst, route.metric, route.table);
+        place(self.normalized()) == place(other.normalized())
     }
 
     fn normalized(&self) -> Route {
@@ -213,7 +220,9 @@ impl Netlink {
         self.change(&what, RTM_NEWROUTE, change, &message)
     }
 
-    /// Deletes the route to that destination with that gateway, link, metric and table.
+    /// Deletes the route to that destination with that gateway, link, metric, table and scope,
+    /// whoever configured it. Without a gateway, the scope tells an IPv4 route on the link from one
+    /// through a router. IPv6 has no scopes, and may delete either.
     ///
     /// # Errors
     /// `is_absent` if there is none.
@@ -221,10 +230,10 @@ impl Netlink {
         let what = || format!("delete route {}", text(route));
         let message = builder(route)
             .map_err(|problem| invalid(what(), &problem))?
+            .scope(route.scope.0.into())
             // The kernel takes each of these as "any".
             .kind(RouteType::Unspec)
             .protocol(RouteProtocol::Unspec)
-            .scope(RouteScope::NoWhere)
             .build();
         self.change(&what, RTM_DELROUTE, Change::Existing, &message)
     }

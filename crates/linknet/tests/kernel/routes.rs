@@ -17,6 +17,7 @@ crate::tests![
     a_prepended_route_comes_before_those_with_the_same_metric,
     replacing_a_route_changes_its_gateway,
     deleting_a_route_twice_fails_because_it_is_absent,
+    deleting_a_route_on_the_link_leaves_one_through_a_gateway,
     routes_that_differ_in_their_metric_coexist,
     bits_of_a_destination_beyond_its_prefix_do_not_count,
     a_route_over_several_hops_is_listed_once_per_hop,
@@ -269,6 +270,22 @@ fn deleting_a_route_twice_fails_because_it_is_absent() -> Test {
         let error = space.netlink.delete_route(&route).expect_err("gone");
         assert!(error.is_absent(), "{error}");
     }
+    Ok(())
+}
+
+fn deleting_a_route_on_the_link_leaves_one_through_a_gateway() -> Test {
+    let (space, index) = space()?;
+    let on_link = Route::new(net("10.1.0.0/16"), index);
+    let through = on_link.clone().via(ip("10.99.0.1"));
+    space.netlink.add_route(&on_link)?;
+    space.netlink.prepend_route(&through)?;
+    space.netlink.delete_route(&on_link)?;
+    let listed = space.netlink.routes(Some(index))?;
+    assert!(
+        listed.contains(&through) && !listed.contains(&on_link),
+        "{listed:#?}"
+    );
+    assert!(through.competes_with(&on_link) && !through.is_same(&on_link));
     Ok(())
 }
 
