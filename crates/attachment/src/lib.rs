@@ -29,6 +29,6 @@ pub use keys::SharedKeys;
 pub use lifetime::{set_valid_lifetime, take_valid_lifetime};
 pub use lock::HostLock;
 pub use ownership::{OwnerMark, PROTOCOL, is_macvlan};
-pub use plan::{Changes, Plan, gateways, keep_routes, source_routing};
+pub use plan::{Changes, Plan, Transition, gateways, keep_routes, source_routing};
 pub use shared_link::SharedLink;
 pub use source_routing::SourceRouting;

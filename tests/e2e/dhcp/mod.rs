@@ -6,6 +6,7 @@ mod conflict;
 mod identity;
 mod link;
 mod misbehaving;
+mod renewal;
 mod wire;
 
 use std::net::Ipv4Addr;
@@ -23,6 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
         conflict::TESTS,
         link::TESTS,
         misbehaving::TESTS,
+        renewal::TESTS,
         wire::TESTS,
     ]
     .concat()

@@ -1,23 +1,25 @@
 //! The kernel objects that follow from a result, in the container: ADD applies a plan, CHECK
-//! compares it with the kernel, and a renewed lease applies the difference between two plans.
+//! compares it with the kernel, and a renewal brings the interface from one plan to another.
 
-mod diff;
 pub mod gateways;
 pub mod keep_routes;
+mod present;
 mod routes;
 pub mod source_routing;
+mod transition;
 
 use std::time::Duration;
 
 use cni::{CniResult, Error};
 use ipnet::IpNet;
-use linknet::{Address, Link, Netlink, NewAddress, Route, Rule};
+use linknet::{Link, Netlink, NewAddress, Route, Rule};
 
 use crate::error::KernelError;
 use crate::lifetime::valid_lifetime;
+use present::Present;
 use source_routing::SourceRouting;
 
-pub use diff::Changes;
+pub use transition::{Changes, Transition};
 
 /// The addresses, routes and rules of an attachment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,26 +116,16 @@ impl Plan {
     /// # Errors
     /// 111 if the kernel cannot be asked.
     pub fn difference(&self, inside: &Netlink, link: &Link) -> Result<Option<String>, Error> {
-        let addresses = inside.addresses(link.index).or_kernel_error()?;
-        let routes = inside.routes(None).or_kernel_error()?;
-        let rules = match self.rules.is_empty() {
-            true => Vec::new(),
-            false => inside.rules().or_kernel_error()?,
+        let present = Present::read(inside, link.index, &[self]).or_kernel_error()?;
+        let mut addresses = self.addresses.iter();
+        let missing_address = addresses.find(|wanted| !present.addresses.contains(&wanted.net));
+        let is_fulfilled = |wanted: &Route| {
+            let mut routes = present.routes.iter();
+            routes.any(|route| present::fulfils(route, wanted))
         };
-        let through_link = |route: &&Route| route.index == link.index;
-        let missing_address = self.addresses.iter().find(|wanted| {
-            let is_wanted = |address: &Address| address.net == wanted.net;
-            !addresses.iter().any(is_wanted)
-        });
-        let missing_route = self
-            .routes
-            .iter()
-            .find(|wanted| !routes.iter().any(|route| fulfils(route, wanted)));
+        let missing_route = self.routes.iter().find(|wanted| !is_fulfilled(wanted));
         let missing_rule = self.rules.iter().find(|wanted| {
-            let is_wanted = |rule: &Rule| (rule.from, rule.table) == (wanted.from, wanted.table);
-            let mut led_to = routes.iter().filter(through_link);
-            !rules.iter().any(is_wanted)
-                && led_to.any(|route| source_routing::leads_to(wanted, route))
+            !present.has_rule(wanted) && present.leads_somewhere(wanted, link.index)
         });
         Ok(missing_address
             .map(|address| format!("address {}", address.net))
@@ -141,13 +133,6 @@ impl Plan {
             .or_else(|| missing_rule.map(|rule| format!("rule {}", rule_text(rule))))
             .map(|missing| format!("{missing} is missing")))
     }
-}
-
-/// Whether the kernel's route is the wanted one, or the form that a later plugin gave it.
-fn fulfils(route: &Route, wanted: &Route) -> bool {
-    route.dst == wanted.dst
-        && route.gateway == wanted.gateway
-        && (route.table == wanted.table || wanted.table == Route::MAIN)
 }
 
 /// The address with the lifetime of its lease: it expires even if the daemon that renews it has

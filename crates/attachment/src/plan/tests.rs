@@ -2,6 +2,7 @@ use std::net::IpAddr;
 
 use cni::IpConfig;
 
+use super::present::fulfils;
 use super::*;
 use crate::lifetime::set_valid_lifetime;
 

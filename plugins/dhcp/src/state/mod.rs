@@ -17,6 +17,7 @@ pub use interface_ref::InterfaceRef;
 pub(crate) use interface_ref::Unreachable;
 pub use lease_files::StateDir;
 pub(crate) use lease_files::StateLock;
+pub(crate) use record::Mtu;
 pub use record::{LeaseStatus, Record};
 
 #[cfg(test)]

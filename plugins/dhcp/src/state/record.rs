@@ -37,6 +37,9 @@ pub struct Record {
     /// The MAC that the server, or the relay before it, last sent from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) server_mac: Option<Mac>,
+    /// The interface's MTU; absent in the files of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mtu: Option<Mtu>,
     /// The daemon cannot find the netns by its path, and keeps it open until DEL or GC. When the
     /// daemon stops, the lease is lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -44,6 +47,16 @@ pub struct Record {
     /// When the lease ends, by the calendar; absent if it never ends.
     #[serde(default, with = "calendar", skip_serializing_if = "Option::is_none")]
     pub(crate) expires: Option<SystemTime>,
+}
+
+/// The MTUs that an interface should have. If it has another, somebody has set it on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mtu {
+    /// The interface's own, which it had before its lease.
+    pub(crate) own: u32,
+    /// The server's, if it was set instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) set: Option<u32>,
 }
 
 /// Whether a lease is in force. The files have older words for it, which a daemon of an earlier
@@ -103,6 +116,7 @@ impl Record {
             expires: remaining.and_then(|remaining| SystemTime::now().checked_add(remaining)),
             lease,
             server_mac,
+            mtu: None,
             netns_kept: false,
         }
     }
@@ -110,6 +124,11 @@ impl Record {
     /// The record with a note on whether the daemon has to keep the netns open.
     pub(crate) fn with_netns_kept(self, netns_kept: bool) -> Record {
         Record { netns_kept, ..self }
+    }
+
+    /// The record with the interface's MTU.
+    pub(crate) fn with_mtu(self, mtu: Option<Mtu>) -> Record {
+        Record { mtu, ..self }
     }
 
     /// The record with another status.

@@ -7,48 +7,122 @@ mod result;
 
 use attachment::{Changes, Plan};
 use dhcp4::{Instant, Lease};
-use linknet::{Netlink, Netns, Protocol};
+use linknet::{Link, Netlink, Netns, Protocol};
 
 use crate::protocol::LeaseParams;
+use crate::state::Mtu;
 
 pub(super) use health::health;
-pub(super) use mtu::adopt_mtu;
 pub(super) use result::result;
 
-/// Changes the interface `ifindex` from the `old` lease to the `new` one. If the lease ends while
-/// no daemon runs, the kernel removes the address by itself.
+/// What the interface was last brought to, as far as that does not follow from its lease.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// The plan in force, if it is not that of the lease: the kernel refused something.
+    plan: Option<Plan>,
+    /// The MTU; unknown for a lease of an earlier release's daemon.
+    mtu: Option<Mtu>,
+}
+
+impl Applied {
+    /// What is known of an interface with this MTU.
+    pub(super) fn with_mtu(mtu: Option<Mtu>) -> Applied {
+        Applied { plan: None, mtu }
+    }
+
+    /// The interface's MTU, for its record.
+    pub(super) fn mtu(&self) -> Option<Mtu> {
+        self.mtu
+    }
+}
+
+/// The leases before and after a change. They are the same if the interface is only compared with
+/// its lease, to restore what it has lost.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LeaseChange<'a> {
+    pub(super) old: Option<&'a Lease>,
+    pub(super) new: Option<&'a Lease>,
+}
+
+/// Brings the interface from the `old` lease to the `new` one. If the lease ends while no daemon
+/// runs, the kernel removes the address by itself.
 ///
 /// Returns the changes, and the kernel's first refusal. After a refusal the other changes are still
-/// made.
+/// made, and the next call tries the refused ones again.
 pub(super) fn apply(
     netns: &Netns,
     ifindex: u32,
     params: &LeaseParams,
-    old: Option<&Lease>,
-    new: Option<&Lease>,
+    applied: &mut Applied,
+    leases: LeaseChange<'_>,
     now: Instant,
 ) -> (Changes, linknet::Result<()>) {
-    let netlink = match Netlink::open_in(netns) {
-        Ok(netlink) => netlink,
-        Err(error) => return (Changes::default(), Err(error)),
-    };
-    let mtu = match new {
-        Some(lease) => mtu::update(&netlink, ifindex, params, lease),
-        None => Ok(None),
-    };
+    let LeaseChange { old, new } = leases;
     let plan_for = |lease: Option<&Lease>| {
         lease.map_or_else(Plan::default, |lease| plan(lease, params, ifindex, now))
     };
-    let (mut changes, transition) = plan_for(old).transition(&plan_for(new), &netlink, ifindex);
-    if let Ok(Some(mtu)) = mtu {
-        changes.prepend(format!("MTU {mtu}"));
+    let in_force = applied.plan.take().unwrap_or_else(|| plan_for(old));
+    let netlink = match Netlink::open_in(netns) {
+        Ok(netlink) => netlink,
+        Err(error) => {
+            applied.plan = Some(in_force);
+            return (Changes::default(), Err(error));
+        }
+    };
+    let mtu = update_mtu(&netlink, ifindex, params, applied, leases);
+    let mut transition = in_force.transition(&plan_for(new), &netlink, ifindex);
+    if transition.outcome.is_err() {
+        applied.plan = Some(transition.in_force);
     }
-    let is_new_address = new.is_some() && new.map(Lease::net) != old.map(Lease::net);
-    let announced = match is_new_address && params.announce {
+    if let Ok(Some(mtu)) = mtu {
+        transition.changes.prepend(format!("MTU {mtu}"));
+    }
+    let announced = match transition.has_new_address && params.announce {
         true => linknet::announce(netns, ifindex),
         false => Ok(()),
     };
-    (changes, mtu.map(drop).and(transition).and(announced))
+    let outcome = mtu.map(drop).and(transition.outcome).and(announced);
+    (transition.changes, outcome)
+}
+
+/// Sets the MTU of the interface to that of its first lease, if that is allowed.
+///
+/// # Errors
+/// Whatever the kernel refused.
+pub(super) fn adopt_mtu(
+    netns: &Netns,
+    link: &Link,
+    params: &LeaseParams,
+    applied: &mut Applied,
+    lease: &Lease,
+) -> linknet::Result<()> {
+    let own = link.mtu;
+    let mtu = applied.mtu.insert(Mtu { own, set: None });
+    match mtu::of_lease(params, lease) {
+        Some(_) => mtu::update(&Netlink::open_in(netns)?, link, params, mtu, lease).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Sets the MTU of the interface to that of its new lease, and returns it if it has changed.
+fn update_mtu(
+    netlink: &Netlink,
+    ifindex: u32,
+    params: &LeaseParams,
+    applied: &mut Applied,
+    LeaseChange { old, new }: LeaseChange<'_>,
+) -> linknet::Result<Option<u32>> {
+    let Some(new) = new else {
+        return Ok(None);
+    };
+    let Some(link) = netlink.link_by_index(ifindex)? else {
+        return Ok(None);
+    };
+    let mtu = applied.mtu.get_or_insert_with(|| Mtu {
+        own: link.mtu,
+        set: old.and_then(|old| mtu::of_lease(params, old)),
+    });
+    mtu::update(netlink, &link, params, mtu, new)
 }
 
 /// The addresses, routes and rules that follow from a lease.

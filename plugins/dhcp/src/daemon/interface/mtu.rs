@@ -1,43 +1,39 @@
 //! The MTU that the server sends (option 26).
 
 use dhcp4::Lease;
-use linknet::{Link, Netlink, Netns, Result};
+use linknet::{Link, Netlink, Result};
 
 use crate::protocol::{LeaseParams, Suppress};
+use crate::state::Mtu;
 
-/// Sets the MTU of the container's interface to that of its first lease, if that is allowed.
+/// Sets the MTU of the interface to that of the lease, or back to its own if the lease has none.
+/// An MTU that somebody else has set since stays. Returns the new MTU if it has changed.
 ///
 /// # Errors
 /// Whatever the kernel refused.
-pub(crate) fn adopt_mtu(
-    netns: &Netns,
-    link: &Link,
-    params: &LeaseParams,
-    lease: &Lease,
-) -> Result<()> {
-    match wanted(params, lease) {
-        Some(mtu) => set(&Netlink::open_in(netns)?, link, mtu).map(drop),
-        None => Ok(()),
-    }
-}
-
-/// Sets the MTU of the interface to that of a renewed lease, and returns it if it has changed.
 pub(super) fn update(
     netlink: &Netlink,
-    ifindex: u32,
+    link: &Link,
     params: &LeaseParams,
+    mtu: &mut Mtu,
     lease: &Lease,
 ) -> Result<Option<u32>> {
-    let Some(mtu) = wanted(params, lease) else {
-        return Ok(None);
-    };
-    match netlink.link_by_index(ifindex)? {
-        Some(link) => set(netlink, &link, mtu),
-        None => Ok(None),
+    let wanted = of_lease(params, lease);
+    if wanted == Some(link.mtu) {
+        mtu.set = wanted;
     }
+    if link.mtu != mtu.set.unwrap_or(mtu.own) {
+        return Ok(None);
+    }
+    let changed = set(netlink, link, wanted.unwrap_or(mtu.own))?;
+    if changed.is_some() {
+        mtu.set = wanted;
+    }
+    Ok(changed)
 }
 
-fn wanted(params: &LeaseParams, lease: &Lease) -> Option<u32> {
+/// The MTU in a lease, if it may be used.
+pub(super) fn of_lease(params: &LeaseParams, lease: &Lease) -> Option<u32> {
     let mtu = lease.options.mtu.map(u32::from);
     mtu.filter(|_| !params.suppress.contains(&Suppress::Mtu))
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use attachment::Changes;
 use cni::{Attachment, CniResult, Error, code};
 use dhcp4::{Client, Event, Lease, StateName};
 use linknet::{Link, Mac, Netns};
@@ -13,7 +14,7 @@ use tracing::field::display;
 
 use crate::daemon::exchange::{Sockets, find_contender, flush, next_event, now};
 use crate::daemon::host_routes::Target;
-use crate::daemon::interface;
+use crate::daemon::interface::{self, Applied, LeaseChange};
 use crate::protocol::LeaseParams;
 use crate::state::{InterfaceRef, Record, Unreachable};
 
@@ -31,6 +32,10 @@ pub(super) struct ManagedLease {
     params: LeaseParams,
     /// The MAC that the server, or the relay before it, last sent from.
     server_mac: Cell<Option<Mac>>,
+    /// What the interface was last brought to.
+    applied: RefCell<Applied>,
+    /// Whether the last change of the lease could not be applied whole.
+    is_unsettled: Cell<bool>,
     /// The open netns, if the daemon cannot find it by its path, for example because the daemon
     /// runs in a container.
     pinned_netns: Option<Netns>,
@@ -59,6 +64,8 @@ impl ManagedLease {
             interface,
             params,
             server_mac: Cell::default(),
+            applied: RefCell::default(),
+            is_unsettled: Cell::default(),
             pinned_netns,
             parent: Cell::new(parent_in_other_netns(link)),
             carrier_restored: Notify::new(),
@@ -77,6 +84,8 @@ impl ManagedLease {
             interface: record.interface,
             params: record.params,
             server_mac: Cell::new(record.server_mac),
+            applied: RefCell::new(Applied::with_mtu(record.mtu)),
+            is_unsettled: Cell::default(),
             pinned_netns,
             parent: Cell::default(),
             carrier_restored: Notify::new(),
@@ -111,6 +120,7 @@ impl ManagedLease {
             self.client.borrow().lease()?.clone(),
             self.server_mac.get(),
         );
+        let record = record.with_mtu(self.applied.borrow().mtu());
         Some(record.with_netns_kept(self.pinned_netns.is_some()))
     }
 
@@ -197,7 +207,9 @@ impl ManagedLease {
             let event = next_event(&self.client, sockets, &self.server_mac).await;
             match event.map_err(io_failure)? {
                 Some(Event::Bound(lease)) => {
-                    if let Err(error) = interface::adopt_mtu(netns, link, &self.params, &lease) {
+                    let applied = &mut self.applied.borrow_mut();
+                    let adopted = interface::adopt_mtu(netns, link, &self.params, applied, &lease);
+                    if let Err(error) = adopted {
                         tracing::error!(%error, "cannot set the MTU that the server sent");
                     }
                     return Ok(());
@@ -239,10 +251,15 @@ impl ManagedLease {
     ) -> Result<(), Unreachable> {
         let netns = self.open_netns()?;
         self.client.borrow_mut().handle_timeout(now());
+        // Before the client sends anything: a server answers to the address.
+        if self.repair(attachment, &netns) {
+            on_change();
+        }
         let netns_of_sockets = netns.try_clone().map_err(Unreachable::temporary)?;
         let mut sockets = Sockets::new(netns_of_sockets, self.interface.ifindex);
         let apply = |event: &str, old: Option<&Lease>, new: Option<&Lease>| {
-            self.apply_to_interface(attachment, &netns, event, old, new);
+            let leases = LeaseChange { old, new };
+            self.apply_to_interface(attachment, &netns, event, leases);
         };
         loop {
             let event = tokio::select! {
@@ -295,7 +312,48 @@ impl ManagedLease {
 
     /// Removes the address and routes of a lost lease from the interface, if they are still there.
     pub(super) fn remove_address(&self, attachment: &Attachment, netns: &Netns, lost: &Lease) {
-        self.apply_to_interface(attachment, netns, "address removed", Some(lost), None);
+        let leases = LeaseChange {
+            old: Some(lost),
+            new: None,
+        };
+        self.apply_to_interface(attachment, netns, "address removed", leases);
+    }
+
+    /// Restores what the interface has lost, and what could not be applied before. Returns whether
+    /// it changed anything.
+    fn repair(&self, attachment: &Attachment, netns: &Netns) -> bool {
+        let lease = self.client.borrow().lease().cloned();
+        let Some(lease) = lease else {
+            return false;
+        };
+        let leases = LeaseChange {
+            old: Some(&lease),
+            new: Some(&lease),
+        };
+        let address = lease.address;
+        let (changed, outcome) = self.apply(netns, leases);
+        // Not again before the next renewal: the kernel may refuse it each time.
+        self.is_unsettled.set(false);
+        if let Err(error) = outcome {
+            tracing::error!(%attachment, %address, %changed, %error, "cannot restore the interface");
+        } else if !changed.is_empty() {
+            tracing::info!(%attachment, %address, %changed, "interface restored");
+        }
+        !changed.is_empty()
+    }
+
+    fn apply(&self, netns: &Netns, leases: LeaseChange<'_>) -> (Changes, linknet::Result<()>) {
+        let (ifindex, applied) = (self.interface.ifindex, &mut self.applied.borrow_mut());
+        let (changes, outcome) =
+            interface::apply(netns, ifindex, &self.params, applied, leases, now());
+        self.is_unsettled.set(outcome.is_err());
+        (changes, outcome)
+    }
+
+    /// Whether the last change of the lease could not be applied whole, so that it should be tried
+    /// again soon.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.is_unsettled.get()
     }
 
     /// Why an exchange failed: because the container is gone, or because descriptors or memory were
@@ -312,11 +370,10 @@ impl ManagedLease {
         attachment: &Attachment,
         netns: &Netns,
         event: &str,
-        old: Option<&Lease>,
-        new: Option<&Lease>,
+        leases: LeaseChange<'_>,
     ) {
-        let ifindex = self.interface.ifindex;
-        let (changed, outcome) = interface::apply(netns, ifindex, &self.params, old, new, now());
+        let LeaseChange { old, new } = leases;
+        let (changed, outcome) = self.apply(netns, leases);
         let address = new.or(old).map(|lease| display(lease.address));
         let server = new.map(|lease| display(lease.server_id));
         match outcome {

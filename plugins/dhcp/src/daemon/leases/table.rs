@@ -139,8 +139,12 @@ impl Table {
 
     /// Sets the timer for when the slot's lease must be maintained next.
     pub(super) fn set_timer(&self, slot: &Rc<Slot>) {
-        let due = slot.lease().and_then(|lease| lease.due());
-        self.set_timer_at(slot, due);
+        let lease = slot.lease();
+        let due = lease.as_ref().and_then(|lease| lease.due());
+        let retry_at = lease
+            .filter(|lease| lease.is_unsettled())
+            .map(|_| now() + RETRY_INTERVAL);
+        self.set_timer_at(slot, due.into_iter().chain(retry_at).min());
     }
 
     /// Sets the slot's timer to this time; `None` only cancels it.

@@ -1,0 +1,88 @@
+//! The addresses, routes and rules that are present in the kernel, which plans are compared with.
+
+use ipnet::IpNet;
+use linknet::{Netlink, Result, Route, Rule};
+
+use super::Plan;
+use super::source_routing;
+
+/// The addresses of an interface, and all routes and rules of its network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Present {
+    pub(super) addresses: Vec<IpNet>,
+    pub(super) routes: Vec<Route>,
+    /// Empty if no plan has rules, because then nobody asks for them.
+    pub(super) rules: Vec<Rule>,
+}
+
+impl Present {
+    /// Reads what these plans for the interface `ifindex` are compared with.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub(super) fn read(netlink: &Netlink, ifindex: u32, plans: &[&Plan]) -> Result<Present> {
+        let have_rules = plans.iter().any(|plan| !plan.rules.is_empty());
+        Ok(Present {
+            addresses: (netlink.addresses(ifindex)?.iter().map(|it| it.net)).collect(),
+            routes: netlink.routes(None)?,
+            rules: match have_rules {
+                true => netlink.rules()?,
+                false => Vec::new(),
+            },
+        })
+    }
+
+    /// What is present if the kernel has exactly what is planned: a guess for when it cannot be
+    /// asked.
+    pub(super) fn assumed(plan: &Plan) -> Present {
+        Present {
+            addresses: plan.addresses.iter().map(|address| address.net).collect(),
+            routes: plan.routes.clone(),
+            rules: plan.rules.clone(),
+        }
+    }
+
+    /// Whether there is the rule, or one for the same packets to the same table.
+    pub(super) fn has_rule(&self, wanted: &Rule) -> bool {
+        let is_wanted = |rule: &Rule| (rule.from, rule.table) == (wanted.from, wanted.table);
+        self.rules.iter().any(is_wanted)
+    }
+
+    /// Whether the rule has routes through the interface `ifindex` to lead to.
+    pub(super) fn leads_somewhere(&self, rule: &Rule, ifindex: u32) -> bool {
+        let mut routes = self.routes.iter();
+        routes.any(|route| route.index == ifindex && source_routing::leads_to(rule, route))
+    }
+
+    /// The wanted route of the plan through its own interface: as planned, or in the table that
+    /// somebody moved it to.
+    pub(super) fn route(&self, wanted: &Route, plan: &Plan) -> Option<&Route> {
+        let in_place = |route: &&Route| route.table == wanted.table;
+        // Source routing puts a route into several tables, each of which is planned.
+        let is_planned_there = |route: &Route| {
+            let mut planned = plan.routes.iter();
+            planned.any(|other| (other.dst, other.table) == (route.dst, route.table))
+        };
+        let candidates = || {
+            let through_link = |route: &&Route| route.index == wanted.index;
+            let all = self.routes.iter().filter(through_link);
+            all.filter(|route| fulfils(route, wanted))
+        };
+        candidates()
+            .find(in_place)
+            .or_else(|| candidates().find(|route| !is_planned_there(route)))
+    }
+
+    /// Whether there is a route to the same destination, with the same metric and in the same
+    /// table, so that only one of the two can be used.
+    pub(super) fn has_rival(&self, of: &Route) -> bool {
+        self.routes.iter().any(|route| route.competes_with(of))
+    }
+}
+
+/// Whether the kernel's route is the wanted one, or the form that a later plugin gave it.
+pub(super) fn fulfils(route: &Route, wanted: &Route) -> bool {
+    route.dst == wanted.dst
+        && route.gateway == wanted.gateway
+        && (route.table == wanted.table || wanted.table == Route::MAIN)
+}
