@@ -12,6 +12,18 @@ pub(crate) fn is_host(address: Ipv4Addr) -> bool {
         && !address.is_broadcast()
 }
 
+/// The shortest prefix that a LAN can have. A shorter one, such as that of 128.0.0.0, would draw
+/// most of the Internet onto the link.
+const MIN_LAN_PREFIX_LEN: u8 = 8;
+
+/// The prefix length of a LAN with this subnet mask; `None` if its bits are not contiguous, or if
+/// it is shorter than any LAN's.
+pub(crate) fn lan_prefix_len(mask: Ipv4Addr) -> Option<u8> {
+    ipnet::ipv4_mask_to_prefix(mask)
+        .ok()
+        .filter(|&len| len >= MIN_LAN_PREFIX_LEN)
+}
+
 /// The network that an address stands for in an option without masks (RFC 2132 section 5.8, RFC
 /// 950): that of its class, or the single host if any host bit is set.
 pub(crate) fn classful_net(address: Ipv4Addr) -> Ipv4Net {

@@ -20,7 +20,7 @@ pub use client::Client;
 pub use config::{Config, DEFAULT_REQUEST, Retry, Servers};
 pub use event::{Event, LossReason, Nak};
 pub use hostname::{fqdn, hostname};
-pub use lease::Lease;
+pub use lease::{Assumption, Lease};
 pub use options::{Options, RawOption, Route, names};
 pub use report::{IgnoreReason, Ignored, PacketKind, Report};
 pub use state_name::StateName;

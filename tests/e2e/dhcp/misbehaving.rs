@@ -1,5 +1,6 @@
 //! Servers that do what they should not, and networks that lose what they should not.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use lab::anyhow::{Context, ensure};
@@ -8,12 +9,18 @@ use lab::dhcproto::v4::{DhcpOption, MessageType, OptionCode};
 use lab::serde_json::{Value, json};
 use lab::{Attachment, DhcpServer, Lan, Network, Node, Result, Test, World, network, test, until};
 
-use crate::scenario::{SOON, Scenario, address, decoded, ensure_nothing_left, reported};
+use crate::scenario::{
+    SOON, Scenario, address, decoded, default_gateways, ensure_nothing_left, reported,
+};
 
 pub(super) const TESTS: &[Test] = &[
     test!(the_error_of_a_failed_add_says_which_answers_were_ignored),
     test!(an_unanswered_message_is_sent_again_at_each_step),
     test!(a_late_offer_is_accepted),
+    test!(a_server_that_does_not_name_itself_is_used),
+    test!(an_offer_without_a_lease_time_is_accepted),
+    test!(what_an_ack_lacks_is_taken_from_the_offer_and_from_the_lease),
+    test!(a_guessed_mask_is_a_warning),
     test!(overloaded_options_are_read),
     test!(duplicate_acks_change_nothing),
     test!(an_offer_with_the_rapid_commit_option_is_only_an_offer),
@@ -33,7 +40,7 @@ fn the_error_of_a_failed_add_says_which_answers_were_ignored(world: &World) -> R
         &scenario.lan.host,
         scenario.dhcp_with(json!({ "timeout": "600ms" })),
     );
-    let offers: [(Reaction, &str); 6] = [
+    let offers: [(Reaction, &str); 5] = [
         (
             Reaction::answer().wrong_chaddr(),
             "1 offer ignored: wrong chaddr",
@@ -43,16 +50,16 @@ fn the_error_of_a_failed_add_says_which_answers_were_ignored(world: &World) -> R
             "1 offer ignored: wrong transaction id",
         ),
         (
-            Reaction::answer().without(OptionCode::ServerIdentifier),
-            "1 offer ignored: no server identifier",
+            Reaction::answer().edit(|message| {
+                message.set_yiaddr([127, 0, 0, 1]);
+            }),
+            "1 offer ignored: no usable address",
         ),
         (
-            Reaction::answer().without(OptionCode::AddressLeaseTime),
-            "1 offer ignored: no lease time",
-        ),
-        (
-            Reaction::answer().bad_length(OptionCode::AddressLeaseTime),
-            "1 offer ignored: no lease time",
+            Reaction::answer().edit(|message| {
+                message.opts_mut().insert(DhcpOption::AddressLeaseTime(0));
+            }),
+            "1 offer ignored: a lease time of zero",
         ),
         (
             Reaction::answer().mangle(|payload| payload.truncate(100)),
@@ -156,6 +163,106 @@ fn a_late_offer_is_accepted(world: &World) -> Result {
         .map(|packet| decoded(packet).map(lab::dhcproto::v4::Message::xid))
         .collect::<Result<_>>()?;
     ensure!(ids.iter().all(|id| *id == ids[0]), "{ids:x?}");
+    Ok(())
+}
+
+fn a_server_that_does_not_name_itself_is_used(world: &World) -> Result {
+    for id in [None, Some(Ipv4Addr::UNSPECIFIED)] {
+        let anonymous = Reaction::answer().edit(move |message| {
+            let options = message.opts_mut();
+            options.remove(OptionCode::ServerIdentifier);
+            if let Some(id) = id {
+                options.insert(DhcpOption::ServerIdentifier(id));
+            }
+        });
+        let scenario = Scenario::new(world)?;
+        let server = DhcpServer::start(&scenario.lan.lan, brief())?;
+        for kind in [MessageType::Discover, MessageType::Request] {
+            server.when(kind).then(anonymous.clone());
+        }
+        let container = scenario.lan.container("c1")?;
+        let network = Network::new(&scenario.lan.host, scenario.dhcp());
+        let attachment = Attachment::new(&container);
+        network.add(&attachment)?;
+        let request = server.wait_for(MessageType::Request, 1, SOON)?;
+        ensure!(
+            request.option(OptionCode::ServerIdentifier).is_none(),
+            "{request:?}"
+        );
+        scenario.wait_for_renewal()?;
+        network.del(&attachment)?;
+        until("the lease is given back", SOON, || {
+            server.leases().is_empty()
+        })?;
+    }
+    Ok(())
+}
+
+fn an_offer_without_a_lease_time_is_accepted(world: &World) -> Result {
+    let offer = Reaction::answer().without(OptionCode::AddressLeaseTime);
+    added_with(world, MessageType::Discover, offer).map(drop)
+}
+
+/// Leases that are renewed after a second.
+fn brief() -> Settings {
+    Settings {
+        t1: Some(Duration::from_secs(1)),
+        ..Settings::default()
+    }
+}
+
+/// An ACK without any configuration.
+fn bare_ack() -> Reaction {
+    [
+        OptionCode::SubnetMask,
+        OptionCode::Router,
+        OptionCode::DomainNameServer,
+        OptionCode::AddressLeaseTime,
+        OptionCode::Renewal,
+    ]
+    .into_iter()
+    .fold(Reaction::answer(), Reaction::without)
+}
+
+fn what_an_ack_lacks_is_taken_from_the_offer_and_from_the_lease(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, brief())?;
+    server.when(MessageType::Request).then(bare_ack());
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let attachment = Attachment::new(&container);
+    let result = network.add(&attachment)?;
+    let as_offered = || -> Result {
+        ensure!(
+            container.ipv4("eth0")?[0].prefix_len() == Lan::NET.prefix_len(),
+            "{:?}",
+            container.ipv4("eth0")?
+        );
+        let gateways = default_gateways(&container)?;
+        ensure!(gateways == [IpAddr::V4(Lan::ADDRESS)], "{gateways:?}");
+        network.check(&attachment)
+    };
+    ensure!(
+        result["dns"]["nameservers"] == json!([Lan::ADDRESS]),
+        "{result}"
+    );
+    as_offered()?;
+    scenario.wait_for_renewal()?;
+    as_offered()
+}
+
+fn a_guessed_mask_is_a_warning(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    for kind in [MessageType::Discover, MessageType::Request] {
+        let maskless = Reaction::answer().without(OptionCode::SubnetMask);
+        server.when(kind).then(maskless);
+    }
+    let container = scenario.lan.container("c1")?;
+    Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
+    let log = scenario.daemon.log();
+    let warned = |line: &str| line.contains("WARN") && line.contains("/8 is a guess");
+    ensure!(log.lines().any(warned), "{log}");
     Ok(())
 }
 

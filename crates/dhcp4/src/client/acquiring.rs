@@ -1,11 +1,11 @@
 //! The way to a lease: INIT, SELECTING, REQUESTING and INIT-REBOOT.
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::state::{Client, Offer, State, Transaction};
 use super::timers::backoff;
 use crate::config::Retry;
+use crate::lease::Lease;
 use crate::time::Instant;
 
 impl Client {
@@ -60,36 +60,17 @@ impl Client {
     /// Sends a REQUEST for an offer.
     pub(super) fn request(&mut self, now: Instant, mut transaction: Transaction, offer: Offer) {
         self.count_attempt(now, &mut transaction);
-        self.send_request(&transaction, offer);
+        self.send_request(&transaction, &offer);
         self.state = State::Requesting { transaction, offer };
     }
 
-    pub(super) fn enter_rebooting(
-        &mut self,
-        now: Instant,
-        address: Ipv4Addr,
-        server: Option<Ipv4Addr>,
-    ) {
-        let transaction = self.new_transaction(now);
-        self.reboot_request(now, transaction, address, server);
-    }
-
-    /// Sends a REQUEST for an address that the client had before.
-    pub(super) fn reboot_request(
-        &mut self,
-        now: Instant,
-        mut transaction: Transaction,
-        address: Ipv4Addr,
-        server: Option<Ipv4Addr>,
-    ) {
+    /// Requests the address of a past lease.
+    pub(super) fn enter_rebooting(&mut self, now: Instant, past: Lease) {
+        let mut transaction = self.new_transaction(now);
         transaction.secs = self.elapsed_secs(now);
         self.count_attempt(now, &mut transaction);
-        self.send_reboot(&transaction, address);
-        self.state = State::Rebooting {
-            transaction,
-            address,
-            server,
-        };
+        self.send_reboot(&transaction, past.address);
+        self.state = State::Rebooting { transaction, past };
     }
 
     /// Discovers again after a NAK to a REQUEST for a new address.

@@ -3,35 +3,53 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use super::state::Server;
 use crate::address::{class_prefix_len, is_host};
-use crate::lease::Lease;
+use crate::lease::{ASSUMED_LIFETIME, Lease};
+use crate::options::{RawOption, code};
 use crate::report::IgnoreReason;
 use crate::time::Instant;
 use crate::wire::Reply;
 
 /// The address of an OFFER or ACK, if it could become a lease.
+///
+/// An OFFER may lack the lease time (option 51): only the ACK starts a lease.
 pub(super) fn offered_address(reply: &Reply) -> Result<Ipv4Addr, IgnoreReason> {
     match (is_host(reply.yiaddr), reply.lease_time()) {
         (false, _) => Err(IgnoreReason::BadAddress),
-        (true, None | Some(0)) => Err(IgnoreReason::NoLeaseTime),
-        (true, Some(_)) => Ok(reply.yiaddr),
+        (true, Some(0)) => Err(IgnoreReason::NoLeaseTime),
+        (true, _) => Ok(reply.yiaddr),
     }
 }
 
-/// The lease that an ACK grants, if the client requested it at this time.
+/// The options of a lease that an ACK extends, as far as they stay in force if the ACK lacks them.
+///
+/// An ACK with a mask describes the whole subnet. If it lacks MTU and broadcast address, the server
+/// no longer has them configured, and their defaults apply.
+pub(super) fn lasting_options(lease: &Lease, ack: &Reply) -> Vec<RawOption> {
+    let is_whole = ack.prefix_len().is_some();
+    let lasts =
+        |option: &&RawOption| !(is_whole && [code::MTU, code::BROADCAST].contains(&option.code));
+    lease.options.raw.iter().filter(lasts).cloned().collect()
+}
+
+/// The lease that an ACK grants, if the client requested it at this time. `earlier` are the options
+/// of the OFFER, or of the lease before: what the ACK lacks is taken from there.
 pub(super) fn granted_lease(
-    ack: Reply,
-    server_id: Ipv4Addr,
+    mut ack: Reply,
+    server: Server,
     requested_at: Instant,
+    earlier: &[RawOption],
 ) -> Result<Lease, IgnoreReason> {
+    ack.complete(earlier);
     let address = offered_address(&ack)?;
-    let times = Times::of(&ack)?;
+    let times = Times::of(&ack);
     Ok(Lease {
         address,
         prefix_len: ack
             .prefix_len()
             .unwrap_or_else(|| class_prefix_len(address)),
-        server_id,
+        server_id: server.address(),
         requested_at,
         lifetime: times.lifetime,
         t1: times.t1,
@@ -49,19 +67,19 @@ struct Times {
 impl Times {
     /// Reads the server's times. T1 and T2 default to 0.5 and 0.875 of the lease (RFC 2131 section
     /// 4.4.5) if the server's values are missing or out of order.
-    fn of(ack: &Reply) -> Result<Times, IgnoreReason> {
+    fn of(ack: &Reply) -> Times {
         const INFINITE: u32 = u32::MAX; // RFC 2131 section 3.3
 
         let lifetime = match ack.lease_time() {
-            None | Some(0) => return Err(IgnoreReason::NoLeaseTime),
             Some(INFINITE) => {
-                return Ok(Times {
+                return Times {
                     lifetime: None,
                     t1: None,
                     t2: None,
-                });
+                };
             }
             Some(seconds) => Duration::from_secs(seconds.into()),
+            None => ASSUMED_LIFETIME,
         };
         let nonzero = |seconds: Option<u32>| {
             seconds
@@ -75,10 +93,10 @@ impl Times {
         let t1 = nonzero(ack.t1())
             .filter(|&t1| t1 < t2)
             .unwrap_or((lifetime / 2).min(t2 * 4 / 7));
-        Ok(Times {
+        Times {
             lifetime: Some(lifetime),
             t1: Some(t1),
             t2: Some(t2),
-        })
+        }
     }
 }

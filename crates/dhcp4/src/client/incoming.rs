@@ -2,8 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use super::grant::{granted_lease, offered_address};
-use super::state::{Client, Fallback, Offer, State};
+use super::grant::{granted_lease, lasting_options, offered_address};
+use super::state::{Client, Fallback, Offer, Server, State};
+use crate::address::is_host;
 use crate::event::{LossReason, Nak};
 use crate::lease::Lease;
 use crate::report::{IgnoreReason, Ignored, PacketKind};
@@ -30,7 +31,7 @@ impl Client {
 
     /// Checks that a reply is for this client, belongs to the current transaction and comes from a
     /// server that the configuration accepts. Returns that server.
-    fn check(&self, reply: &Reply, from: Ipv4Addr) -> Result<Ipv4Addr, IgnoreReason> {
+    fn check(&self, reply: &Reply, from: Ipv4Addr) -> Result<Server, IgnoreReason> {
         if reply.chaddr != self.config.mac {
             return Err(IgnoreReason::WrongChaddr);
         }
@@ -45,56 +46,56 @@ impl Client {
         {
             return Err(IgnoreReason::WrongClientId);
         }
-        // RFC 2131 table 3: OFFER, ACK and NAK must have it.
-        let server = reply.server_id().ok_or(IgnoreReason::NoServerId)?;
-        if !self.config.servers.accepts(server, from) {
+        let server = Server {
+            id: reply.server_id(),
+            source: from,
+        };
+        if !is_host(server.address()) {
+            return Err(IgnoreReason::NoServerId);
+        }
+        if !self.config.servers.accepts(server.address(), from) {
             return Err(IgnoreReason::ServerNotAllowed);
         }
         Ok(server)
     }
 
-    fn act(&mut self, now: Instant, reply: Reply, server: Ipv4Addr) -> Result<(), IgnoreReason> {
+    fn act(&mut self, now: Instant, reply: Reply, server: Server) -> Result<(), IgnoreReason> {
         match (&self.state, reply.kind) {
-            (State::Selecting { .. }, ReplyKind::Offer) => self.consider(now, &reply, server),
+            (State::Selecting { .. }, ReplyKind::Offer) => self.consider(now, reply, server),
 
             (State::Selecting { transaction, .. }, ReplyKind::Ack) => {
                 // RFC 4039 section 3.1: valid only with the option, and only if the client sent it.
                 if !(self.config.rapid_commit && reply.rapid_commit()) {
                     return Err(IgnoreReason::NotRapidCommit);
                 }
-                let lease = granted_lease(reply, server, transaction.started_at)?;
+                let lease = granted_lease(reply, server, transaction.started_at, &[])?;
                 self.lease_granted(now, not_over(lease, now)?);
                 Ok(())
             }
 
             (State::Requesting { offer, .. }, ReplyKind::Ack | ReplyKind::Nak)
-                if server != offer.server =>
+                if !server.is(offer.server) =>
             {
                 Err(IgnoreReason::WrongServer)
             }
             (State::Requesting { transaction, offer }, ReplyKind::Ack) => {
-                let lease = granted_lease(reply, server, transaction.started_at)?;
+                let requested_at = transaction.started_at;
+                let lease = granted_lease(reply, server, requested_at, &offer.options)?;
                 let lease = not_over(for_address(offer.address, lease)?, now)?;
                 self.lease_granted(now, lease);
                 Ok(())
             }
             (State::Requesting { .. }, ReplyKind::Nak) => {
-                self.unreliable_server = Some(server);
+                self.unreliable_server = Some(server.address());
                 self.note_nak(&reply, server);
                 self.request_refused(now);
                 Ok(())
             }
 
-            (
-                State::Rebooting {
-                    transaction,
-                    address,
-                    ..
-                },
-                ReplyKind::Ack,
-            ) => {
-                let lease = granted_lease(reply, server, transaction.started_at)?;
-                let lease = not_over(for_address(*address, lease)?, now)?;
+            (State::Rebooting { transaction, past }, ReplyKind::Ack) => {
+                let earlier = lasting_options(past, &reply);
+                let lease = granted_lease(reply, server, transaction.started_at, &earlier)?;
+                let lease = not_over(for_address(past.address, lease)?, now)?;
                 self.lease_granted(now, lease);
                 Ok(())
             }
@@ -110,7 +111,8 @@ impl Client {
                 | State::Rebinding { transaction, timed },
                 ReplyKind::Ack,
             ) => {
-                let lease = granted_lease(reply, server, transaction.started_at)?;
+                let earlier = lasting_options(&timed.lease, &reply);
+                let lease = granted_lease(reply, server, transaction.started_at, &earlier)?;
                 let lease = not_over(for_address(timed.lease.address, lease)?, now)?;
                 if let Some(old) = self.state.take_lease() {
                     self.extend(now, old.lease, lease);
@@ -118,7 +120,9 @@ impl Client {
                 Ok(())
             }
             // The REQUEST was sent to one server only.
-            (State::Renewing { timed, .. }, ReplyKind::Nak) if server != timed.lease.server_id => {
+            (State::Renewing { timed, .. }, ReplyKind::Nak)
+                if server.address() != timed.lease.server_id =>
+            {
                 Err(IgnoreReason::WrongServer)
             }
             // The REQUEST was broadcast, so any server may refuse it.
@@ -152,13 +156,8 @@ impl Client {
     /// Takes an offer at once, unless it comes from an unreliable server; that one has to wait for
     /// a better one. An OFFER with the Rapid Commit option is an ordinary offer, because some
     /// servers copy the option from the DISCOVER.
-    fn consider(
-        &mut self,
-        now: Instant,
-        reply: &Reply,
-        server: Ipv4Addr,
-    ) -> Result<(), IgnoreReason> {
-        let address = offered_address(reply)?;
+    fn consider(&mut self, now: Instant, reply: Reply, server: Server) -> Result<(), IgnoreReason> {
+        let address = offered_address(&reply)?;
         let State::Selecting {
             transaction,
             fallback,
@@ -166,8 +165,12 @@ impl Client {
         else {
             return Ok(());
         };
-        let offer = Offer { address, server };
-        if self.unreliable_server == Some(server) {
+        let offer = Offer {
+            address,
+            server,
+            options: reply.into_raw_options(),
+        };
+        if self.unreliable_server == Some(server.address()) {
             self.transmit = None;
             fallback.get_or_insert(Fallback {
                 offer,
@@ -181,9 +184,9 @@ impl Client {
     }
 
     /// Keeps a NAK for the report.
-    fn note_nak(&mut self, reply: &Reply, server: Ipv4Addr) -> Nak {
+    fn note_nak(&mut self, reply: &Reply, server: Server) -> Nak {
         let nak = Nak {
-            server,
+            server: server.address(),
             message: reply.message(),
         };
         self.report.last_nak = Some(nak.clone());

@@ -12,6 +12,7 @@ use crate::time::Instant;
 impl Client {
     /// Takes a new lease: GRANTED if the driver wants to probe the address, otherwise BOUND.
     pub(super) fn lease_granted(&mut self, now: Instant, lease: Lease) {
+        self.report.assumptions = lease.assumptions();
         let timed = TimedLease::new(lease, &mut self.rng);
         if self.config.probe_before_bind {
             self.events.push_back(Event::Granted(timed.lease.clone()));
@@ -95,11 +96,9 @@ impl Client {
             State::Init { .. } | State::Selecting { .. } | State::Requesting { .. } => {
                 self.start_over(now);
             }
-            State::Rebooting {
-                address, server, ..
-            } => {
+            State::Rebooting { past, .. } => {
                 self.began_at = now;
-                self.enter_rebooting(now, address, server);
+                self.enter_rebooting(now, past);
             }
             State::Bound { timed }
             | State::Renewing { timed, .. }

@@ -48,19 +48,12 @@ impl Client {
         client
     }
 
-    /// Makes a client that first requests an address that it had before (INIT-REBOOT). `server` is
-    /// the server that leased the address, if known. If the request is refused or not answered, the
-    /// client discovers.
-    pub fn reboot(
-        config: Config,
-        seed: u64,
-        address: Ipv4Addr,
-        server: Option<Ipv4Addr>,
-        now: Instant,
-    ) -> Client {
+    /// Makes a client that first requests the address of a past lease (INIT-REBOOT). If the request
+    /// is refused, or not answered within about a second, the client discovers.
+    pub fn reboot(config: Config, seed: u64, past: Lease, now: Instant) -> Client {
         let mut client = Client::unstarted(config, seed, now);
-        client.preferred_address = Some(address);
-        client.enter_rebooting(now, address, server);
+        client.preferred_address = Some(past.address);
+        client.enter_rebooting(now, past);
         client
     }
 
@@ -146,10 +139,8 @@ impl Client {
             | State::Reconfirming { timed, .. } => {
                 (!timed.lease.is_over(now)).then(|| Lent::from(&timed.lease))
             }
-            State::Requesting { offer, .. } => Some(Lent::from(offer)),
-            State::Rebooting {
-                address, server, ..
-            } => server.map(|server| Lent { address, server }),
+            State::Requesting { offer, .. } => Some(Lent::from(&offer)),
+            State::Rebooting { past, .. } => Some(Lent::from(&past)),
             State::Init { .. } | State::Selecting { .. } | State::Stopped => None,
         };
         self.transmit = None;

@@ -6,7 +6,7 @@
 //! | ciaddr | 0 | 0 | 0 | address | address | 0 | address |
 //! | secs | counted | as DISCOVER | counted | counted | counted | 0 | 0 |
 //! | 50 requested address | preferred | offered | known | – | – | declined | – |
-//! | 54 server identifier | – | yes | – | – | – | yes | yes |
+//! | 54 server identifier | – | as offered | – | – | – | yes | yes |
 //! | 55, 57, configured options | yes | yes | yes | yes | yes | – | – |
 //! | 61 client identifier | yes | yes | yes | yes | yes | yes | yes |
 //! | 80 rapid commit | if configured | – | – | – | – | – | – |
@@ -45,9 +45,12 @@ impl From<&Lease> for Lent {
     }
 }
 
-impl From<Offer> for Lent {
-    fn from(Offer { address, server }: Offer) -> Lent {
-        Lent { address, server }
+impl From<&Offer> for Lent {
+    fn from(offer: &Offer) -> Lent {
+        Lent {
+            address: offer.address,
+            server: offer.server.address(),
+        }
     }
 }
 
@@ -64,12 +67,16 @@ impl Client {
         self.broadcast_question(OutgoingKind::Discover, transaction, options);
     }
 
-    /// Sends the REQUEST that takes this offer and turns down those of other servers.
-    pub(super) fn send_request(&mut self, transaction: &Transaction, offer: Offer) {
-        let options = vec![
-            address_option(code::REQUESTED_ADDRESS, offer.address),
-            address_option(code::SERVER_ID, offer.server),
-        ];
+    /// Sends the REQUEST that takes this offer and turns down those of other servers. A server that
+    /// does not name itself would not recognize a name that the client chose for it.
+    pub(super) fn send_request(&mut self, transaction: &Transaction, offer: &Offer) {
+        let mut options = vec![address_option(code::REQUESTED_ADDRESS, offer.address)];
+        options.extend(
+            offer
+                .server
+                .id
+                .map(|id| address_option(code::SERVER_ID, id)),
+        );
         self.broadcast_question(OutgoingKind::Request, transaction, options);
     }
 

@@ -8,6 +8,7 @@ use super::timers::TimedLease;
 use crate::config::Config;
 use crate::event::Event;
 use crate::lease::Lease;
+use crate::options::RawOption;
 use crate::report::Report;
 use crate::state_name::StateName;
 use crate::time::Instant;
@@ -81,11 +82,10 @@ pub(super) enum State {
         transaction: Transaction,
         offer: Offer,
     },
-    /// REBOOTING without a lease: the client asks for an address that it had before.
+    /// REBOOTING without a lease: the client asks for the address of a past one.
     Rebooting {
         transaction: Transaction,
-        address: Ipv4Addr,
-        server: Option<Ipv4Addr>,
+        past: Lease,
     },
     /// REBOOTING with a lease: the client asks whether its lease is valid on this link.
     Reconfirming {
@@ -136,15 +136,43 @@ impl Transaction {
     }
 }
 
+/// A server, as one of its messages names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Server {
+    /// The server identifier (option 54). RFC 2131 table 3 demands it, but some servers leave it
+    /// out, or send 0.0.0.0.
+    pub(super) id: Option<Ipv4Addr>,
+    /// The IP source of the message: the server's address, or that of a relay.
+    pub(super) source: Ipv4Addr,
+}
+
+impl Server {
+    /// The server's identifier or, if it sent none, the address that it sent from.
+    pub(super) fn address(self) -> Ipv4Addr {
+        self.id.unwrap_or(self.source)
+    }
+
+    /// Whether two messages come from the same server. Without an identifier in both, only their
+    /// sources can tell.
+    pub(super) fn is(self, other: Server) -> bool {
+        match (self.id, other.id) {
+            (Some(id), Some(other)) => id == other,
+            _ => self.source == other.source,
+        }
+    }
+}
+
 /// What a server offered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Offer {
     pub(super) address: Ipv4Addr,
-    pub(super) server: Ipv4Addr,
+    pub(super) server: Server,
+    /// All options of the OFFER.
+    pub(super) options: Vec<RawOption>,
 }
 
 /// An offer of an unreliable server, to be taken if no better one arrives.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Fallback {
     pub(super) offer: Offer,
     pub(super) take_at: Instant,

@@ -6,9 +6,9 @@ use crate::event::LossReason;
 use crate::lease::Lease;
 use crate::time::Instant;
 
-/// How often a REQUEST for an address from before is sent before the client discovers, or goes on
-/// with its unconfirmed lease.
-const REBOOT_ATTEMPTS: u32 = 2;
+/// How often the client asks whether its lease is valid before it goes on with the unconfirmed
+/// lease.
+const RECONFIRM_ATTEMPTS: u32 = 2;
 
 impl Client {
     /// Ends a lease that has expired. Each call to the client does this first.
@@ -44,19 +44,14 @@ impl Client {
                 self.request(now, transaction, offer);
             }
             State::Requesting { offer, .. } => {
-                self.unreliable_server = Some(offer.server);
+                self.unreliable_server = Some(offer.server.address());
                 self.enter_selecting(now);
             }
-            State::Rebooting {
-                transaction,
-                address,
-                server,
-            } if transaction.attempts < REBOOT_ATTEMPTS => {
-                self.reboot_request(now, transaction, address, server);
-            }
+            // One REQUEST is enough: a server that knows nothing of the address must not answer it
+            // (RFC 2131 section 4.3.2), and the DISCOVER asks for the same address.
             State::Rebooting { .. } => self.enter_selecting(now),
             State::Reconfirming { transaction, timed }
-                if transaction.attempts < REBOOT_ATTEMPTS =>
+                if transaction.attempts < RECONFIRM_ATTEMPTS =>
             {
                 self.reconfirm_request(now, transaction, timed);
             }

@@ -1,5 +1,6 @@
 //! A lease: an address, its times, its server, and the options that came with it.
 
+mod assumption;
 mod routes;
 
 use std::net::Ipv4Addr;
@@ -9,7 +10,10 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::options::Options;
+
 use crate::time::Instant;
+pub(crate) use assumption::ASSUMED_LIFETIME;
+pub use assumption::Assumption;
 
 /// An address that a server leased to the client.
 ///
@@ -31,7 +35,7 @@ pub struct Lease {
     pub address: Ipv4Addr,
     /// The prefix length of the subnet; that of the address' class if the server sent no mask.
     pub prefix_len: u8,
-    /// The server's identifier (option 54).
+    /// The server's identifier (option 54), or the address that it sent from if it has none.
     pub server_id: Ipv4Addr,
     /// The start of the lease.
     pub requested_at: Instant,
@@ -41,7 +45,8 @@ pub struct Lease {
     pub t1: Option<Duration>,
     /// T2: when the client begins to ask any server for an extension.
     pub t2: Option<Duration>,
-    /// The other options of the ACK.
+    /// The other options of the ACK. What the ACK lacked was taken from the OFFER, or, in an
+    /// extended lease, from the lease before.
     pub options: Options,
 }
 

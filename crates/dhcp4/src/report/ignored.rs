@@ -36,7 +36,7 @@ pub enum IgnoreReason {
     TooLong,
     /// It is a request, not a reply.
     NotReply,
-    /// It is for hardware other than Ethernet.
+    /// Its hardware address is not an Ethernet address.
     NotEthernet,
     /// It is a BOOTP message, without DHCP's magic cookie.
     NoCookie,
@@ -48,7 +48,7 @@ pub enum IgnoreReason {
     WrongXid,
     /// It echoes another client's identifier (RFC 6842).
     WrongClientId,
-    /// It does not name its server.
+    /// It does not name its server, and does not come from an address that a server can have.
     NoServerId,
     /// It is from a server that the configuration excludes.
     ServerNotAllowed,
@@ -62,7 +62,7 @@ pub enum IgnoreReason {
     BadAddress,
     /// It is for an address that was not requested.
     WrongAddress,
-    /// It has no lease time, or one of zero.
+    /// Its lease time is zero.
     NoLeaseTime,
     /// The lease that it grants has expired already.
     TooLate,
@@ -98,7 +98,7 @@ impl fmt::Display for IgnoreReason {
             IgnoreReason::NotRapidCommit => "no rapid commit",
             IgnoreReason::BadAddress => "no usable address",
             IgnoreReason::WrongAddress => "not the address asked for",
-            IgnoreReason::NoLeaseTime => "no lease time",
+            IgnoreReason::NoLeaseTime => "a lease time of zero",
             IgnoreReason::TooLate => "the lease has ended already",
         })
     }

@@ -8,6 +8,7 @@ use std::fmt;
 pub use ignored::{IgnoreReason, Ignored, PacketKind};
 
 use crate::event::Nak;
+use crate::lease::Assumption;
 use crate::transmit::OutgoingKind;
 
 /// What a client sent and received since it was made.
@@ -24,6 +25,8 @@ pub struct Report {
     pub ignored: BTreeMap<Ignored, u64>,
     /// The last NAK that the client acted upon.
     pub last_nak: Option<Nak>,
+    /// What the server left out of the last lease.
+    pub assumptions: Vec<Assumption>,
 }
 
 impl Report {
@@ -51,10 +54,12 @@ impl fmt::Display for Report {
             let s = if *count == 1 { "" } else { "s" };
             write!(f, "; {count} {kind}{s} ignored: {reason}")?;
         }
-        match &self.last_nak {
-            Some(nak) => write!(f, "; {nak}"),
-            None => Ok(()),
+        if let Some(nak) = &self.last_nak {
+            write!(f, "; {nak}")?;
         }
+        self.assumptions
+            .iter()
+            .try_for_each(|assumption| write!(f, "; {assumption}"))
     }
 }
 

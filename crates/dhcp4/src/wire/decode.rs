@@ -7,8 +7,9 @@ use dhcproto::v4::{self, DhcpOption};
 use super::header::{FILE, HEADER_LEN, ReplyHeader, SNAME};
 use super::raw_options::RawOptions;
 use super::values;
-use crate::address::is_host;
-use crate::options::{Options, code};
+use crate::address::{is_host, lan_prefix_len};
+use crate::config::Config;
+use crate::options::{Options, RawOption, code};
 use crate::report::{IgnoreReason, PacketKind};
 
 /// The longest payload that is read, in octets: a jumbo frame, which no reply comes near.
@@ -79,6 +80,39 @@ impl Reply {
         self.options.value(code::CLIENT_ID)
     }
 
+    /// Adds the options of an earlier message that this one lacks. Routes and times stay together:
+    /// an option of theirs is added only if this message has none of them.
+    pub(crate) fn complete(&mut self, earlier: &[RawOption]) {
+        let (routes, times) = (self.has_routes(), self.lease_time().is_some());
+        let mask = self.prefix_len().is_some();
+        for option in earlier {
+            let is_answered = match option.code {
+                code if Config::is_reserved(code) => true,
+                code::ROUTERS
+                | code::STATIC_ROUTES
+                | code::CLASSLESS_ROUTES
+                | code::CLASSLESS_ROUTES_MS => routes,
+                code::LEASE_TIME | code::T1 | code::T2 => times,
+                code::SUBNET_MASK => mask,
+                code => self.options.value(code).is_some(),
+            };
+            if !is_answered {
+                self.options.set(option.clone());
+            }
+        }
+    }
+
+    fn has_routes(&self) -> bool {
+        [
+            code::ROUTERS,
+            code::STATIC_ROUTES,
+            code::CLASSLESS_ROUTES,
+            code::CLASSLESS_ROUTES_MS,
+        ]
+        .into_iter()
+        .any(|code| self.options.value(code).is_some())
+    }
+
     /// Option 54, if it is an address that a host can have.
     pub(crate) fn server_id(&self) -> Option<Ipv4Addr> {
         match self.options.decode(code::SERVER_ID) {
@@ -87,12 +121,10 @@ impl Reply {
         }
     }
 
-    /// The prefix length of option 1; `None` if the option is absent, not a prefix, or empty.
+    /// The prefix length of option 1; `None` if the option is absent, or is a mask that no LAN has.
     pub(crate) fn prefix_len(&self) -> Option<u8> {
         match self.options.decode(code::SUBNET_MASK) {
-            Some(DhcpOption::SubnetMask(mask)) => {
-                ipnet::ipv4_mask_to_prefix(mask).ok().filter(|&len| len > 0)
-            }
+            Some(DhcpOption::SubnetMask(mask)) => lan_prefix_len(mask),
             _ => None,
         }
     }
@@ -135,6 +167,11 @@ impl Reply {
             .take(MAX_MESSAGE_CHARS)
             .collect();
         Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// All options as they were received.
+    pub(crate) fn into_raw_options(self) -> Vec<RawOption> {
+        self.options.into_vec()
     }
 
     /// All other options.

@@ -30,7 +30,9 @@ impl ReplyHeader {
         if message.opcode() != v4::Opcode::BootReply {
             return Err(IgnoreReason::NotReply);
         }
-        if message.htype() != v4::HType::Eth || message.hlen() != 6 {
+        // The hardware type is not checked: some servers and relays send another, such as IEEE 802
+        // for Wi-Fi, and the address itself tells whether the reply is for this client.
+        if message.hlen() != 6 {
             return Err(IgnoreReason::NotEthernet);
         }
         if header[COOKIE_AT..] != v4::MAGIC {

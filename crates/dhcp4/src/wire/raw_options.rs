@@ -71,6 +71,14 @@ impl RawOptions {
         decode_value(code, self.value(code)?)
     }
 
+    /// Sets an option, in place of one with the same code.
+    pub(super) fn set(&mut self, option: RawOption) {
+        match self.0.iter_mut().find(|known| known.code == option.code) {
+            Some(known) => *known = option,
+            None => self.0.push(option),
+        }
+    }
+
     pub(super) fn into_vec(self) -> Vec<RawOption> {
         self.0
     }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use dhcp4::{Client, Config, Event, Instant, Lease, StateName};
+use dhcp4::{Client, Config, Event, Instant, Lease, Options, StateName};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
@@ -21,6 +21,19 @@ pub(crate) fn receive(packet: &[u8]) {
     static CASES: LazyLock<Vec<Case>> = LazyLock::new(cases);
     for case in CASES.iter() {
         case.clone().receive(packet);
+    }
+}
+
+fn past_lease() -> Lease {
+    Lease {
+        address: ADDRESS,
+        prefix_len: 24,
+        server_id: SERVER,
+        requested_at: Instant::BOOT,
+        lifetime: None,
+        t1: None,
+        t2: None,
+        options: Options::default(),
     }
 }
 
@@ -66,7 +79,7 @@ fn cases() -> Vec<Case> {
             .after(NAK, false)
             .after(OFFER, false),
         new(&config).after(OFFER, false),
-        Case::new(Client::reboot(config, 1, ADDRESS, Some(SERVER), START)),
+        Case::new(Client::reboot(config, 1, past_lease(), START)),
         confirming,
         new(&probing).after(ACK, true),
         bound,

@@ -7,7 +7,7 @@ use dhcp4::{Client, Config, Event, Instant, Listen, Servers, StateName};
 use proptest::prelude::*;
 
 use crate::support::message::{ACK, NAK, OFFER, Reply, Request};
-use crate::support::{CLIENT_ID, START, config};
+use crate::support::{CLIENT_ID, START, config, past_lease};
 
 /// An operation on a client.
 #[derive(Clone, Debug)]
@@ -337,9 +337,8 @@ proptest! {
     fn the_invariants_hold_and_a_server_that_answers_gets_every_client_bound(
         config in any_config(), reboots: bool, seed: u64, ops in ops(),
     ) {
-        let address = Ipv4Addr::new(10, 0, 0, 100);
         let client = if reboots {
-            Client::reboot(config.clone(), seed, address, None, START)
+            Client::reboot(config.clone(), seed, past_lease(), START)
         } else {
             Client::new(config.clone(), seed, START)
         };

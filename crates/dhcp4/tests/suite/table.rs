@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use dhcp4::{Client, Config, Event, Instant};
 
 use crate::support::message::{ACK, NAK, OFFER, Reply, Request};
-use crate::support::{START, after, config};
+use crate::support::{START, after, config, past_lease};
 
 /// The state after each input. After a `+` follow the events (g: Granted, b: Bound, r: Renewed,
 /// l: Lost) and the messages (D: DISCOVER, Q: REQUEST, X: DECLINE, R: RELEASE) that came with it. A
@@ -22,7 +22,7 @@ SELECTING   -      SELECTING+D   SELECTING+D   REQUESTING+Q  REQUESTING+Q  -    
 FALLBACK    -      REQUESTING+Q  REQUESTING+Q  SELECTING     REQUESTING+Q  -            -            BOUND+b      -             -             -     -        -        SELECTING+D   STOPPED
 REQUESTING  -      REQUESTING+Q  REQUESTING+Q  -             -             BOUND+b      -            BOUND+b      SELECTING+D   -             -     -        -        SELECTING+D   STOPPED+R
 LAST-TRY    -      SELECTING+D   SELECTING+D   -             -             BOUND+b      -            BOUND+b      SELECTING+D   -             -     -        -        SELECTING+D   STOPPED+R
-REBOOTING   -      REBOOTING+Q   REBOOTING+Q   -             -             BOUND+b      BOUND+b      BOUND+b      SELECTING+D   SELECTING+D   -     -        -        REBOOTING+Q   STOPPED+R
+REBOOTING   -      SELECTING+D   SELECTING+D   -             -             BOUND+b      BOUND+b      BOUND+b      SELECTING+D   SELECTING+D   -     -        -        REBOOTING+Q   STOPPED+R
 CONFIRMING  -      REBOOTING+Q   SELECTING+lD  -             -             BOUND+r      BOUND+r      BOUND+r      SELECTING+lD  SELECTING+lD  -     -        INIT+lX  REBOOTING+Q   STOPPED+R
 GRANTED     -      SELECTING+D   SELECTING+D   -             -             -            -            -            -             -             -     BOUND+b  INIT+X   -             STOPPED+R
 BOUND       -      RENEWING+Q    SELECTING+lD  -             -             -            -            -            -             -             -     -        INIT+lX  REBOOTING+Q   STOPPED+R
@@ -71,7 +71,7 @@ impl Case {
             rapid_commit: true,
             ..config()
         };
-        let reboot = || Client::reboot(config.clone(), 1, ADDRESS, Some(SERVER), START);
+        let reboot = || Client::reboot(config.clone(), 1, past_lease(), START);
         let mut case = match state {
             "GRANTED" => Case::new(Client::new(
                 Config {

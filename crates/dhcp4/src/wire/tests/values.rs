@@ -54,12 +54,15 @@ fn a_malformed_option_does_not_affect_the_others() {
 }
 
 #[test]
-fn a_mask_must_be_a_prefix() {
+fn a_mask_must_be_one_that_a_lan_can_have() {
     let prefix_len = |mask: &[u8]| Reply::decode(&ack(&option(1, mask))).unwrap().prefix_len();
     assert_eq!(prefix_len(&[255, 255, 254, 0]), Some(23));
     assert_eq!(prefix_len(&[255; 4]), Some(32));
+    assert_eq!(prefix_len(&[255, 0, 0, 0]), Some(8));
     for mask in [
         &[0; 4][..],
+        &[128, 0, 0, 0],
+        &[254, 0, 0, 0],
         &[0, 255, 255, 255],
         &[255, 0, 255, 0],
         &[255; 5],

@@ -175,8 +175,7 @@ fn each_unacceptable_answer_to_a_discover_is_ignored_for_its_own_reason() {
         0.1    x OFFER 255.255.255.255 from=10.0.0.1 lease=60 / no usable address
         0.1    x OFFER 127.0.0.1 from=10.0.0.1 lease=60 / no usable address
         0.1    x OFFER 224.0.0.1 from=10.0.0.1 lease=60 / no usable address
-        0.1    x OFFER 10.0.0.5 from=10.0.0.1 / no lease time
-        0.1    x OFFER 10.0.0.5 from=10.0.0.1 lease=0 / no lease time
+        0.1    x OFFER 10.0.0.5 from=10.0.0.1 lease=0 / a lease time of zero
         0.1    x ACK 10.0.0.5 from=10.0.0.1 lease=60 rapid / no rapid commit
         0.1    x NAK from=10.0.0.1 / not awaited in SELECTING
         0.1    . SELECTING

@@ -6,7 +6,7 @@ use dhcp4::{Client, Config, RawOption, Transmit};
 
 use super::new;
 use crate::support::message::{OFFER, Reply, Request};
-use crate::support::{START, config};
+use crate::support::{START, config, past_lease};
 
 #[test]
 fn configured_options_are_sent_in_every_discover_and_request_except_reserved_ones() {
@@ -35,7 +35,7 @@ fn configured_options_are_sent_in_every_discover_and_request_except_reserved_one
         options
     };
     let discover = raw(new(config.clone()).poll_transmit().unwrap());
-    let request = raw(Client::reboot(config, 1, [10, 0, 0, 5].into(), None, START)
+    let request = raw(Client::reboot(config, 1, past_lease(), START)
         .poll_transmit()
         .unwrap());
     for question in [&discover, &request] {

@@ -5,6 +5,7 @@ mod carrier;
 mod fields;
 mod keeping;
 mod leaving;
+mod lenient;
 mod rapid_commit;
 mod rebooting;
 mod resuming;

@@ -3,16 +3,10 @@
 use dhcp4::Client;
 
 use crate::support::script::play;
-use crate::support::{START, config};
+use crate::support::{START, config, past_lease};
 
 fn reboot() -> Client {
-    Client::reboot(
-        config(),
-        1,
-        [10, 0, 0, 5].into(),
-        Some([10, 0, 0, 1].into()),
-        START,
-    )
+    Client::reboot(config(), 1, past_lease(), START)
 }
 
 #[test]
@@ -34,8 +28,7 @@ fn without_an_answer_discovery_follows_and_asks_for_the_address() {
         reboot(),
         "
         0      > REQUEST to=all 50=10.0.0.5
-        ~1     > REQUEST to=all 50=10.0.0.5
-        ~3     > DISCOVER to=all 50=10.0.0.5
+        ~1     > DISCOVER to=all 50=10.0.0.5
         ",
     );
 }

@@ -202,9 +202,7 @@ impl Lan {
             // The container is recreated with the same identity.
             (1, Some(lease)) => {
                 self.users.remove(&lease.address);
-                let client =
-                    Client::reboot(same, seed, lease.address, Some(lease.server_id), self.now);
-                self.clients[index] = Some(client);
+                self.clients[index] = Some(Client::reboot(same, seed, lease, self.now));
             }
             // The driver restarts.
             (2, Some(lease)) => {

@@ -5,7 +5,7 @@ pub(crate) mod script;
 
 use std::time::Duration;
 
-use dhcp4::{Config, Instant};
+use dhcp4::{Config, Instant, Lease, Options, RawOption};
 
 /// The client's Ethernet address in all tests.
 pub(crate) const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
@@ -19,6 +19,23 @@ pub(crate) fn config() -> Config {
     Config {
         client_id: Some(CLIENT_ID.to_vec()),
         ..Config::new(MAC)
+    }
+}
+
+/// A lease of 10.0.0.5/24 from 10.0.0.1 for a minute, which the client had before.
+pub(crate) fn past_lease() -> Lease {
+    Lease {
+        address: [10, 0, 0, 5].into(),
+        prefix_len: 24,
+        server_id: [10, 0, 0, 1].into(),
+        requested_at: Instant::BOOT,
+        lifetime: Some(Duration::from_secs(60)),
+        t1: Some(Duration::from_secs(30)),
+        t2: Some(Duration::from_secs(50)),
+        options: Options {
+            raw: vec![RawOption::new(1, [255, 255, 255, 0])],
+            ..Options::default()
+        },
     }
 }
 

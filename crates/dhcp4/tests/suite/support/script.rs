@@ -186,6 +186,10 @@ impl Stage {
         for word in words {
             reply = match word.split_once('=').unwrap_or((word, "")) {
                 ("from", server) => reply.option(54, parse::<Ipv4Addr>(server).octets()),
+                ("source", _) => reply,
+                ("mask", mask) => reply.option(1, parse::<Ipv4Addr>(mask).octets()),
+                ("router", router) => reply.option(3, parse::<Ipv4Addr>(router).octets()),
+                ("mtu", mtu) => reply.option(26, parse::<u16>(mtu).to_be_bytes()),
                 ("lease", seconds) => reply.option(51, parse::<u32>(seconds).to_be_bytes()),
                 ("t1", seconds) => reply.option(58, parse::<u32>(seconds).to_be_bytes()),
                 ("t2", seconds) => reply.option(59, parse::<u32>(seconds).to_be_bytes()),
@@ -204,10 +208,11 @@ impl Stage {
     }
 }
 
-/// The source address of a reply: that of its server.
+/// The source address of a reply: that of its server, unless the line has a `source`.
 fn from(what: &str) -> Ipv4Addr {
-    let server = what.split(' ').find_map(|word| word.strip_prefix("from="));
-    server.map_or(Ipv4Addr::UNSPECIFIED, parse)
+    let address = |key| what.split(' ').find_map(|word| word.strip_prefix(key));
+    let source = address("source=").or_else(|| address("from="));
+    source.map_or(Ipv4Addr::UNSPECIFIED, parse)
 }
 
 fn describe(event: &Event) -> String {

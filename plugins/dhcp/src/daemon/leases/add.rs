@@ -177,6 +177,7 @@ fn keep(
     table.set_timer(slot);
     let address = lease.address().map(display);
     tracing::info!(attachment = %slot.attachment, address, "address leased");
+    lease.warn_of_assumptions(&slot.attachment);
     Ok(Added {
         result,
         lease,
@@ -202,8 +203,7 @@ fn new_client(
         Some(past)
             if past.status != LeaseStatus::Released && config.requested_address.is_none() =>
         {
-            let (address, server) = (past.lease.address, past.lease.server_id);
-            Client::reboot(config, seed()?, address, Some(server), now())
+            Client::reboot(config, seed()?, past.lease.clone(), now())
         }
         Some(past) => {
             config.requested_address.get_or_insert(past.lease.address);

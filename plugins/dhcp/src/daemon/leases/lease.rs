@@ -129,6 +129,14 @@ impl ManagedLease {
         self.client.borrow().lease().map(|lease| lease.address)
     }
 
+    /// Logs what the server should have sent and did not.
+    pub(super) fn warn_of_assumptions(&self, attachment: &Attachment) {
+        let client = self.client.borrow();
+        for assumption in client.lease().into_iter().flat_map(Lease::assumptions) {
+            tracing::warn!(%attachment, "{assumption}");
+        }
+    }
+
     /// Whether the host needs a route to the container (`hostAccess`).
     pub(super) fn has_host_access(&self) -> bool {
         self.params.host_access
@@ -280,6 +288,7 @@ impl ManagedLease {
                 }
                 Some(Event::Bound(new)) => {
                     apply("another address leased", None, Some(&new));
+                    self.warn_of_assumptions(attachment);
                     on_change();
                     return Ok(());
                 }
