@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::options::{RawOption, code};
+use crate::time::Instant;
 
 /// The options that a client requests by default (option 55).
 ///
@@ -42,6 +43,11 @@ pub struct Config {
     pub servers: Servers,
     /// The pace of retransmission.
     pub retry: Retry,
+    /// When the driver gives up its first wait for an address, if it will. Until the client has a
+    /// lease, no pause is longer than 8 s or a quarter of the time that is left (but at least
+    /// [`Retry::first`]), and one message goes out two seconds before the deadline: a network that
+    /// becomes usable late must not be missed.
+    pub deadline: Option<Instant>,
 }
 
 impl Config {
@@ -58,6 +64,7 @@ impl Config {
             probe_before_bind: false,
             servers: Servers::default(),
             retry: Retry::default(),
+            deadline: None,
         }
     }
 
@@ -108,7 +115,8 @@ impl Servers {
 pub struct Retry {
     /// The first wait for an answer. Default: 1 s. (RFC 2131 suggests 4 s, for slower networks.)
     pub first: Duration,
-    /// The longest wait for an answer. Default: 64 s.
+    /// The longest wait for an answer. Default: 30 s. (RFC 2131 section 4.1 allows 64 s, but a host
+    /// that has lost its address is cut off until it asks again.)
     pub max: Duration,
     /// How often a REQUEST for an offer is sent before the client discovers again. Default: 4.
     pub requests: u32,
@@ -121,7 +129,7 @@ impl Default for Retry {
     fn default() -> Retry {
         Retry {
             first: Duration::from_secs(1),
-            max: Duration::from_secs(64),
+            max: Duration::from_secs(30),
             requests: 4,
             after_decline: Duration::from_secs(10),
         }

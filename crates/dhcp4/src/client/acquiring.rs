@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::state::{Client, Offer, State, Transaction};
-use super::timers::backoff;
-use crate::config::Retry;
+use super::timers::{backoff, longest_wait};
 use crate::lease::Lease;
 use crate::time::Instant;
 
@@ -46,22 +45,57 @@ impl Client {
         };
     }
 
-    /// Requests what a server offered in answer to `discovery`.
-    pub(super) fn enter_requesting(&mut self, now: Instant, discovery: &Transaction, offer: Offer) {
+    /// Requests what a server offered in answer to `discovery`. `others` are offers to fall back
+    /// on.
+    pub(super) fn enter_requesting(
+        &mut self,
+        now: Instant,
+        discovery: &Transaction,
+        offer: Offer,
+        others: Vec<Offer>,
+    ) {
         // RFC 2131 section 3.1: xid and secs are those of the DISCOVER, so that relays forward both
         // messages to the same servers.
         let transaction = Transaction {
             secs: discovery.secs,
             ..Transaction::new(discovery.xid, now)
         };
-        self.request(now, transaction, offer);
+        self.request(now, transaction, offer, others);
     }
 
     /// Sends a REQUEST for an offer.
-    pub(super) fn request(&mut self, now: Instant, mut transaction: Transaction, offer: Offer) {
+    pub(super) fn request(
+        &mut self,
+        now: Instant,
+        mut transaction: Transaction,
+        offer: Offer,
+        others: Vec<Offer>,
+    ) {
         self.count_attempt(now, &mut transaction);
         self.send_request(&transaction, &offer);
-        self.state = State::Requesting { transaction, offer };
+        self.state = State::Requesting {
+            transaction,
+            offer,
+            others,
+        };
+    }
+
+    /// Gives up an offer whose server does not grant it: requests the next one, in the same
+    /// transaction, or discovers again.
+    pub(super) fn offer_failed(
+        &mut self,
+        now: Instant,
+        transaction: &Transaction,
+        failed: &Offer,
+        mut others: Vec<Offer>,
+    ) {
+        self.unreliable_server = Some(failed.server.address());
+        if others.is_empty() {
+            self.enter_selecting(now);
+        } else {
+            let next = others.remove(0);
+            self.enter_requesting(now, transaction, next, others);
+        }
     }
 
     /// Requests the address of a past lease.
@@ -76,7 +110,7 @@ impl Client {
     /// Discovers again after a NAK to a REQUEST for a new address.
     pub(super) fn request_refused(&mut self, now: Instant) {
         self.preferred_address = None;
-        let pause = self.refusal_pause();
+        let pause = self.refusal_pause(now);
         self.pause(now, pause);
     }
 
@@ -93,26 +127,23 @@ impl Client {
     /// The pause after a NAK. It is zero after the first one, since the network may have been
     /// renumbered. It grows after further ones, so that the client does not loop with a server that
     /// refuses its own offers.
-    pub(super) fn refusal_pause(&mut self) -> Duration {
+    pub(super) fn refusal_pause(&mut self, now: Instant) -> Duration {
         let before = self.naks;
         self.naks = before.saturating_add(1);
         match before {
             0 => Duration::ZERO,
-            _ => backoff(&self.config.retry, before, &mut self.rng),
+            _ => self.backoff(now, before),
         }
     }
 
     /// The pause after a DECLINE. It doubles each time, because the next address of the pool may be
     /// in use by another host too.
-    pub(super) fn decline_pause(&mut self) -> Duration {
+    pub(super) fn decline_pause(&mut self, now: Instant) -> Duration {
         let before = self.declines.min(31);
         self.declines = before + 1;
-        let Retry {
-            after_decline, max, ..
-        } = self.config.retry;
-        after_decline
-            .saturating_mul(1 << before)
-            .min(max.max(after_decline))
+        let after_decline = self.config.retry.after_decline;
+        let longest = longest_wait(&self.config.retry, self.left(now)).max(after_decline);
+        after_decline.saturating_mul(1 << before).min(longest)
     }
 
     pub(super) fn new_transaction(&mut self, now: Instant) -> Transaction {
@@ -124,7 +155,16 @@ impl Client {
         // After two messages without an answer, unicast replies perhaps do not reach this host.
         self.wants_broadcast |= transaction.attempts >= 2;
         transaction.attempts = transaction.attempts.saturating_add(1);
-        transaction.resend_at =
-            now + backoff(&self.config.retry, transaction.attempts, &mut self.rng);
+        transaction.resend_at = now + self.backoff(now, transaction.attempts);
+    }
+
+    /// The wait for an answer after this many messages.
+    fn backoff(&mut self, now: Instant, sent: u32) -> Duration {
+        backoff(&self.config.retry, sent, self.left(now), &mut self.rng)
+    }
+
+    /// The time until the driver gives up, if it will.
+    fn left(&self, now: Instant) -> Option<Duration> {
+        self.config.deadline.map(|deadline| deadline.since(now))
     }
 }

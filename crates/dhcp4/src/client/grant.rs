@@ -13,12 +13,20 @@ use crate::wire::Reply;
 
 /// The address of an OFFER or ACK, if it could become a lease.
 ///
-/// An OFFER may lack the lease time (option 51): only the ACK starts a lease.
-pub(super) fn offered_address(reply: &Reply) -> Result<Ipv4Addr, IgnoreReason> {
-    match (is_host(reply.yiaddr), reply.lease_time()) {
-        (false, _) => Err(IgnoreReason::BadAddress),
-        (true, Some(0)) => Err(IgnoreReason::NoLeaseTime),
-        (true, _) => Ok(reply.yiaddr),
+/// An OFFER may lack the lease time (option 51): only the ACK starts a lease. A pool that contains
+/// the addresses of server or router is a mistake that would cost the LAN one of the two.
+pub(super) fn offered_address(reply: &Reply, server: Server) -> Result<Ipv4Addr, IgnoreReason> {
+    let address = reply.yiaddr;
+    if !is_host(address) {
+        Err(IgnoreReason::BadAddress)
+    } else if server.id == Some(address) || server.source == address {
+        Err(IgnoreReason::AddressOfServer)
+    } else if reply.routers().contains(&address) {
+        Err(IgnoreReason::AddressOfRouter)
+    } else if reply.lease_time() == Some(0) {
+        Err(IgnoreReason::NoLeaseTime)
+    } else {
+        Ok(address)
     }
 }
 
@@ -42,7 +50,7 @@ pub(super) fn granted_lease(
     earlier: &[RawOption],
 ) -> Result<Lease, IgnoreReason> {
     ack.complete(earlier);
-    let address = offered_address(&ack)?;
+    let address = offered_address(&ack, server)?;
     let times = Times::of(&ack);
     Ok(Lease {
         address,

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::grant::{granted_lease, lasting_options, offered_address};
-use super::state::{Client, Fallback, Offer, Server, State};
+use super::state::{Client, Fallback, MAX_OTHERS, Offer, Server, State};
 use crate::address::is_host;
 use crate::event::{LossReason, Nak};
 use crate::lease::Lease;
@@ -78,7 +78,12 @@ impl Client {
             {
                 Err(IgnoreReason::WrongServer)
             }
-            (State::Requesting { transaction, offer }, ReplyKind::Ack) => {
+            (
+                State::Requesting {
+                    transaction, offer, ..
+                },
+                ReplyKind::Ack,
+            ) => {
                 let requested_at = transaction.started_at;
                 let lease = granted_lease(reply, server, requested_at, &offer.options)?;
                 let lease = not_over(for_address(offer.address, lease)?, now)?;
@@ -86,11 +91,11 @@ impl Client {
                 Ok(())
             }
             (State::Requesting { .. }, ReplyKind::Nak) => {
-                self.unreliable_server = Some(server.address());
                 self.note_nak(&reply, server);
-                self.request_refused(now);
+                self.offer_refused(now);
                 Ok(())
             }
+            (State::Requesting { .. }, ReplyKind::Offer) => self.keep_offer(reply, server),
 
             (State::Rebooting { transaction, past }, ReplyKind::Ack) => {
                 let earlier = lasting_options(past, &reply);
@@ -139,8 +144,7 @@ impl Client {
 
             (State::Selecting { .. }, ReplyKind::Nak)
             | (
-                State::Requesting { .. }
-                | State::Rebooting { .. }
+                State::Rebooting { .. }
                 | State::Reconfirming { .. }
                 | State::Renewing { .. }
                 | State::Rebinding { .. },
@@ -157,18 +161,13 @@ impl Client {
     /// a better one. An OFFER with the Rapid Commit option is an ordinary offer, because some
     /// servers copy the option from the DISCOVER.
     fn consider(&mut self, now: Instant, reply: Reply, server: Server) -> Result<(), IgnoreReason> {
-        let address = offered_address(&reply)?;
+        let offer = offer(reply, server)?;
         let State::Selecting {
             transaction,
             fallback,
         } = &mut self.state
         else {
             return Ok(());
-        };
-        let offer = Offer {
-            address,
-            server,
-            options: reply.into_raw_options(),
         };
         if self.unreliable_server == Some(server.address()) {
             self.transmit = None;
@@ -178,9 +177,41 @@ impl Client {
             });
         } else {
             let discovery = transaction.clone();
-            self.enter_requesting(now, &discovery, offer);
+            let others = fallback.take().map(|fallback| fallback.offer);
+            self.enter_requesting(now, &discovery, offer, others.into_iter().collect());
         }
         Ok(())
+    }
+
+    /// Keeps the offer of another server, in case the one that was asked does not grant its own.
+    fn keep_offer(&mut self, reply: Reply, server: Server) -> Result<(), IgnoreReason> {
+        let not_awaited = self.not_awaited();
+        let State::Requesting { offer, others, .. } = &mut self.state else {
+            return Err(not_awaited);
+        };
+        let is_known =
+            server.is(offer.server) || others.iter().any(|other| server.is(other.server));
+        if is_known || others.len() == MAX_OTHERS {
+            return Err(not_awaited);
+        }
+        others.push(self::offer(reply, server)?);
+        Ok(())
+    }
+
+    /// Requests the next offer after a NAK, or discovers again.
+    fn offer_refused(&mut self, now: Instant) {
+        match std::mem::replace(&mut self.state, State::Stopped) {
+            State::Requesting {
+                transaction,
+                offer,
+                others,
+            } if !others.is_empty() => self.offer_failed(now, &transaction, &offer, others),
+            State::Requesting { offer, .. } => {
+                self.unreliable_server = Some(offer.server.address());
+                self.request_refused(now);
+            }
+            state => self.state = state,
+        }
     }
 
     /// Keeps a NAK for the report.
@@ -196,6 +227,15 @@ impl Client {
     fn not_awaited(&self) -> IgnoreReason {
         IgnoreReason::NotAwaited(self.state.name())
     }
+}
+
+/// What a server offers.
+fn offer(reply: Reply, server: Server) -> Result<Offer, IgnoreReason> {
+    Ok(Offer {
+        address: offered_address(&reply, server)?,
+        server,
+        options: reply.into_raw_options(),
+    })
 }
 
 /// Refuses an ACK for an address that was not requested.

@@ -129,8 +129,8 @@ impl Client {
     pub(super) fn lose(&mut self, now: Instant, lease: Lease, reason: LossReason) {
         let pause = match &reason {
             LossReason::Expired => Duration::ZERO,
-            LossReason::Nak(_) => self.refusal_pause(),
-            LossReason::Declined => self.decline_pause(),
+            LossReason::Nak(_) => self.refusal_pause(now),
+            LossReason::Declined => self.decline_pause(now),
         };
         if reason != LossReason::Expired {
             self.preferred_address = None;
@@ -150,7 +150,7 @@ impl Client {
         if was_granted {
             self.preferred_address = None;
             self.began_at = now;
-            let pause = self.decline_pause();
+            let pause = self.decline_pause(now);
             self.pause(now, pause);
         } else {
             self.lose(now, lease, LossReason::Declined);
@@ -159,13 +159,14 @@ impl Client {
         true
     }
 
-    /// Notes that there is a lease, which ends all counts of failures.
+    /// Notes that there is a lease, which ends all counts of failures, and nobody waits any more.
     pub(super) fn remember(&mut self, lease: &Lease) {
         self.preferred_address = Some(lease.address);
         self.unreliable_server = None;
         self.naks = 0;
         self.declines = 0;
         self.wants_broadcast = false;
+        self.config.deadline = None;
     }
 }
 

@@ -36,6 +36,8 @@ use crate::transmit::{Listen, OutgoingKind, Transmit};
 /// 2. The exception is an offer from the server whose previous offer failed, because it refused or
 ///    ignored the REQUEST. The client takes that one only if no other server makes an offer within
 ///    [`Retry::first`](crate::Retry::first).
+/// 3. Offers of other servers that arrive afterwards are kept. The client requests the next one if
+///    the server refuses its own offer, or does not answer two REQUESTs.
 ///
 /// # Start of a lease
 ///
@@ -81,6 +83,8 @@ pub(super) enum State {
     Requesting {
         transaction: Transaction,
         offer: Offer,
+        /// Offers of other servers, at most [`MAX_OTHERS`], in the order of their arrival.
+        others: Vec<Offer>,
     },
     /// REBOOTING without a lease: the client asks for the address of a past one.
     Rebooting {
@@ -135,6 +139,9 @@ impl Transaction {
         }
     }
 }
+
+/// How many offers the client keeps beside the one that it requests.
+pub(super) const MAX_OTHERS: usize = 4;
 
 /// A server, as one of its messages names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

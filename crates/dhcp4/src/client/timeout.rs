@@ -1,10 +1,13 @@
 //! What each state does when its timer is due.
 
-use super::state::{Client, State};
+use super::state::{Client, Offer, State, Transaction};
 use super::timers::is_due;
 use crate::event::LossReason;
 use crate::lease::Lease;
 use crate::time::Instant;
+
+/// How often a REQUEST for an offer is sent while another server's offer could be taken instead.
+const REQUESTS_BESIDE_OTHERS: u32 = 2;
 
 /// How often the client asks whether its lease is valid before it goes on with the unconfirmed
 /// lease.
@@ -33,20 +36,16 @@ impl Client {
             State::Selecting {
                 transaction,
                 fallback: Some(fallback),
-            } => self.enter_requesting(now, &transaction, fallback.offer),
+            } => self.enter_requesting(now, &transaction, fallback.offer, Vec::new()),
             State::Selecting {
                 transaction,
                 fallback: None,
             } => self.rediscover(now, transaction),
-            State::Requesting { transaction, offer }
-                if transaction.attempts < self.config.retry.requests =>
-            {
-                self.request(now, transaction, offer);
-            }
-            State::Requesting { offer, .. } => {
-                self.unreliable_server = Some(offer.server.address());
-                self.enter_selecting(now);
-            }
+            State::Requesting {
+                transaction,
+                offer,
+                others,
+            } => self.repeat_request(now, transaction, offer, others),
             // One REQUEST is enough: a server that knows nothing of the address must not answer it
             // (RFC 2131 section 4.3.2), and the DISCOVER asks for the same address.
             State::Rebooting { .. } => self.enter_selecting(now),
@@ -65,6 +64,25 @@ impl Client {
             State::Renewing { timed, .. } => self.renew(now, timed),
             State::Rebinding { timed, .. } => self.rebind(now, timed),
             state @ (State::Granted { .. } | State::Stopped) => self.state = state,
+        }
+    }
+
+    /// Sends an unanswered REQUEST again, or gives up the offer.
+    fn repeat_request(
+        &mut self,
+        now: Instant,
+        transaction: Transaction,
+        offer: Offer,
+        others: Vec<Offer>,
+    ) {
+        let most = match others.is_empty() {
+            true => self.config.retry.requests,
+            false => self.config.retry.requests.min(REQUESTS_BESIDE_OTHERS),
+        };
+        if transaction.attempts < most {
+            self.request(now, transaction, offer, others);
+        } else {
+            self.offer_failed(now, &transaction, &offer, others);
         }
     }
 }

@@ -15,6 +15,11 @@ const MIN_RENEWAL_WAIT: Duration = Duration::from_secs(60);
 /// The most by which a wait deviates from its nominal value (RFC 2131 section 4.1).
 const MAX_JITTER: Duration = Duration::from_secs(1);
 
+/// The longest wait for an answer while the driver has a deadline.
+const MAX_WAIT_WITH_DEADLINE: Duration = Duration::from_secs(8);
+/// How long before its deadline the client asks once more.
+const LAST_TRY: Duration = Duration::from_secs(2);
+
 /// A lease and when to act on it.
 #[derive(Clone, Debug)]
 pub(super) struct TimedLease {
@@ -56,15 +61,25 @@ impl TimedLease {
 }
 
 /// The wait for an answer after this many messages. It doubles with each message. Its jitter is one
-/// second, as in RFC 2131 section 4.1, or a quarter of the wait if that is less.
-pub(super) fn backoff(retry: &Retry, sent: u32, rng: &mut Rng) -> Duration {
+/// second, as in RFC 2131 section 4.1, or a quarter of the wait if that is less. `left` is the time
+/// until the driver gives up, if it will; no wait crosses the time of the last try.
+pub(super) fn backoff(retry: &Retry, sent: u32, left: Option<Duration>, rng: &mut Rng) -> Duration {
+    let longest = longest_wait(retry, left);
     let doublings = sent.saturating_sub(1).min(31);
-    let wait = retry
-        .first
-        .saturating_mul(1 << doublings)
-        .min(retry.max)
+    let wait = retry.first.saturating_mul(1 << doublings).min(longest);
+    let drawn = rng
+        .around(wait, (wait / 4).min(MAX_JITTER))
+        .min(longest)
         .max(MIN_WAIT);
-    rng.around(wait, (wait / 4).min(MAX_JITTER))
+    left.and_then(|left| left.checked_sub(LAST_TRY))
+        .filter(|last_try| !last_try.is_zero() && *last_try <= wait.max(drawn))
+        .unwrap_or(drawn)
+}
+
+/// The longest wait for an answer, if the driver gives up after the time that is `left`.
+pub(super) fn longest_wait(retry: &Retry, left: Option<Duration>) -> Duration {
+    let share = |left: Duration| (left / 4).min(MAX_WAIT_WITH_DEADLINE).max(retry.first);
+    left.map_or(retry.max, |left| share(left).min(retry.max))
 }
 
 /// The wait for an answer in RENEWING or REBINDING: half of the time that remains in that state,
@@ -95,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_from_1_to_64_seconds_with_at_most_a_second_of_jitter() {
+    fn waits_double_from_1_to_30_seconds_with_at_most_a_second_of_jitter() {
         let (retry, mut rng) = (Retry::default(), Rng::new(3));
         for (sent, wait) in [
             (1, 1),
@@ -103,20 +118,50 @@ mod tests {
             (3, 4),
             (4, 8),
             (5, 16),
-            (6, 32),
-            (7, 64),
-            (8, 64),
-            (1000, 64),
+            (6, 30),
+            (7, 30),
+            (1000, 30),
         ] {
             let spread = (secs(wait) / 4).min(secs(1));
             for _ in 0..100 {
-                let drawn = backoff(&retry, sent, &mut rng);
+                let drawn = backoff(&retry, sent, None, &mut rng);
+                let longest = (secs(wait) + spread).min(retry.max);
                 assert!(
-                    (secs(wait) - spread..=secs(wait) + spread).contains(&drawn),
+                    (secs(wait) - spread..=longest).contains(&drawn),
                     "{sent}: {drawn:?}"
                 );
             }
         }
+    }
+
+    #[test]
+    fn before_a_deadline_no_wait_exceeds_8_seconds_or_a_quarter_of_what_is_left() {
+        let retry = Retry::default();
+        for (left, longest) in [
+            (secs(3600), secs(8)),
+            (secs(32), secs(8)),
+            (secs(20), secs(5)),
+            (secs(2), secs(1)),
+            (Duration::ZERO, secs(1)),
+        ] {
+            assert_eq!(longest_wait(&retry, Some(left)), longest, "{left:?}");
+            let mut rng = Rng::new(9);
+            for _ in 0..100 {
+                let drawn = backoff(&retry, 9, Some(left), &mut rng);
+                assert!((longest * 3 / 4..=longest).contains(&drawn), "{drawn:?}");
+            }
+        }
+        for left in [2001, 2500, 3000] {
+            let left = Duration::from_millis(left);
+            let drawn = backoff(&retry, 9, Some(left), &mut Rng::new(9));
+            assert_eq!(drawn, left - secs(2), "{left:?}");
+        }
+        assert_eq!(longest_wait(&retry, None), retry.max);
+        let brief = Retry {
+            max: secs(3),
+            ..retry
+        };
+        assert_eq!(longest_wait(&brief, Some(secs(3600))), secs(3));
     }
 
     #[test]

@@ -60,6 +60,10 @@ pub enum IgnoreReason {
     NotRapidCommit,
     /// It offers no address, or one that no host can have.
     BadAddress,
+    /// It offers the address of the server that sent it.
+    AddressOfServer,
+    /// It offers the address of the router that it names (option 3).
+    AddressOfRouter,
     /// It is for an address that was not requested.
     WrongAddress,
     /// Its lease time is zero.
@@ -97,6 +101,8 @@ impl fmt::Display for IgnoreReason {
             IgnoreReason::NotAwaited(state) => return write!(f, "not awaited in {state}"),
             IgnoreReason::NotRapidCommit => "no rapid commit",
             IgnoreReason::BadAddress => "no usable address",
+            IgnoreReason::AddressOfServer => "the address offered is the server's own",
+            IgnoreReason::AddressOfRouter => "the address offered is the router's own",
             IgnoreReason::WrongAddress => "not the address asked for",
             IgnoreReason::NoLeaseTime => "a lease time of zero",
             IgnoreReason::TooLate => "the lease has ended already",

@@ -129,6 +129,11 @@ impl Reply {
         }
     }
 
+    /// Option 3.
+    pub(crate) fn routers(&self) -> Vec<Ipv4Addr> {
+        values::addresses(&self.options, code::ROUTERS)
+    }
+
     /// Option 51 in seconds.
     pub(crate) fn lease_time(&self) -> Option<u32> {
         match self.options.decode(code::LEASE_TIME) {

@@ -38,7 +38,7 @@ pub(super) fn interpret(options: RawOptions) -> Options {
 }
 
 /// A list of hosts' addresses.
-fn addresses(options: &RawOptions, code: u8) -> Vec<Ipv4Addr> {
+pub(super) fn addresses(options: &RawOptions, code: u8) -> Vec<Ipv4Addr> {
     match options.decode(code) {
         Some(DhcpOption::Router(mut list) | DhcpOption::DomainNameServer(mut list)) => {
             list.retain(|&address| is_host(address));

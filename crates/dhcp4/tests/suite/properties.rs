@@ -316,11 +316,14 @@ fn answer() -> impl Strategy<Value = Answer> {
 
 fn any_config() -> impl Strategy<Value = Config> {
     let deny = prop_oneof![3 => Just(vec![]), 1 => Just(vec![Ipv4Addr::new(10, 0, 0, 3)])];
-    (any::<bool>(), any::<bool>(), any::<bool>(), deny).prop_map(
-        |(probe_before_bind, rapid_commit, broadcast, deny)| Config {
+    let deadline =
+        prop::option::of((0..120u64).prop_map(|seconds| START + Duration::from_secs(seconds)));
+    (any::<bool>(), any::<bool>(), any::<bool>(), deny, deadline).prop_map(
+        |(probe_before_bind, rapid_commit, broadcast, deny, deadline)| Config {
             probe_before_bind,
             rapid_commit,
             broadcast,
+            deadline,
             servers: Servers {
                 allow: Vec::new(),
                 deny,

@@ -13,15 +13,17 @@ use crate::support::{START, after, config, past_lease};
 /// with Rapid Commit. "early" calls `handle_timeout` before the timer is due, "end" after any lease
 /// has expired.
 ///
-/// Three rows are variants of a state: FALLBACK is SELECTING with an offer from an unreliable
-/// server, LAST-TRY is REQUESTING after the last REQUEST, and CONFIRMING is REBOOTING with a lease.
+/// Four rows are variants of a state: FALLBACK is SELECTING with an offer from an unreliable
+/// server, TWO-OFFERS is REQUESTING with another server's offer at hand, LAST-TRY is REQUESTING
+/// after the last REQUEST, and CONFIRMING is REBOOTING with a lease.
 const TABLE: &str = "
 state       early  timer         end           offer         offer/other   ack          ack/other    rapid        nak           nak/other     junk  accept   decline  link          release
 INIT        -      SELECTING+D   SELECTING+D   -             -             -            -            -            -             -             -     -        -        SELECTING+D   STOPPED
 SELECTING   -      SELECTING+D   SELECTING+D   REQUESTING+Q  REQUESTING+Q  -            -            BOUND+b      -             -             -     -        -        SELECTING+D   STOPPED
 FALLBACK    -      REQUESTING+Q  REQUESTING+Q  SELECTING     REQUESTING+Q  -            -            BOUND+b      -             -             -     -        -        SELECTING+D   STOPPED
-REQUESTING  -      REQUESTING+Q  REQUESTING+Q  -             -             BOUND+b      -            BOUND+b      SELECTING+D   -             -     -        -        SELECTING+D   STOPPED+R
-LAST-TRY    -      SELECTING+D   SELECTING+D   -             -             BOUND+b      -            BOUND+b      SELECTING+D   -             -     -        -        SELECTING+D   STOPPED+R
+REQUESTING  -      REQUESTING+Q  REQUESTING+Q  -             REQUESTING    BOUND+b      -            BOUND+b      SELECTING+D   -             -     -        -        SELECTING+D   STOPPED+R
+TWO-OFFERS  -      REQUESTING+Q  REQUESTING+Q  -             -             BOUND+b      -            BOUND+b      REQUESTING+Q  -             -     -        -        SELECTING+D   STOPPED+R
+LAST-TRY    -      SELECTING+D   SELECTING+D   -             REQUESTING    BOUND+b      -            BOUND+b      SELECTING+D   -             -     -        -        SELECTING+D   STOPPED+R
 REBOOTING   -      SELECTING+D   SELECTING+D   -             -             BOUND+b      BOUND+b      BOUND+b      SELECTING+D   SELECTING+D   -     -        -        REBOOTING+Q   STOPPED+R
 CONFIRMING  -      REBOOTING+Q   SELECTING+lD  -             -             BOUND+r      BOUND+r      BOUND+r      SELECTING+lD  SELECTING+lD  -     -        INIT+lX  REBOOTING+Q   STOPPED+R
 GRANTED     -      SELECTING+D   SELECTING+D   -             -             -            -            -            -             -             -     BOUND+b  INIT+X   -             STOPPED+R
@@ -54,7 +56,7 @@ fn every_input_in_every_state_has_the_effect_in_the_table() {
             }
         }
     }
-    assert_eq!(states, 12);
+    assert_eq!(states, 13);
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
@@ -92,6 +94,10 @@ impl Case {
                 }
             }
             "REQUESTING" => case.receive(OFFER, SERVER, false),
+            "TWO-OFFERS" => {
+                case.receive(OFFER, SERVER, false);
+                case.receive(OFFER, OTHER, false);
+            }
             "LAST-TRY" => {
                 case.receive(OFFER, SERVER, false);
                 (0..3).for_each(|_| case.let_timer_run());
@@ -122,7 +128,7 @@ impl Case {
         // The table's own names for variants of a state.
         let name = match state {
             "FALLBACK" => "SELECTING",
-            "LAST-TRY" => "REQUESTING",
+            "LAST-TRY" | "TWO-OFFERS" => "REQUESTING",
             "CONFIRMING" => "REBOOTING",
             name => name,
         };

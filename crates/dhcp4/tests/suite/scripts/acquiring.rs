@@ -36,16 +36,14 @@ fn discovery_never_ends_but_slows_down_and_asks_for_broadcast_replies_from_the_t
         ~7     > DISCOVER to=all flag=broadcast
         ~15    > DISCOVER to=all flag=broadcast
         ~31    > DISCOVER to=all flag=broadcast
-        ~63    > DISCOVER to=all flag=broadcast
-        ~127   > DISCOVER to=all flag=broadcast
-        ~191   > DISCOVER to=all flag=broadcast
-        ~255   > DISCOVER to=all flag=broadcast
-        ~319   > DISCOVER to=all flag=broadcast
+        ~61    > DISCOVER to=all flag=broadcast
+        ~91    > DISCOVER to=all flag=broadcast
+        ~121   > DISCOVER to=all flag=broadcast
         ",
     );
     assert_eq!(
         client.report().to_string(),
-        "sent 11 DISCOVER, received 0 frames"
+        "sent 9 DISCOVER, received 0 frames"
     );
 }
 
@@ -147,7 +145,7 @@ fn only_the_server_whose_offer_was_taken_can_acknowledge_or_refuse() {
         0.1    x NAK from=10.0.0.2 / not from the server asked
         0.1    x ACK 10.0.0.5 from=10.0.0.2 lease=60 / not from the server asked
         0.1    x ACK 10.0.0.6 from=10.0.0.1 lease=60 / not the address asked for
-        0.1    x OFFER 10.0.0.7 from=10.0.0.2 lease=60 / not awaited in REQUESTING
+        0.1    x OFFER 10.0.0.7 from=10.0.0.1 lease=60 / not awaited in REQUESTING
         0.2    < ACK 10.0.0.5 from=10.0.0.1 lease=60
         0.2    = BOUND 10.0.0.5
         ",
@@ -175,6 +173,9 @@ fn each_unacceptable_answer_to_a_discover_is_ignored_for_its_own_reason() {
         0.1    x OFFER 255.255.255.255 from=10.0.0.1 lease=60 / no usable address
         0.1    x OFFER 127.0.0.1 from=10.0.0.1 lease=60 / no usable address
         0.1    x OFFER 224.0.0.1 from=10.0.0.1 lease=60 / no usable address
+        0.1    x OFFER 10.0.0.1 from=10.0.0.1 lease=60 / the address offered is the server's own
+        0.1    x OFFER 10.0.0.2 from=10.0.0.1 source=10.0.0.2 lease=60 / the address offered is the server's own
+        0.1    x OFFER 10.0.0.3 from=10.0.0.1 lease=60 router=10.0.0.3 / the address offered is the router's own
         0.1    x OFFER 10.0.0.5 from=10.0.0.1 lease=0 / a lease time of zero
         0.1    x ACK 10.0.0.5 from=10.0.0.1 lease=60 rapid / no rapid commit
         0.1    x NAK from=10.0.0.1 / not awaited in SELECTING
@@ -234,6 +235,79 @@ fn an_offer_of_a_server_that_refused_its_last_one_waits_for_a_better_one() {
         0      < OFFER 10.0.0.67 from=10.0.0.6 lease=60
         0.3    < OFFER 10.0.0.5 from=10.0.0.1 lease=60
         0.3    > REQUEST to=all 50=10.0.0.5 54=10.0.0.1
+        ",
+    );
+}
+
+#[test]
+fn a_server_that_offers_and_never_acknowledges_costs_two_requests_if_another_has_offered() {
+    play(
+        new(config()),
+        "
+        0      > DISCOVER to=all
+        0      < OFFER 10.0.0.66 from=10.0.0.6 lease=60
+        0      > REQUEST to=all 50=10.0.0.66 54=10.0.0.6
+        0.1    < OFFER 10.0.0.5 from=10.0.0.1 lease=60
+        0.1    x OFFER 10.0.0.6 from=10.0.0.1 lease=60 / not awaited in REQUESTING
+        ~1     > REQUEST to=all 50=10.0.0.66 54=10.0.0.6
+        ~3     > REQUEST to=all 50=10.0.0.5 54=10.0.0.1
+        3.9    < ACK 10.0.0.5 from=10.0.0.1 lease=60
+        3.9    = BOUND 10.0.0.5
+        ",
+    );
+}
+
+#[test]
+fn after_a_refusal_the_offer_of_another_server_is_requested_at_once() {
+    play(
+        new(config()),
+        "
+        0      > DISCOVER to=all
+        0      < OFFER 10.0.0.66 from=10.0.0.6 lease=60
+        0      > REQUEST to=all 50=10.0.0.66 54=10.0.0.6
+        0.1    < OFFER 10.0.0.5 from=10.0.0.1 lease=60
+        0.2    < NAK from=10.0.0.6
+        0.2    > REQUEST to=all 50=10.0.0.5 54=10.0.0.1
+        ~1.2   > REQUEST to=all 50=10.0.0.5 54=10.0.0.1
+        2      < NAK from=10.0.0.1
+        2      > DISCOVER to=all
+        ",
+    );
+}
+
+#[test]
+fn an_offer_that_had_to_wait_for_a_better_one_is_still_there_if_that_one_fails() {
+    play(
+        new(config()),
+        "
+        0      > DISCOVER to=all
+        0      < OFFER 10.0.0.66 from=10.0.0.6 lease=60
+        0      > REQUEST to=all 50=10.0.0.66 54=10.0.0.6
+        0      < NAK from=10.0.0.6
+        0      > DISCOVER to=all
+        0      < OFFER 10.0.0.67 from=10.0.0.6 lease=60
+        0.3    < OFFER 10.0.0.5 from=10.0.0.1 lease=60
+        0.3    > REQUEST to=all 50=10.0.0.5 54=10.0.0.1
+        0.4    < NAK from=10.0.0.1
+        0.4    > REQUEST to=all 50=10.0.0.67 54=10.0.0.6
+        ",
+    );
+}
+
+#[test]
+fn a_few_offers_of_other_servers_are_kept_and_no_more() {
+    play(
+        new(config()),
+        "
+        0      > DISCOVER to=all
+        0      < OFFER 10.0.0.5 from=10.0.0.1 lease=60
+        0      > REQUEST to=all 50=10.0.0.5 54=10.0.0.1
+        0.1    < OFFER 10.0.0.6 from=10.0.0.2 lease=60
+        0.1    < OFFER 10.0.0.7 from=10.0.0.3 lease=60
+        0.1    < OFFER 10.0.0.8 from=10.0.0.4 lease=60
+        0.1    x OFFER 127.0.0.1 from=10.0.0.7 lease=60 / no usable address
+        0.1    < OFFER 10.0.0.9 from=10.0.0.5 lease=60
+        0.1    x OFFER 10.0.0.10 from=10.0.0.6 lease=60 / not awaited in REQUESTING
         ",
     );
 }

@@ -2,6 +2,7 @@
 
 mod acquiring;
 mod carrier;
+mod deadline;
 mod fields;
 mod keeping;
 mod leaving;

@@ -59,10 +59,11 @@ fn after_a_long_silence_the_lease_starts_with_a_recent_discover() {
         ~7     > DISCOVER to=all rapid flag=broadcast
         ~15    > DISCOVER to=all rapid flag=broadcast
         ~31    > DISCOVER to=all rapid flag=broadcast
-        ~63    > DISCOVER to=all rapid flag=broadcast
-        ~127   > DISCOVER to=all rapid flag=broadcast
-        150    < ACK 10.0.0.5 from=10.0.0.1 lease=600 rapid
-        150    = BOUND 10.0.0.5
+        ~61    > DISCOVER to=all rapid flag=broadcast
+        ~91    > DISCOVER to=all rapid flag=broadcast
+        ~121   > DISCOVER to=all rapid flag=broadcast
+        130    < ACK 10.0.0.5 from=10.0.0.1 lease=600 rapid
+        130    = BOUND 10.0.0.5
         ",
     );
     assert!(
