@@ -22,6 +22,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(an_address_expires_with_its_lease_even_without_a_daemon),
     test!(a_changed_route_leaves_another_interfaces_route_alone),
     test!(addresses_are_announced_unless_configured_otherwise),
+    test!(an_address_is_announced_twice),
 ];
 
 /// Leases that are renewed after a second.
@@ -378,5 +379,23 @@ fn addresses_are_announced_unless_configured_otherwise(world: &World) -> Result 
     network.add(&Attachment::new(&quiet))?;
     let silent = address(&quiet)?;
     ensure!(tap.contender(silent)?.is_none(), "{silent} was announced");
+    Ok(())
+}
+
+fn an_address_is_announced_twice(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    // Without renewals, the container sends no other ARP.
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let index = scenario.lan.lan.link(Lan::SERVER_LINK)?.index;
+    let tap = scenario.lan.lan.run(|| ArpSocket::open(index))??;
+    let container = scenario.lan.container("c1")?;
+    Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
+    let mac = container.link("eth0")?.mac;
+    let leased = address(&container)?;
+    for announcement in ["the first announcement", "the second announcement"] {
+        until(announcement, SOON, || {
+            tap.contender(leased).is_ok_and(|from| from == mac)
+        })?;
+    }
     Ok(())
 }

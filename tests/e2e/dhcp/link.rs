@@ -1,5 +1,6 @@
 //! The parent's carrier goes and comes back.
 
+use std::thread;
 use std::time::Duration;
 
 use lab::anyhow::ensure;
@@ -14,6 +15,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(leases_are_confirmed_when_the_carrier_returns),
     test!(replugged_into_another_network_a_container_gets_a_new_address),
     test!(an_unanswered_confirmation_keeps_the_lease),
+    test!(an_add_asks_at_once_when_the_carrier_comes),
+    test!(a_container_without_an_address_asks_at_once_when_the_carrier_returns),
 ];
 
 /// Pulls the cable out at the far end and puts it in again.
@@ -108,5 +111,63 @@ fn an_unanswered_confirmation_keeps_the_lease(world: &World) -> Result {
     network.del(&attachment)?;
     until("the lease is given back", SOON, || {
         server.leases().is_empty()
+    })
+}
+
+/// How many messages of one kind come without an answer before the pauses between them are long.
+const MANY: usize = 5;
+
+fn an_add_asks_at_once_when_the_carrier_comes(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    server.when(MessageType::Discover).then(Reaction::silence());
+    let container = scenario.lan.container("c1")?;
+    thread::scope(|scope| {
+        let add = || {
+            let network = Network::new(&scenario.lan.host, scenario.dhcp());
+            network.add(&Attachment::new(&container)).map(drop)
+        };
+        let add = scope.spawn(add);
+        // The next one would come after some seconds.
+        let last = server.wait_for(MessageType::Discover, MANY - 1, Duration::from_secs(12))?;
+        server.behave();
+        replug(&scenario)?;
+        let next = server.wait_for(MessageType::Discover, MANY, SOON)?;
+        ensure!(
+            decoded(&next)?.xid() != decoded(&last)?.xid(),
+            "a DISCOVER of a new exchange: {next:?}"
+        );
+        add.join().expect("the ADD does not panic")
+    })
+}
+
+fn a_container_without_an_address_asks_at_once_when_the_carrier_returns(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let settings = Settings {
+        lease_time: Some(Duration::from_secs(2)),
+        ..Settings::default()
+    };
+    let server = DhcpServer::start(&scenario.lan.lan, settings)?;
+    let container = scenario.lan.container("c1")?;
+    Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
+    for kind in [MessageType::Discover, MessageType::Request] {
+        server.when(kind).then(Reaction::silence());
+    }
+    until("the address is lost", SOON, || {
+        container
+            .ipv4("eth0")
+            .is_ok_and(|addresses| addresses.is_empty())
+    })?;
+    let sent = server.received_of(MessageType::Discover).len() + 3;
+    let last = server.wait_for(MessageType::Discover, sent, Duration::from_secs(12))?;
+    server.behave();
+    replug(&scenario)?;
+    let next = server.wait_for(MessageType::Discover, sent + 1, SOON)?;
+    ensure!(
+        decoded(&next)?.xid() != decoded(&last)?.xid(),
+        "a DISCOVER of a new exchange: {next:?}"
+    );
+    until("there is an address again", SOON, || {
+        address(&container).is_ok()
     })
 }

@@ -167,7 +167,10 @@ fn a_late_offer_is_accepted(world: &World) -> Result {
 }
 
 fn a_server_that_does_not_name_itself_is_used(world: &World) -> Result {
-    for id in [None, Some(Ipv4Addr::UNSPECIFIED)] {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, brief())?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    for (name, id) in [("c1", None), ("c2", Some(Ipv4Addr::UNSPECIFIED))] {
         let anonymous = Reaction::answer().edit(move |message| {
             let options = message.opts_mut();
             options.remove(OptionCode::ServerIdentifier);
@@ -175,21 +178,21 @@ fn a_server_that_does_not_name_itself_is_used(world: &World) -> Result {
                 options.insert(DhcpOption::ServerIdentifier(id));
             }
         });
-        let scenario = Scenario::new(world)?;
-        let server = DhcpServer::start(&scenario.lan.lan, brief())?;
+        server.behave();
         for kind in [MessageType::Discover, MessageType::Request] {
             server.when(kind).then(anonymous.clone());
         }
-        let container = scenario.lan.container("c1")?;
-        let network = Network::new(&scenario.lan.host, scenario.dhcp());
+        let before = server.received_of(MessageType::Request).len();
+        let container = scenario.lan.container(name)?;
         let attachment = Attachment::new(&container);
         network.add(&attachment)?;
-        let request = server.wait_for(MessageType::Request, 1, SOON)?;
+        let request = server.wait_for(MessageType::Request, before + 1, SOON)?;
         ensure!(
             request.option(OptionCode::ServerIdentifier).is_none(),
             "{request:?}"
         );
-        scenario.wait_for_renewal()?;
+        let renewal = server.wait_for(MessageType::Request, before + 2, SOON)?;
+        ensure!(*renewal.destination.ip() == Lan::ADDRESS, "{renewal:?}");
         network.del(&attachment)?;
         until("the lease is given back", SOON, || {
             server.leases().is_empty()

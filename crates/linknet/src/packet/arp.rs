@@ -14,7 +14,7 @@ use super::link_layer;
 use crate::error::{Error, Result};
 use crate::mac::Mac;
 
-/// A socket that sends ARP probes on one link, and receives the ARP packets of others.
+/// A socket that sends ARP probes and announcements on one link, and receives the ARP packets of others.
 ///
 /// It is non-blocking. Closing it takes as long as closing a
 /// [`PacketSocket`](crate::PacketSocket).
@@ -54,6 +54,21 @@ impl ArpSocket {
             target: address,
         };
         self.socket.send(&probe.frame())?;
+        Ok(())
+    }
+
+    /// Announces that this link has an address (RFC 5227 §1.1): neighbours update their caches.
+    ///
+    /// # Errors
+    /// As for [`probe`](ArpSocket::probe).
+    pub fn announce(&self, address: Ipv4Addr) -> io::Result<()> {
+        let announcement = Arp {
+            is_request: true,
+            sender_mac: self.mac,
+            sender: address,
+            target: address,
+        };
+        self.socket.send(&announcement.frame())?;
         Ok(())
     }
 

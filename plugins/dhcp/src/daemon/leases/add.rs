@@ -122,14 +122,16 @@ async fn add_in_slot(
     let permit = permit(table, attachment, request).await?;
     let netns_of_sockets = request.netns.try_clone().map_err(internal)?;
     let sockets = Sockets::new(netns_of_sockets, interface.ifindex).with_permit(permit);
-    let (client, past) = new_client(table, attachment, interface.mac, &request.params)?;
+    let (client, past) = new_client(table, attachment, interface.mac, request)?;
     let params = request.params.clone();
     let lease = ManagedLease::new(client, interface, &link, params, &request.netns);
+    let lease = Rc::new(lease);
+    *slot.sought.borrow_mut() = Rc::downgrade(&lease);
     let attempt = Attempt::new(lease, sockets);
     let lease = attempt
         .obtain(&request.netns, &link, request.deadline, request.timeout)
         .await?;
-    keep(table, slot, Rc::new(lease), past).map(Some)
+    keep(table, slot, lease, past).map(Some)
 }
 
 /// The slot's lease, if it is for this interface and was obtained with the same parameters.
@@ -178,6 +180,7 @@ fn keep(
     let address = lease.address().map(display);
     tracing::info!(attachment = %slot.attachment, address, "address leased");
     lease.warn_of_assumptions(&slot.attachment);
+    lease.announce_again();
     Ok(Added {
         result,
         lease,
@@ -191,9 +194,12 @@ fn new_client(
     table: &Table,
     attachment: &Attachment,
     mac: Mac,
-    params: &LeaseParams,
+    request: &AddRequest,
 ) -> Result<(Client, Option<Record>), Error> {
+    let params = &request.params;
     let mut config = table.client_config(params, mac);
+    let left = request.deadline.saturating_duration_since(Instant::now());
+    config.deadline = Some(now() + left);
     let past = table
         .store
         .recall(&ClientIdentity::new(attachment.network(), params, mac));

@@ -1,5 +1,6 @@
 //! An attempt to obtain a lease: it has a deadline, and is undone if it is given up.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use cni::{Error, code};
@@ -13,13 +14,13 @@ use crate::daemon::exchange::Sockets;
 /// An attempt to obtain a lease. If it is dropped before it succeeds, it releases the address that
 /// a server may have reserved for it.
 pub(super) struct Attempt {
-    lease: Option<ManagedLease>,
+    lease: Option<Rc<ManagedLease>>,
     sockets: Sockets,
 }
 
 impl Attempt {
     /// An attempt to obtain this lease over these sockets.
-    pub(super) fn new(lease: ManagedLease, sockets: Sockets) -> Attempt {
+    pub(super) fn new(lease: Rc<ManagedLease>, sockets: Sockets) -> Attempt {
         Attempt {
             lease: Some(lease),
             sockets,
@@ -38,7 +39,7 @@ impl Attempt {
         link: &Link,
         deadline: Instant,
         timeout: Duration,
-    ) -> Result<ManagedLease, Error> {
+    ) -> Result<Rc<ManagedLease>, Error> {
         let over = || internal("the attempt is over");
         let lease = self.lease.as_ref().ok_or_else(over)?;
         match timeout_at(deadline, lease.acquire(netns, link, &mut self.sockets)).await {

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::Ipv4Addr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use attachment::Changes;
@@ -10,9 +11,13 @@ use cni::{Attachment, CniResult, Error, code};
 use dhcp4::{Client, Event, Lease, StateName};
 use linknet::{Link, Mac, Netns};
 use tokio::sync::Notify;
+use tokio::task::spawn_local;
+use tokio::time::sleep;
 use tracing::field::display;
 
-use crate::daemon::exchange::{Sockets, find_contender, flush, next_event, now};
+use crate::daemon::exchange::{
+    ANNOUNCE_INTERVAL, Sockets, announce, find_contender, flush, next_event, now,
+};
 use crate::daemon::host_routes::Target;
 use crate::daemon::interface::{self, Applied, LeaseChange};
 use crate::protocol::LeaseParams;
@@ -137,6 +142,27 @@ impl ManagedLease {
         }
     }
 
+    /// Announces the address once more after two seconds, unless it is gone by then. Until it was
+    /// announced twice, neighbours may have missed it (RFC 5227 §2.3).
+    pub(super) fn announce_again(self: &Rc<Self>) {
+        let Some(address) = self.address().filter(|_| self.params.announce) else {
+            return;
+        };
+        let lease = Rc::downgrade(self);
+        spawn_local(async move {
+            sleep(ANNOUNCE_INTERVAL).await;
+            let lease = lease
+                .upgrade()
+                .filter(|lease| lease.address() == Some(address));
+            if let Some(lease) = lease
+                && let Ok(netns) = lease.open_netns()
+                && let Err(error) = announce(&netns, lease.interface.ifindex, address)
+            {
+                tracing::debug!(%address, %error, "cannot announce the address again");
+            }
+        });
+    }
+
     /// Whether the host needs a route to the container (`hostAccess`).
     pub(super) fn has_host_access(&self) -> bool {
         self.params.host_access
@@ -212,7 +238,14 @@ impl ManagedLease {
             Error::new(code::IO_FAILURE, what)
         };
         loop {
-            let event = next_event(&self.client, sockets, &self.server_mac).await;
+            let event = tokio::select! {
+                biased;
+                () = self.carrier_restored.notified() => {
+                    self.client.borrow_mut().link_restored(now());
+                    continue;
+                }
+                event = next_event(&self.client, sockets, &self.server_mac) => event,
+            };
             match event.map_err(io_failure)? {
                 Some(Event::Bound(lease)) => {
                     let applied = &mut self.applied.borrow_mut();
@@ -253,7 +286,7 @@ impl ManagedLease {
     /// # Errors
     /// If the container is gone, or cannot be inspected.
     pub(super) async fn maintain(
-        &self,
+        self: &Rc<Self>,
         attachment: &Attachment,
         on_change: impl Fn(),
     ) -> Result<(), Unreachable> {
@@ -289,6 +322,7 @@ impl ManagedLease {
                 Some(Event::Bound(new)) => {
                     apply("another address leased", None, Some(&new));
                     self.warn_of_assumptions(attachment);
+                    self.announce_again();
                     on_change();
                     return Ok(());
                 }
@@ -310,7 +344,7 @@ impl ManagedLease {
     /// Returns once the container is gone.
     async fn disappeared(&self) -> Unreachable {
         loop {
-            tokio::time::sleep(LIVENESS_INTERVAL).await;
+            sleep(LIVENESS_INTERVAL).await;
             if let Err(unreachable) = self.open_netns()
                 && unreachable.is_gone()
             {

@@ -125,10 +125,15 @@ fn abandon_gone(table: &Table, is_suspect: impl Fn(&Path) -> bool) {
 }
 
 /// Waits until parents regain their carrier, and confirms the leases on them, one after the other.
+/// An ADD that waits for an address on them asks at once.
 pub(crate) async fn carrier_restored(table: &Table) -> io::Result<()> {
     let parents = table.carrier_watcher.restored().await?;
     let mut due = now();
     for slot in table.slots() {
+        let sought = slot.sought.borrow().upgrade();
+        if let Some(sought) = sought.filter(|lease| lease.has_parent_in(&parents)) {
+            sought.notify_carrier_restored();
+        }
         if let Some(lease) = slot.lease().filter(|lease| lease.has_parent_in(&parents)) {
             lease.notify_carrier_restored();
             table.set_timer_at(&slot, Some(due));

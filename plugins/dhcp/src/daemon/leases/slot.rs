@@ -1,7 +1,7 @@
 //! The entry of one attachment in the table.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use cni::Attachment;
 use tokio::sync::{Mutex, Notify};
@@ -21,6 +21,8 @@ pub(super) struct Slot {
     pub(super) cancelled: Notify,
     /// The lease, if there is one.
     pub(super) lease: RefCell<Option<Rc<ManagedLease>>>,
+    /// The lease that an ADD is trying to obtain.
+    pub(super) sought: RefCell<Weak<ManagedLease>>,
     /// The timer at which the lease must be maintained next.
     pub(super) timer: Cell<Option<TimerKey>>,
 }
@@ -33,6 +35,7 @@ impl Slot {
             exchange_lock: Mutex::new(()),
             cancelled: Notify::new(),
             lease: RefCell::default(),
+            sought: RefCell::default(),
             timer: Cell::default(),
         }
     }

@@ -60,7 +60,7 @@ pub(crate) struct Flags {
     pub(crate) timeout: Duration,
 
     /// Longest pause between two retransmissions
-    #[arg(long, value_name = "DURATION", default_value = "62s", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
     pub(crate) resendmax: Duration,
 
     /// Give up an ADD after this long

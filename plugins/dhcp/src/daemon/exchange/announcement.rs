@@ -1,0 +1,27 @@
+//! Announcing an address to the neighbours for the second time (RFC 5227 §2.3).
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use linknet::{ArpSocket, Netns};
+
+use crate::daemon::watchers::close_on_thread;
+
+/// ANNOUNCE_INTERVAL of RFC 5227 §1.1: the pause between the first announcement and the second.
+/// The kernel sends the first one when the address is configured.
+pub(crate) const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Announces an address of a link in this netns. This does not touch the link's settings, which
+/// others may have changed since the first announcement.
+///
+/// # Errors
+/// If the link is down or gone.
+pub(crate) fn announce(netns: &Netns, ifindex: u32, address: Ipv4Addr) -> io::Result<()> {
+    let socket = netns
+        .run(|| ArpSocket::open(ifindex))?
+        .map_err(io::Error::other)?;
+    let announced = socket.announce(address);
+    close_on_thread(socket);
+    announced
+}
