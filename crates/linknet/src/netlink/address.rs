@@ -4,13 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use libc::{RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR};
+use libc::{IFA_LABEL, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR};
 use rtnetlink::AddressMessageBuilder;
-use rtnetlink::packet_core::Parseable;
+use rtnetlink::packet_core::{DecodeError, Emitable};
 use rtnetlink::packet_route::address::{
-    AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo,
+    AddressAttribute, AddressFlags, AddressHeader, AddressMessage, AddressScope, CacheInfo,
 };
 
+use super::attribute::decode_all_but;
 use super::ip::{Protocol, Scope, family};
 use super::socket::{Change, Netlink};
 use crate::error::Result;
@@ -155,7 +156,7 @@ impl Netlink {
         what: &dyn Fn() -> String,
         message: &AddressMessage,
     ) -> Result<Vec<Address>> {
-        let found = self.dump(what, RTM_GETADDR, message, AddressMessage::parse)?;
+        let found = self.dump(what, RTM_GETADDR, message, parse)?;
         Ok(found.iter().filter_map(read).collect())
     }
 
@@ -212,6 +213,15 @@ fn to_seconds(lifetime: Option<Duration>) -> u32 {
 
 fn from_seconds(seconds: u32) -> Option<Duration> {
     (seconds != FOREVER).then(|| Duration::from_secs(seconds.into()))
+}
+
+/// Decodes a message, but for the address's label: the name of its link is in it.
+fn parse(payload: &[u8]) -> Result<AddressMessage, DecodeError> {
+    let mut message = AddressMessage::default();
+    message.header = AddressHeader::parse(payload)?;
+    let attributes = &payload[message.header.buffer_len()..];
+    message.attributes = decode_all_but(&[IFA_LABEL], attributes)?;
+    Ok(message)
 }
 
 /// The address that a message describes; `None` for families other than IPv4 and IPv6.

@@ -11,7 +11,7 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
 use super::link::{self, Link};
-use super::socket::{MAX_DATAGRAM_LEN, messages};
+use super::socket::{BUFFER_LEN, messages, receive_datagram};
 use crate::error::{Error, Result};
 
 /// A socket on which the kernel reports every link of one namespace that is added, removed or
@@ -53,7 +53,7 @@ impl LinkWatch {
             socket.set_non_blocking(true)?;
             Ok(LinkWatch {
                 socket,
-                receive_buffer: RefCell::new(Vec::with_capacity(MAX_DATAGRAM_LEN)),
+                receive_buffer: RefCell::new(Vec::with_capacity(BUFFER_LEN)),
             })
         };
         open().map_err(|error: io::Error| Error::io("watch links", &error))
@@ -65,9 +65,8 @@ impl LinkWatch {
     /// If the socket is broken.
     pub fn next(&self) -> io::Result<LinkEvents> {
         let mut buffer = self.receive_buffer.borrow_mut();
-        buffer.clear();
-        match self.socket.recv(&mut *buffer, 0) {
-            Ok(_) => {}
+        match receive_datagram(&self.socket, &mut buffer) {
+            Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
                 return Ok(LinkEvents::Overflow);
             }

@@ -2,13 +2,19 @@
 
 use std::fmt;
 
-use libc::{IFLA_ALT_IFNAME, IFNAMSIZ, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK};
-use rtnetlink::packet_core::{DecodeError, DefaultNla, Parseable};
-use rtnetlink::packet_route::link::{
-    InfoData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop, State,
+use libc::{
+    IFLA_ADDRESS, IFLA_ALT_IFNAME, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA,
+    IFLA_INFO_KIND, IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER,
+    IFLA_MTU, IFLA_OPERSTATE, IFLA_PROMISCUITY, IFLA_PROP_LIST, IFNAMSIZ, RTM_DELLINK, RTM_GETLINK,
+    RTM_SETLINK,
 };
+use rtnetlink::packet_core::{
+    DecodeError, DefaultNla, Emitable, NlaBuffer, Parseable, parse_i32, parse_u32,
+};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
+use super::attribute::{attributes, text};
 use super::macvlan::Macvlan;
 use super::socket::{Change, Netlink};
 use super::vlan::Vlan;
@@ -214,13 +220,10 @@ fn query(index: u32) -> LinkMessageBuilder<LinkUnspec> {
 
 /// The link that a message describes.
 pub(super) fn parse(payload: &[u8]) -> Result<Link, DecodeError> {
-    LinkMessage::parse(payload).map(read)
-}
-
-fn read(message: LinkMessage) -> Link {
-    let flags = message.header.flags;
+    let header = LinkHeader::parse(payload)?;
+    let flags = header.flags;
     let mut link = Link {
-        index: message.header.index,
+        index: header.index,
         up: flags.contains(LinkFlags::Up),
         running: flags.contains(LinkFlags::Running),
         carrier: flags.contains(LinkFlags::LowerUp),
@@ -228,56 +231,68 @@ fn read(message: LinkMessage) -> Link {
         promiscuous: flags.contains(LinkFlags::Promisc),
         ..Link::default()
     };
-    for attribute in message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name = name,
-            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
-            LinkAttribute::Group(group) => link.group = group,
-            LinkAttribute::Address(octets) => link.mac = octets.try_into().ok().map(Mac),
-            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
-            LinkAttribute::Promiscuity(count) => link.promiscuity = count,
-            LinkAttribute::OperState(state) => link.state = oper_state(state),
-            LinkAttribute::Link(parent) => link.parent = Some(parent).filter(|&index| index != 0),
-            LinkAttribute::LinkNetNsId(id) => link.parent_netnsid = Some(id),
-            LinkAttribute::Controller(master) => link.master = Some(master),
-            LinkAttribute::PropList(properties) => {
-                link.alt_names.extend(properties.into_iter().filter_map(
-                    |property| match property {
-                        Prop::AltIfName(name) => Some(name),
-                        _ => None,
-                    },
-                ));
-            }
-            LinkAttribute::LinkInfo(infos) => read_info(&mut link, infos),
-            _ => {}
-        }
+    for attribute in attributes(&payload[header.buffer_len()..]) {
+        read(&mut link, attribute.kind(), attribute.value());
     }
-    link
+    Ok(link)
 }
 
-/// Reads the properties of particular kinds of links.
-fn read_info(link: &mut Link, infos: Vec<LinkInfo>) {
-    for info in infos {
-        match info {
-            LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
-            LinkInfo::PortKind(kind) => link.port_kind = Some(kind.to_string()),
-            LinkInfo::Data(InfoData::MacVlan(infos)) => {
-                link.macvlan = Some(Macvlan::from_info(infos));
-            }
-            LinkInfo::Data(InfoData::Vlan(infos)) => link.vlan = Vlan::from_info(&infos),
-            _ => {}
+fn read(link: &mut Link, kind: u16, value: &[u8]) {
+    let number = || parse_u32(value).ok();
+    match kind {
+        IFLA_IFNAME => link.name = text(value),
+        IFLA_IFALIAS => link.alias = Some(text(value)),
+        IFLA_GROUP => link.group = number().unwrap_or_default(),
+        IFLA_ADDRESS => link.mac = value.try_into().ok().map(Mac),
+        IFLA_MTU => link.mtu = number().unwrap_or_default(),
+        IFLA_PROMISCUITY => link.promiscuity = number().unwrap_or_default(),
+        IFLA_OPERSTATE => link.state = oper_state(value),
+        IFLA_LINK => link.parent = number().filter(|&index| index != 0),
+        IFLA_LINK_NETNSID => link.parent_netnsid = parse_i32(value).ok(),
+        IFLA_MASTER => link.master = number(),
+        IFLA_PROP_LIST => {
+            let names = attributes(value).filter(|property| property.kind() == IFLA_ALT_IFNAME);
+            link.alt_names.extend(names.map(|name| text(name.value())));
         }
+        IFLA_LINKINFO => read_info(link, value),
+        _ => {}
     }
 }
 
-fn oper_state(state: State) -> OperState {
-    match state {
-        State::NotPresent => OperState::NotPresent,
-        State::Down => OperState::Down,
-        State::LowerLayerDown => OperState::LowerLayerDown,
-        State::Testing => OperState::Testing,
-        State::Dormant => OperState::Dormant,
-        State::Up => OperState::Up,
+/// Reads the properties of particular kinds of links. The kind comes before them.
+fn read_info(link: &mut Link, infos: &[u8]) {
+    for info in attributes(infos) {
+        match (info.kind(), link.kind.as_deref()) {
+            (IFLA_INFO_KIND, _) => link.kind = Some(text(info.value())),
+            (IFLA_INFO_SLAVE_KIND, _) => link.port_kind = Some(text(info.value())),
+            (IFLA_INFO_DATA, Some("macvlan")) => {
+                link.macvlan = Some(Macvlan::from_info(decodable(info.value())));
+            }
+            (IFLA_INFO_DATA, Some("vlan")) => {
+                link.vlan = Vlan::from_info(decodable(info.value()));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Those properties of a link that can be decoded.
+fn decodable<'a, T>(properties: &'a [u8]) -> impl Iterator<Item = T>
+where
+    T: Parseable<NlaBuffer<&'a [u8]>> + 'a,
+{
+    attributes(properties).filter_map(|property| T::parse(&property).ok())
+}
+
+/// The values are `IF_OPER_…` of linux/if.h.
+fn oper_state(value: &[u8]) -> OperState {
+    match value {
+        [1] => OperState::NotPresent,
+        [2] => OperState::Down,
+        [3] => OperState::LowerLayerDown,
+        [4] => OperState::Testing,
+        [5] => OperState::Dormant,
+        [6] => OperState::Up,
         _ => OperState::Unknown,
     }
 }
@@ -299,8 +314,7 @@ impl fmt::Display for OperState {
 #[cfg(test)]
 mod tests {
     use rtnetlink::LinkVlan;
-    use rtnetlink::packet_core::Emitable;
-    use rtnetlink::packet_route::link::{InfoVlan, VlanProtocol};
+    use rtnetlink::packet_route::link::{InfoData, InfoVlan, VlanProtocol};
 
     use super::*;
 

@@ -146,7 +146,7 @@ pub(super) fn invalid_message() -> LinkMessage {
 }
 
 impl Macvlan {
-    pub(super) fn from_info(infos: Vec<InfoMacVlan>) -> Macvlan {
+    pub(super) fn from_info(infos: impl Iterator<Item = InfoMacVlan>) -> Macvlan {
         let mut macvlan = Macvlan::default();
         for info in infos {
             match info {

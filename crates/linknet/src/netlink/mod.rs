@@ -6,6 +6,7 @@
 
 mod ack;
 mod address;
+mod attribute;
 mod create;
 mod delete_nowait;
 mod events;

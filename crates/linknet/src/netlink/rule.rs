@@ -2,10 +2,11 @@
 
 use ipnet::IpNet;
 use libc::{RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE};
-use rtnetlink::packet_core::Parseable;
+use rtnetlink::packet_core::{DecodeError, Emitable};
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleHeader, RuleMessage};
 
+use super::attribute::decode_all_but;
 use super::ip::{Protocol, family, unspecified};
 use super::socket::{Change, Netlink};
 use crate::error::Result;
@@ -35,7 +36,7 @@ impl Netlink {
             let mut message = RuleMessage::default();
             message.header.family = family;
             let what = || "list rules".to_owned();
-            let found = match self.dump(&what, RTM_GETRULE, &message, RuleMessage::parse) {
+            let found = match self.dump(&what, RTM_GETRULE, &message, parse) {
                 Ok(found) => found,
                 // The answer of a kernel without policy rules, or without IPv6.
                 Err(error)
@@ -105,6 +106,18 @@ fn message(rule: &Rule) -> RuleMessage {
         .attributes
         .push(RuleAttribute::Protocol(rule.protocol.0.into()));
     message
+}
+
+/// `FRA_IIFNAME` and `FRA_OIFNAME` of linux/fib_rules.h: the names of links that a rule matches.
+const LINK_NAMES: [u16; 2] = [3, 17];
+
+/// Decodes a message, but for the names of links.
+fn parse(payload: &[u8]) -> Result<RuleMessage, DecodeError> {
+    let mut message = RuleMessage::default();
+    message.header = RuleHeader::parse(payload)?;
+    let attributes = &payload[message.header.buffer_len()..];
+    message.attributes = decode_all_but(&LINK_NAMES, attributes)?;
+    Ok(message)
 }
 
 /// The rule that a message describes; `None` if it does not lead to a table.

@@ -30,9 +30,9 @@ pub struct Netlink {
     receive_buffer: RefCell<Vec<u8>>,
 }
 
-/// The longest datagram that can be received, in octets. The kernel puts no more than this of a
-/// dump into one datagram, however much room its receiver has.
-pub(super) const MAX_DATAGRAM_LEN: usize = 32 * 1024;
+/// The usual size of a receive buffer, in octets. The kernel puts no more than this of a dump into
+/// one datagram, unless a single object is longer.
+pub(super) const BUFFER_LEN: usize = 32 * 1024;
 
 /// How many times a dump is attempted before an error is returned. An attempt fails only if
 /// something changes during the microseconds that it takes.
@@ -64,7 +64,7 @@ impl Netlink {
         Netlink {
             socket,
             sequence: Cell::new(0),
-            receive_buffer: RefCell::new(Vec::with_capacity(MAX_DATAGRAM_LEN)),
+            receive_buffer: RefCell::new(Vec::with_capacity(BUFFER_LEN)),
         }
     }
 
@@ -93,18 +93,15 @@ impl Netlink {
         let mut found = None;
         // With an acknowledgement behind the object, every answer ends in the same way.
         self.send(what, kind, NLM_F_ACK, body)?;
-        let end = self.receive(what, |payload| {
-            found = Some(decode(payload)?);
-            Ok(())
-        });
-        match end {
-            Ok(_) => Ok(found),
+        match self.receive(what, |payload| found = Some(decode(payload))) {
+            Ok(_) => (found.transpose()).map_err(|problem| Error::answer(what(), problem)),
             Err(error) if error.is_absent() => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Asks for all objects of a kind.
+    /// Asks for all objects of a kind. One that cannot be decoded is left out, with a warning in the
+    /// log: it may be another program's, or of a kind that only later kernels have.
     pub(super) fn dump<T>(
         &self,
         what: &dyn Fn() -> String,
@@ -115,9 +112,9 @@ impl Netlink {
         for _ in 0..MAX_DUMP_ATTEMPTS {
             let mut found = Vec::new();
             self.send(what, kind, NLM_F_DUMP, body)?;
-            let end = self.receive(what, |payload| {
-                found.push(decode(payload)?);
-                Ok(())
+            let end = self.receive(what, |payload| match decode(payload) {
+                Ok(object) => found.push(object),
+                Err(problem) => log::warn!("{}: left out an object: {problem}", what()),
             })?;
             match end {
                 Consistency::Consistent => return Ok(found),
@@ -162,28 +159,20 @@ impl Netlink {
 
     /// Receives the answer to a request that asked for an acknowledgement only.
     pub(super) fn receive_verdict(&self, what: &dyn Fn() -> String) -> Result<()> {
-        self.receive(what, |_| Ok(())).map(|_| ())
+        self.receive(what, |_| ()).map(|_| ())
     }
 
     /// Receives the whole answer to the last request, and hands each object in it to `on_object`.
     fn receive(
         &self,
         what: &dyn Fn() -> String,
-        mut on_object: impl FnMut(&[u8]) -> Result<(), DecodeError>,
+        mut on_object: impl FnMut(&[u8]),
     ) -> Result<Consistency> {
         let mut consistency = Consistency::Consistent;
-        let mut undecodable = None;
         let mut buffer = self.receive_buffer.borrow_mut();
         loop {
-            buffer.clear();
-            let length = retry_on_eintr(|| self.socket.recv(&mut *buffer, libc::MSG_TRUNC))
+            retry_on_eintr(|| receive_datagram(&self.socket, &mut buffer))
                 .map_err(|error| Error::io(what(), &error))?;
-            if length > buffer.len() {
-                return Err(Error::answer(
-                    what(),
-                    format_args!("it is too long ({length} octets)"),
-                ));
-            }
             for message in messages(&buffer) {
                 let message = message.map_err(|error| Error::answer(what(), error))?;
                 if message.sequence_number() != self.sequence.get() {
@@ -199,14 +188,12 @@ impl Netlink {
                             NLMSG_DONE => ack::parse_done(message.flags(), message.payload()),
                             _ => ack::parse_error(message.flags(), message.payload()),
                         };
-                        return match (refusal, undecodable) {
-                            (Some((errno, text)), _) => Err(Error::kernel(what(), errno, text)),
-                            (None, Some(problem)) => Err(Error::answer(what(), problem)),
-                            (None, None) => Ok(consistency),
+                        return match refusal {
+                            Some((errno, text)) => Err(Error::kernel(what(), errno, text)),
+                            None => Ok(consistency),
                         };
                     }
-                    // The rest of the answer must be received even after an undecodable object.
-                    _ => undecodable = on_object(message.payload()).err().or(undecodable),
+                    _ => on_object(message.payload()),
                 }
             }
         }
@@ -273,6 +260,15 @@ fn connect() -> io::Result<Socket> {
     let _ = socket.set_cap_ack(true);
     let _ = socket.set_netlink_get_strict_chk(true);
     Ok(socket)
+}
+
+/// Receives one datagram whole, however long it is: it can only be read once.
+pub(super) fn receive_datagram(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<()> {
+    buffer.clear();
+    let length = socket.recv(buffer, libc::MSG_PEEK | libc::MSG_TRUNC)?;
+    buffer.clear();
+    buffer.reserve(length);
+    socket.recv(buffer, 0).map(|_| ())
 }
 
 /// The messages of one datagram.

@@ -17,7 +17,7 @@ use libc::{
 };
 use rtnetlink::packet_core::{
     DefaultNla, Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE,
-    NLM_F_REQUEST, NetlinkBuffer, NlasIterator,
+    NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NlasIterator,
 };
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{
@@ -118,6 +118,71 @@ fn record_and_refuse(kernel: &Socket) -> Request {
     let client = SocketAddr::new(client.port_number(), 0);
     kernel.send_to(&refusal, &client, 0).expect("answered");
     request
+}
+
+/// What `operation` makes of an answer that consists of these messages: types and payloads.
+fn answered<T: Send>(
+    messages: &[(u16, &[u8])],
+    operation: impl FnOnce(&Netlink) -> Result<T>,
+) -> Result<T> {
+    let mut kernel = Socket::new(NETLINK_USERSOCK).expect("a netlink socket");
+    let address = kernel.bind_auto().expect("a port");
+    let socket = Socket::new(NETLINK_USERSOCK).expect("a netlink socket");
+    socket.connect(&address).expect("connected");
+    let netlink = Netlink::over(socket);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (request, client) = kernel.recv_from_full().expect("a request");
+            let mut answer = Vec::new();
+            for (kind, payload) in messages {
+                answer.extend((16 + payload.len() as u32).to_ne_bytes());
+                answer.extend(kind.to_ne_bytes());
+                answer.extend([0; 2]);
+                answer.extend(&request[8..12]); // its sequence number
+                answer.extend([0; 4]);
+                answer.extend(*payload);
+            }
+            let client = SocketAddr::new(client.port_number(), 0);
+            kernel.send_to(&answer, &client, 0).expect("answered");
+        });
+        operation(&netlink)
+    })
+}
+
+#[test]
+fn a_list_is_complete_but_for_objects_that_cannot_be_decoded() {
+    let loopback = [&[0, 0, 0, 0, 1, 0, 0, 0][..], &[0; 8]].concat();
+    let odd = [9; 8];
+    let end = (NLMSG_DONE, &[0; 4][..]);
+    let links = answered(
+        &[(RTM_NEWLINK, &odd), (RTM_NEWLINK, &loopback), end],
+        Netlink::links,
+    );
+    let indices = links.map(|links| links.iter().map(|link| link.index).collect::<Vec<_>>());
+    assert_eq!(indices, Ok(vec![1]));
+
+    // An address without its last octets.
+    let cut = [&[2, 24, 0, 0, 1, 0, 0, 0][..], &[6, 0, 2, 0, 10, 99, 0, 0]].concat();
+    let whole = [&[2, 24, 0, 0, 1, 0, 0, 0][..], &[8, 0, 2, 0, 10, 99, 0, 5]].concat();
+    let addresses = answered(
+        &[(RTM_NEWADDR, &cut), (RTM_NEWADDR, &whole), end],
+        Netlink::all_addresses,
+    );
+    let nets = addresses.map(|found| found.iter().map(|it| it.net).collect::<Vec<_>>());
+    assert_eq!(nets, Ok(vec![net("10.99.0.5/24")]));
+}
+
+#[test]
+fn looking_for_one_object_fails_if_it_cannot_be_decoded() {
+    let end = (NLMSG_ERROR, &[0; 20][..]);
+    let error = answered(&[(RTM_NEWLINK, &[9; 8]), end], |netlink| {
+        netlink.link_by_index(LINK)
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.starts_with("look up link 7: cannot decode"),
+        "{error}"
+    );
 }
 
 fn net(text: &str) -> IpNet {

@@ -18,19 +18,16 @@ impl Vlan {
     /// The largest identifier: 4095 is reserved (IEEE 802.1Q, table 9-2).
     pub const MAX_ID: u16 = 4094;
 
-    pub(super) fn from_info(infos: &[InfoVlan]) -> Option<Vlan> {
-        let id = infos.iter().find_map(|info| match info {
-            InfoVlan::Id(id) => Some(*id),
-            _ => None,
-        })?;
-        let protocol = infos.iter().find_map(|info| match info {
-            InfoVlan::Protocol(protocol) => Some(u16::from(*protocol)),
-            _ => None,
-        });
-        Some(Vlan {
-            id,
-            protocol: protocol.unwrap_or(Vlan::C_TAG),
-        })
+    pub(super) fn from_info(infos: impl Iterator<Item = InfoVlan>) -> Option<Vlan> {
+        let (mut id, mut protocol) = (None, Vlan::C_TAG);
+        for info in infos {
+            match info {
+                InfoVlan::Id(number) => id = Some(number),
+                InfoVlan::Protocol(ether_type) => protocol = ether_type.into(),
+                _ => {}
+            }
+        }
+        Some(Vlan { id: id?, protocol })
     }
 }
 

@@ -22,6 +22,7 @@ crate::tests![
     detection_fails_for_an_ipv6_address_that_another_host_has,
     an_ipv6_address_with_nodad_is_usable_at_once,
     only_the_addresses_of_the_given_link_are_listed,
+    an_address_whose_label_is_not_utf_8_is_listed,
 ];
 
 fn net(text: &str) -> IpNet {
@@ -226,5 +227,18 @@ fn only_the_addresses_of_the_given_link_are_listed() -> Test {
     assert!(space.netlink.all_addresses()?.len() >= 2);
     let error = space.netlink.addresses(999_999).expect_err("no such link");
     assert!(error.is_absent(), "{error}");
+    Ok(())
+}
+
+fn an_address_whose_label_is_not_utf_8_is_listed() -> Test {
+    let space = Space::new()?;
+    space.ip(b"addr add 10.99.0.5/24 dev lo label lo:\xff")?;
+    let listed = space.netlink.all_addresses()?;
+    assert!(
+        listed
+            .iter()
+            .any(|address| address.net == net("10.99.0.5/24")),
+        "{listed:?}"
+    );
     Ok(())
 }

@@ -31,6 +31,9 @@ crate::tests![
     a_link_deleted_without_waiting_is_gone_and_its_name_is_free,
     deleting_without_waiting_reports_a_refusal,
     a_list_of_many_links_is_complete,
+    text_that_is_not_utf_8_is_shown_with_replacement_characters,
+    a_link_with_hundreds_of_alternative_names_is_read_whole,
+    a_macvlan_with_thousands_of_sources_is_read_whole,
     a_watch_reports_a_lost_carrier_its_return_and_a_removed_link,
 ];
 
@@ -529,4 +532,62 @@ fn reported(watch: &LinkWatch, carrier: bool) -> Result<Option<()>, Failed> {
         .iter()
         .any(|link| link.name == "left" && link.carrier == carrier)
         .then_some(()))
+}
+
+fn text_that_is_not_utf_8_is_shown_with_replacement_characters() -> Test {
+    let space = Space::new()?;
+    space.ip(b"link add l\xff type bridge")?;
+    space.ip(b"link property add dev l\xff altname a\xff")?;
+    space.ip(b"link set l\xff alias B\xfcro")?;
+    let watch = space.netns.run(LinkWatch::open)??;
+    space.ip(b"link set l\xff mtu 1400")?;
+
+    let links = space.netlink.links()?;
+    let odd = links
+        .iter()
+        .find(|link| link.kind.as_deref() == Some("bridge"));
+    let odd = odd.ok_or("the bridge is not listed")?;
+    assert_eq!((links.len(), odd.mtu), (2, 1400));
+    assert_eq!(odd.name, "l\u{fffd}");
+    assert_eq!(odd.alt_names, ["a\u{fffd}"]);
+    assert_eq!(odd.alias.as_deref(), Some("B\u{fffd}ro"));
+    assert_eq!(space.netlink.link_by_index(odd.index)?.as_ref(), Some(odd));
+    until("a notification of the change", || match watch.next()? {
+        LinkEvents::Changes { changed, .. } => Ok(changed.contains(odd).then_some(())),
+        LinkEvents::None | LinkEvents::Overflow => Ok(None),
+    })
+}
+
+fn a_link_with_hundreds_of_alternative_names_is_read_whole() -> Test {
+    let space = Space::new()?;
+    space.ip("link add br0 type bridge")?;
+    let names = (0..400).map(|i| format!("link property add dev br0 altname {i:0>127}\n"));
+    fs::write("/run/names", names.collect::<String>())?;
+    space.ip("-batch /run/names")?;
+    assert_eq!(space.link("br0")?.alt_names.len(), 400);
+    assert_eq!(space.netlink.links()?.len(), 2);
+    Ok(())
+}
+
+fn a_macvlan_with_thousands_of_sources_is_read_whole() -> Test {
+    let (host, container) = (Space::new()?, Space::new()?);
+    let parent = host.plug("eth1")?;
+    let sources: Vec<Mac> = (0..4000_u16)
+        .map(u16::to_be_bytes)
+        .map(|[high, low]| Mac([0x02, 0, 0, 0, high, low]))
+        .collect();
+    let new = NewMacvlan {
+        mode: MacvlanMode::Source,
+        sources: &sources,
+        ..NewMacvlan::new("net1", parent.index)
+    };
+    let link = host
+        .netlink
+        .add_macvlan(&new, &container.netns, &container.netlink)?;
+    assert_eq!(
+        link.macvlan.map_or(0, |macvlan| macvlan.sources.len()),
+        4000
+    );
+    assert_eq!(container.netlink.links()?.len(), 2);
+    Ok(())
 }

@@ -11,8 +11,10 @@ mod routes;
 mod sockets;
 
 use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -129,9 +131,14 @@ impl Space {
     }
 
     /// Runs `ip` of iproute2 in this namespace, for what this library cannot do.
-    fn ip(&self, arguments: &str) -> Test {
+    fn ip(&self, arguments: &(impl AsRef<[u8]> + ?Sized)) -> Test {
+        let arguments = arguments.as_ref();
         let mut command = Command::new("ip");
-        command.args(arguments.split(' '));
+        command.args(
+            arguments
+                .split(|&octet| octet == b' ')
+                .map(OsStr::from_bytes),
+        );
         let output = self
             .netns
             .run(|| command.output())?
@@ -139,7 +146,8 @@ impl Space {
         match output.status.success() {
             true => Ok(()),
             false => Err(format!(
-                "ip {arguments}: {}",
+                "ip {}: {}",
+                String::from_utf8_lossy(arguments),
                 String::from_utf8_lossy(&output.stderr)
             )
             .into()),

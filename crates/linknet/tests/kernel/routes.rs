@@ -26,6 +26,7 @@ crate::tests![
     route_get_returns_the_route_that_a_packet_takes,
     packets_from_a_rules_source_are_routed_by_its_table,
     adding_or_deleting_a_rule_twice_fails,
+    a_rule_about_a_link_whose_name_is_not_utf_8_is_listed,
 ];
 
 /// A protocol number that nothing else here uses.
@@ -499,6 +500,18 @@ fn adding_or_deleting_a_rule_twice_fails() -> Test {
                 .to_string()
                 .starts_with("delete rule from 10.99.0.5/32 lookup 100: "),
         "{error}"
+    );
+    Ok(())
+}
+
+fn a_rule_about_a_link_whose_name_is_not_utf_8_is_listed() -> Test {
+    let space = Space::new()?;
+    space.ip(b"rule add from 10.99.0.5 iif i\xff oif o\xff lookup 77")?;
+    let rules = space.netlink.rules()?;
+    let listed = rules.iter().find(|rule| rule.table == 77);
+    assert_eq!(
+        listed.map(|rule| rule.from.to_string()).as_deref(),
+        Some("10.99.0.5/32")
     );
     Ok(())
 }
