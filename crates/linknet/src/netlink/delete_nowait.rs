@@ -1,19 +1,21 @@
 //! Deleting a link without waiting for the kernel's answer.
 #![allow(unsafe_code, reason = "fork and _exit have no safe wrapper")]
 
+use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use libc::RTM_DELLINK;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
-use nix::unistd::{ForkResult, close, fork};
+use nix::unistd::{ForkResult, fork};
 use rtnetlink::LinkUnspec;
 use rtnetlink::packet_core::NLM_F_ACK;
 
 use super::events::{LinkEvents, LinkWatch};
 use super::socket::{Change, Netlink};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::netns::Netns;
 
 /// How long to wait for the notification that the link is gone, before falling back to
@@ -26,16 +28,22 @@ impl Netlink {
     ///
     /// The kernel answers [`Netlink::delete_link`] only after an RCU grace period, some ten to
     /// thirty milliseconds after the link has disappeared from every list. Here a child process
-    /// waits for that answer. The child is never reaped, and remains a zombie until the caller
-    /// exits, so this is for programs that exit soon after.
+    /// waits for that answer, with no descriptor but the socket. The child is never reaped, and
+    /// remains a zombie until the caller exits, so this is for programs that exit soon after. Where
+    /// nobody would reap it then either, this function waits itself.
     ///
     /// # Errors
     /// As [`Netlink::delete_link`].
     pub fn delete_link_nowait(&self, netns: &Netns, index: u32) -> Result<()> {
+        match netns.run(LinkWatch::open) {
+            Ok(Ok(watch)) if orphans_are_reaped() => self.delete_link_watching(&watch, index),
+            // It just takes longer.
+            _ => self.delete_link(index),
+        }
+    }
+
+    fn delete_link_watching(&self, watch: &LinkWatch, index: u32) -> Result<()> {
         let what = || format!("delete link {index}");
-        let watch = netns
-            .run(LinkWatch::open)
-            .unwrap_or_else(|error| Err(Error::io("enter the network namespace", &error)))?;
         let message = LinkUnspec::new_with_index(index).build();
         let flags = NLM_F_ACK | Change::Existing.flags();
         let request = self.encode(RTM_DELLINK, flags, &message);
@@ -75,14 +83,51 @@ impl Netlink {
         }
     }
 
-    /// What the child process does. It closes its standard streams first, so that a reader of the
-    /// caller's output does not wait for the child as well.
+    /// What the child process does. It first closes every other descriptor, because it outlives the
+    /// caller: a reader of the caller's output must not wait for it, nor must it keep a file of a
+    /// namespace open, which cannot be unmounted then.
     fn send_and_exit(&self, request: &[u8]) -> ! {
-        for stream in 0..3 {
-            let _ = close(stream);
+        let socket = self.as_raw_fd().unsigned_abs();
+        // SAFETY: `close_range` takes no pointer. Nothing uses the descriptors that it closes: what
+        // owns them is never dropped, because the process ends in this function.
+        unsafe {
+            if socket > 0 {
+                libc::syscall(libc::SYS_close_range, 0, socket - 1, 0);
+            }
+            libc::syscall(libc::SYS_close_range, socket + 1, u32::MAX, 0);
         }
         let _ = send(self.as_raw_fd(), request, MsgFlags::MSG_NOSIGNAL);
         // SAFETY: `_exit` takes no pointer, and ends the process without running any destructor.
         unsafe { libc::_exit(0) }
+    }
+}
+
+/// Whether a process that outlives its parent is reaped when it ends: by the machine's first
+/// process always, by that of another PID namespace if it is an init. Other programs are often
+/// started there without knowing of that duty.
+fn orphans_are_reaped() -> bool {
+    /// `PROC_PID_INIT_INO` of linux/proc_ns.h.
+    const MACHINES_NAMESPACE: u64 = 0xefff_fffc;
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == MACHINES_NAMESPACE)
+        || fs::read_to_string("/proc/1/comm").is_ok_and(|name| is_init(name.trim_end()))
+}
+
+/// Whether this is the name of an init: `init` itself, `dumb-init`, `docker-init`…
+fn is_init(name: &str) -> bool {
+    name.ends_with("init") || ["systemd", "tini", "catatonit", "s6-svscan"].contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_init_is_known_by_its_name() {
+        for name in ["init", "systemd", "tini", "dumb-init", "catatonit"] {
+            assert!(is_init(name), "{name}");
+        }
+        for name in ["", "multus-daemon", "sleep", "sh", "initialise"] {
+            assert!(!is_init(name), "{name}");
+        }
     }
 }
