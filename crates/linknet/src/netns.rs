@@ -7,13 +7,14 @@
 use std::ffi::c_int;
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::{process, thread};
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
@@ -136,10 +137,14 @@ impl Netns {
             .map_err(|errno| NetnsError::from_io(name, errno.into()))?
             .filesystem_type()
             == NSFS_MAGIC;
-        if is_nsfs && namespace_type(fd.as_fd()) == Ok(libc::CLONE_NEWNET) {
-            Ok(Netns(fd))
-        } else {
-            Err(NetnsError::NotNetns(name.to_owned()))
+        if !is_nsfs {
+            return Err(NetnsError::NotNetns(name.to_owned()));
+        }
+        match namespace_type(fd.as_fd()) {
+            Ok(libc::CLONE_NEWNET) => Ok(Netns(fd)),
+            // Files of nsfs that are no namespaces have no such request.
+            Ok(_) | Err(Errno::ENOTTY) => Err(NetnsError::NotNetns(name.to_owned())),
+            Err(errno) => Err(NetnsError::from_io(name, errno.into())),
         }
     }
 }
@@ -186,7 +191,8 @@ impl Drop for Home {
     fn drop(&mut self) {
         if let Err(errno) = setns(&self.0, CloneFlags::CLONE_NEWNET) {
             // Whatever the thread did next, it would do in the wrong namespace.
-            eprintln!("cannot return from a network namespace: {errno}");
+            let message = format_args!("cannot return from a network namespace: {errno}");
+            let _ = writeln!(io::stderr(), "{message}");
             process::abort();
         }
     }
