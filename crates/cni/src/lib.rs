@@ -144,6 +144,7 @@ mod request;
 mod result;
 mod run;
 mod version;
+mod warnings;
 
 pub use error::{Error, code};
 pub use plugin::{About, Plugin};

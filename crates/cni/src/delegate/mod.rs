@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -129,7 +130,10 @@ impl Ipam<'_> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let child = retry_while_busy(|| command.spawn(), thread::sleep)?;
-        communicate(child, &self.request.stdin)
+        // The standard library panics if the delegate's output cannot be read, or no thread can be
+        // had.
+        let output = catch_unwind(AssertUnwindSafe(|| communicate(child, &self.request.stdin)));
+        output.unwrap_or_else(|_| Err(io::Error::other("communicating with it failed")))
     }
 
     /// The error of a delegate that exited with a status other than zero: its error document, or a

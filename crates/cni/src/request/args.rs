@@ -18,26 +18,21 @@ pub struct Args(Vec<(String, String)>);
 
 impl Args {
     /// Splits the text into its pairs. Empty parts, such as the one after a trailing semicolon, are
-    /// skipped.
-    ///
-    /// # Errors
-    /// [`code::INVALID_ENVIRONMENT`] for a part without `=` or without a key.
-    pub(crate) fn parse(text: &str) -> Result<Args, Error> {
-        let mut pairs = Vec::new();
+    /// skipped. A part without `=` or without a key is left out, and the second value says which
+    /// was the first.
+    pub(super) fn parse(text: &str) -> (Args, Option<String>) {
+        let (mut pairs, mut problem) = (Vec::new(), None);
         for part in text.split(';').filter(|part| !part.is_empty()) {
             match part.split_once('=') {
                 Some((key, value)) if !key.is_empty() => {
                     pairs.push((key.to_owned(), value.to_owned()));
                 }
                 _ => {
-                    return Err(Error::new(
-                        code::INVALID_ENVIRONMENT,
-                        format!("invalid CNI_ARGS: {part:?} is not a KEY=value pair"),
-                    ));
+                    problem.get_or_insert_with(|| format!("{part:?} is not a KEY=value pair"));
                 }
             }
         }
-        Ok(Args(pairs))
+        (Args(pairs), problem)
     }
 
     /// The value of a key, or the last value of a repeated one. Keys are case-sensitive.
@@ -115,33 +110,38 @@ mod tests {
 
     #[test]
     fn the_last_value_of_a_repeated_key_counts() {
-        let args = Args::parse(
-            "IgnoreUnknown=true;MAC=02:00:00:00:00:01;IgnoreUnknown=1;MAC=02:00:00:00:00:02",
-        )
-        .unwrap();
+        let args =
+            valid("IgnoreUnknown=true;MAC=02:00:00:00:00:01;IgnoreUnknown=1;MAC=02:00:00:00:00:02");
         assert_eq!(args.get("MAC"), Some("02:00:00:00:00:02"));
         assert_eq!(args.get("mac"), None);
     }
 
     #[test]
     fn a_value_may_be_empty_or_contain_an_equals_sign_and_a_trailing_semicolon_is_ignored() {
-        let args = Args::parse("A=;B=x=y;").unwrap();
+        let args = valid("A=;B=x=y;");
         assert_eq!((args.get("A"), args.get("B")), (Some(""), Some("x=y")));
-        assert_eq!(Args::parse("").unwrap(), Args::default());
+        assert_eq!(valid(""), Args::default());
     }
 
     #[test]
-    fn a_part_that_is_not_a_key_value_pair_is_refused() {
-        for text in ["MAC", "A=1;MAC;B=2", "=x"] {
-            let error = Args::parse(text).unwrap_err();
-            assert_eq!(error.code, code::INVALID_ENVIRONMENT);
-            assert!(error.msg.contains("CNI_ARGS"), "{error}");
+    fn a_part_that_is_not_a_key_value_pair_is_named_and_left_out() {
+        for (text, part) in [("MAC", "MAC"), ("A=1;MAC;B=2;=x", "MAC"), ("=x", "=x")] {
+            let (args, problem) = Args::parse(text);
+            assert!(problem.is_some_and(|problem| problem.starts_with(&format!("{part:?}"))));
+            assert_eq!(args.get("A").is_some(), text.contains("A=1"));
+            assert_eq!(args.get("B").is_some(), text.contains("B=2"));
         }
+    }
+
+    fn valid(text: &str) -> Args {
+        let (args, problem) = Args::parse(text);
+        assert_eq!(problem, None);
+        args
     }
 
     #[test]
     fn unknown_keys_are_refused_in_one_message_unless_ignore_unknown_is_set() {
-        let check = |text, known| Args::parse(text).unwrap().check(known);
+        let check = |text, known| valid(text).check(known);
         let error = check("MAC=x;K8S_POD_NAME=p;FOO=1", MAC_ONLY).unwrap_err();
         assert_eq!(error.code, code::INVALID_ENVIRONMENT);
         assert!(error.msg.ends_with("K8S_POD_NAME, FOO"), "{error}");

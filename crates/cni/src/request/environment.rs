@@ -58,6 +58,8 @@ pub(super) struct Variables {
     pub(super) netns_override: bool,
     pub(super) path: Vec<PathBuf>,
     pub(super) traceparent: Option<String>,
+    /// What is wrong but does not keep the verb from being served.
+    pub(super) warnings: Vec<String>,
 }
 
 impl Variables {
@@ -72,18 +74,23 @@ impl Variables {
             .parse()?;
         require(env, verb)?;
         let (container_id, ifname) = names(env, verb)?;
-        let args =
-            text(env, "CNI_ARGS").map_err(|problem| invalid(format!("CNI_ARGS {problem}")))?;
+        let (args, problem) = arguments(env);
+        let warnings = match problem {
+            // What ADD was asked for must not keep the container from being removed.
+            Some(problem) if verb != Verb::Del => return Err(invalid(problem)),
+            problem => problem.into_iter().collect(),
+        };
         let netns_override = env.get("CNI_NETNS_OVERRIDE").and_then(OsStr::to_str);
         Ok(Variables {
             verb,
             container_id,
             ifname,
-            args: Args::parse(&args)?,
+            args,
             netns: env.get("CNI_NETNS").map(PathBuf::from),
             netns_override: netns_override.and_then(args::boolean) == Some(true),
             path: search_path(env),
             traceparent: traceparent(env),
+            warnings,
         })
     }
 
@@ -146,6 +153,23 @@ fn names(env: &Env, verb: Verb) -> Result<(String, String), Error> {
         Ok((container_id, ifname))
     } else {
         Err(invalid(format!("invalid: {}", problems.join("; "))))
+    }
+}
+
+/// The pairs in CNI_ARGS that can be read, and what is wrong with the others.
+fn arguments(env: &Env) -> (Args, Option<String>) {
+    match text(env, "CNI_ARGS") {
+        Ok(text) => {
+            let (args, problem) = Args::parse(&text);
+            (
+                args,
+                problem.map(|problem| format!("invalid CNI_ARGS: {problem}")),
+            )
+        }
+        Err(problem) => {
+            let text = env.get("CNI_ARGS").unwrap_or_default().to_string_lossy();
+            (Args::parse(&text).0, Some(format!("CNI_ARGS {problem}")))
+        }
     }
 }
 

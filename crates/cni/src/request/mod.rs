@@ -77,7 +77,7 @@ impl Request {
             // DEL must succeed for an attachment whose ADD another version of the plugin accepted.
             variables.args.check(known_args)?;
         }
-        let (config, warnings) = NetworkConfig::parse(raw, verb)?;
+        let (config, more_warnings) = NetworkConfig::parse(raw, verb)?;
         let valid_attachments = match verb {
             Verb::Gc => config::valid_attachments(&config.raw, &config.name)?,
             _ => None,
@@ -93,7 +93,7 @@ impl Request {
             config,
             valid_attachments,
             traceparent: variables.traceparent,
-            warnings,
+            warnings: [variables.warnings, more_warnings].concat(),
             env: env.clone(),
             stdin: stdin.to_vec(),
         })

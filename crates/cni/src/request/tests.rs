@@ -156,6 +156,55 @@ fn del_is_accepted_without_a_namespace_and_with_unknown_args() {
 }
 
 #[test]
+fn del_works_with_what_it_can_read_of_cni_args() {
+    for (args, mac) in [
+        ("MAC", None),
+        ("=x", None),
+        ("a;MAC=02:00:00:00:00:01;b=c", Some("02:00:00:00:00:01")),
+    ] {
+        let request = parse(&[("CNI_COMMAND", "DEL"), ("CNI_ARGS", args)]).unwrap();
+        assert_eq!(request.args.get("MAC"), mac, "{args}");
+        assert!(
+            request.warnings[0].starts_with("invalid CNI_ARGS: "),
+            "{:?}",
+            request.warnings
+        );
+        let error = parse(&[("CNI_ARGS", args)]).unwrap_err();
+        assert_eq!(error.code, code::INVALID_ENVIRONMENT, "ADD refuses {args}");
+    }
+    let not_utf8 = OsString::from_vec(b"\xff;MAC=x".to_vec());
+    let del = env(&[("CNI_COMMAND", "DEL")]);
+    let variables = del.iter().chain([("CNI_ARGS".as_ref(), not_utf8.as_ref())]);
+    let env: Env = variables.collect();
+    let request = Request::parse(&env, CONFIG, KnownArgs::Any).unwrap();
+    assert_eq!(request.args.get("MAC"), Some("x"));
+}
+
+#[test]
+fn del_works_with_what_it_can_read_of_the_configuration() {
+    let config = br#"{
+        "cniVersion": "1.1.0", "name": "lan", "type": 1, "ipam": "none", "dns": [], "args": [],
+        "runtimeConfig": "x", "prevResult": 5
+    }"#;
+    let parse = |verb: &str, config: &[u8]| {
+        Request::parse(&env(&[("CNI_COMMAND", verb)]), config, KnownArgs::Any)
+    };
+    let request = parse("DEL", config).unwrap();
+    assert_eq!(request.warnings.len(), 6, "{:?}", request.warnings);
+    assert_eq!(
+        (request.config.prev_result, request.config.ipam),
+        (None, None)
+    );
+    for (field, value) in [("args", "5"), ("args", r#"{ "cni": 5 }"#), ("ipam", "[]")] {
+        let config = format!(r#"{{ "cniVersion": "1.1.0", "name": "lan", "{field}": {value} }}"#);
+        parse("DEL", config.as_bytes()).unwrap();
+        let error = parse("ADD", config.as_bytes()).unwrap_err();
+        assert_eq!(error.code, code::INVALID_NETWORK_CONFIG, "{error}");
+        assert!(error.msg.contains(field), "{error}");
+    }
+}
+
+#[test]
 fn only_gc_gets_the_list_of_valid_attachments() {
     let config = br#"{ "cniVersion": "1.1.0", "name": "lan", "cni.dev/valid-attachments": [] }"#;
     let parse =

@@ -13,13 +13,18 @@ use crate::go;
 use crate::plugin::{About, Plugin};
 use crate::request::{Env, MAX_STDIN, Request, Verb, parse_object, read_bounded};
 use crate::version::Version;
+use crate::warnings;
 
 /// Runs a plugin with the environment and the streams of this process. A plugin's `main` need not
 /// do anything else.
 ///
+/// Records of the crate `log`, from level info on, become lines on stderr. A line that cannot be
+/// written is lost, and nothing else.
+///
 /// If CNI_COMMAND is not set, it also accepts the arguments `--help` and `--version`, for people
 /// who run the plugin by hand. Runtimes pass no arguments.
 pub fn main(plugin: &dyn Plugin) -> ExitCode {
+    warnings::to_stderr(plugin.about().name);
     let env = Env::of_process();
     if env.get("CNI_COMMAND").is_none()
         && let Some(argument) = std::env::args_os().nth(1)

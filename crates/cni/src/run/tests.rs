@@ -368,7 +368,7 @@ fn warnings_go_to_stderr() {
     );
     assert_eq!((outcome.status, outcome.stdout.as_str()), (0, ""));
     assert!(
-        outcome.stderr.starts_with("fake: prevResult is ignored"),
+        outcome.stderr.starts_with("fake: ignored: prevResult"),
         "{}",
         outcome.stderr
     );

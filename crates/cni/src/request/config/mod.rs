@@ -67,43 +67,69 @@ impl NetworkConfig {
         validate::identifier(&name)
             .map_err(|problem| Invalid::new(problem).under("name").into_config_error())?;
 
-        let mut warnings = Vec::new();
-        let prev_result = match prev_result(&raw, version) {
-            // An invalid result in the runtime's cache must not keep the container from being removed.
-            Err(error) if verb == Verb::Del => {
-                warnings.push(format!("prevResult is ignored: {}", error.msg));
-                None
-            }
-            other => other?,
+        let mut reader = Reader {
+            verb,
+            warnings: Vec::new(),
         };
+        let prev_result = reader.tolerate(prev_result(&raw, version))?;
         if verb == Verb::Check && prev_result.is_none() {
             let missing = Invalid::new("is missing, and CHECK needs it").under("prevResult");
             return Err(missing.into_config_error());
         }
-
-        let ipam = object(&raw, "ipam")?.cloned();
-        if let Some(ipam) = &ipam {
-            go::text(ipam, "type").map_err(|invalid| invalid.under("ipam"))?;
-        }
-        let args = object(&raw, "args")?;
-        let cni_args =
-            args.map(|args| object(args, "cni").map_err(|invalid| invalid.under("args")));
-        let dns = go::get(&raw, "dns").cloned().map(result::dns).transpose();
         let config = NetworkConfig {
             version,
             name,
-            plugin_type: go::text(&raw, "type")?.to_owned(),
-            ipam,
-            dns: dns
-                .map_err(|invalid| invalid.under("dns"))?
-                .unwrap_or_default(),
+            plugin_type: reader.tolerate(go::text(&raw, "type"))?.to_owned(),
+            ipam: reader.tolerate(ipam(&raw))?,
+            dns: reader.tolerate(dns(&raw))?,
             prev_result,
-            runtime_config: object(&raw, "runtimeConfig")?.cloned().unwrap_or_default(),
-            cni_args: cni_args.transpose()?.flatten().cloned().unwrap_or_default(),
+            runtime_config: reader.tolerate(object(&raw, "runtimeConfig"))?,
+            cni_args: reader.tolerate(cni_args(&raw))?,
             raw,
         };
-        Ok((config, warnings))
+        Ok((config, reader.warnings))
     }
+}
+
+/// Reads fields for one verb.
+struct Reader {
+    verb: Verb,
+    warnings: Vec<String>,
+}
+
+impl Reader {
+    /// The value of a field. For DEL an invalid one counts as absent, and is warned about: neither
+    /// the configuration of a network that was changed since ADD, nor an invalid result in the
+    /// runtime's cache, must keep a container from being removed.
+    fn tolerate<T: Default>(&mut self, field: Result<T, Invalid>) -> Result<T, Error> {
+        match field {
+            Err(invalid) if self.verb == Verb::Del => {
+                self.warnings.push(format!("ignored: {invalid}"));
+                Ok(T::default())
+            }
+            field => Ok(field?),
+        }
+    }
+}
+
+fn ipam(raw: &Map<String, Value>) -> Result<Option<Map<String, Value>>, Invalid> {
+    let ipam = optional_object(raw, "ipam")?;
+    if let Some(ipam) = ipam {
+        go::text(ipam, "type").map_err(|invalid| invalid.under("ipam"))?;
+    }
+    Ok(ipam.cloned())
+}
+
+fn cni_args(raw: &Map<String, Value>) -> Result<Map<String, Value>, Invalid> {
+    let args = object(raw, "args")?;
+    object(&args, "cni").map_err(|invalid| invalid.under("args"))
+}
+
+fn dns(raw: &Map<String, Value>) -> Result<Dns, Invalid> {
+    let dns = go::get(raw, "dns").cloned().map(result::dns).transpose();
+    Ok(dns
+        .map_err(|invalid| invalid.under("dns"))?
+        .unwrap_or_default())
 }
 
 /// The attachments to `network` that GC must keep. The specification and libcni write them under
@@ -146,22 +172,24 @@ fn attachments(value: &Value, network: &str) -> Result<Vec<Attachment>, Invalid>
     read.filter_map(Result::transpose).collect()
 }
 
-fn prev_result(raw: &Map<String, Value>, version: Version) -> Result<Option<CniResult>, Error> {
-    let Some(value) = go::get(raw, "prevResult") else {
-        return Ok(None);
-    };
-    Ok(Some(
-        result::read(value.clone(), version).map_err(|invalid| invalid.under("prevResult"))?,
-    ))
+fn prev_result(raw: &Map<String, Value>, version: Version) -> Result<Option<CniResult>, Invalid> {
+    let result = go::get(raw, "prevResult").cloned();
+    let result = result.map(|value| result::read(value, version)).transpose();
+    result.map_err(|invalid| invalid.under("prevResult"))
 }
 
-fn object<'a>(
-    object: &'a Map<String, Value>,
+/// The object in a field, empty if there is none.
+fn object(raw: &Map<String, Value>, key: &str) -> Result<Map<String, Value>, Invalid> {
+    Ok(optional_object(raw, key)?.cloned().unwrap_or_default())
+}
+
+fn optional_object<'a>(
+    raw: &'a Map<String, Value>,
     key: &str,
 ) -> Result<Option<&'a Map<String, Value>>, Invalid> {
-    match go::get(object, key) {
+    match go::get(raw, key) {
         None => Ok(None),
-        Some(Value::Object(part)) => Ok(Some(part)),
+        Some(Value::Object(object)) => Ok(Some(object)),
         Some(other) => Err(Invalid::unexpected("an object", other).under(key)),
     }
 }
