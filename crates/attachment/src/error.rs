@@ -9,14 +9,14 @@ use crate::codes;
 /// Turns the kernel's refusal of a request into the error for the runtime.
 pub trait KernelError<T> {
     /// The kernel could not be asked, or refused for a reason other than the configuration: code
-    /// 111.
+    /// 111, or 11 where another process holds a lock.
     ///
     /// # Errors
     /// The refusal, if there is one.
     fn or_kernel_error(self) -> Result<T, Error>;
 
-    /// The kernel rejected a value from the configuration or from IPAM: code 7, or 111 if only a
-    /// capability was missing.
+    /// The kernel rejected a value from the configuration or from IPAM: code 7; 111 if only a
+    /// capability was missing, and 11 where another process holds a lock.
     ///
     /// # Errors
     /// The refusal, if there is one.
@@ -25,17 +25,25 @@ pub trait KernelError<T> {
 
 impl<T> KernelError<T> for linknet::Result<T> {
     fn or_kernel_error(self) -> Result<T, Error> {
-        self.map_err(|error| Error::new(codes::KERNEL, format!("cannot {error}")))
+        self.map_err(|error| Error::new(kernel_code(&error), format!("cannot {error}")))
     }
 
     fn or_rejected(self) -> Result<T, Error> {
         self.map_err(|error| {
-            let code = match error.is_denied() {
-                true => codes::KERNEL,
-                false => code::INVALID_NETWORK_CONFIG,
+            let code = match kernel_code(&error) {
+                codes::KERNEL if !error.is_denied() => code::INVALID_NETWORK_CONFIG,
+                code => code,
             };
             Error::new(code, format!("cannot {error}"))
         })
+    }
+}
+
+/// The code for a failed request: 11 where another process holds a lock, and 111 else.
+pub fn kernel_code(error: &linknet::Error) -> u32 {
+    match error.errno() {
+        Some(libc::EWOULDBLOCK) => code::TRY_AGAIN_LATER,
+        _ => codes::KERNEL,
     }
 }
 

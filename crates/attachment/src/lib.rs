@@ -9,7 +9,8 @@
 //! - [`keep_routes`] and [`source_routing`]: the parts of a plan that `keepRoutes` and
 //!   `sourceRouting` ask for.
 //! - [`host_access`]: the host's own macvlan and its routes to containers (`hostAccess`).
-//! - [`HostLock`]: mutual exclusion between processes that change links which containers share.
+//! - [`HostLock`], [`ContainerLock`]: mutual exclusion between processes that change links which
+//!   containers share, or attach one container.
 //! - [`codes`]: leasehold's own error codes.
 
 pub mod codes;
@@ -23,11 +24,11 @@ mod ownership;
 mod plan;
 mod shared_link;
 
-pub use error::{KernelError, differs, with_details};
+pub use error::{KernelError, differs, kernel_code, with_details};
 pub use identity::{stable_mac, stable_name};
 pub use keys::SharedKeys;
 pub use lifetime::{set_valid_lifetime, take_valid_lifetime};
-pub use lock::HostLock;
+pub use lock::{ContainerLock, HostLock};
 pub use ownership::{OwnerMark, PROTOCOL, is_macvlan};
 pub use plan::{Changes, Plan, Transition, gateways, keep_routes, source_routing};
 pub use shared_link::SharedLink;

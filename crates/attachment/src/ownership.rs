@@ -14,10 +14,9 @@
 //!
 //! Interfaces that the Go plugin created have neither alias nor group.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use cni::Attachment;
 use linknet::{Link, Protocol};
+use sha2::{Digest, Sha256};
 
 /// The `rtm_protocol` of routes and rules that do not disappear with an attachment's interface. No
 /// other program in iproute2's rt_protos has this number.
@@ -35,21 +34,38 @@ pub struct OwnerMark {
 /// How every alias begins.
 const PREFIX: &str = "leasehold:";
 
-/// The longest alias in octets (`IFALIASZ` of linux/if.h, less the NUL).
-const MAX_ALIAS_LEN: usize = 255;
+/// The longest alias in octets (`IFALIASZ` of linux/if.h, less the NUL that it is stored with and
+/// the one that it is sent with).
+const MAX_ALIAS_LEN: usize = 254;
+
+/// What comes before the digest of a name in place of the name. No name of CNI's can contain it.
+const DIGEST_SIGN: char = '#';
 
 impl OwnerMark {
     /// The mark of an attachment.
     pub fn new(attachment: &Attachment) -> OwnerMark {
         let (ifname, container_id) = (attachment.ifname(), attachment.container_id());
-        // None of the three can hold a slash. The network is last because the end may be cut off.
-        let mut alias = format!("{PREFIX}{ifname}/{container_id}/{}", attachment.network());
-        // A retried ADD must compute the same group as the ADD that was killed, and that is all.
-        let mut hasher = DefaultHasher::new();
-        alias.hash(&mut hasher);
-        let group = (hasher.finish() as u32).max(1);
-        alias.truncate(MAX_ALIAS_LEN);
-        OwnerMark { alias, group }
+        let network = attachment.network();
+        // None of the three can hold a slash. Long names become digests, first the network's:
+        // people look for the container's.
+        let candidates = [
+            (container_id.to_owned(), network.to_owned()),
+            (container_id.to_owned(), digest(network)),
+            (digest(container_id), digest(network)),
+        ];
+        let aliases = candidates.map(|(id, network)| format!("{PREFIX}{ifname}/{id}/{network}"));
+        let [.., shortest] = &aliases;
+        let fitting = aliases.iter().find(|alias| alias.len() <= MAX_ALIAS_LEN);
+        OwnerMark::from_alias(fitting.unwrap_or(shortest))
+    }
+
+    fn from_alias(alias: &str) -> OwnerMark {
+        // It must never change: a retried ADD looks for what another version's ADD left behind.
+        let [a, b, c, d, ..]: [u8; 32] = Sha256::digest(format!("leasehold group {alias}")).into();
+        OwnerMark {
+            alias: alias.to_owned(),
+            group: u32::from_be_bytes([a, b, c, d]).max(1),
+        }
     }
 
     /// Whether an ADD of this attachment has created this link and not finished it. The link may
@@ -70,16 +86,32 @@ impl OwnerMark {
             .is_some_and(|alias| alias.starts_with(PREFIX))
     }
 
-    /// The attachment that the link belongs to, if it is one to this network.
-    pub fn attachment_of(link: &Link, network: &str) -> Option<Attachment> {
-        let alias = link.alias.as_deref()?;
-        let (ifname, rest) = alias.strip_prefix(PREFIX)?.split_once('/')?;
-        let (container_id, _) = rest.split_once('/')?;
-        let attachment = Attachment::new(container_id, network, ifname).ok()?;
-        OwnerMark::new(&attachment)
-            .is_finished(link)
-            .then_some(attachment)
+    /// The mark on a finished link, if it is one of an attachment to this network.
+    pub fn of_network(link: &Link, network: &str) -> Option<OwnerMark> {
+        let mark = OwnerMark::from_alias(link.alias.as_deref().filter(|_| is_macvlan(link))?);
+        let (_, named) = mark.container_and_network()?;
+        (named == network || named == digest(network)).then_some(mark)
     }
+
+    /// The container's ID; of a very long one the digest, with a `#` before it.
+    pub fn container(&self) -> &str {
+        self.container_and_network().unwrap_or_default().0
+    }
+
+    fn container_and_network(&self) -> Option<(&str, &str)> {
+        let (_, rest) = self.alias.strip_prefix(PREFIX)?.split_once('/')?;
+        rest.split_once('/')
+    }
+}
+
+/// 32 hexadecimal digits in place of a name.
+fn digest(name: &str) -> String {
+    let digest: [u8; 32] = Sha256::digest(name).into();
+    let digits: String = digest[..16]
+        .iter()
+        .map(|octet| format!("{octet:02x}"))
+        .collect();
+    format!("{DIGEST_SIGN}{digits}")
 }
 
 /// Whether the link is a macvlan, whichever program created it.
@@ -115,31 +147,55 @@ mod tests {
     }
 
     #[test]
-    fn a_link_shows_its_attachment_to_its_own_network_only() {
+    fn the_group_of_an_attachment_never_changes() {
+        assert_eq!(mark("eth0", "c1", "lan").group, GROUP);
+    }
+
+    /// Of eth0 of c1 in lan.
+    const GROUP: u32 = 1_397_828_781;
+
+    #[test]
+    fn a_link_shows_its_mark_to_its_own_network_only() {
         let link = macvlan("leasehold:eth0/c1/lan");
-        assert_eq!(
-            OwnerMark::attachment_of(&link, "lan"),
-            Some(attachment("eth0", "c1", "lan"))
-        );
-        assert_eq!(OwnerMark::attachment_of(&link, "la"), None);
-        assert_eq!(OwnerMark::attachment_of(&link, "lan2"), None);
+        let found = OwnerMark::of_network(&link, "lan");
+        assert_eq!(found.as_ref(), Some(&mark("eth0", "c1", "lan")));
+        assert_eq!(found.as_ref().map(OwnerMark::container), Some("c1"));
+        for (alias, network) in [
+            ("leasehold:eth0/c1/lan", "la"),
+            ("leasehold:eth0/c1/lan", "lan2"),
+            ("leasehold:eth0/lan", "lan"),
+            ("leasehold:host", "host"),
+            ("uplink", "uplink"),
+        ] {
+            assert_eq!(OwnerMark::of_network(&macvlan(alias), network), None);
+        }
     }
 
     #[test]
-    fn an_alias_that_had_to_be_cut_is_still_recognised() {
-        let (id, network) = ("c".repeat(64), "n".repeat(300));
-        let cut = mark("eth0", &id, &network);
-        assert_eq!(cut.alias.len(), MAX_ALIAS_LEN);
-        let link = macvlan(&cut.alias);
-        assert!(cut.is_finished(&link));
-        assert_eq!(
-            OwnerMark::attachment_of(&link, &network),
-            Some(attachment("eth0", &id, &network))
-        );
-        // Where the container's ID alone is too long, the link shows nothing, so nothing removes
-        // it.
-        let link = macvlan(&mark("eth0", &"c".repeat(300), "lan").alias);
-        assert_eq!(OwnerMark::attachment_of(&link, "lan"), None);
+    fn names_that_do_not_fit_into_an_alias_become_digests() {
+        let digits = |alias: &str| alias.matches('#').count();
+        for (id_len, network_len, digests) in [
+            (64, 64, 0),
+            (64, 174, 0),
+            (64, 175, 1),
+            (64, 300, 1),
+            (205, 33, 0),
+            (205, 300, 1),
+            (206, 300, 2),
+            (255, 255, 2),
+            (1000, 1000, 2),
+        ] {
+            let (id, network) = ("c".repeat(id_len), "n".repeat(network_len));
+            let ours = mark("eth0", &id, &network);
+            assert!(ours.alias.len() <= MAX_ALIAS_LEN, "{ours:?}");
+            assert_eq!(digits(&ours.alias), digests, "{ours:?}");
+            let link = macvlan(&ours.alias);
+            assert!(ours.is_finished(&link));
+            assert_eq!(OwnerMark::of_network(&link, &network), Some(ours.clone()));
+            assert_eq!(OwnerMark::of_network(&link, &"n".repeat(299)), None);
+            assert_ne!(ours, mark("eth0", &format!("{id}c"), &network));
+            assert_ne!(ours, mark("eth0", &id, &format!("{network}n")));
+        }
     }
 
     #[test]
