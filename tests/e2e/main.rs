@@ -13,6 +13,7 @@ mod examples;
 mod failure;
 mod host_access;
 mod hostile;
+mod hostile_names;
 mod ipam;
 mod limits;
 mod macvlan;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         .tests(chaos::TESTS)
         .tests(limits::TESTS)
         .tests(hostile::TESTS)
+        .tests(hostile_names::TESTS)
         .run()
 }
 

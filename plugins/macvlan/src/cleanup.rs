@@ -9,8 +9,8 @@ use linknet::{Link, Netlink};
 /// still exists.
 ///
 /// # Errors
-/// The kernel's refusal.
+/// The kernel's first refusal. The rest is still removed.
 pub(crate) fn remove(inside: &Netlink, mark: &OwnerMark, leaving: &[Link]) -> linknet::Result<()> {
-    keep_routes::remove(inside, mark)?;
-    source_routing::remove_stale_rules(inside, leaving)
+    let routes = keep_routes::remove(inside, mark);
+    routes.and(source_routing::remove_stale_rules(inside, leaving))
 }

@@ -9,68 +9,114 @@ use crate::config::Config;
 use crate::parent::{self, Detached, Parent, SharedVlan};
 use crate::{cleanup, host_access, netns};
 
-/// Detaches the container. The interface is removed even if IPAM fails; IPAM comes first, because a
-/// DHCP RELEASE is sent from the interface.
+/// Detaches the container. Every step is tried, whichever failed before it: above all the interface
+/// is removed. IPAM comes first, because a DHCP RELEASE is sent from the interface.
 ///
 /// Everything that can happen before the interface is removed does: older kernels answer no request
 /// for an RCU grace period after the removal.
+///
+/// # Errors
+/// That of the first step that failed.
 pub(crate) fn del(request: &Request) -> Result<(), Error> {
     let attachment = request.attachment()?;
-    let released = Ipam::find(request).and_then(|ipam| ipam.map_or(Ok(()), |ipam| ipam.del()));
-    let container = netns::open_if_exists(request)?;
-    let inside = container.as_ref().map(Netlink::open_in).transpose();
-    let inside = inside.map_err(|error| failed(attachment, &error))?;
-    let ours = match &inside {
-        Some(inside) => our_links(inside, attachment, request.config.prev_result.as_ref())?,
-        None => Vec::new(),
+    let mut steps = Steps::default();
+    steps.note(Ipam::find(request).and_then(|ipam| ipam.map_or(Ok(()), |ipam| ipam.del())));
+    let container = steps.note(Container::open(request, attachment)).flatten();
+    let previous = request.config.prev_result.as_ref();
+    let ours = match &container {
+        Some(container) => steps.note(container.our_links(attachment, previous)),
+        None => None,
     };
+    let ours = ours.unwrap_or_default();
     let config = Config::read(request).ok();
-    let vlan = shared_vlan(config, container.as_ref(), &ours)?;
+    let netns = container.as_ref().map(|container| &container.netns);
+    let vlan = steps.note(shared_vlan(config, netns, &ours)).flatten();
     // The daemon, which could have changed them, has released the lease by now.
-    host_access::detach(request)?;
-    if let (Some(netns), Some(inside)) = (&container, &inside) {
-        let mark = OwnerMark::new(attachment);
-        remove(netns, inside, &mark, &ours).map_err(|error| failed(attachment, &error))?;
+    steps.note(host_access::detach(request));
+    if let Some(container) = &container {
+        let removed = container.remove(&OwnerMark::new(attachment), &ours);
+        steps.note(removed.map_err(|error| failed(attachment, &error)));
     }
     if let Some((vlan, detached)) = vlan {
-        vlan.remove_if_unused(detached)?;
+        steps.note(vlan.remove_if_unused(detached));
     }
-    released
+    steps.0
 }
 
-/// The attachment's interface, if it exists, and whatever a killed ADD left behind.
-fn our_links(
-    inside: &Netlink,
-    attachment: &Attachment,
-    previous: Option<&CniResult>,
-) -> Result<Vec<Link>, Error> {
-    let mut links = inside.links().map_err(|error| failed(attachment, &error))?;
-    links.retain(|link| match claim(link, attachment, previous) {
-        Claim::Ours => true,
-        Claim::NotOurs(why) => {
-            if link.name == attachment.ifname() {
-                eprintln!("macvlan: left {} alone, because it {why}", link.name);
+/// The outcome of several steps: the first error.
+struct Steps(Result<(), Error>);
+
+impl Default for Steps {
+    fn default() -> Steps {
+        Steps(Ok(()))
+    }
+}
+
+impl Steps {
+    /// The value of a step, if it succeeded.
+    fn note<T>(&mut self, step: Result<T, Error>) -> Option<T> {
+        match step {
+            Ok(value) => Some(value),
+            Err(error) => {
+                if self.0.is_ok() {
+                    self.0 = Err(error);
+                }
+                None
             }
-            false
-        }
-    });
-    Ok(links)
-}
-
-fn remove(
-    netns: &Netns,
-    inside: &Netlink,
-    mark: &OwnerMark,
-    links: &[Link],
-) -> linknet::Result<()> {
-    cleanup::remove(inside, mark, links)?;
-    for link in links {
-        match inside.delete_link_nowait(netns, link.index) {
-            Err(error) if !error.is_absent() => return Err(error),
-            _ => {}
         }
     }
-    Ok(())
+}
+
+/// The container's namespace, with a socket in it.
+struct Container {
+    netns: Netns,
+    inside: Netlink,
+}
+
+impl Container {
+    /// `None` if the namespace is gone.
+    fn open(request: &Request, attachment: &Attachment) -> Result<Option<Container>, Error> {
+        let Some(netns) = netns::open_if_exists(request)? else {
+            return Ok(None);
+        };
+        let inside = Netlink::open_in(&netns).map_err(|error| failed(attachment, &error))?;
+        Ok(Some(Container { netns, inside }))
+    }
+
+    /// The attachment's interface, if it exists, and whatever a killed ADD left behind.
+    fn our_links(
+        &self,
+        attachment: &Attachment,
+        previous: Option<&CniResult>,
+    ) -> Result<Vec<Link>, Error> {
+        let links = self.inside.links();
+        let mut links = links.map_err(|error| failed(attachment, &error))?;
+        links.retain(|link| match claim(link, attachment, previous) {
+            Claim::Ours => true,
+            Claim::NotOurs(why) => {
+                if link.name == attachment.ifname() {
+                    log::warn!("left {} alone, because it {why}", link.name);
+                }
+                false
+            }
+        });
+        Ok(links)
+    }
+
+    /// Removes what belongs to the attachment.
+    ///
+    /// # Errors
+    /// The first refusal; the others are still tried.
+    fn remove(&self, mark: &OwnerMark, links: &[Link]) -> linknet::Result<()> {
+        let mut outcome = cleanup::remove(&self.inside, mark, links);
+        for link in links {
+            match self.inside.delete_link_nowait(&self.netns, link.index) {
+                Err(error) if !error.is_absent() => outcome = outcome.and(Err(error)),
+                _ => {}
+            }
+        }
+        outcome
+    }
 }
 
 /// The VLAN that may be unused once these interfaces are gone, if leasehold created it. Where there

@@ -1,12 +1,13 @@
 //! GC: removes interfaces of attachments that are not valid, and shared links that are unused.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::slice;
 
 use attachment::{OwnerMark, codes};
 use cni::delegate::Ipam;
 use cni::{Attachment, Error, Request};
-use linknet::Netlink;
+use linknet::{Link, Netlink, Netns};
 
 use crate::parent::{Detached, SharedVlan};
 use crate::{cleanup, host_access, netns};
@@ -36,35 +37,56 @@ fn remove_vlans() -> Result<(), Error> {
 
 /// Searches the namespaces that have a name. An interface in any other one disappears with it, when
 /// its container's last process ends.
+///
+/// # Errors
+/// The first failure, whether to look into a namespace or to remove an interface. The others are
+/// still searched.
 fn remove_invalid(network: &str, valid: &BTreeSet<Attachment>) -> Result<(), Error> {
+    let valid = valid.iter().map(|it| OwnerMark::new(it).alias).collect();
     let mut outcome = Ok(());
     for (path, netns) in netns::named() {
-        let Ok(inside) = Netlink::open_in(&netns) else {
+        let links = netns
+            .map_err(|error| error.to_string())
+            .and_then(|netns| look_into(&netns).map_err(|error| error.to_string()));
+        let removed = match links {
+            Ok((inside, links)) => remove_invalid_in(&path, &inside, &links, network, &valid),
+            Err(error) => Err(netns::not_searched(&path, error)),
+        };
+        outcome = outcome.and(removed);
+    }
+    outcome
+}
+
+fn look_into(netns: &Netns) -> linknet::Result<(Netlink, Vec<Link>)> {
+    let inside = Netlink::open_in(netns)?;
+    let links = inside.links()?;
+    Ok((inside, links))
+}
+
+fn remove_invalid_in(
+    path: &Path,
+    inside: &Netlink,
+    links: &[Link],
+    network: &str,
+    valid: &BTreeSet<String>,
+) -> Result<(), Error> {
+    let mut outcome = Ok(());
+    let path = path.display();
+    for link in links {
+        let mark = OwnerMark::of_network(link, network);
+        let Some(mark) = mark.filter(|mark| !valid.contains(&mark.alias)) else {
             continue;
         };
-        for link in inside.links().unwrap_or_default() {
-            let attachment = OwnerMark::attachment_of(&link, network);
-            let Some(attachment) = attachment.filter(|attachment| !valid.contains(attachment))
-            else {
-                continue;
-            };
-            let path = path.display();
-            let container_id = attachment.container_id();
-            eprintln!(
-                "macvlan: removing {} of {container_id} in {path}",
-                link.name
-            );
-            let mark = OwnerMark::new(&attachment);
-            let removed = cleanup::remove(&inside, &mark, slice::from_ref(&link))
-                .and_then(|()| inside.delete_link(link.index));
-            if let Err(error) = removed
-                && !error.is_absent()
-            {
-                let what = format!("cannot remove {} in {path}", link.name);
-                let failed = Error::new(codes::KERNEL, what).details(error.to_string());
-                outcome = outcome.and(Err(failed));
-            }
-        }
+        log::warn!("removing {} of {} in {path}", link.name, mark.container());
+        let cleaned = cleanup::remove(inside, &mark, slice::from_ref(link));
+        let removed = match inside.delete_link(link.index) {
+            Err(error) if !error.is_absent() => Err(error),
+            _ => cleaned,
+        };
+        outcome = outcome.and(removed.map_err(|error| {
+            let what = format!("cannot remove {} in {path}", link.name);
+            Error::new(codes::KERNEL, what).details(error.to_string())
+        }));
     }
     outcome
 }

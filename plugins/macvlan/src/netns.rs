@@ -91,24 +91,32 @@ pub(crate) fn path(request: &Request) -> &Path {
 /// first.
 const NAMED: [&str; 2] = ["/run/netns", "/var/run/netns"];
 
-/// The namespaces that have a name in the file system, except the plugin's own.
-pub(crate) fn named() -> Vec<(PathBuf, Netns)> {
+/// The namespaces that have a name in the file system, except the plugin's own: each with its path,
+/// and an error if it cannot be looked into.
+pub(crate) fn named() -> Vec<(PathBuf, Result<Netns, NetnsError>)> {
     let own = Netns::current().ok().and_then(|own| own.id().ok());
     let mut seen: Vec<NetnsId> = own.into_iter().collect();
     let mut found = Vec::new();
     let folders = NAMED.iter().filter_map(|folder| fs::read_dir(folder).ok());
     for entry in folders.flatten().flatten() {
-        // A file that cannot be opened is not a namespace, or no longer one.
-        let Ok(netns) = Netns::open(entry.path()) else {
-            continue;
-        };
-        let Ok(id) = netns.id() else { continue };
-        if !seen.contains(&id) {
-            seen.push(id);
-            found.push((entry.path(), netns));
+        let path = entry.path();
+        match Netns::open(&path).and_then(|netns| Ok((identify(&netns)?, netns))) {
+            Ok((id, netns)) if !seen.contains(&id) => {
+                seen.push(id);
+                found.push((path, Ok(netns)));
+            }
+            // Seen already, or not a namespace, or no longer one.
+            Ok(_) | Err(NetnsError::NotFound(_) | NetnsError::NotNetns(_)) => {}
+            Err(error) => found.push((path, Err(error))),
         }
     }
     found
+}
+
+/// The error of a GC that could not look into the namespace at this path.
+pub(crate) fn not_searched(path: &Path, why: String) -> Error {
+    let what = format!("cannot search {} for interfaces", path.display());
+    Error::new(codes::KERNEL, what).details(why)
 }
 
 /// The macvlans on the link with this index, which `netlink` sees: those in its namespace and, if
@@ -123,6 +131,7 @@ pub(crate) fn macvlans_on(
     beside.retain(|link| is_on_parent(link) && link.parent_netnsid.is_none());
     let mut found: Vec<_> = beside.into_iter().map(|link| (None, link)).collect();
     for (path, netns) in if in_named { named() } else { Vec::new() } {
+        let Ok(netns) = netns else { continue };
         let links = Netlink::open_in(&netns).and_then(|netlink| netlink.links());
         let mut links = links.unwrap_or_default();
         links.retain(|link| is_on_parent(link) && link.parent_netnsid.is_some());
@@ -140,12 +149,14 @@ pub(crate) fn own() -> Result<Netns, Error> {
 }
 
 fn is_own(netns: &Netns) -> Result<bool, NetnsError> {
-    let unreadable = |error| NetnsError::Io {
-        path: PathBuf::from("(own)"),
+    Ok(identify(&Netns::current()?)? == identify(netns)?)
+}
+
+fn identify(netns: &Netns) -> Result<NetnsId, NetnsError> {
+    netns.id().map_err(|error| NetnsError::Io {
+        path: PathBuf::from("(open)"),
         error,
-    };
-    let own = Netns::current()?;
-    Ok(own.id().map_err(unreadable)? == netns.id().map_err(unreadable)?)
+    })
 }
 
 fn cannot_open(error: &NetnsError) -> Error {

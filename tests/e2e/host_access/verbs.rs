@@ -156,12 +156,14 @@ fn gc_keeps_the_route_to_a_container_attached_while_it_waited_for_the_lock(_: &W
     let gc = Call::new("macvlan", "GC")
         .config(&config)
         .start(&lan.host)?;
-    let pid = gc.pid().to_string();
+    let descriptors = format!("/proc/{}/fd", gc.pid());
     until("GC waits for the lock", SOON, || {
-        // `2: -> FLOCK  ADVISORY  WRITE 4711 00:2a:1234 0 EOF` (proc_locks(5)).
-        let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
-        let mut waiting = locks.lines().filter(|line| line.contains("->"));
-        waiting.any(|line| line.split_whitespace().any(|word| word == pid))
+        let descriptors = std::fs::read_dir(&descriptors)
+            .into_iter()
+            .flatten()
+            .flatten();
+        let mut files = descriptors.filter_map(|it| std::fs::read_link(it.path()).ok());
+        files.any(|file| file.ends_with("leasehold.lock"))
     })?;
     // What ADD does in the meantime: the first macvlan of the host on this parent.
     let parent = lan.host.link(Lan::MASTER)?.index;

@@ -1,9 +1,12 @@
 //! Addresses and routes, as IPAM asks for them.
 
+use std::net::IpAddr;
+use std::process::Command;
+
 use lab::anyhow::{Context, ensure};
 use lab::serde_json::{Value, json};
 use lab::suite::packages;
-use lab::{Lan, Network, Node, Result, Test, World, network, test, until};
+use lab::{Lan, Network, Node, Process, Result, Test, World, network, test, until};
 use linknet::{Dad, Route, Scope};
 
 use super::{addresses, given, knows_no_other_mac, plug};
@@ -19,6 +22,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_second_default_route_is_preferred_as_with_the_go_plugin).needs(&[packages::GO_PLUGINS]),
     test!(both_families_work_when_add_returns).needs(&[packages::GO_PLUGINS]),
     test!(ipv6_is_enabled_where_it_is_disabled).needs(&[packages::GO_PLUGINS]),
+    test!(an_ipv6_address_that_is_given_up_in_time_is_configured)
+        .needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
     test!(an_ipv6_address_in_use_is_refused).needs(&[packages::GO_PLUGINS]),
     test!(ipv6_over_too_small_an_mtu_is_refused_with_the_reason).needs(&[packages::GO_PLUGINS]),
     test!(neighbours_learn_a_changed_mac).needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
@@ -222,7 +227,7 @@ fn a_second_default_route_is_preferred_as_with_the_go_plugin(_: &World) -> Resul
     plug(&lan, &container, "first0")?;
     container.add_address("first0", "10.98.0.2/24".parse()?)?;
     let everywhere: ipnet::IpNet = "0.0.0.0/0".parse()?;
-    let gateway: std::net::IpAddr = "10.98.0.1".parse()?;
+    let gateway: IpAddr = "10.98.0.1".parse()?;
     let first = Route::new(everywhere, container.link("first0")?.index).via(gateway);
     container.netlink()?.add_route(&first)?;
 
@@ -239,7 +244,7 @@ fn a_second_default_route_is_preferred_as_with_the_go_plugin(_: &World) -> Resul
         .filter_map(|route| route.gateway)
         .collect();
     ensure!(
-        gateways == [std::net::IpAddr::from(Lan::ADDRESS), gateway],
+        gateways == [IpAddr::from(Lan::ADDRESS), gateway],
         "{gateways:?}"
     );
     network.del(&attachment)?;
@@ -275,6 +280,40 @@ fn ipv6_is_enabled_where_it_is_disabled(_: &World) -> Result {
     let keys = json!({ "ipam": addresses(&["fd99::60/64"]) });
     Network::new(&lan.host, conflist(keys)).add(&network::Attachment::new(&container))?;
     container.ping(Lan::ADDRESS6.into(), SOON)?;
+    Ok(())
+}
+
+/// As that of an earlier container whose namespace the kernel is still tearing down.
+fn an_ipv6_address_that_is_given_up_in_time_is_configured(world: &World) -> Result {
+    let lan = Lan::with_ipv6()?;
+    let container = lan.container("c1")?;
+    let address = Lan::ADDRESS6.to_string();
+    let keys = json!({ "ipam": addresses(&["10.99.0.60/24", &format!("{address}/64")]) });
+    let network = Network::new(&lan.host, conflist(keys));
+    let mut monitor = Command::new("ip");
+    monitor.args(["monitor", "address"]);
+    let monitor = Process::spawn(world, &container, "monitor", monitor)?;
+    let attachment = network::Attachment::new(&container);
+    let add = network
+        .prepare("ADD", 0, &attachment, None)?
+        .start(&lan.host)?;
+    until("the address is found to be in use", SOON, || {
+        monitor.log().contains("dadfailed")
+    })?;
+    let holder = lan.lan.netlink()?;
+    let mut addresses = holder.all_addresses()?.into_iter();
+    let held = addresses.find(|held| held.net.addr() == IpAddr::from(Lan::ADDRESS6));
+    let held = held.context("the LAN has it")?;
+    holder.delete_address(held.index, held.net)?;
+    add.finish()?.success()?;
+    let addresses = container.addresses("eth0")?;
+    let ours = addresses
+        .iter()
+        .find(|ours| ours.net.addr() == held.net.addr());
+    ensure!(
+        ours.is_some_and(|ours| ours.dad == Dad::Done),
+        "{addresses:?}"
+    );
     Ok(())
 }
 

@@ -2,20 +2,29 @@
 //! else.
 
 use std::fs;
+use std::process::Command;
+use std::time::Duration;
 
+use attachment::HostLock;
 use lab::anyhow::{Context, ensure};
 use lab::plugin::DEBIANS_PLUGINS;
 use lab::serde_json::{Value, json};
-use lab::suite::packages;
-use lab::{Lan, Network, Result, Test, World, network, test};
+use lab::suite::{packages, plugin_dir};
+use lab::{Lan, Network, Process, Result, Test, World, network, test, until};
 use linknet::NewMacvlan;
+use nix::mount::{MsFlags, mount, umount};
 
-use super::{plug, script};
-use crate::scenario::{conflist, ensure_nothing_left};
+use super::{given, plug, script};
+use crate::scenario::{SOON, conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
     test!(del_removes_the_interface_even_if_ipam_fails),
     test!(del_removes_the_interface_even_if_the_daemon_is_down),
+    test!(del_removes_the_interface_even_if_the_hosts_lock_cannot_be_had)
+        .within(Duration::from_secs(120)),
+    test!(del_works_with_malformed_arguments),
+    test!(the_netns_can_be_unmounted_right_after_del),
+    test!(del_leaves_no_zombie_where_nobody_reaps),
     test!(del_succeeds_when_the_parent_is_gone),
     test!(del_succeeds_when_the_netns_is_gone),
     test!(another_interface_of_that_name_is_left_alone),
@@ -61,6 +70,105 @@ fn del_removes_the_interface_even_if_the_daemon_is_down(world: &World) -> Result
     let network = Network::new(&lan.host, conflist(json!({ "ipam": ipam })));
     network.del(&network::Attachment::new(&container))?;
     ensure_nothing_left(&container)
+}
+
+fn del_removes_the_interface_even_if_the_hosts_lock_cannot_be_had(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let conflist = conflist(json!({ "hostAccess": true }));
+    let result = json!({ "ips": [{ "address": "10.99.0.60/24" }] });
+    let network = given(world, &lan, conflist, &result)?;
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    let lock = HostLock::acquire()?;
+    let error = network::cni_error(network.del(&attachment));
+    ensure!(
+        error.code == 11 && error.msg.contains("leasehold.lock"),
+        "{error:?}"
+    );
+    ensure_nothing_left(&container)?;
+    drop(lock);
+    network.del(&attachment)
+}
+
+fn del_works_with_malformed_arguments(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let good = conflist(json!({}));
+    let args = ["MAC", "=x", "a;b=c"].map(|args| (args, json!({})));
+    let objects = [json!({ "args": 5 }), json!({ "args": { "cni": [] } })];
+    let objects = objects.map(|keys| ("", keys));
+    for (args, keys) in args.into_iter().chain(objects) {
+        let (container, _) = made(&lan, "c1", &good)?;
+        let network = Network::new(&lan.host, conflist(keys.clone()));
+        network
+            .del(&network::Attachment {
+                args: args.to_owned(),
+                ..network::Attachment::new(&container)
+            })
+            .with_context(|| format!("{args:?}, {keys}"))?;
+        ensure_nothing_left(&container)?;
+        container.remove()?;
+    }
+    Ok(())
+}
+
+fn the_netns_can_be_unmounted_right_after_del(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let network = Network::new(&lan.host, conflist(json!({})));
+    let container = lan.container("c1")?;
+    // This test has the container's own path open.
+    let path = world.dir().join("netns");
+    fs::write(&path, "")?;
+    let attachment = network::Attachment {
+        netns: Some(path.clone()),
+        ..network::Attachment::new(&container)
+    };
+    for number in 0..100 {
+        let none = None::<&str>;
+        mount(Some(&container.path()), &path, none, MsFlags::MS_BIND, none)?;
+        network.add(&attachment)?;
+        network.del(&attachment)?;
+        umount(&path).with_context(|| format!("after DEL {number}"))?;
+    }
+    Ok(())
+}
+
+fn del_leaves_no_zombie_where_nobody_reaps(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let conflist = conflist(json!({}));
+    let (container, _) = made(&lan, "c1", &conflist)?;
+    // A PID namespace whose first process only sleeps.
+    let mut unshare = Command::new("unshare");
+    unshare.args([
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--kill-child",
+        "sleep",
+        "1h",
+    ]);
+    let process = Process::spawn(world, &lan.host, "unshare", unshare)?;
+    let children = format!("/proc/{0}/task/{0}/children", process.pid());
+    let sleep = until("the namespace's first process", SOON, || {
+        let children = fs::read_to_string(&children).unwrap_or_default();
+        let child = children.split_whitespace().next().map(str::to_owned);
+        child.filter(|child| {
+            let name = fs::read_to_string(format!("/proc/{child}/comm"));
+            name.is_ok_and(|name| name == "sleep\n")
+        })
+    })?;
+    let enter = format!("nsenter --target {sleep} --pid --mount");
+    let plugin = plugin_dir().join("macvlan").display().to_string();
+    let mut path = script(world, "macvlan", &format!("exec {enter} {plugin}\n"))?;
+    path.swap(0, 1);
+    Network::with_path(&lan.host, conflist, path).del(&network::Attachment::new(&container))?;
+    ensure_nothing_left(&container)?;
+    let left = lan
+        .host
+        .output(&["sh", "-c", &format!("{enter} ps -e -o stat=,comm=")])?;
+    ensure!(!left.contains('Z'), "{left}");
+    ensure!(!left.contains("macvlan"), "{left}");
+    Ok(())
 }
 
 fn del_succeeds_when_the_parent_is_gone(_: &World) -> Result {

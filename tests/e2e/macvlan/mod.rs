@@ -4,6 +4,7 @@
 mod chain;
 mod crash;
 mod diagnosis;
+mod faults;
 mod keys;
 mod layer3;
 mod leaving;
@@ -36,6 +37,7 @@ pub(crate) fn tests() -> Vec<Test> {
         verbs::TESTS,
         leaving::TESTS,
         crash::TESTS,
+        faults::TESTS,
         chain::TESTS,
     ]
     .concat()

@@ -13,6 +13,7 @@ use super::{given, plug, script};
 use crate::scenario::{conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
+    test!(of_many_adds_at_once_exactly_one_succeeds),
     test!(check_finds_every_difference),
     test!(check_asks_ipam),
     test!(status_succeeds_when_add_would),
@@ -267,5 +268,28 @@ fn gc_is_forwarded_to_ipam_whatever_else_fails(world: &World) -> Result {
     ensure!(error.code == 123, "{error:?}");
     ensure_nothing_left(&container).context("the interface goes though IPAM failed")?;
     ensure!(fs::read_to_string(calls)? == "ADD\nGC\n");
+    Ok(())
+}
+
+fn of_many_adds_at_once_exactly_one_succeeds(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let network = Network::new(&lan.host, conflist(json!({})));
+    for number in 0..4 {
+        let container = lan.container("c1")?;
+        let attachment = network::Attachment::new(&container);
+        let add = network.prepare("ADD", 0, &attachment, None)?;
+        let adds = (0..25).map(|_| add.clone().start(&lan.host));
+        let adds = adds.collect::<Result<Vec<_>>>()?;
+        let outcomes = adds.into_iter().map(|add| add.finish()?.success());
+        let successes: Vec<Value> = outcomes.filter_map(Result::ok).collect();
+        ensure!(successes.len() == 1, "round {number}: {successes:?}");
+        let mac = container.link("eth0")?.mac.map(|mac| mac.to_string());
+        ensure!(
+            successes[0]["interfaces"][0]["mac"].as_str() == mac.as_deref(),
+            "round {number}: {successes:?}, but the interface has {mac:?}"
+        );
+        network.del(&attachment)?;
+        container.remove()?;
+    }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Kills a plugin at every system call it makes.
+//! Kills a plugin at every system call it makes, or has the call fail.
 //!
 //! strace kills the plugin (SIGKILL) on entry to one system call, in the next run to the next one,
 //! and so on for all of them. So the product needs no hook for it, and no call is left out.
@@ -18,7 +18,7 @@ pub const STRACE: Package = Package::new("strace", "strace");
 /// A system call by name, and which of the plugin's calls of that name it is, from 1.
 pub type Syscall = (String, usize);
 
-/// Kills the plugin under test at chosen system calls.
+/// Kills the plugin under test at chosen system calls, or has them fail.
 #[derive(Debug)]
 pub struct CrashInjector {
     /// The system calls, as strace takes them.
@@ -99,6 +99,22 @@ impl CrashInjector {
             "the plugin was to be killed at {name} number {nth}"
         );
         Ok(())
+    }
+
+    /// `run` with a plugin for which this system call fails with an error such as `ENOMEM`.
+    ///
+    /// # Errors
+    /// Those of `run`.
+    pub fn fail_at<T>(
+        &self,
+        (name, nth): &Syscall,
+        error: &str,
+        run: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        self.write_arguments(&format!(
+            "-o /dev/null -e trace={name} -e inject={name}:error={error}:when={nth}"
+        ))?;
+        run()
     }
 
     fn write_arguments(&self, arguments: &str) -> Result {

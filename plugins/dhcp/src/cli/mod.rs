@@ -5,6 +5,7 @@ mod install;
 mod status;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,13 +25,14 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Status { socketpath } => status::status(&socketpath),
         Command::Install { directory } => install::install(&directory),
     };
+    // The exit status says what matters, even if nobody reads the text.
     match outcome {
         Ok(report) => {
-            println!("{report}");
+            let _ = writeln!(io::stdout(), "{report}");
             ExitCode::SUCCESS
         }
         Err(why) => {
-            eprintln!("dhcp: {why}");
+            let _ = writeln!(io::stderr(), "dhcp: {why}");
             ExitCode::FAILURE
         }
     }

@@ -64,7 +64,7 @@ pub(super) fn ask_or(
             Err(error) => {
                 // A lease that expires by itself is better than a container that cannot be removed.
                 let directory = state.path().display();
-                eprintln!("dhcp: {no_daemon}; cannot change its leases in {directory}: {error}");
+                log::warn!("{no_daemon}; cannot change its leases in {directory}: {error}");
                 return Ok(());
             }
         }

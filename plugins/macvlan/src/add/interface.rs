@@ -17,8 +17,8 @@ use crate::netns::{self, Namespaces};
 use crate::parent::{self, Parent};
 
 /// How long to wait for a name or an address of a dead container, whose namespace the kernel tears
-/// down in the background.
-const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+/// down in the background. On a busy machine that takes some seconds.
+const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait before another attempt.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -55,26 +55,26 @@ impl AttachContext<'_> {
         } = self.namespaces;
         let outside = self.namespaces.outside();
         loop {
-            let parent = self.parent.lock(outside)?;
-            self.ensure_parent_suitable(&parent.link)?;
-            let new = self.new_macvlan(&parent.link);
-            let refusal = match outside.add_macvlan(&new, container, inside) {
+            let locked = self.parent.lock(outside)?;
+            let parent = locked.link.clone();
+            self.ensure_parent_suitable(&parent)?;
+            let created = outside.add_macvlan(&self.new_macvlan(&parent), container, inside);
+            // Others wait for the lock, and what follows a refusal may take long.
+            drop(locked);
+            let refusal = match created {
                 Ok(link) => {
-                    return Ok(Created {
-                        link: self.with_requested_mac(link)?,
-                        parent: parent.link,
-                    });
+                    let link = self.with_requested_mac(link)?;
+                    return Ok(Created { link, parent });
                 }
                 Err(refusal) => refusal,
             };
             if self.remove_stale()? {
                 continue;
             }
-            let Diagnosis { error, temporary } = self.diagnose(&refusal, &parent.link)?;
+            let Diagnosis { error, temporary } = self.diagnose(&refusal, &parent)?;
             if !temporary || Instant::now() >= deadline {
                 return Err(error);
             }
-            drop(parent);
             sleep(RETRY_INTERVAL);
         }
     }
@@ -163,14 +163,12 @@ impl AttachContext<'_> {
             return Ok(false);
         }
         if let Some(Err(error)) = self.ipam.map(Ipam::del) {
-            eprintln!(
-                "macvlan: could not release the address of an earlier, interrupted ADD: {error}"
-            );
+            log::warn!("could not release the address of an earlier, interrupted ADD: {error}");
         }
         cleanup::remove(inside, self.mark, &stale).or_kernel_error()?;
         for link in &stale {
-            eprintln!(
-                "macvlan: replacing {}, which an interrupted ADD left behind",
+            log::warn!(
+                "replacing {}, which an interrupted ADD left behind",
                 link.name
             );
             match inside.delete_link(link.index) {

@@ -9,7 +9,9 @@ use linknet::{Address, Dad, Link, Netns};
 
 use crate::netns::Namespaces;
 
-/// How long duplicate address detection of IPv6 may take: one second is usual (RFC 4862 §5.4).
+/// How long duplicate address detection of IPv6 may take: one second is usual (RFC 4862 §5.4). As
+/// long may an address seem to be in use that an earlier container had, whose namespace the kernel
+/// tears down in the background.
 const DAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause before its state is queried again.
 const DAD_POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -39,7 +41,7 @@ pub(super) fn configure(
     }
     if announce && let Err(error) = linknet::announce(&namespaces.container, link.index) {
         // Neighbours that knew the address elsewhere learn of the change later.
-        eprintln!("macvlan: cannot announce {}: {error}", link.name);
+        log::warn!("cannot announce {}: {error}", link.name);
     }
     Ok(())
 }
@@ -76,33 +78,43 @@ fn enable_ipv6(container: &Netns, link: &Link) -> Result<(), Error> {
     }
 }
 
-/// Waits until every IPv6 address of the plan can be used. On a link without a carrier there is no
+/// Waits until every IPv6 address of the plan can be used. One that is in use is tried again. On a link without a carrier there is no
 /// neighbour to ask: the kernel does so when there is one.
 fn wait_for_dad(namespaces: &Namespaces, link: &Link, plan: &Plan) -> Result<(), Error> {
     let inside = &namespaces.inside;
     let deadline = Instant::now() + DAD_TIMEOUT;
     let is_planned = |address: &Address| plan.addresses.iter().any(|new| new.net == address.net);
+    let mut refused = None;
     loop {
         let mut addresses = inside.addresses(link.index).or_rejected()?;
         addresses.retain(is_planned);
         let with = |dad| addresses.iter().find(move |address| address.dad == dad);
         if let Some(taken) = with(Dad::Failed) {
-            let what = format!(
-                "address {} of {} is in use by another host on the link",
-                taken.net, link.name
-            );
-            return Err(Error::new(codes::ADDRESS_TAKEN, what));
+            refused = Some(taken.net);
+            // The kernel asks again for an address that is new.
+            let removed = inside.delete_address(link.index, taken.net);
+            removed.or_rejected()?;
+            plan.apply(inside, link)?;
+            continue;
         }
         let Some(tentative) = with(Dad::Tentative) else {
             return Ok(());
         };
         let current = inside.link_by_index(link.index).or_rejected()?;
         if current.is_some_and(|link| !link.carrier) {
-            eprintln!(
-                "macvlan: {} has no carrier, so it is not known yet whether {} is free",
-                link.name, tentative.net
+            log::warn!(
+                "{} has no carrier, so it is not known yet whether {} is free",
+                link.name,
+                tentative.net
             );
             return Ok(());
+        }
+        if let Some(net) = refused.filter(|_| Instant::now() > deadline) {
+            let what = format!(
+                "address {net} of {} is in use by another host on the link",
+                link.name
+            );
+            return Err(Error::new(codes::ADDRESS_TAKEN, what));
         }
         if Instant::now() > deadline {
             let what = format!(

@@ -5,8 +5,11 @@ mod interface;
 mod layer3;
 mod refusal;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use attachment::{
-    KernelError, OwnerMark, Plan, keep_routes, source_routing, take_valid_lifetime, with_details,
+    ContainerLock, KernelError, OwnerMark, Plan, keep_routes, source_routing, take_valid_lifetime,
+    with_details,
 };
 use cni::delegate::Ipam;
 use cni::{CniResult, Error, Interface, IpConfig, Request, Version, code};
@@ -28,18 +31,22 @@ pub(crate) struct Unfinished {
     inside: Netlink,
     index: u32,
     mark: OwnerMark,
+    _lock: ContainerLock,
 }
+
+/// How many times to try to mark an interface as finished. A refusal for want of memory passes.
+const MARK_ATTEMPTS: usize = 5;
 
 impl Unfinished {
     /// Marks the interface as finished.
     pub(crate) fn finish(self) {
-        let Unfinished {
-            inside,
-            index,
-            mark,
-        } = self;
-        if let Err(error) = inside.set_alias_and_group(index, &mark.alias, 0) {
-            eprintln!("macvlan: cannot mark the interface as finished: {error}");
+        let mark = || {
+            let alias = &self.mark.alias;
+            self.inside.set_alias_and_group(self.index, alias, 0)
+        };
+        let marked = (1..MARK_ATTEMPTS).fold(mark(), |marked, _| marked.or_else(|_| mark()));
+        if let Err(error) = marked {
+            log::warn!("cannot mark the interface as finished: {error}");
         }
     }
 }
@@ -54,6 +61,7 @@ pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
     }
     let attachment = request.attachment()?;
     let namespaces = Namespaces::open(request, config.link_in_container)?;
+    let lock = ContainerLock::acquire(&namespaces.container).or_kernel_error()?;
     let parent = parent::find(namespaces.outside(), &config)?;
     parent::ensure_suitable(parent.base(), &config)?;
     let mark = OwnerMark::new(attachment);
@@ -75,6 +83,7 @@ pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
         index: link.index,
         inside: namespaces.inside,
         mark,
+        _lock: lock,
     };
     Ok((result, unfinished))
 }
@@ -83,15 +92,15 @@ pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
 /// the interface nor anything of IPAM's is left.
 fn attach(context: &AttachContext<'_>) -> Result<(CniResult, Link), Error> {
     let Created { link, parent } = context.create()?;
-    let assigned = match context.ipam {
+    let assigned = or_clean_up(context, &link, || match context.ipam {
         Some(ipam) => assign(context, &link, ipam),
         None => Ok((CniResult::default(), link.clone())),
-    };
+    });
     let obstacles = context.obstacles(&parent);
     let error = match assigned {
         Ok(assigned) => {
             for obstacle in obstacles {
-                eprintln!("macvlan: {obstacle}");
+                log::warn!("{obstacle}");
             }
             return Ok(assigned);
         }
@@ -99,8 +108,24 @@ fn attach(context: &AttachContext<'_>) -> Result<(CniResult, Link), Error> {
             .iter()
             .fold(error, |error, obstacle| with_details(error, obstacle)),
     };
+    Err(roll_back(context, &link, error))
+}
+
+/// Runs `step`. If it panics, removes everything that the ADD has made, and continues to panic.
+fn or_clean_up<T>(context: &AttachContext<'_>, link: &Link, step: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|panic| {
+        // Whatever made the first call panic may do so again, but must not keep the interface.
+        let release = || context.ipam.map(Ipam::del);
+        let _ = catch_unwind(AssertUnwindSafe(release));
+        let _ = roll_back(context, link, Error::new(code::INTERNAL, "panic"));
+        resume_unwind(panic)
+    })
+}
+
+/// After `error`: removes the host's routes and the interface.
+fn roll_back(context: &AttachContext<'_>, link: &Link, error: Error) -> Error {
     let error = host_access::roll_back(context.config, context.attachment, error);
-    Err(context.roll_back(&link, error))
+    context.roll_back(link, error)
 }
 
 /// Asks IPAM for addresses and configures them. Returns its result, and the link as it is then,

@@ -3,14 +3,14 @@
 //! Routes get lost: the kernel removes those with a source address that the host loses, and a program
 //! that manages the host's network may remove what it did not set.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use attachment::host_access::{AttachmentTag, HostAccess, HostRoute};
 use attachment::{OwnerMark, SharedLink, is_macvlan};
 use cni::{Attachment, Error, Request};
 use ipnet::IpNet;
-use linknet::{Link, Netlink, Netns, Protocol, Scope};
+use linknet::{Address, Link, Netlink, Netns, Protocol, Scope};
 
 use super::{failed, lock, set_return_routes};
 use crate::config::Config;
@@ -38,13 +38,13 @@ pub(crate) fn gc(request: &Request) -> Result<(), Error> {
     let host = lock()?;
     // Listed under the lock: an ADD that had it before may have created a macvlan of the host's.
     let links = links()?;
-    let visible = visible_interfaces(&netns::own()?);
+    let (visible, searched) = visible_interfaces(&netns::own()?);
     let removed = remove_stale(&host, &links, network, valid, &visible);
     let restored = match (valid, config) {
         (Some(valid), Some(config)) => restore(&host, &config, network, valid, &visible),
         _ => Ok(()),
     };
-    removed.and(restored)
+    removed.and(restored).and(searched)
 }
 
 /// A container's interface, in a namespace that has a name.
@@ -55,35 +55,51 @@ struct VisibleInterface {
     addresses: Vec<IpNet>,
 }
 
-/// The visible interfaces whose parent is in our namespace.
-fn visible_interfaces(own: &Netns) -> Vec<VisibleInterface> {
-    let mut found = Vec::new();
-    for (_, netns) in netns::named() {
-        let Ok(inside) = Netlink::open_in(&netns) else {
-            continue;
-        };
-        let links = inside.links().unwrap_or_default();
-        let own_nsid = inside.nsid(own).ok().flatten();
-        for link in links.into_iter().filter(is_macvlan) {
-            if own_nsid.is_none() || link.parent_netnsid != own_nsid {
-                continue;
-            }
-            let (Some(parent), Ok(netns)) = (link.parent, netns.try_clone()) else {
-                continue;
-            };
-            let mut addresses = inside.addresses(link.index).unwrap_or_default();
-            addresses.retain(|address| {
-                address.scope < Scope::LINK && address.protocol != Some(KERNEL_RA)
-            });
-            found.push(VisibleInterface {
-                netns,
-                link,
-                parent,
-                addresses: addresses.iter().map(|address| address.net).collect(),
-            });
+/// The visible interfaces whose parent is in our namespace, and the first failure to look into a
+/// namespace.
+fn visible_interfaces(own: &Netns) -> (Vec<VisibleInterface>, Result<(), Error>) {
+    let (mut found, mut outcome) = (Vec::new(), Ok(()));
+    for (path, netns) in netns::named() {
+        let visible = netns
+            .map_err(|error| error.to_string())
+            .and_then(|netns| interfaces_in(&netns, own).map_err(|error| error.to_string()));
+        match visible {
+            Ok(visible) => found.extend(visible),
+            Err(error) => outcome = outcome.and(Err(netns::not_searched(&path, error))),
         }
     }
-    found
+    (found, outcome)
+}
+
+fn interfaces_in(netns: &Netns, own: &Netns) -> linknet::Result<Vec<VisibleInterface>> {
+    let inside = Netlink::open_in(netns)?;
+    let Some(own_nsid) = inside.nsid(own)? else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for link in inside.links()?.into_iter().filter(is_macvlan) {
+        let Some(parent) = link
+            .parent
+            .filter(|_| link.parent_netnsid == Some(own_nsid))
+        else {
+            continue;
+        };
+        let addresses = match inside.addresses(link.index) {
+            Err(error) if error.is_absent() => continue, // removed since
+            addresses => addresses?,
+        };
+        let is_assigned =
+            |address: &&Address| address.scope < Scope::LINK && address.protocol != Some(KERNEL_RA);
+        let assigned = addresses.iter().filter(is_assigned);
+        found.push(VisibleInterface {
+            netns: (netns.try_clone())
+                .map_err(|error| linknet::Error::io("keep a network namespace", &error))?,
+            parent,
+            addresses: assigned.map(|address| address.net).collect(),
+            link,
+        });
+    }
+    Ok(found)
 }
 
 fn remove_stale(
@@ -112,7 +128,7 @@ fn remove_stale(
         valid.as_ref().is_some_and(is_invalid) && !is_in_use(route)
     };
     for route in host.detach(is_stale).map_err(|error| failed(&error))? {
-        eprintln!("macvlan: removed stale host route to {}", route.to);
+        log::warn!("removed stale host route to {}", route.to);
     }
     Ok(())
 }
@@ -126,11 +142,13 @@ fn restore(
     valid: &BTreeSet<Attachment>,
     visible: &[VisibleInterface],
 ) -> Result<(), Error> {
+    let marks = valid.iter().map(|it| (OwnerMark::new(it).alias, it));
+    let by_mark: BTreeMap<String, &Attachment> = marks.collect();
     let mut outcome = Ok(());
     for interface in visible {
-        let attachment = OwnerMark::attachment_of(&interface.link, network);
-        if let Some(attachment) = attachment.filter(|attachment| valid.contains(attachment)) {
-            let restored = interface.restore(host, AttachmentTag::new(&attachment), config);
+        let mark = OwnerMark::of_network(&interface.link, network);
+        if let Some(attachment) = mark.and_then(|mark| by_mark.get(&mark.alias)) {
+            let restored = interface.restore(host, AttachmentTag::new(attachment), config);
             outcome = outcome.and(restored.map_err(|error| failed(&error)));
         }
     }

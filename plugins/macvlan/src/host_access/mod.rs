@@ -10,7 +10,9 @@ mod gc;
 use std::net::IpAddr;
 
 use attachment::host_access::{AttachmentTag, HostAccess, HostRoute, Reachable, return_routes};
-use attachment::{HostLock, KernelError, Plan, SharedKeys, codes, differs, with_details};
+use attachment::{
+    HostLock, KernelError, Plan, SharedKeys, codes, differs, kernel_code, with_details,
+};
 use cni::{Attachment, Error, Request};
 use ipnet::IpNet;
 use linknet::{Link, Netlink};
@@ -58,14 +60,14 @@ pub(crate) fn attach(
 /// first.
 fn warn_of_limits(reachable: &[Reachable]) {
     for Reachable { to, .. } in reachable.iter().filter(|it| it.from.is_none()) {
-        eprintln!(
-            "macvlan: hostAccess: the host has no address from which to reach {to}; once it has one, \
+        log::warn!(
+            "hostAccess: the host has no address from which to reach {to}; once it has one, \
              GC sets the route"
         );
     }
     if reachable.iter().any(|it| it.to.is_ipv4()) && !host_answers_arp_for_other_links() {
-        eprintln!(
-            "macvlan: hostAccess: net.ipv4.conf.all.arp_ignore keeps this host from answering ARP \
+        log::warn!(
+            "hostAccess: net.ipv4.conf.all.arp_ignore keeps this host from answering ARP \
              requests of its containers: they can answer the host, but not contact it first"
         );
     }
@@ -156,5 +158,5 @@ fn lock() -> Result<HostAccess, Error> {
 }
 
 fn failed(error: &linknet::Error) -> Error {
-    Error::new(codes::KERNEL, format!("hostAccess: cannot {error}"))
+    Error::new(kernel_code(error), format!("hostAccess: cannot {error}"))
 }

@@ -35,7 +35,7 @@ impl Parent {
     /// on it.
     ///
     /// # Errors
-    /// As for [`Vlan::ensure`]; 111 when the lock cannot be acquired.
+    /// As for [`Vlan::ensure`]; 11 when another process holds the lock.
     pub(crate) fn lock(&self, netlink: &Netlink) -> Result<LockedParent, Error> {
         match self {
             Parent::Device(link) => Ok(LockedParent {

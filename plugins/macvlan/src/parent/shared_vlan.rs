@@ -8,7 +8,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use attachment::{HostLock, KernelError, SharedLink, codes, is_macvlan};
+use attachment::{HostLock, KernelError, SharedLink, codes, is_macvlan, kernel_code};
 use cni::Error;
 use linknet::{Link, MacvlanMode, Netlink, Netns, NewMacvlan, Scope};
 
@@ -104,8 +104,11 @@ impl SharedVlan {
             link,
         } = self;
         let failed = |error: linknet::Error| {
-            Error::new(codes::KERNEL, format!("cannot remove VLAN {}", link.name))
-                .details(error.to_string())
+            Error::new(
+                kernel_code(&error),
+                format!("cannot remove VLAN {}", link.name),
+            )
+            .details(error.to_string())
         };
         let _lock = HostLock::acquire().map_err(failed)?;
         // The process that had the lock before may have removed it.

@@ -1,0 +1,163 @@
+//! Names that others choose, and names as long as they can be: no verb and no daemon fails over
+//! them, and nothing is left behind because of them.
+
+use lab::anyhow::{Context, ensure};
+use lab::plugin::Call;
+use lab::serde_json::{Value, json};
+use lab::suite::plugin_dir;
+use lab::{Daemon, Lan, Network, Node, Result, Test, World, network, test};
+
+use crate::macvlan::{given, script};
+use crate::scenario::{Scenario, conflist, ensure_nothing_left};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(names_that_are_not_utf_8_disturb_no_verb),
+    test!(a_daemon_starts_on_a_host_with_names_that_are_not_utf_8),
+    test!(names_and_ids_of_any_length_are_found_again),
+    test!(a_name_cannot_forge_a_line_on_stderr),
+    test!(a_stderr_that_cannot_be_written_changes_nothing),
+];
+
+/// Gives a node a link, an alternative name, an alias, an address label and a rule that are not
+/// UTF-8.
+fn spoil(node: &Node) -> Result {
+    let commands = r"
+        link=$(printf 'l\377') && ip link add $link type bridge &&
+        ip link property add dev $link altname $(printf 'a\377') &&
+        ip link set $link alias $(printf 'B\374ro') &&
+        ip addr add 192.0.2.1/32 dev $link label $link:$(printf '\377') &&
+        ip rule add from 192.0.2.1 iif $link lookup 77
+    ";
+    node.output(&["sh", "-c", commands]).map(drop)
+}
+
+/// Fails unless the container has only the interfaces of [`spoil`].
+fn ensure_only_spoilt(container: &Node) -> Result {
+    let links = container.links()?;
+    let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
+    ensure!(names == ["lo", "l\u{fffd}"], "{names:?}");
+    Ok(())
+}
+
+/// Every verb once, for `container` on `network`.
+fn every_verb(network: &Network, container: &Node) -> Result {
+    let attachment = network::Attachment::new(container);
+    network.status().context("STATUS")?;
+    network.add(&attachment).context("ADD")?;
+    network.check(&attachment).context("CHECK")?;
+    network.gc(&[&attachment]).context("GC")?;
+    network.check(&attachment).context("CHECK after GC")?;
+    network.del(&attachment).context("DEL")
+}
+
+fn names_that_are_not_utf_8_disturb_no_verb(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let _server = lab::DhcpServer::start(&scenario.lan.lan, lab::dhcp_server::Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    spoil(&container)?;
+    spoil(&scenario.lan.host)?;
+    let mut conflist = scenario.dhcp();
+    conflist["cniVersion"] = json!("1.1.0");
+    conflist["plugins"][0]["hostAccess"] = json!(true);
+    conflist["plugins"][0]["sourceRouting"] = json!(true);
+    let network = Network::new(&scenario.lan.host, conflist);
+    every_verb(&network, &container)?;
+    ensure_only_spoilt(&container)?;
+    // GC removes it too.
+    network.add(&network::Attachment::new(&container))?;
+    network.gc(&[]).context("GC of an invalid attachment")?;
+    ensure_only_spoilt(&container)
+}
+
+fn a_daemon_starts_on_a_host_with_names_that_are_not_utf_8(world: &World) -> Result {
+    let lan = Lan::new()?;
+    spoil(&lan.host)?;
+    Daemon::start(world, &lan.host)?.stop()
+}
+
+fn names_and_ids_of_any_length_are_found_again(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    for (id, length) in [(64, 64), (64, 200), (255, 10), (255, 255), (1000, 1000)] {
+        let mut conflist = with_version_1_1(conflist(json!({ "hostAccess": true })));
+        conflist["name"] = json!("n".repeat(length));
+        let result = json!({ "ips": [{ "address": "10.99.0.60/24" }] });
+        let network = given(world, &lan, conflist, &result)?;
+        let attachment = network::Attachment {
+            container_id: "c".repeat(id),
+            ifname: "fifteen-letters".to_owned(),
+            ..network::Attachment::new(&container)
+        };
+        let another = network::Attachment {
+            container_id: "d".repeat(id),
+            ..attachment.clone()
+        };
+        let verbs = || {
+            network.add(&attachment).context("ADD")?;
+            let error = network::cni_error(network.add(&attachment));
+            ensure!(error.msg.contains("an earlier ADD created it"), "{error:?}");
+            network.check(&attachment).context("CHECK")?;
+            network.gc(&[&attachment, &another]).context("GC")?;
+            network.check(&attachment).context("CHECK after GC")?;
+            network.del(&another).context("DEL of another container")?;
+            network
+                .check(&attachment)
+                .context("CHECK after DEL of another")?;
+            network.del(&attachment).context("DEL")?;
+            ensure_nothing_left(&container)?;
+            network.add(&attachment).context("ADD after DEL")?;
+            network.gc(&[&another]).context("GC without it")?;
+            ensure_nothing_left(&container)
+        };
+        verbs().with_context(|| format!("an ID of {id} octets, a network of {length}"))?;
+    }
+    Ok(())
+}
+
+fn a_name_cannot_forge_a_line_on_stderr(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let conflist = with_version_1_1(conflist(json!({})));
+    let mut config = conflist["plugins"][0].clone();
+    config["cniVersion"] = json!("1.1.0");
+    config["name"] = json!("lan");
+    config["cni.dev/valid-attachments"] = json!([]);
+    Network::new(&lan.host, conflist).add(&network::Attachment::new(&container))?;
+    container.set_down("eth0")?;
+    container.rename("eth0", "a\u{1b}[31mb")?;
+    let outcome = Call::new("macvlan", "GC").config(&config).run(&lan.host)?;
+    ensure!(
+        outcome.stderr.contains(r"removing a\u{1b}[31mb of c1"),
+        "{outcome:?}"
+    );
+    outcome.success()?;
+    ensure_nothing_left(&container)
+}
+
+fn a_stderr_that_cannot_be_written_changes_nothing(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let real = plugin_dir().join("macvlan");
+    let body = format!("exec {} 2>/dev/full\n", real.display());
+    let mut path = script(world, "macvlan", &body)?;
+    path.swap(0, 1);
+    let conflist = with_version_1_1(conflist(json!({})));
+    let network = Network::with_path(&lan.host, conflist, path);
+    let (c1, c2) = (lan.container("c1")?, lan.container("c2")?);
+    let attachments = [&c1, &c2].map(network::Attachment::new);
+    for attachment in &attachments {
+        network.add(attachment)?;
+    }
+    // It says what it removes.
+    network.gc(&[&attachments[1]])?;
+    ensure_nothing_left(&c1)?;
+    c2.link("eth0")?;
+    // It says what it leaves alone.
+    c1.add_bridge("eth0")?;
+    network.del(&attachments[0])?;
+    c1.link("eth0").map(drop)
+}
+
+fn with_version_1_1(mut conflist: Value) -> Value {
+    conflist["cniVersion"] = json!("1.1.0");
+    conflist
+}

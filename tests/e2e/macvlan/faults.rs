@@ -1,0 +1,122 @@
+//! Every system call failing once: ADD succeeds or leaves nothing, and DEL removes the interface or
+//! says that it could not.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lab::anyhow::{Context, ensure};
+use lab::crash_injector::STRACE;
+use lab::serde_json::json;
+use lab::{CrashInjector, Lan, Network, Result, Test, World, network, test};
+
+use super::script;
+use crate::scenario::{conflist, ensure_nothing_left};
+
+pub(super) const TESTS: &[Test] = &[
+    test!(whichever_syscall_fails_add_succeeds_or_leaves_nothing)
+        .needs(&[STRACE])
+        .within(Duration::from_secs(180)),
+    test!(whichever_syscall_fails_del_removes_the_interface_or_fails)
+        .needs(&[STRACE])
+        .within(Duration::from_secs(180)),
+];
+
+/// Everything that can fail for want of something, except the way back from a namespace: a process
+/// that is in the wrong one ends at once.
+const CALLS: &str = "socket,connect,sendto,recvfrom,openat,read,poll,ioctl,flock,vfork,\
+                     clone3,pipe2,fcntl,wait4";
+
+/// A network whose macvlan can be made to fail, with an IPAM plugin that has a file for each
+/// address that it has given.
+struct Faults<'a> {
+    injector: CrashInjector,
+    network: Network<'a>,
+    leases: PathBuf,
+}
+
+impl Faults<'_> {
+    fn new<'a>(world: &World, lan: &'a Lan) -> Result<Faults<'a>> {
+        let leases = world.dir().join("leases");
+        fs::create_dir(&leases)?;
+        let body = format!(
+            "cat >/dev/null; lease={}/$CNI_CONTAINERID\n\
+             case $CNI_COMMAND in\n\
+             ADD) touch $lease; echo '{}';;\n\
+             DEL) rm -f $lease;;\n\
+             esac\n",
+            leases.display(),
+            json!({ "cniVersion": "1.0.0", "ips": [{ "address": "10.99.0.60/24" }] }),
+        );
+        let mut path = script(world, "files", &body)?;
+        let injector = CrashInjector::new(world, "macvlan", CALLS)?;
+        path.insert(0, injector.folder());
+        let conflist = conflist(json!({ "ipam": { "type": "files" } }));
+        Ok(Faults {
+            injector,
+            network: Network::with_path(&lan.host, conflist, path),
+            leases,
+        })
+    }
+
+    fn ensure_no_lease(&self) -> Result {
+        let left: Vec<_> = fs::read_dir(&self.leases)?.flatten().collect();
+        ensure!(left.is_empty(), "not given back: {left:?}");
+        Ok(())
+    }
+}
+
+fn whichever_syscall_fails_add_succeeds_or_leaves_nothing(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let faults = Faults::new(world, &lan)?;
+    let container = lan.container("c1")?;
+    let attachment = network::Attachment::new(&container);
+    let add = || Ok(faults.network.add(&attachment).is_ok());
+    let syscalls = faults.injector.syscalls(add)?;
+    faults.network.del(&attachment)?;
+    for syscall in syscalls {
+        let outcome = || -> Result {
+            let add = || Ok(faults.network.add(&attachment).is_ok());
+            if faults.injector.fail_at(&syscall, "ENOMEM", add)? {
+                let alias = container.link("eth0")?.alias;
+                ensure!(
+                    alias.as_deref() == Some("leasehold:eth0/c1/lan"),
+                    "not marked as finished: {alias:?}"
+                );
+            } else {
+                ensure_nothing_left(&container)?;
+                faults.ensure_no_lease()?;
+            }
+            faults
+                .injector
+                .syscalls(|| Ok(faults.network.del(&attachment).is_ok()))?;
+            ensure_nothing_left(&container)?;
+            faults.ensure_no_lease()
+        };
+        outcome().with_context(|| format!("{syscall:?} failed"))?;
+    }
+    Ok(())
+}
+
+fn whichever_syscall_fails_del_removes_the_interface_or_fails(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let faults = Faults::new(world, &lan)?;
+    let container = lan.container("c1")?;
+    let attachment = network::Attachment::new(&container);
+    let add = || Ok(faults.network.add(&attachment).is_ok());
+    let del = || Ok(faults.network.del(&attachment).is_ok());
+    faults.injector.syscalls(add)?;
+    for syscall in faults.injector.syscalls(del)? {
+        let outcome = || -> Result {
+            faults.injector.syscalls(add)?;
+            if faults.injector.fail_at(&syscall, "EIO", del)? {
+                ensure_nothing_left(&container)?;
+            }
+            faults.injector.syscalls(del)?;
+            ensure_nothing_left(&container)?;
+            faults.ensure_no_lease()
+        };
+        outcome().with_context(|| format!("{syscall:?} failed"))?;
+    }
+    Ok(())
+}
