@@ -21,12 +21,11 @@ pub(crate) const TESTS: &[Test] = &[
     test!(the_daemon_does_everything_with_the_capabilities_of_its_unit),
     test!(without_sys_admin_the_daemon_enters_no_container),
     test!(without_net_raw_the_daemon_hears_no_server),
-    test!(without_net_bind_service_the_daemon_renews_nothing),
     test!(without_net_admin_the_interface_does_not_follow_the_lease),
 ];
 
 /// In setpriv's words.
-const ALL: [&str; 4] = ["sys_admin", "net_raw", "net_bind_service", "net_admin"];
+const ALL: [&str; 3] = ["sys_admin", "net_raw", "net_admin"];
 
 /// When a renewal is due. The lease lasts much longer, so the second REQUEST can only be a renewal.
 const T1: Duration = Duration::from_secs(3);
@@ -64,10 +63,6 @@ fn without_sys_admin_the_daemon_enters_no_container(world: &World) -> Result {
 
 fn without_net_raw_the_daemon_hears_no_server(world: &World) -> Result {
     fails_without(world, "net_raw", Stage::Add)
-}
-
-fn without_net_bind_service_the_daemon_renews_nothing(world: &World) -> Result {
-    fails_without(world, "net_bind_service", Stage::Renew)
 }
 
 fn without_net_admin_the_interface_does_not_follow_the_lease(world: &World) -> Result {

@@ -25,4 +25,4 @@ pub use options::{Options, RawOption, Route, names};
 pub use report::{IgnoreReason, Ignored, PacketKind, Report};
 pub use state_name::StateName;
 pub use time::Instant;
-pub use transmit::{Delivery, Listen, OutgoingKind, Transmit};
+pub use transmit::{Awaited, Delivery, OutgoingKind, Transmit};

@@ -1,4 +1,4 @@
-//! What a client asks its driver to send, and where the driver has to listen.
+//! What a client asks its driver to send, and the reply that it awaits.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -20,9 +20,11 @@ pub enum Delivery {
         /// The IP source: the leased address in REBINDING, otherwise 0.0.0.0.
         source: Ipv4Addr,
     },
-    /// To one server. If the interface has the source address, an ordinary socket can send the
-    /// message. Otherwise the driver has to build the frame itself: an address can be released
-    /// before it was ever configured.
+    /// To one server, or to the router that leads to it: to the station that the server's last
+    /// message came from. If that station does not answer, [`Lease::next_hop`] says whom to ask for
+    /// by ARP.
+    ///
+    /// [`Lease::next_hop`]: crate::Lease::next_hop
     Unicast {
         /// The IP source: the address that the message is about.
         source: Ipv4Addr,
@@ -31,16 +33,24 @@ pub enum Delivery {
     },
 }
 
-/// Where replies can arrive, which decides the socket that the driver needs.
+/// What distinguishes the reply that a client awaits from those to other clients.
+///
+/// A driver may drop a payload in which neither field matches, without handing it in: on a busy
+/// link that saves the client from reading the replies to everybody else. If one of the fields
+/// matches, the report should count the payload, because it may explain why there is no address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// The client awaits no reply.
-    Nothing,
-    /// On the link: the interface has no usable address yet, so only a packet socket receives the
-    /// server's replies.
-    Link,
-    /// At port 68 of the leased address, and at the broadcast address, to which servers send NAKs.
-    Address(Ipv4Addr),
+pub struct Awaited {
+    /// The transaction id, as it is in the payload.
+    pub xid: [u8; 4],
+    /// The client's hardware address.
+    pub chaddr: [u8; 6],
+}
+
+impl Awaited {
+    /// Where `xid` is in a payload (RFC 2131 figure 1).
+    pub const XID_OFFSET: usize = 4;
+    /// Where `chaddr` is in a payload.
+    pub const CHADDR_OFFSET: usize = 28;
 }
 
 /// The type of a message that a client sends.

@@ -4,9 +4,8 @@
 //! - [`Netns`] opens, identifies and enters a network namespace.
 //! - [`Netlink`] lists and changes the links, addresses, routes and policy rules of one namespace,
 //!   and creates macvlans and VLANs. [`LinkWatch`] reports changes to links.
-//! - [`PacketSocket`] and [`ArpSocket`] send and receive DHCP and ARP on a link that has no address
-//!   yet. [`UdpClient`] sends and receives DHCP from an address of the link. [`frame`] builds and
-//!   parses frames.
+//! - [`PacketSocket`] and [`ArpSocket`] send and receive DHCP and ARP on a link, whether or not it
+//!   has an address. [`frame`] builds and parses frames.
 //! - [`announce`] announces a link's addresses to its neighbours, [`sysctl`] reads and changes
 //!   settings, and [`boottime`] reads the clock that leases are measured by.
 //!
@@ -54,7 +53,6 @@ mod netlink;
 mod netns;
 mod packet;
 pub mod sysctl;
-mod udp;
 
 pub use announce::announce;
 pub use clock::boottime;
@@ -65,5 +63,4 @@ pub use netlink::{
     NewMacvlan, NewVlan, OperState, ParseModeError, Protocol, Route, Rule, Scope, Vlan,
 };
 pub use netns::{Netns, NetnsError, NetnsId};
-pub use packet::{ArpSocket, PacketSocket, Received, frame};
-pub use udp::UdpClient;
+pub use packet::{ArpSocket, PacketSocket, Pattern, Received, frame};

@@ -4,6 +4,7 @@
 mod answer;
 mod conflict;
 mod identity;
+mod independence;
 mod link;
 mod misbehaving;
 mod renewal;
@@ -20,6 +21,7 @@ use lab::{Attachment, Node, Result, Test};
 pub(crate) fn tests() -> Vec<Test> {
     [
         identity::TESTS,
+        independence::TESTS,
         answer::TESTS,
         conflict::TESTS,
         link::TESTS,

@@ -199,7 +199,7 @@ fn with_an_exhausted_pool_is_reported_as_giving_no_answer(
 }
 
 /// A further node with a link on the LAN, `eth0`, on which servers can run.
-fn node_on_the_lan(scenario: &Scenario, name: &str) -> Result<Node> {
+pub(crate) fn node_on_the_lan(scenario: &Scenario, name: &str) -> Result<Node> {
     let node = scenario.lan.container(name)?;
     let lan = &scenario.lan.lan;
     let new = NewMacvlan {

@@ -27,7 +27,7 @@ use crate::lease::Lease;
 use crate::report::{Ignored, Report};
 use crate::state_name::StateName;
 use crate::time::Instant;
-use crate::transmit::{Listen, Transmit};
+use crate::transmit::{Awaited, Transmit};
 use outgoing::Lent;
 use rng::Rng;
 use state::State;
@@ -191,9 +191,12 @@ impl Client {
         }
     }
 
-    /// Where the driver has to listen for replies.
-    pub fn listen(&self) -> Listen {
-        self.state.listen()
+    /// The reply that the client awaits; `None` if it awaits none, and the driver need not listen.
+    pub fn awaited(&self) -> Option<Awaited> {
+        Some(Awaited {
+            xid: self.state.xid()?.to_be_bytes(),
+            chaddr: self.config.mac,
+        })
     }
 
     /// What the client sent, received and ignored so far.

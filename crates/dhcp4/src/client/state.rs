@@ -12,7 +12,7 @@ use crate::options::RawOption;
 use crate::report::Report;
 use crate::state_name::StateName;
 use crate::time::Instant;
-use crate::transmit::{Listen, OutgoingKind, Transmit};
+use crate::transmit::{OutgoingKind, Transmit};
 
 /// A DHCPv4 client for one interface, as a value. The [crate's front page](crate) draws its states
 /// and shows a driver.
@@ -247,22 +247,6 @@ impl State {
             | State::Rebinding { transaction, .. } => Some(transaction.xid),
             State::Init { .. } | State::Granted { .. } | State::Bound { .. } | State::Stopped => {
                 None
-            }
-        }
-    }
-
-    /// Where an answer can arrive.
-    pub(super) fn listen(&self) -> Listen {
-        match self {
-            State::Init { .. } | State::Granted { .. } | State::Bound { .. } | State::Stopped => {
-                Listen::Nothing
-            }
-            State::Selecting { .. }
-            | State::Requesting { .. }
-            | State::Rebooting { .. }
-            | State::Reconfirming { .. } => Listen::Link,
-            State::Renewing { timed, .. } | State::Rebinding { timed, .. } => {
-                Listen::Address(timed.lease.address)
             }
         }
     }

@@ -26,6 +26,20 @@ impl Lease {
         routes
     }
 
+    /// The station on the link that a message to `destination` is handed to, according to the lease:
+    /// `destination` itself, or the router of the most specific route to it.
+    pub fn next_hop(&self, destination: Ipv4Addr) -> Ipv4Addr {
+        if self.net().contains(&destination) {
+            return destination;
+        }
+        let routes = self.first_routes().into_iter();
+        routes
+            .filter(|route| route.dst.contains(&destination))
+            .max_by_key(|route| route.dst.prefix_len())
+            .map_or(self.options.routers.first().copied(), |route| route.gateway)
+            .unwrap_or(destination)
+    }
+
     /// The first route that the server sent to each destination.
     fn first_routes(&self) -> Vec<Route> {
         let Options {
@@ -164,5 +178,38 @@ mod tests {
             lease.routes(),
             routes(["10.1.0.0/16", "10.2.0.0/16 via 10.0.0.1"])
         );
+    }
+
+    #[test]
+    fn the_next_hop_is_the_destination_itself_or_the_router_of_the_best_route_to_it() {
+        let (router, other) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 9));
+        let far = Ipv4Addr::new(192, 168, 7, 1);
+        let routers = vec![router];
+        let static_routes = routes(["192.168.7.0/24 via 10.0.0.9"]);
+        let only_121 = Options {
+            routers: routers.clone(),
+            classless_routes: routes(["172.16.0.0/12 via 10.0.0.9", "192.168.7.0/24"]),
+            ..Options::default()
+        };
+        for (options, destination, next_hop) in [
+            (Options::default(), router, router),
+            (Options::default(), far, far),
+            (only_121.clone(), far, far),
+            (only_121.clone(), Ipv4Addr::new(172, 16, 0, 1), other),
+            // No route leads there, but a router is known.
+            (only_121, Ipv4Addr::new(192, 0, 2, 1), router),
+            (
+                Options {
+                    routers,
+                    static_routes,
+                    ..Options::default()
+                },
+                far,
+                other,
+            ),
+        ] {
+            let lease = lease(options);
+            assert_eq!(lease.next_hop(destination), next_hop, "{lease:?}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use dhcp4::{Client, Config, Event, Instant, Listen, Servers, StateName};
+use dhcp4::{Client, Config, Event, Instant, Servers, StateName};
 use proptest::prelude::*;
 
 use crate::support::message::{ACK, NAK, OFFER, Reply, Request};
@@ -224,7 +224,7 @@ impl Model {
             self.client.state(),
             StateName::Init | StateName::Granted | StateName::Bound | StateName::Stopped
         );
-        assert_eq!(self.client.listen() != Listen::Nothing, awaits);
+        assert_eq!(self.client.awaited().is_some(), awaits);
 
         let report = self.client.report();
         assert_eq!(report.received, self.received);

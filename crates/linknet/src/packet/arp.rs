@@ -1,4 +1,5 @@
-//! A packet socket for ARP: finding out whether an address is in use before using it (RFC 5227).
+//! A packet socket for ARP: finding out whether an address is in use before using it (RFC 5227), and
+//! who has an address.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -14,7 +15,8 @@ use super::link_layer;
 use crate::error::{Error, Result};
 use crate::mac::Mac;
 
-/// A socket that sends ARP probes and announcements on one link, and receives the ARP packets of others.
+/// A socket that sends ARP probes, requests and announcements on one link, and receives the ARP packets
+/// of others.
 ///
 /// It is non-blocking. Closing it takes as long as closing a
 /// [`PacketSocket`](crate::PacketSocket).
@@ -47,13 +49,22 @@ impl ArpSocket {
     /// # Errors
     /// If the link is down or gone, or its queue is full (`WouldBlock`).
     pub fn probe(&self, address: Ipv4Addr) -> io::Result<()> {
-        let probe = Arp {
+        self.request(Ipv4Addr::UNSPECIFIED, address)
+    }
+
+    /// Asks for the MAC of an address, from an address of our own: the answer comes as
+    /// [`owner`](ArpSocket::owner). (It does not come to the kernel's neighbour table.)
+    ///
+    /// # Errors
+    /// As [`probe`](ArpSocket::probe).
+    pub fn request(&self, sender: Ipv4Addr, target: Ipv4Addr) -> io::Result<()> {
+        let request = Arp {
             is_request: true,
             sender_mac: self.mac,
-            sender: Ipv4Addr::UNSPECIFIED,
-            target: address,
+            sender,
+            target,
         };
-        self.socket.send(&probe.frame())?;
+        self.socket.send(&request.frame())?;
         Ok(())
     }
 
@@ -78,13 +89,26 @@ impl ArpSocket {
     /// # Errors
     /// If the link has gone down or away.
     pub fn contender(&self, address: Ipv4Addr) -> io::Result<Option<Mac>> {
+        self.sender_of(|packet| packet.contests(address, self.mac))
+    }
+
+    /// The MAC of a station that has sent a packet from this address; `None` if none has been
+    /// received yet. It does not wait.
+    ///
+    /// # Errors
+    /// If the link has gone down or away.
+    pub fn owner(&self, address: Ipv4Addr) -> io::Result<Option<Mac>> {
+        self.sender_of(|packet| packet.sender == address)
+    }
+
+    /// The sender of the next received packet that is like this.
+    fn sender_of(&self, is_wanted: impl Fn(&Arp) -> bool) -> io::Result<Option<Mac>> {
         let mut buffer = [0; FRAME_LEN];
         loop {
             match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                 Ok(length) => {
                     let packet = Arp::parse(&buffer[..length]);
-                    if let Some(packet) = packet.filter(|packet| packet.contests(address, self.mac))
-                    {
+                    if let Some(packet) = packet.filter(&is_wanted) {
                         return Ok(Some(packet.sender_mac));
                     }
                 }
@@ -116,7 +140,7 @@ struct Arp {
     sender_mac: Mac,
     /// The sender's address; unspecified in a probe.
     sender: Ipv4Addr,
-    /// The address that a request asks for, or the address of a reply's recipient.
+    /// The address that a request asks for, or that of a reply's recipient.
     target: Ipv4Addr,
 }
 

@@ -1,4 +1,5 @@
-//! Packet sockets (packet(7)): DHCP and ARP on a link that has no address yet.
+//! Packet sockets (packet(7)): DHCP and ARP on a link, without its addresses, routes, neighbours and
+//! firewall.
 
 mod arp;
 mod filter;
@@ -7,4 +8,5 @@ mod link_layer;
 mod socket;
 
 pub use arp::ArpSocket;
+pub use filter::Pattern;
 pub use socket::{PacketSocket, Received};

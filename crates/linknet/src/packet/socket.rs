@@ -1,4 +1,4 @@
-//! A packet socket for DHCP on a link that has no address.
+//! A packet socket for DHCP.
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddrV4;
@@ -10,19 +10,22 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt};
 use nix::{cmsg_space, setsockopt_impl, sockopt_impl};
 use socket2::Socket;
 
+use super::filter::{self, Pattern};
 use super::frame::{self, Checksum, Datagram, Rejected};
-use super::{filter, link_layer};
+use super::link_layer;
 use crate::error::{Error, Result};
 use crate::mac::Mac;
 
-/// A socket that sends and receives UDP datagrams on one link, bypassing the kernel's own IP: the
-/// link needs no address.
+/// A socket that sends and receives UDP datagrams on one link, bypassing the kernel's own IP: it
+/// needs no address, route or neighbour entry, no firewall of IP's stops it, and it does not matter
+/// which program has bound the port.
 ///
 /// It is non-blocking. Closing it takes the kernel an RCU grace period, some ten milliseconds, so
 /// close it when nothing waits for it.
 #[derive(Debug)]
 pub struct PacketSocket {
     socket: Socket,
+    port: u16,
     /// The link's MAC when the socket was opened.
     mac: Mac,
 }
@@ -45,17 +48,18 @@ pub enum Received<'a> {
 
 impl PacketSocket {
     /// Opens a socket on an Ethernet link in the calling thread's namespace. It receives the
-    /// datagrams to `port`, whatever their destination address, while the link is up.
+    /// datagrams to `port` in frames to the link's MAC or to all stations, whatever their IP
+    /// destination, while the link is up.
     ///
     /// # Errors
     /// `is_denied` without CAP_NET_RAW, `is_absent` if there is no such link.
     pub fn open(index: u32, port: u16) -> Result<PacketSocket> {
         let open = || {
             let socket = link_layer::open()?;
-            socket.attach_filter(&filter::udp_to_port(port))?;
+            socket.attach_filter(&filter::udp_to_port(port, &[]))?;
             setsockopt(&socket, PacketAuxdata, &true)?;
             let mac = link_layer::bind_to_link(&socket, index, ETH_P_IP)?;
-            Ok(PacketSocket { socket, mac })
+            Ok(PacketSocket { socket, port, mac })
         };
         open().map_err(|error: io::Error| {
             Error::io(format!("open a packet socket on link {index}"), &error)
@@ -65,6 +69,16 @@ impl PacketSocket {
     /// The MAC of the link, from which the socket sends.
     pub fn mac(&self) -> Mac {
         self.mac
+    }
+
+    /// From now on receives only datagrams whose payload has one of these patterns. The kernel
+    /// drops the others.
+    ///
+    /// # Errors
+    /// If the kernel is out of memory.
+    pub fn accept_only(&self, any_of: &[Pattern<'_>]) -> io::Result<()> {
+        self.socket
+            .attach_filter(&filter::udp_to_port(self.port, any_of))
     }
 
     /// Sends a datagram to one station on the link, or to all ([`Mac::BROADCAST`]).
@@ -92,8 +106,7 @@ impl PacketSocket {
         Ok(())
     }
 
-    /// Receives one frame into `buffer`, without waiting. A frame that does not fit is rejected as
-    /// truncated.
+    /// Receives one frame into `buffer`, without waiting. A frame that does not fit is rejected.
     ///
     /// # Errors
     /// If the link has gone down or away since the last call. After a link has come back up, the
@@ -113,7 +126,7 @@ impl PacketSocket {
             (message.bytes, message.flags, checksum_state(auxdata))
         };
         if flags.contains(MsgFlags::MSG_TRUNC) {
-            return Ok(Received::Rejected(Rejected::Truncated));
+            return Ok(Received::Rejected(Rejected::TooLong));
         }
         Ok(match frame::parse(&buffer[..length], checksum) {
             Ok(datagram) => Received::Datagram(datagram),

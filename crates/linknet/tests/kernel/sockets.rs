@@ -1,4 +1,4 @@
-//! Packet and UDP sockets, and announcements.
+//! Packet sockets, and announcements.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use libtest_mimic::Failed;
 use linknet::frame::Rejected;
 use linknet::{
-    ArpSocket, Mac, Netns, NewAddress, NewMacvlan, PacketSocket, Received, UdpClient, announce,
+    ArpSocket, Mac, Netns, NewAddress, NewMacvlan, PacketSocket, Pattern, Received, announce,
     sysctl,
 };
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket};
@@ -19,14 +19,16 @@ crate::tests![
     an_answer_whose_checksum_is_not_filled_in_is_accepted,
     two_packet_sockets_exchange_unicast_datagrams,
     the_filter_accepts_its_port_only,
-    a_frame_longer_than_the_buffer_is_rejected_as_truncated,
+    the_filter_accepts_only_payloads_with_one_of_the_patterns,
+    frames_for_other_stations_are_not_received_in_promiscuous_mode,
+    routes_neighbours_and_a_program_on_the_port_make_no_difference,
+    the_first_fragment_of_a_datagram_is_rejected_and_the_others_are_dropped,
+    a_frame_longer_than_the_buffer_is_rejected,
     a_packet_socket_on_a_missing_link_is_refused,
     a_packet_socket_reports_that_its_link_went_down_and_works_when_it_is_up_again,
-    a_udp_client_sends_from_the_given_address,
-    a_udp_client_receives_from_its_own_link_only,
-    udp_clients_share_a_port,
     a_host_that_has_an_address_contests_it,
     a_host_that_probes_for_an_address_contests_it,
+    the_owner_of_an_address_is_found_without_a_neighbour_entry,
     an_announcement_sends_a_gratuitous_arp_request,
     a_setting_is_read_back_and_an_unknown_one_is_absent,
 ];
@@ -163,7 +165,87 @@ fn the_filter_accepts_its_port_only() -> Test {
     })
 }
 
-fn a_frame_longer_than_the_buffer_is_rejected_as_truncated() -> Test {
+/// Asserts that the next frame that `client` receives is this datagram.
+fn next_is(client: &PacketSocket, payload: &[u8]) -> Test {
+    next(client, 2048, |received| {
+        assert!(
+            matches!(received, Received::Datagram(datagram) if datagram.payload == payload),
+            "{received:?}"
+        );
+    })
+}
+
+fn the_filter_accepts_only_payloads_with_one_of_the_patterns() -> Test {
+    let (left, right) = cable()?;
+    let (client, server) = (
+        packet_socket(&left, "left", 68)?,
+        packet_socket(&right, "right", 67)?,
+    );
+    let pattern = |offset, octets| Pattern { offset, octets };
+    client.accept_only(&[pattern(1, b"wxyz"), pattern(3, b"abcdef")])?;
+    for foreign in ["", "..", "..abcdef.", ".wxya....", "...abcde.", "wxyz....."] {
+        server.send(client.mac(), SERVER, CLIENT, foreign.as_bytes())?;
+    }
+    for ours in ["...abcdef", ".wxyz", ".wxyzcdef"] {
+        server.send(client.mac(), SERVER, CLIENT, ours.as_bytes())?;
+        next_is(&client, ours.as_bytes())?;
+    }
+    client.accept_only(&[])?;
+    server.send(client.mac(), SERVER, CLIENT, b"anything")?;
+    next_is(&client, b"anything")
+}
+
+fn frames_for_other_stations_are_not_received_in_promiscuous_mode() -> Test {
+    let (left, right) = cable()?;
+    let (client, server) = (
+        packet_socket(&left, "left", 68)?,
+        packet_socket(&right, "right", 67)?,
+    );
+    left.ip("link set left promisc on")?;
+    let multicast = Mac([1, 0, 0x5e, 0, 0, 1]);
+    for other in [Mac([2, 0, 0, 0, 0, 0x99]), multicast] {
+        server.send(other, SERVER, CLIENT, b"not for us")?;
+    }
+    server.send(Mac::BROADCAST, SERVER, CLIENT, b"for all")?;
+    next_is(&client, b"for all")
+}
+
+fn routes_neighbours_and_a_program_on_the_port_make_no_difference() -> Test {
+    let (left, right) = cable()?;
+    let (client, server) = (
+        packet_socket(&left, "left", 68)?,
+        packet_socket(&right, "right", 67)?,
+    );
+    give(&left, "left", CLIENT)?;
+    left.ip("route add blackhole 10.99.0.1")?;
+    left.ip("neighbour add 10.99.0.1 lladdr 02:00:00:00:00:99 dev left nud permanent")?;
+    let other = inside(&left, || UdpSocket::bind((ANY, 68)))?;
+    client.send(server.mac(), CLIENT, SERVER, b"request")?;
+    next_is(&server, b"request")?;
+    server.send(client.mac(), SERVER, CLIENT, b"ack")?;
+    next_is(&client, b"ack")?;
+    drop(other);
+    Ok(())
+}
+
+fn the_first_fragment_of_a_datagram_is_rejected_and_the_others_are_dropped() -> Test {
+    let (left, right) = cable()?;
+    let (client, server) = (
+        packet_socket(&left, "left", 68)?,
+        packet_socket(&right, "right", 67)?,
+    );
+    give(&right, "right", SERVER)?;
+    give(&left, "left", CLIENT)?;
+    let sender = inside(&right, || UdpSocket::bind((*SERVER.ip(), 1067)))?;
+    sender.send_to(&[0; 4000], CLIENT)?;
+    next(&client, 2048, |received| {
+        assert_eq!(received, Received::Rejected(Rejected::Fragment));
+    })?;
+    server.send(client.mac(), SERVER, CLIENT, b"whole")?;
+    next_is(&client, b"whole")
+}
+
+fn a_frame_longer_than_the_buffer_is_rejected() -> Test {
     let (left, right) = cable()?;
     let (client, server) = (
         packet_socket(&left, "left", 68)?,
@@ -171,7 +253,7 @@ fn a_frame_longer_than_the_buffer_is_rejected_as_truncated() -> Test {
     );
     server.send(client.mac(), SERVER, CLIENT, &[0; 300])?;
     next(&client, 200, |received| {
-        assert_eq!(received, Received::Rejected(Rejected::Truncated));
+        assert_eq!(received, Received::Rejected(Rejected::TooLong));
     })?;
     server.send(client.mac(), SERVER, CLIENT, &[0; 300])?;
     next(&client, 342, |received| {
@@ -209,53 +291,6 @@ fn a_packet_socket_reports_that_its_link_went_down_and_works_when_it_is_up_again
     })
 }
 
-fn a_udp_client_sends_from_the_given_address() -> Test {
-    let (left, right) = cable()?;
-    let server = server(&right, "right")?;
-    let other = SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 51), 68);
-    give(&left, "left", CLIENT)?;
-    give(&left, "left", other)?;
-    let index = left.link("left")?.index;
-    let client = inside(&left, || UdpClient::open(index, 68))?;
-    for source in [CLIENT, other] {
-        client.send(*source.ip(), SERVER, b"request")?;
-        let (length, from) = server.recv_from(&mut [0; 100])?;
-        assert_eq!((length, from), (7, source.into()));
-    }
-    assert!(client.recv(&mut [0; 100])?.is_none());
-    server.send_to(b"ack", other)?;
-    let mut buffer = [0; 100];
-    let received = until("the answer", || Ok(client.recv(&mut buffer)?))?;
-    assert_eq!((received, &buffer[..3]), ((3, SERVER), &b"ack"[..]));
-    let error = client
-        .send(Ipv4Addr::new(10, 99, 0, 52), SERVER, b"")
-        .expect_err("not ours");
-    assert_ne!(error.kind(), io::ErrorKind::WouldBlock);
-    Ok(())
-}
-
-fn a_udp_client_receives_from_its_own_link_only() -> Test {
-    let (left, right) = cable()?;
-    let server = server(&right, "right")?;
-    give(&left, "left", CLIENT)?;
-    let other = left.plug("other")?.index;
-    let index = left.link("left")?.index;
-    let deaf = inside(&left, || UdpClient::open(other, 68))?;
-    let client = inside(&left, || UdpClient::open(index, 68))?;
-    server.send_to(b"ack", CLIENT)?;
-    until("the answer", || Ok(client.recv(&mut [0; 100])?))?;
-    assert!(deaf.recv(&mut [0; 100])?.is_none());
-    Ok(())
-}
-
-fn udp_clients_share_a_port() -> Test {
-    let space = Space::new()?;
-    let index = space.plug("eth0")?.index;
-    let _one = inside(&space, || UdpClient::open(index, 68))?;
-    let _other = inside(&space, || UdpClient::open(index, 68))?;
-    Ok(())
-}
-
 fn arp_socket(space: &Space, link: &str) -> Result<ArpSocket, Failed> {
     let index = space.link(link)?.index;
     inside(space, || ArpSocket::open(index))
@@ -288,6 +323,17 @@ fn a_host_that_probes_for_an_address_contests_it() -> Test {
         None,
         "a socket's own probe does not contest the address"
     );
+    Ok(())
+}
+
+fn the_owner_of_an_address_is_found_without_a_neighbour_entry() -> Test {
+    let (left, right) = cable()?;
+    give(&right, "right", SERVER)?;
+    let socket = arp_socket(&left, "left")?;
+    socket.request(*CLIENT.ip(), *SERVER.ip())?;
+    let owner = until("an answer", || Ok(socket.owner(*SERVER.ip())?))?;
+    assert_eq!(Some(owner), right.link("right")?.mac);
+    assert_eq!(socket.owner(*SERVER.ip())?, None, "there was one answer");
     Ok(())
 }
 

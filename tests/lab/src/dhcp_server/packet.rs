@@ -94,6 +94,11 @@ impl Packet {
         self.destination.port() == SERVER_PORT
     }
 
+    /// Whether a link with this hardware address hands it to programs without packet sockets.
+    pub(super) fn is_for_station(&self, mac: [u8; 6]) -> bool {
+        self.ethernet_destination == mac || self.ethernet_destination == linknet::Mac::BROADCAST.0
+    }
+
     /// Unicast from no address: a kernel drops it before a server without packet sockets hears of
     /// it (RFC 1812, section 5.3.7), so this one does not act on it either.
     pub fn is_martian(&self) -> bool {

@@ -85,7 +85,7 @@ impl Service {
     fn handle(&mut self, packet: Packet) -> Result {
         let mut state = self.shared.lock();
         let answer = match &packet.message {
-            Ok(message) if !packet.is_martian() => {
+            Ok(message) if !packet.is_martian() && packet.is_for_station(self.socket.mac()) => {
                 let reaction = state.react(&packet).unwrap_or_default();
                 let now = packet.at;
                 answer_of(&reaction, &mut state.pool, message, now).map(|answer| (answer, reaction))

@@ -41,6 +41,8 @@ pub enum Checksum {
 pub enum Rejected {
     /// It is shorter than its headers and length fields require.
     Truncated,
+    /// It is longer than the receive buffer.
+    TooLong,
     /// It carries something other than IPv4.
     NotIpv4,
     /// A length in its IPv4 header contradicts itself.
@@ -207,6 +209,7 @@ impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Rejected::Truncated => "truncated frame",
+            Rejected::TooLong => "frame too long",
             Rejected::NotIpv4 => "not IPv4",
             Rejected::BadIpHeader => "bad length in the IP header",
             Rejected::BadIpChecksum => "wrong IP checksum",
@@ -220,7 +223,7 @@ impl fmt::Display for Rejected {
 
 pub(crate) const ETHERNET_HEADER_LEN: usize = 14;
 const IP_HEADER_LEN: usize = 20;
-const UDP_HEADER_LEN: usize = 8;
+pub(crate) const UDP_HEADER_LEN: usize = 8;
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const VERSION_4: u8 = 4 << 4;
 /// The flag "more fragments" and the fragment offset of an IPv4 header.

@@ -4,12 +4,11 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use linknet::{ArpSocket, Mac, Netns};
-use tokio::io::unix::AsyncFd;
-use tokio::time::{Instant, sleep_until};
+use linknet::{Mac, Netns};
+use tokio::time::Instant;
 
+use super::arp::AsyncArp;
 use crate::daemon::random::random_octets;
-use crate::daemon::watchers::{close_on_thread, watch};
 use crate::protocol::ConflictDetection;
 
 /// When probes are sent, and how long to wait for an objection after the last.
@@ -60,61 +59,18 @@ pub(crate) async fn find_contender(
     let Some(pace) = Pace::of(detection) else {
         return Ok(None);
     };
-    let socket = netns
-        .run(|| ArpSocket::open(ifindex))?
-        .map_err(io::Error::other)?;
-    let socket = ProbeSocket(Some(watch(socket)?));
+    let socket = AsyncArp::open(netns, ifindex)?;
+    let listen = |until| socket.receive(until, |socket| socket.contender(address));
     let mut next = Instant::now() + pace.max_delay.mul_f64(fraction()?);
     for _ in 0..PROBES {
-        if let Some(mac) = socket.listen(address, next).await? {
+        if let Some(mac) = listen(next).await? {
             return Ok(Some(mac));
         }
-        socket.probe(address)?;
+        socket.send(|socket| socket.probe(address))?;
         let (least, most) = pace.interval;
         next = Instant::now() + least + (most - least).mul_f64(fraction()?);
     }
-    socket.listen(address, Instant::now() + pace.listen).await
-}
-
-/// A socket that is closed on another thread.
-struct ProbeSocket(Option<AsyncFd<ArpSocket>>);
-
-impl ProbeSocket {
-    fn socket(&self) -> io::Result<&AsyncFd<ArpSocket>> {
-        self.0
-            .as_ref()
-            .ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
-
-    fn probe(&self, address: Ipv4Addr) -> io::Result<()> {
-        match self.socket()?.get_ref().probe(address) {
-            // It counts as lost on the way; there are others.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            other => other,
-        }
-    }
-
-    /// Listens for an objection until this time.
-    async fn listen(&self, address: Ipv4Addr, until: Instant) -> io::Result<Option<Mac>> {
-        loop {
-            let mut ready = tokio::select! {
-                ready = self.socket()?.readable() => ready?,
-                () = sleep_until(until) => return Ok(None),
-            };
-            match ready.get_inner().contender(address)? {
-                None => ready.clear_ready(),
-                contender => return Ok(contender),
-            }
-        }
-    }
-}
-
-impl Drop for ProbeSocket {
-    fn drop(&mut self) {
-        if let Some(socket) = self.0.take() {
-            close_on_thread(socket.into_inner());
-        }
-    }
+    listen(Instant::now() + pace.listen).await
 }
 
 /// A random number from 0 to 1: hosts that start together must not probe together.

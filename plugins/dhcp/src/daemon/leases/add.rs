@@ -120,8 +120,7 @@ async fn add_in_slot(
     }
     end::release(table, slot);
     let permit = permit(table, attachment, request).await?;
-    let netns_of_sockets = request.netns.try_clone().map_err(internal)?;
-    let sockets = Sockets::new(netns_of_sockets, interface.ifindex).with_permit(permit);
+    let sockets = Sockets::new(&request.netns, interface.ifindex).with_permit(permit);
     let (client, past) = new_client(table, attachment, interface.mac, request)?;
     let params = request.params.clone();
     let lease = ManagedLease::new(client, interface, &link, params, &request.netns);

@@ -13,14 +13,14 @@ use crate::daemon::exchange::Sockets;
 
 /// An attempt to obtain a lease. If it is dropped before it succeeds, it releases the address that
 /// a server may have reserved for it.
-pub(super) struct Attempt {
+pub(super) struct Attempt<'n> {
     lease: Option<Rc<ManagedLease>>,
-    sockets: Sockets,
+    sockets: Sockets<'n>,
 }
 
-impl Attempt {
+impl<'n> Attempt<'n> {
     /// An attempt to obtain this lease over these sockets.
-    pub(super) fn new(lease: Rc<ManagedLease>, sockets: Sockets) -> Attempt {
+    pub(super) fn new(lease: Rc<ManagedLease>, sockets: Sockets<'n>) -> Attempt<'n> {
         Attempt {
             lease: Some(lease),
             sockets,
@@ -55,7 +55,7 @@ impl Attempt {
     }
 }
 
-impl Drop for Attempt {
+impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
             lease.release(&mut self.sockets);

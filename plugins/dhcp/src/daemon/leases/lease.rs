@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use attachment::Changes;
 use cni::{Attachment, CniResult, Error, code};
-use dhcp4::{Client, Event, Lease, StateName};
-use linknet::{Link, Mac, Netns};
+use dhcp4::{Client, Event, Lease, LossReason, StateName};
+use linknet::{Link, Netns};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 use tracing::field::display;
 
+use super::lost_address::LostAddress;
 use crate::daemon::exchange::{
-    ANNOUNCE_INTERVAL, Sockets, announce, find_contender, flush, next_event, now,
+    ANNOUNCE_INTERVAL, Sockets, Wire, announce, find_contender, flush, next_event, now,
 };
 use crate::daemon::host_routes::Target;
 use crate::daemon::interface::{self, Applied, LeaseChange};
@@ -35,8 +36,7 @@ pub(super) struct ManagedLease {
     /// The container's interface.
     pub(super) interface: InterfaceRef,
     params: LeaseParams,
-    /// The MAC that the server, or the relay before it, last sent from.
-    server_mac: Cell<Option<Mac>>,
+    wire: Wire,
     /// What the interface was last brought to.
     applied: RefCell<Applied>,
     /// Whether the last change of the lease could not be applied whole.
@@ -68,7 +68,7 @@ impl ManagedLease {
             client: RefCell::new(client),
             interface,
             params,
-            server_mac: Cell::default(),
+            wire: Wire::default(),
             applied: RefCell::default(),
             is_unsettled: Cell::default(),
             pinned_netns,
@@ -88,7 +88,7 @@ impl ManagedLease {
             client: RefCell::new(client),
             interface: record.interface,
             params: record.params,
-            server_mac: Cell::new(record.server_mac),
+            wire: Wire::with_server(record.server_mac),
             applied: RefCell::new(Applied::with_mtu(record.mtu)),
             is_unsettled: Cell::default(),
             pinned_netns,
@@ -123,7 +123,7 @@ impl ManagedLease {
             self.interface.clone(),
             self.params.clone(),
             self.client.borrow().lease()?.clone(),
-            self.server_mac.get(),
+            self.wire.server_mac(),
         );
         let record = record.with_mtu(self.applied.borrow().mtu());
         Some(record.with_netns_kept(self.pinned_netns.is_some()))
@@ -230,7 +230,7 @@ impl ManagedLease {
         &self,
         netns: &Netns,
         link: &Link,
-        sockets: &mut Sockets,
+        sockets: &mut Sockets<'_>,
     ) -> Result<(), Error> {
         let io_failure = |error: io::Error| {
             let ifname = &self.interface.ifname;
@@ -244,7 +244,7 @@ impl ManagedLease {
                     self.client.borrow_mut().link_restored(now());
                     continue;
                 }
-                event = next_event(&self.client, sockets, &self.server_mac) => event,
+                event = next_event(&self.client, sockets, &self.wire) => event,
             };
             match event.map_err(io_failure)? {
                 Some(Event::Bound(lease)) => {
@@ -281,27 +281,29 @@ impl ManagedLease {
     }
 
     /// Renews, rebinds or starts over, as is due, until the lease is active again. Updates the
-    /// container's interface, and calls `on_change` after each change.
+    /// container's interface, and calls `on_applied` after each change of it. Calls `on_loss` when
+    /// the lease is lost, before the interface changes.
     ///
     /// # Errors
     /// If the container is gone, or cannot be inspected.
     pub(super) async fn maintain(
         self: &Rc<Self>,
         attachment: &Attachment,
-        on_change: impl Fn(),
+        on_loss: impl Fn(),
+        on_applied: impl Fn(),
     ) -> Result<(), Unreachable> {
         let netns = self.open_netns()?;
         self.client.borrow_mut().handle_timeout(now());
         // Before the client sends anything: a server answers to the address.
         if self.repair(attachment, &netns) {
-            on_change();
+            on_applied();
         }
-        let netns_of_sockets = netns.try_clone().map_err(Unreachable::temporary)?;
-        let mut sockets = Sockets::new(netns_of_sockets, self.interface.ifindex);
+        let mut sockets = Sockets::new(&netns, self.interface.ifindex);
         let apply = |event: &str, old: Option<&Lease>, new: Option<&Lease>| {
-            let leases = LeaseChange { old, new };
-            self.apply_to_interface(attachment, &netns, event, leases);
+            self.apply_to_interface(attachment, &netns, event, LeaseChange { old, new });
+            on_applied();
         };
+        let lost = LostAddress::none(|lease| apply("address removed", Some(lease), None));
         loop {
             let event = tokio::select! {
                 biased;
@@ -310,30 +312,41 @@ impl ManagedLease {
                     self.client.borrow_mut().link_restored(now());
                     continue;
                 }
-                event = next_event(&self.client, &mut sockets, &self.server_mac) => event,
+                event = lost.limit(next_event(&self.client, &mut sockets, &self.wire)) => event,
                 unreachable = self.disappeared() => return Err(unreachable),
             };
             match event.map_err(|error| self.classify(error))? {
                 Some(Event::Renewed { old, new }) => {
                     apply("lease renewed", Some(&old), Some(&new));
-                    on_change();
                     return Ok(());
                 }
                 Some(Event::Bound(new)) => {
-                    apply("another address leased", None, Some(&new));
+                    match lost.take_if(|old| old.net() == new.net()) {
+                        old @ Some(_) => {
+                            apply("the same address leased again", old.as_ref(), Some(&new));
+                        }
+                        None => {
+                            lost.remove();
+                            apply("another address leased", None, Some(&new));
+                        }
+                    }
                     self.warn_of_assumptions(attachment);
                     self.announce_again();
-                    on_change();
                     return Ok(());
                 }
                 Some(Event::Lost { lease, reason }) => {
                     // On disk first: if the daemon is killed in between, the next one knows that
                     // it has to remove the address.
-                    on_change();
-                    apply(&format!("address lost: {reason}"), Some(&lease), None);
+                    on_loss();
+                    let address = lease.address;
+                    tracing::warn!(%attachment, %address, "address lost: {reason}");
+                    lost.keep(lease);
+                    if reason == LossReason::Declined {
+                        lost.remove();
+                    }
                 }
                 Some(Event::Granted(lease)) => {
-                    let confirmed = self.confirm(&netns, &lease).await;
+                    let confirmed = lost.limit(self.confirm(&netns, &lease)).await;
                     confirmed.map_err(|error| self.classify(error))?;
                 }
                 None => return Ok(()),
@@ -428,9 +441,9 @@ impl ManagedLease {
     }
 
     /// Releases the address, or a requested one that a server may have granted since.
-    pub(super) fn release(&self, sockets: &mut Sockets) {
+    pub(super) fn release(&self, sockets: &mut Sockets<'_>) {
         self.client.borrow_mut().release(now());
-        flush(&self.client, sockets, &self.server_mac);
+        flush(&self.client, sockets, &self.wire);
     }
 
     /// Releases the lease when no exchange is running.
@@ -439,7 +452,7 @@ impl ManagedLease {
     /// If the container is gone: nothing can be sent without it.
     pub(super) fn release_when_idle(&self) -> Result<(), Unreachable> {
         let netns = self.open_netns()?;
-        self.release(&mut Sockets::new(netns, self.interface.ifindex));
+        self.release(&mut Sockets::new(&netns, self.interface.ifindex));
         Ok(())
     }
 }

@@ -58,14 +58,15 @@ async fn maintain(table: &Table, slot: &Rc<Slot>) {
     let Some(lease) = slot.lease() else {
         return;
     };
-    let on_change = || {
+    let on_loss = || table.persist(slot);
+    let on_applied = || {
         table.persist(slot);
         if let Some(lease) = slot.lease() {
             table.update_host_route(&slot.attachment, &lease);
         }
     };
     tokio::select! {
-        outcome = lease.maintain(&slot.attachment, on_change) => match outcome {
+        outcome = lease.maintain(&slot.attachment, on_loss, on_applied) => match outcome {
             Ok(()) => table.set_timer(slot),
             Err(unreachable) if unreachable.is_gone() => end::abandon(table, slot, unreachable),
             Err(_) => table.set_timer_at(slot, Some(now() + RETRY_INTERVAL)),

@@ -5,6 +5,7 @@ mod attempt;
 mod check;
 mod end;
 mod lease;
+mod lost_address;
 mod maintain;
 mod resume;
 mod slot;

@@ -55,7 +55,7 @@ pub(super) fn resume(
     match netns {
         Err(unreachable) if unreachable.is_gone() => abandon(table, record, &lease, unreachable),
         Ok(netns) if record.status == LeaseStatus::Abandoned => {
-            release(table, record, &lease, netns);
+            release(table, record, &lease, &netns);
         }
         netns => maintain(table, record, lease, netns),
     }
@@ -76,7 +76,7 @@ fn abandon(table: &Table, record: Record, lease: &ManagedLease, why: Unreachable
 
 /// Releases a lease that the plugin marked as abandoned while no daemon ran, if the interface still
 /// exists to send from.
-fn release(table: &Table, record: Record, lease: &ManagedLease, netns: Netns) {
+fn release(table: &Table, record: Record, lease: &ManagedLease, netns: &Netns) {
     lease.release(&mut Sockets::new(netns, lease.interface.ifindex));
     let (attachment, address) = (&record.attachment, record.lease.address);
     tracing::info!(%attachment, %address, "address released for a container that was detached while no daemon ran");

@@ -1,0 +1,275 @@
+//! A lease does not depend on what a container does to its own network stack, nor on how the server
+//! is reached.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::time::Duration;
+
+use lab::anyhow::{Context, ensure};
+use lab::dhcp_server::{Packet, Reaction, Settings, Strangers};
+use lab::dhcproto::v4::MessageType;
+use lab::serde_json::json;
+use lab::suite::packages::{IPROUTE2, Package};
+use lab::{Attachment, DhcpServer, Lan, Network, Node, Result, Test, World, test, until};
+
+use crate::scenario::{SOON, Scenario, address};
+use crate::servers::node_on_the_lan;
+
+pub(super) const TESTS: &[Test] = &[
+    test!(a_firewall_that_drops_everything_does_not_end_a_lease).needs(&[IPTABLES]),
+    test!(a_program_on_the_clients_port_does_not_end_a_lease),
+    test!(the_containers_routes_and_neighbours_do_not_matter_to_a_renewal).needs(&[IPROUTE2]),
+    test!(a_server_behind_a_relay_is_asked_at_t1_without_a_default_route),
+    test!(a_server_with_a_new_mac_is_found_by_arp_and_gets_the_release).needs(&[IPROUTE2]),
+    test!(a_release_goes_to_the_server_that_extended_the_lease_last),
+    test!(an_address_that_is_leased_again_at_once_stays_with_its_routes).needs(&[IPROUTE2]),
+];
+
+const IPTABLES: Package = Package::new("iptables", "iptables");
+
+/// Leases that are renewed after a second, a while before anybody else is asked.
+fn early_t1() -> Settings {
+    Settings {
+        t1: Some(Duration::from_secs(1)),
+        t2: Some(Duration::from_secs(7)),
+        ..Settings::default()
+    }
+}
+
+/// A container whose lease is renewed after a second.
+struct Renewing {
+    scenario: Scenario,
+    server: DhcpServer,
+    container: Node,
+}
+
+impl Renewing {
+    fn new(world: &World) -> Result<Renewing> {
+        let scenario = Scenario::new(world)?;
+        let server = DhcpServer::start(&scenario.lan.lan, early_t1())?;
+        let container = scenario.lan.container("c1")?;
+        let renewing = Renewing {
+            scenario,
+            server,
+            container,
+        };
+        let network = Network::new(&renewing.scenario.lan.host, renewing.scenario.dhcp());
+        network.add(&renewing.attachment())?;
+        Ok(renewing)
+    }
+
+    fn attachment(&self) -> Attachment {
+        Attachment::new(&self.container)
+    }
+
+    fn del(&self) -> Result {
+        Network::new(&self.scenario.lan.host, self.scenario.dhcp()).del(&self.attachment())
+    }
+
+    /// Waits for a renewal of which the server is asked from now on, and returns its REQUEST.
+    fn wait_for_another_renewal(&self) -> Result<Packet> {
+        let renewals = || self.scenario.daemon.log().matches("lease renewed").count();
+        let asked = self.server.received_of(MessageType::Request).len();
+        let before = renewals();
+        let request = self
+            .server
+            .wait_for(MessageType::Request, asked + 1, SOON)?;
+        until("the lease is renewed", SOON, || renewals() > before)
+            .with_context(|| self.scenario.daemon.log())?;
+        Ok(request)
+    }
+}
+
+fn ensure_asked_alone(request: &Packet, server: Ipv4Addr, mac: [u8; 6]) -> Result {
+    ensure!(
+        *request.destination.ip() == server && request.ethernet_destination == mac,
+        "{request:?}"
+    );
+    Ok(())
+}
+
+/// The MAC of the LAN's side, where the servers are.
+fn server_mac(lan: &Lan) -> Result<[u8; 6]> {
+    let mac = lan.lan.link(Lan::SERVER_LINK)?.mac;
+    Ok(mac.context("an Ethernet link")?.octets())
+}
+
+fn a_firewall_that_drops_everything_does_not_end_a_lease(world: &World) -> Result {
+    let lease = Renewing::new(world)?;
+    for chain in ["OUTPUT", "INPUT"] {
+        lease
+            .container
+            .output(&["iptables", "--policy", chain, "DROP"])?;
+    }
+    ensure!(
+        !lease
+            .container
+            .is_answered(Lan::ADDRESS.into(), Duration::from_millis(200))?,
+        "the firewall drops what it should"
+    );
+    let request = lease.wait_for_another_renewal()?;
+    ensure_asked_alone(&request, Lan::ADDRESS, server_mac(&lease.scenario.lan)?)
+}
+
+fn a_program_on_the_clients_port_does_not_end_a_lease(world: &World) -> Result {
+    let lease = Renewing::new(world)?;
+    let program = lease
+        .container
+        .run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 68)))??;
+    lease.wait_for_another_renewal()?;
+    drop(program);
+    Ok(())
+}
+
+fn the_containers_routes_and_neighbours_do_not_matter_to_a_renewal(world: &World) -> Result {
+    let lease = Renewing::new(world)?;
+    let server = Lan::ADDRESS.to_string();
+    for change in [
+        ["route", "flush", "table", "main"].as_slice(),
+        &["route", "add", "blackhole", &server],
+        // As if the neighbour table were full, or somebody had spoilt it.
+        &[
+            "neighbour",
+            "replace",
+            &server,
+            "lladdr",
+            "02:00:00:00:00:99",
+            "dev",
+            "eth0",
+            "nud",
+            "permanent",
+        ],
+    ] {
+        lease.container.output(&[&["ip"], change].concat())?;
+    }
+    let request = lease.wait_for_another_renewal()?;
+    ensure_asked_alone(&request, Lan::ADDRESS, server_mac(&lease.scenario.lan)?)
+}
+
+/// The relay's MAC is the LAN's; the server is in another network.
+fn a_server_behind_a_relay_is_asked_at_t1_without_a_default_route(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let far = Ipv4Addr::new(192, 168, 77, 1);
+    let settings = Settings {
+        address: far,
+        ..early_t1()
+    };
+    let server = DhcpServer::start(&scenario.lan.lan, settings)?;
+    let container = scenario.lan.container("c1")?;
+    let without_default_route = scenario.dhcp_with(json!({ "suppress": ["gateway"] }));
+    Network::new(&scenario.lan.host, without_default_route).add(&Attachment::new(&container))?;
+    let renewal = server.wait_for(MessageType::Request, 2, SOON)?;
+    ensure_asked_alone(&renewal, far, server_mac(&scenario.lan)?)?;
+    scenario.wait_for_renewal()
+}
+
+/// Replaces the MAC of the server's link, as if another machine had taken over.
+fn replace_server(lease: &Renewing) -> Result<DhcpServer> {
+    let lan = &lease.scenario.lan.lan;
+    lease
+        .server
+        .when(MessageType::Request)
+        .then(Reaction::silence());
+    let link = ["ip", "link", "set", Lan::SERVER_LINK];
+    lan.output(&[&link[..], &["address", "02:00:00:00:00:77"]].concat())?;
+    DhcpServer::start(
+        lan,
+        Settings {
+            strangers: Strangers::Adopt,
+            ..early_t1()
+        },
+    )
+}
+
+fn a_server_with_a_new_mac_is_found_by_arp_and_gets_the_release(world: &World) -> Result {
+    let lease = Renewing::new(world)?;
+    let server = replace_server(&lease)?;
+    until("the lease is renewed", SOON, || {
+        lease.scenario.daemon.log().contains("lease renewed")
+    })
+    .with_context(|| server.transcript())?;
+    let new_mac = server_mac(&lease.scenario.lan)?;
+    let renewals = server.received_of(MessageType::Request);
+    let renewal = renewals.last().context("a REQUEST")?;
+    ensure_asked_alone(renewal, Lan::ADDRESS, new_mac)?;
+    lease.del()?;
+    let release = server.wait_for(MessageType::Release, 1, SOON)?;
+    ensure_asked_alone(&release, Lan::ADDRESS, new_mac)
+}
+
+/// The other server extends the lease at T2, from another MAC.
+fn a_release_goes_to_the_server_that_extended_the_lease_last(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let settings = Settings {
+        t1: Some(Duration::from_secs(1)),
+        t2: Some(Duration::from_secs(2)),
+        ..Settings::default()
+    };
+    let first = DhcpServer::start(&scenario.lan.lan, settings.clone())?;
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let attachment = Attachment::new(&container);
+    network.add(&attachment)?;
+    let other_machine = node_on_the_lan(&scenario, "other")?;
+    let other_address = Ipv4Addr::new(10, 99, 0, 3);
+    let other = DhcpServer::start(
+        &other_machine,
+        Settings {
+            address: other_address,
+            strangers: Strangers::Adopt,
+            ..settings
+        },
+    )?;
+    first.when(MessageType::Request).then(Reaction::silence());
+    scenario.wait_for_renewal()?;
+    first.behave();
+    network.del(&attachment)?;
+    let release = other.wait_for(MessageType::Release, 1, SOON)?;
+    let mac = other_machine.link(Lan::SERVER_LINK)?.mac;
+    ensure_asked_alone(
+        &release,
+        other_address,
+        mac.context("an Ethernet link")?.octets(),
+    )
+}
+
+fn an_address_that_is_leased_again_at_once_stays_with_its_routes(world: &World) -> Result {
+    let lease = Renewing::new(world)?;
+    let container = &lease.container;
+    let leased = address(container)?;
+    container.output(&[
+        "ip",
+        "route",
+        "add",
+        "198.51.100.0/24",
+        "via",
+        "10.99.0.1",
+        "src",
+        &leased.to_string(),
+    ])?;
+    lease
+        .server
+        .when(MessageType::Request)
+        .once()
+        .then(Reaction::nak());
+    until("the address is leased again", SOON, || {
+        lease
+            .scenario
+            .daemon
+            .log()
+            .contains("the same address leased again")
+    })
+    .with_context(|| lease.scenario.daemon.log())?;
+    ensure!(
+        address(container)? == leased,
+        "{:?}",
+        container.ipv4("eth0")
+    );
+    let routes = container.routes()?;
+    ensure!(
+        routes
+            .iter()
+            .any(|route| route.dst.to_string() == "198.51.100.0/24"),
+        "{routes:?}"
+    );
+    Ok(())
+}
