@@ -56,6 +56,16 @@ impl Daemon {
         )
     }
 
+    /// Like [`Daemon::start`], on a socket of this name in the world's directory: for a second
+    /// daemon, whose leases are then in a directory of their own.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_on(world: &World, host: &Node, socket: &str) -> Result<Daemon> {
+        let program = suite::plugin_dir().join("dhcp");
+        Daemon::start_at(world, host, &program, world.dir().join(socket), &[])
+    }
+
     /// Starts the daemon under test on the socket of configurations that name none.
     ///
     /// # Errors

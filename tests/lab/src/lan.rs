@@ -16,6 +16,9 @@ use crate::{Result, deadline, named_netns, ping, suite::packages::find_program, 
 /// Where network namespaces have their names.
 const NETNS_DIR: &str = "/run/netns";
 
+/// The bridge that is the switch between several hosts.
+const SWITCH: &str = "br0";
+
 /// The world's LAN: the host that plugins run on, behind a cable to where the servers are.
 #[derive(Debug)]
 pub struct Lan {
@@ -55,14 +58,45 @@ impl Lan {
             node.set_up(link)?;
         }
         lan.lan.add_address(Self::SERVER_LINK, Self::NET.into())?;
-        // The kernel notices a carrier in its own time; until then it drops what is sent.
         for (node, link) in [(&lan.host, Self::MASTER), (&lan.lan, Self::SERVER_LINK)] {
-            until("the cable is live", Duration::from_secs(5), || {
-                node.link(link)
-                    .is_ok_and(|link| link.state == OperState::Up)
-            })?;
+            wait_until_live(node, link)?;
         }
         Ok(lan)
+    }
+
+    /// Like [`Lan::new`], and with a second host, whose link has the same name. A switch joins both
+    /// hosts and the servers.
+    ///
+    /// # Errors
+    /// As [`Lan::new`].
+    pub fn with_two_hosts() -> Result<(Lan, Node)> {
+        let lan = Lan {
+            host: Node::new("host")?,
+            lan: Node::new("lan")?,
+        };
+        let second = Node::new("host2")?;
+        let switch = Node::new("switch")?;
+        switch.add_bridge(SWITCH)?;
+        switch.set_up(SWITCH)?;
+        let ends = [
+            (&lan.host, Self::MASTER),
+            (&second, Self::MASTER),
+            (&lan.lan, Self::SERVER_LINK),
+        ];
+        for (node, link) in ends {
+            let port = node.name();
+            node.add_veth(link, (&switch, port))?;
+            switch.add_bridge_port(SWITCH, port)?;
+            switch.set_up(port)?;
+            node.set_up(link)?;
+        }
+        lan.lan.add_address(Self::SERVER_LINK, Self::NET.into())?;
+        for (node, link) in ends {
+            wait_until_live(node, link)?;
+            wait_until_live(&switch, node.name())?;
+        }
+        wait_until_live(&switch, SWITCH)?;
+        Ok((lan, second))
     }
 
     /// Like [`Lan::new`], and with [`Lan::ADDRESS6`], usable at once (without duplicate address
@@ -83,6 +117,15 @@ impl Lan {
     pub fn container(&self, name: &str) -> Result<Node> {
         Node::new(name)
     }
+}
+
+/// Waits until a link has a carrier. The kernel notices one in its own time, and until then it
+/// drops what is sent.
+fn wait_until_live(node: &Node, link: &str) -> Result {
+    until("the cable is live", Duration::from_secs(5), || {
+        node.link(link)
+            .is_ok_and(|link| link.state == OperState::Up)
+    })
 }
 
 /// A network namespace with a name, `lo` up: the host, the servers' side, a container.

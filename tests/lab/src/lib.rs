@@ -18,6 +18,7 @@
 //! Deadlines are those of an idle machine, multiplied by a factor that the runner measures or
 //! `LAB_SLOWDOWN` sets ([`deadline`](deadline())).
 
+pub mod arp_watch;
 pub mod crash_injector;
 pub mod daemon;
 mod deadline;
@@ -26,6 +27,7 @@ pub mod lan;
 mod links;
 mod named_netns;
 pub mod network;
+mod packet_socket;
 mod ping;
 pub mod plugin;
 mod process;
@@ -34,6 +36,7 @@ pub mod suite;
 mod until;
 pub mod world;
 
+pub use arp_watch::ArpWatch;
 pub use crash_injector::CrashInjector;
 pub use daemon::Daemon;
 pub use deadline::deadline;
