@@ -21,6 +21,7 @@ mod networks;
 mod persistence;
 mod scenario;
 mod servers;
+mod two_holders;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         .tests(limits::TESTS)
         .tests(hostile::TESTS)
         .tests(hostile_names::TESTS)
+        .tests(&two_holders::tests())
         .run()
 }
 

@@ -17,7 +17,8 @@ use crate::scenario::{
 pub(crate) const TESTS: &[Test] = &[
     test!(leases_are_resumed_after_the_daemon_was_killed),
     test!(a_lease_that_expired_while_no_daemon_ran_is_acquired_again),
-    test!(a_lease_deleted_while_no_daemon_ran_is_released_by_the_next),
+    test!(del_without_a_daemon_releases_the_address),
+    test!(gc_without_a_daemon_releases_the_addresses_of_invalid_attachments),
     test!(the_lease_of_a_container_removed_while_no_daemon_ran_is_not_resumed),
     test!(the_lease_of_a_container_that_vanishes_is_dropped_at_once),
     test!(a_released_address_is_requested_again_by_its_attachment),
@@ -83,34 +84,52 @@ fn a_lease_that_expired_while_no_daemon_ran_is_acquired_again(world: &World) -> 
     Ok(())
 }
 
-fn a_lease_deleted_while_no_daemon_ran_is_released_by_the_next(world: &World) -> Result {
+fn del_without_a_daemon_releases_the_address(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
-    let [one, two] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
+    let [other, container] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
     let Scenario { lan, daemon } = scenario;
-    let socket = daemon.socket().to_owned();
-    let network = Network::new(&lan.host, dhcp(&socket));
-    network.add(&network::Attachment::new(&one))?;
-    network.add(&network::Attachment::new(&two))?;
+    let network = Network::new(&lan.host, dhcp(daemon.socket()));
+    network.add(&network::Attachment::new(&other))?;
+    network.add(&network::Attachment::new(&container))?;
+    let leased = address(&container)?;
     daemon.kill()?;
-    network.del(&network::Attachment::new(&one))?;
-    ensure_nothing_left(&one)?;
+    for (nth, container) in [(1, &other), (2, &container)] {
+        network.del(&network::Attachment::new(container))?;
+        ensure_nothing_left(container)?;
+        server.wait_for(MessageType::Release, nth, SOON)?;
+    }
+    let release = server.wait_for(MessageType::Release, 2, SOON)?;
+    ensure!(*release.source.ip() == leased, "{release:?}");
+    ensure!(server.leases().is_empty(), "{:?}", server.leases());
 
-    // The other's interface stays when only its IPAM part ends: the next daemon can still give the
-    // address back.
-    let leased = address(&two)?;
-    ipam_alone("DEL", &two, &socket)?
-        .run(&lan.host)?
-        .success()?;
+    // The next daemon knows which address the client had: the server would give the lowest one.
     let daemon = Daemon::start(world, &lan.host)?;
+    network.add(&network::Attachment::new(&container))?;
+    ensure!(address(&container)? == leased, "it was {leased}");
+    let log = daemon.log();
+    ensure!(log.matches("lease resumed").count() == 0, "{log}");
+    Ok(())
+}
+
+fn gc_without_a_daemon_releases_the_addresses_of_invalid_attachments(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let [stale, valid] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
+    let Scenario { lan, daemon } = scenario;
+    let mut conflist = dhcp(daemon.socket());
+    conflist["cniVersion"] = json!("1.1.0");
+    let network = Network::new(&lan.host, conflist);
+    network.add(&network::Attachment::new(&stale))?;
+    network.add(&network::Attachment::new(&valid))?;
+    let leased = address(&stale)?;
+    daemon.kill()?;
+    network.gc(&[&network::Attachment::new(&valid)])?;
+    ensure_nothing_left(&stale)?;
     let release = server.wait_for(MessageType::Release, 1, SOON)?;
     ensure!(*release.source.ip() == leased, "{release:?}");
-    ensure!(
-        daemon.log().matches("lease resumed").count() == 0,
-        "{}",
-        daemon.log()
-    );
-    Ok(())
+    let _daemon = Daemon::start(world, &lan.host)?;
+    network.check(&network::Attachment::new(&valid))
 }
 
 fn the_lease_of_a_container_removed_while_no_daemon_ran_is_not_resumed(world: &World) -> Result {

@@ -33,7 +33,7 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// An attachment of which the runtime tells a name, as Podman does.
-fn named(container: &Node, name: &str) -> Attachment {
+pub(crate) fn named(container: &Node, name: &str) -> Attachment {
     Attachment {
         args: format!("IgnoreUnknown=1;K8S_POD_NAME={name}"),
         ..Attachment::new(container)

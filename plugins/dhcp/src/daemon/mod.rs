@@ -32,6 +32,8 @@ use leases::Table;
 use process::{Flags, PidFile, lock_state, log};
 use server::{Limits, Listener, Server};
 
+pub(crate) use leases::release_offline;
+
 /// Its command line.
 pub(crate) fn command() -> clap::Command {
     <Flags as clap::CommandFactory>::command()

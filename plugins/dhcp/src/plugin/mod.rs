@@ -114,7 +114,7 @@ impl Plugin for Dhcp {
             attachment: attachment.clone(),
         };
         offline::ask_or(&DaemonLocation::read(request)?, request, &verb, |state| {
-            offline::mark_abandoned(state, attachment)
+            offline::end(state, attachment, request.netns.as_deref())
         })
     }
 
@@ -137,7 +137,7 @@ impl Plugin for Dhcp {
             network: network.clone(),
         };
         offline::ask_or(&DaemonLocation::read(request)?, request, &verb, |state| {
-            offline::mark_abandoned_except(state, network, &keep)
+            offline::end_except(state, network, &keep)
         })
     }
 }

@@ -1,16 +1,19 @@
-//! DEL and GC while no daemon runs: they must succeed, so that the container can be removed, and
-//! the daemon must not resume its lease when it starts again.
+//! DEL and GC while no daemon runs: they must succeed, so that the container can be removed, the
+//! lease is released if possible, and the daemon must not resume it when it starts again.
 
 use std::io;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use cni::{Attachment, Error, Request, code};
+use linknet::Netns;
 
 use super::client::{Failure, ask_to};
 use super::config::DaemonLocation;
+use crate::daemon::release_offline;
 use crate::protocol::Verb;
-use crate::state::{LeaseStatus, StateDir};
+use crate::state::{LeaseStatus, Record, StateDir};
 
 /// How long a daemon may take from locking its leases to listening, or from closing its socket to
 /// unlocking them.
@@ -71,32 +74,45 @@ pub(super) fn ask_or(
     }
 }
 
-/// Records that an attachment has ended, so that the daemon, when it starts again, releases the
-/// address if it still can.
-pub(super) fn mark_abandoned(state: &StateDir, attachment: &Attachment) -> io::Result<()> {
-    let Some(record) = state.read(attachment)? else {
+/// Ends the lease of an attachment, and releases it if that is possible without a daemon. `netns`
+/// is the path of the container's netns.
+pub(super) fn end(
+    state: &StateDir,
+    attachment: &Attachment,
+    netns: Option<&Path>,
+) -> io::Result<()> {
+    let Some(abandoned) = mark_abandoned(state, attachment)? else {
         return Ok(());
+    };
+    let netns = netns.and_then(|path| Netns::open(path).ok());
+    release_offline(state, &[abandoned], netns.as_ref())
+}
+
+/// Ends the leases of all attachments to a network, except those to keep.
+pub(super) fn end_except(state: &StateDir, network: &str, keep: &[Attachment]) -> io::Result<()> {
+    let mut abandoned = Vec::new();
+    for record in state.load()? {
+        if record.attachment.network() == network && !keep.contains(&record.attachment) {
+            abandoned.extend(mark_abandoned(state, &record.attachment)?);
+        }
+    }
+    release_offline(state, &abandoned, None)
+}
+
+/// Records that an attachment has ended, so that the next daemon does not resume its lease. Returns
+/// the record if the server has yet to be told.
+fn mark_abandoned(state: &StateDir, attachment: &Attachment) -> io::Result<Option<Record>> {
+    let Some(record) = state.read(attachment)? else {
+        return Ok(None);
     };
     match record.status {
         LeaseStatus::Active | LeaseStatus::Abandoned => {
-            state.write(&record.with_status(LeaseStatus::Abandoned))
+            let record = record.with_status(LeaseStatus::Abandoned);
+            state.write(&record)?;
+            Ok(Some(record))
         }
         // Another client may have the address by now.
-        LeaseStatus::Lost => state.remove(attachment),
-        LeaseStatus::Released => Ok(()),
+        LeaseStatus::Lost => state.remove(attachment).map(|()| None),
+        LeaseStatus::Released => Ok(None),
     }
-}
-
-/// Records that every attachment to a network has ended, except those to keep.
-pub(super) fn mark_abandoned_except(
-    state: &StateDir,
-    network: &str,
-    keep: &[Attachment],
-) -> io::Result<()> {
-    for record in state.load()? {
-        if record.attachment.network() == network && !keep.contains(&record.attachment) {
-            mark_abandoned(state, &record.attachment)?;
-        }
-    }
-    Ok(())
 }

@@ -4,6 +4,7 @@
 //! docs/protocol.md describes it for other implementors, and must change together with this module.
 
 mod params;
+mod release;
 mod transport;
 
 use std::net::Ipv4Addr;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use params::{ClientId, ConflictDetection, Hex, LeaseParams, Servers, Suppress};
+pub use release::ReleasePolicy;
 pub(crate) use transport::{receive, send};
 
 /// Where the daemon listens by default: the Go daemon's path.

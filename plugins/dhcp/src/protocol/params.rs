@@ -9,6 +9,8 @@ use dhcp4::RawOption;
 use linknet::Mac;
 use serde::{Deserialize, Serialize};
 
+use super::release::ReleasePolicy;
+
 /// The parameters of a lease: what the configuration, resolved for one attachment, tells the DHCP
 /// client. The daemon keeps them as long as the lease, and knows nothing of configuration files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +40,9 @@ pub struct LeaseParams {
     pub(crate) conflict_detection: ConflictDetection,
     /// Tell the neighbours when the address changes.
     pub(crate) announce: bool,
+    /// Whether the lease is released when the container is detached.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) release: ReleasePolicy,
     /// How long an ADD may take; if absent, the daemon's own limit applies.
     #[serde(default, with = "seconds", skip_serializing_if = "Option::is_none")]
     pub(crate) timeout: Option<Duration>,

@@ -107,6 +107,11 @@ impl InterfaceRef {
         }
     }
 
+    /// Whether this is the interface's netns.
+    pub(crate) fn is_in(&self, netns: &Netns) -> bool {
+        netns.id().is_ok_and(|id| id == self.netns)
+    }
+
     /// Looks the interface up in its netns. `pinned` is the netns, if the daemon keeps it open
     /// because it cannot find it by its path.
     ///

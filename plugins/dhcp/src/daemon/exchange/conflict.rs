@@ -1,4 +1,4 @@
-//! Finding out whether another host has an address, before it is used (RFC 5227).
+//! Finding out whether another host has an address, before it is used (RFC 5227) or released.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -25,6 +25,13 @@ struct Pace {
 const PROBES: usize = 3;
 
 impl Pace {
+    /// The pace before an address is released: 100 ms in all.
+    const BEFORE_RELEASE: Pace = Pace {
+        max_delay: Duration::ZERO,
+        interval: (Duration::from_millis(30), Duration::from_millis(30)),
+        listen: Duration::from_millis(40),
+    };
+
     fn of(detection: ConflictDetection) -> Option<Pace> {
         let milliseconds = Duration::from_millis;
         match detection {
@@ -56,9 +63,31 @@ pub(crate) async fn find_contender(
     address: Ipv4Addr,
     detection: ConflictDetection,
 ) -> io::Result<Option<Mac>> {
-    let Some(pace) = Pace::of(detection) else {
-        return Ok(None);
-    };
+    match Pace::of(detection) {
+        Some(pace) => find_station(netns, ifindex, address, pace).await,
+        None => Ok(None),
+    }
+}
+
+/// Looks for another host that has the address, on a link in this netns that no longer has it, and
+/// returns its MAC. It takes 100 ms if there is none.
+///
+/// # Errors
+/// If the link is gone.
+pub(crate) async fn find_user(
+    netns: &Netns,
+    ifindex: u32,
+    address: Ipv4Addr,
+) -> io::Result<Option<Mac>> {
+    find_station(netns, ifindex, address, Pace::BEFORE_RELEASE).await
+}
+
+async fn find_station(
+    netns: &Netns,
+    ifindex: u32,
+    address: Ipv4Addr,
+    pace: Pace,
+) -> io::Result<Option<Mac>> {
     let socket = AsyncArp::open(netns, ifindex)?;
     let listen = |until| socket.receive(until, |socket| socket.contender(address));
     let mut next = Instant::now() + pace.max_delay.mul_f64(fraction()?);

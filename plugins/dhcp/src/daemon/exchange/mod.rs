@@ -12,7 +12,7 @@ mod sockets;
 mod wire;
 
 pub(super) use announcement::{ANNOUNCE_INTERVAL, announce};
-pub(super) use conflict::find_contender;
+pub(super) use conflict::{find_contender, find_user};
 pub(super) use driver::{flush, next_event, now};
 pub(super) use sockets::Sockets;
 pub(super) use wire::Wire;

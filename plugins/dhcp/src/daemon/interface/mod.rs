@@ -1,6 +1,7 @@
 //! The container's interface follows its lease: a renewal updates its addresses and routes, and the
 //! loss of the lease removes them.
 
+mod address;
 mod health;
 mod mtu;
 mod result;
@@ -12,6 +13,7 @@ use linknet::{Link, Netlink, Netns, Protocol};
 use crate::protocol::LeaseParams;
 use crate::state::Mtu;
 
+pub(super) use address::take_off;
 pub(super) use health::health;
 pub(super) use result::result;
 

@@ -118,7 +118,7 @@ async fn add_in_slot(
     if let Some(added) = existing(slot, &interface, &request.params) {
         return Ok(Some(added));
     }
-    end::release(table, slot);
+    end::release(table, slot).await;
     let permit = permit(table, attachment, request).await?;
     let sockets = Sockets::new(&request.netns, interface.ifindex).with_permit(permit);
     let (client, past) = new_client(table, attachment, interface.mac, request)?;
@@ -126,7 +126,7 @@ async fn add_in_slot(
     let lease = ManagedLease::new(client, interface, &link, params, &request.netns);
     let lease = Rc::new(lease);
     *slot.sought.borrow_mut() = Rc::downgrade(&lease);
-    let attempt = Attempt::new(lease, sockets);
+    let attempt = Attempt::new(table, slot, lease, sockets);
     let lease = attempt
         .obtain(&request.netns, &link, request.deadline, request.timeout)
         .await?;
@@ -168,6 +168,7 @@ fn keep(
 ) -> Result<Added, Error> {
     let result = lease.result();
     let result = result.ok_or_else(|| internal("a client that is bound has no lease"))?;
+    end::supersede(table, slot, &lease);
     table.netns_watcher.watch(&lease.interface.path);
     *slot.lease.borrow_mut() = Some(Rc::clone(&lease));
     // On disk before the caller gets the result: from here on, a crash cannot lose the lease.

@@ -8,20 +8,32 @@ use linknet::{Link, Netns};
 use tokio::time::{Instant, timeout_at};
 
 use super::lease::ManagedLease;
+use super::slot::Slot;
+use super::table::Table;
 use crate::daemon::error::internal;
 use crate::daemon::exchange::Sockets;
+use crate::protocol::ReleasePolicy;
 
 /// An attempt to obtain a lease. If it is dropped before it succeeds, it releases the address that
 /// a server may have reserved for it.
-pub(super) struct Attempt<'n> {
+pub(super) struct Attempt<'a> {
+    table: &'a Table,
+    slot: &'a Slot,
     lease: Option<Rc<ManagedLease>>,
-    sockets: Sockets<'n>,
+    sockets: Sockets<'a>,
 }
 
-impl<'n> Attempt<'n> {
-    /// An attempt to obtain this lease over these sockets.
-    pub(super) fn new(lease: Rc<ManagedLease>, sockets: Sockets<'n>) -> Attempt<'n> {
+impl<'a> Attempt<'a> {
+    /// An attempt to obtain this lease for the slot, over these sockets.
+    pub(super) fn new(
+        table: &'a Table,
+        slot: &'a Slot,
+        lease: Rc<ManagedLease>,
+        sockets: Sockets<'a>,
+    ) -> Attempt<'a> {
         Attempt {
+            table,
+            slot,
             lease: Some(lease),
             sockets,
         }
@@ -57,7 +69,15 @@ impl<'n> Attempt<'n> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        if let Some(lease) = self.lease.take() {
+        let Some(lease) = self.lease.take() else {
+            return;
+        };
+        // Another container with the same identity may have the address, and there is no time to
+        // ask the LAN. The server keeps it for the next attempt.
+        let client = lease.client(&self.slot.attachment);
+        if lease.release_policy() == ReleasePolicy::Always
+            && !self.table.is_held_by_another(self.slot, &client, None)
+        {
             lease.release(&mut self.sockets);
         }
     }

@@ -1,14 +1,20 @@
-//! The ends of a lease: it is released, or abandoned because its container is gone.
+//! The ends of a lease: it is released, superseded by another lease of the same client, or
+//! abandoned because its container is gone.
 
 use std::rc::Rc;
 
 use cni::Attachment;
+use tokio::task::JoinSet;
 use tracing::field::display;
 
+use super::give_back::{NotReleased, give_back};
 use super::lease::ManagedLease;
 use super::slot::Slot;
 use super::table::{SlotGuard, Table};
-use crate::state::{LeaseStatus, Unreachable};
+use crate::state::{LeaseStatus, Record, Unreachable};
+
+/// How many leases GC releases at a time.
+pub(super) const CONCURRENT_RELEASES: usize = 32;
 
 /// DEL: releases the lease of an attachment, and cancels an ADD that is still running. If there is
 /// neither, it does nothing.
@@ -19,38 +25,94 @@ pub(crate) async fn del(table: &Table, attachment: &Attachment) {
     let _guard = SlotGuard { table, slot: &slot };
     slot.cancelled.notify_waiters();
     let _exchange = slot.exchange_lock.lock().await;
-    release(table, &slot);
+    release(table, &slot).await;
 }
 
 /// GC: releases every lease of the network whose attachment is not in `keep`.
-pub(crate) async fn gc(table: &Table, network: &str, keep: &[Attachment]) {
-    for slot in table.slots() {
-        let attachment = &slot.attachment;
-        if attachment.network() == network && !keep.contains(attachment) {
+pub(crate) async fn gc(table: &Rc<Table>, network: &str, keep: &[Attachment]) {
+    let attachments = table
+        .slots()
+        .into_iter()
+        .map(|slot| slot.attachment.clone());
+    let stale: Vec<Attachment> = attachments
+        .filter(|attachment| attachment.network() == network && !keep.contains(attachment))
+        .collect();
+    for some in stale.chunks(CONCURRENT_RELEASES) {
+        let mut tasks = JoinSet::new();
+        for attachment in some {
             tracing::info!(%attachment, "GC: releasing the lease of an attachment that is not valid");
-            del(table, attachment).await;
+            let (table, attachment) = (Rc::clone(table), attachment.clone());
+            tasks.spawn_local(async move { del(&table, &attachment).await });
         }
+        tasks.join_all().await;
     }
 }
 
-/// Releases the lease of a slot whose exchange lock the caller holds: records that on disk, and
-/// sends a RELEASE to the server if the container still exists.
-pub(super) fn release(table: &Table, slot: &Slot) {
+/// Ends the lease of a slot whose exchange lock the caller holds: records that on disk, takes the
+/// address off the interface if the container still exists, and then releases it, unless another
+/// container may have it.
+pub(super) async fn release(table: &Table, slot: &Slot) {
     // The caller of this verb changes the host's route next. A change that is pending here must not
     // be applied after that.
     table.host_routes.cancel_pending(&slot.attachment);
     let Some(lease) = take(table, slot) else {
         return;
     };
-    let attachment = &slot.attachment;
-    let address = lease.address().map(display);
-    // On disk first: a lease that was released must not be resumed.
-    record_end(table, slot, &lease, LeaseStatus::Released);
-    match lease.release_when_idle() {
-        Ok(()) => tracing::info!(%attachment, address, "address released"),
-        Err(unreachable) => {
-            tracing::info!(%attachment, address, "address not released: {unreachable}");
+    let (attachment, address) = (&slot.attachment, lease.address());
+    let record = lease.record(attachment);
+    // On disk first: a lease that has ended must not be resumed.
+    record_end(table, attachment, record.as_ref(), LeaseStatus::Abandoned);
+    let client = lease.client(attachment);
+    let is_held_by_another = || table.is_held_by_another(slot, &client, address);
+    let outcome = give_back(&lease, is_held_by_another).await;
+    let address = address.map(display);
+    match outcome {
+        Ok(()) => {
+            tracing::info!(%attachment, address, "address released");
+            record_end(table, attachment, record.as_ref(), LeaseStatus::Released);
         }
+        Err(why) => {
+            tracing::info!(%attachment, address, "address not released: {why}");
+            if let (NotReleased::HeldByAnother, Some(record)) = (why, record) {
+                let abandoned = record.with_status(LeaseStatus::Abandoned);
+                table.store.forget_superseded(&abandoned);
+            }
+        }
+    }
+}
+
+/// Ends the leases of other attachments for the client and address of a lease that was just
+/// obtained: a server takes both containers for one client, and the later one has the address.
+/// Their addresses are taken off, but not released.
+pub(super) fn supersede(table: &Table, slot: &Slot, lease: &ManagedLease) {
+    let client = lease.client(&slot.attachment);
+    for other in table.slots() {
+        let old = other.lease().filter(|old| {
+            old.address() == lease.address()
+                && !std::ptr::eq(&*other, slot)
+                && old.client(&other.attachment).is_same_client(&client)
+        });
+        if let Some(old) = old {
+            other.cancelled.notify_waiters();
+            take(table, &other);
+            take_over(table, &other.attachment, &old, &slot.attachment);
+            table.remove_if_empty(&other);
+        }
+    }
+}
+
+/// Takes the address of a superseded lease off its interface, and forgets the lease.
+fn take_over(table: &Table, from: &Attachment, old: &ManagedLease, to: &Attachment) {
+    let address = old.address().map(display);
+    tracing::warn!(attachment = %from, address, successor = %to, "lease dropped: another container has leased the address under the same client identifier");
+    if let Ok(netns) = old.open_netns()
+        && let Err(error) = old.take_address_off(&netns)
+    {
+        tracing::error!(attachment = %from, address, %error, "cannot remove the address from the interface");
+    }
+    table.store.erase(from);
+    if old.has_host_access() {
+        table.host_routes.remove(from);
     }
 }
 
@@ -63,7 +125,8 @@ pub(super) fn abandon(table: &Table, slot: &Rc<Slot>, why: Unreachable) {
     let attachment = &slot.attachment;
     let address = lease.address().map(display);
     tracing::info!(%attachment, address, "lease dropped: {why}");
-    record_end(table, slot, &lease, LeaseStatus::Abandoned);
+    let record = lease.record(attachment);
+    record_end(table, attachment, record.as_ref(), LeaseStatus::Abandoned);
     if lease.has_host_access() {
         table.host_routes.remove(attachment);
     }
@@ -72,12 +135,19 @@ pub(super) fn abandon(table: &Table, slot: &Rc<Slot>, why: Unreachable) {
 /// Takes the lease out of its slot, so that it is no longer maintained.
 fn take(table: &Table, slot: &Slot) -> Option<Rc<ManagedLease>> {
     table.cancel_timer(slot);
+    slot.sought.take();
     slot.lease.take()
 }
 
-fn record_end(table: &Table, slot: &Slot, lease: &ManagedLease, status: LeaseStatus) {
-    match lease.record(&slot.attachment) {
-        Some(record) => table.store.remember(record.with_status(status)),
-        None => table.store.erase(&slot.attachment),
+/// Records how a lease ended; one without an address is forgotten.
+fn record_end(
+    table: &Table,
+    attachment: &Attachment,
+    record: Option<&Record>,
+    status: LeaseStatus,
+) {
+    match record {
+        Some(record) => table.store.remember(record.clone().with_status(status)),
+        None => table.store.erase(attachment),
     }
 }

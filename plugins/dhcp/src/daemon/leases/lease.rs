@@ -21,7 +21,8 @@ use crate::daemon::exchange::{
 };
 use crate::daemon::host_routes::Target;
 use crate::daemon::interface::{self, Applied, LeaseChange};
-use crate::protocol::LeaseParams;
+use crate::daemon::store::ClientIdentity;
+use crate::protocol::{LeaseParams, ReleasePolicy};
 use crate::state::{InterfaceRef, Record, Unreachable};
 
 /// How often an exchange without an answer checks that its container still exists. Without this
@@ -132,6 +133,16 @@ impl ManagedLease {
     /// The address; `None` while there is none.
     pub(super) fn address(&self) -> Option<Ipv4Addr> {
         self.client.borrow().lease().map(|lease| lease.address)
+    }
+
+    /// How servers identify the client.
+    pub(super) fn client(&self, attachment: &Attachment) -> ClientIdentity {
+        ClientIdentity::new(attachment.network(), &self.params, self.interface.mac)
+    }
+
+    /// Whether the lease is released when its container is detached.
+    pub(super) fn release_policy(&self) -> ReleasePolicy {
+        self.params.release
     }
 
     /// Logs what the server should have sent and did not.
@@ -446,14 +457,12 @@ impl ManagedLease {
         flush(&self.client, sockets, &self.wire);
     }
 
-    /// Releases the lease when no exchange is running.
-    ///
-    /// # Errors
-    /// If the container is gone: nothing can be sent without it.
-    pub(super) fn release_when_idle(&self) -> Result<(), Unreachable> {
-        let netns = self.open_netns()?;
-        self.release(&mut Sockets::new(&netns, self.interface.ifindex));
-        Ok(())
+    /// Removes the address from the interface.
+    pub(super) fn take_address_off(&self, netns: &Netns) -> linknet::Result<()> {
+        match self.address() {
+            Some(address) => interface::take_off(netns, self.interface.ifindex, address),
+            None => Ok(()),
+        }
     }
 }
 

@@ -78,7 +78,7 @@ async fn maintain(table: &Table, slot: &Rc<Slot>) {
 }
 
 /// Resumes a lease from disk after its maintenance panicked.
-fn recover(table: &Table, slot: &Rc<Slot>) {
+fn recover(table: &Rc<Table>, slot: &Rc<Slot>) {
     let attachment = &slot.attachment;
     // There is none if a DEL came first.
     if let Some(lease) = slot.lease.take() {

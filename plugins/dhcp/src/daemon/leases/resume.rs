@@ -7,17 +7,19 @@ use std::rc::Rc;
 use cni::Error;
 use dhcp4::Client;
 use linknet::Netns;
+use tokio::task::spawn_local;
 
+use super::end;
 use super::lease::ManagedLease;
 use super::table::{RETRY_INTERVAL, Table, seed};
-use crate::daemon::exchange::{Sockets, now};
+use crate::daemon::exchange::now;
 use crate::state::{LeaseStatus, Record, Unreachable};
 
 /// Resumes every lease that is on disk. Leases of containers that are gone become past leases.
 ///
 /// # Errors
 /// If the directory cannot be read.
-pub(crate) fn resume_all(table: &Table) -> io::Result<()> {
+pub(crate) fn resume_all(table: &Rc<Table>) -> io::Result<()> {
     for record in table.store.load()? {
         let attachment = record.attachment.clone();
         // A bug that one lease triggers must not prevent the others from being resumed.
@@ -33,7 +35,7 @@ pub(crate) fn resume_all(table: &Table) -> io::Result<()> {
 
 /// Resumes the lease of a record. `pinned_netns` is its netns, if that was kept open.
 pub(super) fn resume(
-    table: &Table,
+    table: &Rc<Table>,
     record: Record,
     pinned_netns: Option<Netns>,
 ) -> Result<(), Error> {
@@ -54,9 +56,7 @@ pub(super) fn resume(
     };
     match netns {
         Err(unreachable) if unreachable.is_gone() => abandon(table, record, &lease, unreachable),
-        Ok(netns) if record.status == LeaseStatus::Abandoned => {
-            release(table, record, &lease, &netns);
-        }
+        Ok(_) if record.status == LeaseStatus::Abandoned => release(table, &record, lease),
         netns => maintain(table, record, lease, netns),
     }
     Ok(())
@@ -74,15 +74,13 @@ fn abandon(table: &Table, record: Record, lease: &ManagedLease, why: Unreachable
         .remember(record.with_status(LeaseStatus::Abandoned));
 }
 
-/// Releases a lease that the plugin marked as abandoned while no daemon ran, if the interface still
-/// exists to send from.
-fn release(table: &Table, record: Record, lease: &ManagedLease, netns: &Netns) {
-    lease.release(&mut Sockets::new(netns, lease.interface.ifindex));
-    let (attachment, address) = (&record.attachment, record.lease.address);
-    tracing::info!(%attachment, %address, "address released for a container that was detached while no daemon ran");
-    table
-        .store
-        .remember(record.with_status(LeaseStatus::Released));
+/// Releases a lease that ended while no daemon ran, and whose interface still exists to send from.
+fn release(table: &Rc<Table>, record: &Record, lease: ManagedLease) {
+    let attachment = record.attachment.clone();
+    tracing::info!(%attachment, "releasing the lease of a container that was detached while no daemon ran");
+    *table.get_or_create(&attachment).lease.borrow_mut() = Some(Rc::new(lease));
+    let table = Rc::clone(table);
+    spawn_local(async move { end::del(&table, &attachment).await });
 }
 
 /// Puts the lease into the table, and sets its timer.

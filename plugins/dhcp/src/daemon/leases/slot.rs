@@ -1,6 +1,7 @@
 //! The entry of one attachment in the table.
 
 use std::cell::{Cell, RefCell};
+use std::net::Ipv4Addr;
 use std::rc::{Rc, Weak};
 
 use cni::Attachment;
@@ -8,6 +9,7 @@ use tokio::sync::{Mutex, Notify};
 
 use super::lease::ManagedLease;
 use super::timer_queue::TimerKey;
+use crate::daemon::store::ClientIdentity;
 
 /// The entry of one attachment in the table.
 #[derive(Debug)]
@@ -38,6 +40,16 @@ impl Slot {
             sought: RefCell::default(),
             timer: Cell::default(),
         }
+    }
+
+    /// Whether a server has leased this address to this client for the attachment, or may be about
+    /// to.
+    pub(super) fn may_hold(&self, client: &ClientIdentity, address: Option<Ipv4Addr>) -> bool {
+        let sought = self.sought.borrow().upgrade();
+        self.lease().into_iter().chain(sought).any(|lease| {
+            let is_other = matches!((lease.address(), address), (Some(a), Some(b)) if a != b);
+            !is_other && lease.client(&self.attachment).is_same_client(client)
+        })
     }
 
     /// The lease, if there is one.

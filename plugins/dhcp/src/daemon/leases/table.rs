@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::daemon::exchange::now;
 use crate::daemon::host_routes::HostRouteWorker;
 use crate::daemon::process::Flags;
 use crate::daemon::random::random_octets;
-use crate::daemon::store::LeaseStore;
+use crate::daemon::store::{ClientIdentity, LeaseStore};
 use crate::daemon::watchers::{CarrierWatcher, NetnsWatcher};
 use crate::protocol::LeaseParams;
 use crate::state::StateDir;
@@ -117,6 +118,20 @@ impl Table {
             .borrow()
             .get(&slot.attachment)
             .is_some_and(|current| Rc::ptr_eq(current, slot))
+    }
+
+    /// Whether a server may have leased this address to this client for another attachment than
+    /// the slot's.
+    pub(super) fn is_held_by_another(
+        &self,
+        slot: &Slot,
+        client: &ClientIdentity,
+        address: Option<Ipv4Addr>,
+    ) -> bool {
+        let slots = self.slots.borrow();
+        slots
+            .values()
+            .any(|other| !std::ptr::eq(&**other, slot) && other.may_hold(client, address))
     }
 
     /// Removes the slot if it has no lease and no exchange is running. Tasks that wait for its lock

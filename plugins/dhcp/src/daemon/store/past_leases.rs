@@ -27,7 +27,13 @@ impl ClientIdentity {
         }
     }
 
-    fn of(record: &Record) -> ClientIdentity {
+    /// Whether a server that serves both networks takes both for one client.
+    pub(crate) fn is_same_client(&self, other: &ClientIdentity) -> bool {
+        self.client == other.client
+    }
+
+    /// The identity of the client that had this lease.
+    pub(crate) fn of(record: &Record) -> ClientIdentity {
         ClientIdentity::new(
             record.attachment.network(),
             &record.params,

@@ -93,6 +93,15 @@ pub(super) fn resolve(
     Ok(ClientId::Sent(Hex(body)))
 }
 
+/// Whether another container, on this host or another, may have the same identifier: any but the
+/// attachment's own and those that a MAC stands for.
+pub(super) fn may_be_shared(id: &ClientId, request: &Request) -> Result<bool, Error> {
+    Ok(match id {
+        ClientId::Sent(Hex(body)) => *body != from_attachment(request.attachment()?),
+        ClientId::Mac | ClientId::None => false,
+    })
+}
+
 /// The Go plugin's identifier, octet for octet, so that servers recognise the client:
 /// `0x00`, then `containerID/netName/ifName`, cut at 254 octets in all.
 fn from_attachment(attachment: &Attachment) -> Vec<u8> {

@@ -17,7 +17,7 @@ use cni::go::field_names;
 use cni::{Error, Request, Route};
 use serde::Deserialize;
 
-use crate::protocol::{ConflictDetection, LeaseParams, Servers, Suppress};
+use crate::protocol::{ConflictDetection, LeaseParams, ReleasePolicy, Servers, Suppress};
 use client_id::ClientIdKey;
 use name::NameKey;
 use options::{Provide, RequestOption};
@@ -45,6 +45,7 @@ struct Keys {
     priority: Option<u32>,
     provide: Vec<Provide>,
     rapid_commit: Option<bool>,
+    release: Option<ReleasePolicy>,
     request: Vec<RequestOption>,
     requested_address: Option<Ipv4Addr>,
     routes: Vec<Route>,
@@ -111,6 +112,11 @@ impl Config {
                 IpAddr::V4(address) => Some(address),
                 IpAddr::V6(_) => None,
             });
+        let release = match keys.release {
+            Some(release) => release,
+            None if client_id::may_be_shared(&client_id, request)? => ReleasePolicy::IfUnused,
+            None => ReleasePolicy::Always,
+        };
         let shared = SharedKeys::read(request);
         Ok(LeaseParams {
             client_id,
@@ -122,6 +128,7 @@ impl Config {
             rapid_commit: keys.rapid_commit.unwrap_or(true),
             conflict_detection: keys.conflict_detection,
             announce: keys.announce.unwrap_or(true),
+            release,
             timeout: keys.timeout,
             suppress,
             routes: keys.routes,

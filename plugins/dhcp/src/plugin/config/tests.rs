@@ -205,6 +205,37 @@ fn the_client_identifier_takes_every_form() {
 }
 
 #[test]
+fn an_address_is_released_by_default_unless_another_container_may_have_the_identity() {
+    let release = |keys: Value| params(keys, NAMED).release;
+    for key in ["container", "mac", "none"] {
+        let keys = json!({ "clientId": key });
+        assert_eq!(release(keys), ReleasePolicy::Always, "{key}");
+    }
+    assert_eq!(release(json!({})), ReleasePolicy::Always);
+    for key in [
+        json!("name"),
+        json!({ "text": "db" }),
+        json!({ "hex": "ff:00:01" }),
+        json!({ "fromArg": "K8S_POD_NAME" }),
+    ] {
+        let keys = json!({ "clientId": key });
+        assert_eq!(release(keys), ReleasePolicy::IfUnused, "{key}");
+    }
+    let provided = json!({ "provide": [{ "option": 61, "value": "\u{1}x" }] });
+    assert_eq!(release(provided), ReleasePolicy::IfUnused);
+    for (key, expected) in [
+        (json!(true), ReleasePolicy::Always),
+        (json!("ifUnused"), ReleasePolicy::IfUnused),
+        (json!(false), ReleasePolicy::Never),
+    ] {
+        for id in ["name", "container"] {
+            let keys = json!({ "clientId": id, "release": key });
+            assert_eq!(release(keys), expected, "{id}: {key}");
+        }
+    }
+}
+
+#[test]
 fn a_client_id_by_name_without_a_name_fails_add_only() {
     let nameless = with_ipam(json!({ "clientId": "name" }), "");
     let config = Config::read(&nameless).expect("STATUS and CHECK need no name");
@@ -258,7 +289,7 @@ fn parameters_are_read_as_they_were_written() {
             "rapidCommit": false, "conflictDetection": "rfc5227", "announce": false, "timeout": "20s",
             "suppress": ["gateway", "dns"], "priority": 100, "requestedAddress": "10.0.0.5",
             "routes": [{ "dst": "10.0.0.0/8", "gw": "10.0.0.1", "mtu": 1400, "table": 5, "scope": 0 }],
-            "provide": [{ "option": 43, "hex": "0102" }],
+            "provide": [{ "option": 43, "hex": "0102" }], "release": false,
         }),
         NAMED,
     );
@@ -336,6 +367,7 @@ fn a_bad_value_is_refused_naming_its_key() {
             "provide[0]: it has 256 octets",
         ),
         (json!({ "request": [{ "option": 0 }] }), "request[0].option"),
+        (json!({ "release": "never" }), "release"),
         (json!({ "timeout": "2h" }), "timeout"),
     ] {
         let problem = refused(keys.clone());

@@ -1,0 +1,196 @@
+//! A container moves under its name from one host to another.
+
+use lab::anyhow::ensure;
+use lab::dhcp_server::Settings;
+use lab::dhcproto::v4::MessageType;
+use lab::serde_json::json;
+use lab::{Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, test, until};
+
+use super::{by_name, ensure_kept, web};
+use crate::persistence::ipam_alone;
+use crate::scenario::{SOON, address, ensure_nothing_left};
+
+pub(super) const TESTS: &[Test] = &[
+    test!(a_del_after_the_move_keeps_the_lease),
+    test!(a_del_before_the_move_releases_the_address_and_the_name_gets_it_again),
+    test!(a_forced_removal_after_the_move_keeps_the_lease),
+    test!(a_gc_after_the_move_keeps_the_lease),
+    test!(a_del_after_the_move_without_a_daemon_keeps_the_lease),
+    test!(a_daemon_that_was_away_during_the_move_keeps_the_lease),
+    test!(after_a_move_there_and_back_the_last_del_releases_the_address),
+];
+
+/// Two hosts, and the server.
+struct Hosts {
+    lan: Lan,
+    second: Node,
+    server: DhcpServer,
+}
+
+impl Hosts {
+    /// With a daemon on each.
+    fn new(world: &World) -> Result<(Hosts, [Daemon; 2])> {
+        let (lan, second) = Lan::with_two_hosts()?;
+        let daemons = [
+            Daemon::start_on(world, &lan.host, FIRST_SOCKET)?,
+            Daemon::start_on(world, &second, "second.sock")?,
+        ];
+        let server = DhcpServer::start(&lan.lan, Settings::default())?;
+        let hosts = Hosts {
+            lan,
+            second,
+            server,
+        };
+        Ok((hosts, daemons))
+    }
+
+    /// The network as each host has it.
+    fn networks(&self, [first, second]: &[Daemon; 2]) -> [Network<'_>; 2] {
+        let conflist = |daemon: &Daemon| {
+            let mut conflist = by_name(daemon.socket());
+            conflist["cniVersion"] = json!("1.1.0");
+            conflist
+        };
+        [
+            Network::new(&self.lan.host, conflist(first)),
+            Network::new(&self.second, conflist(second)),
+        ]
+    }
+
+    /// `web` on the first host, and then on the second too.
+    fn moved(&self, networks: &[Network; 2]) -> Result<[Node; 2]> {
+        let nodes = [self.lan.container("c1")?, self.lan.container("c2")?];
+        for (network, container) in networks.iter().zip(&nodes) {
+            network.add(&web(container))?;
+        }
+        ensure!(
+            address(&nodes[0])? == address(&nodes[1])?,
+            "the server knows the client by its name"
+        );
+        Ok(nodes)
+    }
+
+    /// The container on the second host has its lease.
+    fn ensure_kept(&self, [_, second]: &[Network; 2], container: &Node) -> Result {
+        ensure_kept(&self.server, container, second, &self.lan)?;
+        second.check(&web(container))
+    }
+}
+
+const FIRST_SOCKET: &str = "first.sock";
+
+fn a_del_after_the_move_keeps_the_lease(world: &World) -> Result {
+    let (hosts, daemons) = Hosts::new(world)?;
+    let networks = hosts.networks(&daemons);
+    let [old, new] = hosts.moved(&networks)?;
+    let [first, second] = &networks;
+    first.del(&web(&old))?;
+    ensure_nothing_left(&old)?;
+    hosts.ensure_kept(&networks, &new)?;
+    ensure!(
+        daemons[0].log().contains("uses it on the LAN"),
+        "{}",
+        daemons[0].log()
+    );
+    second.del(&web(&new))?;
+    hosts.server.wait_for(MessageType::Release, 1, SOON)?;
+    Ok(())
+}
+
+fn a_del_before_the_move_releases_the_address_and_the_name_gets_it_again(world: &World) -> Result {
+    let (hosts, daemons) = Hosts::new(world)?;
+    let [old, new] = [hosts.lan.container("c1")?, hosts.lan.container("c2")?];
+    let [first, second] = hosts.networks(&daemons);
+    first.add(&web(&old))?;
+    let leased = address(&old)?;
+    first.del(&web(&old))?;
+    hosts.server.wait_for(MessageType::Release, 1, SOON)?;
+    second.add(&web(&new))?;
+    ensure!(address(&new)? == leased, "it was {leased}");
+    second.check(&web(&new))
+}
+
+fn a_forced_removal_after_the_move_keeps_the_lease(world: &World) -> Result {
+    let (hosts, daemons) = Hosts::new(world)?;
+    let networks = hosts.networks(&daemons);
+    let [old, new] = hosts.moved(&networks)?;
+    let attachment = web(&old);
+    old.remove()?;
+    let [first, _] = &networks;
+    until("the daemon notices", SOON, || {
+        daemons[0].log().contains("lease dropped")
+    })?;
+    first.del(&attachment)?;
+    hosts.ensure_kept(&networks, &new)
+}
+
+fn a_gc_after_the_move_keeps_the_lease(world: &World) -> Result {
+    let (hosts, daemons) = Hosts::new(world)?;
+    let networks = hosts.networks(&daemons);
+    let [old, new] = hosts.moved(&networks)?;
+    let [first, second] = &networks;
+    // The hosts of this world see each other's containers, but have no leases for them.
+    first.gc(&[&web(&new)])?;
+    ensure!(
+        daemons[0].log().contains("uses it on the LAN"),
+        "{}",
+        daemons[0].log()
+    );
+    second.gc(&[&web(&new)])?;
+    hosts.ensure_kept(&networks, &new)?;
+    first.del(&web(&old))?;
+    ensure!(hosts.server.received_of(MessageType::Release).is_empty());
+    Ok(())
+}
+
+fn a_del_after_the_move_without_a_daemon_keeps_the_lease(world: &World) -> Result {
+    let (hosts, mut daemons) = Hosts::new(world)?;
+    let networks = hosts.networks(&daemons);
+    let [old, new] = hosts.moved(&networks)?;
+    daemons[0].process().kill()?;
+    let [first, _] = &networks;
+    first.del(&web(&old))?;
+    ensure_nothing_left(&old)?;
+    hosts.ensure_kept(&networks, &new)?;
+    // Nor does the next daemon release it.
+    daemons[0] = Daemon::start_on(world, &hosts.lan.host, FIRST_SOCKET)?;
+    let [first, _] = &networks;
+    first.status()?;
+    ensure!(hosts.server.received_of(MessageType::Release).is_empty());
+    Ok(())
+}
+
+fn a_daemon_that_was_away_during_the_move_keeps_the_lease(world: &World) -> Result {
+    let (hosts, mut daemons) = Hosts::new(world)?;
+    let networks = hosts.networks(&daemons);
+    let [old, new] = hosts.moved(&networks)?;
+    daemons[0].process().kill()?;
+    // The interface stays, so the next daemon could still release the address.
+    ipam_alone("DEL", &old, daemons[0].socket())?
+        .run(&hosts.lan.host)?
+        .success()?;
+    daemons[0] = Daemon::start_on(world, &hosts.lan.host, FIRST_SOCKET)?;
+    until("the daemon has asked the LAN", SOON, || {
+        daemons[0].log().contains("uses it on the LAN")
+    })?;
+    hosts.ensure_kept(&networks, &new)
+}
+
+fn after_a_move_there_and_back_the_last_del_releases_the_address(world: &World) -> Result {
+    let (hosts, daemons) = Hosts::new(world)?;
+    let networks = hosts.networks(&daemons);
+    let [old, away] = hosts.moved(&networks)?;
+    let [first, second] = &networks;
+    first.del(&web(&old))?;
+    let back = hosts.lan.container("c3")?;
+    first.add(&web(&back))?;
+    ensure!(
+        address(&back)? == address(&away)?,
+        "one client, one address"
+    );
+    second.del(&web(&away))?;
+    ensure_kept(&hosts.server, &back, first, &hosts.lan)?;
+    first.del(&web(&back))?;
+    hosts.server.wait_for(MessageType::Release, 1, SOON)?;
+    Ok(())
+}
