@@ -165,10 +165,12 @@ fn a_daemon_that_was_away_during_the_move_keeps_the_lease(world: &World) -> Resu
     let networks = hosts.networks(&daemons);
     let [old, new] = hosts.moved(&networks)?;
     daemons[0].process().kill()?;
-    // The interface stays, so the next daemon could still release the address.
+    // Nothing can be sent now, so the next daemon has to.
+    old.set_down("eth0")?;
     ipam_alone("DEL", &old, daemons[0].socket())?
         .run(&hosts.lan.host)?
         .success()?;
+    old.set_up("eth0")?;
     daemons[0] = Daemon::start_on(world, &hosts.lan.host, FIRST_SOCKET)?;
     until("the daemon has asked the LAN", SOON, || {
         daemons[0].log().contains("uses it on the LAN")

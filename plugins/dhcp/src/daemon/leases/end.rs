@@ -7,7 +7,7 @@ use cni::Attachment;
 use tokio::task::JoinSet;
 use tracing::field::display;
 
-use super::give_back::{NotReleased, give_back};
+use super::give_back::give_back;
 use super::lease::ManagedLease;
 use super::slot::Slot;
 use super::table::{SlotGuard, Table};
@@ -73,7 +73,7 @@ pub(super) async fn release(table: &Table, slot: &Slot) {
         }
         Err(why) => {
             tracing::info!(%attachment, address, "address not released: {why}");
-            if let (NotReleased::HeldByAnother, Some(record)) = (why, record) {
+            if let Some(record) = record.filter(|_| why.is_taken()) {
                 let abandoned = record.with_status(LeaseStatus::Abandoned);
                 table.store.forget_superseded(&abandoned);
             }

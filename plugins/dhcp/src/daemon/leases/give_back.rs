@@ -33,6 +33,14 @@ pub(super) enum NotReleased {
     Unknown(io::Error),
 }
 
+impl NotReleased {
+    /// Whether another container or station has the address, so that this client must not ask for
+    /// it again as its own.
+    pub(super) fn is_taken(&self) -> bool {
+        matches!(self, NotReleased::HeldByAnother | NotReleased::InUse(_))
+    }
+}
+
 /// Takes the address of a lease that has ended off its interface, and releases it, unless another
 /// container may have it by now. `is_held_by_another` tells whether one of our own does.
 ///

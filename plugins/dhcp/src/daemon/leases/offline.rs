@@ -9,7 +9,7 @@ use linknet::Netns;
 use tokio::task::{JoinSet, LocalSet};
 
 use super::end::CONCURRENT_RELEASES;
-use super::give_back::{NotReleased, give_back};
+use super::give_back::give_back;
 use super::lease::ManagedLease;
 use super::table::seed;
 use crate::daemon::exchange::now;
@@ -71,7 +71,7 @@ async fn release(
     };
     let written = match give_back(&lease, is_held_by_another).await {
         Ok(()) => state.write(&record.clone().with_status(LeaseStatus::Released)),
-        Err(NotReleased::HeldByAnother) => state.remove(&record.attachment),
+        Err(why) if why.is_taken() => state.remove(&record.attachment),
         Err(_) => Ok(()),
     };
     written.map_err(crate::daemon::error::internal)

@@ -63,8 +63,11 @@ impl LeaseStore {
             // Removing it needs no space on the disk.
             self.erase(&record.attachment);
         }
+        let attachment = record.attachment.clone();
         for displaced in self.past.borrow_mut().insert(record) {
-            self.erase_if_unchanged(&displaced);
+            if displaced.attachment != attachment {
+                self.erase_if_unchanged(&displaced);
+            }
         }
     }
 
