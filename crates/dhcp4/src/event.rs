@@ -45,6 +45,8 @@ pub enum LossReason {
     Nak(Nak),
     /// The driver found another host that uses the address.
     Declined,
+    /// The interface has another Ethernet address, and servers knew the client by the one before.
+    MacChanged,
 }
 
 impl fmt::Display for LossReason {
@@ -53,6 +55,9 @@ impl fmt::Display for LossReason {
             LossReason::Expired => f.write_str("expired"),
             LossReason::Nak(nak) => nak.fmt(f),
             LossReason::Declined => f.write_str("declined: another host uses the address"),
+            LossReason::MacChanged => {
+                f.write_str("the interface has another MAC, by which servers identify it")
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::outgoing::Lent;
 use super::state::{Client, State, Transaction};
-use super::timers::{TimedLease, is_due, renewal_wait};
+use super::timers::{MIN_WAIT, TimedLease, is_due, renewal_wait};
 use crate::event::{Event, LossReason};
 use crate::lease::Lease;
 use crate::time::Instant;
@@ -112,6 +112,31 @@ impl Client {
         }
     }
 
+    /// Continues with another Ethernet address, and the client identifier that goes with it.
+    pub(super) fn change_identity(
+        &mut self,
+        now: Instant,
+        mac: [u8; 6],
+        client_id: Option<Vec<u8>>,
+    ) {
+        let is_same_client = client_id.is_some() && client_id == self.config.client_id;
+        let ended = match is_same_client {
+            true => None,
+            false => self.state.take_lease(),
+        };
+        let is_lost = ended.is_some();
+        if let Some(TimedLease { lease, .. }) = ended {
+            let lent = Lent::from(&lease);
+            self.lose(now, lease, LossReason::MacChanged);
+            self.send_release(lent);
+        }
+        self.config.mac = mac;
+        self.config.client_id = client_id;
+        if !is_lost {
+            self.reconfirm(now);
+        }
+    }
+
     /// Sends a REQUEST that asks whether the lease is valid on this link.
     pub(super) fn reconfirm_request(
         &mut self,
@@ -125,14 +150,17 @@ impl Client {
         self.state = State::Reconfirming { transaction, timed };
     }
 
-    /// Ends a lease and looks for another one. Only an expired address is asked for again.
+    /// Ends a lease and looks for another one. An address that was refused or declined is not asked
+    /// for again.
     pub(super) fn lose(&mut self, now: Instant, lease: Lease, reason: LossReason) {
         let pause = match &reason {
             LossReason::Expired => Duration::ZERO,
             LossReason::Nak(_) => self.refusal_pause(now),
             LossReason::Declined => self.decline_pause(now),
+            // The driver fetches the RELEASE before the DISCOVER.
+            LossReason::MacChanged => MIN_WAIT,
         };
-        if reason != LossReason::Expired {
+        if matches!(reason, LossReason::Nak(_) | LossReason::Declined) {
             self.preferred_address = None;
         }
         self.events.push_back(Event::Lost { lease, reason });

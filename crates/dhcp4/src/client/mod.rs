@@ -178,6 +178,19 @@ impl Client {
         self.reconfirm(now);
     }
 
+    /// Tells the client that the interface has another Ethernet address, and the client identifier
+    /// that goes with it.
+    ///
+    /// If the identifier is the same as before, servers know the client by it (RFC 2131 section
+    /// 4.2): the lease stays, and the client asks them to confirm it, as after
+    /// [`link_restored`](Client::link_restored). Otherwise they take it for another client. The
+    /// lease is released under the old identity, which leads to [`Event::Lost`], and the client
+    /// requests the same address under the new one.
+    pub fn adopt_mac(&mut self, now: Instant, mac: [u8; 6], client_id: Option<Vec<u8>>) {
+        self.expire(now);
+        self.change_identity(now, mac, client_id);
+    }
+
     /// The name of the current state.
     pub fn state(&self) -> StateName {
         self.state.name()

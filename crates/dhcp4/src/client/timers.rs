@@ -8,7 +8,7 @@ use crate::lease::Lease;
 use crate::time::Instant;
 
 /// The shortest wait between two messages, so that every timer lies in the future.
-const MIN_WAIT: Duration = Duration::from_millis(1);
+pub(super) const MIN_WAIT: Duration = Duration::from_millis(1);
 /// The shortest wait in RENEWING and REBINDING (RFC 2131 section 4.4.5), unless the lease is too
 /// short for it.
 const MIN_RENEWAL_WAIT: Duration = Duration::from_secs(60);

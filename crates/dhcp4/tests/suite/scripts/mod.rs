@@ -7,6 +7,7 @@ mod fields;
 mod keeping;
 mod leaving;
 mod lenient;
+mod mac;
 mod rapid_commit;
 mod rebooting;
 mod resuming;

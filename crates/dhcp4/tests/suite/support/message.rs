@@ -153,6 +153,9 @@ impl fmt::Display for Request {
             Delivery::Broadcast { source } => write!(f, " to=all from={source}")?,
             Delivery::Unicast { source, server } => write!(f, " to={server} from={source}")?,
         }
+        if self.mac() != MAC {
+            write!(f, " chaddr=..{}", self.mac()[5])?;
+        }
         if !self.message.ciaddr().is_unspecified() {
             write!(f, " ciaddr={}", self.message.ciaddr())?;
         }

@@ -9,6 +9,8 @@ use dhcp4::{Config, Instant, Lease, Options, RawOption};
 
 /// The client's Ethernet address in all tests.
 pub(crate) const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
+/// The one that it gets in some of them.
+pub(crate) const OTHER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
 /// The client's identifier in all tests.
 pub(crate) const CLIENT_ID: &[u8] = b"\0c0ffee/lan/eth0";
 /// The time at which all tests begin. It is not boot, to tell an instant from a duration.

@@ -20,7 +20,7 @@ use std::net::Ipv4Addr;
 use dhcp4::{Client, Event, Instant, Lease};
 
 use super::message::{ACK, NAK, OFFER, Reply, Request};
-use super::{START, after};
+use super::{CLIENT_ID, MAC, OTHER_MAC, START, after};
 
 /// Plays a script that begins at [`START`], and returns the client.
 #[track_caller]
@@ -50,8 +50,9 @@ pub(crate) fn play_from(begin: f64, client: Client, script: &str) -> Client {
 struct Stage {
     client: Client,
     now: Instant,
-    /// The transaction id of the last message.
+    /// The transaction id and the client's MAC in the last message.
     xid: u32,
+    mac: [u8; 6],
     /// What the client did that no line has matched yet.
     output: VecDeque<(Instant, String)>,
 }
@@ -62,6 +63,7 @@ impl Stage {
             client,
             now,
             xid: 0,
+            mac: MAC,
             output: VecDeque::new(),
         };
         stage.collect();
@@ -160,6 +162,7 @@ impl Stage {
         while let Some(transmit) = self.client.poll_transmit() {
             let request = Request::read(transmit);
             self.xid = request.xid();
+            self.mac = request.mac();
             self.output.push_back((self.now, format!("> {request}")));
         }
     }
@@ -170,6 +173,11 @@ impl Stage {
             "accept" => assert!(self.client.accept(self.now)),
             "decline" => assert!(self.client.decline(self.now)),
             "link" => self.client.link_restored(self.now),
+            "mac" => {
+                let id = Some(CLIENT_ID.to_vec());
+                self.client.adopt_mac(self.now, OTHER_MAC, id);
+            }
+            "mac without identifier" => self.client.adopt_mac(self.now, OTHER_MAC, None),
             _ => panic!("no such call: {what}"),
         }
     }
@@ -182,7 +190,7 @@ impl Stage {
             Some("NAK") => NAK,
             other => panic!("no such message: {other:?}"),
         };
-        let mut reply = Reply::new(kind, self.xid);
+        let mut reply = Reply::new(kind, self.xid).chaddr(self.mac);
         for word in words {
             reply = match word.split_once('=').unwrap_or((word, "")) {
                 ("from", server) => reply.option(54, parse::<Ipv4Addr>(server).octets()),
