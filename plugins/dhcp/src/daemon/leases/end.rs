@@ -124,7 +124,11 @@ pub(super) fn abandon(table: &Table, slot: &Rc<Slot>, why: Unreachable) {
     };
     let attachment = &slot.attachment;
     let address = lease.address().map(display);
-    tracing::info!(%attachment, address, "lease dropped: {why}");
+    match why {
+        Unreachable::NetnsGone => tracing::info!(%attachment, address, "lease dropped: {why}"),
+        // The container lives on without a network.
+        _ => tracing::warn!(%attachment, address, "lease dropped: {why}"),
+    }
     let record = lease.record(attachment);
     record_end(table, attachment, record.as_ref(), LeaseStatus::Abandoned);
     if lease.has_host_access() {
