@@ -6,6 +6,7 @@ mod conflict;
 mod identity;
 mod independence;
 mod link;
+mod mac;
 mod misbehaving;
 mod renewal;
 mod wire;
@@ -25,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
         answer::TESTS,
         conflict::TESTS,
         link::TESTS,
+        mac::TESTS,
         misbehaving::TESTS,
         renewal::TESTS,
         wire::TESTS,

@@ -167,7 +167,7 @@ impl Shared {
         let before = access.routes()?;
         let reached = match target {
             // A shim that was created for an attempt that failed has no route, and is removed.
-            Some(target) => self.attach(access, tag, &target).or_else(|error| {
+            Some(target) => self.attach(access, attachment, &target).or_else(|error| {
                 access.detach(|_| false)?;
                 Err(error)
             })?,
@@ -198,10 +198,11 @@ impl Shared {
     fn attach(
         &self,
         access: &HostAccess,
-        tag: AttachmentTag,
+        attachment: &Attachment,
         target: &Target,
     ) -> Result<Option<IpAddr>, Error> {
-        let (netns, link) = match target.interface.lookup(target.pinned_netns.as_ref()) {
+        let pinned = target.pinned_netns.as_ref();
+        let (netns, link) = match target.interface.lookup(attachment, pinned) {
             Ok(found) => found,
             Err(unreachable) if unreachable.is_gone() => return Ok(None),
             Err(temporary) => return Err(temporary.into()),
@@ -214,7 +215,7 @@ impl Shared {
             return Err(Error::OtherNetns(link.name));
         }
         let to = IpAddr::V4(target.net.addr());
-        let reachable = access.attach(parent, tag, &[to])?;
+        let reachable = access.attach(parent, AttachmentTag::new(attachment), &[to])?;
         let on_link = [target.net.into()];
         for route in return_routes(&reachable, link.index, &on_link, target.source_routing) {
             inside.replace_route(&route)?;

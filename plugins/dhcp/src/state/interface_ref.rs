@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use cni::{Error, code};
+use attachment::OwnerMark;
+use cni::{Attachment, Error, code};
 use linknet::{Link, Mac, Netlink, Netns, NetnsError, NetnsId};
 use serde::{Deserialize, Serialize};
 
-/// An interface in a container. The netns is identified by device and inode, the interface by index
-/// and MAC, so that another one with the same name is not mistaken for it. Nothing is kept open.
+/// An interface in a container. The netns is identified by device and inode, the interface by its
+/// index, so that another one with the same name is not mistaken for it. Nothing is kept open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceRef {
     /// The path of the netns, as the daemon sees it.
@@ -17,7 +18,7 @@ pub struct InterfaceRef {
     pub(crate) ifname: String,
     /// The interface's index in its netns.
     pub(crate) ifindex: u32,
-    /// The interface's MAC.
+    /// The MAC with which servers know the interface. It may have got another one since.
     pub mac: Mac,
 }
 
@@ -91,6 +92,16 @@ impl InterfaceRef {
         Ok((interface, link))
     }
 
+    /// The interface with the MAC that it has now.
+    pub(crate) fn with_mac(self, mac: Mac) -> InterfaceRef {
+        InterfaceRef { mac, ..self }
+    }
+
+    /// Whether both are the same interface, whatever its MAC.
+    pub(crate) fn is_same(&self, other: &InterfaceRef) -> bool {
+        *self == other.clone().with_mac(self.mac)
+    }
+
     /// Opens the netns by its path, if it is still the interface's.
     ///
     /// # Errors
@@ -112,21 +123,32 @@ impl InterfaceRef {
         netns.id().is_ok_and(|id| id == self.netns)
     }
 
-    /// Looks the interface up in its netns. `pinned` is the netns, if the daemon keeps it open
-    /// because it cannot find it by its path.
+    /// Looks the interface of this attachment up in its netns. `pinned` is the netns, if the daemon
+    /// keeps it open because it cannot find it by its path.
     ///
     /// # Errors
     /// If the netns or the interface is gone, or cannot be inspected.
-    pub(crate) fn lookup(&self, pinned: Option<&Netns>) -> Result<(Netns, Link), Unreachable> {
+    pub(crate) fn lookup(
+        &self,
+        attachment: &Attachment,
+        pinned: Option<&Netns>,
+    ) -> Result<(Netns, Link), Unreachable> {
         let netns = match pinned {
             Some(netns) => netns.try_clone().map_err(Unreachable::temporary)?,
             None => self.open_netns()?,
         };
         let link = Netlink::open_in(&netns).and_then(|netlink| netlink.link_by_index(self.ifindex));
         match link {
-            Ok(Some(link)) if link.mac == Some(self.mac) => Ok((netns, link)),
+            Ok(Some(link)) if self.is_link(attachment, &link) => Ok((netns, link)),
             Ok(_) => Err(Unreachable::InterfaceGone),
             Err(error) => Err(Unreachable::temporary(error)),
         }
+    }
+
+    /// Whether the link with the interface's index is the interface. Another MAC is no difference,
+    /// because other programs may set one, but another attachment's mark is.
+    fn is_link(&self, attachment: &Attachment, link: &Link) -> bool {
+        let is_anothers = OwnerMark::is_on(link) && !OwnerMark::new(attachment).is_finished(link);
+        link.mac == Some(self.mac) || (link.mac.is_some() && !is_anothers)
     }
 }

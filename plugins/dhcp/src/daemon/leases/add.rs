@@ -123,7 +123,7 @@ async fn add_in_slot(
     let sockets = Sockets::new(&request.netns, interface.ifindex).with_permit(permit);
     let (client, past) = new_client(table, attachment, interface.mac, request)?;
     let params = request.params.clone();
-    let lease = ManagedLease::new(client, interface, &link, params, &request.netns);
+    let lease = ManagedLease::new(attachment, client, interface, &link, params, &request.netns);
     let lease = Rc::new(lease);
     *slot.sought.borrow_mut() = Rc::downgrade(&lease);
     let attempt = Attempt::new(table, slot, lease, sockets);

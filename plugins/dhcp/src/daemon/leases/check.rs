@@ -6,6 +6,7 @@ use attachment::codes;
 use cni::{Attachment, Error};
 
 use super::table::Table;
+use crate::daemon::exchange::now;
 
 /// Checks that the attachment has a lease, and that it is for one of these addresses, if there are
 /// any. It never waits for the network.
@@ -19,15 +20,20 @@ pub(crate) fn check(
     addresses: &[Ipv4Addr],
 ) -> Result<(), Error> {
     let no_lease = |what: String| Error::new(codes::NO_LEASE, what);
-    let Some(lease) = table.get(attachment).and_then(|slot| slot.lease()) else {
+    let slot = table.get(attachment);
+    let Some((slot, lease)) = slot.and_then(|slot| slot.lease().map(|lease| (slot, lease))) else {
         return Err(no_lease(format!("there is no lease for {attachment}")).details(
             "it was released, or dropped because the container was gone: detach the container and attach it again",
         ));
     };
-    if let Err(unreachable) = lease.open_netns() {
-        return Err(no_lease(format!(
-            "cannot use the lease of {attachment}: {unreachable}"
-        )));
+    match lease.has_other_mac() {
+        // The client continues with it now rather than when the lease is due.
+        Ok(true) => table.set_timer_at(&slot, Some(now())),
+        Ok(false) => {}
+        Err(unreachable) => {
+            let what = format!("cannot use the lease of {attachment}: {unreachable}");
+            return Err(no_lease(what));
+        }
     }
     match lease.address() {
         None => Err(no_lease(format!(

@@ -9,7 +9,7 @@ use std::time::Duration;
 use attachment::Changes;
 use cni::{Attachment, CniResult, Error, code};
 use dhcp4::{Client, Event, Lease, LossReason, StateName};
-use linknet::{Link, Netns};
+use linknet::{Link, Mac, Netns};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
@@ -34,8 +34,11 @@ const LIVENESS_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct ManagedLease {
     client: RefCell<Client>,
+    attachment: Attachment,
     /// The container's interface.
     pub(super) interface: InterfaceRef,
+    /// The interface's MAC, which is the client's.
+    mac: Cell<Mac>,
     params: LeaseParams,
     wire: Wire,
     /// What the interface was last brought to.
@@ -53,8 +56,9 @@ pub(super) struct ManagedLease {
 }
 
 impl ManagedLease {
-    /// A lease that `client` has yet to obtain, for this interface in this netns.
+    /// A lease that `client` has yet to obtain for the attachment, for this interface in this netns.
     pub(super) fn new(
+        attachment: &Attachment,
         client: Client,
         interface: InterfaceRef,
         link: &Link,
@@ -67,6 +71,8 @@ impl ManagedLease {
         };
         ManagedLease {
             client: RefCell::new(client),
+            attachment: attachment.clone(),
+            mac: Cell::new(interface.mac),
             interface,
             params,
             wire: Wire::default(),
@@ -87,6 +93,8 @@ impl ManagedLease {
     ) -> ManagedLease {
         ManagedLease {
             client: RefCell::new(client),
+            attachment: record.attachment,
+            mac: Cell::new(record.interface.mac),
             interface: record.interface,
             params: record.params,
             wire: Wire::with_server(record.server_mac),
@@ -107,7 +115,7 @@ impl ManagedLease {
 
     /// Whether there is an address for this interface that was obtained with the same parameters.
     pub(super) fn serves(&self, interface: &InterfaceRef, params: &LeaseParams) -> bool {
-        self.interface == *interface && self.params == *params && self.address().is_some()
+        self.interface.is_same(interface) && self.params == *params && self.address().is_some()
     }
 
     /// The lease as a CNI result; `None` while there is no address.
@@ -121,7 +129,7 @@ impl ManagedLease {
     pub(super) fn record(&self, attachment: &Attachment) -> Option<Record> {
         let record = Record::new(
             attachment.clone(),
-            self.interface.clone(),
+            self.interface.clone().with_mac(self.mac.get()),
             self.params.clone(),
             self.client.borrow().lease()?.clone(),
             self.wire.server_mac(),
@@ -137,7 +145,7 @@ impl ManagedLease {
 
     /// How servers identify the client.
     pub(super) fn client(&self, attachment: &Attachment) -> ClientIdentity {
-        ClientIdentity::new(attachment.network(), &self.params, self.interface.mac)
+        ClientIdentity::new(attachment.network(), &self.params, self.mac.get())
     }
 
     /// Whether the lease is released when its container is detached.
@@ -215,9 +223,35 @@ impl ManagedLease {
     /// # Errors
     /// If the container or the interface is no longer the lease's, or cannot be looked up.
     pub(super) fn open_netns(&self) -> Result<Netns, Unreachable> {
-        let (netns, link) = self.interface.lookup(self.pinned_netns.as_ref())?;
+        self.lookup().map(|(netns, _)| netns)
+    }
+
+    fn lookup(&self) -> Result<(Netns, Link), Unreachable> {
+        let pinned = self.pinned_netns.as_ref();
+        let (netns, link) = self.interface.lookup(&self.attachment, pinned)?;
         self.parent.set(parent_in_other_netns(&link));
-        Ok(netns)
+        Ok((netns, link))
+    }
+
+    /// Whether the interface has another MAC than the client knows.
+    ///
+    /// # Errors
+    /// As [`ManagedLease::open_netns`].
+    pub(super) fn has_other_mac(&self) -> Result<bool, Unreachable> {
+        let (_, link) = self.lookup()?;
+        Ok(link.mac != Some(self.mac.get()))
+    }
+
+    /// Lets the client continue with the MAC that the interface has now.
+    fn adopt_mac(&self, link: &Link) {
+        let Some(mac) = link.mac.filter(|mac| *mac != self.mac.get()) else {
+            return;
+        };
+        let (attachment, before) = (&self.attachment, self.mac.replace(mac));
+        tracing::info!(%attachment, %before, %mac, "the interface has another MAC");
+        let client_id = self.params.client_config(mac).client_id;
+        let client = &mut self.client.borrow_mut();
+        client.adopt_mac(now(), mac.octets(), client_id);
     }
 
     /// Whether the interface's parent is one of these links of the daemon's netns.
@@ -303,7 +337,8 @@ impl ManagedLease {
         on_loss: impl Fn(),
         on_applied: impl Fn(),
     ) -> Result<(), Unreachable> {
-        let netns = self.open_netns()?;
+        let (netns, link) = self.lookup()?;
+        self.adopt_mac(&link);
         self.client.borrow_mut().handle_timeout(now());
         // Before the client sends anything: a server answers to the address.
         if self.repair(attachment, &netns) {
@@ -324,7 +359,11 @@ impl ManagedLease {
                     continue;
                 }
                 event = lost.limit(next_event(&self.client, &mut sockets, &self.wire)) => event,
-                unreachable = self.disappeared() => return Err(unreachable),
+                changed = self.interface_changed() => {
+                    self.adopt_mac(&changed?);
+                    sockets = Sockets::new(&netns, self.interface.ifindex);
+                    continue;
+                }
             };
             match event.map_err(|error| self.classify(error))? {
                 Some(Event::Renewed { old, new }) => {
@@ -365,14 +404,17 @@ impl ManagedLease {
         }
     }
 
-    /// Returns once the container is gone.
-    async fn disappeared(&self) -> Unreachable {
+    /// Returns once the interface has another MAC.
+    ///
+    /// # Errors
+    /// If the container is gone.
+    async fn interface_changed(&self) -> Result<Link, Unreachable> {
         loop {
             sleep(LIVENESS_INTERVAL).await;
-            if let Err(unreachable) = self.open_netns()
-                && unreachable.is_gone()
-            {
-                return unreachable;
+            match self.lookup() {
+                Ok((_, link)) if link.mac != Some(self.mac.get()) => return Ok(link),
+                Err(unreachable) if unreachable.is_gone() => return Err(unreachable),
+                Ok(_) | Err(_) => {}
             }
         }
     }
@@ -444,6 +486,9 @@ impl ManagedLease {
         let address = new.or(old).map(|lease| display(lease.address));
         let server = new.map(|lease| display(lease.server_id));
         match outcome {
+            Ok(()) if new.is_none() => {
+                tracing::warn!(%attachment, address, %changed, "{event}");
+            }
             Ok(()) => tracing::info!(%attachment, address, server, %changed, "{event}"),
             Err(error) => {
                 tracing::error!(%attachment, address, server, %changed, %error, "{event}, but cannot update the interface");
