@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use linknet::Route;
 
 /// Inserts an on-link route to the gateway before each route whose gateway no prefix covers,
@@ -46,6 +46,28 @@ pub fn on_link_gateway(dst: &IpNet) -> IpAddr {
     }
 }
 
+/// Whether routers forward packets to this destination, on a link with these prefixes. They do not
+/// for the link's own prefixes, which need no router, nor for link-local and multicast addresses.
+/// So a default gateway means nothing there.
+pub fn is_forwarded(dst: &IpNet, prefixes: impl IntoIterator<Item = IpNet>) -> bool {
+    let is_on_link = |prefix: IpNet| prefix.contains(dst);
+    !NOT_FORWARDED.into_iter().any(is_on_link) && !prefixes.into_iter().any(is_on_link)
+}
+
+/// Link-local and multicast addresses (RFC 3927 §7, RFC 4291 §2.5.6, RFC 5771 §4).
+const NOT_FORWARDED: [IpNet; 4] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4)),
+    IpNet::V6(Ipv6Net::new_assert(
+        Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0),
+        10,
+    )),
+    IpNet::V6(Ipv6Net::new_assert(
+        Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0),
+        8,
+    )),
+];
+
 /// The prefixes on an interface's link, each with the table that has its route: the kernel looks
 /// for a gateway in the route's own table, then in the main one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,6 +103,34 @@ impl Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_router_forwards_what_is_neither_on_the_link_nor_link_local_nor_multicast() {
+        let prefixes = ["10.0.0.5/24", "fd00::5/64"].map(|text| text.parse::<IpNet>().unwrap());
+        for (dst, expected) in [
+            ("0.0.0.0/0", true),
+            ("10.0.0.0/8", true),
+            ("10.0.1.0/24", true),
+            ("10.0.0.0/24", false),
+            ("10.0.0.128/25", false),
+            ("169.254.169.254/32", false),
+            ("169.254.0.0/16", false),
+            ("169.0.0.0/8", true),
+            ("224.0.0.0/4", false),
+            ("239.1.2.3/32", false),
+            ("::/0", true),
+            ("fd00::/48", true),
+            ("fd00::7/128", false),
+            ("fe80::/64", false),
+            ("ff05::/16", false),
+        ] {
+            assert_eq!(
+                is_forwarded(&dst.parse().unwrap(), prefixes),
+                expected,
+                "{dst}"
+            );
+        }
+    }
 
     #[test]
     fn a_gateway_is_looked_up_in_the_routes_own_table_and_the_main_one() {

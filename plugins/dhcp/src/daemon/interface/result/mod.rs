@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use attachment::gateways::{on_link_gateway, with_gateway_routes};
+use attachment::gateways::{is_forwarded, on_link_gateway, with_gateway_routes};
 use attachment::set_valid_lifetime;
 use cni::{CniResult, Dns, IpConfig, Route};
 use dhcp4::{Instant, Lease, Options};
@@ -69,7 +69,7 @@ fn routes(lease: &Lease, params: &LeaseParams) -> Vec<Route> {
     let configured = params
         .routes
         .iter()
-        .map(|route| with_defaults(route, router, params.priority));
+        .map(|route| with_defaults(route, lease, router, params.priority));
     let routes = from_server
         .filter(|route| !is_replaced(route))
         .chain(configured);
@@ -113,15 +113,22 @@ fn router(lease: &Lease) -> Option<Ipv4Addr> {
         .or(lease.options.routers.first().copied())
 }
 
-/// A configured route, with the server's router and the network's metric where it names none.
-fn with_defaults(configured: &Route, router: Option<Ipv4Addr>, priority: Option<u32>) -> Route {
+/// A configured route, with the server's router and the network's metric where it names none. A
+/// destination that no router forwards to is on the link.
+fn with_defaults(
+    configured: &Route,
+    lease: &Lease,
+    router: Option<Ipv4Addr>,
+    priority: Option<u32>,
+) -> Route {
     let dst = configured.dst.trunc();
+    let is_forwarded = is_forwarded(&dst, [lease.net().into()]);
     let on_link = configured
         .scope
         .is_some_and(|scope| Scope(scope) >= Scope::LINK);
     let router = router
         .map(IpAddr::V4)
-        .filter(|_| dst.addr().is_ipv4() && !on_link);
+        .filter(|_| dst.addr().is_ipv4() && !on_link && is_forwarded);
     Route {
         dst,
         gw: configured.gw.or(router).or(Some(on_link_gateway(&dst))),

@@ -162,6 +162,25 @@ fn a_configured_route_replaces_the_servers_and_goes_through_its_router() {
 }
 
 #[test]
+fn a_configured_route_to_where_no_router_forwards_is_on_the_link() {
+    let keys = json!({ "routes": [
+        { "dst": "10.0.0.128/25" },
+        { "dst": "169.254.169.254/32" },
+        { "dst": "224.0.0.0/4" },
+        { "dst": "10.0.0.64/26", "gw": "10.0.0.9" },
+    ], "suppress": ["gateway", "routes"] });
+    assert_eq!(
+        routes_of(&home_lease(), keys),
+        [
+            "10.0.0.128/25",
+            "169.254.169.254/32",
+            "224.0.0.0/4",
+            "10.0.0.64/26 via 10.0.0.9",
+        ]
+    );
+}
+
+#[test]
 fn a_configured_gateway_out_of_reach_gets_an_on_link_route_first() {
     let keys = json!({ "routes": [
         { "dst": "172.16.0.0/12", "gw": "192.0.2.1" },
