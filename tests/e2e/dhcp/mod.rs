@@ -9,6 +9,7 @@ mod link;
 mod mac;
 mod misbehaving;
 mod renewal;
+mod unreachable;
 mod wire;
 
 use std::net::Ipv4Addr;
@@ -29,6 +30,7 @@ pub(crate) fn tests() -> Vec<Test> {
         mac::TESTS,
         misbehaving::TESTS,
         renewal::TESTS,
+        unreachable::TESTS,
         wire::TESTS,
     ]
     .concat()

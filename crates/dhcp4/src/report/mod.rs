@@ -30,6 +30,15 @@ pub struct Report {
 }
 
 impl Report {
+    /// Whether a server has answered this client, even if it could not use the answer.
+    pub fn has_answer(&self) -> bool {
+        let is_for_us = |ignored: &Ignored| {
+            ignored.kind != PacketKind::Frame && ignored.reason != IgnoreReason::WrongChaddr
+        };
+        let accepted = self.received > self.ignored.values().sum();
+        accepted || self.ignored.keys().any(is_for_us)
+    }
+
     pub(crate) fn count_sent(&mut self, kind: OutgoingKind) {
         *self.sent.entry(kind).or_default() += 1;
     }
@@ -76,6 +85,27 @@ mod tests {
             report.count_sent(OutgoingKind::Discover);
         }
         assert_eq!(report.to_string(), "sent 5 DISCOVER, received 0 frames");
+    }
+
+    #[test]
+    fn an_answer_for_this_client_counts_whether_or_not_it_was_used() {
+        let after = |kind, reason| {
+            let mut report = Report {
+                received: 1,
+                ..Report::default()
+            };
+            report.count_ignored(Ignored { kind, reason });
+            report.has_answer()
+        };
+        assert!(!Report::default().has_answer());
+        assert!(!after(PacketKind::Frame, IgnoreReason::NoCookie));
+        assert!(!after(PacketKind::Offer, IgnoreReason::WrongChaddr));
+        assert!(after(PacketKind::Offer, IgnoreReason::BadAddress));
+        let used = Report {
+            received: 1,
+            ..Report::default()
+        };
+        assert!(used.has_answer());
     }
 
     #[test]

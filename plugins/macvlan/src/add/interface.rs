@@ -110,11 +110,24 @@ impl AttachContext<'_> {
         Ok(())
     }
 
-    /// The obstacles between the LAN and the link that the interface sits on.
+    /// The obstacles between the LAN and the link that the interface sits on. What was an obstacle
+    /// when the parent was looked up is looked up again: an ADD may have waited for a minute since.
     pub(super) fn obstacles(&self, parent: &Link) -> Vec<String> {
+        let base = self.parent.base();
+        if self.obstacles_of(base, parent).is_empty() {
+            return Vec::new();
+        }
+        let current = |link: &Link| {
+            let found = self.namespaces.outside().link_by_index(link.index);
+            found.ok().flatten().unwrap_or_else(|| link.clone())
+        };
+        self.obstacles_of(&current(base), &current(parent))
+    }
+
+    fn obstacles_of(&self, base: &Link, parent: &Link) -> Vec<String> {
         // Sysfs shows the plugin's own namespace.
         let sysfs = (!self.config.link_in_container).then_some(Path::new(SYSFS));
-        match parent::obstacles(self.parent.base(), sysfs) {
+        match parent::obstacles(base, sysfs) {
             of_base if of_base.is_empty() => parent::obstacles(parent, sysfs),
             of_base => of_base,
         }

@@ -2,6 +2,7 @@
 //! loss of the lease removes them.
 
 mod address;
+mod clues;
 mod health;
 mod mtu;
 mod result;

@@ -215,7 +215,8 @@ impl ManagedLease {
 
     /// The sentence about the interface at the end of an error.
     pub(super) fn interface_health(&self, netns: &Netns) -> String {
-        interface::health(netns, &self.interface)
+        let has_answer = self.client.borrow().report().has_answer();
+        interface::health(netns, &self.interface, has_answer)
     }
 
     /// Opens the container's netns.

@@ -1,0 +1,100 @@
+//! Containers that no server answers, and what the error says about why.
+
+use std::net::UdpSocket;
+
+use lab::anyhow::ensure;
+use lab::dhcp_server::{Reaction, Settings};
+use lab::dhcproto::v4::MessageType;
+use lab::plugin::CniError;
+use lab::serde_json::json;
+use lab::{Attachment, DhcpServer, Lan, Network, Result, Test, World, network, test, until};
+
+use crate::scenario::{SOON, Scenario};
+
+pub(super) const TESTS: &[Test] = &[
+    test!(a_server_on_the_containers_own_host_is_named_as_a_cause),
+    test!(a_lan_that_the_host_reaches_may_admit_only_one_mac),
+    test!(where_a_server_answers_nobody_is_asked_whether_there_is_one),
+    test!(a_carrier_that_came_during_an_add_is_not_reported_as_missing),
+];
+
+/// The error of an ADD that no server answers in time.
+fn refused(scenario: &Scenario, name: &str) -> Result<CniError> {
+    let container = scenario.lan.container(name)?;
+    let conflist = scenario.dhcp_with(json!({ "timeout": "600ms" }));
+    let outcome = Network::new(&scenario.lan.host, conflist).add(&Attachment::new(&container));
+    Ok(network::cni_error(outcome))
+}
+
+fn a_server_on_the_containers_own_host_is_named_as_a_cause(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let cause = "A process on this host has UDP port 67";
+    let error = refused(&scenario, "c1")?;
+    ensure!(!error.details.contains(cause), "{error:?}");
+    let _server = scenario.lan.host.run(|| UdpSocket::bind("0.0.0.0:67"))??;
+    let error = refused(&scenario, "c2")?;
+    ensure!(error.details.contains(cause), "{error:?}");
+    Ok(())
+}
+
+fn a_lan_that_the_host_reaches_may_admit_only_one_mac(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let cause = "The host itself reaches 10.99.0.1 through eth1";
+    let error = refused(&scenario, "c1")?;
+    ensure!(!error.details.contains(cause), "{error:?}");
+    let host = &scenario.lan.host;
+    host.add_address(
+        Lan::MASTER,
+        "10.99.0.2/24".parse::<ipnet::Ipv4Net>()?.into(),
+    )?;
+    host.ping(Lan::ADDRESS.into(), SOON)?;
+    let error = refused(&scenario, "c2")?;
+    ensure!(error.details.contains(cause), "{error:?}");
+    Ok(())
+}
+
+fn where_a_server_answers_nobody_is_asked_whether_there_is_one(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let useless = Reaction::answer().edit(|message| {
+        message.set_yiaddr([127, 0, 0, 1]);
+    });
+    server.when(MessageType::Discover).then(useless);
+    let mut names = ["c1", "c2", "c3", "c4", "c5"].into_iter();
+    until("an answer comes in time", SOON, || {
+        let error = refused(&scenario, names.next().unwrap_or("late"));
+        error.is_ok_and(|error| {
+            error.details.contains("1 offer ignored: no usable address")
+                && error.details.ends_with("is up and has a carrier")
+        })
+    })
+}
+
+fn a_carrier_that_came_during_an_add_is_not_reported_as_missing(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let (host, lan) = (&scenario.lan.host, &scenario.lan.lan);
+    let carrier = |wanted| {
+        host.link(Lan::MASTER)
+            .is_ok_and(|link| link.carrier == wanted)
+    };
+    lan.set_down(Lan::SERVER_LINK)?;
+    until("the carrier is gone", SOON, || carrier(false))?;
+
+    let container = scenario.lan.container("c1")?;
+    let conflist = scenario.dhcp_with(json!({ "timeout": "4s" }));
+    let network = Network::new(host, conflist);
+    let add = network
+        .prepare("ADD", 0, &Attachment::new(&container), None)?
+        .start(host)?;
+    until("the ADD waits for an address", SOON, || {
+        container.link("eth0").is_ok()
+    })?;
+    lan.set_up(Lan::SERVER_LINK)?;
+    until("the carrier is back", SOON, || carrier(true))?;
+    let error = add.finish()?.error()?;
+    ensure!(
+        error.details.contains("has a carrier") && !error.details.contains("no carrier"),
+        "{error:?}"
+    );
+    Ok(())
+}
