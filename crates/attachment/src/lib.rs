@@ -30,6 +30,6 @@ pub use keys::SharedKeys;
 pub use lifetime::{set_valid_lifetime, take_valid_lifetime};
 pub use lock::{ContainerLock, HostLock};
 pub use ownership::{OwnerMark, PROTOCOL, is_macvlan};
-pub use plan::{Changes, Plan, Transition, gateways, keep_routes, source_routing};
+pub use plan::{Changes, LeftOut, Plan, Transition, gateways, keep_routes, source_routing};
 pub use shared_link::SharedLink;
 pub use source_routing::SourceRouting;

@@ -85,6 +85,12 @@ impl Error {
         self.is(&[Errno::EINVAL])
     }
 
+    /// The kernel understood the request and rejected its values: they are invalid (EINVAL), or
+    /// lead nowhere (ENETUNREACH, EHOSTUNREACH). Another attempt would fail too.
+    pub fn is_rejected(&self) -> bool {
+        self.is_invalid() || self.is_unreachable()
+    }
+
     /// EOPNOTSUPP: this kernel lacks the module or the feature.
     pub fn is_unsupported(&self) -> bool {
         self.is(&[Errno::EOPNOTSUPP])
@@ -184,6 +190,14 @@ mod tests {
         assert!(Error::new("", Errno::EEXIST).is_exists());
         assert!(Error::new("", Errno::ENODEV).is_absent());
         assert!(Error::new("", Errno::EPERM).is_denied());
+        for (errno, is_rejected) in [
+            (Errno::EINVAL, true),
+            (Errno::ENETUNREACH, true),
+            (Errno::EHOSTUNREACH, true),
+            (Errno::ENOBUFS, false),
+        ] {
+            assert_eq!(Error::new("", errno).is_rejected(), is_rejected, "{errno}");
+        }
         assert!(!Error::answer("", "short").is_exists());
     }
 }

@@ -23,6 +23,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_changed_route_leaves_another_interfaces_route_alone),
     test!(addresses_are_announced_unless_configured_otherwise),
     test!(an_address_is_announced_twice),
+    test!(a_route_of_the_servers_that_the_kernel_rejects_is_left_out),
+    test!(a_route_of_the_configurations_that_the_kernel_rejects_is_an_error),
 ];
 
 /// Leases that are renewed after a second.
@@ -398,4 +400,70 @@ fn an_address_is_announced_twice(world: &World) -> Result {
         })?;
     }
     Ok(())
+}
+
+/// A route through the LAN's broadcast address, which the kernel rejects, and a default route.
+fn rejected_route() -> DhcpOption {
+    let route = |dst: &str, gateway: [u8; 4]| (dst.parse().expect("a network"), gateway.into());
+    DhcpOption::ClasslessStaticRoute(vec![
+        route("10.5.0.0/16", [10, 99, 0, 255]),
+        route("0.0.0.0/0", [10, 99, 0, 1]),
+    ])
+}
+
+fn a_route_of_the_servers_that_the_kernel_rejects_is_left_out(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, brief())?;
+    server.reconfigure(|settings| settings.options = vec![rejected_route()]);
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let attachment = Attachment::new(&container);
+    let add = network.prepare("ADD", 0, &attachment, None)?;
+    let outcome = add.run(&scenario.lan.host)?;
+    ensure!(
+        outcome
+            .stderr
+            .contains("route 10.5.0.0/16 via 10.99.0.255 is left out"),
+        "{outcome:?}"
+    );
+    let result = outcome.success()?;
+    let expected = ["0.0.0.0/0 via 10.99.0.1"];
+    ensure!(routes(&container)? == expected, "{:?}", routes(&container)?);
+    network
+        .prepare("CHECK", 0, &attachment, Some(&result))?
+        .run(&scenario.lan.host)?
+        .success()?;
+
+    // The same at a renewal.
+    server.reconfigure(|settings| {
+        let other = (
+            "10.6.0.0/16".parse().expect("a network"),
+            [10, 99, 0, 255].into(),
+        );
+        if let [DhcpOption::ClasslessStaticRoute(routes)] = settings.options.as_mut_slice() {
+            routes[0] = other;
+        }
+    });
+    until("the log has the kernel's refusal", SOON, || {
+        let log = scenario.daemon.log();
+        log.lines()
+            .any(|line| line.contains("ERROR") && line.contains("10.6.0.0/16"))
+    })?;
+    ensure!(routes(&container)? == expected, "{:?}", routes(&container)?);
+    address(&container).map(drop)
+}
+
+fn a_route_of_the_configurations_that_the_kernel_rejects_is_an_error(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    server.reconfigure(|settings| settings.options = vec![rejected_route()]);
+    let keys = json!({ "routes": [{ "dst": "10.5.0.0/16", "gw": "10.99.0.255" }] });
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp_with(keys));
+    let error = lab::network::cni_error(network.add(&Attachment::new(&container)));
+    ensure!(
+        error.code == 7 && error.msg.contains("10.5.0.0/16"),
+        "{error:?}"
+    );
+    crate::scenario::ensure_nothing_left(&container)
 }

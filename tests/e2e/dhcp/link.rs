@@ -1,6 +1,5 @@
 //! The parent's carrier goes and comes back.
 
-use std::thread;
 use std::time::Duration;
 
 use lab::anyhow::ensure;
@@ -122,23 +121,20 @@ fn an_add_asks_at_once_when_the_carrier_comes(world: &World) -> Result {
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     server.when(MessageType::Discover).then(Reaction::silence());
     let container = scenario.lan.container("c1")?;
-    thread::scope(|scope| {
-        let add = || {
-            let network = Network::new(&scenario.lan.host, scenario.dhcp());
-            network.add(&Attachment::new(&container)).map(drop)
-        };
-        let add = scope.spawn(add);
-        // The next one would come after some seconds.
-        let last = server.wait_for(MessageType::Discover, MANY - 1, Duration::from_secs(12))?;
-        server.behave();
-        replug(&scenario)?;
-        let next = server.wait_for(MessageType::Discover, MANY, SOON)?;
-        ensure!(
-            decoded(&next)?.xid() != decoded(&last)?.xid(),
-            "a DISCOVER of a new exchange: {next:?}"
-        );
-        add.join().expect("the ADD does not panic")
-    })
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let add = network
+        .prepare("ADD", 0, &Attachment::new(&container), None)?
+        .start(&scenario.lan.host)?;
+    // The next one would come after some seconds.
+    let last = server.wait_for(MessageType::Discover, MANY - 1, Duration::from_secs(12))?;
+    server.behave();
+    replug(&scenario)?;
+    let next = server.wait_for(MessageType::Discover, MANY, SOON)?;
+    ensure!(
+        decoded(&next)?.xid() != decoded(&last)?.xid(),
+        "a DISCOVER of a new exchange: {next:?}"
+    );
+    add.finish()?.success().map(drop)
 }
 
 fn a_container_without_an_address_asks_at_once_when_the_carrier_returns(world: &World) -> Result {

@@ -8,6 +8,7 @@ mod routes;
 pub mod source_routing;
 mod transition;
 
+use std::fmt;
 use std::time::Duration;
 
 use cni::{CniResult, Error};
@@ -32,6 +33,31 @@ pub struct Plan {
     pub routes: Vec<Route>,
     /// Rules that send packets to the interface's own table (`sourceRouting`).
     pub rules: Vec<Rule>,
+}
+
+/// A route that the kernel rejected, and that the interface does without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    route: Route,
+    refusal: linknet::Error,
+}
+
+impl LeftOut {
+    /// Its destination.
+    pub fn dst(&self) -> IpNet {
+        self.route.dst
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LeftOut { route, refusal } = self;
+        write!(
+            f,
+            "route {} is left out: cannot {refusal}",
+            route_text(route)
+        )
+    }
 }
 
 impl Plan {
@@ -82,13 +108,20 @@ impl Plan {
         }
     }
 
-    /// Sets everything. An item that IPAM lists twice is set once.
+    /// Sets everything. An item that IPAM lists twice is set once. A route to a destination that is
+    /// `optional` is left out if the kernel rejects it; those routes are returned.
     ///
     /// # Errors
     /// 7 if the kernel refuses, naming the address, route or rule. The objects that were set by
     /// then stay; they disappear with the interface, or with [`keep_routes::remove`] and
     /// [`source_routing::remove_stale_rules`].
-    pub fn apply(&self, inside: &Netlink, link: &Link) -> Result<(), Error> {
+    pub fn apply(
+        &self,
+        inside: &Netlink,
+        link: &Link,
+        optional: impl Fn(&IpNet) -> bool,
+    ) -> Result<Vec<LeftOut>, Error> {
+        let mut left_out = Vec::new();
         for route in &self.kept {
             // One that a killed ADD left behind is replaced.
             inside.replace_route(route).or_rejected()?;
@@ -97,7 +130,13 @@ impl Plan {
             add_address(inside, link, address)?;
         }
         for route in &self.routes {
-            routes::add(inside, route)?;
+            match routes::add(inside, route) {
+                Err(refusal) if refusal.is_rejected() && optional(&route.dst) => {
+                    let route = route.clone();
+                    left_out.push(LeftOut { route, refusal });
+                }
+                outcome => outcome.or_rejected()?,
+            }
         }
         for rule in &self.rules {
             match inside.add_rule(rule) {
@@ -105,7 +144,7 @@ impl Plan {
                 outcome => outcome.or_rejected()?,
             }
         }
-        Ok(())
+        Ok(left_out)
     }
 
     /// The first address, route or rule that is missing in the kernel.

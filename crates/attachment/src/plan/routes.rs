@@ -2,18 +2,18 @@
 
 use std::net::IpAddr;
 
-use cni::{Error, IpConfig};
+use cni::IpConfig;
 use linknet::{Netlink, Route, Scope};
 
-use super::gateways::with_gateway_routes;
-use crate::error::KernelError;
+use super::gateways::{is_forwarded, with_gateway_routes};
 
 /// Converts the routes of a result into the kernel's, through the interface `ifindex` with the
 /// addresses `ips`, in an order in which each can be set.
 ///
 /// A route without a gateway uses that of its family (the first address that names one), as in the
 /// Go plugins. A route is on the link if there is no gateway, if the gateway is the unspecified
-/// address, or if its scope is link or narrower, which excludes a gateway.
+/// address, if its scope is link or narrower, which excludes a gateway, or if it names none and no
+/// router forwards packets to its destination.
 pub(super) fn for_kernel(ifindex: u32, ips: &[IpConfig], routes: &[cni::Route]) -> Vec<Route> {
     let resolved = routes.iter().map(|route| cni::Route {
         gw: gateway(route, ips),
@@ -33,18 +33,18 @@ pub(super) fn for_kernel(ifindex: u32, ips: &[IpConfig], routes: &[cni::Route]) 
 /// The new route comes before another to the same destination, as with the Go plugins: a second
 /// network's default route takes precedence over the first's, unless a metric (`priority`) says
 /// otherwise.
-pub(super) fn add(inside: &Netlink, route: &Route) -> Result<(), Error> {
+pub(super) fn add(inside: &Netlink, route: &Route) -> linknet::Result<()> {
     let refusal = match inside.prepend_route(route) {
         Ok(()) => return Ok(()),
         Err(refusal) => refusal,
     };
     if refusal.is_exists() {
-        let existing = inside.routes(Some(route.index)).or_rejected()?;
+        let existing = inside.routes(Some(route.index))?;
         if existing.iter().any(|existing| serves_as(existing, route)) {
             return Ok(());
         }
     }
-    Err(refusal).or_rejected()
+    Err(refusal)
 }
 
 /// Whether the existing route has all the properties of the wanted one.
@@ -82,7 +82,9 @@ fn gateway(route: &cni::Route, ips: &[IpConfig]) -> Option<IpAddr> {
         let mut gateways = ips.iter().filter_map(|ip| ip.gateway);
         gateways.find(|gateway| gateway.is_ipv6() == is_v6)
     };
-    route.gw.or_else(|| default().filter(|_| !on_link))
+    let prefixes = ips.iter().map(|ip| ip.address);
+    let is_forwarded = !on_link && is_forwarded(&route.dst, prefixes);
+    route.gw.or_else(|| default().filter(|_| is_forwarded))
 }
 
 #[cfg(test)]
@@ -155,6 +157,9 @@ mod tests {
             std::slice::from_ref(&on_link)
         );
         let ips = [address("10.0.0.5/24", "10.0.0.1")];
+        for dst in ["10.0.0.128/25", "169.254.0.0/16", "224.0.0.0/4"] {
+            assert_eq!(planned(&ips, &[to(dst)]), [Route::new(net(dst), 2)]);
+        }
         for asked in [
             cni::Route {
                 scope: Some(253),

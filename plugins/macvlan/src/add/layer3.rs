@@ -3,10 +3,11 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use attachment::{KernelError, Plan, codes};
+use attachment::{KernelError, LeftOut, Plan, codes};
 use cni::{Error, code};
 use linknet::{Address, Dad, Link, Netns};
 
+use crate::config::Config;
 use crate::netns::Namespaces;
 
 /// How long duplicate address detection of IPv6 may take: one second is usual (RFC 4862 §5.4). As
@@ -20,7 +21,8 @@ const DAD_POLL_INTERVAL: Duration = Duration::from_millis(10);
 const IPV6_MIN_MTU: u32 = 1280;
 
 /// Applies the plan, waits until the addresses can be used, and announces them to the neighbours if
-/// that is wanted.
+/// that is wanted. Returns the routes of the DHCP server's that the kernel rejected: its mistake
+/// must not cost the container its address.
 ///
 /// # Errors
 /// 7 for what the kernel refuses, naming the address, route or rule; 113 if another host has an
@@ -29,21 +31,24 @@ pub(super) fn configure(
     namespaces: &Namespaces,
     link: &Link,
     plan: &Plan,
-    announce: bool,
-) -> Result<(), Error> {
+    config: &Config,
+) -> Result<Vec<LeftOut>, Error> {
     let has_ipv6 = plan.addresses.iter().any(|new| new.net.addr().is_ipv6());
     if has_ipv6 {
         enable_ipv6(&namespaces.container, link)?;
     }
-    plan.apply(&namespaces.inside, link)?;
+    let apply = || plan.apply(&namespaces.inside, link, |dst| config.is_from_server(dst));
+    let left_out = apply()?;
     if has_ipv6 {
-        wait_for_dad(namespaces, link, plan)?;
+        wait_for_dad(namespaces, link, plan, || apply().map(drop))?;
     }
-    if announce && let Err(error) = linknet::announce(&namespaces.container, link.index) {
+    if config.announce
+        && let Err(error) = linknet::announce(&namespaces.container, link.index)
+    {
         // Neighbours that knew the address elsewhere learn of the change later.
         log::warn!("cannot announce {}: {error}", link.name);
     }
-    Ok(())
+    Ok(left_out)
 }
 
 /// Containers are often created with IPv6 off; here an IPv6 address was asked for. As in the Go
@@ -78,9 +83,15 @@ fn enable_ipv6(container: &Netns, link: &Link) -> Result<(), Error> {
     }
 }
 
-/// Waits until every IPv6 address of the plan can be used. One that is in use is tried again. On a link without a carrier there is no
-/// neighbour to ask: the kernel does so when there is one.
-fn wait_for_dad(namespaces: &Namespaces, link: &Link, plan: &Plan) -> Result<(), Error> {
+/// Waits until every IPv6 address of the plan can be used. One that is in use is removed, and tried
+/// again by `apply`. On a link without a carrier there is no neighbour to ask: the kernel does so
+/// when there is one.
+fn wait_for_dad(
+    namespaces: &Namespaces,
+    link: &Link,
+    plan: &Plan,
+    apply: impl Fn() -> Result<(), Error>,
+) -> Result<(), Error> {
     let inside = &namespaces.inside;
     let deadline = Instant::now() + DAD_TIMEOUT;
     let is_planned = |address: &Address| plan.addresses.iter().any(|new| new.net == address.net);
@@ -94,7 +105,7 @@ fn wait_for_dad(namespaces: &Namespaces, link: &Link, plan: &Plan) -> Result<(),
             // The kernel asks again for an address that is new.
             let removed = inside.delete_address(link.index, taken.net);
             removed.or_rejected()?;
-            plan.apply(inside, link)?;
+            apply()?;
             continue;
         }
         let Some(tentative) = with(Dad::Tentative) else {

@@ -8,8 +8,8 @@ mod refusal;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use attachment::{
-    ContainerLock, KernelError, OwnerMark, Plan, keep_routes, source_routing, take_valid_lifetime,
-    with_details,
+    ContainerLock, KernelError, LeftOut, OwnerMark, Plan, keep_routes, source_routing,
+    take_valid_lifetime, with_details,
 };
 use cni::delegate::Ipam;
 use cni::{CniResult, Error, Interface, IpConfig, Request, Version, code};
@@ -139,14 +139,21 @@ fn assign(
     let inside = &context.namespaces.inside;
     let kept = keep_routes::find(inside, &config.keep_routes, link, mark)?;
     source_routing::ensure_table_is_free(inside, config.source_routing, link)?;
-    let result = ipam.add()?;
+    let mut result = ipam.add()?;
     let plan = Plan {
         kept,
         ..Plan::new(&result, link.index, config.source_routing)
     };
     let configured = configure(context, link, ipam, &plan);
-    match configured.and_then(|()| inside.link_by_index(link.index).or_kernel_error()) {
-        Ok(configured) => Ok((result, configured.unwrap_or_else(|| link.clone()))),
+    let outcome = configured.and_then(|left_out| {
+        let configured = inside.link_by_index(link.index).or_kernel_error()?;
+        Ok((left_out, configured))
+    });
+    match outcome {
+        Ok((left_out, configured)) => {
+            report_left_out(&mut result, &left_out);
+            Ok((result, configured.unwrap_or_else(|| link.clone())))
+        }
         Err(error) => Err(match ipam.del() {
             Ok(()) => error,
             Err(second) => with_details(
@@ -162,7 +169,7 @@ fn configure(
     link: &Link,
     ipam: &Ipam<'_>,
     plan: &Plan,
-) -> Result<(), Error> {
+) -> Result<Vec<LeftOut>, Error> {
     if plan.addresses.is_empty() {
         let what = format!(
             "IPAM plugin {} assigned no address to {}",
@@ -177,8 +184,19 @@ fn configure(
         namespaces,
         ..
     } = context;
-    layer3::configure(namespaces, link, plan, config.announce)?;
-    host_access::attach(config, attachment, &namespaces.inside, link, plan)
+    let left_out = layer3::configure(namespaces, link, plan, config)?;
+    host_access::attach(config, attachment, &namespaces.inside, link, plan)?;
+    Ok(left_out)
+}
+
+/// Removes routes from the result that the kernel rejected: CHECK would look for them.
+fn report_left_out(result: &mut CniResult, left_out: &[LeftOut]) {
+    for route in left_out {
+        log::warn!("{route}");
+        result
+            .routes
+            .retain(|reported| reported.dst.trunc() != route.dst());
+    }
 }
 
 /// After `error`: removes a VLAN that was created for this container alone.

@@ -42,6 +42,9 @@ pub struct Config {
     pub sources: Vec<Mac>,
     /// Announce the addresses to the neighbours.
     pub announce: bool,
+    /// The destinations of the routes that the configuration asks dhcp for; `None` if IPAM is
+    /// another plugin, whose routes are all from the configuration.
+    pub configured_routes: Option<Vec<IpNet>>,
     /// Make the host and the container reach each other.
     pub host_access: bool,
     /// A routing table for packets from the interface's addresses.
@@ -74,16 +77,20 @@ struct Keys {
     keep_routes: Vec<KeptPrefix>,
 }
 
-/// The one key of dhcp's that concerns this plugin.
+/// The keys of dhcp's that concern this plugin.
 #[derive(Deserialize)]
 #[serde(default)]
 struct DhcpKeys {
     announce: bool,
+    routes: Vec<cni::Route>,
 }
 
 impl Default for DhcpKeys {
     fn default() -> DhcpKeys {
-        DhcpKeys { announce: true }
+        DhcpKeys {
+            announce: true,
+            routes: Vec::new(),
+        }
     }
 }
 
@@ -99,12 +106,14 @@ impl Config {
     /// 7, naming the field; 4 for a bad `MAC` in CNI_ARGS.
     pub fn read(request: &Request) -> Result<Config, Error> {
         let keys: Keys = cni::go::decode(&request.config.raw)?;
+        let dhcp = dhcp_keys(request)?;
         let config = Config {
             mac: match mac::requested(request)? {
                 Some(mac) => Some(mac),
                 None => keys.mac.resolve(request)?,
             },
-            announce: announce(request)?,
+            announce: dhcp.as_ref().is_none_or(|keys| keys.announce),
+            configured_routes: dhcp.map(|keys| destinations(&keys.routes)),
             master: keys.master.filter(|master| !master.is_empty()),
             vlan: keys.vlan,
             link_in_container: keys.link_in_container,
@@ -122,6 +131,13 @@ impl Config {
             None => Ok(config),
             Some(contradiction) => Err(invalid(contradiction)),
         }
+    }
+
+    /// Whether a route to this destination is the DHCP server's, and not the configuration's.
+    pub fn is_from_server(&self, dst: &IpNet) -> bool {
+        self.configured_routes
+            .as_ref()
+            .is_some_and(|configured| !configured.contains(dst))
     }
 
     /// Keys that contradict each other, or have no effect with the others: the kernel would ignore
@@ -157,14 +173,18 @@ impl Config {
     }
 }
 
-/// Whether the addresses are to be announced, which for dhcp's is configured under `ipam`.
-fn announce(request: &Request) -> Result<bool, Error> {
+/// The keys of the `ipam` section, if it is dhcp's.
+fn dhcp_keys(request: &Request) -> Result<Option<DhcpKeys>, Error> {
     match &request.config.ipam {
         Some(ipam) if request.config.ipam_type() == Some("dhcp") => {
-            Ok(cni::go::decode_under::<DhcpKeys>("ipam", ipam)?.announce)
+            cni::go::decode_under("ipam", ipam).map(Some)
         }
-        _ => Ok(true),
+        _ => Ok(None),
     }
+}
+
+fn destinations(routes: &[cni::Route]) -> Vec<IpNet> {
+    routes.iter().map(|route| route.dst.trunc()).collect()
 }
 
 /// An error about the network configuration.
