@@ -14,3 +14,28 @@ pub(crate) fn remove(inside: &Netlink, mark: &OwnerMark, leaving: &[Link]) -> li
     let routes = keep_routes::remove(inside, mark);
     routes.and(source_routing::remove_stale_rules(inside, leaving))
 }
+
+/// Takes all addresses off the interfaces `leaving`.
+///
+/// # Errors
+/// The kernel's first refusal. The others are still removed.
+pub(crate) fn take_addresses_off(inside: &Netlink, leaving: &[Link]) -> linknet::Result<()> {
+    let mut outcome = Ok(());
+    for link in leaving {
+        let addresses = match inside.addresses(link.index) {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                outcome = outcome.and(Err(error));
+                continue;
+            }
+        };
+        for address in addresses {
+            match inside.delete_address(link.index, address.net) {
+                // The kernel removes secondary addresses with their primary one.
+                Err(error) if !error.is_absent() => outcome = outcome.and(Err(error)),
+                _ => {}
+            }
+        }
+    }
+    outcome
+}

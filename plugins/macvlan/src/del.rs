@@ -10,7 +10,11 @@ use crate::parent::{self, Detached, Parent, SharedVlan};
 use crate::{cleanup, host_access, netns};
 
 /// Detaches the container. Every step is tried, whichever failed before it: above all the interface
-/// is removed. IPAM comes first, because a DHCP RELEASE is sent from the interface.
+/// is removed.
+///
+/// The addresses are taken off before IPAM gives them back, so that no other container gets one that
+/// this one still answers for. The interface is removed after that, because a DHCP RELEASE is sent
+/// from it.
 ///
 /// Everything that can happen before the interface is removed does: older kernels answer no request
 /// for an RCU grace period after the removal.
@@ -20,7 +24,6 @@ use crate::{cleanup, host_access, netns};
 pub(crate) fn del(request: &Request) -> Result<(), Error> {
     let attachment = request.attachment()?;
     let mut steps = Steps::default();
-    steps.note(Ipam::find(request).and_then(|ipam| ipam.map_or(Ok(()), |ipam| ipam.del())));
     let container = steps.note(Container::open(request, attachment)).flatten();
     let previous = request.config.prev_result.as_ref();
     let ours = match &container {
@@ -28,6 +31,11 @@ pub(crate) fn del(request: &Request) -> Result<(), Error> {
         None => None,
     };
     let ours = ours.unwrap_or_default();
+    if let Some(container) = &container {
+        let taken_off = cleanup::take_addresses_off(&container.inside, &ours);
+        steps.note(taken_off.map_err(|error| failed(attachment, &error)));
+    }
+    steps.note(Ipam::find(request).and_then(|ipam| ipam.map_or(Ok(()), |ipam| ipam.del())));
     let config = Config::read(request).ok();
     let netns = container.as_ref().map(|container| &container.netns);
     let vlan = steps.note(shared_vlan(config, netns, &ours)).flatten();

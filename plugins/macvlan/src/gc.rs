@@ -1,7 +1,8 @@
 //! GC: removes interfaces of attachments that are not valid, and shared links that are unused.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::slice;
 
 use attachment::{OwnerMark, codes};
@@ -12,18 +13,25 @@ use linknet::{Link, Netlink, Netns};
 use crate::parent::{Detached, SharedVlan};
 use crate::{cleanup, host_access, netns};
 
-/// Forwards to IPAM (spec §4 demands it), which comes first because a DHCP RELEASE is sent from the
-/// interface, and removes interfaces of this network whose attachment is not in the list. Without a
-/// list no interface is removed.
+/// Forwards to IPAM (spec §4 demands it), and removes interfaces of this network whose attachment is
+/// not in the list. Without a list no interface is removed.
+///
+/// As in DEL, addresses are taken off before IPAM gives them back, and the interfaces are removed
+/// after that.
 pub(crate) fn gc(request: &Request) -> Result<(), Error> {
-    let collected = Ipam::find(request).and_then(|ipam| ipam.map_or(Ok(()), |ipam| ipam.gc()));
-    let removed = match &request.valid_attachments {
-        Some(valid) => remove_invalid(&request.config.name, valid),
-        None => Ok(()),
+    let (invalid, searched) = match &request.valid_attachments {
+        Some(valid) => find_invalid(&request.config.name, valid),
+        None => (Vec::new(), Ok(())),
     };
+    let taken_off = for_each(&invalid, |stale| {
+        cleanup::take_addresses_off(&stale.inside, slice::from_ref(&stale.link))
+    });
+    let collected = Ipam::find(request).and_then(|ipam| ipam.map_or(Ok(()), |ipam| ipam.gc()));
+    let removed = for_each(&invalid, Stale::remove);
     // An unused macvlan of the host may be the last one on a VLAN.
     let detached = host_access::gc(request);
-    collected.and(removed).and(detached).and(remove_vlans())
+    let outcome = collected.and(searched).and(taken_off).and(removed);
+    outcome.and(detached).and(remove_vlans())
 }
 
 /// Removes leasehold's unused VLANs, such as those of containers that disappeared without DEL.
@@ -35,58 +43,81 @@ fn remove_vlans() -> Result<(), Error> {
     removed.fold(Ok(()), Result::and)
 }
 
+/// An interface whose attachment is not valid.
+struct Stale {
+    /// The path of its namespace.
+    path: PathBuf,
+    /// A socket in it.
+    inside: Rc<Netlink>,
+    link: Link,
+    mark: OwnerMark,
+}
+
+impl Stale {
+    fn remove(&self) -> linknet::Result<()> {
+        let (name, container) = (&self.link.name, self.mark.container());
+        log::warn!("removing {name} of {container} in {}", self.path.display());
+        let cleaned = cleanup::remove(&self.inside, &self.mark, slice::from_ref(&self.link));
+        match self.inside.delete_link(self.link.index) {
+            Err(error) if !error.is_absent() => Err(error),
+            _ => cleaned,
+        }
+    }
+}
+
+/// Does something to all stale interfaces.
+///
+/// # Errors
+/// The first failure. The others are still done.
+fn for_each(stale: &[Stale], change: impl Fn(&Stale) -> linknet::Result<()>) -> Result<(), Error> {
+    let changed = stale.iter().map(|stale| {
+        change(stale).map_err(|error| {
+            let path = stale.path.display();
+            let what = format!("cannot remove {} in {path}", stale.link.name);
+            Error::new(codes::KERNEL, what).details(error.to_string())
+        })
+    });
+    changed.fold(Ok(()), Result::and)
+}
+
 /// Searches the namespaces that have a name. An interface in any other one disappears with it, when
 /// its container's last process ends.
 ///
-/// # Errors
-/// The first failure, whether to look into a namespace or to remove an interface. The others are
-/// still searched.
-fn remove_invalid(network: &str, valid: &BTreeSet<Attachment>) -> Result<(), Error> {
-    let valid = valid.iter().map(|it| OwnerMark::new(it).alias).collect();
-    let mut outcome = Ok(());
+/// Returns what it found, and the first failure to look into a namespace. The others are still
+/// searched.
+fn find_invalid(network: &str, valid: &BTreeSet<Attachment>) -> (Vec<Stale>, Result<(), Error>) {
+    let valid: BTreeSet<String> = valid.iter().map(|it| OwnerMark::new(it).alias).collect();
+    let (mut found, mut outcome) = (Vec::new(), Ok(()));
     for (path, netns) in netns::named() {
         let links = netns
             .map_err(|error| error.to_string())
             .and_then(|netns| look_into(&netns).map_err(|error| error.to_string()));
-        let removed = match links {
-            Ok((inside, links)) => remove_invalid_in(&path, &inside, &links, network, &valid),
-            Err(error) => Err(netns::not_searched(&path, error)),
+        let (inside, links) = match links {
+            Ok(looked_into) => looked_into,
+            Err(error) => {
+                outcome = outcome.and(Err(netns::not_searched(&path, error)));
+                continue;
+            }
         };
-        outcome = outcome.and(removed);
+        let inside = Rc::new(inside);
+        for link in links {
+            let mark = OwnerMark::of_network(&link, network);
+            if let Some(mark) = mark.filter(|mark| !valid.contains(&mark.alias)) {
+                let (path, inside) = (path.clone(), Rc::clone(&inside));
+                found.push(Stale {
+                    path,
+                    inside,
+                    link,
+                    mark,
+                });
+            }
+        }
     }
-    outcome
+    (found, outcome)
 }
 
 fn look_into(netns: &Netns) -> linknet::Result<(Netlink, Vec<Link>)> {
     let inside = Netlink::open_in(netns)?;
     let links = inside.links()?;
     Ok((inside, links))
-}
-
-fn remove_invalid_in(
-    path: &Path,
-    inside: &Netlink,
-    links: &[Link],
-    network: &str,
-    valid: &BTreeSet<String>,
-) -> Result<(), Error> {
-    let mut outcome = Ok(());
-    let path = path.display();
-    for link in links {
-        let mark = OwnerMark::of_network(link, network);
-        let Some(mark) = mark.filter(|mark| !valid.contains(&mark.alias)) else {
-            continue;
-        };
-        log::warn!("removing {} of {} in {path}", link.name, mark.container());
-        let cleaned = cleanup::remove(inside, &mark, slice::from_ref(link));
-        let removed = match inside.delete_link(link.index) {
-            Err(error) if !error.is_absent() => Err(error),
-            _ => cleaned,
-        };
-        outcome = outcome.and(removed.map_err(|error| {
-            let what = format!("cannot remove {} in {path}", link.name);
-            Error::new(codes::KERNEL, what).details(error.to_string())
-        }));
-    }
-    outcome
 }

@@ -22,6 +22,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(del_removes_the_interface_even_if_the_daemon_is_down),
     test!(del_removes_the_interface_even_if_the_hosts_lock_cannot_be_had)
         .within(Duration::from_secs(120)),
+    test!(the_addresses_are_gone_when_ipam_gives_them_back),
     test!(del_works_with_malformed_arguments),
     test!(the_netns_can_be_unmounted_right_after_del),
     test!(del_leaves_no_zombie_where_nobody_reaps),
@@ -40,6 +41,40 @@ fn made(lan: &Lan, name: &str, conflist: &Value) -> Result<(lab::Node, Value)> {
     let network = Network::new(&lan.host, conflist.clone());
     let result = network.add(&network::Attachment::new(&container))?;
     Ok((container, result))
+}
+
+fn the_addresses_are_gone_when_ipam_gives_them_back(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let ips = json!([{ "address": "10.99.0.50/24" }, { "address": "fd99::50/64" }]);
+    let result = json!({ "cniVersion": "1.0.0", "ips": ips });
+    let seen = world.dir().join("seen");
+    // At DEL and GC it notes the addresses of both containers.
+    let body = format!(
+        "cat >/dev/null\ncase $CNI_COMMAND in\nADD) echo '{result}';;\n\
+         *) for c in c1 c2; do [ ! -e /run/netns/$c ] ||\n\
+         nsenter --net=/run/netns/$c cat /proc/net/fib_trie /proc/net/if_inet6; done >>{seen};;\nesac\n",
+        seen = seen.display()
+    );
+    let path = script(world, "noting", &body)?;
+    let mut conflist = conflist(json!({ "ipam": { "type": "noting" } }));
+    conflist["cniVersion"] = json!("1.1.0");
+    let network = Network::with_path(&lan.host, conflist, path);
+    for (name, verb) in [("c1", "DEL"), ("c2", "GC")] {
+        let container = lan.container(name)?;
+        let attachment = network::Attachment::new(&container);
+        network.add(&attachment)?;
+        match verb {
+            "DEL" => network.del(&attachment)?,
+            _ => network.gc(&[])?,
+        }
+        ensure_nothing_left(&container)?;
+        let noted = fs::read_to_string(&seen)?;
+        ensure!(
+            noted.contains("127.0.0.1") && !noted.contains("10.99.0.50") && !noted.contains("fd99"),
+            "at {verb}: {noted}"
+        );
+    }
+    Ok(())
 }
 
 fn del_removes_the_interface_even_if_ipam_fails(world: &World) -> Result {
