@@ -15,6 +15,7 @@ use crate::scenario::{SOON, Scenario, address, default_gateways, ensure_nothing_
 pub(super) const TESTS: &[Test] = &[
     test!(a_late_del_keeps_the_lease_of_the_container_that_replaced_it),
     test!(the_container_that_is_replaced_loses_the_address_before_the_other_has_it),
+    test!(a_container_that_is_replaced_is_no_conflict),
     test!(a_late_gc_keeps_the_lease_of_the_container_that_replaced_it),
     test!(del_releases_nothing_while_its_replacement_asks_for_an_address),
     test!(a_failed_add_keeps_the_lease_of_the_container_that_it_was_to_replace),
@@ -76,6 +77,22 @@ fn the_container_that_is_replaced_loses_the_address_before_the_other_has_it(
         "{}",
         scenario.daemon.log()
     );
+    Ok(())
+}
+
+fn a_container_that_is_replaced_is_no_conflict(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let mut conflist = by_name(scenario.daemon.socket());
+    conflist["plugins"][0]["ipam"]["conflictDetection"] = json!("fast");
+    let network = Network::new(&scenario.lan.host, conflist);
+    let [old, new] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
+    network.add(&web(&old))?;
+    let leased = address(&old)?;
+    network.add(&web(&new))?;
+    ensure!(address(&new)? == leased, "it was {leased}");
+    let declined = server.received_of(MessageType::Decline);
+    ensure!(declined.is_empty(), "{}", server.transcript());
     Ok(())
 }
 

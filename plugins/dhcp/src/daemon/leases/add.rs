@@ -168,7 +168,6 @@ fn keep(
 ) -> Result<Added, Error> {
     let result = lease.result();
     let result = result.ok_or_else(|| internal("a client that is bound has no lease"))?;
-    end::supersede(table, slot, &lease);
     table.netns_watcher.watch(&lease.interface.path);
     *slot.lease.borrow_mut() = Some(Rc::clone(&lease));
     // On disk before the caller gets the result: from here on, a crash cannot lose the lease.

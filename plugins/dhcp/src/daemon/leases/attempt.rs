@@ -7,6 +7,7 @@ use cni::{Error, code};
 use linknet::{Link, Netns};
 use tokio::time::{Instant, timeout_at};
 
+use super::end;
 use super::lease::ManagedLease;
 use super::slot::Slot;
 use super::table::Table;
@@ -54,7 +55,10 @@ impl<'a> Attempt<'a> {
     ) -> Result<Rc<ManagedLease>, Error> {
         let over = || internal("the attempt is over");
         let lease = self.lease.as_ref().ok_or_else(over)?;
-        match timeout_at(deadline, lease.acquire(netns, link, &mut self.sockets)).await {
+        let (table, slot) = (self.table, self.slot);
+        let supersede = |address| end::supersede(table, slot, lease, address);
+        let acquired = lease.acquire(netns, link, &mut self.sockets, supersede);
+        match timeout_at(deadline, acquired).await {
             Ok(outcome) => outcome?,
             Err(_) => {
                 let ifname = &lease.interface.ifname;

@@ -1,6 +1,7 @@
 //! The ends of a lease: it is released, superseded by another lease of the same client, or
 //! abandoned because its container is gone.
 
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 
 use cni::Attachment;
@@ -81,14 +82,14 @@ pub(super) async fn release(table: &Table, slot: &Slot) {
     }
 }
 
-/// Ends the leases of other attachments for the client and address of a lease that was just
-/// obtained: a server takes both containers for one client, and the later one has the address.
-/// Their addresses are taken off, but not released.
-pub(super) fn supersede(table: &Table, slot: &Slot, lease: &ManagedLease) {
+/// Ends the leases of other attachments for the client of this lease, and for the address that a
+/// server has just granted to it: the server takes both containers for one client, and the later
+/// one has the address. It is taken off the other, but not released.
+pub(super) fn supersede(table: &Table, slot: &Slot, lease: &ManagedLease, address: Ipv4Addr) {
     let client = lease.client(&slot.attachment);
     for other in table.slots() {
         let old = other.lease().filter(|old| {
-            old.address() == lease.address()
+            old.address() == Some(address)
                 && !std::ptr::eq(&*other, slot)
                 && old.client(&other.attachment).is_same_client(&client)
         });

@@ -267,7 +267,8 @@ impl ManagedLease {
         self.carrier_restored.notify_one();
     }
 
-    /// Asks servers until there is an address.
+    /// Asks servers until there is an address. Calls `before_use` with each address that a server
+    /// grants, before it is probed or used.
     ///
     /// # Errors
     /// `IO_FAILURE` (5) if the interface disappears. Silence is no error: the caller decides how
@@ -277,6 +278,7 @@ impl ManagedLease {
         netns: &Netns,
         link: &Link,
         sockets: &mut Sockets<'_>,
+        before_use: impl Fn(Ipv4Addr),
     ) -> Result<(), Error> {
         let io_failure = |error: io::Error| {
             let ifname = &self.interface.ifname;
@@ -294,6 +296,7 @@ impl ManagedLease {
             };
             match event.map_err(io_failure)? {
                 Some(Event::Bound(lease)) => {
+                    before_use(lease.address);
                     let applied = &mut self.applied.borrow_mut();
                     let adopted = interface::adopt_mtu(netns, link, &self.params, applied, &lease);
                     if let Err(error) = adopted {
@@ -302,6 +305,7 @@ impl ManagedLease {
                     return Ok(());
                 }
                 Some(Event::Granted(lease)) => {
+                    before_use(lease.address);
                     self.confirm(netns, &lease).await.map_err(io_failure)?;
                 }
                 Some(Event::Renewed { .. }) | None => return Ok(()),
