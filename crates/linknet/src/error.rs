@@ -186,18 +186,66 @@ mod tests {
     }
 
     #[test]
-    fn each_errno_has_its_condition() {
-        assert!(Error::new("", Errno::EEXIST).is_exists());
-        assert!(Error::new("", Errno::ENODEV).is_absent());
-        assert!(Error::new("", Errno::EPERM).is_denied());
-        for (errno, is_rejected) in [
-            (Errno::EINVAL, true),
-            (Errno::ENETUNREACH, true),
-            (Errno::EHOSTUNREACH, true),
-            (Errno::ENOBUFS, false),
+    fn each_errno_has_its_condition_and_no_other() {
+        type Condition = (&'static str, fn(&Error) -> bool);
+        let conditions: [Condition; 9] = [
+            ("exists", Error::is_exists),
+            ("absent", Error::is_absent),
+            ("unreachable", Error::is_unreachable),
+            ("busy", Error::is_busy),
+            ("address in use", Error::is_address_in_use),
+            ("denied", Error::is_denied),
+            ("invalid", Error::is_invalid),
+            ("unsupported", Error::is_unsupported),
+            ("rejected", Error::is_rejected),
+        ];
+        let fulfilled = |error: &Error| -> Vec<&str> {
+            let fulfilled = conditions.iter().filter(|(_, is)| is(error));
+            fulfilled.map(|(name, _)| *name).collect()
+        };
+        for (errno, expected) in [
+            (Errno::EEXIST, &["exists"][..]),
+            (Errno::ENOENT, &["absent"]),
+            (Errno::ENODEV, &["absent"]),
+            (Errno::ENXIO, &["absent"]),
+            (Errno::ESRCH, &["absent"]),
+            (Errno::EADDRNOTAVAIL, &["absent"]),
+            (Errno::ENETUNREACH, &["unreachable", "rejected"]),
+            (Errno::EHOSTUNREACH, &["unreachable", "rejected"]),
+            (Errno::EBUSY, &["busy"]),
+            (Errno::EADDRINUSE, &["address in use"]),
+            (Errno::EPERM, &["denied"]),
+            (Errno::EACCES, &["denied"]),
+            (Errno::EINVAL, &["invalid", "rejected"]),
+            (Errno::EOPNOTSUPP, &["unsupported"]),
+            (Errno::ENOBUFS, &[]),
         ] {
-            assert_eq!(Error::new("", errno).is_rejected(), is_rejected, "{errno}");
+            let plain = Error::new("", errno);
+            assert_eq!(fulfilled(&plain), expected, "{errno}");
+            let explained = Error::kernel("", errno, Some("why".to_owned()));
+            assert_eq!(fulfilled(&explained), expected, "{errno}");
         }
-        assert!(!Error::answer("", "short").is_exists());
+        let undecodable = Error::answer("", "short");
+        assert!(fulfilled(&undecodable).is_empty());
+        assert_eq!(
+            (undecodable.errno(), undecodable.kernel_text()),
+            (None, None)
+        );
+    }
+
+    #[test]
+    fn an_error_of_a_system_call_keeps_its_errno() {
+        let refused = Error::io("open x", &io::Error::from_raw_os_error(libc::EMFILE));
+        assert_eq!(refused.errno(), Some(libc::EMFILE));
+        let other = Error::io("open x", &io::Error::other("odd"));
+        assert_eq!(other.errno(), None);
+        assert!(other.to_string().contains("odd"), "{other}");
+    }
+
+    #[test]
+    fn a_caller_can_refuse_as_the_kernel_would() {
+        let error = Error::refusal("create eth0", libc::EBUSY, Some("not now"));
+        assert!(error.is_busy());
+        assert_eq!(error.kernel_text(), Some("not now"));
     }
 }

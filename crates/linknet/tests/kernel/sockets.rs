@@ -1,7 +1,7 @@
 //! Packet sockets, and announcements.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use libtest_mimic::Failed;
@@ -30,6 +30,8 @@ crate::tests![
     a_host_that_probes_for_an_address_contests_it,
     the_owner_of_an_address_is_found_without_a_neighbour_entry,
     an_announcement_sends_a_gratuitous_arp_request,
+    an_announcement_of_an_ipv6_address_is_a_neighbour_advertisement,
+    a_link_without_ipv6_can_be_announced,
     a_setting_is_read_back_and_an_unknown_one_is_absent,
 ];
 
@@ -390,6 +392,44 @@ fn an_announcement_sends_a_gratuitous_arp_request() -> Test {
     container.netlink.delete_link(link.index)?;
     let error = announce(&container.netns, link.index).expect_err("gone");
     assert!(error.is_absent(), "{error}");
+    Ok(())
+}
+
+fn an_announcement_of_an_ipv6_address_is_a_neighbour_advertisement() -> Test {
+    let (left, right) = cable()?;
+    let link = left.link("left")?;
+    let address: ipnet::IpNet = "fd99::50/64".parse()?;
+    let new = NewAddress {
+        nodad: true,
+        ..NewAddress::new(address)
+    };
+    left.netlink.add_address(link.index, &new)?;
+    let tap = tap(&right.netns)?;
+    announce(&left.netns, link.index)?;
+    // ICMPv6 of type 136 for the address, to all nodes (RFC 4861 §7.2.6).
+    let IpAddr::V6(target) = address.addr() else {
+        return Err("an IPv6 address".into());
+    };
+    let mut buffer = [0; 2048];
+    until("a neighbour advertisement", || {
+        let length = recv(tap.as_raw_fd(), &mut buffer, MsgFlags::empty()).unwrap_or(0);
+        let frame = &buffer[..length];
+        let is_advertisement =
+            frame.get(12..14) == Some(&[0x86, 0xdd]) && frame.get(54) == Some(&136);
+        let is_for_it = frame.get(62..78) == Some(&target.octets());
+        Ok((is_advertisement && is_for_it).then_some(()))
+    })
+}
+
+fn a_link_without_ipv6_can_be_announced() -> Test {
+    let space = Space::new()?;
+    let link = space.plug("eth0")?;
+    space.netlink.set_mtu(link.index, 1000)?; // too little for IPv6
+    announce(&space.netns, link.index)?;
+    let notify = space
+        .netns
+        .run(|| sysctl::get(&["ipv4", "conf", "eth0", "arp_notify"]))??;
+    assert_eq!(notify, "1");
     Ok(())
 }
 
