@@ -22,22 +22,25 @@ pub struct HostLock {
 /// Beside the daemon's socket, so that a daemon in a container of its own sees it too.
 const PATH: &str = "/run/cni/leasehold.lock";
 
-/// How long to wait for the lock. Processes hold it only for a few requests to the kernel, so one
-/// that holds it longer was stopped.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
+/// How long to wait for the host's lock. Processes hold it only for a few requests to the kernel, so
+/// it takes hundreds of them in a queue, or one that was stopped, to be kept waiting this long.
+const HOST_LOCK_WAIT: Duration = Duration::from_secs(30);
+
+/// How long to wait for another ADD of the container.
+const CONTAINER_LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// The pause before the lock is tried again: the kernel cannot wait for it with a deadline, and
 /// does not notify when it is free.
 const RETRY_INTERVAL: Duration = Duration::from_millis(2);
 
 impl HostLock {
-    /// Waits for the lock, for ten seconds at most.
+    /// Waits for the lock, for 30 seconds at most.
     ///
     /// # Errors
     /// EWOULDBLOCK if another process held it all the time; else if the file cannot be created or
     /// opened.
     pub fn acquire() -> Result<HostLock> {
-        HostLock::acquire_within(LOCK_WAIT)
+        HostLock::acquire_within(HOST_LOCK_WAIT)
     }
 
     /// Waits for the lock at most this long.
@@ -70,7 +73,7 @@ impl ContainerLock {
     pub fn acquire(netns: &Netns) -> Result<ContainerLock> {
         let lock = || {
             let file = File::from(netns.as_fd().try_clone_to_owned()?);
-            lock_within(&file, LOCK_WAIT)?;
+            lock_within(&file, CONTAINER_LOCK_WAIT)?;
             Ok(ContainerLock { _netns: file })
         };
         lock().map_err(|error: io::Error| match error.kind() {
