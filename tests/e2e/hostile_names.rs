@@ -2,30 +2,35 @@
 //! them, and nothing is left behind because of them.
 
 use lab::anyhow::{Context, ensure};
+use lab::dhcp_server::Settings;
 use lab::plugin::Call;
 use lab::serde_json::{Value, json};
 use lab::suite::plugin_dir;
-use lab::{Daemon, Lan, Network, Node, Result, Test, World, network, test};
+use lab::{Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, network, test, until};
 
 use crate::macvlan::{given, script};
-use crate::scenario::{Scenario, conflist, ensure_nothing_left};
+use crate::scenario::{SOON, Scenario, conflist, ensure_nothing_left};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(names_that_are_not_utf_8_disturb_no_verb),
+    test!(an_interface_that_its_container_spoilt_is_removed),
     test!(a_daemon_starts_on_a_host_with_names_that_are_not_utf_8),
     test!(names_and_ids_of_any_length_are_found_again),
+    test!(names_and_ids_of_any_length_get_a_lease),
     test!(a_name_cannot_forge_a_line_on_stderr),
     test!(a_stderr_that_cannot_be_written_changes_nothing),
 ];
 
-/// Gives a node a link, an alternative name, an alias, an address label and a rule that are not
-/// UTF-8.
+/// Gives a node a link, an alternative name, aliases, an address label and a rule that are not
+/// UTF-8, or as long as they can be.
 fn spoil(node: &Node) -> Result {
     let commands = r"
         link=$(printf 'l\377') && ip link add $link type bridge &&
         ip link property add dev $link altname $(printf 'a\377') &&
         ip link set $link alias $(printf 'B\374ro') &&
         ip addr add 192.0.2.1/32 dev $link label $link:$(printf '\377') &&
+        ip link add fifteen-letters type bridge &&
+        ip link set fifteen-letters alias $(printf '\377%0254d' 0) &&
         ip rule add from 192.0.2.1 iif $link lookup 77
     ";
     node.output(&["sh", "-c", commands]).map(drop)
@@ -35,7 +40,7 @@ fn spoil(node: &Node) -> Result {
 fn ensure_only_spoilt(container: &Node) -> Result {
     let links = container.links()?;
     let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
-    ensure!(names == ["lo", "l\u{fffd}"], "{names:?}");
+    ensure!(names == ["lo", "l\u{fffd}", "fifteen-letters"], "{names:?}");
     Ok(())
 }
 
@@ -52,7 +57,7 @@ fn every_verb(network: &Network, container: &Node) -> Result {
 
 fn names_that_are_not_utf_8_disturb_no_verb(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
-    let _server = lab::DhcpServer::start(&scenario.lan.lan, lab::dhcp_server::Settings::default())?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
     spoil(&container)?;
     spoil(&scenario.lan.host)?;
@@ -67,6 +72,29 @@ fn names_that_are_not_utf_8_disturb_no_verb(world: &World) -> Result {
     network.add(&network::Attachment::new(&container))?;
     network.gc(&[]).context("GC of an invalid attachment")?;
     ensure_only_spoilt(&container)
+}
+
+fn an_interface_that_its_container_spoilt_is_removed(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let attachment = network::Attachment::new(&container);
+    for spoilt in [
+        r"odd=$(printf '\377')
+          ip link set eth0 down && ip link set eth0 name $odd && ip link set $odd up",
+        r"ip link set eth0 alias $(printf '\377')",
+        r"ip link property add dev eth0 altname $(printf '\377')",
+    ] {
+        network.add(&attachment)?;
+        container.output(&["sh", "-c", spoilt])?;
+        network.del(&attachment).context(spoilt)?;
+        ensure_nothing_left(&container).context(spoilt)?;
+        until("the lease is given back", SOON, || {
+            server.leases().is_empty()
+        })?;
+    }
+    Ok(())
 }
 
 fn a_daemon_starts_on_a_host_with_names_that_are_not_utf_8(world: &World) -> Result {
@@ -114,6 +142,35 @@ fn names_and_ids_of_any_length_are_found_again(world: &World) -> Result {
     Ok(())
 }
 
+fn names_and_ids_of_any_length_get_a_lease(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    for (id, length) in [(64, 64), (64, 200), (255, 255), (1000, 1000)] {
+        let mut conflist = with_version_1_1(scenario.dhcp());
+        conflist["name"] = json!("n".repeat(length));
+        let network = Network::new(&scenario.lan.host, conflist);
+        let attachment = network::Attachment {
+            container_id: "c".repeat(id),
+            ifname: "fifteen-letters".to_owned(),
+            ..network::Attachment::new(&container)
+        };
+        let verbs = || {
+            network.add(&attachment).context("ADD")?;
+            network.check(&attachment).context("CHECK")?;
+            network.gc(&[&attachment]).context("GC")?;
+            network.check(&attachment).context("CHECK after GC")?;
+            network.del(&attachment).context("DEL")?;
+            ensure_nothing_left(&container)?;
+            until("the lease is given back", SOON, || {
+                server.leases().is_empty()
+            })
+        };
+        verbs().with_context(|| format!("an ID of {id} octets, a network of {length}"))?;
+    }
+    Ok(())
+}
+
 fn a_name_cannot_forge_a_line_on_stderr(_: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
@@ -154,7 +211,16 @@ fn a_stderr_that_cannot_be_written_changes_nothing(world: &World) -> Result {
     // It says what it leaves alone.
     c1.add_bridge("eth0")?;
     network.del(&attachments[0])?;
-    c1.link("eth0").map(drop)
+    c1.link("eth0").map(drop)?;
+    let status = format!(
+        "{} status >/dev/full 2>&1",
+        plugin_dir().join("dhcp").display()
+    );
+    let outcome = lan
+        .host
+        .output(&["sh", "-c", &format!("{status}; echo $?")])?;
+    ensure!(outcome == "1\n", "no daemon listens: {outcome}");
+    Ok(())
 }
 
 fn with_version_1_1(mut conflist: Value) -> Value {

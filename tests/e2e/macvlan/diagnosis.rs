@@ -169,7 +169,7 @@ fn a_mac_that_stays_in_use_is_refused_naming_its_holder(_: &World) -> Result {
     let outcome = add(&lan, &container, json!({ "mac": MAC }))?;
     let took = outcome.took;
     ensure!(
-        took > Duration::from_secs(1) && took < deadline(Duration::from_secs(5)),
+        took > Duration::from_secs(1) && took < deadline(Duration::from_secs(20)),
         "{took:?}"
     );
     let error = outcome.error()?;
@@ -182,7 +182,7 @@ fn add_waits_for_the_mac_of_a_container_that_is_being_removed(_: &World) -> Resu
     let lan = Lan::new()?;
     let dying = nameless_holder(&lan, json!({ "mac": MAC }))?;
     let container = lan.container("c2")?;
-    let (started, lifetime) = (Instant::now(), Duration::from_millis(200));
+    let (started, lifetime) = (Instant::now(), Duration::from_secs(3));
     let end = thread::spawn(move || {
         thread::sleep(lifetime);
         drop(dying);

@@ -28,7 +28,7 @@ const CALLS: &str = "socket,connect,sendto,recvfrom,openat,read,poll,ioctl,flock
                      clone3,pipe2,fcntl,wait4";
 
 /// A network whose macvlan can be made to fail, with an IPAM plugin that has a file for each
-/// address that it has given.
+/// container, which is empty once the address is given back.
 struct Faults<'a> {
     injector: CrashInjector,
     network: Network<'a>,
@@ -42,8 +42,8 @@ impl Faults<'_> {
         let body = format!(
             "cat >/dev/null; lease={}/$CNI_CONTAINERID\n\
              case $CNI_COMMAND in\n\
-             ADD) touch $lease; echo '{}';;\n\
-             DEL) rm -f $lease;;\n\
+             ADD) echo held >$lease; echo '{}';;\n\
+             DEL) : >$lease;;\n\
              esac\n",
             leases.display(),
             json!({ "cniVersion": "1.0.0", "ips": [{ "address": "10.99.0.60/24" }] }),
@@ -60,8 +60,14 @@ impl Faults<'_> {
     }
 
     fn ensure_no_lease(&self) -> Result {
-        let left: Vec<_> = fs::read_dir(&self.leases)?.flatten().collect();
-        ensure!(left.is_empty(), "not given back: {left:?}");
+        for lease in fs::read_dir(&self.leases)? {
+            let path = lease?.path();
+            ensure!(
+                fs::read(&path)?.is_empty(),
+                "{} is not given back",
+                path.display()
+            );
+        }
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! CHECK, STATUS and GC.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use lab::anyhow::{Context, ensure};
@@ -22,6 +23,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(gc_removes_only_attachments_that_are_not_valid),
     test!(gc_without_a_list_removes_nothing),
     test!(gc_is_forwarded_to_ipam_whatever_else_fails),
+    test!(gc_reports_a_namespace_that_it_cannot_search),
 ];
 
 fn newest(keys: Value) -> Value {
@@ -269,6 +271,24 @@ fn gc_is_forwarded_to_ipam_whatever_else_fails(world: &World) -> Result {
     ensure_nothing_left(&container).context("the interface goes though IPAM failed")?;
     ensure!(fs::read_to_string(calls)? == "ADD\nGC\n");
     Ok(())
+}
+
+fn gc_reports_a_namespace_that_it_cannot_search(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let (first, container) = (lan.container("a")?, lan.container("c1")?);
+    let network = Network::new(&lan.host, newest(json!({})));
+    network.add(&network::Attachment::new(&first))?;
+    network.add(&network::Attachment::new(&container))?;
+    let odd = first.path().with_file_name("b");
+    symlink("b", &odd)?; // a loop
+    let error = network::cni_error(network.gc(&[]));
+    ensure!(
+        error.code == 111 && error.msg.contains(&odd.display().to_string()),
+        "{error:?}"
+    );
+    fs::remove_file(&odd)?;
+    ensure_nothing_left(&first)?;
+    ensure_nothing_left(&container)
 }
 
 fn of_many_adds_at_once_exactly_one_succeeds(_: &World) -> Result {

@@ -129,7 +129,7 @@ fn furnished(kernel: &Kernel) -> Result<Initramfs> {
         tree.program(&plugin, &plugin)?;
     }
     for name in [
-        "bridge", "cat", "ip", "readlink", "sh", "sleep", "strace", "unshare",
+        "bridge", "cat", "ip", "nsenter", "readlink", "sh", "sleep", "strace", "unshare",
     ] {
         let program = packages::find_program(name).with_context(|| format!("no {name}"))?;
         tree.program(&program, Path::new("/bin").join(name))?;

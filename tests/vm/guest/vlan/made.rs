@@ -1,16 +1,21 @@
 //! How a VLAN is made.
 
+use std::fs;
 use std::net::Ipv4Addr;
 
+use attachment::{HostLock, OwnerMark};
 use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::Settings;
 use lab::dhcproto::v4::MessageType;
 use lab::serde_json::json;
-use lab::{Daemon, DhcpServer, Lan, Result, Test, World, test, until};
-use linknet::Vlan;
+use lab::{
+    Attachment, Daemon, DhcpServer, Lan, Network, Result, Test, World, deadline, test, until,
+};
+use linknet::{NewMacvlan, Vlan};
 
 use super::{ID, NAME, Trunk, fixed};
-use crate::guest::SOON;
+use crate::guest::{SOON, conflist};
+use crate::macvlan::script;
 
 pub(super) const TESTS: &[Test] = &[
     test!(a_new_vlan_is_up_has_its_parents_mtu_and_carries_traffic),
@@ -22,7 +27,43 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_parent_inside_the_container_has_its_vlan_there),
     test!(a_vlan_follows_its_parent_to_a_larger_mtu),
     test!(a_vlan_that_was_set_down_is_set_up_again),
+    test!(the_hosts_lock_is_free_while_ipam_runs),
 ];
+
+/// IPAM's DEL of what a killed ADD has left may take as long as its daemon does.
+fn the_hosts_lock_is_free_while_ipam_runs(world: &World) -> Result {
+    let trunk = Trunk::new()?;
+    let container = trunk.lan.container("c1")?;
+    let mark = OwnerMark::new(&cni::Attachment::new("c1", "lan", "eth0")?);
+    let left_behind = NewMacvlan {
+        group: mark.group,
+        ..NewMacvlan::new("eth0", trunk.host().link(Lan::MASTER)?.index)
+    };
+    let host = trunk.host().netlink()?;
+    host.add_macvlan(&left_behind, container.netns(), &container.netlink()?)?;
+    let (started, go_on) = (world.dir().join("started"), world.dir().join("go-on"));
+    let body = format!(
+        "cat >/dev/null\n\
+         [ $CNI_COMMAND = DEL ] || exec echo '{}'\n\
+         : >{}\n\
+         until [ -e {} ]; do sleep 0.1; done\n",
+        json!({ "cniVersion": "1.0.0", "ips": [{ "address": "10.99.0.60/24" }] }),
+        started.display(),
+        go_on.display(),
+    );
+    let path = script(world, "slow", &body)?;
+    let conflist = conflist(json!({ "vlan": ID, "ipam": { "type": "slow" } }));
+    let network = Network::with_path(trunk.host(), conflist, path);
+    let attachment = Attachment::new(&container);
+    let add = network
+        .prepare("ADD", 0, &attachment, None)?
+        .start(trunk.host())?;
+    until("IPAM's DEL runs", SOON, || started.exists())?;
+    HostLock::acquire_within(deadline(SOON))?;
+    fs::write(&go_on, "")?;
+    add.finish()?.success()?;
+    network.del(&attachment)
+}
 
 fn a_new_vlan_is_up_has_its_parents_mtu_and_carries_traffic(_: &World) -> Result {
     let trunk = Trunk::new()?;
