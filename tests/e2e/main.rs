@@ -6,6 +6,7 @@
 mod attach;
 mod autostart;
 mod callers;
+mod chains;
 mod chaos;
 mod daemon;
 mod dhcp;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         .tests(persistence::TESTS)
         .tests(autostart::TESTS)
         .tests(callers::TESTS)
+        .tests(chains::TESTS)
         .tests(chaos::TESTS)
         .tests(limits::TESTS)
         .tests(hostile::TESTS)

@@ -11,6 +11,8 @@ use super::source_routing;
 pub(super) struct Present {
     pub(super) addresses: Vec<IpNet>,
     pub(super) routes: Vec<Route>,
+    /// Whether the interface belongs to a VRF, which has a table of its own.
+    pub(super) is_in_vrf: bool,
     /// Empty if no plan has rules, because then nobody asks for them.
     pub(super) rules: Vec<Rule>,
 }
@@ -21,10 +23,12 @@ impl Present {
     /// # Errors
     /// If the kernel cannot be asked.
     pub(super) fn read(netlink: &Netlink, ifindex: u32, plans: &[&Plan]) -> Result<Present> {
+        let link = netlink.link_by_index(ifindex)?;
         let have_rules = plans.iter().any(|plan| !plan.rules.is_empty());
         Ok(Present {
             addresses: (netlink.addresses(ifindex)?.iter().map(|it| it.net)).collect(),
             routes: netlink.routes(None)?,
+            is_in_vrf: link.is_some_and(|link| link.port_kind.as_deref() == Some("vrf")),
             rules: match have_rules {
                 true => netlink.rules()?,
                 false => Vec::new(),
@@ -38,6 +42,7 @@ impl Present {
         Present {
             addresses: plan.addresses.iter().map(|address| address.net).collect(),
             routes: plan.routes.clone(),
+            is_in_vrf: false,
             rules: plan.rules.clone(),
         }
     }

@@ -7,6 +7,7 @@
 //! - A route that somebody moved to another table is present, and its successor goes to that table.
 //! - A route that is gone, while another one has its destination, metric and table, was replaced on
 //!   purpose. That one stays, whatever the new plan has in its place.
+//! - The routes of an interface in a VRF belong to the VRF's table: none is set in the main one.
 //! - What the plan in force has and the new plan lacks is removed, if it is present.
 //! - Everything else belongs to somebody else, and stays.
 
@@ -241,16 +242,15 @@ fn missing_route(planned: &Route, old: &Plan, new: &Plan, present: &Present) -> 
         return None;
     }
     let before = old.routes.iter().find(|it| it.competes_with(planned));
-    let Some(before) = before else {
-        return Some(planned.clone());
-    };
-    match present.route(before, old) {
-        Some(actual) => Some(Route {
+    match before.map(|before| present.route(before, old)) {
+        Some(Some(actual)) => Some(Route {
             table: actual.table,
             ..planned.clone()
         }),
-        None if present.has_rival(planned) => None,
-        None => Some(planned.clone()),
+        Some(None) if present.has_rival(planned) => None,
+        // In the main table it would be for the container's other interfaces.
+        _ if present.is_in_vrf && planned.table == Route::MAIN => None,
+        _ => Some(planned.clone()),
     }
 }
 
@@ -405,6 +405,27 @@ mod tests {
             "- 0.0.0.0/0 via 10.0.0.1 in table 100",
         ];
         assert_eq!(diff(&old, &new, &present), expected);
+    }
+
+    #[test]
+    fn an_interface_in_a_vrf_gets_no_routes_in_the_main_table() {
+        let (plan, mut present) = in_force();
+        present.routes.clear();
+        present.is_in_vrf = true;
+        assert_eq!(diff(&plan, &plan, &present), [""; 0]);
+        present.routes = vec![Route {
+            table: 10,
+            ..default_via(1)
+        }];
+        let new = Plan {
+            routes: vec![default_via(2)],
+            ..plan.clone()
+        };
+        let expected = [
+            "+ 0.0.0.0/0 via 10.0.0.2 in table 10",
+            "- 0.0.0.0/0 via 10.0.0.1 in table 10",
+        ];
+        assert_eq!(diff(&plan, &new, &present), expected);
     }
 
     #[test]
