@@ -230,7 +230,8 @@ fn without_the_servers_mtu_the_interface_gets_its_own_back(world: &World) -> Res
     until("its own MTU", SOON, || mtu(1500))?;
     server.reconfigure(|settings| settings.options.push(DhcpOption::InterfaceMtu(1350)));
     until("the server's again", SOON, || mtu(1350))?;
-    // A daemon that starts later knows it as well.
+    // A daemon that starts later knows it as well, from the record.
+    wait_for_renewals(&scenario)?;
     let Scenario { lan, daemon } = scenario;
     daemon.kill()?;
     let _daemon = lab::Daemon::start(world, &lan.host)?;
