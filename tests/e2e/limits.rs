@@ -467,14 +467,14 @@ fn a_lease_file_of_another_attachment_is_set_aside(world: &World) -> Result {
 }
 
 /// A program of a few words of shell.
-fn script(world: &World, text: &str) -> Result<PathBuf> {
+pub(crate) fn script(world: &World, text: &str) -> Result<PathBuf> {
     let path = world.dir().join("daemon.sh");
     fs::write(&path, format!("#!/bin/sh\n{text}\n"))?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     Ok(path)
 }
 
-fn dhcp(socket: &Path) -> Value {
+pub(crate) fn dhcp(socket: &Path) -> Value {
     dhcp_with(socket, json!({}))
 }
 

@@ -17,6 +17,7 @@ mod hostile;
 mod hostile_names;
 mod ipam;
 mod limits;
+mod log;
 mod macvlan;
 mod networks;
 mod persistence;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         .tests(&networks::tests())
         .tests(&examples::tests())
         .tests(daemon::TESTS)
+        .tests(log::TESTS)
         .tests(persistence::TESTS)
         .tests(autostart::TESTS)
         .tests(callers::TESTS)

@@ -1,21 +1,26 @@
 //! The daemon's log: to stderr, or, if a plugin started the daemon, to the journal or a file.
 
+mod writer;
+
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::fd::RawFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Mutex;
 
+use rustix::fs::OFlags;
 use tracing_subscriber::prelude::*;
+
+use writer::LogWriter;
 
 /// Logs to stderr.
 pub(crate) fn to_stderr() {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .init();
+    // Without a stderr, or a descriptor for it, the daemon runs without a log.
+    if let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() {
+        let _ = to_file(stderr);
+    }
+    log_panics();
 }
 
 /// Detaches from the session and the descriptors of the process that started this one, and logs to
@@ -30,22 +35,40 @@ pub(crate) fn detach(directory: &Path) -> io::Result<()> {
         tracing_subscriber::registry()
             .with(journal.with_syslog_identifier("cni-dhcp".into()))
             .init();
-        return Ok(());
+    } else {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(directory.join("log"))?;
+        to_file(file.into())?;
     }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)?;
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .open(directory.join("log"))?;
+    log_panics();
+    Ok(())
+}
+
+/// Logs to this file. A line that cannot be written is never an error.
+fn to_file(file: OwnedFd) -> io::Result<()> {
     tracing_subscriber::fmt()
-        .with_writer(Mutex::new(file))
+        .with_writer(Mutex::new(LogWriter::to(file)?))
         .with_ansi(false)
         .with_target(false)
+        .log_internal_errors(false)
         .init();
     Ok(())
+}
+
+/// Logs panics like everything else. By default they are written to stderr, which may block.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(tracing::field::display);
+        let message = panic.payload_as_str().unwrap_or("no message");
+        tracing::error!(location, "panicked: {message}");
+    }));
 }
 
 /// Closes all descriptors except the standard ones.
