@@ -1,6 +1,7 @@
 //! No daemon needed to start with: the plugin starts one where the configuration says so.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::scenario::{SOON, conflist, reported};
 pub(crate) const TESTS: &[Test] = &[
     test!(the_plugin_starts_a_daemon_in_a_session_of_its_own),
     test!(an_idle_daemon_exits),
+    test!(a_watchdog_and_callers_without_a_lease_keep_no_idle_daemon_running),
     test!(a_service_managers_daemon_takes_over_from_an_autostarted_one).needs(&[SYSTEMD]),
 ];
 
@@ -65,6 +67,27 @@ fn an_idle_daemon_exits(world: &World) -> Result {
     let status = daemon.wait(Duration::from_secs(10))?;
     ensure!(status.success(), "{status}: {}", daemon.log());
     ensure!(!socket.exists(), "the socket goes with it");
+    Ok(())
+}
+
+fn a_watchdog_and_callers_without_a_lease_keep_no_idle_daemon_running(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let socket = world.dir().join("idle.sock");
+    let mut command = std::process::Command::new(suite::plugin_dir().join("dhcp"));
+    command
+        .env("WATCHDOG_USEC", "200000")
+        .args(["daemon", "-idle", "1s", "-socketpath"])
+        .arg(&socket);
+    let mut daemon = Process::spawn(world, &lan.host, "watched-daemon", command)?;
+    // More often than the idle time.
+    daemon
+        .until("it exits", Duration::from_secs(10), || {
+            drop(UnixStream::connect(&socket));
+            false
+        })
+        .err();
+    let status = daemon.wait(SOON)?;
+    ensure!(status.success(), "{status}: {}", daemon.log());
     Ok(())
 }
 

@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lab::anyhow::{Context, ensure};
+use lab::crash_injector::STRACE;
 use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::MessageType;
 use lab::serde_json::{self, Value, json};
-use lab::{Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, network, test, until};
+use lab::{
+    Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, network, suite, test, until,
+};
 
+use crate::limits::script;
 use crate::scenario::{
     SOON, Scenario, address, conflist, ensure_nothing_left, netns_held_by, reported,
 };
@@ -21,6 +25,8 @@ pub(crate) const TESTS: &[Test] = &[
     test!(gc_without_a_daemon_releases_the_addresses_of_invalid_attachments),
     test!(the_lease_of_a_container_removed_while_no_daemon_ran_is_not_resumed),
     test!(the_lease_of_a_container_that_vanishes_is_dropped_at_once),
+    test!(without_an_inotify_instance_the_daemon_starts_and_watches_once_it_has_one)
+        .needs(&[STRACE]),
     test!(a_released_address_is_requested_again_by_its_attachment),
     test!(an_address_that_was_never_released_is_confirmed_in_one_round_trip),
     test!(an_unreadable_lease_file_is_set_aside),
@@ -181,6 +187,25 @@ fn the_lease_of_a_container_that_vanishes_is_dropped_at_once(world: &World) -> R
     Ok(())
 }
 
+fn without_an_inotify_instance_the_daemon_starts_and_watches_once_it_has_one(
+    world: &World,
+) -> Result {
+    let lan = Lan::new()?;
+    let _server = DhcpServer::start(&lan.lan, Settings::default())?;
+    let fault = "-e trace=inotify_init1 -e inject=inotify_init1:error=EMFILE:when=1..2";
+    let daemon = Daemon::start_program(world, &lan.host, &under_strace(world, fault)?, &[])?;
+    let container = lan.container("c1")?;
+    let network = Network::new(&lan.host, dhcp(daemon.socket()));
+    network.add(&network::Attachment::new(&container))?;
+    until("the daemon says what is missing", SOON, || {
+        daemon.log().contains("fs.inotify.max_user_instances")
+    })?;
+    container.remove()?;
+    until("the daemon notices", Duration::from_secs(10), || {
+        daemon.log().contains("lease dropped")
+    })
+}
+
 fn a_released_address_is_requested_again_by_its_attachment(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
@@ -263,7 +288,7 @@ fn two_daemons_never_share_a_state_directory(world: &World) -> Result {
     let state = state.to_str().context("a path of ours")?;
     let _first = Daemon::start_with(world, &lan.host, &["-statedir", state])?;
     let socket = world.dir().join("second.sock");
-    let mut command = std::process::Command::new(lab::suite::plugin_dir().join("dhcp"));
+    let mut command = std::process::Command::new(suite::plugin_dir().join("dhcp"));
     command
         .args(["daemon", "-statedir", state, "-socketpath"])
         .arg(socket);
@@ -298,7 +323,7 @@ fn during_a_takeover_no_connection_is_refused(world: &World) -> Result {
         }
         Ok::<usize, String>(asked)
     });
-    let mut command = std::process::Command::new(lab::suite::plugin_dir().join("dhcp"));
+    let mut command = std::process::Command::new(suite::plugin_dir().join("dhcp"));
     command
         .args(["daemon", "--takeover", "-socketpath"])
         .arg(&socket);
@@ -383,6 +408,19 @@ fn del_cancels_an_add_in_progress(world: &World) -> Result {
     ensure!(error.code == 11 && error.msg.contains("DEL"), "{error:?}");
     server.wait_for(MessageType::Release, 1, SOON)?;
     Ok(())
+}
+
+/// The program under strace with these arguments. strace is not its parent, so that signals for the
+/// program reach it.
+pub(crate) fn under_strace(world: &World, arguments: &str) -> Result<PathBuf> {
+    let program = suite::plugin_dir().join("dhcp");
+    script(
+        world,
+        &format!(
+            "exec strace -D -f -qq -o /dev/null {arguments} {} \"$@\"",
+            program.display()
+        ),
+    )
 }
 
 /// Leases that are renewed after two seconds, and last.

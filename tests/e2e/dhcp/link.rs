@@ -7,6 +7,8 @@ use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::{MessageType, OptionCode};
 use lab::{Attachment, DhcpServer, Lan, Network, Result, Test, World, test, until};
 
+use nix::sys::signal::Signal;
+
 use super::requested;
 use crate::scenario::{SOON, Scenario, address, decoded};
 
@@ -16,6 +18,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(an_unanswered_confirmation_keeps_the_lease),
     test!(an_add_asks_at_once_when_the_carrier_comes),
     test!(a_container_without_an_address_asks_at_once_when_the_carrier_returns),
+    test!(more_changes_of_links_than_the_daemon_can_read_do_not_end_it),
 ];
 
 /// Pulls the cable out at the far end and puts it in again.
@@ -166,4 +169,34 @@ fn a_container_without_an_address_asks_at_once_when_the_carrier_returns(world: &
     until("there is an address again", SOON, || {
         address(&container).is_ok()
     })
+}
+
+/// The kernel drops notifications that the daemon does not read in time. Then it lists the links,
+/// which fails here, as it does while links come and go all the time.
+fn more_changes_of_links_than_the_daemon_can_read_do_not_end_it(world: &World) -> Result {
+    let mut scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
+    let daemon = scenario.daemon.process();
+    let pid = daemon.pid().to_string();
+    daemon.signal(Signal::SIGSTOP)?;
+    let host = &scenario.lan.host;
+    for _ in 0..300 {
+        host.set_down("lo")?;
+        host.set_up("lo")?;
+    }
+    host.output(&["prlimit", "--pid", &pid, "--nofile=5:"])?;
+    daemon.signal(Signal::SIGCONT)?;
+    until("it cannot list the links", SOON, || {
+        scenario.daemon.log().contains("cannot watch the carriers")
+    })?;
+    host.output(&["prlimit", "--pid", &pid, "--nofile=1024:"])?;
+
+    let requests = server.received_of(MessageType::Request).len();
+    until(
+        "a returning carrier is noticed again",
+        Duration::from_secs(30),
+        || replug(&scenario).is_ok() && server.received_of(MessageType::Request).len() > requests,
+    )
 }

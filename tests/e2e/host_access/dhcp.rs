@@ -29,6 +29,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_recreated_container_keeps_its_own_route),
     test!(many_dels_during_renewals_leave_nothing).within(Duration::from_secs(120)),
     test!(leases_are_kept_up_while_another_process_holds_the_lock),
+    test!(a_change_that_waited_in_vain_for_the_lock_is_made_later),
+    test!(a_daemon_that_stops_leaves_what_waits_for_the_lock_to_its_successor),
     test!(a_daemon_in_another_netns_reports_that_and_keeps_leasing),
 ];
 
@@ -329,10 +331,58 @@ fn many_dels_during_renewals_leave_nothing(world: &World) -> Result {
 
 fn leases_are_kept_up_while_another_process_holds_the_lock(world: &World) -> Result {
     let leasing = Leasing::new(world, early_renewals())?;
-    let (moving, other) = (
-        container(&leasing.lan, "c1")?,
-        container(&leasing.lan, "c2")?,
+    let other = container(&leasing.lan, "c2")?;
+    let (lock, first, second) = another_address_under_the_lock(&leasing)?;
+    // An ADD that needs no lock is served meanwhile.
+    let plain = json!({ "ipam": { "type": "dhcp", "daemonSocketPath": leasing.daemon.socket() } });
+    Network::new(&leasing.lan.host, crate::scenario::conflist(plain))
+        .add(&network::Attachment::new(&other))?;
+    ensure!(
+        reached(&leasing.lan)? == [IpAddr::V4(first)],
+        "the lock is held"
     );
+    drop(lock);
+    leasing.wait_for_route(second)
+}
+
+fn a_change_that_waited_in_vain_for_the_lock_is_made_later(world: &World) -> Result {
+    let leasing = Leasing::new(world, early_renewals())?;
+    let (lock, _, second) = another_address_under_the_lock(&leasing)?;
+    until("the daemon gives up", Duration::from_secs(20), || {
+        leasing.daemon.log().contains("another process holds it")
+    })?;
+    drop(lock);
+    until("the route follows", Duration::from_secs(30), || {
+        reached(&leasing.lan).is_ok_and(|reached| reached == [IpAddr::V4(second)])
+    })
+}
+
+fn a_daemon_that_stops_leaves_what_waits_for_the_lock_to_its_successor(world: &World) -> Result {
+    let leasing = Leasing::new(world, early_renewals())?;
+    let (lock, first, second) = another_address_under_the_lock(&leasing)?;
+    let Leasing {
+        lan,
+        mut daemon,
+        server: _server,
+    } = leasing;
+    daemon.process().stop()?;
+    ensure!(
+        !daemon.log().contains("cannot update the host's route to"),
+        "it did not wait for the lock: {}",
+        daemon.log()
+    );
+    ensure!(reached(&lan)? == [IpAddr::V4(first)], "the lock is held");
+    let _successor = Daemon::start(world, &lan.host)?;
+    drop(lock);
+    until("the route follows", SOON, || {
+        reached(&lan).is_ok_and(|reached| reached == [IpAddr::V4(second)])
+    })
+}
+
+/// A container gets another address while another process holds the lock. Returns that lock, and
+/// the first and the second address.
+fn another_address_under_the_lock(leasing: &Leasing) -> Result<(File, Ipv4Addr, Ipv4Addr)> {
+    let moving = container(&leasing.lan, "c1")?;
     leasing.network().add(&network::Attachment::new(&moving))?;
     let first = address(&moving)?;
     let lock = File::open("/run/cni/leasehold.lock")?;
@@ -346,16 +396,7 @@ fn leases_are_kept_up_while_another_process_holds_the_lock(world: &World) -> Res
         reached(&leasing.lan)? == [IpAddr::V4(first)],
         "the lock is held"
     );
-    // An ADD that needs no lock is served meanwhile.
-    let plain = json!({ "ipam": { "type": "dhcp", "daemonSocketPath": leasing.daemon.socket() } });
-    Network::new(&leasing.lan.host, crate::scenario::conflist(plain))
-        .add(&network::Attachment::new(&other))?;
-    ensure!(
-        reached(&leasing.lan)? == [IpAddr::V4(first)],
-        "the lock is held"
-    );
-    drop(lock);
-    leasing.wait_for_route(second)
+    Ok((lock, first, second))
 }
 
 fn a_daemon_in_another_netns_reports_that_and_keeps_leasing(world: &World) -> Result {

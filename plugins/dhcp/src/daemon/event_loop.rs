@@ -1,7 +1,9 @@
 //! The event loop: callers, leases that must be maintained, and signals.
 
+use std::convert::Infallible;
 use std::future::pending;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +12,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::error::cannot;
 use super::leases::{self, Table};
-use super::process::{Watchdog, notify_ready, notify_stopping};
+use super::process::{notify_ready, notify_stopping, send_heartbeats};
 use super::server::Server;
 
 /// How long callers may take to read their "try again" when the daemon stops.
@@ -21,6 +24,9 @@ const SHUTDOWN_GRACE: Duration = Duration::from_millis(800);
 
 /// How often past leases that have expired meanwhile are removed from disk.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// How often work that could not be done for want of something is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The pause after a connection could not be accepted.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
@@ -37,42 +43,36 @@ pub(super) async fn run(
     idle: Option<Duration>,
 ) -> io::Result<()> {
     let table = &server.table;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut sweep = interval(SWEEP_INTERVAL);
-    let mut watchdog = Watchdog::new();
+    let on_signal = |kind| signal(kind).map_err(cannot("handle signals"));
+    let mut terminate = on_signal(SignalKind::terminate())?;
+    let mut interrupt = on_signal(SignalKind::interrupt())?;
     let permits = Arc::new(Semaphore::new(max_connections));
     let mut tasks = JoinSet::new();
     leases::resume_all(table)?;
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, leases = table.len(), "dhcp daemon is ready");
     notify_ready();
+    let mut upkeep = pin!(upkeep(table));
+    let mut last_lease = Instant::now();
     loop {
-        let is_busy = !tasks.is_empty();
+        if table.len() > 0 {
+            last_lease = Instant::now();
+        }
+        let is_busy = !tasks.is_empty() || table.len() > 0;
         tokio::select! {
-            (accepted, permit) = accept(socket, &permits) => match accepted {
-                Ok(stream) => {
-                    let server = Rc::clone(server);
-                    tasks.spawn_local(async move {
-                        server.serve(stream).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    // Probably out of descriptors, which other callers will free.
-                    tracing::error!(%error, "cannot accept a connection");
-                    sleep(ACCEPT_RETRY_INTERVAL).await;
-                }
-            },
+            (stream, permit) = accept(socket, &permits) => {
+                let server = Rc::clone(server);
+                tasks.spawn_local(async move {
+                    server.serve(stream).await;
+                    drop(permit);
+                });
+            }
             task = leases::maintain_next(table) => drop(tasks.spawn_local(task?)),
-            outcome = leases::netns_removed(table) => outcome?,
-            outcome = leases::carrier_restored(table) => outcome?,
             Some(outcome) = tasks.join_next() => if let Err(error) = outcome && error.is_panic() {
                 tracing::error!(%error, "a task panicked; this is a bug");
             },
-            _ = sweep.tick() => table.forget_expired(),
-            () = watchdog.beat() => {}
-            () = idle_for(idle, table, is_busy) => {
+            never = &mut upkeep => match never {},
+            () = idle_since(last_lease, idle), if !is_busy => {
                 tracing::info!("exiting: there was no lease for the -idle time");
                 break;
             }
@@ -85,13 +85,34 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Answers the requests that are being served with "try again".
+/// What the daemon does besides serving callers and maintaining leases.
+async fn upkeep(table: &Table) -> Infallible {
+    let sweep = every(SWEEP_INTERVAL, || table.forget_expired());
+    let retry = every(RETRY_INTERVAL, || table.retry_host_routes());
+    let heartbeat = send_heartbeats();
+    let netns = leases::watch_netns(table);
+    let carriers = leases::watch_carriers(table);
+    let (never, ..) = tokio::join!(sweep, retry, heartbeat, netns, carriers);
+    never
+}
+
+/// Does something again and again, with this pause in between.
+async fn every(pause: Duration, what: impl Fn()) -> Infallible {
+    loop {
+        sleep(pause).await;
+        what();
+    }
+}
+
+/// Answers the requests that are being served with "try again". What is not done in time is left to
+/// the next daemon, which finds the leases on disk.
 async fn stop(table: &Table, mut tasks: JoinSet<()>) {
     notify_stopping();
     table.stop();
     // A caller that does not read its answer in time is gone.
     let _ = timeout(SHUTDOWN_GRACE, async {
         while tasks.join_next().await.is_some() {}
+        table.finish_host_routes().await;
     })
     .await;
     let leases = table.len();
@@ -102,15 +123,25 @@ async fn stop(table: &Table, mut tasks: JoinSet<()>) {
 async fn accept(
     socket: &UnixListener,
     permits: &Arc<Semaphore>,
-) -> (io::Result<UnixStream>, Option<OwnedSemaphorePermit>) {
+) -> (UnixStream, Option<OwnedSemaphorePermit>) {
     let permit = Arc::clone(permits).acquire_owned().await.ok();
-    (socket.accept().await.map(|(stream, _)| stream), permit)
+    loop {
+        match socket.accept().await {
+            Ok((stream, _)) => return (stream, permit),
+            Err(error) => {
+                // Probably out of descriptors, which other callers will free.
+                tracing::error!(%error, "cannot accept a connection");
+                sleep(ACCEPT_RETRY_INTERVAL).await;
+            }
+        }
+    }
 }
 
-/// Returns after there was neither a lease nor a task for this long. Each event restarts the time.
-async fn idle_for(idle: Option<Duration>, table: &Table, is_busy: bool) {
-    match idle {
-        Some(idle) if !is_busy && table.len() == 0 => sleep(idle).await,
-        _ => pending().await,
+/// Returns once there was no lease for this long; never if there is no limit, or one that is too
+/// far away for the clock.
+async fn idle_since(last_lease: Instant, idle: Option<Duration>) {
+    match idle.and_then(|idle| last_lease.checked_add(idle)) {
+        Some(end) => sleep_until(end).await,
+        None => pending().await,
     }
 }

@@ -6,13 +6,15 @@
 //!
 //! Changing such a route needs a lock that other processes may hold for a while. So a worker thread
 //! does it, one attachment after the other. A newer change of an attachment replaces one that is
-//! pending.
+//! pending. A change that has to wait for the lock, for a thread or for memory stays pending, and is
+//! tried again. When the daemon stops, its successor makes all changes again that may be missing.
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use attachment::host_access::{AttachmentTag, HostAccess, return_routes};
@@ -20,11 +22,18 @@ use attachment::{HostLock, SourceRouting};
 use cni::Attachment;
 use ipnet::Ipv4Net;
 use linknet::{Netlink, Netns};
+use tokio::time::sleep;
 
 use crate::state::{InterfaceRef, Unreachable};
 
 /// How long to wait for the lock. A holder needs milliseconds, and a hundred others may be waiting.
 const HOST_LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// How often a change that the kernel refuses is tried. The next renewal tries it again.
+const ATTEMPTS: u32 = 3;
+
+/// The pause before the daemon, when it stops, looks again whether all changes are done.
+const FINISH_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Where the host's route to a container must lead.
 #[derive(Debug)]
@@ -54,9 +63,21 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// `None` removes the route.
-    pending: VecDeque<(Attachment, Option<Target>)>,
+    pending: VecDeque<Change>,
+    /// The attachment whose change is being made, unless it was cancelled: then the change is not
+    /// tried again.
+    current: Option<Attachment>,
     has_worker: bool,
+}
+
+/// A change of the host's route to a container.
+#[derive(Debug)]
+struct Change {
+    attachment: Attachment,
+    /// `None` removes the route.
+    target: Option<Target>,
+    /// How often it may be tried.
+    attempts: u32,
 }
 
 /// Why a route could not be changed.
@@ -84,12 +105,12 @@ impl HostRouteWorker {
         })
     }
 
-    /// Sets the host's route to the container to this target. Needs a tokio runtime.
+    /// Sets the host's route to the container to this target.
     pub(super) fn set(&self, attachment: &Attachment, target: Target) {
         self.push(attachment, Some(target));
     }
 
-    /// Removes the host's route to the container. Needs a tokio runtime.
+    /// Removes the host's route to the container.
     pub(super) fn remove(&self, attachment: &Attachment) {
         self.push(attachment, None);
     }
@@ -98,21 +119,50 @@ impl HostRouteWorker {
     /// change that has begun has the lock, so it is done before macvlan, which needs the lock next,
     /// continues.
     pub(super) fn cancel_pending(&self, attachment: &Attachment) {
-        self.shared
-            .queue()
+        let mut queue = self.shared.queue();
+        queue
             .pending
-            .retain(|(pending, _)| pending != attachment);
+            .retain(|change| change.attachment != *attachment);
+        queue.current.take_if(|current| current == attachment);
+    }
+
+    /// Starts a worker if changes are pending and there is none: the previous one gave up waiting
+    /// for the lock, or could not be started.
+    pub(super) fn retry(&self) {
+        let mut queue = self.shared.queue();
+        if queue.has_worker || queue.pending.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let worker = thread::Builder::new().name("host-routes".to_owned());
+        match worker.spawn(move || shared.work()) {
+            Ok(_) => queue.has_worker = true,
+            Err(error) => {
+                tracing::warn!(%error, "hostAccess: cannot start a thread to update the host's routes to containers, and will try again");
+            }
+        }
+    }
+
+    /// Waits until no change is pending or under way.
+    pub(super) async fn finish(&self) {
+        let is_busy = || {
+            let queue = self.shared.queue();
+            queue.has_worker || !queue.pending.is_empty()
+        };
+        while is_busy() {
+            sleep(FINISH_INTERVAL).await;
+        }
     }
 
     fn push(&self, attachment: &Attachment, target: Option<Target>) {
-        let mut queue = self.shared.queue();
-        queue.pending.retain(|(pending, _)| pending != attachment);
-        queue.pending.push_back((attachment.clone(), target));
-        if !queue.has_worker {
-            queue.has_worker = true;
-            let shared = Arc::clone(&self.shared);
-            tokio::task::spawn_blocking(move || shared.work());
-        }
+        let change = Change {
+            attachment: attachment.clone(),
+            target,
+            attempts: ATTEMPTS,
+        };
+        self.cancel_pending(attachment);
+        self.shared.queue().pending.push_back(change);
+        self.retry();
     }
 }
 
@@ -122,38 +172,62 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the next change, or notes that the worker stops.
-    fn next(&self) -> Option<(Attachment, Option<Target>)> {
-        let mut queue = self.queue();
-        let next = queue.pending.pop_front();
-        queue.has_worker = next.is_some();
-        next
-    }
-
+    /// Makes changes until none is pending, or until one has to wait.
     fn work(&self) {
         loop {
             // The lock first: a change that was taken from the queue is done before any other
             // process gets the lock.
             let access = HostLock::acquire_within(HOST_LOCK_WAIT)
                 .and_then(|lock| HostAccess::new(&self.own, lock));
-            let Some((attachment, target)) = self.next() else {
-                return;
+            let mut queue = self.queue();
+            let (access, change) = match (access, queue.pending.pop_front()) {
+                (Ok(access), Some(change)) => (access, change),
+                (_, None) => {
+                    queue.has_worker = false;
+                    return;
+                }
+                (Err(error), Some(change)) => {
+                    queue.pending.push_front(change);
+                    queue.has_worker = false;
+                    let changes = queue.pending.len();
+                    tracing::warn!(%error, changes, "hostAccess: cannot update the host's routes to containers yet, and will try again");
+                    return;
+                }
             };
-            // A bug that one container triggers must not affect the routes to others.
-            let done = catch_unwind(AssertUnwindSafe(|| {
-                self.apply(&access?, &attachment, target)
-            }));
-            match done {
-                Ok(Ok(Some(change))) => tracing::info!(%attachment, "{change}"),
-                Ok(Ok(None)) => {}
-                Ok(Err(error)) => {
-                    tracing::error!(%attachment, %error, "hostAccess: cannot update the host's route to the container");
-                }
-                Err(_) => {
-                    tracing::error!(%attachment, "updating the host's route panicked; this is a bug");
-                }
+            queue.current = Some(change.attachment.clone());
+            drop(queue);
+            let failed = self.try_change(&access, change);
+            let mut queue = self.queue();
+            let is_current = queue.current.take().is_some();
+            if let Some(failed) = failed.filter(|_| is_current) {
+                queue.pending.push_back(failed);
+                queue.has_worker = false;
+                return;
             }
         }
+    }
+
+    /// Makes a change. Returns it if it failed and should be tried again.
+    fn try_change(&self, access: &HostAccess, change: Change) -> Option<Change> {
+        let attachment = &change.attachment;
+        // A bug that one container triggers must not affect the routes to others.
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            self.apply(access, attachment, change.target.as_ref())
+        }));
+        match done {
+            Ok(Ok(Some(text))) => tracing::info!(%attachment, "{text}"),
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%attachment, %error, "hostAccess: cannot update the host's route to the container");
+                let attempts = change.attempts.saturating_sub(1);
+                let may_succeed = !matches!(error, Error::OtherNetns(_)) && attempts > 0;
+                return may_succeed.then_some(Change { attempts, ..change });
+            }
+            Err(_) => {
+                tracing::error!(%attachment, "updating the host's route panicked; this is a bug");
+            }
+        }
+        None
     }
 
     /// Applies a change, and returns what was changed, if anything.
@@ -161,13 +235,13 @@ impl Shared {
         &self,
         access: &HostAccess,
         attachment: &Attachment,
-        target: Option<Target>,
+        target: Option<&Target>,
     ) -> Result<Option<String>, Error> {
         let tag = AttachmentTag::new(attachment);
         let before = access.routes()?;
         let reached = match target {
             // A shim that was created for an attempt that failed has no route, and is removed.
-            Some(target) => self.attach(access, attachment, &target).or_else(|error| {
+            Some(target) => self.attach(access, attachment, target).or_else(|error| {
                 access.detach(|_| false)?;
                 Err(error)
             })?,

@@ -28,6 +28,7 @@ use tokio::net::UnixListener;
 use tokio::task::LocalSet;
 
 use crate::state::StateDir;
+use error::cannot;
 use leases::Table;
 use process::{Flags, PidFile, lock_state, log};
 use server::{Limits, Listener, Server};
@@ -65,25 +66,23 @@ fn run(flags: Flags, state: StateDir) -> Result<(), Box<dyn Error>> {
     let listener = Listener::open(&flags.socketpath, flags.takeover, flags.group)?;
     let lock = lock_state(&state, flags.takeover)?;
     let _pidfile = flags.pidfile.clone().map(PidFile::write).transpose()?;
-    // Two threads for calls that block: closing packet sockets, and waiting for the lock on links
-    // that containers share.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(2)
-        .build()?;
-    // Exchanges that are still running at the end close their sockets through the runtime.
-    let _context = runtime.enter();
+        .build()
+        .map_err(cannot("prepare to wait for events"))?;
     let tasks = LocalSet::new();
     tasks.block_on(&runtime, async {
-        let socket = UnixListener::from_std(listener.socket()?)?;
+        let socket = listener.socket().and_then(UnixListener::from_std);
+        let socket = socket.map_err(cannot("wait for callers"))?;
         let (idle, group) = (flags.idle, flags.group);
         let table = Table::new(flags, state, limits.adds)?;
         let server = Rc::new(Server::new(Rc::new(table), listener, group));
         event_loop::run(&server, &socket, limits.connections, idle).await
     })?;
     drop(tasks);
-    // Last: a process that waits for the lock continues with the leases as they are on disk.
-    drop(lock);
+    // A process that waits for the lock continues with the leases as they are on disk, and with
+    // host routes that are not done. The kernel unlocks it when all threads have ended.
+    std::mem::forget(lock);
     Ok(())
 }
 

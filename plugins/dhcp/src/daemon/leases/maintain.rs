@@ -1,6 +1,7 @@
 //! Maintaining leases: renewing them when they are due, and reacting when containers disappear or
 //! parents regain their carrier.
 
+use std::convert::Infallible;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use super::resume;
 use super::slot::Slot;
 use super::table::{RETRY_INTERVAL, Table};
 use crate::daemon::exchange::now;
+use crate::daemon::watchers::CarrierWatcher;
 
 /// The pause between two leases that are confirmed because their parent regained its carrier: a
 /// restarted switch must not make all hosts ask at the same moment.
@@ -99,14 +101,14 @@ fn recover(table: &Rc<Table>, slot: &Rc<Slot>) {
     table.remove_if_empty(slot);
 }
 
-/// Waits until names of network namespaces are removed, and abandons the leases of containers that
-/// are gone.
-pub(crate) async fn netns_removed(table: &Table) -> io::Result<()> {
-    match table.netns_watcher.removed().await? {
-        Some(paths) => abandon_gone(table, |path| paths.iter().any(|removed| removed == path)),
-        None => abandon_gone(table, |_| true),
+/// Abandons the leases of containers whose network namespaces are removed.
+pub(crate) async fn watch_netns(table: &Table) -> Infallible {
+    loop {
+        match table.netns_watcher.removed().await {
+            Some(paths) => abandon_gone(table, |path| paths.iter().any(|removed| removed == path)),
+            None => abandon_gone(table, |_| true),
+        }
     }
-    Ok(())
 }
 
 /// Abandons the leases of containers that are gone, among those whose netns has a suspect path.
@@ -125,23 +127,25 @@ fn abandon_gone(table: &Table, is_suspect: impl Fn(&Path) -> bool) {
     }
 }
 
-/// Waits until parents regain their carrier, and confirms the leases on them, one after the other.
-/// An ADD that waits for an address on them asks at once.
-pub(crate) async fn carrier_restored(table: &Table) -> io::Result<()> {
-    let parents = table.carrier_watcher.restored().await?;
-    let mut due = now();
-    for slot in table.slots() {
-        let sought = slot.sought.borrow().upgrade();
-        if let Some(sought) = sought.filter(|lease| lease.has_parent_in(&parents)) {
-            sought.notify_carrier_restored();
-        }
-        if let Some(lease) = slot.lease().filter(|lease| lease.has_parent_in(&parents)) {
-            lease.notify_carrier_restored();
-            table.set_timer_at(&slot, Some(due));
-            due = due + STAGGER;
+/// Confirms the leases on parents that regain their carrier, one after the other. An ADD that waits
+/// for an address on them asks at once.
+pub(crate) async fn watch_carriers(table: &Table) -> Infallible {
+    let mut watcher = CarrierWatcher::default();
+    loop {
+        let parents = watcher.restored().await;
+        let mut due = now();
+        for slot in table.slots() {
+            let sought = slot.sought.borrow().upgrade();
+            if let Some(sought) = sought.filter(|lease| lease.has_parent_in(&parents)) {
+                sought.notify_carrier_restored();
+            }
+            if let Some(lease) = slot.lease().filter(|lease| lease.has_parent_in(&parents)) {
+                lease.notify_carrier_restored();
+                table.set_timer_at(&slot, Some(due));
+                due = due + STAGGER;
+            }
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

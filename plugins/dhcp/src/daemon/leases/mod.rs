@@ -17,7 +17,7 @@ mod timer_queue;
 pub(super) use add::{Added, add, undo};
 pub(super) use check::check;
 pub(super) use end::{del, gc};
-pub(super) use maintain::{carrier_restored, maintain_next, netns_removed};
+pub(super) use maintain::{maintain_next, watch_carriers, watch_netns};
 pub(crate) use offline::release_offline;
 pub(super) use resume::resume_all;
 pub(super) use table::Table;

@@ -16,13 +16,13 @@ use tokio::sync::Semaphore;
 use super::lease::ManagedLease;
 use super::slot::Slot;
 use super::timer_queue::TimerQueue;
-use crate::daemon::error::internal;
+use crate::daemon::error::{cannot, internal};
 use crate::daemon::exchange::now;
 use crate::daemon::host_routes::HostRouteWorker;
 use crate::daemon::process::Flags;
 use crate::daemon::random::random_octets;
 use crate::daemon::store::{ClientIdentity, LeaseStore};
-use crate::daemon::watchers::{CarrierWatcher, NetnsWatcher};
+use crate::daemon::watchers::NetnsWatcher;
 use crate::protocol::LeaseParams;
 use crate::state::StateDir;
 
@@ -36,7 +36,6 @@ pub(crate) struct Table {
     pub(super) store: LeaseStore,
     timers: TimerQueue<Weak<Slot>>,
     pub(super) netns_watcher: NetnsWatcher,
-    pub(super) carrier_watcher: CarrierWatcher,
     pub(super) host_routes: HostRouteWorker,
     /// Limits how many ADDs exchange messages with servers at a time; others wait in order.
     pub(super) add_permits: Arc<Semaphore>,
@@ -51,10 +50,9 @@ impl Table {
         Ok(Table {
             slots: RefCell::default(),
             store: LeaseStore::new(state),
-            timers: TimerQueue::new()?,
-            netns_watcher: NetnsWatcher::new()?,
-            carrier_watcher: CarrierWatcher::new()?,
-            host_routes: HostRouteWorker::new()?,
+            timers: TimerQueue::new().map_err(cannot("create a timer"))?,
+            netns_watcher: NetnsWatcher::new(),
+            host_routes: HostRouteWorker::new().map_err(cannot("open the daemon's own netns"))?,
             add_permits: Arc::new(Semaphore::new(max_adds)),
             is_stopping: Cell::new(false),
             flags,
@@ -91,6 +89,16 @@ impl Table {
     /// Forgets past leases that have expired by now.
     pub(crate) fn forget_expired(&self) {
         self.store.forget_expired();
+    }
+
+    /// Tries again to change host routes that could not be changed.
+    pub(crate) fn retry_host_routes(&self) {
+        self.host_routes.retry();
+    }
+
+    /// Waits until all changes of host routes are done.
+    pub(crate) async fn finish_host_routes(&self) {
+        self.host_routes.finish().await;
     }
 
     /// The slot of an attachment, if it has one.
@@ -178,10 +186,11 @@ impl Table {
 
     /// Writes the slot's lease to disk as it is now.
     pub(super) fn persist(&self, slot: &Slot) {
-        match slot
-            .lease()
-            .and_then(|lease| lease.record(&slot.attachment))
-        {
+        // Without a lease, what is on disk says how it ended.
+        let Some(lease) = slot.lease() else {
+            return;
+        };
+        match lease.record(&slot.attachment) {
             Some(record) => drop(self.store.write(&record)),
             None => self.store.mark_lost(&slot.attachment),
         }

@@ -8,5 +8,5 @@ mod state_lock;
 
 pub(super) use flags::Flags;
 pub(super) use pidfile::PidFile;
-pub(super) use service_manager::{Watchdog, notify_ready, notify_stopping};
+pub(super) use service_manager::{notify_ready, notify_stopping, send_heartbeats};
 pub(super) use state_lock::lock_state;

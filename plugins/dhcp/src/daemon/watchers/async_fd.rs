@@ -4,7 +4,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use tokio::io::unix::AsyncFd;
-use tokio::task::spawn_blocking;
 
 /// Lets the event loop wait on a descriptor that `source` owns.
 #[allow(
@@ -14,10 +13,4 @@ use tokio::task::spawn_blocking;
 )]
 pub(crate) fn watch<S: AsFd + AsRawFd>(source: S) -> io::Result<AsyncFd<S>> {
     AsyncFd::new(source)
-}
-
-/// Closes packet sockets, and drops what depends on them, on another thread: the kernel takes an
-/// RCU grace period for each, milliseconds in which the event loop would serve nothing.
-pub(crate) fn close_on_thread(sockets: impl Send + 'static) {
-    spawn_blocking(move || drop(sockets));
 }

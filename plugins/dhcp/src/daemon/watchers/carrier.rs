@@ -2,9 +2,10 @@
 //! are confirmed with the server.
 //!
 //! There is one netlink socket, in the daemon's own netns, which is usually the host's. A daemon in
-//! another netns sees no parent, and its leases notice a new network when they are renewed.
+//! another netns sees no parent, and its leases notice a new network when they are renewed. The
+//! same happens while the kernel refuses the socket, or cannot list the links because they change
+//! all the time.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 
@@ -12,55 +13,70 @@ use linknet::{Link, LinkEvents, LinkWatch, Netlink};
 use tokio::io::unix::AsyncFd;
 
 use super::async_fd::watch;
+use super::backoff::Backoff;
 
 /// The carriers of all links of the daemon's netns.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct CarrierWatcher {
-    events: AsyncFd<LinkWatch>,
+    /// `None` at the start, and after an error.
+    events: Option<AsyncFd<LinkWatch>>,
     /// By the link's index.
-    carriers: RefCell<HashMap<u32, bool>>,
+    carriers: HashMap<u32, bool>,
 }
 
 impl CarrierWatcher {
-    /// Starts with the carriers as they are now. Needs a tokio runtime.
-    pub(crate) fn new() -> io::Result<CarrierWatcher> {
-        let events = watch(LinkWatch::open().map_err(io::Error::other)?)?;
-        let watcher = CarrierWatcher {
-            events,
-            carriers: RefCell::default(),
-        };
-        watcher.update(&all_links()?);
-        Ok(watcher)
-    }
-
     /// Waits until links regain the carrier that they had lost, and returns their indices.
-    pub(crate) async fn restored(&self) -> io::Result<Vec<u32>> {
+    pub(crate) async fn restored(&mut self) -> Vec<u32> {
+        let mut backoff = Backoff::new();
         loop {
-            let mut ready = self.events.readable().await?;
-            let restored = match ready.get_inner().next()? {
-                LinkEvents::None => {
-                    ready.clear_ready();
-                    continue;
+            match self.next().await {
+                Ok(restored) if restored.is_empty() => backoff = Backoff::new(),
+                Ok(restored) => return restored,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot watch the carriers of links, and will try again; until then, leases are not confirmed when a cable is plugged in");
+                    self.events = None;
+                    backoff.pause().await;
                 }
-                LinkEvents::Changes { changed, removed } => {
-                    self.carriers
-                        .borrow_mut()
-                        .retain(|index, _| !removed.contains(index));
-                    self.update(&changed)
-                }
-                LinkEvents::Overflow => self.update(&all_links()?),
-            };
-            if !restored.is_empty() {
-                return Ok(restored);
             }
         }
     }
 
+    /// Waits until links change, and returns those that have regained their carrier. After an
+    /// error, begins with a new socket.
+    async fn next(&mut self) -> io::Result<Vec<u32>> {
+        let Some(events) = &self.events else {
+            // The socket first: a change after the links are listed is an event.
+            let events = watch(LinkWatch::open().map_err(io::Error::other)?)?;
+            let restored = self.update_all(&all_links()?);
+            self.events = Some(events);
+            return Ok(restored);
+        };
+        let mut ready = events.readable().await?;
+        match ready.get_inner().next()? {
+            LinkEvents::None => {
+                ready.clear_ready();
+                Ok(Vec::new())
+            }
+            LinkEvents::Changes { changed, removed } => {
+                self.carriers.retain(|index, _| !removed.contains(index));
+                Ok(self.update(&changed))
+            }
+            LinkEvents::Overflow => Ok(self.update_all(&all_links()?)),
+        }
+    }
+
+    /// Like [`CarrierWatcher::update`], and forgets all other links.
+    fn update_all(&mut self, links: &[Link]) -> Vec<u32> {
+        self.carriers
+            .retain(|index, _| links.iter().any(|link| link.index == *index));
+        self.update(links)
+    }
+
     /// Returns the links that have regained their carrier.
-    fn update(&self, links: &[Link]) -> Vec<u32> {
-        let mut carriers = self.carriers.borrow_mut();
-        let mut has_returned =
-            |link: &&Link| carriers.insert(link.index, link.carrier) == Some(false) && link.carrier;
+    fn update(&mut self, links: &[Link]) -> Vec<u32> {
+        let mut has_returned = |link: &&Link| {
+            self.carriers.insert(link.index, link.carrier) == Some(false) && link.carrier
+        };
         links
             .iter()
             .filter(|link| has_returned(link))

@@ -1,6 +1,7 @@
 //! Containers that disappear without a DEL. The daemon watches the directories that hold the names
 //! of their network namespaces, so it notices the removal of a name at once. A container that
-//! disappears in another way is noticed when its lease is due for renewal.
+//! disappears in another way, or while the kernel has no inotify instance for the daemon, is
+//! noticed when its lease is due for renewal.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,27 +11,38 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
 use super::async_fd::watch;
+use super::backoff::Backoff;
 
 /// The watched directories.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct NetnsWatcher {
-    notifier: AsyncFd<OwnedFd>,
-    directories: RefCell<HashMap<i32, PathBuf>>,
+    /// `None` after an error.
+    notifier: RefCell<Option<Rc<AsyncFd<OwnedFd>>>>,
+    /// The number of the watch, if there is one.
+    directories: RefCell<HashMap<PathBuf, Option<i32>>>,
+}
+
+/// What has happened in the watched directories.
+#[derive(Debug, Default)]
+struct Events {
+    removed: Vec<PathBuf>,
+    overflow: bool,
 }
 
 impl NetnsWatcher {
     /// Watches nothing yet. Needs a tokio runtime.
-    pub(crate) fn new() -> io::Result<NetnsWatcher> {
-        let notifier = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        Ok(NetnsWatcher {
-            notifier: watch(notifier)?,
-            directories: RefCell::default(),
-        })
+    pub(crate) fn new() -> NetnsWatcher {
+        let watcher = NetnsWatcher::default();
+        // If this fails, `removed` tries again, and reports it.
+        let _ = watcher.open();
+        watcher
     }
 
     /// Watches the directory that this name is in. There are no events for names under /proc.
@@ -41,64 +53,106 @@ impl NetnsWatcher {
         else {
             return;
         };
-        if self
-            .directories
-            .borrow()
-            .values()
-            .any(|watched| watched == directory)
-        {
-            return;
-        }
-        match inotify::add_watch(
-            &self.notifier,
-            directory,
-            WatchFlags::DELETE | WatchFlags::ONLYDIR,
-        ) {
-            Ok(number) => drop(
-                self.directories
-                    .borrow_mut()
-                    .insert(number, directory.to_owned()),
-            ),
-            Err(error) => {
-                tracing::warn!(directory = %directory.display(), %error, "cannot watch a directory of network namespaces; containers that disappear from it are noticed late");
+        let mut directories = self.directories.borrow_mut();
+        if !directories.contains_key(directory) {
+            let notifier = self.notifier.borrow();
+            let number = notifier.as_ref().and_then(|to| add_watch(to, directory));
+            if notifier.is_none() || number.is_some() {
+                directories.insert(directory.to_owned(), number);
             }
         }
     }
 
-    /// Waits until names are removed, and returns them; `None` if there were more than the kernel
-    /// could queue.
-    pub(crate) async fn removed(&self) -> io::Result<Option<Vec<PathBuf>>> {
+    /// Waits until names are removed, and returns them; `None` if some may have been missed.
+    pub(crate) async fn removed(&self) -> Option<Vec<PathBuf>> {
+        let mut backoff = Backoff::new();
         loop {
-            let mut ready = self.notifier.readable().await?;
-            let mut buffer = [MaybeUninit::uninit(); 4096];
-            let mut reader = Reader::new(self.notifier.get_ref(), &mut buffer);
-            let mut removed = Vec::new();
-            let mut overflowed = false;
-            loop {
-                match reader.next() {
-                    Ok(event) => {
-                        overflowed |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
-                        let directories = self.directories.borrow();
-                        let path = directories.get(&event.wd()).zip(event.file_name());
-                        removed.extend(path.map(|(directory, name)| {
-                            directory.join(OsStr::from_bytes(name.to_bytes()))
-                        }));
-                        if event.events().contains(ReadFlags::IGNORED) {
-                            drop(directories);
-                            self.directories.borrow_mut().remove(&event.wd());
-                        }
-                    }
-                    Err(rustix::io::Errno::AGAIN) => break,
-                    Err(error) => return Err(error.into()),
+            let notifier = self.notifier.borrow().clone();
+            let events = match notifier {
+                Some(notifier) => self.next(&notifier).await,
+                None => self.open(),
+            };
+            match events {
+                Ok(Events { overflow: true, .. }) => return None,
+                Ok(Events { removed, .. }) if removed.is_empty() => {}
+                Ok(Events { removed, .. }) => return Some(removed),
+                Err(error) => {
+                    let hint = match error.raw_os_error().map(Errno::from_raw_os_error) {
+                        Some(Errno::MFILE) => ": raise the sysctl fs.inotify.max_user_instances",
+                        _ => "",
+                    };
+                    tracing::warn!(%error, "cannot watch for containers that disappear, and will try again; until then, they are noticed late{hint}");
+                    self.notifier.take();
+                    backoff.pause().await;
                 }
-            }
-            ready.clear_ready();
-            if overflowed {
-                return Ok(None);
-            }
-            if !removed.is_empty() {
-                return Ok(Some(removed));
             }
         }
     }
+
+    /// Watches all directories with a new inotify instance.
+    fn open(&self) -> io::Result<Events> {
+        let notifier = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let notifier = watch(notifier)?;
+        let mut directories = self.directories.borrow_mut();
+        for (directory, number) in directories.iter_mut() {
+            *number = add_watch(&notifier, directory);
+        }
+        directories.retain(|_, number| number.is_some());
+        self.notifier.replace(Some(Rc::new(notifier)));
+        Ok(Events {
+            overflow: !directories.is_empty(),
+            ..Events::default()
+        })
+    }
+
+    /// Waits for events.
+    async fn next(&self, notifier: &AsyncFd<OwnedFd>) -> io::Result<Events> {
+        let mut ready = notifier.readable().await?;
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = Reader::new(notifier.get_ref(), &mut buffer);
+        let mut events = Events::default();
+        loop {
+            match reader.next() {
+                Ok(event) => self.handle(&event, &mut events),
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        ready.clear_ready();
+        Ok(events)
+    }
+
+    fn handle(&self, event: &inotify::Event<'_>, events: &mut Events) {
+        events.overflow |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
+        let mut directories = self.directories.borrow_mut();
+        let directory = directories
+            .iter()
+            .find(|(_, number)| **number == Some(event.wd()))
+            .map(|(directory, _)| directory.clone());
+        let Some(directory) = directory else {
+            return;
+        };
+        if event.events().contains(ReadFlags::IGNORED) {
+            directories.remove(&directory);
+        }
+        if let Some(name) = event.file_name() {
+            let name = OsStr::from_bytes(name.to_bytes());
+            events.removed.push(directory.join(name));
+        }
+    }
+}
+
+/// Watches a directory. If that fails, logs why, and returns `None`.
+fn add_watch(notifier: &AsyncFd<OwnedFd>, directory: &Path) -> Option<i32> {
+    let flags = WatchFlags::DELETE | WatchFlags::ONLYDIR;
+    inotify::add_watch(notifier, directory, flags)
+        .inspect_err(|error| {
+            let hint = match *error {
+                Errno::NOSPC => ": raise the sysctl fs.inotify.max_user_watches",
+                _ => "",
+            };
+            tracing::warn!(directory = %directory.display(), %error, "cannot watch a directory of network namespaces; containers that disappear from it are noticed late{hint}");
+        })
+        .ok()
 }

@@ -1,0 +1,137 @@
+//! Closing packet sockets on other threads: the kernel takes an RCU grace period for each,
+//! milliseconds in which the event loop would serve nothing.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// The most threads that close sockets.
+const MAX_THREADS: usize = 2;
+
+/// How long a thread waits for more sockets before it ends.
+const IDLE_TIME: Duration = Duration::from_secs(10);
+
+static CLOSER: Closer = Closer::new();
+
+/// Closes sockets, and drops what depends on them, on another thread; or here, if no thread can be
+/// had.
+pub(crate) fn close_on_thread(sockets: impl Send + 'static) {
+    CLOSER.close(Box::new(sockets), || {
+        let thread = thread::Builder::new().name("close-sockets".to_owned());
+        thread.spawn(|| CLOSER.work()).map(drop)
+    });
+}
+
+/// The sockets that are waiting to be closed, and the threads that close them.
+struct Closer {
+    queue: Mutex<Queue>,
+    /// Notified when there is a socket in the queue.
+    filled: Condvar,
+}
+
+struct Queue {
+    sockets: VecDeque<Box<dyn Any + Send>>,
+    threads: usize,
+    /// Threads that wait for sockets.
+    idle: usize,
+}
+
+impl Closer {
+    const fn new() -> Closer {
+        Closer {
+            queue: Mutex::new(Queue {
+                sockets: VecDeque::new(),
+                threads: 0,
+                idle: 0,
+            }),
+            filled: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts sockets into the queue. `spawn` starts a thread that runs [`Closer::work`].
+    fn close(&self, sockets: Box<dyn Any + Send>, spawn: impl FnOnce() -> io::Result<()>) {
+        let mut queue = self.lock();
+        queue.sockets.push_back(sockets);
+        if queue.idle >= queue.sockets.len() {
+            self.filled.notify_one();
+        } else if queue.threads < MAX_THREADS {
+            match spawn() {
+                Ok(()) => queue.threads += 1,
+                Err(_) if queue.threads > 0 => {}
+                Err(_) => {
+                    let sockets = std::mem::take(&mut queue.sockets);
+                    drop(queue);
+                    drop(sockets);
+                }
+            }
+        }
+    }
+
+    /// Closes sockets until there have been none for a while.
+    fn work(&self) {
+        let mut queue = self.lock();
+        loop {
+            if let Some(sockets) = queue.sockets.pop_front() {
+                drop(queue);
+                drop(sockets);
+                queue = self.lock();
+                continue;
+            }
+            queue.idle += 1;
+            let waited = self.filled.wait_timeout(queue, IDLE_TIME);
+            let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            queue = woken;
+            queue.idle -= 1;
+            if timeout.timed_out() && queue.sockets.is_empty() {
+                queue.threads -= 1;
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread::ThreadId;
+
+    use super::*;
+
+    /// Reports on which thread it is dropped.
+    struct Socket(Sender<ThreadId>);
+
+    impl Drop for Socket {
+        fn drop(&mut self) {
+            let _ = self.0.send(thread::current().id());
+        }
+    }
+
+    #[test]
+    fn sockets_are_closed_on_other_threads() {
+        let (dropped, on_thread) = channel();
+        for _ in 0..10 {
+            close_on_thread(Socket(dropped.clone()));
+        }
+        for _ in 0..10 {
+            let thread = on_thread.recv().expect("each is dropped");
+            assert_ne!(thread, thread::current().id());
+        }
+    }
+
+    #[test]
+    fn without_a_thread_sockets_are_closed_in_place() {
+        let (dropped, on_thread) = channel();
+        let closer = Closer::new();
+        closer.close(Box::new(Socket(dropped)), || {
+            Err(io::ErrorKind::WouldBlock.into())
+        });
+        assert_eq!(on_thread.try_recv(), Ok(thread::current().id()));
+    }
+}
