@@ -86,9 +86,12 @@ pub(super) async fn run(
 }
 
 /// What the daemon does besides serving callers and maintaining leases.
-async fn upkeep(table: &Table) -> Infallible {
+async fn upkeep(table: &Rc<Table>) -> Infallible {
     let sweep = every(SWEEP_INTERVAL, || table.forget_expired());
-    let retry = every(RETRY_INTERVAL, || table.retry_host_routes());
+    let retry = every(RETRY_INTERVAL, || {
+        leases::resume_rest(table);
+        table.retry_host_routes();
+    });
     let heartbeat = send_heartbeats();
     let netns = leases::watch_netns(table);
     let carriers = leases::watch_carriers(table);

@@ -91,7 +91,7 @@ pub(super) fn end(
 /// Ends the leases of all attachments to a network, except those to keep.
 pub(super) fn end_except(state: &StateDir, network: &str, keep: &[Attachment]) -> io::Result<()> {
     let mut abandoned = Vec::new();
-    for record in state.load()? {
+    for record in state.load()?.records {
         if record.attachment.network() == network && !keep.contains(&record.attachment) {
             abandoned.extend(mark_abandoned(state, &record.attachment)?);
         }
@@ -107,7 +107,7 @@ fn mark_abandoned(state: &StateDir, attachment: &Attachment) -> io::Result<Optio
     };
     match record.status {
         LeaseStatus::Active | LeaseStatus::Abandoned => {
-            let record = record.with_status(LeaseStatus::Abandoned);
+            let record = record.detached();
             state.write(&record)?;
             Ok(Some(record))
         }

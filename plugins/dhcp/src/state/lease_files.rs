@@ -1,11 +1,14 @@
 //! The files of a daemon's leases, and the directory that they are in.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use cni::Attachment;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use sha2::{Digest, Sha256};
 
 use super::record::Record;
 use crate::protocol::DEFAULT_SOCKET;
@@ -14,6 +17,26 @@ use crate::protocol::DEFAULT_SOCKET;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateDir {
     directory: PathBuf,
+}
+
+/// The longest name of a file or directory, in octets.
+const NAME_MAX: usize = 255;
+
+/// The directory of leases whose names do not fit into a path, or that are those of the daemon's own
+/// files. No network can be called so, and earlier releases, which cannot write such leases, leave
+/// what is in it alone.
+const HASHED: &str = "@";
+
+/// The daemon's own files in the directory.
+const OWN_FILES: [&str; 2] = ["lock", "log"];
+
+/// What was read from the directory.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    /// The leases.
+    pub(crate) records: Vec<Record>,
+    /// Files and directories that could not be read, which says nothing about their content.
+    pub(crate) unread: Vec<PathBuf>,
 }
 
 /// The right to change the leases, which the daemon has for as long as it runs.
@@ -58,6 +81,7 @@ impl StateDir {
             .create(true)
             .truncate(false)
             .write(true)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(self.directory.join("lock"))?;
         match file.try_lock() {
             Ok(()) => {
@@ -98,26 +122,26 @@ impl StateDir {
     /// Writes a record in place of the one that its attachment has.
     pub(crate) fn write(&self, record: &Record) -> io::Result<()> {
         let file = self.file(&record.attachment);
-        let directory = self.directory.join(record.attachment.network());
+        let directory = file.parent().unwrap_or(&self.directory);
         let mut document = serde_json::to_vec_pretty(record)?;
         document.push(b'\n');
-        let mut scratch = match scratch_file(&directory) {
+        let mut scratch = match scratch_file(directory) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                create(&directory)?;
-                scratch_file(&directory)?
+                create(directory)?;
+                scratch_file(directory)?
             }
             other => other?,
         };
         scratch.write_all(&document)?;
-        scratch.persist(file).map_err(|error| error.error)?;
+        scratch.persist(&file).map_err(|error| error.error)?;
         Ok(())
     }
 
-    /// Reads the record of an attachment; `None` if it has none, or an unreadable one.
+    /// Reads the record of an attachment; `None` if it has none, or one that is not valid.
     pub(crate) fn read(&self, attachment: &Attachment) -> io::Result<Option<Record>> {
-        match fs::read(self.file(attachment)) {
+        match read(&self.file(attachment)) {
             Ok(document) => Ok(Record::parse(&document).ok()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound || is_no_file(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -130,31 +154,73 @@ impl StateDir {
         }
     }
 
-    /// Reads all records. An unreadable file is renamed, and logged.
-    pub(crate) fn load(&self) -> io::Result<Vec<Record>> {
-        let mut records = Vec::new();
-        for network in entries(&self.directory)? {
-            if !network.is_dir() {
-                continue;
-            }
-            for file in entries(&network)? {
-                match file.extension() {
-                    Some(kind) if kind == "json" => match self.read_file(&file) {
-                        Ok(record) => records.push(record),
-                        Err(problem) => set_aside(&file, &problem),
-                    },
-                    // Half written by a daemon that was killed. It does no harm if it stays.
-                    Some(kind) if kind == "new" => drop(fs::remove_file(&file)),
-                    _ => {}
-                }
+    /// Reads all records.
+    ///
+    /// # Errors
+    /// If the directory cannot be listed. What cannot be read inside it is in [`Loaded::unread`].
+    pub(crate) fn load(&self) -> io::Result<Loaded> {
+        let mut loaded = Loaded::default();
+        let entries = entries(&self.directory).map_err(|error| {
+            let directory = self.directory.display();
+            io::Error::new(error.kind(), format!("cannot list {directory}: {error}"))
+        })?;
+        for entry in entries {
+            match is_directory(&entry) {
+                Ok(true) => self.load_directory(entry, &mut loaded),
+                Ok(false) => {}
+                Err(error) => loaded.read_later(entry, &error),
             }
         }
-        Ok(records)
+        Ok(loaded)
     }
 
-    fn read_file(&self, file: &Path) -> Result<Record, String> {
-        let document = fs::read(file).map_err(|error| error.to_string())?;
-        let record = Record::parse(&document)?;
+    /// Reads these files and directories, which could not be read before.
+    pub(crate) fn load_again(&self, unread: Vec<PathBuf>) -> Loaded {
+        let mut loaded = Loaded::default();
+        for path in unread {
+            match is_directory(&path) {
+                Ok(true) => self.load_directory(path, &mut loaded),
+                Ok(false) => self.load_file(path, &mut loaded),
+                Err(error) => loaded.read_later(path, &error),
+            }
+        }
+        loaded
+    }
+
+    fn load_directory(&self, directory: PathBuf, loaded: &mut Loaded) {
+        match entries(&directory) {
+            Ok(files) => {
+                for file in files {
+                    self.load_file(file, loaded);
+                }
+            }
+            Err(error) => loaded.read_later(directory, &error),
+        }
+    }
+
+    /// Reads a record. A file whose content is bad is renamed, and logged.
+    fn load_file(&self, file: PathBuf, loaded: &mut Loaded) {
+        match file.extension() {
+            Some(kind) if kind == "json" || kind == "lease" => {}
+            // Half written by a daemon that was killed. It does no harm if it stays.
+            Some(kind) if kind == "new" => return drop(fs::remove_file(&file)),
+            _ => return,
+        }
+        match read(&file) {
+            Ok(document) => match self.parse(&file, &document) {
+                Ok(record) => loaded.records.push(record),
+                Err(problem) => set_aside(&file, &problem),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if is_no_file(&error) => {
+                tracing::warn!(file = %file.display(), "ignoring what is not a regular file among the leases");
+            }
+            Err(error) => loaded.read_later(file, &error),
+        }
+    }
+
+    fn parse(&self, file: &Path, document: &[u8]) -> Result<Record, String> {
+        let record = Record::parse(document)?;
         if self.file(&record.attachment) == file {
             Ok(record)
         } else {
@@ -169,7 +235,54 @@ impl StateDir {
     pub fn file(&self, attachment: &Attachment) -> PathBuf {
         // Neither identifiers nor interface names contain a colon or a slash.
         let name = format!("{}:{}.json", attachment.container_id(), attachment.ifname());
-        self.directory.join(attachment.network()).join(name)
+        let network = attachment.network();
+        if name.len() > NAME_MAX || network.len() > NAME_MAX || OWN_FILES.contains(&network) {
+            let hash = Sha256::digest(attachment.to_string());
+            return self
+                .directory
+                .join(HASHED)
+                .join(format!("{}.lease", dhcp4::hex::encode(&hash)));
+        }
+        self.directory.join(network).join(name)
+    }
+}
+
+impl Loaded {
+    fn read_later(&mut self, path: PathBuf, error: &io::Error) {
+        tracing::error!(path = %path.display(), %error, "cannot read leases, and will try again");
+        self.unread.push(path);
+    }
+}
+
+/// Reads a regular file. Opening anything else, such as a named pipe, does not wait.
+///
+/// # Errors
+/// As for [`fs::read`]; [`is_no_file`] if it is not a regular file.
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::options()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(file)?;
+    if !file.metadata()?.is_file() {
+        return Err(Errno::NXIO.into());
+    }
+    let mut document = Vec::new();
+    file.read_to_end(&mut document)?;
+    Ok(document)
+}
+
+/// Whether an error of [`read`] says that something is not a regular file. The kernel says so of
+/// sockets.
+fn is_no_file(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::NXIO.raw_os_error())
+}
+
+/// Whether this is a directory; false if it is gone.
+fn is_directory(path: &Path) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.is_dir()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

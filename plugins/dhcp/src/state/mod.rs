@@ -3,6 +3,7 @@
 //! ```text
 //! STATEDIR/lock                              locked by the daemon for as long as it runs
 //! STATEDIR/NETWORK/CONTAINERID:IFNAME.json   a lease, or one that has ended
+//! STATEDIR/@/HASH.lease                      the same, if its path would not be a valid one
 //! ```
 //!
 //! A file is written under a temporary name and renamed, so a reader finds a whole one. Nothing is
@@ -16,9 +17,9 @@ mod record;
 pub use interface_ref::InterfaceRef;
 pub(crate) use interface_ref::Unreachable;
 pub use lease_files::StateDir;
-pub(crate) use lease_files::StateLock;
+pub(crate) use lease_files::{Loaded, StateLock};
 pub(crate) use record::Mtu;
 pub use record::{LeaseStatus, Record};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

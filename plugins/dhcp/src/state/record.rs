@@ -1,7 +1,8 @@
 //! The content of a lease's file.
 
 use std::fs;
-use std::time::SystemTime;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cni::Attachment;
 use dhcp4::Lease;
@@ -44,6 +45,10 @@ pub struct Record {
     /// daemon stops, the lease is lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     netns_kept: bool,
+    /// DEL or GC has ended the attachment, so an abandoned lease must be released rather than taken
+    /// up again if its interface still exists.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    detached: bool,
     /// When the lease ends, by the calendar; absent if it never ends.
     #[serde(default, with = "calendar", skip_serializing_if = "Option::is_none")]
     pub(crate) expires: Option<SystemTime>,
@@ -108,16 +113,19 @@ impl Record {
         let remaining = lease.remaining(now);
         Record {
             version: VERSION,
-            boot_id: boot_id(),
+            boot_id: boot_id().unwrap_or_default().to_owned(),
             attachment,
             status: LeaseStatus::Active,
             interface,
             params,
-            expires: remaining.and_then(|remaining| SystemTime::now().checked_add(remaining)),
+            expires: remaining
+                .and_then(|remaining| SystemTime::now().checked_add(remaining))
+                .map(whole_seconds),
             lease,
             server_mac,
             mtu: None,
             netns_kept: false,
+            detached: false,
         }
     }
 
@@ -136,9 +144,25 @@ impl Record {
         Record { status, ..self }
     }
 
-    /// Whether it was written since the machine booted, so that its times and its netns are valid.
-    pub(crate) fn is_of_this_boot(&self) -> bool {
-        self.boot_id == boot_id()
+    /// The record of a lease that is abandoned because DEL or GC has ended the attachment.
+    pub(crate) fn detached(self) -> Record {
+        Record {
+            status: LeaseStatus::Abandoned,
+            detached: true,
+            ..self
+        }
+    }
+
+    /// Whether DEL or GC has ended the attachment while the server could not be told.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.detached
+    }
+
+    /// Whether it was written since the machine booted, so that its times and its netns are valid;
+    /// `None` if that is unknown, because the boot's identifier cannot be read, or could not be.
+    pub(crate) fn is_of_this_boot(&self) -> Option<bool> {
+        let current = boot_id().filter(|_| !self.boot_id.is_empty())?;
+        Some(self.boot_id == current)
     }
 
     /// Whether the lease has ended, by the calendar.
@@ -147,12 +171,24 @@ impl Record {
     }
 }
 
-/// The kernel's identifier of this boot.
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+/// The kernel's identifier of this boot; `None` if it cannot be read at the moment.
+fn boot_id() -> Option<&'static str> {
+    static BOOT_ID: OnceLock<String> = OnceLock::new();
+    if BOOT_ID.get().is_none() {
+        match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+            Ok(id) => drop(BOOT_ID.set(id.trim().to_owned())),
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the boot's identifier; leases are known by their interfaces alone");
+            }
+        }
+    }
+    BOOT_ID.get().map(String::as_str)
+}
+
+/// The time without fractions of a second, as it is written.
+fn whole_seconds(time: SystemTime) -> SystemTime {
+    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + Duration::from_secs(since_epoch.as_secs())
 }
 
 /// Points in time as people write them (RFC 3339).

@@ -1,4 +1,9 @@
-//! Files as earlier releases wrote them, word for word.
+//! Files as earlier releases wrote them, word for word, and files that are in the way.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -90,6 +95,19 @@ const STATUSES: [(&str, LeaseStatus); 4] = [
     ("released", LeaseStatus::Released),
 ];
 
+/// The record of an active lease.
+pub(crate) fn record() -> Record {
+    Record::parse(file(MINIMAL, "held").as_bytes()).unwrap()
+}
+
+/// The record of an active lease of another attachment.
+fn record_of(container: &str, network: &str) -> Record {
+    let document = file(MINIMAL, "held");
+    let document = document.replace("\"c1\"", &format!("{container:?}"));
+    let document = document.replace("\"lan\"", &format!("{network:?}"));
+    Record::parse(document.as_bytes()).unwrap()
+}
+
 /// A whole file, with this word for the lease's status.
 fn file(rest: &str, status: &str) -> String {
     HEAD.replace("STATUS", status) + rest
@@ -137,4 +155,92 @@ fn another_version_and_an_attachment_that_cni_does_not_allow_are_refused_by_name
         let refused = Record::parse(document.replace(from, to).as_bytes()).unwrap_err();
         assert!(refused.contains(expected), "{refused}");
     }
+}
+
+#[test]
+fn a_boot_whose_identifier_is_unknown_is_not_another_boot() {
+    assert_eq!(record().is_of_this_boot(), Some(false));
+    let document = file(MINIMAL, "held").replace("f9380acb-58a8-4729-834a-692be7857209", "");
+    let unknown = Record::parse(document.as_bytes()).unwrap();
+    assert_eq!(unknown.is_of_this_boot(), None);
+}
+
+#[test]
+fn a_new_record_is_read_as_it_was_written() {
+    let mut lease = record().lease;
+    lease.lifetime = Some(Duration::from_secs(1 << 30));
+    let from = record();
+    let record = Record::new(from.attachment, from.interface, from.params, lease, None);
+    let written = serde_json::to_vec(&record).unwrap();
+    assert_eq!(Record::parse(&written).unwrap(), record);
+    assert_eq!(record.is_of_this_boot(), Some(true));
+}
+
+#[test]
+fn leases_of_any_attachment_that_cni_allows_are_written_and_read_again() {
+    let (scratch, state) = scratch();
+    for (container, network) in [
+        ("c1".to_owned(), "lan".to_owned()),
+        ("c1".to_owned(), "lock".to_owned()),
+        ("c1".to_owned(), "log".to_owned()),
+        ("c1".to_owned(), "n".repeat(256)),
+        ("c".repeat(255), "lan".to_owned()),
+    ] {
+        let record = record_of(&container, &network);
+        state.write(&record).unwrap();
+        assert_eq!(state.read(&record.attachment).unwrap(), Some(record));
+    }
+    assert!(scratch.path().join("lan/c1:eth0.json").is_file());
+    assert!(
+        state.lock().unwrap().is_some(),
+        "its file is not in the way"
+    );
+    let loaded = state.load().unwrap();
+    assert_eq!((loaded.records.len(), loaded.unread.len()), (5, 0));
+}
+
+#[test]
+fn what_cannot_be_read_keeps_its_name_and_is_read_later() {
+    let (scratch, state) = scratch();
+    let record = record();
+    let file = state.file(&record.attachment);
+    let network = scratch.path().join("other");
+    fs::create_dir(file.parent().unwrap()).unwrap();
+    // A link to itself is followed for ever, which the kernel refuses.
+    for path in [&file, &network] {
+        symlink(path, path).unwrap();
+    }
+    let loaded = state.load().unwrap();
+    assert!(loaded.records.is_empty());
+    assert_eq!(loaded.unread.len(), 2, "{:?}", loaded.unread);
+
+    state.write(&record).unwrap();
+    let loaded = state.load_again(loaded.unread);
+    assert_eq!(
+        (loaded.records, loaded.unread),
+        (vec![record], vec![network])
+    );
+}
+
+#[test]
+fn what_is_not_a_file_is_ignored_without_waiting() {
+    let (_scratch, state) = scratch();
+    let record = record();
+    let pipe = state.file(&record.attachment);
+    fs::create_dir(pipe.parent().unwrap()).unwrap();
+    let _socket = UnixListener::bind(pipe.with_file_name("s:eth0.json")).unwrap();
+    fs::create_dir(pipe.with_file_name("d:eth0.json")).unwrap();
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
+    let loaded = state.load().unwrap();
+    assert!(loaded.records.is_empty() && loaded.unread.is_empty());
+    assert_eq!(state.read(&record.attachment).unwrap(), None);
+    state.write(&record).unwrap();
+    assert_eq!(state.read(&record.attachment).unwrap(), Some(record));
+}
+
+fn scratch() -> (tempfile::TempDir, StateDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let state = StateDir::at(directory.path().to_owned());
+    (directory, state)
 }

@@ -79,5 +79,10 @@ fn has_a_file_in_its_directory(attachment: &Attachment) {
         "{}",
         file.display()
     );
-    assert!(within.extension().is_some_and(|kind| kind == "json"));
+    assert!(within.iter().all(|name| name.len() <= 255));
+    assert!(
+        within
+            .extension()
+            .is_some_and(|kind| kind == "json" || kind == "lease")
+    );
 }

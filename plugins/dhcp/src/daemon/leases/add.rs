@@ -91,7 +91,7 @@ pub(crate) async fn add(
 }
 
 /// Releases the lease that an ADD obtained, if its caller was gone before it got the result.
-pub(crate) async fn undo(table: &Table, attachment: &Attachment, added: &Added) {
+pub(crate) async fn undo(table: &Rc<Table>, attachment: &Attachment, added: &Added) {
     let current = table.get(attachment).and_then(|slot| slot.lease());
     if added.is_new && current.is_some_and(|current| Rc::ptr_eq(&current, &added.lease)) {
         end::del(table, attachment).await;

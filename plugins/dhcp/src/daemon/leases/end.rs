@@ -1,6 +1,7 @@
 //! The ends of a lease: it is released, superseded by another lease of the same client, or
 //! abandoned because its container is gone.
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
@@ -10,6 +11,7 @@ use tracing::field::display;
 
 use super::give_back::give_back;
 use super::lease::ManagedLease;
+use super::resume;
 use super::slot::Slot;
 use super::table::{SlotGuard, Table};
 use crate::state::{LeaseStatus, Record, Unreachable};
@@ -19,8 +21,10 @@ pub(super) const CONCURRENT_RELEASES: usize = 32;
 
 /// DEL: releases the lease of an attachment, and cancels an ADD that is still running. If there is
 /// neither, it does nothing.
-pub(crate) async fn del(table: &Table, attachment: &Attachment) {
+pub(crate) async fn del(table: &Rc<Table>, attachment: &Attachment) {
+    resume::resume_rest(table);
     let Some(slot) = table.get(attachment) else {
+        table.store.erase_if_unread(attachment);
         return;
     };
     let _guard = SlotGuard { table, slot: &slot };
@@ -31,6 +35,7 @@ pub(crate) async fn del(table: &Table, attachment: &Attachment) {
 
 /// GC: releases every lease of the network whose attachment is not in `keep`.
 pub(crate) async fn gc(table: &Rc<Table>, network: &str, keep: &[Attachment]) {
+    let keep: HashSet<&Attachment> = keep.iter().collect();
     let attachments = table
         .slots()
         .into_iter()
@@ -62,7 +67,7 @@ pub(super) async fn release(table: &Table, slot: &Slot) {
     let (attachment, address) = (&slot.attachment, lease.address());
     let record = lease.record(attachment);
     // On disk first: a lease that has ended must not be resumed.
-    record_end(table, attachment, record.as_ref(), LeaseStatus::Abandoned);
+    record_end(table, attachment, record.clone().map(Record::detached));
     let client = lease.client(attachment);
     let is_held_by_another = || table.is_held_by_another(slot, &client, address);
     let outcome = give_back(&lease, is_held_by_another).await;
@@ -70,13 +75,13 @@ pub(super) async fn release(table: &Table, slot: &Slot) {
     match outcome {
         Ok(()) => {
             tracing::info!(%attachment, address, "address released");
-            record_end(table, attachment, record.as_ref(), LeaseStatus::Released);
+            let released = record.map(|record| record.with_status(LeaseStatus::Released));
+            record_end(table, attachment, released);
         }
         Err(why) => {
             tracing::info!(%attachment, address, "address not released: {why}");
             if let Some(record) = record.filter(|_| why.is_taken()) {
-                let abandoned = record.with_status(LeaseStatus::Abandoned);
-                table.store.forget_superseded(&abandoned);
+                table.store.forget_superseded(&record.detached());
             }
         }
     }
@@ -131,7 +136,8 @@ pub(super) fn abandon(table: &Table, slot: &Rc<Slot>, why: Unreachable) {
         _ => tracing::warn!(%attachment, address, "lease dropped: {why}"),
     }
     let record = lease.record(attachment);
-    record_end(table, attachment, record.as_ref(), LeaseStatus::Abandoned);
+    let abandoned = record.map(|record| record.with_status(LeaseStatus::Abandoned));
+    record_end(table, attachment, abandoned);
     if lease.has_host_access() {
         table.host_routes.remove(attachment);
     }
@@ -144,15 +150,10 @@ fn take(table: &Table, slot: &Slot) -> Option<Rc<ManagedLease>> {
     slot.lease.take()
 }
 
-/// Records how a lease ended; one without an address is forgotten.
-fn record_end(
-    table: &Table,
-    attachment: &Attachment,
-    record: Option<&Record>,
-    status: LeaseStatus,
-) {
+/// Records that a lease has ended; one without an address is forgotten.
+fn record_end(table: &Table, attachment: &Attachment, record: Option<Record>) {
     match record {
-        Some(record) => table.store.remember(record.clone().with_status(status)),
+        Some(record) => table.store.remember(record),
         None => table.store.erase(attachment),
     }
 }

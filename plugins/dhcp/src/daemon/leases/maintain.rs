@@ -68,12 +68,13 @@ async fn maintain(table: &Table, slot: &Rc<Slot>) {
         }
     };
     tokio::select! {
+        biased;
+        () = slot.cancelled.notified() => {}
         outcome = lease.maintain(&slot.attachment, on_loss, on_applied) => match outcome {
             Ok(()) => table.set_timer(slot),
             Err(unreachable) if unreachable.is_gone() => end::abandon(table, slot, unreachable),
             Err(_) => table.set_timer_at(slot, Some(now() + RETRY_INTERVAL)),
         },
-        () = slot.cancelled.notified() => {}
     }
     drop(exchange);
     table.remove_if_empty(slot);

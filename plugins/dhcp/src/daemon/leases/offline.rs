@@ -33,13 +33,16 @@ pub(crate) fn release_offline(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let mut others = state.load()?;
+    let mut others = state.load()?.records;
     others.retain(|record| record.status == LeaseStatus::Active);
     let others = Rc::new(others);
     LocalSet::new().block_on(&runtime, async {
         for some in abandoned.chunks(CONCURRENT_RELEASES) {
             let mut tasks = JoinSet::new();
-            for record in some.iter().filter(|record| record.is_of_this_boot()) {
+            for record in some
+                .iter()
+                .filter(|record| record.is_of_this_boot() != Some(false))
+            {
                 let netns = netns.filter(|netns| record.interface.is_in(netns));
                 let netns = netns.and_then(|netns| netns.try_clone().ok());
                 let (state, record) = (state.clone(), record.clone());

@@ -20,17 +20,33 @@ use crate::state::{LeaseStatus, Record, Unreachable};
 /// # Errors
 /// If the directory cannot be read.
 pub(crate) fn resume_all(table: &Rc<Table>) -> io::Result<()> {
-    for record in table.store.load()? {
+    resume_records(table, table.store.load()?);
+    table.forget_expired();
+    Ok(())
+}
+
+/// Resumes leases that could not be read or resumed before.
+pub(crate) fn resume_rest(table: &Rc<Table>) {
+    let records = table.store.load_rest();
+    // An attachment that has a slot has had another ADD.
+    let records = records.into_iter();
+    let unknown = records.filter(|record| table.get(&record.attachment).is_none());
+    resume_records(table, unknown.collect());
+}
+
+fn resume_records(table: &Rc<Table>, records: Vec<Record>) {
+    for record in records {
         let attachment = record.attachment.clone();
         // A bug that one lease triggers must not prevent the others from being resumed.
         match catch_unwind(AssertUnwindSafe(|| resume(table, record, None))) {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%attachment, %error, "cannot resume a lease"),
+            Ok(Err(error)) => {
+                tracing::error!(%attachment, %error, "cannot resume a lease, and will try again");
+                table.store.read_later(&attachment);
+            }
             Err(_) => tracing::error!(%attachment, "resuming a lease panicked; this is a bug"),
         }
     }
-    table.forget_expired();
-    Ok(())
 }
 
 /// Resumes the lease of a record. `pinned_netns` is its netns, if that was kept open.
@@ -51,12 +67,12 @@ pub(super) fn resume(
     let lease = ManagedLease::resumed(client, record.clone(), pinned_netns);
     // After a reboot, neither the netns nor the times in the record are valid.
     let netns = match record.is_of_this_boot() {
-        true => lease.open_netns(),
-        false => Err(Unreachable::NetnsGone),
+        Some(false) => Err(Unreachable::NetnsGone),
+        Some(true) | None => lease.open_netns(),
     };
     match netns {
         Err(unreachable) if unreachable.is_gone() => abandon(table, record, &lease, unreachable),
-        Ok(_) if record.status == LeaseStatus::Abandoned => release(table, &record, lease),
+        _ if record.is_detached() => release(table, &record, lease),
         netns => maintain(table, record, lease, netns),
     }
     Ok(())
@@ -83,7 +99,8 @@ fn release(table: &Rc<Table>, record: &Record, lease: ManagedLease) {
     spawn_local(async move { end::del(&table, &attachment).await });
 }
 
-/// Puts the lease into the table, and sets its timer.
+/// Puts the lease into the table, and sets its timer. A lease that was abandoned by mistake, because
+/// the container seemed to be gone, is taken up again.
 fn maintain(table: &Table, record: Record, lease: ManagedLease, netns: Result<Netns, Unreachable>) {
     let (attachment, address) = (&record.attachment, record.lease.address);
     tracing::info!(%attachment, %address, "lease resumed");
@@ -105,5 +122,8 @@ fn maintain(table: &Table, record: Record, lease: ManagedLease, netns: Result<Ne
     table.update_host_route(attachment, &lease);
     let slot = table.get_or_create(attachment);
     *slot.lease.borrow_mut() = Some(Rc::new(lease));
+    if record.status == LeaseStatus::Abandoned {
+        table.persist(&slot);
+    }
     table.set_timer_at(&slot, due);
 }

@@ -3,17 +3,20 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::path::PathBuf;
 
 use cni::Attachment;
 
 use super::past_leases::{ClientIdentity, PastLeases};
-use crate::state::{LeaseStatus, Record, StateDir};
+use crate::state::{LeaseStatus, Loaded, Record, StateDir};
 
 /// The leases on disk, and the past leases among them.
 #[derive(Debug)]
 pub(crate) struct LeaseStore {
     state: StateDir,
     past: RefCell<PastLeases>,
+    /// Files and directories that could not be read yet.
+    unread: RefCell<Vec<PathBuf>>,
 }
 
 impl LeaseStore {
@@ -22,12 +25,46 @@ impl LeaseStore {
         LeaseStore {
             state,
             past: RefCell::default(),
+            unread: RefCell::default(),
         }
     }
 
     /// Reads all records that an earlier daemon has written.
+    ///
+    /// # Errors
+    /// If the directory cannot be listed. Of what cannot be read inside it,
+    /// [`LeaseStore::load_rest`] tries to read the records later.
     pub(crate) fn load(&self) -> io::Result<Vec<Record>> {
-        self.state.load()
+        Ok(self.records(self.state.load()?))
+    }
+
+    /// Reads the records that could not be read before.
+    pub(crate) fn load_rest(&self) -> Vec<Record> {
+        match self.unread.take() {
+            unread if unread.is_empty() => Vec::new(),
+            unread => self.records(self.state.load_again(unread)),
+        }
+    }
+
+    /// The records that were read. What was not is for the next time.
+    fn records(&self, loaded: Loaded) -> Vec<Record> {
+        self.unread.borrow_mut().extend(loaded.unread);
+        loaded.records
+    }
+
+    /// Makes [`LeaseStore::load_rest`] read the attachment's record again.
+    pub(crate) fn read_later(&self, attachment: &Attachment) {
+        self.unread.borrow_mut().push(self.state.file(attachment));
+    }
+
+    /// Removes the attachment's file if it could not be read yet.
+    pub(crate) fn erase_if_unread(&self, attachment: &Attachment) {
+        let file = self.state.file(attachment);
+        let is_unread = |path: &PathBuf| file.starts_with(path);
+        if self.unread.borrow().iter().any(is_unread) {
+            tracing::warn!(%attachment, "address not released: its lease cannot be read");
+            self.erase(attachment);
+        }
     }
 
     /// Reads the record of an attachment.
@@ -102,5 +139,34 @@ impl LeaseStore {
         if written.as_ref() == Some(record) {
             self.erase(&record.attachment);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::state::tests::record;
+
+    #[test]
+    fn the_file_of_a_lease_that_has_ended_is_removed_once_it_has_expired() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let state = StateDir::at(directory.path().to_owned());
+        let store = LeaseStore::new(state.clone());
+        let mut lease = record().lease;
+        lease.lifetime = Some(Duration::ZERO);
+        let record = record();
+        let ended = Record::new(
+            record.attachment,
+            record.interface,
+            record.params,
+            lease,
+            None,
+        );
+        store.remember(ended.clone().with_status(LeaseStatus::Released));
+        assert!(state.file(&ended.attachment).exists());
+        store.forget_expired();
+        assert!(!state.file(&ended.attachment).exists());
     }
 }
