@@ -15,6 +15,7 @@ use crate::scenario::{SOON, conflist, reported};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(the_plugin_starts_a_daemon_in_a_session_of_its_own),
+    test!(status_is_good_where_add_would_start_a_daemon),
     test!(an_idle_daemon_exits),
     test!(a_watchdog_and_callers_without_a_lease_keep_no_idle_daemon_running),
     test!(a_service_managers_daemon_takes_over_from_an_autostarted_one).needs(&[SYSTEMD]),
@@ -54,6 +55,13 @@ fn the_plugin_starts_a_daemon_in_a_session_of_its_own(world: &World) -> Result {
         server.leases().is_empty()
     })?;
     Ok(())
+}
+
+fn status_is_good_where_add_would_start_a_daemon(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let mut conflist = autostarting(&world.dir().join("auto.sock"));
+    conflist["cniVersion"] = json!("1.1.0");
+    Network::new(&lan.host, conflist).status()
 }
 
 fn an_idle_daemon_exits(world: &World) -> Result {

@@ -34,6 +34,8 @@ pub(crate) const TESTS: &[Test] = &[
     test!(with_a_read_only_state_directory_addresses_are_leased),
     test!(a_caller_that_sends_no_request_is_disconnected_with_a_reason),
     test!(a_descriptor_that_is_not_a_netns_is_refused),
+    test!(gc_of_thousands_of_attachments_is_served),
+    test!(a_time_that_no_clock_can_count_is_as_good_as_none),
     test!(without_a_descriptor_the_path_is_looked_up_under_the_prefix),
     test!(a_netns_whose_path_the_daemon_cannot_see_is_kept_open_until_del_or_gc),
     test!(an_add_whose_caller_was_killed_leaves_nothing),
@@ -253,6 +255,45 @@ fn a_descriptor_that_is_not_a_netns_is_refused(world: &World) -> Result {
         );
     }
     Ok(())
+}
+
+fn gc_of_thousands_of_attachments_is_served(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let [kept, gone] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
+    let mut conflist = scenario.dhcp();
+    conflist["cniVersion"] = json!("1.1.0");
+    let network = Network::new(&scenario.lan.host, conflist);
+    let kept = network::Attachment::new(&kept);
+    network.add(&kept)?;
+    network.add(&network::Attachment::new(&gone))?;
+    let others = (0..3000).map(|nth| network::Attachment {
+        container_id: format!("{nth:064x}"),
+        ..network::Attachment::new(&gone)
+    });
+    let valid: Vec<_> = others.chain([kept.clone()]).collect();
+    network.gc(&valid.iter().collect::<Vec<_>>())?;
+    until("the other's address is released", SOON, || {
+        server.leases().len() == 1
+    })?;
+    network.check(&kept)
+}
+
+fn a_time_that_no_clock_can_count_is_as_good_as_none(world: &World) -> Result {
+    let long = "9000000000000000000s";
+    let arguments = ["-resendtimeout", long, "-timeout", long, "-idle", long];
+    let mut scenario = Scenario::with_daemon(world, &arguments)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let attachment = network::Attachment::new(&container);
+    reported(&network.add(&attachment)?, &container)?;
+
+    let mut request = add_request(&scenario, &container.path())?;
+    request["terms"]["timeout"] = json!(9e18);
+    let reply = ask(scenario.daemon.socket(), &request, None)?;
+    ensure!(!reply["lease"].is_null(), "{reply}");
+    scenario.daemon.process().stop()
 }
 
 fn without_a_descriptor_the_path_is_looked_up_under_the_prefix(world: &World) -> Result {

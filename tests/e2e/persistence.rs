@@ -30,6 +30,11 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_released_address_is_requested_again_by_its_attachment),
     test!(an_address_that_was_never_released_is_confirmed_in_one_round_trip),
     test!(an_unreadable_lease_file_is_set_aside),
+    test!(a_lease_file_that_cannot_be_opened_is_read_later).needs(&[STRACE]),
+    test!(leases_are_resumed_although_the_boots_identifier_cannot_be_read).needs(&[STRACE]),
+    test!(a_lease_that_was_abandoned_by_mistake_is_taken_up_again),
+    test!(leases_of_any_attachment_that_cni_allows_are_resumed),
+    test!(add_and_check_wait_for_a_daemon_that_is_replaced),
     test!(two_daemons_never_share_a_state_directory),
     test!(during_a_takeover_no_connection_is_refused),
     test!(an_add_under_way_is_told_to_try_again_when_the_daemon_stops),
@@ -280,6 +285,134 @@ fn an_unreadable_lease_file_is_set_aside(world: &World) -> Result {
     }
     ensure!(daemon.log().contains("version 99"), "{}", daemon.log());
     Ok(())
+}
+
+fn a_lease_file_that_cannot_be_opened_is_read_later(world: &World) -> Result {
+    let (lan, _server, container, daemon) = scene(world)?;
+    let network = Network::new(&lan.host, dhcp(daemon.socket()));
+    network.add(&network::Attachment::new(&container))?;
+    daemon.kill()?;
+    let file = the_only_lease_file()?;
+    let fault = format!("-P {} -e inject=openat:error=EIO:when=1", file.display());
+    let daemon = Daemon::start_program(world, &lan.host, &under_strace(world, &fault)?, &[])?;
+    until("the lease is resumed", Duration::from_secs(20), || {
+        daemon.log().contains("lease resumed")
+    })?;
+    ensure!(file.exists(), "{}", daemon.log());
+    network.check(&network::Attachment::new(&container))
+}
+
+fn leases_are_resumed_although_the_boots_identifier_cannot_be_read(world: &World) -> Result {
+    let (lan, server, container, daemon) = scene(world)?;
+    let network = Network::new(&lan.host, dhcp(daemon.socket()));
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    daemon.kill()?;
+    let fault = "-P /proc/sys/kernel/random/boot_id -e inject=openat:error=ENFILE";
+    let daemon = Daemon::start_program(world, &lan.host, &under_strace(world, fault)?, &[])?;
+    network.check(&attachment)?;
+    // It writes records as well.
+    let other = lan.container("c2")?;
+    network.add(&network::Attachment::new(&other))?;
+    daemon.kill()?;
+
+    let daemon = Daemon::start(world, &lan.host)?;
+    network.check(&attachment)?;
+    network.check(&network::Attachment::new(&other))?;
+    ensure!(
+        server.received_of(MessageType::Release).is_empty(),
+        "{}",
+        daemon.log()
+    );
+    Ok(())
+}
+
+fn a_lease_that_was_abandoned_by_mistake_is_taken_up_again(world: &World) -> Result {
+    let (lan, server, container, daemon) = scene(world)?;
+    let network = Network::new(&lan.host, dhcp(daemon.socket()));
+    network.add(&network::Attachment::new(&container))?;
+    daemon.kill()?;
+    let file = the_only_lease_file()?;
+    let mut document: Value = serde_json::from_slice(&fs::read(&file)?)?;
+    document["standing"] = json!("left");
+    fs::write(&file, document.to_string())?;
+
+    let daemon = Daemon::start(world, &lan.host)?;
+    network.check(&network::Attachment::new(&container))?;
+    ensure!(
+        server.received_of(MessageType::Release).is_empty(),
+        "{}",
+        daemon.log()
+    );
+    let document: Value = serde_json::from_slice(&fs::read(&file)?)?;
+    ensure!(document["standing"] == "held", "{document}");
+    Ok(())
+}
+
+fn leases_of_any_attachment_that_cni_allows_are_resumed(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let Scenario { lan, daemon } = scenario;
+    let call = |verb: &str, nth: usize, id: &str, network: &str| -> Result {
+        let config = json!({
+            "cniVersion": "1.0.0", "name": network, "type": "dhcp",
+            "ipam": { "type": "dhcp", "daemonSocketPath": world.dir().join("dhcp.sock") },
+            "prevResult": { "cniVersion": "1.0.0" },
+        });
+        let call = lab::plugin::Call::new("dhcp", verb)
+            .container(id)
+            .netns(format!("/run/netns/c{nth}"))
+            .ifname("eth0")
+            .config(&config);
+        call.run(&lan.host)?.success().map(drop)
+    };
+    let long = ["c", "n"].map(|letter| letter.repeat(255));
+    let names = [("c0", "lock"), ("c1", &*long[1]), (&*long[0], "lan")];
+    let macvlan = Network::new(&lan.host, conflist(json!({})));
+    for (nth, (id, network)) in names.iter().enumerate() {
+        macvlan.add(&network::Attachment::new(
+            &lan.container(&format!("c{nth}"))?,
+        ))?;
+        call("ADD", nth, id, network)?;
+    }
+    daemon.kill()?;
+    let _daemon = Daemon::start(world, &lan.host)?;
+    for (nth, (id, network)) in names.iter().enumerate() {
+        call("CHECK", nth, id, network).with_context(|| format!("{id} on {network}"))?;
+    }
+    Ok(())
+}
+
+fn add_and_check_wait_for_a_daemon_that_is_replaced(world: &World) -> Result {
+    let (lan, _server, container, daemon) = scene(world)?;
+    let network = Network::new(&lan.host, dhcp(daemon.socket()));
+    let (attachment, other) = (network::Attachment::new(&container), lan.container("c2")?);
+    network.add(&attachment)?;
+    daemon.kill()?;
+    let adding = network.prepare("ADD", 0, &network::Attachment::new(&other), None)?;
+    let adding = adding.start(&lan.host)?;
+    until("the interface is there", SOON, || {
+        other.find_link("eth0").is_ok_and(|link| link.is_some())
+    })?;
+    let checking = network.prepare(
+        "CHECK",
+        0,
+        &attachment,
+        network.cached(&attachment).as_ref(),
+    )?;
+    let checking = checking.start(&lan.host)?;
+    let _daemon = Daemon::start(world, &lan.host)?;
+    reported(&adding.finish()?.success()?, &other)?;
+    checking.finish()?.success()?;
+    network.check(&attachment)
+}
+
+/// A LAN with a server, a daemon and a container.
+fn scene(world: &World) -> Result<(Lan, DhcpServer, Node, Daemon)> {
+    let Scenario { lan, daemon } = Scenario::new(world)?;
+    let server = DhcpServer::start(&lan.lan, Settings::default())?;
+    let container = lan.container("c1")?;
+    Ok((lan, server, container, daemon))
 }
 
 fn two_daemons_never_share_a_state_directory(world: &World) -> Result {

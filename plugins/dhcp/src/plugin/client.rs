@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cni::{Error, code};
 
-use crate::protocol::{self, MAX_DOCUMENT, Reply, Request, Verb};
+use crate::protocol::{self, MAX_REPLY, Reply, Request, Verb};
 
 /// How long the plugin waits for a reply. The daemon limits each request itself, to much less; this
 /// only guards against a daemon that hangs. kubelet gives up after two minutes.
@@ -101,7 +101,7 @@ fn exchange(
     stream.write_all(&document[sent..])?;
     let mut line = String::new();
     BufReader::new(stream)
-        .take(MAX_DOCUMENT as u64)
+        .take(MAX_REPLY as u64)
         .read_line(&mut line)?;
     Ok(line)
 }

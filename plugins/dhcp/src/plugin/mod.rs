@@ -1,5 +1,6 @@
 //! The IPAM plugin: each CNI verb asks the daemon, which does the work.
 
+mod absence;
 mod autostart;
 pub(crate) mod client;
 mod config;
@@ -9,6 +10,7 @@ mod tests;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use attachment::take_valid_lifetime;
 use cni::{About, Attachment, CniResult, Error, KnownArgs, Plugin, Request, Version, code};
@@ -58,25 +60,28 @@ impl Plugin for Dhcp {
             Error::new(code, format!("CNI_NETNS: {error}"))
         })?;
         let daemon = config.daemon.clone();
-        let verb = Verb::Add {
-            attachment: request.attachment()?.clone(),
-            netns: path,
-            params: Box::new(config.lease_params(request)?),
-        };
-        let ask_daemon = || {
+        let max_wait = absence::MAX_WAIT.min(config.timeout().unwrap_or(absence::MAX_WAIT));
+        let attachment = request.attachment()?;
+        let params = Box::new(config.lease_params(request)?);
+        let ask_daemon = |waited: Duration| {
+            let verb = Verb::Add {
+                attachment: attachment.clone(),
+                netns: path.clone(),
+                params: params.clone(),
+                waited: Some(waited),
+            };
             let traceparent = request.traceparent.clone();
-            ask(
-                &daemon.socket,
-                verb.clone(),
-                traceparent,
-                Some(netns.as_fd()),
-            )
+            ask(&daemon.socket, verb, traceparent, Some(netns.as_fd()))
         };
-        let reply = match ask_daemon() {
-            Err(Failure::NoDaemon(_) | Failure::DaemonExited(_)) if daemon.autostart => {
-                autostart::start(&daemon, ask_daemon)
+        let reply = if daemon.autostart {
+            match ask_daemon(Duration::ZERO) {
+                Err(Failure::NoDaemon(_) | Failure::DaemonExited(_)) => {
+                    autostart::start(&daemon, || ask_daemon(Duration::ZERO))
+                }
+                outcome => outcome,
             }
-            outcome => outcome,
+        } else {
+            absence::wait_for_daemon(&daemon, max_wait, ask_daemon)
         };
         let mut result = match reply? {
             Reply::Lease(result) => CniResult::from_value(result, Version::LATEST)?,
@@ -105,7 +110,10 @@ impl Plugin for Dhcp {
             attachment: request.attachment()?.clone(),
             addresses,
         };
-        Ok(ask_to(&config.daemon.socket, verb, None)?)
+        let daemon = &config.daemon;
+        Ok(absence::wait_for_daemon(daemon, absence::MAX_WAIT, |_| {
+            ask_to(&daemon.socket, verb.clone(), None)
+        })?)
     }
 
     fn del(&self, request: &Request) -> Result<(), Error> {
@@ -120,10 +128,14 @@ impl Plugin for Dhcp {
 
     fn status(&self, request: &Request) -> Result<(), Error> {
         let config = Config::read(request)?;
-        ask_to(&config.daemon.socket, Verb::Status, None).map_err(|failure| Error {
-            code: code::PLUGIN_NOT_AVAILABLE,
-            ..failure.into()
-        })
+        match ask_to(&config.daemon.socket, Verb::Status, None) {
+            // ADD starts one.
+            Err(Failure::NoDaemon(_)) if config.daemon.autostart => Ok(()),
+            status => status.map_err(|failure| Error {
+                code: code::PLUGIN_NOT_AVAILABLE,
+                ..failure.into()
+            }),
+        }
     }
 
     fn gc(&self, request: &Request) -> Result<(), Error> {

@@ -9,6 +9,7 @@ mod transport;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use cni::Attachment;
 use serde::{Deserialize, Serialize};
@@ -25,8 +26,12 @@ pub(crate) const DEFAULT_SOCKET: &str = "/run/cni/dhcp.sock";
 /// daemon serves only its own version, and refuses any other with an error that says so.
 pub const VERSION: u32 = 1;
 
-/// The longest document that either side accepts, in octets, line feed included.
-pub const MAX_DOCUMENT: usize = 64 * 1024;
+/// The longest request that the daemon accepts, in octets, line feed included: GC lists every
+/// attachment of a network, of which there may be thousands.
+pub const MAX_REQUEST: usize = 4 * 1024 * 1024;
+
+/// The longest reply that the plugin accepts, in octets, line feed included.
+pub const MAX_REPLY: usize = 64 * 1024;
 
 /// A request as it is sent.
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,6 +60,14 @@ pub enum Verb {
         /// The parameters of the lease.
         #[serde(rename = "terms")]
         params: Box<LeaseParams>,
+        /// For how long the plugin had to wait for the daemon. It is a part of the time that an ADD
+        /// may take.
+        #[serde(
+            default,
+            with = "params::seconds",
+            skip_serializing_if = "Option::is_none"
+        )]
+        waited: Option<Duration>,
     },
     /// Is the lease good, and is its address the one that the container was given?
     Check {

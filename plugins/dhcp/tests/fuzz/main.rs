@@ -5,7 +5,7 @@ mod harness;
 use std::fs;
 use std::path::Path;
 
-use leasehold_dhcp::protocol::MAX_DOCUMENT;
+use leasehold_dhcp::protocol::MAX_REPLY;
 
 #[test]
 fn the_corpus_of_dhcp_protocol_is_served() {
@@ -26,7 +26,7 @@ fn replay(corpus: &str, serve: fn(&[u8])) {
         let path = entry.unwrap().path();
         println!("{}", path.display()); // shown when it fails
         let input = fs::read(&path).unwrap();
-        assert!(input.len() <= MAX_DOCUMENT);
+        assert!(input.len() <= MAX_REPLY);
         serve(&input);
         inputs += 1;
     }

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use dhcp4::{Client, Delivery, Event, Instant, StateName, Transmit};
 use tokio::time::sleep;
@@ -97,10 +98,48 @@ async fn look_up_server(
     }
 }
 
+/// How often the clock is looked at during a long wait. The runtime's timers stand still while the
+/// machine is suspended, and the leases' clock does not.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Sleeps until this time; for ever if there is none.
 async fn sleep_until(time: Option<Instant>) {
     match time {
-        Some(time) => sleep(time.since(now())).await,
+        Some(time) => sleep_by(time, now, CLOCK_INTERVAL).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Sleeps until this time on a clock that is looked at this often.
+async fn sleep_by(time: Instant, clock: impl Fn() -> Instant, interval: Duration) {
+    loop {
+        let left = time.since(clock());
+        if left.is_zero() {
+            return;
+        }
+        sleep(left.min(interval)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_wait_ends_with_its_time_although_the_machine_was_suspended_meanwhile() {
+        let start = now();
+        let looks = Cell::new(0);
+        let clock = || {
+            looks.set(looks.get() + 1);
+            // Suspended for a day, between the first look and the second.
+            start + Duration::from_secs(if looks.get() == 1 { 0 } else { 86400 })
+        };
+        let hour = start + Duration::from_secs(3600);
+        let wait = sleep_by(hour, clock, Duration::from_millis(1));
+        assert!(timeout(Duration::from_secs(60), wait).await.is_ok());
     }
 }

@@ -44,7 +44,8 @@ struct AddRequest {
 }
 
 /// Leases an address for the interface of `attachment` in `netns`. If the attachment has a lease
-/// already, returns that one, so a runtime may repeat an ADD.
+/// already, returns that one, so a runtime may repeat an ADD. `waited` is how much of its time is
+/// over already.
 ///
 /// If the future is dropped, an address that a server may have granted by then is released.
 ///
@@ -57,6 +58,7 @@ pub(crate) async fn add(
     netns: Netns,
     path: &Path,
     params: LeaseParams,
+    waited: Duration,
 ) -> Result<Added, Error> {
     let timeout = table.add_timeout(&params);
     let request = AddRequest {
@@ -64,7 +66,7 @@ pub(crate) async fn add(
         path: table.path_on_host(path),
         params,
         timeout,
-        deadline: Instant::now() + timeout,
+        deadline: Instant::now() + timeout.saturating_sub(waited),
     };
     let cancelled = || {
         let why = match table.is_stopping.get() {

@@ -29,6 +29,9 @@ use crate::state::StateDir;
 /// The pause before a maintenance that failed is tried again.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The longest time for an ADD. No caller waits that long, and the clock could not count much more.
+const MAX_ADD_TIME: Duration = Duration::from_secs(3600);
+
 /// All leases.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -226,7 +229,8 @@ impl Table {
 
     /// How long an ADD may take.
     pub(super) fn add_timeout(&self, params: &LeaseParams) -> Duration {
-        params.timeout.unwrap_or(self.flags.resendtimeout)
+        let timeout = params.timeout.unwrap_or(self.flags.resendtimeout);
+        timeout.min(MAX_ADD_TIME)
     }
 
     /// The settings of a client with these parameters under the daemon's flags.

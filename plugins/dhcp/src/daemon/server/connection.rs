@@ -11,7 +11,7 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::protocol::{self, MAX_DOCUMENT, Reply, Request, VERSION};
+use crate::protocol::{self, MAX_REQUEST, Reply, Request, VERSION};
 
 /// How long a caller may take to send its request, and to read the reply. The plugin does both at
 /// once. Without a limit, silent callers could use up the descriptors.
@@ -29,8 +29,8 @@ pub(super) enum Refusal {
     /// The caller is neither root nor the daemon's own user.
     #[error("only root may use the dhcp daemon, not uid {0}")]
     Forbidden(u32),
-    /// More than [`MAX_DOCUMENT`] octets without a line feed.
-    #[error("the request is longer than {MAX_DOCUMENT} octets")]
+    /// More than [`MAX_REQUEST`] octets without a line feed.
+    #[error("the request is longer than {MAX_REQUEST} octets")]
     TooLong,
     /// It is not JSON, or not a request.
     #[error("the request cannot be parsed: {0}")]
@@ -160,15 +160,18 @@ impl Connection {
             });
             match received {
                 Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
-                Ok(length) => line.extend_from_slice(&piece[..length]),
+                Ok(length) => {
+                    let piece = &piece[..length];
+                    let end = piece.iter().position(|octet| *octet == b'\n');
+                    line.extend_from_slice(&piece[..end.unwrap_or(length)]);
+                    if end.is_some() {
+                        return Ok((line, descriptor));
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(error.into()),
             }
-            if let Some(end) = line.iter().position(|octet| *octet == b'\n') {
-                line.truncate(end);
-                return Ok((line, descriptor));
-            }
-            if line.len() >= MAX_DOCUMENT {
+            if line.len() >= MAX_REQUEST {
                 return Err(Refusal::TooLong);
             }
         }

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use cni::{Attachment, Error, Version, code};
 use linknet::Netns;
@@ -56,8 +57,10 @@ impl Server {
                 attachment,
                 netns,
                 params,
+                waited,
             } => {
-                let added = self.add(&attachment, &netns, *params, descriptor);
+                let waited = waited.unwrap_or_default();
+                let added = self.add(&attachment, &netns, *params, waited, descriptor);
                 self.reply_to_add(&mut connection, &attachment, added).await;
             }
             Verb::Takeover => self.hand_over(&mut connection).await,
@@ -86,6 +89,7 @@ impl Server {
         attachment: &Attachment,
         path: &Path,
         params: LeaseParams,
+        waited: Duration,
         descriptor: Option<OwnedFd>,
     ) -> Result<Added, Error> {
         let netns = match descriptor {
@@ -94,7 +98,7 @@ impl Server {
             })?,
             None => self.table.open_netns(path)?,
         };
-        let added = leases::add(&self.table, attachment, netns, path, params).await;
+        let added = leases::add(&self.table, attachment, netns, path, params, waited).await;
         added.inspect_err(|error| tracing::warn!(%attachment, "ADD failed: {error}"))
     }
 

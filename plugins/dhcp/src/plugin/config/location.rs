@@ -35,6 +35,11 @@ pub(super) fn keys() -> &'static [&'static str] {
 }
 
 impl DaemonLocation {
+    /// Whether a daemon runs here at times: it has left its socket or its state directory.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.socket.exists() || self.state.path().exists()
+    }
+
     /// Reads these keys, and no others.
     ///
     /// # Errors

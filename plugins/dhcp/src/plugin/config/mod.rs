@@ -90,6 +90,11 @@ impl Config {
         })
     }
 
+    /// How long an ADD may take, if that is configured.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.keys.timeout
+    }
+
     /// The parameters of the attachment's lease.
     ///
     /// # Errors

@@ -1,12 +1,12 @@
 //! Binding a socket under a lock, in place of the socket file of a daemon that was killed.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::umask;
 
 use super::error::ListenError;
@@ -27,12 +27,7 @@ pub(super) fn bind(path: &Path, group: Option<u32>) -> Result<(UnixListener, Fil
             .map_err(failed("create", directory))?;
     }
     let lock_path = lock_file(path);
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&lock_path)
-        .map_err(failed("open the lock", &lock_path))?;
+    let lock = open_lock(&lock_path).map_err(failed("open the lock", &lock_path))?;
     lock.try_lock().map_err(|refused| match refused {
         TryLockError::WouldBlock => ListenError::Taken(path.to_path_buf()),
         TryLockError::Error(error) => failed("lock", &lock_path)(error),
@@ -53,6 +48,23 @@ pub(super) fn bind(path: &Path, group: Option<u32>) -> Result<(UnixListener, Fil
 /// The file whose lock a daemon holds while it listens on a socket that it has bound.
 pub(super) fn lock_file(socket: &Path) -> PathBuf {
     socket.with_added_extension("lock")
+}
+
+/// Opens a socket's lock file, and creates it if it is missing. Whoever can open it can hold the
+/// lock, so only its owner may.
+pub(super) fn open_lock(path: &Path) -> io::Result<File> {
+    // A symbolic link or a named pipe in its place is an error, rather than followed or waited for.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    // Earlier releases let others open it.
+    lock.set_permissions(fs::Permissions::from_mode(0o600))?;
+    Ok(lock)
 }
 
 /// Removes the socket file of a daemon that was killed. We hold the lock, so a process that still

@@ -136,6 +136,28 @@ mod tests {
     }
 
     #[test]
+    fn the_lock_is_its_owners_and_neither_a_link_nor_a_pipe_is_opened_for_it() {
+        let (scratch, path) = scratch();
+        let lock = bind::lock_file(&path);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("creating it");
+        fs::write(&lock, "").expect("writing");
+        fs::set_permissions(&lock, fs::Permissions::from_mode(0o644)).expect("it is ours");
+        drop(Listener::open(&path, false, None).expect("nothing is in the way"));
+        let mode = fs::metadata(&lock).expect("it stays").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        let target = scratch.path().join("elsewhere");
+        fs::remove_file(&lock).expect("it is there");
+        std::os::unix::fs::symlink(&target, &lock).expect("a link");
+        assert!(Listener::open(&path, false, None).is_err());
+        assert!(!target.exists());
+        fs::remove_file(&lock).expect("it is there");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &lock, mode).expect("a pipe");
+        assert!(Listener::open(&path, false, None).is_err());
+    }
+
+    #[test]
     fn a_socket_file_without_a_listener_is_replaced() {
         let (_scratch, path) = scratch();
         fs::create_dir_all(path.parent().expect("it has one")).expect("creating it");

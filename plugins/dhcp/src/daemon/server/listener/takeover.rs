@@ -1,16 +1,20 @@
 //! Taking over the socket of the daemon that is running.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use super::bind::lock_file;
+use super::bind::{lock_file, open_lock};
 use crate::protocol::{self, Request, VERSION, Verb};
 
 /// How long the other daemon may take to hand over its socket.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pause before the lock is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Takes the socket on `path` from the daemon at the other end of `stream`, which then exits, and
 /// its lock. Without a lock file beside it, the socket is the service manager's.
@@ -19,14 +23,31 @@ pub(super) fn take_over(
     stream: UnixStream,
 ) -> io::Result<(UnixListener, Option<File>)> {
     let socket = ask_for_socket(stream)?;
-    let lock = lock_file(path);
-    if !lock.exists() {
+    let lock_path = lock_file(path);
+    if !lock_path.exists() {
         return Ok((socket, None));
     }
-    let lock = File::options().write(true).open(&lock)?;
+    let lock = open_lock(&lock_path)?;
     // The other daemon releases it in a moment, when it has sent its last replies.
-    lock.lock()?;
-    Ok((socket, Some(lock)))
+    if lock_within(&lock, TAKEOVER_TIMEOUT)? {
+        return Ok((socket, Some(lock)));
+    }
+    // Callers reach nobody but us by now.
+    tracing::warn!(lock = %lock_path.display(), "another process keeps the lock of the socket; continuing without it");
+    Ok((socket, None))
+}
+
+/// Takes a lock. Returns false if another process has it all the time.
+fn lock_within(lock: &File, timeout: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(RETRY_INTERVAL),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
 }
 
 /// Asks a daemon for its listening socket.
@@ -45,4 +66,21 @@ fn ask_for_socket(mut stream: UnixStream) -> io::Result<UnixListener> {
     let descriptor = descriptor
         .ok_or_else(|| io::Error::other(format!("the other daemon answered {}", answer.trim())))?;
     Ok(UnixListener::from(descriptor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_another_process_keeps_is_not_waited_for_without_end() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let path = scratch.path().join("lock");
+        let theirs = open_lock(&path).expect("a lock");
+        theirs.lock().expect("it is free");
+        let ours = open_lock(&path).expect("a lock");
+        assert!(!lock_within(&ours, Duration::from_millis(10)).expect("no error"));
+        theirs.unlock().expect("it is ours");
+        assert!(lock_within(&ours, Duration::from_millis(10)).expect("no error"));
+    }
 }
