@@ -1,6 +1,7 @@
 //! An address has one holder: never do two living containers have the same by our doing, and never
 //! is the lease of a living container released.
 
+mod moves;
 mod one_host;
 mod order;
 mod two_hosts;
@@ -17,7 +18,13 @@ use crate::scenario::{SOON, address, conflist};
 
 /// All of them.
 pub(crate) fn tests() -> Vec<Test> {
-    [one_host::TESTS, order::TESTS, two_hosts::TESTS].concat()
+    [
+        one_host::TESTS,
+        two_hosts::TESTS,
+        moves::TESTS,
+        order::TESTS,
+    ]
+    .concat()
 }
 
 /// A network whose containers servers know by name, with the daemon on this socket.

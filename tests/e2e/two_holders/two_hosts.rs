@@ -20,20 +20,23 @@ pub(super) const TESTS: &[Test] = &[
     test!(after_a_move_there_and_back_the_last_del_releases_the_address),
 ];
 
+/// The sockets of the hosts' daemons.
+pub(super) const SOCKETS: [&str; 2] = ["first.sock", "second.sock"];
+
 /// Two hosts, and the server.
-struct Hosts {
-    lan: Lan,
-    second: Node,
-    server: DhcpServer,
+pub(super) struct Hosts {
+    pub(super) lan: Lan,
+    pub(super) second: Node,
+    pub(super) server: DhcpServer,
 }
 
 impl Hosts {
     /// With a daemon on each.
-    fn new(world: &World) -> Result<(Hosts, [Daemon; 2])> {
+    pub(super) fn new(world: &World) -> Result<(Hosts, [Daemon; 2])> {
         let (lan, second) = Lan::with_two_hosts()?;
         let daemons = [
-            Daemon::start_on(world, &lan.host, FIRST_SOCKET)?,
-            Daemon::start_on(world, &second, "second.sock")?,
+            Daemon::start_on(world, &lan.host, SOCKETS[0])?,
+            Daemon::start_on(world, &second, SOCKETS[1])?,
         ];
         let server = DhcpServer::start(&lan.lan, Settings::default())?;
         let hosts = Hosts {
@@ -45,7 +48,7 @@ impl Hosts {
     }
 
     /// The network as each host has it.
-    fn networks(&self, [first, second]: &[Daemon; 2]) -> [Network<'_>; 2] {
+    pub(super) fn networks(&self, [first, second]: &[Daemon; 2]) -> [Network<'_>; 2] {
         let conflist = |daemon: &Daemon| {
             let mut conflist = by_name(daemon.socket());
             conflist["cniVersion"] = json!("1.1.0");
@@ -76,8 +79,6 @@ impl Hosts {
         second.check(&web(container))
     }
 }
-
-const FIRST_SOCKET: &str = "first.sock";
 
 fn a_del_after_the_move_keeps_the_lease(world: &World) -> Result {
     let (hosts, daemons) = Hosts::new(world)?;
@@ -153,7 +154,7 @@ fn a_del_after_the_move_without_a_daemon_keeps_the_lease(world: &World) -> Resul
     ensure_nothing_left(&old)?;
     hosts.ensure_kept(&networks, &new)?;
     // Nor does the next daemon release it.
-    daemons[0] = Daemon::start_on(world, &hosts.lan.host, FIRST_SOCKET)?;
+    daemons[0] = Daemon::start_on(world, &hosts.lan.host, SOCKETS[0])?;
     let [first, _] = &networks;
     first.status()?;
     ensure!(hosts.server.received_of(MessageType::Release).is_empty());
@@ -171,7 +172,7 @@ fn a_daemon_that_was_away_during_the_move_keeps_the_lease(world: &World) -> Resu
         .run(&hosts.lan.host)?
         .success()?;
     old.set_up("eth0")?;
-    daemons[0] = Daemon::start_on(world, &hosts.lan.host, FIRST_SOCKET)?;
+    daemons[0] = Daemon::start_on(world, &hosts.lan.host, SOCKETS[0])?;
     until("the daemon has asked the LAN", SOON, || {
         daemons[0].log().contains("uses it on the LAN")
     })?;

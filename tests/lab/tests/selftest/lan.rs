@@ -7,6 +7,7 @@ use linknet::{Mac, NewAddress, NewMacvlan};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(host_and_servers_are_joined_by_a_cable),
+    test!(two_hosts_and_the_servers_are_joined_by_a_switch),
     test!(a_macvlan_container_reaches_the_servers),
     test!(an_ipv6_address_is_there_on_request),
     test!(a_ping_that_nobody_answers_says_so),
@@ -20,6 +21,16 @@ fn host_and_servers_are_joined_by_a_cable(_: &World) -> Result {
     assert!(lan.host.link(Lan::MASTER)?.carrier && lan.lan.link(Lan::SERVER_LINK)?.carrier);
     lan.host.add_address(Lan::MASTER, "10.99.0.2/24".parse()?)?;
     lan.host.ping(Lan::ADDRESS.into(), SOON)?;
+    Ok(())
+}
+
+fn two_hosts_and_the_servers_are_joined_by_a_switch(_: &World) -> Result {
+    let (lan, second) = Lan::with_two_hosts()?;
+    lan.host.add_address(Lan::MASTER, "10.99.0.2/24".parse()?)?;
+    second.add_address(Lan::MASTER, "10.99.0.3/24".parse()?)?;
+    lan.host.ping(Lan::ADDRESS.into(), SOON)?;
+    second.ping(Lan::ADDRESS.into(), SOON)?;
+    lan.host.ping("10.99.0.3".parse()?, SOON)?;
     Ok(())
 }
 
