@@ -1,5 +1,5 @@
-//! Every system call failing once: ADD succeeds or leaves nothing, and DEL removes the interface or
-//! says that it could not.
+//! Every system call failing once: ADD succeeds or leaves nothing, and DEL and GC remove the
+//! interface or say that they could not.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,6 +18,9 @@ pub(super) const TESTS: &[Test] = &[
         .needs(&[STRACE])
         .within(Duration::from_secs(180)),
     test!(whichever_syscall_fails_del_removes_the_interface_or_fails)
+        .needs(&[STRACE])
+        .within(Duration::from_secs(180)),
+    test!(whichever_syscall_fails_gc_removes_what_is_not_valid_or_fails)
         .needs(&[STRACE])
         .within(Duration::from_secs(180)),
 ];
@@ -51,7 +54,8 @@ impl Faults<'_> {
         let mut path = script(world, "files", &body)?;
         let injector = CrashInjector::new(world, "macvlan", CALLS)?;
         path.insert(0, injector.folder());
-        let conflist = conflist(json!({ "ipam": { "type": "files" } }));
+        let mut conflist = conflist(json!({ "ipam": { "type": "files" } }));
+        conflist["cniVersion"] = json!("1.1.0");
         Ok(Faults {
             injector,
             network: Network::with_path(&lan.host, conflist, path),
@@ -121,6 +125,35 @@ fn whichever_syscall_fails_del_removes_the_interface_or_fails(world: &World) -> 
             faults.injector.syscalls(del)?;
             ensure_nothing_left(&container)?;
             faults.ensure_no_lease()
+        };
+        outcome().with_context(|| format!("{syscall:?} failed"))?;
+    }
+    Ok(())
+}
+
+fn whichever_syscall_fails_gc_removes_what_is_not_valid_or_fails(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let faults = Faults::new(world, &lan)?;
+    let (stale, kept) = (lan.container("stale")?, lan.container("kept")?);
+    let [gone, valid] = [&stale, &kept].map(network::Attachment::new);
+    let add = |attachment| {
+        faults
+            .injector
+            .syscalls(|| Ok(faults.network.add(attachment).is_ok()))
+    };
+    let gc = || Ok(faults.network.gc(&[&valid]).is_ok());
+    add(&valid)?;
+    add(&gone)?;
+    for syscall in faults.injector.syscalls(gc)? {
+        let outcome = || -> Result {
+            ensure_nothing_left(&stale)?;
+            add(&gone)?;
+            if faults.injector.fail_at(&syscall, "EIO", gc)? {
+                ensure_nothing_left(&stale)?;
+            }
+            kept.link("eth0")?;
+            faults.injector.syscalls(gc)?;
+            Ok(())
         };
         outcome().with_context(|| format!("{syscall:?} failed"))?;
     }

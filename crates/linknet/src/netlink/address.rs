@@ -216,7 +216,7 @@ fn from_seconds(seconds: u32) -> Option<Duration> {
 }
 
 /// Decodes a message, but for the address's label: the name of its link is in it.
-fn parse(payload: &[u8]) -> Result<AddressMessage, DecodeError> {
+pub(super) fn parse(payload: &[u8]) -> Result<AddressMessage, DecodeError> {
     let mut message = AddressMessage::default();
     message.header = AddressHeader::parse(payload)?;
     let attributes = &payload[message.header.buffer_len()..];

@@ -112,7 +112,7 @@ fn message(rule: &Rule) -> RuleMessage {
 const LINK_NAMES: [u16; 2] = [3, 17];
 
 /// Decodes a message, but for the names of links.
-fn parse(payload: &[u8]) -> Result<RuleMessage, DecodeError> {
+pub(super) fn parse(payload: &[u8]) -> Result<RuleMessage, DecodeError> {
     let mut message = RuleMessage::default();
     message.header = RuleHeader::parse(payload)?;
     let attributes = &payload[message.header.buffer_len()..];
