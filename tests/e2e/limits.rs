@@ -519,7 +519,7 @@ pub(crate) fn dhcp(socket: &Path) -> Value {
     dhcp_with(socket, json!({}))
 }
 
-fn dhcp_with(socket: &Path, keys: Value) -> Value {
+pub(crate) fn dhcp_with(socket: &Path, keys: Value) -> Value {
     let mut ipam = json!({ "type": "dhcp", "daemonSocketPath": socket });
     if let (Value::Object(ipam), Value::Object(keys)) = (&mut ipam, keys) {
         ipam.extend(keys);

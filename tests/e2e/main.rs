@@ -12,6 +12,7 @@ mod daemon;
 mod dhcp;
 mod examples;
 mod failure;
+mod faults;
 mod host_access;
 mod hostile;
 mod hostile_names;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         .tests(&servers::tests())
         .tests(ipam::TESTS)
         .tests(failure::TESTS)
+        .tests(faults::TESTS)
         .tests(&macvlan::tests())
         .tests(&host_access::tests())
         .tests(&dhcp::tests())

@@ -18,6 +18,7 @@ use super::error::cannot;
 use super::leases::{self, Table};
 use super::process::{notify_ready, notify_stopping, send_heartbeats};
 use super::server::Server;
+use super::watchers::CarrierWatcher;
 
 /// How long callers may take to read their "try again" when the daemon stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(800);
@@ -48,11 +49,12 @@ pub(super) async fn run(
     let mut interrupt = on_signal(SignalKind::interrupt())?;
     let permits = Arc::new(Semaphore::new(max_connections));
     let mut tasks = JoinSet::new();
+    let carriers = CarrierWatcher::new();
     leases::resume_all(table)?;
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, leases = table.len(), "dhcp daemon is ready");
     notify_ready();
-    let mut upkeep = pin!(upkeep(table));
+    let mut upkeep = pin!(upkeep(table, carriers));
     let mut last_lease = Instant::now();
     loop {
         if table.len() > 0 {
@@ -86,7 +88,7 @@ pub(super) async fn run(
 }
 
 /// What the daemon does besides serving callers and maintaining leases.
-async fn upkeep(table: &Rc<Table>) -> Infallible {
+async fn upkeep(table: &Rc<Table>, carriers: CarrierWatcher) -> Infallible {
     let sweep = every(SWEEP_INTERVAL, || table.forget_expired());
     let retry = every(RETRY_INTERVAL, || {
         leases::resume_rest(table);
@@ -94,7 +96,7 @@ async fn upkeep(table: &Rc<Table>) -> Infallible {
     });
     let heartbeat = send_heartbeats();
     let netns = leases::watch_netns(table);
-    let carriers = leases::watch_carriers(table);
+    let carriers = leases::watch_carriers(table, carriers);
     let (never, ..) = tokio::join!(sweep, retry, heartbeat, netns, carriers);
     never
 }

@@ -130,8 +130,7 @@ fn abandon_gone(table: &Table, is_suspect: impl Fn(&Path) -> bool) {
 
 /// Confirms the leases on parents that regain their carrier, one after the other. An ADD that waits
 /// for an address on them asks at once.
-pub(crate) async fn watch_carriers(table: &Table) -> Infallible {
-    let mut watcher = CarrierWatcher::default();
+pub(crate) async fn watch_carriers(table: &Table, mut watcher: CarrierWatcher) -> Infallible {
     loop {
         let parents = watcher.restored().await;
         let mut due = now();

@@ -18,13 +18,21 @@ use super::backoff::Backoff;
 /// The carriers of all links of the daemon's netns.
 #[derive(Debug, Default)]
 pub(crate) struct CarrierWatcher {
-    /// `None` at the start, and after an error.
+    /// `None` after an error.
     events: Option<AsyncFd<LinkWatch>>,
     /// By the link's index.
     carriers: HashMap<u32, bool>,
 }
 
 impl CarrierWatcher {
+    /// Starts with the carriers as they are now. Needs a tokio runtime.
+    pub(crate) fn new() -> CarrierWatcher {
+        let mut watcher = CarrierWatcher::default();
+        // If this fails, `restored` tries again, and reports it.
+        let _ = watcher.open();
+        watcher
+    }
+
     /// Waits until links regain the carrier that they had lost, and returns their indices.
     pub(crate) async fn restored(&mut self) -> Vec<u32> {
         let mut backoff = Backoff::new();
@@ -41,15 +49,19 @@ impl CarrierWatcher {
         }
     }
 
-    /// Waits until links change, and returns those that have regained their carrier. After an
-    /// error, begins with a new socket.
+    /// Begins with a new socket. Returns the links that have regained their carrier.
+    fn open(&mut self) -> io::Result<Vec<u32>> {
+        // The socket first: a change after the links are listed is an event.
+        let events = watch(LinkWatch::open().map_err(io::Error::other)?)?;
+        let restored = self.update_all(&all_links()?);
+        self.events = Some(events);
+        Ok(restored)
+    }
+
+    /// Waits until links change, and returns those that have regained their carrier.
     async fn next(&mut self) -> io::Result<Vec<u32>> {
         let Some(events) = &self.events else {
-            // The socket first: a change after the links are listed is an event.
-            let events = watch(LinkWatch::open().map_err(io::Error::other)?)?;
-            let restored = self.update_all(&all_links()?);
-            self.events = Some(events);
-            return Ok(restored);
+            return self.open();
         };
         let mut ready = events.readable().await?;
         match ready.get_inner().next()? {

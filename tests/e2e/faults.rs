@@ -1,0 +1,161 @@
+//! Every system call of the daemon's start failing once: it starts or says why it cannot, and no
+//! lease is lost.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use lab::anyhow::ensure;
+use lab::crash_injector::{STRACE, Syscall};
+use lab::dhcp_server::Settings;
+use lab::dhcproto::v4::MessageType;
+use lab::serde_json::{self, Value, json};
+use lab::{Daemon, DhcpServer, Lan, Network, Process, Result, Test, World, network, suite, test};
+
+use crate::chaos::lease_files;
+use crate::limits::{dhcp, dhcp_with};
+use crate::scenario::SOON;
+
+pub(crate) const TESTS: &[Test] =
+    &[
+        test!(whichever_syscall_fails_a_daemon_that_starts_loses_no_lease)
+            .needs(&[STRACE])
+            .within(Duration::from_secs(120)),
+    ];
+
+/// Everything that can fail for want of something, except the way back from a namespace: a process
+/// that is in the wrong one ends at once.
+const CALLS: &str = "socket,bind,listen,connect,sendto,recvfrom,sendmsg,recvmsg,accept4,setsockopt,\
+                     getsockname,openat,read,write,ioctl,flock,fcntl,statx,fstat,newfstatat,\
+                     getdents64,mkdir,unlink,rename,ftruncate,fchmod,timerfd_create,\
+                     timerfd_settime,inotify_init1,inotify_add_watch,epoll_create1,epoll_ctl,\
+                     eventfd2,socketpair,clone3";
+
+/// Errors that any of these calls may have.
+const ERRORS: [&str; 3] = ["ENOMEM", "EMFILE", "EIO"];
+
+fn whichever_syscall_fails_a_daemon_that_starts_loses_no_lease(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let server = DhcpServer::start(&lan.lan, Settings::default())?;
+    let daemon = Daemon::start(world, &lan.host)?;
+    let (plain, reached) = (lan.container("c1")?, lan.container("c2")?);
+    let network = Network::new(&lan.host, dhcp(daemon.socket()));
+    network.add(&network::Attachment::new(&plain))?;
+    let with_access = with_host_access(daemon.socket());
+    let with_access = Network::new(&lan.host, with_access);
+    with_access.add(&network::Attachment::new(&reached))?;
+    let socket = daemon.socket().to_owned();
+    daemon.kill()?;
+    let discovers = server.received_of(MessageType::Discover).len();
+
+    let syscalls = syscalls(world, &lan, &socket)?;
+    ensure!(syscalls.len() > 50, "only {} calls", syscalls.len());
+    let mut failures = Vec::new();
+    for (index, (name, nth)) in syscalls.iter().enumerate() {
+        let error = ERRORS[index % ERRORS.len()];
+        let fault = format!("-e trace={name} -e inject={name}:error={error}:when={nth}");
+        let outcome = start_and_kill(world, &lan, &socket, &fault);
+        if let Err(failure) = outcome.and_then(|()| ensure_both_active()) {
+            failures.push(format!("{name} number {nth}: {error}: {failure}"));
+        }
+    }
+    ensure!(failures.is_empty(), "{}", failures.join("\n"));
+
+    let _daemon = Daemon::start(world, &lan.host)?;
+    network.check(&network::Attachment::new(&plain))?;
+    with_access.check(&network::Attachment::new(&reached))?;
+    ensure!(
+        server.received_of(MessageType::Release).is_empty()
+            && server.received_of(MessageType::Discover).len() == discovers,
+        "{}",
+        server.transcript()
+    );
+    Ok(())
+}
+
+/// The system calls of a start.
+fn syscalls(world: &World, lan: &Lan, socket: &Path) -> Result<Vec<Syscall>> {
+    let log = world.dir().join("syscalls");
+    let trace = format!("-o {} -e trace={CALLS}", log.display());
+    start_and_kill(world, lan, socket, &trace)?;
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut syscalls = Vec::new();
+    for line in fs::read_to_string(&log)?.lines() {
+        // `4711 openat(…) = 3`; a call that another thread interrupts is resumed on a later line.
+        let call = line
+            .split_once(' ')
+            .map_or(line, |(_, call)| call.trim_start());
+        if let Some((name, _)) = call.split_once('(')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        {
+            let count = counts.entry(name.to_owned()).or_default();
+            *count += 1;
+            syscalls.push((name.to_owned(), *count));
+        }
+    }
+    Ok(syscalls)
+}
+
+/// Starts the daemon under strace, and kills it once it serves. If it does not serve, it must end with
+/// an error that says why.
+fn start_and_kill(world: &World, lan: &Lan, socket: &Path, arguments: &str) -> Result {
+    let mut command = Command::new("strace");
+    // strace is not its parent, so that signals reach it.
+    command
+        .args(["-D", "-f", "-qq"])
+        .args(arguments.split_whitespace());
+    if !arguments.contains("-o ") {
+        command.args(["-o", "/dev/null"]);
+    }
+    command
+        .arg(suite::plugin_dir().join("dhcp"))
+        .args(["daemon", "-socketpath"])
+        .arg(socket);
+    let mut daemon = Process::spawn(world, &lan.host, "daemon", command)?;
+    if daemon
+        .until("the daemon serves", SOON, || serves(socket))
+        .is_ok()
+    {
+        return daemon.kill();
+    }
+    let status = daemon.wait(SOON)?;
+    let log = daemon.log();
+    let says_why = status.code() == Some(1) && log.contains("ERROR");
+    // The runtime panics if its own descriptors fail.
+    let is_runtimes = log.contains("panicked") && log.contains("/tokio-");
+    ensure!(says_why || is_runtimes, "{status}: {log}");
+    Ok(())
+}
+
+fn serves(socket: &Path) -> bool {
+    let ask = || -> Result<String> {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(SOON))?;
+        stream.write_all(b"{\"protocol\":1,\"verb\":\"status\"}\n")?;
+        let mut reply = String::new();
+        BufReader::new(stream).read_line(&mut reply)?;
+        Ok(reply)
+    };
+    ask().is_ok_and(|reply| reply.trim() == "\"done\"")
+}
+
+fn ensure_both_active() -> Result {
+    let mut active = 0;
+    for file in lease_files()? {
+        let lease: Value = serde_json::from_slice(&fs::read(&file)?)?;
+        ensure!(lease["standing"] == "held", "{}: {lease}", file.display());
+        active += 1;
+    }
+    ensure!(active == 2, "{active} lease files");
+    Ok(())
+}
+
+fn with_host_access(socket: &Path) -> Value {
+    let mut conflist = dhcp_with(socket, json!({}));
+    conflist["plugins"][0]["hostAccess"] = json!(true);
+    conflist
+}
