@@ -3,6 +3,7 @@
 
 mod answer;
 mod conflict;
+mod faults;
 mod identity;
 mod independence;
 mod link;
@@ -25,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
         identity::TESTS,
         independence::TESTS,
         answer::TESTS,
+        faults::TESTS,
         conflict::TESTS,
         link::TESTS,
         mac::TESTS,

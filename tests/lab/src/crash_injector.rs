@@ -68,22 +68,7 @@ impl CrashInjector {
         let log = self.folder.join("log");
         self.write_arguments(&format!("-o {} -e trace={}", log.display(), self.traced))?;
         ensure!(run()?, "a plugin that is not killed must succeed");
-        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        let mut syscalls = Vec::new();
-        for line in fs::read_to_string(&log)?.lines() {
-            let Some((name, rest)) = line.split_once('(') else {
-                continue;
-            };
-            // The kernel restarts a call when another process has what the call needs. How often it
-            // does so differs from run to run.
-            if rest.contains("= ? ERESTART") {
-                continue;
-            }
-            let count = counts.entry(name.to_owned()).or_default();
-            *count += 1;
-            syscalls.push((name.to_owned(), *count));
-        }
-        Ok(syscalls)
+        Ok(syscalls_of(&fs::read_to_string(&log)?))
     }
 
     /// `run` with a plugin that is killed on entry to this system call.
@@ -120,4 +105,24 @@ impl CrashInjector {
     fn write_arguments(&self, arguments: &str) -> Result {
         Ok(fs::write(self.folder.join("arguments"), arguments)?)
     }
+}
+
+/// The system calls in a record of strace's, in order.
+pub(crate) fn syscalls_of(record: &str) -> Vec<Syscall> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut syscalls = Vec::new();
+    for line in record.lines() {
+        let Some((name, rest)) = line.split_once('(') else {
+            continue;
+        };
+        // The kernel restarts a call when another process has what the call needs. How often it
+        // does so differs from run to run.
+        if rest.contains("= ? ERESTART") {
+            continue;
+        }
+        let count = counts.entry(name.to_owned()).or_default();
+        *count += 1;
+        syscalls.push((name.to_owned(), *count));
+    }
+    syscalls
 }
