@@ -272,3 +272,25 @@ fn attempts_within(timeout: Duration, first: Duration) -> u32 {
 pub(super) fn seed() -> Result<u64, Error> {
     random_octets().map(u64::from_ne_bytes).map_err(internal)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::tests::record;
+
+    #[tokio::test]
+    async fn a_slot_whose_lease_has_ended_leaves_on_disk_how_it_ended() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let state = StateDir::at(directory.path().to_owned());
+        let flags = Flags::from_args(std::iter::empty());
+        let table = Table::new(flags, state.clone(), 1).expect("a table");
+        let record = record().detached();
+        state.write(&record).expect("a directory of ours");
+        let slot = table.get_or_create(&record.attachment);
+        table.persist(&slot);
+        assert_eq!(
+            state.read(&record.attachment).expect("no error"),
+            Some(record)
+        );
+    }
+}
