@@ -38,6 +38,8 @@ struct Answer {
     rapid: bool,
     in_transaction: bool,
     echo: bool,
+    /// The codes of options that the server should send and does not.
+    lacks: Vec<u8>,
 }
 
 impl Answer {
@@ -63,6 +65,7 @@ impl Answer {
         reply
             .options
             .extend(self.echo.then(|| (61, CLIENT_ID.to_vec())));
+        reply.options.retain(|(code, _)| !self.lacks.contains(code));
         reply.encode()
     }
 }
@@ -172,6 +175,11 @@ impl Model {
                 }
                 Event::Renewed { old, new } => {
                     assert_eq!((Some(old.address), old.address), (self.in_use, new.address));
+                    let known = old.assumptions();
+                    assert!(
+                        new.assumptions().iter().all(|it| known.contains(it)),
+                        "a renewal exchanged what was known for a guess: {old:?}, {new:?}"
+                    );
                 }
                 Event::Lost { lease, .. } => {
                     assert_eq!(
@@ -298,18 +306,22 @@ fn answer() -> impl Strategy<Value = Answer> {
         (kind, 1..4u8, address, seconds()),
         (prop::option::of(seconds()), prop::option::of(seconds())),
         (mostly(0.3), mostly(0.9), mostly(0.5)),
+        prop::sample::subsequence(vec![1, 51, 54], 0..=3),
     )
         .prop_map(
-            |((kind, server, address, lease), (t1, t2), (rapid, in_transaction, echo))| Answer {
-                kind,
-                server,
-                address,
-                lease,
-                t1,
-                t2,
-                rapid,
-                in_transaction,
-                echo,
+            |((kind, server, address, lease), (t1, t2), (rapid, in_transaction, echo), lacks)| {
+                Answer {
+                    kind,
+                    server,
+                    address,
+                    lease,
+                    t1,
+                    t2,
+                    rapid,
+                    in_transaction,
+                    echo,
+                    lacks,
+                }
             },
         )
 }
