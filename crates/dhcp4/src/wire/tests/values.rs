@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::options::Route;
+use crate::options::{RawOption, Route};
 
 #[test]
 fn a_malformed_option_does_not_affect_the_others() {
@@ -213,4 +213,61 @@ fn a_text_for_the_user_is_made_printable_and_short() {
     assert_eq!(message(&[0xff]).as_deref(), Some("\u{fffd}"));
     assert_eq!(message(b"\0\0"), None);
     assert_eq!(message(&[b'x'; 255]).map(|text| text.len()), Some(128));
+}
+
+#[test]
+fn an_earlier_message_completes_what_this_one_does_not_speak_of() {
+    const OWN_ROUTERS: (u8, &[u8]) = (3, &[10, 0, 0, 1]);
+    let mask: (u8, &[u8]) = (1, &[255, 255, 255, 0]);
+    let bad_mask: (u8, &[u8]) = (1, &[128, 0, 0, 0]);
+    let time: (u8, &[u8]) = (51, &[0, 0, 0, 60]);
+    let bad_time: (u8, &[u8]) = (51, &[0, 60]);
+    let dns: (u8, &[u8]) = (6, &[10, 0, 0, 2]);
+    for (own, earlier, is_added) in [
+        (None, dns, true),
+        (Some(OWN_ROUTERS), dns, true),
+        (Some(dns), (6, &[10, 0, 0, 3][..]), false),
+        (None, mask, true),
+        (Some((1, &[255, 255, 0, 0][..])), mask, false),
+        (Some(bad_mask), mask, true),
+        (None, time, true),
+        (Some((51, &[0, 0, 0, 80][..])), time, false),
+        (Some(bad_time), time, true),
+        // T1 and T2 belong to the lease time.
+        (None, (58, &[0, 0, 0, 9][..]), true),
+        (Some(time), (58, &[0, 0, 0, 9][..]), false),
+        (Some(time), (59, &[0, 0, 0, 9][..]), false),
+        // Of routes, one message has all.
+        (None, (33, &[10, 0, 0, 0, 10, 0, 0, 9][..]), true),
+        (Some(OWN_ROUTERS), (3, &[10, 0, 0, 9][..]), false),
+        (
+            Some(OWN_ROUTERS),
+            (33, &[10, 0, 0, 0, 10, 0, 0, 9][..]),
+            false,
+        ),
+        (Some(OWN_ROUTERS), (121, &[0, 10, 0, 0, 9][..]), false),
+        (Some(OWN_ROUTERS), (249, &[0, 10, 0, 0, 9][..]), false),
+        (
+            Some((33, &[10, 0, 0, 0, 10, 0, 0, 9][..])),
+            OWN_ROUTERS,
+            false,
+        ),
+        (Some((121, &[0, 10, 0, 0, 9][..])), OWN_ROUTERS, false),
+        (Some((249, &[0, 10, 0, 0, 9][..])), OWN_ROUTERS, false),
+        // What is about the message itself.
+        (None, (54, &[10, 0, 0, 1][..]), false),
+        (None, (61, &b"me"[..]), false),
+        (None, (53, &[2][..]), false),
+    ] {
+        let own: Vec<u8> = own
+            .map(|(code, data)| option(code, data))
+            .unwrap_or_default();
+        let mut reply = Reply::decode(&ack(&own)).unwrap();
+        reply.complete(&[RawOption::new(earlier.0, earlier.1)]);
+        let raw = reply.into_raw_options();
+        let has = raw
+            .iter()
+            .any(|option| (option.code, &option.data[..]) == earlier);
+        assert_eq!(has, is_added, "{own:?} with {earlier:?}");
+    }
 }
