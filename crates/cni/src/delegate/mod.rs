@@ -1,13 +1,16 @@
 //! Delegation: running another plugin as a runtime does (spec §4).
 
-use std::io::{self, ErrorKind, Write as _};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 
 use crate::error::{Error, code};
@@ -130,10 +133,7 @@ impl Ipam<'_> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let child = retry_while_busy(|| command.spawn(), thread::sleep)?;
-        // The standard library panics if the delegate's output cannot be read, or no thread can be
-        // had.
-        let output = catch_unwind(AssertUnwindSafe(|| communicate(child, &self.request.stdin)));
-        output.unwrap_or_else(|_| Err(io::Error::other("communicating with it failed")))
+        communicate(child, &self.request.stdin)
     }
 
     /// The error of a delegate that exited with a status other than zero: its error document, or a
@@ -254,23 +254,98 @@ fn retry_while_busy<T>(
     }
 }
 
-/// Writes the delegate's stdin, and reads its output until it exits.
+/// Writes the delegate's stdin, and reads its output until it exits. If that fails, the delegate is
+/// killed: it must not go on while another call undoes what it does.
 fn communicate(mut child: Child, stdin: &[u8]) -> io::Result<Output> {
     /// Every pipe buffers at least a page, so writing this much never blocks.
     const MIN_PIPE_CAPACITY: usize = 4096;
     let pipe = child.stdin.take();
     // A delegate that does not read its stdin (EPIPE) may still give a valid answer.
-    let write = move || pipe.map(|mut pipe| pipe.write_all(stdin));
-    if stdin.len() <= MIN_PIPE_CAPACITY {
-        let _ = write();
-        return child.wait_with_output();
-    }
-    // Writing more can block until the delegate reads, which may itself wait until its output is
-    // read.
+    let write = move || {
+        let _ = pipe.map(|mut pipe| pipe.write_all(stdin));
+    };
     thread::scope(|scope| {
-        scope.spawn(write);
-        child.wait_with_output()
+        // Writing more can block until the delegate reads, which may itself wait until its output
+        // is read.
+        let writing = match stdin.len() {
+            ..=MIN_PIPE_CAPACITY => {
+                write();
+                Ok(())
+            }
+            _ => thread::Builder::new().spawn_scoped(scope, write).map(drop),
+        };
+        let output = writing.and_then(|()| read_output(&mut child));
+        if output.is_err() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        output
     })
+}
+
+/// Reads both streams until the delegate has closed them, and waits for its end. (The standard
+/// library's `wait_with_output` panics if they cannot be read.)
+fn read_output(child: &mut Child) -> io::Result<Output> {
+    let mut streams = [
+        Stream::new(child.stdout.take().map(OwnedFd::from)),
+        Stream::new(child.stderr.take().map(OwnedFd::from)),
+    ];
+    while streams.iter().any(|stream| stream.pipe.is_some()) {
+        for index in readable(&streams)? {
+            streams[index].read()?;
+        }
+    }
+    let [stdout, stderr] = streams.map(|stream| stream.octets);
+    Ok(Output {
+        status: child.wait()?,
+        stdout,
+        stderr,
+    })
+}
+
+/// A stream of the delegate's: `pipe` until its end, and what was read from it.
+struct Stream {
+    pipe: Option<File>,
+    octets: Vec<u8>,
+}
+
+impl Stream {
+    fn new(pipe: Option<OwnedFd>) -> Stream {
+        Stream {
+            pipe: pipe.map(File::from),
+            octets: Vec::new(),
+        }
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        let Some(pipe) = &mut self.pipe else {
+            return Ok(());
+        };
+        let mut buffer = [0; 4096];
+        match pipe.read(&mut buffer) {
+            Ok(0) => self.pipe = None,
+            Ok(length) => self.octets.extend(&buffer[..length]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// Waits until a stream can be read without blocking, or is at its end; returns which.
+fn readable(streams: &[Stream]) -> io::Result<Vec<usize>> {
+    let open = streams.iter().enumerate().filter_map(|(index, stream)| {
+        let pipe = stream.pipe.as_ref()?;
+        Some((index, PollFd::new(pipe.as_fd(), PollFlags::POLLIN)))
+    });
+    let (indices, mut watched): (Vec<usize>, Vec<PollFd<'_>>) = open.unzip();
+    match poll(&mut watched, PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let ready = indices.into_iter().zip(watched);
+    let ready = ready.filter(|(_, fd)| fd.any() == Some(true));
+    Ok(ready.map(|(index, _)| index).collect())
 }
 
 /// Everything that the delegate wrote, as text for an error's details.
