@@ -1,6 +1,7 @@
 //! An address has one holder: never do two living containers have the same by our doing, and never
 //! is the lease of a living container released.
 
+mod again;
 mod moves;
 mod one_host;
 mod order;
@@ -22,6 +23,7 @@ pub(crate) fn tests() -> Vec<Test> {
         one_host::TESTS,
         two_hosts::TESTS,
         moves::TESTS,
+        again::TESTS,
         order::TESTS,
     ]
     .concat()

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::protocol::ReleasePolicy;
 
 /// How every file begins.
 const HEAD: &str = r#"{
@@ -142,6 +143,8 @@ fn optional_fields_have_their_values_or_none() {
     let minimal = Record::parse(file(MINIMAL, "held").as_bytes()).unwrap();
     assert_eq!((minimal.server_mac, minimal.expires), (None, None));
     assert!(!minimal.has_expired() && !minimal.params.host_access);
+    // An earlier release's container may share its identity.
+    assert_eq!(minimal.params.release, ReleasePolicy::IfUnused);
 }
 
 #[test]
