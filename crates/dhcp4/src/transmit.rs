@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 /// A message to send from UDP port 68 to port 67.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
+    /// The message's type, for [`Client::note_sent`](crate::Client::note_sent).
+    pub kind: OutgoingKind,
     /// The UDP payload.
     pub payload: Vec<u8>,
     /// The message's destination and source.

@@ -80,6 +80,12 @@ impl Error {
         self.is(&[Errno::EPERM, Errno::EACCES])
     }
 
+    /// EMFILE, ENFILE, ENOMEM, ENOBUFS: the process or the machine is short of descriptors or memory,
+    /// perhaps only for now.
+    pub fn is_exhausted(&self) -> bool {
+        self.is(&[Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS])
+    }
+
     /// EINVAL: a value is invalid, or conflicts with others.
     pub fn is_invalid(&self) -> bool {
         self.is(&[Errno::EINVAL])
@@ -188,7 +194,7 @@ mod tests {
     #[test]
     fn each_errno_has_its_condition_and_no_other() {
         type Condition = (&'static str, fn(&Error) -> bool);
-        let conditions: [Condition; 9] = [
+        let conditions: [Condition; 10] = [
             ("exists", Error::is_exists),
             ("absent", Error::is_absent),
             ("unreachable", Error::is_unreachable),
@@ -198,6 +204,7 @@ mod tests {
             ("invalid", Error::is_invalid),
             ("unsupported", Error::is_unsupported),
             ("rejected", Error::is_rejected),
+            ("exhausted", Error::is_exhausted),
         ];
         let fulfilled = |error: &Error| -> Vec<&str> {
             let fulfilled = conditions.iter().filter(|(_, is)| is(error));
@@ -218,7 +225,11 @@ mod tests {
             (Errno::EACCES, &["denied"]),
             (Errno::EINVAL, &["invalid", "rejected"]),
             (Errno::EOPNOTSUPP, &["unsupported"]),
-            (Errno::ENOBUFS, &[]),
+            (Errno::EMFILE, &["exhausted"]),
+            (Errno::ENFILE, &["exhausted"]),
+            (Errno::ENOMEM, &["exhausted"]),
+            (Errno::ENOBUFS, &["exhausted"]),
+            (Errno::EIO, &[]),
         ] {
             let plain = Error::new("", errno);
             assert_eq!(fulfilled(&plain), expected, "{errno}");

@@ -11,6 +11,7 @@ mod mac;
 mod misbehaving;
 mod renewal;
 mod unreachable;
+mod unsent;
 mod wire;
 
 use std::net::Ipv4Addr;
@@ -31,6 +32,7 @@ pub(crate) fn tests() -> Vec<Test> {
         link::TESTS,
         mac::TESTS,
         misbehaving::TESTS,
+        unsent::TESTS,
         renewal::TESTS,
         unreachable::TESTS,
         wire::TESTS,

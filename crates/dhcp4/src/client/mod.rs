@@ -27,7 +27,7 @@ use crate::lease::Lease;
 use crate::report::{Ignored, Report};
 use crate::state_name::StateName;
 use crate::time::Instant;
-use crate::transmit::{Awaited, Transmit};
+use crate::transmit::{Awaited, OutgoingKind, Transmit};
 use outgoing::Lent;
 use rng::Rng;
 use state::State;
@@ -115,11 +115,14 @@ impl Client {
         self.state.next_timeout()
     }
 
-    /// Fetches the next message to send.
+    /// Fetches the next message to send. A message that cannot be sent counts as lost on the way.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        let (kind, transmit) = self.transmit.take()?;
+        self.transmit.take()
+    }
+
+    /// Notes that a message of this type was sent, for the [`report`](Client::report).
+    pub fn note_sent(&mut self, kind: OutgoingKind) {
         self.report.count_sent(kind);
-        Some(transmit)
     }
 
     /// Fetches the next event.

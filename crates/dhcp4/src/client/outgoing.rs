@@ -204,8 +204,11 @@ impl Client {
             .as_deref()
             .map(|id| RawOption::new(code::CLIENT_ID, id));
         message.options.splice(0..0, id);
-        let payload = message.encode();
-        self.transmit = Some((message.kind, Transmit { payload, delivery }));
+        self.transmit = Some(Transmit {
+            kind: message.kind,
+            payload: message.encode(),
+            delivery,
+        });
     }
 }
 

@@ -12,7 +12,7 @@ use crate::options::RawOption;
 use crate::report::Report;
 use crate::state_name::StateName;
 use crate::time::Instant;
-use crate::transmit::{OutgoingKind, Transmit};
+use crate::transmit::Transmit;
 
 /// A DHCPv4 client for one interface, as a value. The [crate's front page](crate) draws its states
 /// and shows a driver.
@@ -64,7 +64,7 @@ pub struct Client {
     /// When acquisition or renewal began, for the `secs` field.
     pub(super) began_at: Instant,
     /// The message that the driver has not fetched yet.
-    pub(super) transmit: Option<(OutgoingKind, Transmit)>,
+    pub(super) transmit: Option<Transmit>,
     /// The events that the driver has not fetched yet.
     pub(super) events: VecDeque<Event>,
     pub(super) report: Report,

@@ -17,7 +17,7 @@ use crate::transmit::OutgoingKind;
 /// `sent 5 DISCOVER, received 4 frames; 4 offers ignored: wrong chaddr`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// How many messages of each type the driver fetched for sending.
+    /// How many messages of each type the driver has sent.
     pub sent: BTreeMap<OutgoingKind, u64>,
     /// How many payloads the driver handed in.
     pub received: u64,

@@ -62,7 +62,11 @@ impl InterfaceRef {
         ifname: &str,
     ) -> Result<(InterfaceRef, Link), Error> {
         let failed = |error: linknet::Error| {
-            Error::new(code::IO_FAILURE, format!("in {}: {error}", path.display()))
+            let code = match error.is_exhausted() {
+                true => code::TRY_AGAIN_LATER,
+                false => code::IO_FAILURE,
+            };
+            Error::new(code, format!("in {}: {error}", path.display()))
         };
         let id = netns.id().map_err(|error| {
             Error::new(code::IO_FAILURE, format!("{}: {error}", path.display()))

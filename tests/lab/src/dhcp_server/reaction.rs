@@ -16,6 +16,7 @@ pub struct Reaction {
     further_copies: usize,
     edits: Vec<Change<Message>>,
     mangles: Vec<Change<Vec<u8>>>,
+    frame_mangles: Vec<Change<Vec<u8>>>,
 }
 
 type Change<T> = Arc<dyn Fn(&mut T) + Send + Sync>;
@@ -97,6 +98,16 @@ impl Reaction {
         self
     }
 
+    /// Changes the octets of the frame that carries the answer, behind its checksums' back.
+    #[must_use]
+    pub fn mangle_frame(
+        mut self,
+        mangle: impl Fn(&mut Vec<u8>) + Send + Sync + 'static,
+    ) -> Reaction {
+        self.frame_mangles.push(Arc::new(mangle));
+        self
+    }
+
     /// A transaction ID that the client has not used.
     #[must_use]
     pub fn wrong_xid(self) -> Reaction {
@@ -156,6 +167,14 @@ impl Reaction {
         self.further_copies + 1
     }
 
+    /// The frame to be sent instead of this one.
+    pub(super) fn frame(&self, mut frame: Vec<u8>) -> Vec<u8> {
+        for mangle in &self.frame_mangles {
+            mangle(&mut frame);
+        }
+        frame
+    }
+
     /// The octets to be sent for an answer.
     pub(super) fn payload(&self, mut message: Message) -> Result<Vec<u8>> {
         for edit in &self.edits {
@@ -177,6 +196,7 @@ impl fmt::Debug for Reaction {
             .field("copies", &(self.further_copies + 1))
             .field("edits", &self.edits.len())
             .field("mangles", &self.mangles.len())
+            .field("frame_mangles", &self.frame_mangles.len())
             .finish()
     }
 }

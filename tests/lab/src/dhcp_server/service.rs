@@ -122,7 +122,8 @@ impl Service {
     ) -> Result<Vec<u8>> {
         let (ethernet, address) = answer.destination(request.ethernet_source);
         let payload = reaction.payload(answer.message)?;
-        packet::frame((self.socket.mac(), ethernet), (from, address), &payload)
+        let frame = packet::frame((self.socket.mac(), ethernet), (from, address), &payload)?;
+        Ok(reaction.frame(frame))
     }
 
     fn send_due(&mut self) -> Result {

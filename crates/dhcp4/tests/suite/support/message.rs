@@ -22,7 +22,9 @@ pub(crate) struct Request {
 impl Request {
     /// Reads a message and checks what must hold for every message.
     pub(crate) fn read(transmit: Transmit) -> Request {
-        let Transmit { payload, delivery } = transmit;
+        let Transmit {
+            payload, delivery, ..
+        } = transmit;
         let message =
             v4::Message::decode(&mut Decoder::new(&payload)).expect("a message that decodes");
         assert_eq!(message.opcode(), v4::Opcode::BootRequest);

@@ -160,6 +160,7 @@ impl Stage {
                 .push_back((self.now, format!("= {}", describe(&event))));
         }
         while let Some(transmit) = self.client.poll_transmit() {
+            self.client.note_sent(transmit.kind);
             let request = Request::read(transmit);
             self.xid = request.xid();
             self.mac = request.mac();

@@ -37,7 +37,7 @@ pub enum Checksum {
 }
 
 /// Why a frame is rejected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rejected {
     /// It is shorter than its headers and length fields require.
     Truncated,

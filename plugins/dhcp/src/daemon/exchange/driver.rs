@@ -18,11 +18,12 @@ pub(crate) fn now() -> Instant {
 }
 
 /// Runs the client until something happens to its lease; `None` if it is bound and waits only for
-/// time to pass. `wire` remembers where the server is.
+/// time to pass. `wire` remembers where the server is, and what went wrong.
 ///
 /// # Errors
-/// If no socket can be opened because the interface is gone. A message that cannot be sent counts
-/// as lost on the way: the client sends it again.
+/// If no socket can be opened because the interface is gone, or if a message [`is_too_long`] for the
+/// interface. A message that cannot be sent for another reason counts as lost on the way: the client
+/// sends it again.
 pub(crate) async fn next_event(
     client: &RefCell<Client>,
     sockets: &mut Sockets<'_>,
@@ -38,7 +39,10 @@ pub(crate) async fn next_event(
                 }
                 wire.note_asked();
             }
-            send(sockets, wire, &transmit);
+            match send(client, sockets, wire, &transmit) {
+                Err(error) if is_too_long(&error) => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
         }
         if let Some(event) = client.borrow_mut().poll_event() {
             return Ok(Some(event));
@@ -48,7 +52,7 @@ pub(crate) async fn next_event(
         }
         let due = client.borrow().poll_timeout();
         tokio::select! {
-            incoming = sockets.receive() => {
+            incoming = sockets.receive(wire) => {
                 let Incoming { payload, from, mac } = incoming?;
                 match client.borrow_mut().handle_packet(now(), &payload, from) {
                     Ok(()) => wire.note_answered(mac),
@@ -60,22 +64,46 @@ pub(crate) async fn next_event(
     }
 }
 
-/// Sends everything that the client has to send, without waiting: to the server as it was last
-/// heard from.
-pub(crate) fn flush(client: &RefCell<Client>, sockets: &mut Sockets<'_>, wire: &Wire) {
-    while let Some(transmit) = next_transmit(client) {
-        send(sockets, wire, &transmit);
+/// Sends what the client has to send, without waiting: to the server as it was last heard from.
+///
+/// # Errors
+/// If it cannot be sent. The client does not send it again.
+pub(crate) fn flush(
+    client: &RefCell<Client>,
+    sockets: &mut Sockets<'_>,
+    wire: &Wire,
+) -> io::Result<()> {
+    match next_transmit(client) {
+        Some(transmit) => send(client, sockets, wire, &transmit),
+        None => Ok(()),
     }
+}
+
+/// Whether a message could not be sent because it does not fit into the interface's MTU. A client's
+/// messages grow with its configuration, so it will not fit later either.
+pub(crate) fn is_too_long(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error())
 }
 
 fn next_transmit(client: &RefCell<Client>) -> Option<Transmit> {
     client.borrow_mut().poll_transmit()
 }
 
-fn send(sockets: &mut Sockets<'_>, wire: &Wire, transmit: &Transmit) {
-    if let Err(error) = sockets.send(transmit, wire.server_mac()) {
-        tracing::warn!(%error, "cannot send a message");
+fn send(
+    client: &RefCell<Client>,
+    sockets: &mut Sockets<'_>,
+    wire: &Wire,
+    transmit: &Transmit,
+) -> io::Result<()> {
+    let sent = sockets.send(transmit, wire.server_mac());
+    match &sent {
+        Ok(()) => client.borrow_mut().note_sent(transmit.kind),
+        Err(error) => {
+            wire.note_unsent(error);
+            tracing::warn!(kind = %transmit.kind, %error, "cannot send a message");
+        }
     }
+    sent
 }
 
 /// Asks by ARP for the server, or for the router on the way to it. Without an answer, it stays

@@ -13,6 +13,6 @@ mod wire;
 
 pub(super) use announcement::{ANNOUNCE_INTERVAL, announce};
 pub(super) use conflict::{find_contender, find_user};
-pub(super) use driver::{flush, next_event, now};
+pub(super) use driver::{flush, is_too_long, next_event, now};
 pub(super) use sockets::Sockets;
 pub(super) use wire::Wire;

@@ -10,6 +10,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::arp;
+use super::wire::Wire;
 use crate::daemon::watchers::{close_on_thread, watch};
 
 /// Ports of DHCP (RFC 2131 §4.1).
@@ -103,17 +104,17 @@ impl<'n> Sockets<'n> {
         arp::look_up(self.netns, self.ifindex, leased, address).await
     }
 
-    /// Waits for a message; for ever if no socket is open.
+    /// Waits for a message; for ever if no socket is open. `wire` counts the frames that are none.
     ///
     /// # Errors
     /// If the interface is gone.
-    pub(super) async fn receive(&self) -> io::Result<Incoming> {
+    pub(super) async fn receive(&self, wire: &Wire) -> io::Result<Incoming> {
         let Some(socket) = &self.socket else {
             return std::future::pending().await;
         };
         loop {
             let mut ready = socket.readable().await?;
-            match read(socket.get_ref()) {
+            match read(socket.get_ref(), wire) {
                 Ok(Some(incoming)) => return Ok(incoming),
                 Ok(None) => ready.clear_ready(),
                 // The link went down. It may come up again, and the client repeats what was lost.
@@ -148,12 +149,12 @@ impl Drop for Sockets<'_> {
 }
 
 /// The next message; `None` if there is none yet.
-fn read(socket: &PacketSocket) -> io::Result<Option<Incoming>> {
+fn read(socket: &PacketSocket, wire: &Wire) -> io::Result<Option<Incoming>> {
     let mut buffer = [0; BUFFER_LEN];
     loop {
         match socket.recv(&mut buffer)? {
             Received::Nothing => return Ok(None),
-            Received::Rejected(why) => tracing::debug!("frame ignored: {why}"),
+            Received::Rejected(why) => wire.note_rejected(why),
             Received::Datagram(datagram) => {
                 return Ok(Some(Incoming {
                     payload: datagram.payload.to_vec(),

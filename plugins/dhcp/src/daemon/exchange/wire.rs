@@ -1,8 +1,12 @@
 //! What the exchanges of one client have shown about the link below DHCP.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
 
 use linknet::Mac;
+use linknet::frame::Rejected;
 
 /// What the exchanges of one client have shown about the link below DHCP: it outlives their
 /// sockets.
@@ -12,6 +16,12 @@ pub(crate) struct Wire {
     server_mac: Cell<Option<Mac>>,
     /// Whether nothing came back since a message was sent to that MAC.
     unanswered: Cell<bool>,
+    /// How many frames were dropped before the client saw them, by reason.
+    rejected: RefCell<BTreeMap<Rejected, u64>>,
+    /// How many messages could not be sent.
+    unsent: Cell<u64>,
+    /// Why the last of them could not.
+    last_send_error: RefCell<String>,
 }
 
 impl Wire {
@@ -19,7 +29,7 @@ impl Wire {
     pub(crate) fn with_server(mac: Option<Mac>) -> Wire {
         Wire {
             server_mac: Cell::new(mac),
-            unanswered: Cell::default(),
+            ..Wire::default()
         }
     }
 
@@ -47,5 +57,72 @@ impl Wire {
     /// Notes the MAC that ARP gave.
     pub(super) fn note_looked_up(&self, mac: Mac) {
         self.server_mac.set(Some(mac));
+    }
+
+    /// Notes a frame that was dropped.
+    pub(super) fn note_rejected(&self, why: Rejected) {
+        *self.rejected.borrow_mut().entry(why).or_default() += 1;
+    }
+
+    /// Notes a message that could not be sent.
+    pub(super) fn note_unsent(&self, error: &io::Error) {
+        self.unsent.set(self.unsent.get() + 1);
+        *self.last_send_error.borrow_mut() = error.to_string();
+    }
+}
+
+/// What the client's report does not have: `; 2 frames dropped: wrong UDP checksum; 1 message could
+/// not be sent: Network is down (os error 100)`. Empty if there is nothing of that kind.
+impl fmt::Display for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = |count| if count == 1 { "" } else { "s" };
+        for (why, &count) in &*self.rejected.borrow() {
+            write!(f, "; {count} frame{} dropped: {why}", s(count))?;
+        }
+        match self.unsent.get() {
+            0 => Ok(()),
+            count => {
+                let error = self.last_send_error.borrow();
+                write!(
+                    f,
+                    "; {count} message{} could not be sent: {error}",
+                    s(count)
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_frames_and_unsent_messages_are_counted_with_their_reasons() {
+        let wire = Wire::default();
+        assert_eq!(wire.to_string(), "");
+        wire.note_rejected(Rejected::Fragment);
+        wire.note_rejected(Rejected::BadUdpChecksum);
+        wire.note_rejected(Rejected::Fragment);
+        wire.note_unsent(&io::Error::from(io::ErrorKind::WouldBlock));
+        wire.note_unsent(&io::Error::from(io::ErrorKind::NetworkDown));
+        assert_eq!(
+            wire.to_string(),
+            "; 2 frames dropped: IP fragment; 1 frame dropped: wrong UDP checksum; \
+             2 messages could not be sent: network down"
+        );
+    }
+
+    #[test]
+    fn the_server_is_in_doubt_until_heard_and_while_it_does_not_answer() {
+        let wire = Wire::default();
+        assert!(wire.is_server_in_doubt(), "never heard");
+        wire.note_answered(Mac([2; 6]));
+        assert!(!wire.is_server_in_doubt());
+        wire.note_asked();
+        assert!(wire.is_server_in_doubt(), "it has not answered");
+        wire.note_looked_up(Mac([4; 6]));
+        assert!(wire.is_server_in_doubt(), "nor from there");
+        assert_eq!(wire.server_mac(), Some(Mac([4; 6])));
     }
 }

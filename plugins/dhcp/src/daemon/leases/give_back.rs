@@ -6,7 +6,7 @@ use std::io;
 use linknet::{Mac, Netns};
 
 use super::lease::ManagedLease;
-use crate::daemon::exchange::{Sockets, find_user};
+use crate::daemon::exchange::find_user;
 use crate::protocol::ReleasePolicy;
 use crate::state::Unreachable;
 
@@ -31,6 +31,9 @@ pub(super) enum NotReleased {
     /// Nobody knows whether another station has it.
     #[error("cannot ask whether another station uses it: {0}")]
     Unknown(io::Error),
+    /// The RELEASE did not leave the machine.
+    #[error("the RELEASE cannot be sent: {0}")]
+    Unsent(io::Error),
 }
 
 impl NotReleased {
@@ -68,8 +71,8 @@ pub(super) async fn give_back(
             return Err(NotReleased::HeldByAnother);
         }
     }
-    lease.release(&mut Sockets::new(&netns, lease.interface.ifindex));
-    Ok(())
+    let released = lease.release_persistently(&netns).await;
+    released.map_err(NotReleased::Unsent)
 }
 
 async fn ensure_unused(lease: &ManagedLease, netns: &Netns) -> Result<(), NotReleased> {

@@ -16,8 +16,9 @@ use tokio::time::sleep;
 use tracing::field::display;
 
 use super::lost_address::LostAddress;
+use crate::daemon::error::io_failure;
 use crate::daemon::exchange::{
-    ANNOUNCE_INTERVAL, Sockets, Wire, announce, find_contender, flush, next_event, now,
+    ANNOUNCE_INTERVAL, Sockets, Wire, announce, find_contender, flush, is_too_long, next_event, now,
 };
 use crate::daemon::host_routes::Target;
 use crate::daemon::interface::{self, Applied, LeaseChange};
@@ -28,6 +29,10 @@ use crate::state::{InterfaceRef, Record, Unreachable};
 /// How often an exchange without an answer checks that its container still exists. Without this
 /// check, an exchange that no server answers would keep alive a netns that nothing else uses.
 const LIVENESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often, and after which pause, a RELEASE that cannot be sent is tried.
+const RELEASE_ATTEMPTS: u32 = 5;
+const RELEASE_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A lease and everything that is needed to maintain it. While it is idle it has no socket, no
 /// thread and usually no open netns.
@@ -210,7 +215,7 @@ impl ManagedLease {
 
     /// How far the client got: what it sent, received and ignored.
     pub(super) fn report(&self) -> String {
-        self.client.borrow().report().to_string()
+        format!("{}{}", self.client.borrow().report(), self.wire)
     }
 
     /// The sentence about the interface at the end of an error.
@@ -271,8 +276,9 @@ impl ManagedLease {
     /// grants, before it is probed or used.
     ///
     /// # Errors
-    /// `IO_FAILURE` (5) if the interface disappears. Silence is no error: the caller decides how
-    /// long to wait, and [`ManagedLease::report`] says how far it got.
+    /// `IO_FAILURE` (5) if the interface disappears, `INVALID_NETWORK_CONFIG` (7) if the messages do
+    /// not fit into its MTU, `TRY_AGAIN_LATER` (11) if descriptors are short. Silence is no error: the
+    /// caller decides how long to wait, and [`ManagedLease::report`] says how far it got.
     pub(super) async fn acquire(
         &self,
         netns: &Netns,
@@ -280,10 +286,12 @@ impl ManagedLease {
         sockets: &mut Sockets<'_>,
         before_use: impl Fn(Ipv4Addr),
     ) -> Result<(), Error> {
-        let io_failure = |error: io::Error| {
-            let ifname = &self.interface.ifname;
-            let what = format!("cannot request an address on {ifname}: {error}");
-            Error::new(code::IO_FAILURE, what)
+        let failure = |error: io::Error| {
+            let what = format!("cannot request an address on {}", self.interface.ifname);
+            match is_too_long(&error) {
+                true => messages_too_long(&what, link),
+                false => io_failure(what, &error),
+            }
         };
         loop {
             let event = tokio::select! {
@@ -294,7 +302,7 @@ impl ManagedLease {
                 }
                 event = next_event(&self.client, sockets, &self.wire) => event,
             };
-            match event.map_err(io_failure)? {
+            match event.map_err(failure)? {
                 Some(Event::Bound(lease)) => {
                     before_use(lease.address);
                     let applied = &mut self.applied.borrow_mut();
@@ -306,7 +314,7 @@ impl ManagedLease {
                 }
                 Some(Event::Granted(lease)) => {
                     before_use(lease.address);
-                    self.confirm(netns, &lease).await.map_err(io_failure)?;
+                    self.confirm(netns, &lease).await.map_err(failure)?;
                 }
                 Some(Event::Renewed { .. }) | None => return Ok(()),
                 Some(Event::Lost { .. }) => {}
@@ -370,7 +378,12 @@ impl ManagedLease {
                     continue;
                 }
             };
-            match event.map_err(|error| self.classify(error))? {
+            let event = match event {
+                // The MTU has become smaller. It may grow again before the lease runs out.
+                Err(error) if is_too_long(&error) => continue,
+                event => event.map_err(|error| self.classify(error))?,
+            };
+            match event {
                 Some(Event::Renewed { old, new }) => {
                     apply("lease renewed", Some(&old), Some(&new));
                     return Ok(());
@@ -502,9 +515,12 @@ impl ManagedLease {
     }
 
     /// Releases the address, or a requested one that a server may have granted since.
-    pub(super) fn release(&self, sockets: &mut Sockets<'_>) {
+    ///
+    /// # Errors
+    /// If the RELEASE cannot be sent.
+    pub(super) fn release(&self, sockets: &mut Sockets<'_>) -> io::Result<()> {
         self.client.borrow_mut().release(now());
-        flush(&self.client, sockets, &self.wire);
+        flush(&self.client, sockets, &self.wire)
     }
 
     /// Removes the address from the interface.
@@ -514,6 +530,35 @@ impl ManagedLease {
             None => Ok(()),
         }
     }
+
+    /// Releases the lease when no exchange is running. Tries several times: the interface is usually
+    /// removed next, so the RELEASE must leave now or never.
+    ///
+    /// # Errors
+    /// If the RELEASE cannot be sent.
+    pub(super) async fn release_persistently(&self, netns: &Netns) -> io::Result<()> {
+        let release = || self.release(&mut Sockets::new(netns, self.interface.ifindex));
+        // A client that has released its lease does not do so again, so each attempt has its own.
+        let client = self.client.borrow().clone();
+        for _ in 1..RELEASE_ATTEMPTS {
+            if release().is_ok() {
+                return Ok(());
+            }
+            sleep(RELEASE_RETRY_INTERVAL).await;
+            *self.client.borrow_mut() = client.clone();
+        }
+        release()
+    }
+}
+
+/// The error of an ADD whose messages do not fit into the interface's MTU.
+fn messages_too_long(what: &str, link: &Link) -> Error {
+    let mtu = link.mtu;
+    Error::new(
+        code::INVALID_NETWORK_CONFIG,
+        format!("{what}: the DHCP messages do not fit into its MTU of {mtu}"),
+    )
+    .details("send less, for example with `provide`, or raise the MTU")
 }
 
 /// The interface's parent, if that is in another netns.

@@ -1,0 +1,151 @@
+//! What does not get through below DHCP: messages that cannot be sent, and frames that cannot be read.
+
+use std::time::Duration;
+
+use lab::anyhow::{Context, ensure};
+use lab::dhcp_server::{Reaction, Settings};
+use lab::dhcproto::v4::MessageType;
+use lab::network::cni_error;
+use lab::plugin::Call;
+use lab::serde_json::json;
+use lab::suite::packages::IPROUTE2;
+use lab::{Attachment, Daemon, DhcpServer, Lan, Network, Result, Test, World, suite, test, until};
+
+use crate::scenario::{SOON, Scenario};
+
+pub(super) const TESTS: &[Test] = &[
+    test!(messages_that_do_not_fit_the_mtu_are_an_error_of_the_configuration),
+    test!(frames_that_cannot_be_read_are_counted_in_the_error),
+    test!(a_jumbo_answer_is_read_whole).needs(&[IPROUTE2]),
+    test!(a_release_that_cannot_be_sent_is_sent_by_the_next_daemon),
+];
+
+fn messages_that_do_not_fit_the_mtu_are_an_error_of_the_configuration(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let option = |code: u8| json!({ "option": code.to_string(), "value": "x".repeat(250) });
+    let provide: Vec<_> = (224..230).map(option).collect();
+    let conflist = scenario.dhcp_with(json!({ "provide": provide }));
+    let attachment = Attachment::new(&container);
+    let error = cni_error(Network::new(&scenario.lan.host, conflist).add(&attachment));
+    ensure!(
+        error.code == 7 && error.msg.contains("do not fit into its MTU of 1500"),
+        "{error:?}"
+    );
+    ensure!(server.received().is_empty(), "{}", server.transcript());
+    Ok(())
+}
+
+/// Where a frame has its UDP checksum, and the flags of its IP header.
+const UDP_CHECKSUM: usize = 40;
+const IP_FLAGS: usize = 20;
+const IP_CHECKSUM: usize = 24;
+const MORE_FRAGMENTS: u8 = 0x20;
+
+fn frames_that_cannot_be_read_are_counted_in_the_error(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(
+        &scenario.lan.host,
+        scenario.dhcp_with(json!({ "timeout": "600ms" })),
+    );
+    let wrong_checksum = Reaction::answer().mangle_frame(|frame| frame[UDP_CHECKSUM] ^= 0x55);
+    let fragment = Reaction::answer().mangle_frame(|frame| {
+        frame[IP_FLAGS] ^= MORE_FRAGMENTS;
+        // The checksum is the complement of a sum, to which the flag was added.
+        let checksum = u16::from_be_bytes([frame[IP_CHECKSUM], frame[IP_CHECKSUM + 1]]);
+        let (sum, carry) = (!checksum).overflowing_add(u16::from(MORE_FRAGMENTS) << 8);
+        let checksum = !(sum + u16::from(carry));
+        frame[IP_CHECKSUM..IP_CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
+    });
+    for (reaction, counted) in [
+        (wrong_checksum, "1 frame dropped: wrong UDP checksum"),
+        (fragment, "1 frame dropped: IP fragment"),
+    ] {
+        server.when(MessageType::Discover).once().then(reaction);
+        server.when(MessageType::Discover).then(Reaction::silence());
+        let error = cni_error(network.add(&Attachment::new(&container)));
+        ensure!(
+            error.code == 11 && error.details.contains(counted),
+            "{counted}: {error:?}"
+        );
+        server.behave();
+    }
+    Ok(())
+}
+
+fn a_jumbo_answer_is_read_whole(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    for (node, link) in [
+        (&scenario.lan.lan, Lan::SERVER_LINK),
+        (&scenario.lan.host, Lan::MASTER),
+    ] {
+        node.output(&["ip", "link", "set", link, "mtu", "9000"])?;
+    }
+    let settings = Settings {
+        t1: Some(Duration::from_secs(1)),
+        ..Settings::default()
+    };
+    let server = DhcpServer::start(&scenario.lan.lan, settings)?;
+    // Mask and router come behind 6 KiB of other options.
+    for kind in [MessageType::Discover, MessageType::Request] {
+        server.when(kind).then(Reaction::answer().mangle(|payload| {
+            const OPTIONS: usize = 240;
+            let options = [&[224, 250][..], &[0; 250]].concat().repeat(24);
+            payload.splice(OPTIONS..OPTIONS, options);
+        }));
+    }
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let attachment = Attachment::new(&container);
+    network.add(&attachment)?;
+    scenario.wait_for_renewal()?;
+    ensure!(
+        container.ipv4("eth0")?[0].prefix_len() == Lan::NET.prefix_len(),
+        "{:?}",
+        container.ipv4("eth0")?
+    );
+    network.check(&attachment)
+}
+
+/// The interface is down at DEL, and up again when the next daemon starts.
+fn a_release_that_cannot_be_sent_is_sent_by_the_next_daemon(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
+    container.set_down("eth0")?;
+    let config = json!({
+        "cniVersion": "1.0.0", "name": "lan", "type": "macvlan",
+        "ipam": { "type": "dhcp", "daemonSocketPath": scenario.daemon.socket() },
+    });
+    // The interface stays, as if the runtime had been killed before it removed it.
+    let dhcp = suite::plugin_dir().join("dhcp");
+    Call::of(dhcp, &[suite::plugin_dir()], "DEL")
+        .config(&config)
+        .container(container.name())
+        .netns(container.path())
+        .ifname("eth0")
+        .run(&scenario.lan.host)?
+        .success()?;
+    let log = scenario.daemon.log();
+    ensure!(
+        log.contains("address not released: the RELEASE cannot be sent")
+            && !log.contains("address released"),
+        "{log}"
+    );
+    ensure!(server.leases().len() == 1, "{:?}", server.leases());
+
+    container.set_up("eth0")?;
+    let Scenario { lan, daemon } = scenario;
+    daemon.stop()?;
+    let daemon = Daemon::start(world, &lan.host)?;
+    server
+        .wait_for(MessageType::Release, 1, SOON)
+        .with_context(|| daemon.log())?;
+    until("the lease is given back", SOON, || {
+        server.leases().is_empty()
+    })
+}
