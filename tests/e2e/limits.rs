@@ -30,6 +30,9 @@ pub(crate) const TESTS: &[Test] = &[
     test!(three_hundred_adds_at_a_time_all_succeed).within(Duration::from_secs(180)),
     test!(short_of_descriptors_the_daemon_delays_callers_and_fails_none),
     test!(a_daemon_out_of_descriptors_renews_later),
+    test!(leases_without_a_server_take_turns_and_leave_descriptors_for_an_add)
+        .within(Duration::from_secs(120)),
+    test!(adds_on_a_lan_without_a_server_do_not_hold_up_another_lan),
     test!(with_a_full_disk_addresses_are_leased_and_released_ones_stay_released),
     test!(with_a_read_only_state_directory_addresses_are_leased),
     test!(a_caller_that_sends_no_request_is_disconnected_with_a_reason),
@@ -129,6 +132,104 @@ fn a_daemon_out_of_descriptors_renews_later(world: &World) -> Result {
         scenario.daemon.log()
     );
     Ok(())
+}
+
+/// A daemon that may have 128 descriptors: far fewer than the leases would take if each kept its own.
+fn daemon_with_few_descriptors(world: &World, host: &Node) -> Result<Daemon> {
+    let dhcp = suite::plugin_dir().join("dhcp");
+    let program = script(
+        world,
+        &format!("ulimit -n 128; exec {} \"$@\"", dhcp.display()),
+    )?;
+    Daemon::start_program(world, host, &program, &[])
+}
+
+fn leases_without_a_server_take_turns_and_leave_descriptors_for_an_add(world: &World) -> Result {
+    const LEASES: usize = 40;
+    let lan = Lan::new()?;
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let settings = Settings {
+        lease_time: seconds(12),
+        t1: seconds(8),
+        t2: seconds(10),
+        ..Settings::default()
+    };
+    let server = DhcpServer::start(&lan.lan, settings)?;
+    let mut daemon = daemon_with_few_descriptors(world, &lan.host)?;
+    let network = Network::new(&lan.host, dhcp(daemon.socket()));
+    for number in 0..LEASES {
+        let container = lan.container(&format!("c{number}"))?;
+        network.add(&network::Attachment::new(&container))?;
+    }
+    for kind in [MessageType::Discover, MessageType::Request] {
+        server.when(kind).then(Reaction::silence());
+    }
+    until("many leases are lost", Duration::from_secs(60), || {
+        daemon.log().matches("address lost").count() >= LEASES / 2
+    })
+    .with_context(|| daemon.log())?;
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", daemon.process().pid()))?.count();
+    ensure!(descriptors < LEASES, "{descriptors} descriptors are open");
+    server.behave();
+    let late = lan.container("late")?;
+    network.add(&network::Attachment::new(&late))?;
+    until("every lease is back", Duration::from_secs(60), || {
+        server.leases().len() > LEASES
+    })
+    .with_context(|| daemon.log())?;
+    ensure!(
+        !daemon.log().contains("Too many open files"),
+        "{}",
+        daemon.log()
+    );
+    Ok(())
+}
+
+fn adds_on_a_lan_without_a_server_do_not_hold_up_another_lan(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let _server = DhcpServer::start(&lan.lan, Settings::default())?;
+    let dead = lan.container("dead")?;
+    lan.host.add_veth("eth2", (&dead, Lan::SERVER_LINK))?;
+    lan.host.set_up("eth2")?;
+    dead.set_up(Lan::SERVER_LINK)?;
+    let listener = DhcpServer::start(&dead, Settings::default())?;
+    listener
+        .when(MessageType::Discover)
+        .then(Reaction::silence());
+    // It lets 13 ADDs exchange messages at a time.
+    let daemon = daemon_with_few_descriptors(world, &lan.host)?;
+    let healthy = dhcp(daemon.socket());
+    let mut deaf = healthy.clone();
+    deaf["name"] = json!("deaf");
+    deaf["plugins"][0]["master"] = json!("eth2");
+    let containers = (0..15)
+        .map(|number| lan.container(&format!("c{number}")))
+        .collect::<Result<Vec<_>>>()?;
+    let container = lan.container("healthy")?;
+    thread::scope(|scope| {
+        let adds: Vec<_> = containers
+            .iter()
+            .map(|container| {
+                let network = Network::new(&lan.host, deaf.clone());
+                scope.spawn(move || network.add(&network::Attachment::new(container)).map(drop))
+            })
+            .collect();
+        let added = until("many ADDs ask in vain", SOON, || {
+            let asking = listener.received_of(MessageType::Discover);
+            let macs = asking.iter().map(|discover| discover.ethernet_source);
+            macs.collect::<std::collections::BTreeSet<_>>().len() >= 7
+        })
+        .and_then(|()| {
+            let network = Network::new(&lan.host, healthy);
+            network.add(&network::Attachment::new(&container))
+        });
+        let waiting = adds.iter().filter(|add| !add.is_finished()).count();
+        // They are told to try again.
+        daemon.stop()?;
+        added?;
+        ensure!(waiting == adds.len(), "{waiting} ADDs were still waiting");
+        Ok(())
+    })
 }
 
 fn with_a_full_disk_addresses_are_leased_and_released_ones_stay_released(world: &World) -> Result {

@@ -75,7 +75,7 @@ fn run(flags: Flags, state: StateDir) -> Result<(), Box<dyn Error>> {
         let socket = listener.socket().and_then(UnixListener::from_std);
         let socket = socket.map_err(cannot("wait for callers"))?;
         let (idle, group) = (flags.idle, flags.group);
-        let table = Table::new(flags, state, limits.adds)?;
+        let table = Table::new(flags, state, limits.adds, limits.maintenance)?;
         let server = Rc::new(Server::new(Rc::new(table), listener, group));
         event_loop::run(&server, &socket, limits.connections, idle).await
     })?;

@@ -95,6 +95,7 @@ fn send(
     wire: &Wire,
     transmit: &Transmit,
 ) -> io::Result<()> {
+    wire.note_sent();
     let sent = sockets.send(transmit, wire.server_mac());
     match &sent {
         Ok(()) => client.borrow_mut().note_sent(transmit.kind),

@@ -7,9 +7,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use dhcp4::{Awaited, Delivery, Transmit};
 use linknet::{Mac, Netns, PacketSocket, Pattern, Received};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::arp;
+use super::permits::Permit;
 use super::wire::Wire;
 use crate::daemon::watchers::{close_on_thread, watch};
 
@@ -29,7 +29,7 @@ pub(crate) struct Sockets<'n> {
     /// The reply that the socket lets through.
     awaited: Option<Awaited>,
     /// Limits how many exchanges have sockets. It is released only when they are closed.
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Permit>,
 }
 
 /// A DHCP message as it was received.
@@ -56,7 +56,7 @@ impl<'n> Sockets<'n> {
     }
 
     /// Keeps the permit until the sockets are closed.
-    pub(crate) fn with_permit(mut self, permit: OwnedSemaphorePermit) -> Sockets<'n> {
+    pub(crate) fn with_permit(mut self, permit: Permit) -> Sockets<'n> {
         self.permit = Some(permit);
         self
     }
@@ -122,6 +122,14 @@ impl<'n> Sockets<'n> {
                     if error.raw_os_error() == Some(rustix::io::Errno::NETDOWN.raw_os_error()) => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Closes the socket, because the interface has another MAC. The next use opens another one.
+    pub(crate) fn close(&mut self) {
+        self.awaited = None;
+        if let Some(socket) = self.socket.take() {
+            close_on_thread(socket.into_inner());
         }
     }
 

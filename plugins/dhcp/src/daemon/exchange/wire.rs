@@ -7,6 +7,7 @@ use std::io;
 
 use linknet::Mac;
 use linknet::frame::Rejected;
+use tokio::time::Instant;
 
 /// What the exchanges of one client have shown about the link below DHCP: it outlives their
 /// sockets.
@@ -16,6 +17,8 @@ pub(crate) struct Wire {
     server_mac: Cell<Option<Mac>>,
     /// Whether nothing came back since a message was sent to that MAC.
     unanswered: Cell<bool>,
+    /// When the last message was sent.
+    last_sent: Cell<Option<Instant>>,
     /// How many frames were dropped before the client saw them, by reason.
     rejected: RefCell<BTreeMap<Rejected, u64>>,
     /// How many messages could not be sent.
@@ -36,6 +39,16 @@ impl Wire {
     /// The MAC that the server, or the relay before it, last sent from.
     pub(crate) fn server_mac(&self) -> Option<Mac> {
         self.server_mac.get()
+    }
+
+    /// When the last message was sent, or could not be.
+    pub(crate) fn last_sent(&self) -> Option<Instant> {
+        self.last_sent.get()
+    }
+
+    /// Notes that a message is being sent.
+    pub(super) fn note_sent(&self) {
+        self.last_sent.set(Some(Instant::now()));
     }
 
     /// Whether it is unknown where the server is now, so that ARP must be asked.

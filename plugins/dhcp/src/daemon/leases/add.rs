@@ -2,23 +2,21 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use cni::{Attachment, CniResult, Error, code};
 use dhcp4::Client;
-use linknet::{Mac, Netns};
-use tokio::sync::OwnedSemaphorePermit;
+use linknet::{Link, Mac, Netns};
 use tokio::time::{Instant, timeout_at};
 use tracing::field::display;
 
 use super::attempt::Attempt;
 use super::end;
-use super::lease::ManagedLease;
+use super::lease::{ManagedLease, parent_in_other_netns};
 use super::slot::Slot;
 use super::table::{SlotGuard, Table, seed};
 use crate::daemon::error::internal;
-use crate::daemon::exchange::{Sockets, now};
+use crate::daemon::exchange::{Permit, Sockets, now};
 use crate::daemon::store::ClientIdentity;
 use crate::protocol::LeaseParams;
 use crate::state::{InterfaceRef, LeaseStatus, Record};
@@ -121,7 +119,7 @@ async fn add_in_slot(
         return Ok(Some(added));
     }
     end::release(table, slot).await;
-    let permit = permit(table, attachment, request).await?;
+    let permit = permit(table, attachment, request, &link).await?;
     let sockets = Sockets::new(&request.netns, interface.ifindex).with_permit(permit);
     let (client, past) = new_client(table, attachment, interface.mac, request)?;
     let params = request.params.clone();
@@ -147,16 +145,22 @@ fn existing(slot: &Slot, interface: &InterfaceRef, params: &LeaseParams) -> Opti
     })
 }
 
-/// Waits for the right to exchange messages with servers. It is granted in order of arrival.
+/// Waits for the right to exchange messages with servers.
 async fn permit(
     table: &Table,
     attachment: &Attachment,
     request: &AddRequest,
-) -> Result<OwnedSemaphorePermit, Error> {
-    let permit = Arc::clone(&table.add_permits).acquire_owned();
+    link: &Link,
+) -> Result<Permit, Error> {
+    let permit = table.add_permits.acquire(parent_in_other_netns(link));
     timeout_at(request.deadline, permit)
         .await
-        .map_err(|_| request.late(attachment, "in the queue behind other ADDs"))?
+        .map_err(|_| {
+            request.late(
+                attachment,
+                "in the queue behind other ADDs on the same parent",
+            )
+        })?
         .map_err(internal)
 }
 

@@ -12,13 +12,14 @@ use dhcp4::{Client, Event, Lease, LossReason, StateName};
 use linknet::{Link, Mac, Netns};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::field::display;
 
 use super::lost_address::LostAddress;
 use crate::daemon::error::io_failure;
 use crate::daemon::exchange::{
-    ANNOUNCE_INTERVAL, Sockets, Wire, announce, find_contender, flush, is_too_long, next_event, now,
+    ANNOUNCE_INTERVAL, Permit, Sockets, Wire, announce, find_contender, flush, is_too_long,
+    next_event, now,
 };
 use crate::daemon::host_routes::Target;
 use crate::daemon::interface::{self, Applied, LeaseChange};
@@ -29,6 +30,13 @@ use crate::state::{InterfaceRef, Record, Unreachable};
 /// How often an exchange without an answer checks that its container still exists. Without this
 /// check, an exchange that no server answers would keep alive a netns that nothing else uses.
 const LIVENESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a lease whose servers are silent is maintained before others have their turn.
+const TURN: Duration = Duration::from_secs(4);
+
+/// How long an answer to the last message is waited for before the turn is over. Servers answer
+/// within milliseconds, and slow ones within a second or two.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// How often, and after which pause, a RELEASE that cannot be sent is tried.
 const RELEASE_ATTEMPTS: u32 = 5;
@@ -260,6 +268,11 @@ impl ManagedLease {
         client.adopt_mac(now(), mac.octets(), client_id);
     }
 
+    /// The index of the interface's parent, if that is known.
+    pub(super) fn parent(&self) -> Option<u32> {
+        self.parent.get()
+    }
+
     /// Whether the interface's parent is one of these links of the daemon's netns.
     pub(super) fn has_parent_in(&self, links: &[u32]) -> bool {
         self.parent
@@ -338,8 +351,9 @@ impl ManagedLease {
         Ok(())
     }
 
-    /// Renews, rebinds or starts over, as is due, until the lease is active again. Updates the
-    /// container's interface, and calls `on_applied` after each change of it. Calls `on_loss` when
+    /// Renews, rebinds or starts over, as is due, until the lease is active again, or until servers
+    /// have been silent for a [`TURN`]: the lease is maintained again when it is due, and others have
+    /// their turn meanwhile. Updates the container's interface, and calls `on_applied` after each change of it. Calls `on_loss` when
     /// the lease is lost, before the interface changes.
     ///
     /// # Errors
@@ -347,9 +361,11 @@ impl ManagedLease {
     pub(super) async fn maintain(
         self: &Rc<Self>,
         attachment: &Attachment,
+        permit: Permit,
         on_loss: impl Fn(),
         on_applied: impl Fn(),
     ) -> Result<(), Unreachable> {
+        let began = Instant::now();
         let (netns, link) = self.lookup()?;
         self.adopt_mac(&link);
         self.client.borrow_mut().handle_timeout(now());
@@ -357,7 +373,7 @@ impl ManagedLease {
         if self.repair(attachment, &netns) {
             on_applied();
         }
-        let mut sockets = Sockets::new(&netns, self.interface.ifindex);
+        let mut sockets = Sockets::new(&netns, self.interface.ifindex).with_permit(permit);
         let apply = |event: &str, old: Option<&Lease>, new: Option<&Lease>| {
             self.apply_to_interface(attachment, &netns, event, LeaseChange { old, new });
             on_applied();
@@ -374,9 +390,10 @@ impl ManagedLease {
                 event = lost.limit(next_event(&self.client, &mut sockets, &self.wire)) => event,
                 changed = self.interface_changed() => {
                     self.adopt_mac(&changed?);
-                    sockets = Sockets::new(&netns, self.interface.ifindex);
+                    sockets.close();
                     continue;
                 }
+                () = self.turn_over(began) => return Ok(()),
             };
             let event = match event {
                 // The MTU has become smaller. It may grow again before the lease runs out.
@@ -419,6 +436,17 @@ impl ManagedLease {
                 }
                 None => return Ok(()),
             }
+        }
+    }
+
+    /// Returns when an exchange that began at this time has had its turn, and its last message the
+    /// time that an answer takes.
+    async fn turn_over(&self, began: Instant) {
+        let mut end = began + TURN;
+        while Instant::now() < end {
+            sleep_until(end).await;
+            let last_sent = self.wire.last_sent().unwrap_or(began);
+            end = end.max(last_sent + ANSWER_TIME);
         }
     }
 
@@ -562,6 +590,6 @@ fn messages_too_long(what: &str, link: &Link) -> Error {
 }
 
 /// The interface's parent, if that is in another netns.
-fn parent_in_other_netns(link: &Link) -> Option<u32> {
+pub(super) fn parent_in_other_netns(link: &Link) -> Option<u32> {
     link.parent.filter(|_| link.parent_netnsid.is_some())
 }

@@ -5,20 +5,16 @@ use std::convert::Infallible;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
 
 use super::end;
 use super::resume;
 use super::slot::Slot;
-use super::table::{RETRY_INTERVAL, Table};
+use super::table::{RETRY_INTERVAL, STAGGER, Table};
 use crate::daemon::exchange::now;
 use crate::daemon::watchers::CarrierWatcher;
-
-/// The pause between two leases that are confirmed because their parent regained its carrier: a
-/// restarted switch must not make all hosts ask at the same moment.
-const STAGGER: Duration = Duration::from_millis(10);
+use crate::state::Unreachable;
 
 /// Waits until a lease must be maintained, and returns the task that does it.
 pub(crate) async fn maintain_next(
@@ -67,10 +63,17 @@ async fn maintain(table: &Table, slot: &Rc<Slot>) {
             table.update_host_route(&slot.attachment, &lease);
         }
     };
+    let maintained = async {
+        let permit = table.maintenance_permits.acquire(lease.parent()).await;
+        let permit = permit.map_err(Unreachable::temporary)?;
+        lease
+            .maintain(&slot.attachment, permit, on_loss, on_applied)
+            .await
+    };
     tokio::select! {
         biased;
         () = slot.cancelled.notified() => {}
-        outcome = lease.maintain(&slot.attachment, on_loss, on_applied) => match outcome {
+        outcome = maintained => match outcome {
             Ok(()) => table.set_timer(slot),
             Err(unreachable) if unreachable.is_gone() => end::abandon(table, slot, unreachable),
             Err(_) => table.set_timer_at(slot, Some(now() + RETRY_INTERVAL)),
@@ -87,6 +90,7 @@ fn recover(table: &Rc<Table>, slot: &Rc<Slot>) {
     if let Some(lease) = slot.lease.take() {
         let outcome = match table.store.read(attachment) {
             Ok(Some(record)) => resume::resume(table, record, lease.pinned_netns())
+                .map(drop)
                 .map_err(|error| error.to_string()),
             Ok(None) => Err("it is not on disk".to_owned()),
             Err(error) => Err(error.to_string()),
@@ -150,6 +154,8 @@ pub(crate) async fn watch_carriers(table: &Table, mut watcher: CarrierWatcher) -
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::task::LocalSet;
     use tokio::time::sleep;
 

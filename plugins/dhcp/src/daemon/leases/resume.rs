@@ -5,17 +5,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use cni::Error;
-use dhcp4::Client;
+use dhcp4::{Client, Instant};
 use linknet::Netns;
 use tokio::task::spawn_local;
 
 use super::end;
 use super::lease::ManagedLease;
-use super::table::{RETRY_INTERVAL, Table, seed};
+use super::table::{RETRY_INTERVAL, STAGGER, Table, seed};
 use crate::daemon::exchange::now;
 use crate::state::{LeaseStatus, Record, Unreachable};
 
-/// Resumes every lease that is on disk. Leases of containers that are gone become past leases.
+/// Resumes every lease that is on disk. Leases of containers that are gone become past leases. Those
+/// that are overdue are maintained one after the other, the most urgent first.
 ///
 /// # Errors
 /// If the directory cannot be read.
@@ -35,11 +36,14 @@ pub(crate) fn resume_rest(table: &Rc<Table>) {
 }
 
 fn resume_records(table: &Rc<Table>, records: Vec<Record>) {
+    let mut overdue = Vec::new();
     for record in records {
         let attachment = record.attachment.clone();
+        let end = record.lease.expires_at();
         // A bug that one lease triggers must not prevent the others from being resumed.
         match catch_unwind(AssertUnwindSafe(|| resume(table, record, None))) {
-            Ok(Ok(())) => {}
+            Ok(Ok(Due::Overdue)) => overdue.push((end, attachment)),
+            Ok(Ok(Due::Later)) => {}
             Ok(Err(error)) => {
                 tracing::error!(%attachment, %error, "cannot resume a lease, and will try again");
                 table.store.read_later(&attachment);
@@ -47,6 +51,32 @@ fn resume_records(table: &Rc<Table>, records: Vec<Record>) {
             Err(_) => tracing::error!(%attachment, "resuming a lease panicked; this is a bug"),
         }
     }
+    for (attachment, due) in spread(overdue, now()) {
+        if let Some(slot) = table.get(&attachment) {
+            table.set_timer_at(&slot, Some(due));
+        }
+    }
+}
+
+/// When to maintain each of these overdue leases, given with their ends, from a certain time on: the
+/// one that ends first comes first.
+fn spread<T>(mut overdue: Vec<(Option<Instant>, T)>, from: Instant) -> Vec<(T, Instant)> {
+    overdue.sort_by_key(|(end, _)| (end.is_none(), *end));
+    let times = std::iter::successors(Some(from), |&time| Some(time + STAGGER));
+    overdue
+        .into_iter()
+        .map(|(_, lease)| lease)
+        .zip(times)
+        .collect()
+}
+
+/// When a lease that was resumed must be maintained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Now.
+    Overdue,
+    /// Its timer is set, or it has ended.
+    Later,
 }
 
 /// Resumes the lease of a record. `pinned_netns` is its netns, if that was kept open.
@@ -54,10 +84,10 @@ pub(super) fn resume(
     table: &Rc<Table>,
     record: Record,
     pinned_netns: Option<Netns>,
-) -> Result<(), Error> {
+) -> Result<Due, Error> {
     if record.status == LeaseStatus::Released {
         table.store.remember(record);
-        return Ok(());
+        return Ok(Due::Later);
     }
     let config = table.client_config(&record.params, record.interface.mac);
     let client = match record.status {
@@ -73,9 +103,9 @@ pub(super) fn resume(
     match netns {
         Err(unreachable) if unreachable.is_gone() => abandon(table, record, &lease, unreachable),
         _ if record.is_detached() => release(table, &record, lease),
-        netns => maintain(table, record, lease, netns),
+        netns => return Ok(maintain(table, record, lease, netns)),
     }
-    Ok(())
+    Ok(Due::Later)
 }
 
 /// Keeps the lease of a container that is gone as a past lease.
@@ -99,9 +129,14 @@ fn release(table: &Rc<Table>, record: &Record, lease: ManagedLease) {
     spawn_local(async move { end::del(&table, &attachment).await });
 }
 
-/// Puts the lease into the table, and sets its timer. A lease that was abandoned by mistake, because
-/// the container seemed to be gone, is taken up again.
-fn maintain(table: &Table, record: Record, lease: ManagedLease, netns: Result<Netns, Unreachable>) {
+/// Puts the lease into the table, and sets its timer unless it is overdue. A lease that was abandoned
+/// by mistake, because the container seemed to be gone, is taken up again.
+fn maintain(
+    table: &Table,
+    record: Record,
+    lease: ManagedLease,
+    netns: Result<Netns, Unreachable>,
+) -> Due {
     let (attachment, address) = (&record.attachment, record.lease.address);
     tracing::info!(%attachment, %address, "lease resumed");
     let due = match netns {
@@ -110,14 +145,11 @@ fn maintain(table: &Table, record: Record, lease: ManagedLease, netns: Result<Ne
             if record.status == LeaseStatus::Lost {
                 lease.remove_address(attachment, &netns, &record.lease);
             }
-            // Overdue leases are maintained first.
-            if lease.is_bound() {
-                lease.due()
-            } else {
-                Some(now())
-            }
+            // Otherwise it is overdue.
+            lease.due().filter(|_| lease.is_bound())
         }
     };
+    let is_overdue = due.is_none() && !lease.is_bound();
     table.netns_watcher.watch(&lease.interface.path);
     table.update_host_route(attachment, &lease);
     let slot = table.get_or_create(attachment);
@@ -126,4 +158,34 @@ fn maintain(table: &Table, record: Record, lease: ManagedLease, netns: Result<Ne
         table.persist(&slot);
     }
     table.set_timer_at(&slot, due);
+    match is_overdue {
+        true => Due::Overdue,
+        false => Due::Later,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn overdue_leases_are_maintained_one_after_the_other_the_most_urgent_first() {
+        let at = |seconds| Instant::from_boot(Duration::from_secs(seconds));
+        let overdue = vec![
+            (None, "endless"),
+            (Some(at(300)), "later"),
+            (Some(at(200)), "soon"),
+        ];
+        let from = at(100);
+        assert_eq!(
+            spread(overdue, from),
+            [
+                ("soon", from),
+                ("later", from + STAGGER),
+                ("endless", from + STAGGER + STAGGER),
+            ]
+        );
+    }
 }

@@ -6,18 +6,16 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::time::Duration;
 
 use cni::{Attachment, Error, code};
 use linknet::{Mac, Netns};
-use tokio::sync::Semaphore;
 
 use super::lease::ManagedLease;
 use super::slot::Slot;
 use super::timer_queue::TimerQueue;
 use crate::daemon::error::{cannot, internal};
-use crate::daemon::exchange::now;
+use crate::daemon::exchange::{Permits, now};
 use crate::daemon::host_routes::HostRouteWorker;
 use crate::daemon::process::Flags;
 use crate::daemon::random::random_octets;
@@ -32,6 +30,14 @@ pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest time for an ADD. No caller waits that long, and the clock could not count much more.
 const MAX_ADD_TIME: Duration = Duration::from_secs(3600);
 
+/// The pause between two leases of many that must be maintained at the same moment: a restarted
+/// switch or daemon must not flood the servers.
+pub(super) const STAGGER: Duration = Duration::from_millis(10);
+
+/// The most ADDs that exchange messages with servers on one LAN at a time: servers are easily
+/// flooded.
+const MAX_ADDS_PER_PARENT: usize = 128;
+
 /// All leases.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -40,23 +46,31 @@ pub(crate) struct Table {
     timers: TimerQueue<Weak<Slot>>,
     pub(super) netns_watcher: NetnsWatcher,
     pub(super) host_routes: HostRouteWorker,
-    /// Limits how many ADDs exchange messages with servers at a time; others wait in order.
-    pub(super) add_permits: Arc<Semaphore>,
+    /// Limits how many ADDs exchange messages with servers at a time.
+    pub(super) add_permits: Permits,
+    /// Limits how many leases are maintained at a time.
+    pub(super) maintenance_permits: Permits,
     pub(super) is_stopping: Cell<bool>,
     flags: Flags,
 }
 
 impl Table {
-    /// A table without leases, which lets `max_adds` ADDs exchange messages with servers at a time.
-    /// Needs a tokio runtime.
-    pub(crate) fn new(flags: Flags, state: StateDir, max_adds: usize) -> io::Result<Table> {
+    /// A table without leases, which lets so many ADDs exchange messages with servers at a time, and
+    /// so many leases be maintained. Needs a tokio runtime.
+    pub(crate) fn new(
+        flags: Flags,
+        state: StateDir,
+        max_adds: usize,
+        max_maintenance: usize,
+    ) -> io::Result<Table> {
         Ok(Table {
             slots: RefCell::default(),
             store: LeaseStore::new(state),
             timers: TimerQueue::new().map_err(cannot("create a timer"))?,
             netns_watcher: NetnsWatcher::new(),
             host_routes: HostRouteWorker::new().map_err(cannot("open the daemon's own netns"))?,
-            add_permits: Arc::new(Semaphore::new(max_adds)),
+            add_permits: Permits::new(max_adds, MAX_ADDS_PER_PARENT),
+            maintenance_permits: Permits::new(max_maintenance, max_maintenance),
             is_stopping: Cell::new(false),
             flags,
         })
@@ -283,7 +297,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a scratch directory");
         let state = StateDir::at(directory.path().to_owned());
         let flags = Flags::from_args(std::iter::empty());
-        let table = Table::new(flags, state.clone(), 1).expect("a table");
+        let table = Table::new(flags, state.clone(), 1, 1).expect("a table");
         let record = record().detached();
         state.write(&record).expect("a directory of ours");
         let slot = table.get_or_create(&record.attachment);
