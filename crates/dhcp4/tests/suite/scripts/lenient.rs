@@ -241,3 +241,18 @@ fn a_mask_that_no_lan_has_does_not_replace_one_that_a_lan_has() {
     assert_eq!(net(&client), "10.0.0.5/24");
     assert_eq!(assumptions(&client), [""; 0]);
 }
+
+#[test]
+fn servers_behind_one_relay_are_told_apart_by_their_identifiers() {
+    play(
+        new(config()),
+        "
+        0      > DISCOVER to=all
+        0      < OFFER 10.0.0.5 from=10.9.0.1 source=10.0.0.1 lease=60
+        0      > REQUEST to=all 50=10.0.0.5 54=10.9.0.1
+        0.1    x NAK from=10.9.0.2 source=10.0.0.1 / not from the server asked
+        0.2    < ACK 10.0.0.5 from=10.9.0.1 source=10.0.0.2 lease=60
+        0.2    = BOUND 10.0.0.5
+        ",
+    );
+}
