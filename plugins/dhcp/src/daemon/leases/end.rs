@@ -11,7 +11,6 @@ use tracing::field::display;
 
 use super::give_back::give_back;
 use super::lease::ManagedLease;
-use super::resume;
 use super::slot::Slot;
 use super::table::{SlotGuard, Table};
 use crate::state::{LeaseStatus, Record, Unreachable};
@@ -22,7 +21,6 @@ pub(super) const CONCURRENT_RELEASES: usize = 32;
 /// DEL: releases the lease of an attachment, and cancels an ADD that is still running. If there is
 /// neither, it does nothing.
 pub(crate) async fn del(table: &Rc<Table>, attachment: &Attachment) {
-    resume::resume_rest(table);
     let Some(slot) = table.get(attachment) else {
         table.store.erase_if_unread(attachment);
         return;

@@ -72,12 +72,15 @@ impl Server {
                 reply(&mut connection, checked).await;
             }
             Verb::Status => reply(&mut connection, self.table.status()).await,
-            // DEL and GC are completed even if the caller is gone.
+            // DEL and GC are completed even if the caller is gone. They end leases that could not
+            // be read at the start, too.
             Verb::Del { attachment } => {
+                leases::resume_rest(&self.table);
                 leases::del(&self.table, &attachment).await;
                 reply(&mut connection, Ok(())).await;
             }
             Verb::Gc { network, keep } => {
+                leases::resume_rest(&self.table);
                 leases::gc(&self.table, &network, &keep).await;
                 reply(&mut connection, Ok(())).await;
             }
