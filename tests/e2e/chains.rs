@@ -28,25 +28,24 @@ pub(crate) const TESTS: &[Test] = &[
     test!(sbr_moves_routes).needs(&[packages::GO_PLUGINS]),
     test!(portmap_and_firewall).needs(&[packages::GO_PLUGINS, IPTABLES]),
     test!(bandwidth_without_limits).needs(&[packages::GO_PLUGINS]),
-    test!(vrf_where_the_kernel_has_it).needs(&[packages::GO_PLUGINS]),
 ];
 
 const OTHER_MAC: &str = "02:00:00:00:00:55";
 
 /// A list with macvlan, its lease, and what follows.
-struct Chain {
+pub(crate) struct Chain {
     /// Further keys of the `ipam` section.
-    ipam: Value,
-    after: Vec<Value>,
-    capabilities: Value,
+    pub(crate) ipam: Value,
+    pub(crate) after: Vec<Value>,
+    pub(crate) capabilities: Value,
     /// The plugins whose CHECK is broken.
-    unchecked: &'static [&'static str],
+    pub(crate) unchecked: &'static [&'static str],
     /// What must hold after ADD and after the renewals.
-    holds: fn(&Node, &Link) -> Result,
+    pub(crate) holds: fn(&Node, &Link) -> Result,
 }
 
 impl Chain {
-    fn of(after: &[Value]) -> Chain {
+    pub(crate) fn of(after: &[Value]) -> Chain {
         Chain {
             ipam: json!({}),
             after: after.to_vec(),
@@ -57,7 +56,7 @@ impl Chain {
     }
 
     /// ADD, two renewals of which the first changes MTU and routes, all CHECKs, DEL.
-    fn run(&self, world: &World) -> Result {
+    pub(crate) fn run(&self, world: &World) -> Result {
         let scenario = Scenario::new(world)?;
         let options = vec![DhcpOption::Router(vec![Lan::ADDRESS])];
         let settings = Settings {
@@ -226,27 +225,6 @@ fn bandwidth_without_limits(world: &World) -> Result {
         // It looks for that end even without limits.
         unchecked: &["bandwidth"],
         ..Chain::of(&[bandwidth])
-    }
-    .run(world)
-}
-
-fn vrf_where_the_kernel_has_it(world: &World) -> Result {
-    let node = Node::new("vrf")?;
-    if node
-        .output(&["ip", "link", "add", "v", "type", "vrf", "table", "10"])
-        .is_err()
-    {
-        eprintln!("this kernel has no VRF, so there is nothing to follow");
-        return Ok(());
-    }
-    let chain = Chain::of(&[json!({ "type": "vrf", "vrfname": "blue" })]);
-    Chain {
-        // DEL of the interface leaves the VRF to the container.
-        holds: |_, link| {
-            ensure!(link.port_kind.as_deref() == Some("vrf"), "{link:?}");
-            Ok(())
-        },
-        ..chain
     }
     .run(world)
 }

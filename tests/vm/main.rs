@@ -1,5 +1,5 @@
 //! The suite for which the machine's own kernel will not do: Debian's, in a virtual machine, has
-//! VLANs, bonds, ipvlan and dummies whatever runs underneath, and is an old one. `cargo test --test
+//! VLANs, VRFs, bonds, ipvlan and dummies whatever runs underneath, and is an old one. `cargo test --test
 //! vm`, as root or as anybody.
 //!
 //! This one program is both sides. On the [`host`] it builds an initramfs, with itself as `/init`,
@@ -12,6 +12,9 @@ mod host;
 // Parts of the end-to-end suite that ask most of the kernel, which is an older one here.
 #[path = "../e2e/attach.rs"]
 mod attach;
+#[path = "../e2e/chains.rs"]
+#[allow(dead_code, reason = "only a VRF needs this kernel")]
+mod chains;
 #[path = "../e2e/host_access/mod.rs"]
 mod host_access;
 #[path = "../e2e/macvlan/mod.rs"]

@@ -4,6 +4,7 @@ mod elsewhere;
 mod init;
 mod parents;
 mod vlan;
+mod vrf;
 
 pub(crate) use init::boot;
 
@@ -23,6 +24,7 @@ pub(crate) fn suite() -> Suite {
         .plugin_dir(PLUGINS)
         .tests(parents::TESTS)
         .tests(&vlan::tests())
+        .tests(vrf::TESTS)
         .tests(&elsewhere::tests())
 }
 

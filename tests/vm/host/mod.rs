@@ -124,6 +124,7 @@ fn furnished(kernel: &Kernel) -> Result<Initramfs> {
         "sbr",
         "static",
         "tuning",
+        "vrf",
     ] {
         let plugin = Path::new(lab::plugin::DEBIANS_PLUGINS).join(name);
         tree.program(&plugin, &plugin)?;

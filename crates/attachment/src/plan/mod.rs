@@ -149,8 +149,8 @@ impl Plan {
 
     /// The first address, route or rule that is missing in the kernel.
     ///
-    /// A later plugin of the chain, such as `sbr`, may have moved a route of the main table to
-    /// another one. A rule may be missing while nothing is in its table.
+    /// A later plugin of the chain, such as `sbr` or `vrf`, may have moved a route of the main table
+    /// to another one. A rule may be missing while nothing is in its table.
     ///
     /// # Errors
     /// 111 if the kernel cannot be asked.
@@ -158,11 +158,11 @@ impl Plan {
         let present = Present::read(inside, link.index, &[self]).or_kernel_error()?;
         let mut addresses = self.addresses.iter();
         let missing_address = addresses.find(|wanted| !present.addresses.contains(&wanted.net));
-        let is_fulfilled = |wanted: &Route| {
+        let is_missing = |wanted: &&Route| {
             let mut routes = present.routes.iter();
-            routes.any(|route| present::fulfils(route, wanted))
+            present.has_place_for(wanted) && !routes.any(|it| present::fulfils(it, wanted))
         };
-        let missing_route = self.routes.iter().find(|wanted| !is_fulfilled(wanted));
+        let missing_route = self.routes.iter().find(is_missing);
         let missing_rule = self.rules.iter().find(|wanted| {
             !present.has_rule(wanted) && present.leads_somewhere(wanted, link.index)
         });

@@ -47,6 +47,12 @@ impl Present {
         }
     }
 
+    /// Whether a planned route can be expected: the routes of an interface in a VRF belong to the
+    /// VRF's table, and the plugin that moved it there may not have moved all of them.
+    pub(super) fn has_place_for(&self, planned: &Route) -> bool {
+        !(self.is_in_vrf && planned.table == Route::MAIN)
+    }
+
     /// Whether there is the rule, or one for the same packets to the same table.
     pub(super) fn has_rule(&self, wanted: &Rule) -> bool {
         let is_wanted = |rule: &Rule| (rule.from, rule.table) == (wanted.from, wanted.table);

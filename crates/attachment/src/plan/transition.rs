@@ -249,7 +249,7 @@ fn missing_route(planned: &Route, old: &Plan, new: &Plan, present: &Present) -> 
         }),
         Some(None) if present.has_rival(planned) => None,
         // In the main table it would be for the container's other interfaces.
-        _ if present.is_in_vrf && planned.table == Route::MAIN => None,
+        _ if !present.has_place_for(planned) => None,
         _ => Some(planned.clone()),
     }
 }

@@ -216,7 +216,7 @@ fn a_parent_inside_the_container_has_its_vlan_there(_: &World) -> Result {
         container.set_up(end)?;
     }
     let network = trunk.network(json!({ "master": "trunk", "vlan": 7, "linkInContainer": true }));
-    let attachment = lab::Attachment::new(&container);
+    let attachment = Attachment::new(&container);
     let names = || -> Result<Vec<String>> {
         Ok(container
             .links()?
