@@ -29,9 +29,10 @@ use crate::state::{InterfaceRef, Record, Unreachable};
 
 /// How often an exchange without an answer checks that its container still exists. Without this
 /// check, an exchange that no server answers would keep alive a netns that nothing else uses.
-const LIVENESS_INTERVAL: Duration = Duration::from_secs(5);
+const LIVENESS_INTERVAL: Duration = Duration::from_secs(3);
 
-/// How long a lease whose servers are silent is maintained before others have their turn.
+/// How long a lease whose servers are silent is maintained before others have their turn: longer than
+/// [`LIVENESS_INTERVAL`], so that each turn looks at the container.
 const TURN: Duration = Duration::from_secs(4);
 
 /// How long an answer to the last message is waited for before the turn is over. Servers answer
