@@ -7,8 +7,8 @@
 //! ```
 //!
 //! It makes a world of its own (no privileges are needed). Half-way through every container is
-//! detached and attached again, so that ADD and DEL count too. It fails when the daemon holds more at
-//! the end than after the first renewals, or has lost a lease.
+//! detached and attached again, so that ADD and DEL count too. It fails when the daemon holds more
+//! at the end than after the first renewals, or has lost a lease.
 
 use std::{
     env, fs,

@@ -1,8 +1,8 @@
 //! The documentation agrees with the code.
 //!
 //! Each key of the network configuration is described once, in the tables of
-//! `docs/configuration.md`; each flag of the daemon once, in clap's definitions. The `--help` texts,
-//! the man pages and the flags' table are generated from these:
+//! `docs/configuration.md`; each flag of the daemon once, in clap's definitions. The `--help`
+//! texts, the man pages and the flags' table are generated from these:
 //!
 //! ```text
 //! LEASEHOLD_WRITE_DOCS=1 cargo test --test docs

@@ -181,8 +181,8 @@ fn syscalls_in(log: &Path) -> Result<Vec<Syscall>> {
     Ok(syscalls)
 }
 
-/// Starts the daemon under strace, and kills it once it serves. If it does not serve, it must end with
-/// an error that says why.
+/// Starts the daemon under strace, and kills it once it serves. If it does not serve, it must end
+/// with an error that says why.
 fn start_and_kill(world: &World, lan: &Lan, socket: &Path, arguments: &str) -> Result {
     let mut command = Command::new("strace");
     // strace is not its parent, so that signals reach it.

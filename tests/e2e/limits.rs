@@ -134,7 +134,8 @@ fn a_daemon_out_of_descriptors_renews_later(world: &World) -> Result {
     Ok(())
 }
 
-/// A daemon that may have 128 descriptors: far fewer than the leases would take if each kept its own.
+/// A daemon that may have 128 descriptors: far fewer than the leases would take if each kept its
+/// own.
 fn daemon_with_few_descriptors(world: &World, host: &Node) -> Result<Daemon> {
     let dhcp = suite::plugin_dir().join("dhcp");
     let program = script(

@@ -1,6 +1,6 @@
 //! The suite for which the machine's own kernel will not do: Debian's, in a virtual machine, has
-//! VLANs, VRFs, bonds, ipvlan and dummies whatever runs underneath, and is an old one. `cargo test --test
-//! vm`, as root or as anybody.
+//! VLANs, VRFs, bonds, ipvlan and dummies whatever runs underneath, and is an old one. `cargo test
+//! --test vm`, as root or as anybody.
 //!
 //! This one program is both sides. On the [`host`] it builds an initramfs, with itself as `/init`,
 //! and boots it under qemu; the [`guest`] runs the tests as any other suite of `lab`'s, each in a

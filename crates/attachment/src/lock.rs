@@ -22,8 +22,8 @@ pub struct HostLock {
 /// Beside the daemon's socket, so that a daemon in a container of its own sees it too.
 const PATH: &str = "/run/cni/leasehold.lock";
 
-/// How long to wait for the host's lock. Processes hold it only for a few requests to the kernel, so
-/// it takes hundreds of them in a queue, or one that was stopped, to be kept waiting this long.
+/// How long to wait for the host's lock. Processes hold it only for a few requests to the kernel,
+/// so it takes hundreds of them in a queue, or one that was stopped, to be kept waiting this long.
 const HOST_LOCK_WAIT: Duration = Duration::from_secs(30);
 
 /// How long to wait for another ADD of the container.

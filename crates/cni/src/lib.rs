@@ -77,8 +77,8 @@
 //!
 //! # Testing a plugin
 //!
-//! [`run()`] is [`main`] with the environment and the streams as arguments, so a test needs neither a
-//! process nor a runtime:
+//! [`run()`] is [`main`] with the environment and the streams as arguments, so a test needs neither
+//! a process nor a runtime:
 //!
 //! ```
 //! # use cni::{About, CniResult, Error, KnownArgs, Plugin, Request};

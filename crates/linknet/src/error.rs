@@ -80,8 +80,8 @@ impl Error {
         self.is(&[Errno::EPERM, Errno::EACCES])
     }
 
-    /// EMFILE, ENFILE, ENOMEM, ENOBUFS: the process or the machine is short of descriptors or memory,
-    /// perhaps only for now.
+    /// EMFILE, ENFILE, ENOMEM, ENOBUFS: the process or the machine is short of descriptors or
+    /// memory, perhaps only for now.
     pub fn is_exhausted(&self) -> bool {
         self.is(&[Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS])
     }

@@ -12,9 +12,9 @@ use crate::{cleanup, host_access, netns};
 /// Detaches the container. Every step is tried, whichever failed before it: above all the interface
 /// is removed.
 ///
-/// The addresses are taken off before IPAM gives them back, so that no other container gets one that
-/// this one still answers for. The interface is removed after that, because a DHCP RELEASE is sent
-/// from it.
+/// The addresses are taken off before IPAM gives them back, so that no other container gets one
+/// that this one still answers for. The interface is removed after that, because a DHCP RELEASE is
+/// sent from it.
 ///
 /// Everything that can happen before the interface is removed does: older kernels answer no request
 /// for an RCU grace period after the removal.

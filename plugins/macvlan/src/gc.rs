@@ -13,8 +13,8 @@ use linknet::{Link, Netlink, Netns};
 use crate::parent::{Detached, SharedVlan};
 use crate::{cleanup, host_access, netns};
 
-/// Forwards to IPAM (spec §4 demands it), and removes interfaces of this network whose attachment is
-/// not in the list. Without a list no interface is removed.
+/// Forwards to IPAM (spec §4 demands it), and removes interfaces of this network whose attachment
+/// is not in the list. Without a list no interface is removed.
 ///
 /// As in DEL, addresses are taken off before IPAM gives them back, and the interfaces are removed
 /// after that.

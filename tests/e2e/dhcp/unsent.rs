@@ -1,4 +1,5 @@
-//! What does not get through below DHCP: messages that cannot be sent, and frames that cannot be read.
+//! What does not get through below DHCP: messages that cannot be sent, and frames that cannot be
+//! read.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! One macvlan on the host for all containers of a parent: made for the first, removed with the last.
+//! One macvlan on the host for all containers of a parent: made for the first, removed with the
+//! last.
 
 use std::thread;
 use std::time::Duration;

@@ -128,7 +128,8 @@ fn listen(socket: &OwnedFd, rounds: &[Instant], answers: &mut Vec<Answer>) -> Re
     Ok(())
 }
 
-/// The hardware address that the questions of a round come from. A station repeats it in its answer.
+/// The hardware address that the questions of a round come from. A station repeats it in its
+/// answer.
 fn asker(round: usize) -> [u8; 6] {
     let mut mac = [2, 0xa9, 0, 0, 0, 0];
     mac[2..].copy_from_slice(&(round as u32).to_be_bytes());

@@ -1,7 +1,7 @@
 //! Lets system calls of a running process fail, one at a time.
 //!
-//! [`CrashInjector`](crate::CrashInjector) starts a plugin under strace. A daemon runs already: here
-//! strace follows it from a moment that the test chooses, and lets go of it afterwards.
+//! [`CrashInjector`](crate::CrashInjector) starts a plugin under strace. A daemon runs already:
+//! here strace follows it from a moment that the test chooses, and lets go of it afterwards.
 
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 

@@ -9,11 +9,11 @@
 //! ```
 //!
 //! A parent and the macvlans on it never hear each other; two macvlans in mode bridge do. So the
-//! host gets a macvlan of its own, the shim, and a route through it to each container's address. The
-//! shim has no address: the host's packets have the parent's address as their source, and the shim
-//! answers ARP requests for it, since any link of a host answers for all of the host's addresses.
-//! IPv6 has no such rule (RFC 4861 §7.2.3), so there the container gets a route through the shim's
-//! link-local address.
+//! host gets a macvlan of its own, the shim, and a route through it to each container's address.
+//! The shim has no address: the host's packets have the parent's address as their source, and the
+//! shim answers ARP requests for it, since any link of a host answers for all of the host's
+//! addresses. IPv6 has no such rule (RFC 4861 §7.2.3), so there the container gets a route through
+//! the shim's link-local address.
 //!
 //! Each route bears the [`AttachmentTag`] of its attachment as its metric, so the routes alone show
 //! who needs the shim. It is removed with the last of them.

@@ -19,9 +19,9 @@ pub struct Reachable {
     pub shim: IpAddr,
 }
 
-/// The routes that the container needs to answer the host, through its interface `ifindex`, in every
-/// table that its packets are looked up in. `on_link` are the prefixes on its link; a host address
-/// among them needs no route.
+/// The routes that the container needs to answer the host, through its interface `ifindex`, in
+/// every table that its packets are looked up in. `on_link` are the prefixes on its link; a host
+/// address among them needs no route.
 pub fn return_routes(
     reachable: &[Reachable],
     ifindex: u32,

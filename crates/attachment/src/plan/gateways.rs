@@ -1,5 +1,5 @@
-//! Gateways that an interface cannot reach: the kernel refuses a route through one, unless an on-link
-//! route to the gateway comes first.
+//! Gateways that an interface cannot reach: the kernel refuses a route through one, unless an
+//! on-link route to the gateway comes first.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -21,7 +21,8 @@ use crate::error::KernelError;
 use crate::ownership::{OwnerMark, PROTOCOL};
 
 /// The routes that keep the present paths to these destinations. A destination needs none if the
-/// container has a route of exactly that prefix, other than one that is kept for another attachment.
+/// container has a route of exactly that prefix, other than one that is kept for another
+/// attachment.
 ///
 /// # Errors
 /// 7 for a destination that no route leads to; 111 if the kernel cannot be asked.

@@ -149,8 +149,8 @@ impl Plan {
 
     /// The first address, route or rule that is missing in the kernel.
     ///
-    /// A later plugin of the chain, such as `sbr` or `vrf`, may have moved a route of the main table
-    /// to another one. A rule may be missing while nothing is in its table.
+    /// A later plugin of the chain, such as `sbr` or `vrf`, may have moved a route of the main
+    /// table to another one. A rule may be missing while nothing is in its table.
     ///
     /// # Errors
     /// 111 if the kernel cannot be asked.

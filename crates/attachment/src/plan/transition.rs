@@ -58,9 +58,9 @@ impl fmt::Display for Changes {
 }
 
 impl Plan {
-    /// Brings the interface `ifindex` from this plan, which is in force, to `new`. New addresses and
-    /// routes are set before the old ones are removed, so that connections continue where possible.
-    /// Routes of `kept` stay as they are.
+    /// Brings the interface `ifindex` from this plan, which is in force, to `new`. New addresses
+    /// and routes are set before the old ones are removed, so that connections continue where
+    /// possible. Routes of `kept` stay as they are.
     ///
     /// What the kernel refuses is tried once more, and the other changes are made in any case.
     pub fn transition(&self, new: &Plan, netlink: &Netlink, ifindex: u32) -> Transition {

@@ -10,10 +10,10 @@ use crate::options::{Options, Route};
 impl Lease {
     /// The routes that the server sent, on-link routes first.
     ///
-    /// If it sent classless routes (option 121), they are the only ones: RFC 3442 has options 33 and
-    /// 3 ignored then, including the default route. Otherwise the routes are the static ones (option
-    /// 33) and a default route through the first router (option 3). Of several routes to one
-    /// destination, the first is kept. A route through the leased address itself is on-link.
+    /// If it sent classless routes (option 121), they are the only ones: RFC 3442 has options 33
+    /// and 3 ignored then, including the default route. Otherwise the routes are the static ones
+    /// (option 33) and a default route through the first router (option 3). Of several routes to
+    /// one destination, the first is kept. A route through the leased address itself is on-link.
     ///
     /// A gateway may lie outside the address' subnet and all on-link routes. Linux refuses such a
     /// route unless an on-link route to the gateway comes first.
@@ -26,8 +26,8 @@ impl Lease {
         routes
     }
 
-    /// The station on the link that a message to `destination` is handed to, according to the lease:
-    /// `destination` itself, or the router of the most specific route to it.
+    /// The station on the link that a message to `destination` is handed to, according to the
+    /// lease: `destination` itself, or the router of the most specific route to it.
     pub fn next_hop(&self, destination: Ipv4Addr) -> Ipv4Addr {
         if self.net().contains(&destination) {
             return destination;

@@ -100,8 +100,8 @@ impl Netlink {
         }
     }
 
-    /// Asks for all objects of a kind. One that cannot be decoded is left out, with a warning in the
-    /// log: it may be another program's, or of a kind that only later kernels have.
+    /// Asks for all objects of a kind. One that cannot be decoded is left out, with a warning in
+    /// the log: it may be another program's, or of a kind that only later kernels have.
     pub(super) fn dump<T>(
         &self,
         what: &dyn Fn() -> String,

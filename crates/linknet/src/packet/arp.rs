@@ -1,5 +1,5 @@
-//! A packet socket for ARP: finding out whether an address is in use before using it (RFC 5227), and
-//! who has an address.
+//! A packet socket for ARP: finding out whether an address is in use before using it (RFC 5227),
+//! and who has an address.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -15,8 +15,8 @@ use super::link_layer;
 use crate::error::{Error, Result};
 use crate::mac::Mac;
 
-/// A socket that sends ARP probes, requests and announcements on one link, and receives the ARP packets
-/// of others.
+/// A socket that sends ARP probes, requests and announcements on one link, and receives the ARP
+/// packets of others.
 ///
 /// It is non-blocking. Closing it takes as long as closing a
 /// [`PacketSocket`](crate::PacketSocket).

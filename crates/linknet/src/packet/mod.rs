@@ -1,5 +1,5 @@
-//! Packet sockets (packet(7)): DHCP and ARP on a link, without its addresses, routes, neighbours and
-//! firewall.
+//! Packet sockets (packet(7)): DHCP and ARP on a link, without its addresses, routes, neighbours
+//! and firewall.
 
 mod arp;
 mod filter;

@@ -6,8 +6,9 @@
 //!
 //! Changing such a route needs a lock that other processes may hold for a while. So a worker thread
 //! does it, one attachment after the other. A newer change of an attachment replaces one that is
-//! pending. A change that has to wait for the lock, for a thread or for memory stays pending, and is
-//! tried again. When the daemon stops, its successor makes all changes again that may be missing.
+//! pending. A change that has to wait for the lock, for a thread or for memory stays pending, and
+//! is tried again. When the daemon stops, its successor makes all changes again that may be
+//! missing.
 
 use std::collections::VecDeque;
 use std::io;

@@ -22,9 +22,9 @@ pub struct StateDir {
 /// The longest name of a file or directory, in octets.
 const NAME_MAX: usize = 255;
 
-/// The directory of leases whose names do not fit into a path, or that are those of the daemon's own
-/// files. No network can be called so, and earlier releases, which cannot write such leases, leave
-/// what is in it alone.
+/// The directory of leases whose names do not fit into a path, or that are those of the daemon's
+/// own files. No network can be called so, and earlier releases, which cannot write such leases,
+/// leave what is in it alone.
 const HASHED: &str = "@";
 
 /// The daemon's own files in the directory.

@@ -1,7 +1,7 @@
 //! GC: removes the host's routes to attachments that are gone, and restores those to valid ones.
 //!
-//! Routes get lost: the kernel removes those with a source address that the host loses, and a program
-//! that manages the host's network may remove what it did not set.
+//! Routes get lost: the kernel removes those with a source address that the host loses, and a
+//! program that manages the host's network may remove what it did not set.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -20,8 +20,8 @@ use crate::netns;
 /// linux/if_addr.h): no result has them.
 const KERNEL_RA: Protocol = Protocol(2);
 
-/// Removes this network's routes to attachments that are not valid, and restores those to valid ones
-/// that are visible. Without a list of attachments only unused macvlans are removed.
+/// Removes this network's routes to attachments that are not valid, and restores those to valid
+/// ones that are visible. Without a list of attachments only unused macvlans are removed.
 ///
 /// # Errors
 /// 111 with the kernel's first refusal.
@@ -112,8 +112,8 @@ fn remove_stale(
     let valid: Option<BTreeSet<AttachmentTag>> =
         valid.map(|valid| valid.iter().map(AttachmentTag::new).collect());
     let parent_of = |index| links.iter().find(|link| link.index == index)?.parent;
-    // Attachments of two networks may have the same tag: a route to an address that is in use stays,
-    // whichever network it belongs to.
+    // Attachments of two networks may have the same tag: a route to an address that is in use
+    // stays, whichever network it belongs to.
     let is_in_use = |route: &HostRoute| {
         let parent = parent_of(route.index);
         visible.iter().any(|interface| {

@@ -22,7 +22,8 @@ pub(super) fn matching(links: &[Link], name: &str) -> Vec<Link> {
     found
 }
 
-/// Whether `name` is the link's name, alternative name, alias or MAC, or a glob that matches a name.
+/// Whether `name` is the link's name, alternative name, alias or MAC, or a glob that matches a
+/// name.
 pub(super) fn is_called(link: &Link, name: &str) -> bool {
     if is_glob(name) {
         let pattern = WildMatch::new(name);

@@ -11,8 +11,8 @@ use super::vlan::Vlan;
 use crate::config::{Config, Selector};
 
 /// Finds the parent among the links that `netlink` sees: `master`, or the device of the default
-/// route, and the VLAN on it if one is wanted. Instead of a macvlan of the host's it finds the device
-/// below, on which the kernel would put a new one.
+/// route, and the VLAN on it if one is wanted. Instead of a macvlan of the host's it finds the
+/// device below, on which the kernel would put a new one.
 ///
 /// # Errors
 /// 7 when there is none (with the names that exist) or more than one (with the candidates).

@@ -23,8 +23,8 @@ const MIN_LENGTH: usize = 300;
 /// A UDP datagram of DHCP, as it was on the wire.
 #[derive(Clone, Debug)]
 pub struct Packet {
-    /// When it was heard, at the latest, or sent, at the earliest: from a packet sent to one that it
-    /// caused, no less time can have passed than these times say.
+    /// When it was heard, at the latest, or sent, at the earliest: from a packet sent to one that
+    /// it caused, no less time can have passed than these times say.
     pub at: Instant,
     /// The frame's source.
     pub ethernet_source: [u8; 6],

@@ -353,8 +353,8 @@ impl Answer {
     }
 }
 
-/// The answer to a message under a reaction. A message that is answered by silence or a NAK does not
-/// change the pool.
+/// The answer to a message under a reaction. A message that is answered by silence or a NAK does
+/// not change the pool.
 pub(super) fn answer_of(
     reaction: &Reaction,
     pool: &mut Pool,

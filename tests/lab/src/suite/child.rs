@@ -18,8 +18,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use super::{TEST, Test};
 use crate::{deadline, world};
 
-/// The verdict of a test's process, sent over the socket that is its standard input. The exit status
-/// would come too late where a failed test's world is kept.
+/// The verdict of a test's process, sent over the socket that is its standard input. The exit
+/// status would come too late where a failed test's world is kept.
 #[derive(Debug)]
 pub(super) enum Verdict {
     Passed,

@@ -71,8 +71,8 @@ impl Trunk {
         Network::new(self.host(), conflist(keys))
     }
 
-    /// Like [`Trunk::network`], for the verbs that version 1.1.0 introduced and Debian's IPAM plugins
-    /// do not know yet.
+    /// Like [`Trunk::network`], for the verbs that version 1.1.0 introduced and Debian's IPAM
+    /// plugins do not know yet.
     fn modern(&self, keys: Value) -> Network<'_> {
         let mut conflist = conflist(keys);
         conflist["cniVersion"] = json!("1.1.0");

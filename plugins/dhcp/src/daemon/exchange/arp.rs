@@ -15,9 +15,9 @@ use crate::daemon::watchers::{close_on_thread, watch};
 const REQUESTS: u32 = 3;
 const REPLY_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Asks for the MAC of an address on a link in this netns, from the leased address. It works without
-/// the kernel's neighbour table, whose size limits all containers together. `None` if nobody
-/// answers.
+/// Asks for the MAC of an address on a link in this netns, from the leased address. It works
+/// without the kernel's neighbour table, whose size limits all containers together. `None` if
+/// nobody answers.
 ///
 /// # Errors
 /// If the link is gone.

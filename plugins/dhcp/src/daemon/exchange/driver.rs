@@ -21,9 +21,9 @@ pub(crate) fn now() -> Instant {
 /// time to pass. `wire` remembers where the server is, and what went wrong.
 ///
 /// # Errors
-/// If no socket can be opened because the interface is gone, or if a message [`is_too_long`] for the
-/// interface. A message that cannot be sent for another reason counts as lost on the way: the client
-/// sends it again.
+/// If no socket can be opened because the interface is gone, or if a message [`is_too_long`] for
+/// the interface. A message that cannot be sent for another reason counts as lost on the way: the
+/// client sends it again.
 pub(crate) async fn next_event(
     client: &RefCell<Client>,
     sockets: &mut Sockets<'_>,

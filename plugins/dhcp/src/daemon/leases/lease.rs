@@ -31,8 +31,8 @@ use crate::state::{InterfaceRef, Record, Unreachable};
 /// check, an exchange that no server answers would keep alive a netns that nothing else uses.
 const LIVENESS_INTERVAL: Duration = Duration::from_secs(3);
 
-/// How long a lease whose servers are silent is maintained before others have their turn: longer than
-/// [`LIVENESS_INTERVAL`], so that each turn looks at the container.
+/// How long a lease whose servers are silent is maintained before others have their turn: longer
+/// than [`LIVENESS_INTERVAL`], so that each turn looks at the container.
 const TURN: Duration = Duration::from_secs(4);
 
 /// How long an answer to the last message is waited for before the turn is over. Servers answer
@@ -70,7 +70,8 @@ pub(super) struct ManagedLease {
 }
 
 impl ManagedLease {
-    /// A lease that `client` has yet to obtain for the attachment, for this interface in this netns.
+    /// A lease that `client` has yet to obtain for the attachment, for this interface in this
+    /// netns.
     pub(super) fn new(
         attachment: &Attachment,
         client: Client,
@@ -290,9 +291,10 @@ impl ManagedLease {
     /// grants, before it is probed or used.
     ///
     /// # Errors
-    /// `IO_FAILURE` (5) if the interface disappears, `INVALID_NETWORK_CONFIG` (7) if the messages do
-    /// not fit into its MTU, `TRY_AGAIN_LATER` (11) if descriptors are short. Silence is no error: the
-    /// caller decides how long to wait, and [`ManagedLease::report`] says how far it got.
+    /// `IO_FAILURE` (5) if the interface disappears, `INVALID_NETWORK_CONFIG` (7) if the messages
+    /// do not fit into its MTU, `TRY_AGAIN_LATER` (11) if descriptors are short. Silence is no
+    /// error: the caller decides how long to wait, and [`ManagedLease::report`] says how far it
+    /// got.
     pub(super) async fn acquire(
         &self,
         netns: &Netns,
@@ -353,9 +355,9 @@ impl ManagedLease {
     }
 
     /// Renews, rebinds or starts over, as is due, until the lease is active again, or until servers
-    /// have been silent for a [`TURN`]: the lease is maintained again when it is due, and others have
-    /// their turn meanwhile. Updates the container's interface, and calls `on_applied` after each change of it. Calls `on_loss` when
-    /// the lease is lost, before the interface changes.
+    /// have been silent for a [`TURN`]: the lease is maintained again when it is due, and others
+    /// have their turn meanwhile. Updates the container's interface, and calls `on_applied` after
+    /// each change of it. Calls `on_loss` when the lease is lost, before the interface changes.
     ///
     /// # Errors
     /// If the container is gone, or cannot be inspected.
@@ -560,8 +562,8 @@ impl ManagedLease {
         }
     }
 
-    /// Releases the lease when no exchange is running. Tries several times: the interface is usually
-    /// removed next, so the RELEASE must leave now or never.
+    /// Releases the lease when no exchange is running. Tries several times: the interface is
+    /// usually removed next, so the RELEASE must leave now or never.
     ///
     /// # Errors
     /// If the RELEASE cannot be sent.

@@ -15,8 +15,8 @@ use super::table::{RETRY_INTERVAL, STAGGER, Table, seed};
 use crate::daemon::exchange::now;
 use crate::state::{LeaseStatus, Record, Unreachable};
 
-/// Resumes every lease that is on disk. Leases of containers that are gone become past leases. Those
-/// that are overdue are maintained one after the other, the most urgent first.
+/// Resumes every lease that is on disk. Leases of containers that are gone become past leases.
+/// Those that are overdue are maintained one after the other, the most urgent first.
 ///
 /// # Errors
 /// If the directory cannot be read.
@@ -58,8 +58,8 @@ fn resume_records(table: &Rc<Table>, records: Vec<Record>) {
     }
 }
 
-/// When to maintain each of these overdue leases, given with their ends, from a certain time on: the
-/// one that ends first comes first.
+/// When to maintain each of these overdue leases, given with their ends, from a certain time on:
+/// the one that ends first comes first.
 fn spread<T>(mut overdue: Vec<(Option<Instant>, T)>, from: Instant) -> Vec<(T, Instant)> {
     overdue.sort_by_key(|(end, _)| (end.is_none(), *end));
     let times = std::iter::successors(Some(from), |&time| Some(time + STAGGER));
@@ -129,8 +129,8 @@ fn release(table: &Rc<Table>, record: &Record, lease: ManagedLease) {
     spawn_local(async move { end::del(&table, &attachment).await });
 }
 
-/// Puts the lease into the table, and sets its timer unless it is overdue. A lease that was abandoned
-/// by mistake, because the container seemed to be gone, is taken up again.
+/// Puts the lease into the table, and sets its timer unless it is overdue. A lease that was
+/// abandoned by mistake, because the container seemed to be gone, is taken up again.
 fn maintain(
     table: &Table,
     record: Record,

@@ -55,8 +55,8 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table without leases, which lets so many ADDs exchange messages with servers at a time, and
-    /// so many leases be maintained. Needs a tokio runtime.
+    /// A table without leases, which lets so many ADDs exchange messages with servers at a time,
+    /// and so many leases be maintained. Needs a tokio runtime.
     pub(crate) fn new(
         flags: Flags,
         state: StateDir,

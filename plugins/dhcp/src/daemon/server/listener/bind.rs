@@ -11,9 +11,9 @@ use rustix::process::umask;
 
 use super::error::ListenError;
 
-/// Binds `path`, replacing a socket file that no process listens on. Returns the socket and the lock
-/// that keeps other daemons away. The socket is usable by its owner only (0600), or by `group` too
-/// (0660).
+/// Binds `path`, replacing a socket file that no process listens on. Returns the socket and the
+/// lock that keeps other daemons away. The socket is usable by its owner only (0600), or by `group`
+/// too (0660).
 pub(super) fn bind(path: &Path, group: Option<u32>) -> Result<(UnixListener, File), ListenError> {
     let failed = |what, path: &Path| {
         let path = path.to_path_buf();
