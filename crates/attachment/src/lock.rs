@@ -6,7 +6,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
-use std::thread::sleep;
+use std::sync::mpsc;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use linknet::{Error, Netns, Result};
@@ -29,29 +30,36 @@ const HOST_LOCK_WAIT: Duration = Duration::from_secs(30);
 /// How long to wait for another ADD of the container.
 const CONTAINER_LOCK_WAIT: Duration = Duration::from_secs(10);
 
-/// The pause before the lock is tried again: the kernel cannot wait for it with a deadline, and
-/// does not notify when it is free.
+/// The pause before [`HostLock::acquire_within`] tries the lock again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(2);
 
 impl HostLock {
-    /// Waits for the lock, for 30 seconds at most.
+    /// Waits for the lock, for 30 seconds at most, in the order in which processes ask for it. If
+    /// that is not enough, a thread goes on waiting until the process ends.
     ///
     /// # Errors
-    /// EWOULDBLOCK if another process held it all the time; else if the file cannot be created or
+    /// EWOULDBLOCK if other processes held it all the time; else if the file cannot be created or
     /// opened.
     pub fn acquire() -> Result<HostLock> {
-        HostLock::acquire_within(HOST_LOCK_WAIT)
+        let file = open().map_err(|error| failed(&error))?;
+        lock_in_turn(&file, HOST_LOCK_WAIT).map_err(|error| failed(&error))?;
+        Ok(HostLock { file })
     }
 
-    /// Waits for the lock at most this long.
+    /// Tries for the lock at most this long. This starts no thread, but processes that wait in
+    /// [`HostLock::acquire`] get it first.
     ///
     /// # Errors
     /// As for [`HostLock::acquire`].
     pub fn acquire_within(timeout: Duration) -> Result<HostLock> {
         let file = open().map_err(|error| failed(&error))?;
-        match lock_within(&file, timeout) {
-            Ok(()) => Ok(HostLock { file }),
-            Err(error) => Err(failed(&error)),
+        let deadline = Instant::now() + timeout;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(HostLock { file }),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(RETRY_INTERVAL),
+                Err(refusal) => return Err(failed(&refusal.into())),
+            }
         }
     }
 }
@@ -73,7 +81,7 @@ impl ContainerLock {
     pub fn acquire(netns: &Netns) -> Result<ContainerLock> {
         let lock = || {
             let file = File::from(netns.as_fd().try_clone_to_owned()?);
-            lock_within(&file, CONTAINER_LOCK_WAIT)?;
+            lock_in_turn(&file, CONTAINER_LOCK_WAIT)?;
             Ok(ContainerLock { _netns: file })
         };
         lock().map_err(|error: io::Error| match error.kind() {
@@ -86,17 +94,27 @@ impl ContainerLock {
     }
 }
 
+/// Locks the file. The kernel grants a lock in the order of requests, but cannot wait for it with a
+/// deadline, so a thread waits.
+///
 /// # Errors
-/// [`io::ErrorKind::WouldBlock`] if another process had the lock all the time.
-fn lock_within(file: &File, timeout: Duration) -> io::Result<()> {
-    let deadline = Instant::now() + timeout;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(RETRY_INTERVAL),
-            Err(refusal) => return Err(refusal.into()),
-        }
+/// [`io::ErrorKind::WouldBlock`] if others had the lock all the time.
+fn lock_in_turn(file: &File, timeout: Duration) -> io::Result<()> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {}
+        outcome => return outcome.map_err(io::Error::from),
     }
+    let waiting = file.try_clone()?;
+    let (sender, receiver) = mpsc::sync_channel(0);
+    thread::Builder::new().spawn(move || {
+        let outcome = waiting.lock();
+        if sender.send(outcome).is_err() {
+            // The caller has given up. Both files share one lock.
+            let _ = waiting.unlock();
+        }
+    })?;
+    let outcome = receiver.recv_timeout(timeout);
+    outcome.unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
 }
 
 impl Drop for HostLock {
@@ -130,5 +148,27 @@ fn failed(error: &io::Error) -> Error {
             Error::refusal(what, libc::EWOULDBLOCK, Some("another process holds it"))
         }
         _ => Error::io(what, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gives_up_waiting_for_a_lock_does_not_get_it_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let open = || File::create(&path).unwrap();
+        let holder = open();
+        holder.lock().unwrap();
+        let late = open();
+        let refusal = lock_in_turn(&late, Duration::from_millis(1)).unwrap_err();
+        assert_eq!(refusal.kind(), io::ErrorKind::WouldBlock);
+        drop(holder);
+        // Waits for as long as the one that gave up has the lock.
+        let next = open();
+        lock_in_turn(&next, Duration::from_secs(10)).unwrap();
+        lock_in_turn(&late, Duration::from_millis(1)).unwrap_err();
     }
 }
