@@ -44,7 +44,7 @@ fn the_hosts_lock_is_free_while_ipam_runs(world: &World) -> Result {
     let (started, go_on) = (world.dir().join("started"), world.dir().join("go-on"));
     let body = format!(
         "cat >/dev/null\n\
-         [ $CNI_COMMAND = DEL ] || exec echo '{}'\n\
+         [ $CNI_COMMAND = DEL ] || {{ echo '{}'; exit; }}\n\
          : >{}\n\
          until [ -e {} ]; do sleep 0.1; done\n",
         json!({ "cniVersion": "1.0.0", "ips": [{ "address": "10.99.0.60/24" }] }),
