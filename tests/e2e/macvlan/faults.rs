@@ -1,12 +1,13 @@
-//! Every system call failing once: ADD succeeds or leaves nothing, and DEL and GC remove the
-//! interface or say that they could not.
+//! Every system call failing once: ADD succeeds or leaves nothing, DEL and GC remove the interface
+//! or say that they could not, and CHECK changes nothing. Every failure is a CNI error.
 
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use lab::anyhow::{Context, ensure};
-use lab::crash_injector::STRACE;
+use lab::crash_injector::{STRACE, Syscall};
+use lab::plugin::CniError;
 use lab::serde_json::json;
 use lab::{CrashInjector, Lan, Network, Result, Test, World, network, test};
 
@@ -15,6 +16,9 @@ use crate::scenario::{conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
     test!(whichever_syscall_fails_add_succeeds_or_leaves_nothing)
+        .needs(&[STRACE])
+        .within(Duration::from_secs(180)),
+    test!(whichever_syscall_fails_check_changes_nothing)
         .needs(&[STRACE])
         .within(Duration::from_secs(180)),
     test!(whichever_syscall_fails_del_removes_the_interface_or_fails)
@@ -76,17 +80,34 @@ impl Faults<'_> {
     }
 }
 
+/// An error of the system call: `poll` has no EIO, at which Rust's start-up code ends the process.
+fn error_of((name, _): &Syscall) -> &'static str {
+    match name.as_str() {
+        "poll" => "ENOMEM",
+        _ => "EIO",
+    }
+}
+
+/// Whether the plugin succeeded. Its failure must be a CNI error: one document.
+fn is_success<T>(outcome: Result<T>) -> Result<bool> {
+    match outcome {
+        Ok(_) => Ok(true),
+        Err(error) if error.downcast_ref::<CniError>().is_some() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn whichever_syscall_fails_add_succeeds_or_leaves_nothing(world: &World) -> Result {
     let lan = Lan::new()?;
     let faults = Faults::new(world, &lan)?;
     let container = lan.container("c1")?;
     let attachment = network::Attachment::new(&container);
-    let add = || Ok(faults.network.add(&attachment).is_ok());
+    let add = || is_success(faults.network.add(&attachment));
     let syscalls = faults.injector.syscalls(add)?;
     faults.network.del(&attachment)?;
     for syscall in syscalls {
         let outcome = || -> Result {
-            let add = || Ok(faults.network.add(&attachment).is_ok());
+            let add = || is_success(faults.network.add(&attachment));
             if faults.injector.fail_at(&syscall, "ENOMEM", add)? {
                 let alias = container.link("eth0")?.alias;
                 ensure!(
@@ -99,9 +120,31 @@ fn whichever_syscall_fails_add_succeeds_or_leaves_nothing(world: &World) -> Resu
             }
             faults
                 .injector
-                .syscalls(|| Ok(faults.network.del(&attachment).is_ok()))?;
+                .syscalls(|| is_success(faults.network.del(&attachment)))?;
             ensure_nothing_left(&container)?;
             faults.ensure_no_lease()
+        };
+        outcome().with_context(|| format!("{syscall:?} failed"))?;
+    }
+    Ok(())
+}
+
+fn whichever_syscall_fails_check_changes_nothing(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let faults = Faults::new(world, &lan)?;
+    let container = lan.container("c1")?;
+    let attachment = network::Attachment::new(&container);
+    let check = || is_success(faults.network.check(&attachment));
+    faults
+        .injector
+        .syscalls(|| is_success(faults.network.add(&attachment)))?;
+    for syscall in faults.injector.syscalls(check)? {
+        let outcome = || -> Result {
+            faults
+                .injector
+                .fail_at(&syscall, error_of(&syscall), check)?;
+            faults.injector.syscalls(check)?;
+            Ok(())
         };
         outcome().with_context(|| format!("{syscall:?} failed"))?;
     }
@@ -113,13 +156,13 @@ fn whichever_syscall_fails_del_removes_the_interface_or_fails(world: &World) -> 
     let faults = Faults::new(world, &lan)?;
     let container = lan.container("c1")?;
     let attachment = network::Attachment::new(&container);
-    let add = || Ok(faults.network.add(&attachment).is_ok());
-    let del = || Ok(faults.network.del(&attachment).is_ok());
+    let add = || is_success(faults.network.add(&attachment));
+    let del = || is_success(faults.network.del(&attachment));
     faults.injector.syscalls(add)?;
     for syscall in faults.injector.syscalls(del)? {
         let outcome = || -> Result {
             faults.injector.syscalls(add)?;
-            if faults.injector.fail_at(&syscall, "EIO", del)? {
+            if faults.injector.fail_at(&syscall, error_of(&syscall), del)? {
                 ensure_nothing_left(&container)?;
             }
             faults.injector.syscalls(del)?;
@@ -139,16 +182,16 @@ fn whichever_syscall_fails_gc_removes_what_is_not_valid_or_fails(world: &World) 
     let add = |attachment| {
         faults
             .injector
-            .syscalls(|| Ok(faults.network.add(attachment).is_ok()))
+            .syscalls(|| is_success(faults.network.add(attachment)))
     };
-    let gc = || Ok(faults.network.gc(&[&valid]).is_ok());
+    let gc = || is_success(faults.network.gc(&[&valid]));
     add(&valid)?;
     add(&gone)?;
     for syscall in faults.injector.syscalls(gc)? {
         let outcome = || -> Result {
             ensure_nothing_left(&stale)?;
             add(&gone)?;
-            if faults.injector.fail_at(&syscall, "EIO", gc)? {
+            if faults.injector.fail_at(&syscall, error_of(&syscall), gc)? {
                 ensure_nothing_left(&stale)?;
             }
             kept.link("eth0")?;
