@@ -26,7 +26,7 @@ use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
     sys::{
-        prctl::set_pdeathsig,
+        prctl::{set_name, set_pdeathsig},
         signal::Signal,
         wait::{WaitStatus, wait},
     },
@@ -141,6 +141,8 @@ fn door() -> Result<Infallible> {
 /// PID 1: furnishes the world, starts the program in it and reaps until that has ended.
 fn init() -> Result<Infallible> {
     die_with_parent()?;
+    // It reaps orphans, and plugins look at its name to know whether anybody does.
+    set_name(c"lab-init").context("name the world's pid 1")?;
     furnish()?;
     let program = next_stage(INSIDE)
         .spawn()
