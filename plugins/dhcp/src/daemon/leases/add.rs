@@ -184,7 +184,7 @@ fn keep(
     table.set_timer(slot);
     let address = lease.address().map(display);
     tracing::info!(attachment = %slot.attachment, address, "address leased");
-    lease.warn_of_assumptions(&slot.attachment);
+    lease.warn_of_assumptions();
     lease.announce_again();
     Ok(Added {
         result,

@@ -78,7 +78,7 @@ impl Drop for Attempt<'_> {
         };
         // Another container with the same identity may have the address, and there is no time to
         // ask the LAN. The server keeps it for the next attempt.
-        let client = lease.client(&self.slot.attachment);
+        let client = lease.client();
         if lease.release_policy() == ReleasePolicy::Always
             && !self.table.is_held_by_another(self.slot, &client, None)
         {

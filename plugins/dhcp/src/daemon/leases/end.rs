@@ -63,10 +63,10 @@ pub(super) async fn release(table: &Table, slot: &Slot) {
         return;
     };
     let (attachment, address) = (&slot.attachment, lease.address());
-    let record = lease.record(attachment);
+    let record = lease.record();
     // On disk first: a lease that has ended must not be resumed.
     record_end(table, attachment, record.clone().map(Record::detached));
-    let client = lease.client(attachment);
+    let client = lease.client();
     let is_held_by_another = || table.is_held_by_another(slot, &client, address);
     let outcome = give_back(&lease, is_held_by_another).await;
     let address = address.map(display);
@@ -89,12 +89,12 @@ pub(super) async fn release(table: &Table, slot: &Slot) {
 /// server has just granted to it: the server takes both containers for one client, and the later
 /// one has the address. It is taken off the other, but not released.
 pub(super) fn supersede(table: &Table, slot: &Slot, lease: &ManagedLease, address: Ipv4Addr) {
-    let client = lease.client(&slot.attachment);
+    let client = lease.client();
     for other in table.slots() {
         let old = other.lease().filter(|old| {
             old.address() == Some(address)
                 && !std::ptr::eq(&*other, slot)
-                && old.client(&other.attachment).is_same_client(&client)
+                && old.client().is_same_client(&client)
         });
         if let Some(old) = old {
             other.cancelled.notify_waiters();
@@ -133,7 +133,7 @@ pub(super) fn abandon(table: &Table, slot: &Rc<Slot>, why: Unreachable) {
         // The container lives on without a network.
         _ => tracing::warn!(%attachment, address, "lease dropped: {why}"),
     }
-    let record = lease.record(attachment);
+    let record = lease.record();
     let abandoned = record.map(|record| record.with_status(LeaseStatus::Abandoned));
     record_end(table, attachment, abandoned);
     if lease.has_host_access() {

@@ -141,9 +141,9 @@ impl ManagedLease {
     }
 
     /// The lease as it is written to disk; `None` while there is no address.
-    pub(super) fn record(&self, attachment: &Attachment) -> Option<Record> {
+    pub(super) fn record(&self) -> Option<Record> {
         let record = Record::new(
-            attachment.clone(),
+            self.attachment.clone(),
             self.interface.clone().with_mac(self.mac.get()),
             self.params.clone(),
             self.client.borrow().lease()?.clone(),
@@ -159,8 +159,8 @@ impl ManagedLease {
     }
 
     /// How servers identify the client.
-    pub(super) fn client(&self, attachment: &Attachment) -> ClientIdentity {
-        ClientIdentity::new(attachment.network(), &self.params, self.mac.get())
+    pub(super) fn client(&self) -> ClientIdentity {
+        ClientIdentity::new(self.attachment.network(), &self.params, self.mac.get())
     }
 
     /// Whether the lease is released when its container is detached.
@@ -169,8 +169,8 @@ impl ManagedLease {
     }
 
     /// Logs what the server should have sent and did not.
-    pub(super) fn warn_of_assumptions(&self, attachment: &Attachment) {
-        let client = self.client.borrow();
+    pub(super) fn warn_of_assumptions(&self) {
+        let (attachment, client) = (&self.attachment, self.client.borrow());
         for assumption in client.lease().into_iter().flat_map(Lease::assumptions) {
             tracing::warn!(%attachment, "{assumption}");
         }
@@ -363,22 +363,21 @@ impl ManagedLease {
     /// If the container is gone, or cannot be inspected.
     pub(super) async fn maintain(
         self: &Rc<Self>,
-        attachment: &Attachment,
         permit: Permit,
         on_loss: impl Fn(),
         on_applied: impl Fn(),
     ) -> Result<(), Unreachable> {
-        let began = Instant::now();
+        let (began, attachment) = (Instant::now(), &self.attachment);
         let (netns, link) = self.lookup()?;
         self.adopt_mac(&link);
         self.client.borrow_mut().handle_timeout(now());
         // Before the client sends anything: a server answers to the address.
-        if self.repair(attachment, &netns) {
+        if self.repair(&netns) {
             on_applied();
         }
         let mut sockets = Sockets::new(&netns, self.interface.ifindex).with_permit(permit);
         let apply = |event: &str, old: Option<&Lease>, new: Option<&Lease>| {
-            self.apply_to_interface(attachment, &netns, event, LeaseChange { old, new });
+            self.apply_to_interface(&netns, event, LeaseChange { old, new });
             on_applied();
         };
         let lost = LostAddress::none(|lease| apply("address removed", Some(lease), None));
@@ -418,7 +417,7 @@ impl ManagedLease {
                             apply("another address leased", None, Some(&new));
                         }
                     }
-                    self.warn_of_assumptions(attachment);
+                    self.warn_of_assumptions();
                     self.announce_again();
                     return Ok(());
                 }
@@ -469,17 +468,17 @@ impl ManagedLease {
     }
 
     /// Removes the address and routes of a lost lease from the interface, if they are still there.
-    pub(super) fn remove_address(&self, attachment: &Attachment, netns: &Netns, lost: &Lease) {
+    pub(super) fn remove_address(&self, netns: &Netns, lost: &Lease) {
         let leases = LeaseChange {
             old: Some(lost),
             new: None,
         };
-        self.apply_to_interface(attachment, netns, "address removed", leases);
+        self.apply_to_interface(netns, "address removed", leases);
     }
 
     /// Restores what the interface has lost, and what could not be applied before. Returns whether
     /// it changed anything.
-    fn repair(&self, attachment: &Attachment, netns: &Netns) -> bool {
+    fn repair(&self, netns: &Netns) -> bool {
         let lease = self.client.borrow().lease().cloned();
         let Some(lease) = lease else {
             return false;
@@ -488,7 +487,7 @@ impl ManagedLease {
             old: Some(&lease),
             new: Some(&lease),
         };
-        let address = lease.address;
+        let (attachment, address) = (&self.attachment, lease.address);
         let (changed, outcome) = self.apply(netns, leases);
         // Not again before the next renewal: the kernel may refuse it each time.
         self.is_unsettled.set(false);
@@ -523,14 +522,8 @@ impl ManagedLease {
     }
 
     /// Applies a change of the lease to the interface, and logs both in one event.
-    fn apply_to_interface(
-        &self,
-        attachment: &Attachment,
-        netns: &Netns,
-        event: &str,
-        leases: LeaseChange<'_>,
-    ) {
-        let LeaseChange { old, new } = leases;
+    fn apply_to_interface(&self, netns: &Netns, event: &str, leases: LeaseChange<'_>) {
+        let (attachment, LeaseChange { old, new }) = (&self.attachment, leases);
         let (changed, outcome) = self.apply(netns, leases);
         let address = new.or(old).map(|lease| display(lease.address));
         let server = new.map(|lease| display(lease.server_id));

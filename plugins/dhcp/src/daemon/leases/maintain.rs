@@ -66,9 +66,7 @@ async fn maintain(table: &Table, slot: &Rc<Slot>) {
     let maintained = async {
         let permit = table.maintenance_permits.acquire(lease.parent()).await;
         let permit = permit.map_err(Unreachable::temporary)?;
-        lease
-            .maintain(&slot.attachment, permit, on_loss, on_applied)
-            .await
+        lease.maintain(permit, on_loss, on_applied).await
     };
     tokio::select! {
         biased;

@@ -143,7 +143,7 @@ fn maintain(
         Err(_) => Some(now() + RETRY_INTERVAL),
         Ok(netns) => {
             if record.status == LeaseStatus::Lost {
-                lease.remove_address(attachment, &netns, &record.lease);
+                lease.remove_address(&netns, &record.lease);
             }
             // Otherwise it is overdue.
             lease.due().filter(|_| lease.is_bound())

@@ -48,7 +48,7 @@ impl Slot {
         let sought = self.sought.borrow().upgrade();
         self.lease().into_iter().chain(sought).any(|lease| {
             let is_other = matches!((lease.address(), address), (Some(a), Some(b)) if a != b);
-            !is_other && lease.client(&self.attachment).is_same_client(client)
+            !is_other && lease.client().is_same_client(client)
         })
     }
 

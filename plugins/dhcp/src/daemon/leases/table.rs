@@ -207,7 +207,7 @@ impl Table {
         let Some(lease) = slot.lease() else {
             return;
         };
-        match lease.record(&slot.attachment) {
+        match lease.record() {
             Some(record) => drop(self.store.write(&record)),
             None => self.store.mark_lost(&slot.attachment),
         }
