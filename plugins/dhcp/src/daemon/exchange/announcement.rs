@@ -4,9 +4,9 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use linknet::{ArpSocket, Netns};
+use linknet::Netns;
 
-use crate::daemon::watchers::close_on_thread;
+use super::arp::AsyncArp;
 
 /// ANNOUNCE_INTERVAL of RFC 5227 §1.1: the pause between the first announcement and the second.
 /// The kernel sends the first one when the address is configured.
@@ -18,10 +18,5 @@ pub(crate) const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 /// # Errors
 /// If the link is down or gone.
 pub(crate) fn announce(netns: &Netns, ifindex: u32, address: Ipv4Addr) -> io::Result<()> {
-    let socket = netns
-        .run(|| ArpSocket::open(ifindex))?
-        .map_err(io::Error::other)?;
-    let announced = socket.announce(address);
-    close_on_thread(socket);
-    announced
+    AsyncArp::open(netns, ifindex)?.send(|socket| socket.announce(address))
 }

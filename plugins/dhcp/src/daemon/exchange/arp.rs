@@ -1,5 +1,5 @@
-//! ARP on the container's interface, for [`find_contender`](super::find_contender) and
-//! [`look_up`].
+//! ARP on the container's interface, for [`find_contender`](super::find_contender),
+//! [`announce`](super::announce) and [`look_up`].
 
 use std::io;
 use std::net::Ipv4Addr;
