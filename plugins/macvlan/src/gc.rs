@@ -8,7 +8,7 @@ use std::slice;
 use attachment::{OwnerMark, codes};
 use cni::delegate::Ipam;
 use cni::{Attachment, Error, Request};
-use linknet::{Link, Netlink, Netns};
+use linknet::{Link, Netlink};
 
 use crate::parent::{Detached, SharedVlan};
 use crate::{cleanup, host_access, netns};
@@ -87,37 +87,17 @@ fn for_each(stale: &[Stale], change: impl Fn(&Stale) -> linknet::Result<()>) -> 
 /// searched.
 fn find_invalid(network: &str, valid: &BTreeSet<Attachment>) -> (Vec<Stale>, Result<(), Error>) {
     let valid: BTreeSet<String> = valid.iter().map(|it| OwnerMark::new(it).alias).collect();
-    let (mut found, mut outcome) = (Vec::new(), Ok(()));
-    for (path, netns) in netns::named() {
-        let links = netns
-            .map_err(|error| error.to_string())
-            .and_then(|netns| look_into(&netns).map_err(|error| error.to_string()));
-        let (inside, links) = match links {
-            Ok(looked_into) => looked_into,
-            Err(error) => {
-                outcome = outcome.and(Err(netns::not_searched(&path, error)));
-                continue;
-            }
-        };
-        let inside = Rc::new(inside);
-        for link in links {
-            let mark = OwnerMark::of_network(&link, network);
-            if let Some(mark) = mark.filter(|mark| !valid.contains(&mark.alias)) {
-                let (path, inside) = (path.clone(), Rc::clone(&inside));
-                found.push(Stale {
-                    path,
-                    inside,
-                    link,
-                    mark,
-                });
-            }
-        }
-    }
-    (found, outcome)
-}
-
-fn look_into(netns: &Netns) -> linknet::Result<(Netlink, Vec<Link>)> {
-    let inside = Netlink::open_in(netns)?;
-    let links = inside.links()?;
-    Ok((inside, links))
+    netns::search_named(|path, netns| {
+        let inside = Rc::new(Netlink::open_in(netns)?);
+        let links = inside.links()?.into_iter();
+        let marked = links.filter_map(|link| Some((OwnerMark::of_network(&link, network)?, link)));
+        let invalid = marked.filter(|(mark, _)| !valid.contains(&mark.alias));
+        let stale = invalid.map(|(mark, link)| Stale {
+            path: path.to_owned(),
+            inside: Rc::clone(&inside),
+            link,
+            mark,
+        });
+        Ok(stale.collect())
+    })
 }

@@ -93,7 +93,7 @@ const NAMED: [&str; 2] = ["/run/netns", "/var/run/netns"];
 
 /// The namespaces that have a name in the file system, except the plugin's own: each with its path,
 /// and an error if it cannot be looked into.
-pub(crate) fn named() -> Vec<(PathBuf, Result<Netns, NetnsError>)> {
+fn named() -> Vec<(PathBuf, Result<Netns, NetnsError>)> {
     let own = Netns::current().ok().and_then(|own| own.id().ok());
     let mut seen: Vec<NetnsId> = own.into_iter().collect();
     let mut found = Vec::new();
@@ -113,10 +113,25 @@ pub(crate) fn named() -> Vec<(PathBuf, Result<Netns, NetnsError>)> {
     found
 }
 
-/// The error of a GC that could not look into the namespace at this path.
-pub(crate) fn not_searched(path: &Path, why: String) -> Error {
-    let what = format!("cannot search {} for interfaces", path.display());
-    Error::new(codes::KERNEL, what).details(why)
+/// Looks into the namespaces that have a name, for GC. Returns what `look_into` finds there, and the
+/// first failure. The other namespaces are still searched.
+pub(crate) fn search_named<T>(
+    look_into: impl Fn(&Path, &Netns) -> linknet::Result<Vec<T>>,
+) -> (Vec<T>, Result<(), Error>) {
+    let (mut found, mut outcome) = (Vec::new(), Ok(()));
+    for (path, netns) in named() {
+        let searched = netns
+            .map_err(|error| error.to_string())
+            .and_then(|netns| look_into(&path, &netns).map_err(|error| error.to_string()));
+        match searched {
+            Ok(some) => found.extend(some),
+            Err(why) => {
+                let what = format!("cannot search {} for interfaces", path.display());
+                outcome = outcome.and(Err(Error::new(codes::KERNEL, what).details(why)));
+            }
+        }
+    }
+    (found, outcome)
 }
 
 /// The macvlans on the link with this index, which `netlink` sees: those in its namespace and, if

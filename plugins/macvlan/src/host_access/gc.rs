@@ -38,7 +38,8 @@ pub(crate) fn gc(request: &Request) -> Result<(), Error> {
     let host = lock()?;
     // Listed under the lock: an ADD that had it before may have created a macvlan of the host's.
     let links = links()?;
-    let (visible, searched) = visible_interfaces(&netns::own()?);
+    let own = netns::own()?;
+    let (visible, searched) = netns::search_named(|_, netns| interfaces_in(netns, &own));
     let removed = remove_stale(&host, &links, network, valid, &visible);
     let restored = match (valid, config) {
         (Some(valid), Some(config)) => restore(&host, &config, network, valid, &visible),
@@ -47,28 +48,12 @@ pub(crate) fn gc(request: &Request) -> Result<(), Error> {
     removed.and(restored).and(searched)
 }
 
-/// A container's interface, in a namespace that has a name.
+/// A container's interface whose parent is in our namespace.
 struct VisibleInterface {
     netns: Netns,
     link: Link,
     parent: u32,
     addresses: Vec<IpNet>,
-}
-
-/// The visible interfaces whose parent is in our namespace, and the first failure to look into a
-/// namespace.
-fn visible_interfaces(own: &Netns) -> (Vec<VisibleInterface>, Result<(), Error>) {
-    let (mut found, mut outcome) = (Vec::new(), Ok(()));
-    for (path, netns) in netns::named() {
-        let visible = netns
-            .map_err(|error| error.to_string())
-            .and_then(|netns| interfaces_in(&netns, own).map_err(|error| error.to_string()));
-        match visible {
-            Ok(visible) => found.extend(visible),
-            Err(error) => outcome = outcome.and(Err(netns::not_searched(&path, error))),
-        }
-    }
-    (found, outcome)
 }
 
 fn interfaces_in(netns: &Netns, own: &Netns) -> linknet::Result<Vec<VisibleInterface>> {
