@@ -28,7 +28,7 @@ pub use error::{KernelError, differs, kernel_code, with_details};
 pub use identity::{stable_mac, stable_name};
 pub use keys::SharedKeys;
 pub use lifetime::{set_valid_lifetime, take_valid_lifetime};
-pub use lock::{ContainerLock, HostLock};
+pub use lock::{ContainerLock, HostLock, lock_within};
 pub use ownership::{OwnerMark, PROTOCOL, is_macvlan};
 pub use plan::{Changes, LeftOut, Plan, Transition, gateways, keep_routes, source_routing};
 pub use shared_link::SharedLink;

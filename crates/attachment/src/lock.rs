@@ -30,7 +30,7 @@ const HOST_LOCK_WAIT: Duration = Duration::from_secs(30);
 /// How long to wait for another ADD of the container.
 const CONTAINER_LOCK_WAIT: Duration = Duration::from_secs(10);
 
-/// The pause before [`HostLock::acquire_within`] tries the lock again.
+/// The pause before [`lock_within`] tries the lock again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(2);
 
 impl HostLock {
@@ -53,13 +53,10 @@ impl HostLock {
     /// As for [`HostLock::acquire`].
     pub fn acquire_within(timeout: Duration) -> Result<HostLock> {
         let file = open().map_err(|error| failed(&error))?;
-        let deadline = Instant::now() + timeout;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(HostLock { file }),
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(RETRY_INTERVAL),
-                Err(refusal) => return Err(failed(&refusal.into())),
-            }
+        match lock_within(&file, timeout) {
+            Ok(true) => Ok(HostLock { file }),
+            Ok(false) => Err(failed(&io::ErrorKind::WouldBlock.into())),
+            Err(error) => Err(failed(&error)),
         }
     }
 }
@@ -91,6 +88,23 @@ impl ContainerLock {
             }
             _ => Error::io("lock the container", &error),
         })
+    }
+}
+
+/// Tries to lock the file, again and again for at most this long. Returns false if another process
+/// had the lock all the time. It starts no thread, and knows no turns.
+///
+/// # Errors
+/// If the file cannot be locked at all.
+pub fn lock_within(file: &File, timeout: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(RETRY_INTERVAL),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
     }
 }
 

@@ -1,20 +1,18 @@
 //! Taking over the socket of the daemon that is running.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use attachment::lock_within;
 
 use super::bind::{lock_file, open_lock};
 use crate::protocol::{self, Request, VERSION, Verb};
 
 /// How long the other daemon may take to hand over its socket.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The pause before the lock is tried again.
-const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Takes the socket on `path` from the daemon at the other end of `stream`, which then exits, and
 /// its lock. Without a lock file beside it, the socket is the service manager's.
@@ -35,19 +33,6 @@ pub(super) fn take_over(
     // Callers reach nobody but us by now.
     tracing::warn!(lock = %lock_path.display(), "another process keeps the lock of the socket; continuing without it");
     Ok((socket, None))
-}
-
-/// Takes a lock. Returns false if another process has it all the time.
-fn lock_within(lock: &File, timeout: Duration) -> io::Result<bool> {
-    let deadline = Instant::now() + timeout;
-    loop {
-        match lock.try_lock() {
-            Ok(()) => return Ok(true),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(RETRY_INTERVAL),
-            Err(TryLockError::WouldBlock) => return Ok(false),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-    }
 }
 
 /// Asks a daemon for its listening socket.
