@@ -1,7 +1,7 @@
 //! Lets system calls of a running process fail, one at a time.
 //!
 //! [`CrashInjector`](crate::CrashInjector) starts a plugin under strace. A daemon runs already:
-//! here strace follows it from a moment that the test chooses, and lets go of it afterwards.
+//! here strace attaches to it when the test says so, and detaches afterwards.
 
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
 /// How long strace may take to attach.
 const ATTACHED_WITHIN: Duration = Duration::from_secs(5);
 
-/// strace on the main thread of a running process. It lets go when dropped.
+/// strace on the main thread of a running process. It detaches when dropped.
 #[derive(Debug)]
 pub struct FaultInjector {
     strace: Process,
@@ -80,7 +80,7 @@ impl FaultInjector {
         fs::read_to_string(&self.log).is_ok_and(|text| text.contains("(INJECTED)"))
     }
 
-    /// Lets go of the process, which runs on.
+    /// Detaches from the process, which continues to run.
     ///
     /// # Errors
     /// When strace does not end.

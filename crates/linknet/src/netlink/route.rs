@@ -221,8 +221,8 @@ impl Netlink {
     }
 
     /// Deletes the route to that destination with that gateway, link, metric, table and scope,
-    /// whoever configured it. Without a gateway, the scope tells an IPv4 route on the link from one
-    /// through a router. IPv6 has no scopes, and may delete either.
+    /// no matter which program configured it. Without a gateway, the scope tells an IPv4 route on
+    /// the link from one through a router. IPv6 has no scopes, and may delete either.
     ///
     /// # Errors
     /// `is_absent` if there is none.

@@ -1,10 +1,10 @@
 //! A writer for log lines that neither blocks nor fails: a line that cannot be written is dropped
 //! and counted.
 //!
-//! The daemon shares stderr with other processes, so the file description behind it stays as it
-//! is: O_NONBLOCK set there would surprise whoever writes to it next. A pipe or a terminal is
-//! opened once more instead, with that flag, and a socket is written to with MSG_DONTWAIT. Writing
-//! to a regular file waits for nothing but the disk.
+//! The daemon shares stderr with other processes, so it does not set O_NONBLOCK on it: the flag
+//! would apply to their writes too. A pipe or a terminal is opened once more instead, with that
+//! flag, and a socket is written to with MSG_DONTWAIT. Writing to a regular file waits for nothing
+//! but the disk.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};

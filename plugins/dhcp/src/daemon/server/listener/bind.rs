@@ -50,8 +50,8 @@ pub(super) fn lock_file(socket: &Path) -> PathBuf {
     socket.with_added_extension("lock")
 }
 
-/// Opens a socket's lock file, and creates it if it is missing. Whoever can open it can hold the
-/// lock, so only its owner may.
+/// Opens a socket's lock file, and creates it if it is missing. A process that can open it can hold
+/// the lock, so only its owner may.
 pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     // A symbolic link or a named pipe in its place is an error, rather than followed or waited for.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
