@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "fork and _exit have no safe wrapper")]
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,9 @@ use crate::netns::Netns;
 /// How long to wait for the notification that the link is gone, before falling back to
 /// [`Netlink::delete_link`]. It usually comes within two milliseconds.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many descriptors are closed one by one where the kernel cannot close a range.
+const MAX_DESCRIPTORS: RawFd = 1024;
 
 impl Netlink {
     /// Deletes a link of `netns`, in which this socket was opened, and returns as soon as it is
@@ -87,14 +90,16 @@ impl Netlink {
     /// caller: a reader of the caller's output must not wait for it, nor must it keep a file of a
     /// namespace open, which cannot be unmounted then.
     fn send_and_exit(&self, request: &[u8]) -> ! {
-        let socket = self.as_raw_fd().unsigned_abs();
-        // SAFETY: `close_range` takes no pointer. Nothing uses the descriptors that it closes: what
+        let socket = self.as_raw_fd();
+        // SAFETY: neither call takes a pointer. Nothing uses the descriptors that they close: what
         // owns them is never dropped, because the process ends in this function.
         unsafe {
-            if socket > 0 {
-                libc::syscall(libc::SYS_close_range, 0, socket - 1, 0);
+            let beyond = libc::syscall(libc::SYS_close_range, socket + 1, u32::MAX, 0);
+            // Kernels before 5.9 have no `close_range`, and plugins few descriptors.
+            let end = if beyond == 0 { socket } else { MAX_DESCRIPTORS };
+            for descriptor in (0..end).filter(|descriptor| *descriptor != socket) {
+                libc::close(descriptor);
             }
-            libc::syscall(libc::SYS_close_range, socket + 1, u32::MAX, 0);
         }
         let _ = send(self.as_raw_fd(), request, MsgFlags::MSG_NOSIGNAL);
         // SAFETY: `_exit` takes no pointer, and ends the process without running any destructor.
