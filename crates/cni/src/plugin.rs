@@ -23,9 +23,22 @@ pub trait Plugin {
     /// any more.
     ///
     /// A plugin that marks attachments as unfinished, to recognise what a crash leaves behind,
-    /// removes the mark here. If the result could not be written, [`Plugin::del`] is called
+    /// removes the mark here. If the result could not be written, [`Plugin::roll_back`] is called
     /// instead.
     fn on_committed(&self, _request: &Request) {}
+
+    /// Undoes what [`Plugin::add`] has just done, because its result cannot be reported: the
+    /// runtime may not call DEL for it.
+    ///
+    /// The runtime may also have called DEL already, and even another ADD. A plugin that knows what
+    /// is its own should remove only that. By default this is [`Plugin::del`].
+    ///
+    /// # Errors
+    /// If something still exists and could not be removed. Nobody is told: the reason for rolling
+    /// back is the error to report.
+    fn roll_back(&self, request: &Request) -> Result<(), Error> {
+        self.del(request)
+    }
 
     /// Verifies that the attachment is as ADD left it. `request.config.prev_result` has ADD's
     /// result.
@@ -35,8 +48,7 @@ pub trait Plugin {
     fn check(&self, request: &Request) -> Result<(), Error>;
 
     /// Detaches the container. CNI_NETNS and `prevResult` may be absent, and anything that is
-    /// already gone is not an error. It is also called to undo an ADD whose result cannot be
-    /// reported.
+    /// already gone is not an error.
     ///
     /// # Errors
     /// If something still exists and could not be removed.

@@ -10,6 +10,7 @@ mod daemon;
 mod duration;
 mod plugin;
 pub mod protocol;
+mod random;
 pub mod state;
 
 use std::process::ExitCode;
@@ -33,6 +34,6 @@ pub fn main() -> ExitCode {
         Some(word) if word.to_str().is_some_and(cli::is_command) => {
             cli::main(std::iter::once(word).chain(args))
         }
-        _ => cni::main(&plugin::Dhcp),
+        _ => cni::main(&plugin::Dhcp::default()),
     }
 }

@@ -63,6 +63,15 @@ impl Plugin for Macvlan {
         }
     }
 
+    fn roll_back(&self, request: &Request) -> Result<(), Error> {
+        let unfinished = self.unfinished.borrow();
+        match unfinished.as_ref().is_some_and(add::Unfinished::is_gone) {
+            // What there is of the attachment by now is another ADD's.
+            true => Ok(()),
+            false => del::del(request),
+        }
+    }
+
     fn check(&self, request: &Request) -> Result<(), Error> {
         check::check(request)
     }

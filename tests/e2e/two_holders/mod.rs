@@ -6,6 +6,7 @@ mod moves;
 mod one_host;
 mod order;
 mod two_hosts;
+mod undo;
 
 use std::path::Path;
 
@@ -25,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
         moves::TESTS,
         again::TESTS,
         order::TESTS,
+        undo::TESTS,
     ]
     .concat()
 }

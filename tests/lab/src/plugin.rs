@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    io::Write,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -11,6 +11,8 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::{Node, Result, suite};
@@ -22,6 +24,7 @@ pub struct Call {
     program: PathBuf,
     environment: Vec<(String, String)>,
     stdin: Vec<u8>,
+    is_unread: bool,
 }
 
 impl Call {
@@ -47,6 +50,7 @@ impl Call {
             program: program.into(),
             environment: Vec::new(),
             stdin: Vec::new(),
+            is_unread: false,
         }
         .env("CNI_COMMAND", verb)
         .env("CNI_PATH", &path)
@@ -108,6 +112,14 @@ impl Call {
         self
     }
 
+    /// With a standard output that nobody reads, as if the caller had died: a pipe whose other end
+    /// is closed.
+    #[must_use]
+    pub fn unread(mut self) -> Call {
+        self.is_unread = true;
+        self
+    }
+
     /// Runs the plugin on `host` to its end.
     ///
     /// # Errors
@@ -129,7 +141,10 @@ impl Call {
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(match self.is_unread {
+                true => Stdio::from(io::pipe()?.1),
+                false => Stdio::piped(),
+            })
             .stderr(Stdio::piped());
         let what = format!(
             "{} {}",
@@ -183,6 +198,15 @@ impl Running {
     /// When the system cannot tell.
     pub fn is_running(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// Sends the plugin a signal.
+    ///
+    /// # Errors
+    /// When there is no such process any more.
+    pub fn signal(&self, signal: Signal) -> Result {
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        kill(pid, signal).with_context(|| format!("send {signal} to {}", self.what))
     }
 
     /// Kills the plugin (SIGKILL), as a runtime does on a timeout.

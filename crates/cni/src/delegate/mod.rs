@@ -54,21 +54,17 @@ impl<'r> Ipam<'r> {
         self.name
     }
 
-    /// Runs ADD. If it fails, also runs DEL, as the specification demands, so that nothing of a
-    /// partial success remains. The error is then that of ADD.
+    /// Runs ADD. If it fails, calls `undo`, so that nothing of a partial success remains: the
+    /// specification demands that this runs [`Ipam::del`]. A plugin that knows that a DEL came in
+    /// between does not, because the delegate may serve another ADD of the attachment by now.
     ///
     /// # Errors
     /// The delegate's own error, unchanged; or [`code::DELEGATE_FAILED`] if the delegate could not
     /// be run or its answer is not valid.
-    pub fn add(&self) -> Result<CniResult, Error> {
-        let added = self
-            .call(Verb::Add)
-            .and_then(|answer| self.read_result(&answer));
-        if added.is_err() {
-            // ADD's error says what went wrong; one of DEL's would hide it.
-            let _ = self.del();
-        }
-        added
+    pub fn add(&self, undo: impl FnOnce()) -> Result<CniResult, Error> {
+        self.call(Verb::Add)
+            .and_then(|answer| self.read_result(&answer))
+            .inspect_err(|_| undo())
     }
 
     /// Runs CHECK.

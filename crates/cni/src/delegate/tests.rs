@@ -58,7 +58,8 @@ impl Lab {
 
     fn add(&self) -> Result<CniResult, Error> {
         let request = self.request("ADD", self.path().as_os_str());
-        Ipam::find(&request)?.unwrap().add()
+        let ipam = Ipam::find(&request)?.unwrap();
+        ipam.add(|| drop(ipam.del()))
     }
 
     fn log(&self) -> String {

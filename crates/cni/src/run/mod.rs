@@ -45,7 +45,7 @@ pub fn main(plugin: &dyn Plugin) -> ExitCode {
 /// nothing to stdout if a verb without a result succeeds. A panic of the plugin becomes an error.
 ///
 /// An ADD whose result cannot be written, or cannot be expressed in the version of the
-/// configuration, is undone with [`Plugin::del`].
+/// configuration, is undone with [`Plugin::roll_back`].
 ///
 /// stderr gets warnings for people; failing to write them changes nothing. If neither CNI_COMMAND
 /// nor any other variable that comes with it is set, a person is running the plugin by hand, and
@@ -107,14 +107,8 @@ pub fn run(
 fn finish_add(plugin: &dyn Plugin, request: &Request, is_written: bool) {
     let _ = catch_unwind(AssertUnwindSafe(|| match is_written {
         true => plugin.on_committed(request),
-        false => roll_back(plugin, request),
+        false => drop(plugin.roll_back(request)),
     }));
-}
-
-/// Removes an attachment whose result the runtime did not get: the runtime would not call DEL for
-/// it. An error is ignored, because the reason for rolling back is the one to report.
-fn roll_back(plugin: &dyn Plugin, request: &Request) {
-    let _ = plugin.del(request);
 }
 
 const SUCCESS: u8 = 0;
@@ -135,7 +129,7 @@ fn dispatch(plugin: &dyn Plugin, request: &Request) -> Result<Option<Value>, Err
                 result.to_value(version)
             };
             document
-                .inspect_err(|_| roll_back(plugin, request))
+                .inspect_err(|_| drop(plugin.roll_back(request)))
                 .map(Some)
         }
         Verb::Check => plugin.check(request).map(|()| None),

@@ -14,7 +14,6 @@ mod host_routes;
 mod interface;
 mod leases;
 mod process;
-mod random;
 mod server;
 mod store;
 mod watchers;

@@ -8,6 +8,7 @@ mod offline;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use attachment::take_valid_lifetime;
 use cni::{About, Attachment, CniResult, Error, KnownArgs, Plugin, Request, Version, code};
 use linknet::{Netns, NetnsError};
 
-use crate::protocol::{Reply, Verb};
+use crate::protocol::{AddId, Reply, Verb};
+use crate::random::random_octets;
 use client::{Failure, ask, ask_to};
 use config::{Config, DaemonLocation};
 
@@ -34,7 +36,11 @@ const USAGE: &str = concat!(
 );
 
 /// The plugin.
-pub(crate) struct Dhcp;
+#[derive(Default)]
+pub(crate) struct Dhcp {
+    /// The ADD that is being served, if this is one.
+    add_id: Cell<Option<AddId>>,
+}
 
 impl Plugin for Dhcp {
     fn about(&self) -> About {
@@ -63,12 +69,15 @@ impl Plugin for Dhcp {
         let max_wait = absence::MAX_WAIT.min(config.timeout().unwrap_or(absence::MAX_WAIT));
         let attachment = request.attachment()?;
         let params = Box::new(config.lease_params(request)?);
+        let id = random_octets().map(AddId::from_ne_bytes).ok();
+        self.add_id.set(id);
         let ask_daemon = |waited: Duration| {
             let verb = Verb::Add {
                 attachment: attachment.clone(),
                 netns: path.clone(),
                 params: params.clone(),
                 waited: Some(waited),
+                id,
             };
             let traceparent = request.traceparent.clone();
             ask(&daemon.socket, verb, traceparent, Some(netns.as_fd()))
@@ -96,6 +105,17 @@ impl Plugin for Dhcp {
         Ok(result)
     }
 
+    fn roll_back(&self, request: &Request) -> Result<(), Error> {
+        let verb = Verb::Del {
+            attachment: request.attachment()?.clone(),
+            only: self.add_id.get(),
+        };
+        // If no daemon runs, the next one cannot know whose the lease is. It ends with a DEL, or
+        // with the container.
+        let daemon = DaemonLocation::read(request)?;
+        Ok(ask_to(&daemon.socket, verb, request.traceparent.clone())?)
+    }
+
     fn check(&self, request: &Request) -> Result<(), Error> {
         let config = Config::read(request)?;
         let previous = request.config.prev_result.iter();
@@ -120,6 +140,7 @@ impl Plugin for Dhcp {
         let attachment = request.attachment()?;
         let verb = Verb::Del {
             attachment: attachment.clone(),
+            only: None,
         };
         offline::ask_or(&DaemonLocation::read(request)?, request, &verb, |state| {
             offline::end(state, attachment, request.netns.as_deref())

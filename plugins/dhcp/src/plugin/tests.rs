@@ -24,7 +24,7 @@ fn add(plugin_type: &str) -> IpConfig {
         let reply = json!({ "lease": { "cniVersion": "1.1.0", "ips": [ip] } });
         writeln!(caller, "{reply}").expect("a caller that waits");
     });
-    let result = Dhcp.add(&request(plugin_type, &socket));
+    let result = Dhcp::default().add(&request(plugin_type, &socket));
     answering.join().expect("the daemon has answered");
     result.expect("a lease").ips.remove(0)
 }

@@ -46,6 +46,9 @@ pub struct Request {
     pub verb: Verb,
 }
 
+/// The number of an ADD, which the plugin chooses at random.
+pub(crate) type AddId = u64;
+
 /// The plugin's request to the daemon: a CNI verb and its parameters.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "lowercase")]
@@ -68,6 +71,9 @@ pub enum Verb {
             skip_serializing_if = "Option::is_none"
         )]
         waited: Option<Duration>,
+        /// Distinguishes this ADD from all others, so that it can be undone and nothing else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<AddId>,
     },
     /// Is the lease good, and is its address the one that the container was given?
     Check {
@@ -80,6 +86,9 @@ pub enum Verb {
     Del {
         /// The attachment that ends.
         attachment: Attachment,
+        /// The only ADD to undo: a lease that another one obtained, or was told of, stays.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only: Option<AddId>,
     },
     /// Can the daemon serve an ADD?
     Status,
@@ -100,7 +109,7 @@ impl Verb {
         match self {
             Verb::Add { attachment, .. }
             | Verb::Check { attachment, .. }
-            | Verb::Del { attachment } => Some(attachment),
+            | Verb::Del { attachment, .. } => Some(attachment),
             Verb::Status | Verb::Takeover | Verb::Gc { .. } => None,
         }
     }

@@ -38,6 +38,11 @@ pub(crate) struct Unfinished {
 const MARK_ATTEMPTS: usize = 5;
 
 impl Unfinished {
+    /// Whether the interface is gone: a DEL has removed everything.
+    pub(crate) fn is_gone(&self) -> bool {
+        is_gone(&self.inside, self.index)
+    }
+
     /// Marks the interface as finished.
     pub(crate) fn finish(self) {
         let mark = || {
@@ -115,17 +120,35 @@ fn attach(context: &AttachContext<'_>) -> Result<(CniResult, Link), Error> {
 fn or_clean_up<T>(context: &AttachContext<'_>, link: &Link, step: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|panic| {
         // Whatever made the first call panic may do so again, but must not keep the interface.
-        let release = || context.ipam.map(Ipam::del);
+        let release = || context.ipam.map(|ipam| release(context, link, ipam));
         let _ = catch_unwind(AssertUnwindSafe(release));
         let _ = roll_back(context, link, Error::new(code::INTERNAL, "panic"));
         resume_unwind(panic)
     })
 }
 
-/// After `error`: removes the host's routes and the interface.
+/// After `error`: removes the host's routes and the interface. If the interface is gone, a DEL has
+/// removed both, and the routes may be those of another ADD by now.
 fn roll_back(context: &AttachContext<'_>, link: &Link, error: Error) -> Error {
+    if is_gone(&context.namespaces.inside, link.index) {
+        return error;
+    }
     let error = host_access::roll_back(context.config, context.attachment, error);
     context.roll_back(link, error)
+}
+
+/// Has IPAM release what this ADD may have got, unless the interface is gone: then a DEL has done
+/// so, and what IPAM has for the attachment may be another ADD's by now.
+fn release(context: &AttachContext<'_>, link: &Link, ipam: &Ipam<'_>) -> Result<(), Error> {
+    match is_gone(&context.namespaces.inside, link.index) {
+        true => Ok(()),
+        false => ipam.del(),
+    }
+}
+
+/// Whether there is no such interface any more. If the kernel does not say, there is.
+fn is_gone(inside: &Netlink, index: u32) -> bool {
+    matches!(inside.link_by_index(index), Ok(None))
 }
 
 /// Asks IPAM for addresses and configures them. Returns its result, and the link as it is then,
@@ -139,7 +162,8 @@ fn assign(
     let inside = &context.namespaces.inside;
     let kept = keep_routes::find(inside, &config.keep_routes, link, mark)?;
     source_routing::ensure_table_is_free(inside, config.source_routing, link)?;
-    let mut result = ipam.add()?;
+    // ADD's error says what went wrong; one of DEL's would hide it.
+    let mut result = ipam.add(|| drop(release(context, link, ipam)))?;
     let plan = Plan {
         kept,
         ..Plan::new(&result, link.index, config.source_routing)
@@ -154,7 +178,7 @@ fn assign(
             report_left_out(&mut result, &left_out);
             Ok((result, configured.unwrap_or_else(|| link.clone())))
         }
-        Err(error) => Err(match ipam.del() {
+        Err(error) => Err(match release(context, link, ipam) {
             Ok(()) => error,
             Err(second) => with_details(
                 error,

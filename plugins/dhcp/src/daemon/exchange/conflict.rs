@@ -8,8 +8,8 @@ use linknet::{Mac, Netns};
 use tokio::time::Instant;
 
 use super::arp::AsyncArp;
-use crate::daemon::random::random_octets;
 use crate::protocol::ConflictDetection;
+use crate::random::random_octets;
 
 /// When probes are sent, and how long to wait for an objection after the last.
 struct Pace {

@@ -18,18 +18,8 @@ use super::table::{SlotGuard, Table, seed};
 use crate::daemon::error::internal;
 use crate::daemon::exchange::{Permit, Sockets, now};
 use crate::daemon::store::ClientIdentity;
-use crate::protocol::LeaseParams;
+use crate::protocol::{AddId, LeaseParams};
 use crate::state::{InterfaceRef, LeaseStatus, Record};
-
-/// The outcome of an ADD.
-#[derive(Debug)]
-pub(crate) struct Added {
-    /// The result for the caller.
-    pub(crate) result: CniResult,
-    lease: Rc<ManagedLease>,
-    /// Whether this ADD obtained the lease.
-    is_new: bool,
-}
 
 /// The parameters of an ADD, and its deadline.
 struct AddRequest {
@@ -39,6 +29,7 @@ struct AddRequest {
     params: LeaseParams,
     timeout: Duration,
     deadline: Instant,
+    id: Option<AddId>,
 }
 
 /// Leases an address for the interface of `attachment` in `netns`. If the attachment has a lease
@@ -57,7 +48,8 @@ pub(crate) async fn add(
     path: &Path,
     params: LeaseParams,
     waited: Duration,
-) -> Result<Added, Error> {
+    id: Option<AddId>,
+) -> Result<CniResult, Error> {
     let timeout = table.add_timeout(&params);
     let request = AddRequest {
         netns,
@@ -65,6 +57,7 @@ pub(crate) async fn add(
         params,
         timeout,
         deadline: Instant::now() + timeout.saturating_sub(waited),
+        id,
     };
     let cancelled = || {
         let why = match table.is_stopping.get() {
@@ -90,10 +83,11 @@ pub(crate) async fn add(
     }
 }
 
-/// Releases the lease that an ADD obtained, if its caller was gone before it got the result.
-pub(crate) async fn undo(table: &Rc<Table>, attachment: &Attachment, added: &Added) {
-    let current = table.get(attachment).and_then(|slot| slot.lease());
-    if added.is_new && current.is_some_and(|current| Rc::ptr_eq(&current, &added.lease)) {
+/// Releases the lease that an ADD obtained, because its caller was gone before it got the result. A
+/// lease that another ADD obtained, or was told of, stays.
+pub(crate) async fn undo(table: &Rc<Table>, attachment: &Attachment, add: AddId) {
+    let lease = table.get(attachment).and_then(|slot| slot.lease());
+    if lease.is_some_and(|lease| lease.belongs_to_only(add)) {
         end::del(table, attachment).await;
     }
 }
@@ -103,7 +97,7 @@ async fn add_in_slot(
     table: &Table,
     slot: &Rc<Slot>,
     request: &AddRequest,
-) -> Result<Option<Added>, Error> {
+) -> Result<Option<CniResult>, Error> {
     let attachment = &slot.attachment;
     let exchange = timeout_at(request.deadline, slot.exchange_lock.lock()).await;
     let _exchange = exchange
@@ -115,9 +109,10 @@ async fn add_in_slot(
     // If a change of the host's route is still pending, it is for an earlier container of this
     // name, and would undo the route that macvlan is about to create for this one.
     table.host_routes.cancel_pending(attachment);
-    if let Some(added) = existing(slot, &interface, &request.params) {
-        return Ok(Some(added));
+    if let Some(result) = existing(slot, &interface, &request.params) {
+        return Ok(Some(result));
     }
+    ensure_not_replaced(slot, request)?;
     end::release(table, slot).await;
     let permit = permit(table, attachment, request, &link).await?;
     let sockets = Sockets::new(&request.netns, interface.ifindex).with_permit(permit);
@@ -130,19 +125,37 @@ async fn add_in_slot(
     let lease = attempt
         .obtain(&request.netns, &link, request.deadline, request.timeout)
         .await?;
+    lease.set_only_add(request.id);
     keep(table, slot, lease, past).map(Some)
 }
 
 /// The slot's lease, if it is for this interface and was obtained with the same parameters.
-fn existing(slot: &Slot, interface: &InterfaceRef, params: &LeaseParams) -> Option<Added> {
+fn existing(slot: &Slot, interface: &InterfaceRef, params: &LeaseParams) -> Option<CniResult> {
     let lease = slot
         .lease()
         .filter(|lease| lease.serves(interface, params))?;
-    Some(Added {
-        result: lease.result()?,
-        lease,
-        is_new: false,
-    })
+    lease.set_only_add(None);
+    lease.result()
+}
+
+/// Refuses an ADD whose container was replaced by another one, which has the lease: the process is
+/// late, and its runtime has given it up.
+///
+/// # Errors
+/// `UNKNOWN_CONTAINER` (3).
+fn ensure_not_replaced(slot: &Slot, request: &AddRequest) -> Result<(), Error> {
+    let is_successor = |lease: &Rc<ManagedLease>| {
+        let interface = &lease.interface;
+        interface.path == request.path
+            && !interface.is_in(&request.netns)
+            && interface.lookup(&slot.attachment, None).is_ok()
+    };
+    if slot.lease().is_some_and(|lease| is_successor(&lease)) {
+        let path = request.path.display();
+        let what = format!("CNI_NETNS: {path} is another container's namespace by now");
+        return Err(Error::new(code::UNKNOWN_CONTAINER, what));
+    }
+    Ok(())
 }
 
 /// Waits for the right to exchange messages with servers.
@@ -171,7 +184,7 @@ fn keep(
     slot: &Rc<Slot>,
     lease: Rc<ManagedLease>,
     past: Option<Record>,
-) -> Result<Added, Error> {
+) -> Result<CniResult, Error> {
     let result = lease.result();
     let result = result.ok_or_else(|| internal("a client that is bound has no lease"))?;
     table.netns_watcher.watch(&lease.interface.path);
@@ -186,11 +199,7 @@ fn keep(
     tracing::info!(attachment = %slot.attachment, address, "address leased");
     lease.warn_of_assumptions();
     lease.announce_again();
-    Ok(Added {
-        result,
-        lease,
-        is_new: true,
-    })
+    Ok(result)
 }
 
 /// A client for the interface with this MAC. If there is a record of the client's last lease, it

@@ -24,7 +24,7 @@ use crate::daemon::exchange::{
 use crate::daemon::host_routes::Target;
 use crate::daemon::interface::{self, Applied, LeaseChange};
 use crate::daemon::store::ClientIdentity;
-use crate::protocol::{LeaseParams, ReleasePolicy};
+use crate::protocol::{AddId, LeaseParams, ReleasePolicy};
 use crate::state::{InterfaceRef, Record, Unreachable};
 
 /// How often an exchange without an answer checks that its container still exists. Without this
@@ -67,6 +67,8 @@ pub(super) struct ManagedLease {
     parent: Cell<Option<u32>>,
     /// Whether the parent has regained its carrier.
     carrier_restored: Notify,
+    /// The ADD that obtained the lease, as long as no other was told of it.
+    only_add: Cell<Option<AddId>>,
 }
 
 impl ManagedLease {
@@ -96,6 +98,7 @@ impl ManagedLease {
             pinned_netns,
             parent: Cell::new(parent_in_other_netns(link)),
             carrier_restored: Notify::new(),
+            only_add: Cell::default(),
         }
     }
 
@@ -118,6 +121,7 @@ impl ManagedLease {
             pinned_netns,
             parent: Cell::default(),
             carrier_restored: Notify::new(),
+            only_add: Cell::default(),
         }
     }
 
@@ -131,6 +135,17 @@ impl ManagedLease {
     /// Whether there is an address for this interface that was obtained with the same parameters.
     pub(super) fn serves(&self, interface: &InterfaceRef, params: &LeaseParams) -> bool {
         self.interface.is_same(interface) && self.params == *params && self.address().is_some()
+    }
+
+    /// Whether this ADD obtained the lease, and no other was told of it.
+    pub(super) fn belongs_to_only(&self, add: AddId) -> bool {
+        self.only_add.get() == Some(add)
+    }
+
+    /// Notes the only ADD that knows of the lease; `None` if there are several, or if it has no
+    /// number.
+    pub(super) fn set_only_add(&self, add: Option<AddId>) {
+        self.only_add.set(add);
     }
 
     /// The lease as a CNI result; `None` while there is no address.

@@ -14,7 +14,7 @@ mod slot;
 mod table;
 mod timer_queue;
 
-pub(super) use add::{Added, add, undo};
+pub(super) use add::{add, undo};
 pub(super) use check::check;
 pub(super) use end::{del, gc};
 pub(super) use maintain::{maintain_next, watch_carriers, watch_netns};

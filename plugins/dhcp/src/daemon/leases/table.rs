@@ -18,10 +18,10 @@ use crate::daemon::error::{cannot, internal};
 use crate::daemon::exchange::{Permits, now};
 use crate::daemon::host_routes::HostRouteWorker;
 use crate::daemon::process::Flags;
-use crate::daemon::random::random_octets;
 use crate::daemon::store::{ClientIdentity, LeaseStore};
 use crate::daemon::watchers::NetnsWatcher;
 use crate::protocol::LeaseParams;
+use crate::random::random_octets;
 use crate::state::StateDir;
 
 /// The pause before a maintenance that failed is tried again.

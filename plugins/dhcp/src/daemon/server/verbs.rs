@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cni::{Attachment, Error, Version, code};
+use cni::{Attachment, CniResult, Error, Version, code};
 use linknet::Netns;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
@@ -13,8 +13,8 @@ use tracing::field::display;
 
 use super::connection::Connection;
 use super::listener::Listener;
-use crate::daemon::leases::{self, Added, Table};
-use crate::protocol::{LeaseParams, Reply, Request, Verb};
+use crate::daemon::leases::{self, Table};
+use crate::protocol::{AddId, LeaseParams, Reply, Request, Verb};
 
 /// Serves callers.
 #[derive(Debug)]
@@ -58,10 +58,12 @@ impl Server {
                 netns,
                 params,
                 waited,
+                id,
             } => {
                 let waited = waited.unwrap_or_default();
-                let added = self.add(&attachment, &netns, *params, waited, descriptor);
-                self.reply_to_add(&mut connection, &attachment, added).await;
+                let added = self.add(&attachment, &netns, *params, waited, id, descriptor);
+                self.reply_to_add(&mut connection, &attachment, added, id)
+                    .await;
             }
             Verb::Takeover => self.hand_over(&mut connection).await,
             Verb::Check {
@@ -74,9 +76,19 @@ impl Server {
             Verb::Status => reply(&mut connection, self.table.status()).await,
             // DEL and GC are completed even if the caller is gone. They end leases that could not
             // be read at the start, too.
-            Verb::Del { attachment } => {
+            Verb::Del {
+                attachment,
+                only: None,
+            } => {
                 leases::resume_rest(&self.table);
                 leases::del(&self.table, &attachment).await;
+                reply(&mut connection, Ok(())).await;
+            }
+            Verb::Del {
+                attachment,
+                only: Some(add),
+            } => {
+                leases::undo(&self.table, &attachment, add).await;
                 reply(&mut connection, Ok(())).await;
             }
             Verb::Gc { network, keep } => {
@@ -93,15 +105,16 @@ impl Server {
         path: &Path,
         params: LeaseParams,
         waited: Duration,
+        id: Option<AddId>,
         descriptor: Option<OwnedFd>,
-    ) -> Result<Added, Error> {
+    ) -> Result<CniResult, Error> {
         let netns = match descriptor {
             Some(descriptor) => Netns::from_fd(descriptor).map_err(|error| {
                 Error::new(code::INVALID_ENVIRONMENT, format!("CNI_NETNS: {error}"))
             })?,
             None => self.table.open_netns(path)?,
         };
-        let added = leases::add(&self.table, attachment, netns, path, params, waited).await;
+        let added = leases::add(&self.table, attachment, netns, path, params, waited, id).await;
         added.inspect_err(|error| tracing::warn!(%attachment, "ADD failed: {error}"))
     }
 
@@ -110,7 +123,8 @@ impl Server {
         &self,
         connection: &mut Connection,
         attachment: &Attachment,
-        added: impl Future<Output = Result<Added, Error>>,
+        added: impl Future<Output = Result<CniResult, Error>>,
+        id: Option<AddId>,
     ) {
         let added = tokio::select! {
             added = added => added,
@@ -120,16 +134,15 @@ impl Server {
             }
         };
         let reply = match &added {
-            Ok(added) => added
-                .result
+            Ok(result) => result
                 .to_value_for_caller(Version::LATEST)
                 .map_or_else(Reply::from, Reply::Lease),
             Err(error) => error.clone().into(),
         };
         if let Err(error) = connection.reply(&reply).await {
             tracing::info!(%attachment, %error, "the caller was gone before the reply");
-            if let Ok(added) = added {
-                leases::undo(&self.table, attachment, &added).await;
+            if let (Ok(_), Some(id)) = (added, id) {
+                leases::undo(&self.table, attachment, id).await;
             }
         }
     }

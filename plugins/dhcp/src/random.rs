@@ -1,7 +1,7 @@
 //! Randomness, from the kernel.
 
 /// Random octets.
-pub(super) fn random_octets<const N: usize>() -> std::io::Result<[u8; N]> {
+pub(crate) fn random_octets<const N: usize>() -> std::io::Result<[u8; N]> {
     let mut octets = [0; N];
     rustix::rand::getrandom(&mut octets, rustix::rand::GetRandomFlags::empty())?;
     Ok(octets)
