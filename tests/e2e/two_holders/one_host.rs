@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use lab::anyhow::ensure;
+use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::MessageType;
 use lab::serde_json::json;
@@ -16,6 +16,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_late_del_keeps_the_lease_of_the_container_that_replaced_it),
     test!(the_container_that_is_replaced_loses_the_address_before_the_other_has_it),
     test!(a_container_that_is_replaced_is_no_conflict),
+    test!(a_container_without_an_address_stops_asking_for_its_successors),
     test!(a_late_gc_keeps_the_lease_of_the_container_that_replaced_it),
     test!(del_releases_nothing_while_its_replacement_asks_for_an_address),
     test!(a_failed_add_keeps_the_lease_of_the_container_that_it_was_to_replace),
@@ -94,6 +95,31 @@ fn a_container_that_is_replaced_is_no_conflict(world: &World) -> Result {
     let declined = server.received_of(MessageType::Decline);
     ensure!(declined.is_empty(), "{}", server.transcript());
     Ok(())
+}
+
+fn a_container_without_an_address_stops_asking_for_its_successors(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let settings = Settings {
+        t1: Some(Duration::from_secs(1)),
+        ..Settings::default()
+    };
+    let server = DhcpServer::start(&scenario.lan.lan, settings)?;
+    let network = Network::new(&scenario.lan.host, by_name(scenario.daemon.socket()));
+    let [old, new] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
+    network.add(&web(&old))?;
+    let mac = old.link("eth0")?.mac.context("an Ethernet interface")?;
+    let discover = server.when(MessageType::Discover).from(mac.octets());
+    discover.then(Reaction::silence());
+    server.forget();
+    until("the old container has lost its address", SOON, || {
+        old.ipv4("eth0").is_ok_and(|addresses| addresses.is_empty())
+    })?;
+    network.add(&web(&new))?;
+    // The server answers again, and would offer the same client the same address.
+    server.behave();
+    let log = scenario.daemon.log();
+    ensure!(log.contains("lease dropped: another container"), "{log}");
+    ensure_kept(&server, &new, &network, &scenario.lan)
 }
 
 fn a_late_gc_keeps_the_lease_of_the_container_that_replaced_it(world: &World) -> Result {

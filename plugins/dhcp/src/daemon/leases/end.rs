@@ -87,14 +87,17 @@ pub(super) async fn release(table: &Table, slot: &Slot) {
 
 /// Ends the leases of other attachments for the client of this lease, and for the address that a
 /// server has just granted to it: the server takes both containers for one client, and the later
-/// one has the address. It is taken off the other, but not released.
+/// one has the address. It is taken off the other, but not released. One that has lost its address
+/// ends too, because the server would give it the same.
 pub(super) fn supersede(table: &Table, slot: &Slot, lease: &ManagedLease, address: Ipv4Addr) {
     let client = lease.client();
     for other in table.slots() {
         let old = other.lease().filter(|old| {
-            old.address() == Some(address)
-                && !std::ptr::eq(&*other, slot)
-                && old.client().is_same_client(&client)
+            let would_share = match old.address() {
+                Some(held) => held == address && old.client().is_same_client(&client),
+                None => old.client() == client,
+            };
+            would_share && !std::ptr::eq(&*other, slot)
         });
         if let Some(old) = old {
             other.cancelled.notify_waiters();
