@@ -4,6 +4,7 @@
 //! - [`Netns`] opens, identifies and enters a network namespace.
 //! - [`Netlink`] lists and changes the links, addresses, routes and policy rules of one namespace,
 //!   and creates macvlans and VLANs. [`LinkWatch`] reports changes to links.
+//! - [`nft::Nft`] replaces, compares and deletes tables of packet filter rules.
 //! - [`PacketSocket`] and [`ArpSocket`] send and receive DHCP and ARP on a link, whether or not it
 //!   has an address. [`frame`] builds and parses frames.
 //! - [`announce`] announces a link's addresses to its neighbours, [`sysctl`] reads and changes
@@ -60,7 +61,7 @@ pub use error::{Error, Result};
 pub use mac::{Mac, ParseMacError};
 pub use netlink::{
     Address, Dad, Link, LinkEvents, LinkWatch, Macvlan, MacvlanMode, Netlink, NewAddress,
-    NewMacvlan, NewVlan, OperState, ParseModeError, Protocol, Route, Rule, Scope, Vlan,
+    NewMacvlan, NewVlan, OperState, ParseModeError, Protocol, Route, Rule, Scope, Vlan, nft,
 };
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use packet::{ArpSocket, PacketSocket, Pattern, Received, frame};

@@ -7,7 +7,7 @@
 use rtnetlink::packet_core::{DecodeError, NlaBuffer, NlasIterator, Parseable};
 
 /// The attributes in `octets`, up to the first that is cut off.
-pub(super) fn attributes(octets: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
+pub(super) fn attributes(octets: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> + Clone {
     NlasIterator::new(octets).map_while(Result::ok)
 }
 

@@ -44,7 +44,7 @@ impl Netlink {
     /// # Errors
     /// If the process is out of file descriptors.
     pub fn open() -> Result<Netlink> {
-        connect()
+        connect(NETLINK_ROUTE)
             .map(Netlink::over)
             .map_err(|error| Error::io("open an rtnetlink socket", &error))
     }
@@ -162,6 +162,44 @@ impl Netlink {
         self.receive(what, |_| ()).map(|_| ())
     }
 
+    /// Sends several requests in one datagram, and receives the kernel's verdict on all of them:
+    /// the first refusal, or the acknowledgement of the request that asks for one.
+    pub(super) fn transact(&self, requests: &[Request<'_, impl Emitable>]) -> Result<()> {
+        let Some(Request { what, .. }) = requests.first() else {
+            return Ok(());
+        };
+        let first = self.sequence.get().wrapping_add(1);
+        let encoded = requests
+            .iter()
+            .map(|it| self.encode(it.kind, it.flags, &it.body));
+        let datagram = encoded.collect::<Vec<_>>().concat();
+        retry_on_eintr(|| self.socket.send(&datagram, 0))
+            .map_err(|error| Error::io(what(), &error))?;
+        let mut buffer = self.receive_buffer.borrow_mut();
+        loop {
+            retry_on_eintr(|| receive_datagram(&self.socket, &mut buffer))
+                .map_err(|error| Error::io(what(), &error))?;
+            for message in messages(&buffer) {
+                let message = message.map_err(|error| Error::answer(what(), error))?;
+                let position = message.sequence_number().wrapping_sub(first) as usize;
+                let Some(request) = requests.get(position) else {
+                    continue; // of an earlier transaction
+                };
+                if message.message_type() != NLMSG_ERROR {
+                    continue;
+                }
+                match ack::parse_error(message.flags(), message.payload()) {
+                    Some((errno, text)) => {
+                        let text = text.or_else(|| (request.explain)(errno).map(str::to_owned));
+                        return Err(Error::kernel((request.what)(), errno, text));
+                    }
+                    None if request.flags & NLM_F_ACK != 0 => return Ok(()),
+                    None => {}
+                }
+            }
+        }
+    }
+
     /// Receives the whole answer to the last request, and hands each object in it to `on_object`.
     fn receive(
         &self,
@@ -220,6 +258,17 @@ impl fmt::Debug for Netlink {
     }
 }
 
+/// A request of a transaction.
+pub(super) struct Request<'a, B> {
+    /// Describes it for an error, such as "create table inet x".
+    pub(super) what: Box<dyn Fn() -> String + 'a>,
+    /// Explains a refusal that the kernel does not explain.
+    pub(super) explain: fn(Errno) -> Option<&'static str>,
+    pub(super) kind: u16,
+    pub(super) flags: u16,
+    pub(super) body: B,
+}
+
 /// What a request does if the object exists already, or does not.
 #[derive(Clone, Copy)]
 pub(super) enum Change {
@@ -251,8 +300,9 @@ enum Consistency {
     Interrupted,
 }
 
-fn connect() -> io::Result<Socket> {
-    let socket = Socket::new(NETLINK_ROUTE)?;
+/// A socket for requests to one part of the kernel, such as [`NETLINK_ROUTE`].
+pub(super) fn connect(protocol: isize) -> io::Result<Socket> {
+    let socket = Socket::new(protocol)?;
     socket.connect(&SocketAddr::new(0, 0))?;
     // A kernel that lacks one of these options (strict checking needs 4.20) still answers
     // correctly, but explains less and filters less.

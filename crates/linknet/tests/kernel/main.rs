@@ -7,6 +7,7 @@
 mod addresses;
 mod links;
 mod netns;
+mod nft;
 mod routes;
 mod sockets;
 
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     }
     let tests = [
         netns::tests(),
+        nft::tests(),
         links::tests(),
         addresses::tests(),
         routes::tests(),

@@ -1,0 +1,241 @@
+//! The socket of nf_tables: transactions and dumps.
+
+use std::io;
+
+use nix::errno::Errno;
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE};
+use rtnetlink::sys::protocols::NETLINK_NETFILTER;
+
+use super::super::attribute::{attributes, text};
+use super::super::socket::{Netlink, Request, connect};
+use super::attributes::Attributes;
+use super::message::{self, Body};
+use super::{Chain, Family, Rule, Table};
+use crate::error::{Error, Result};
+use crate::netns::Netns;
+
+/// A socket that sees and changes the tables of the network namespace that it was opened in.
+#[derive(Debug)]
+pub struct Nft(Netlink);
+
+impl Nft {
+    /// Opens a socket in `netns`.
+    ///
+    /// # Errors
+    /// If the namespace cannot be entered, the process is out of file descriptors, or the kernel
+    /// has no netfilter netlink (`is_unsupported`).
+    pub fn open_in(netns: &Netns) -> Result<Nft> {
+        let open = || connect(NETLINK_NETFILTER).map(|socket| Nft(Netlink::over(socket)));
+        let what = "open a socket for nf_tables";
+        let opened = netns.run(open).and_then(|opened| opened);
+        opened.map_err(|error: io::Error| match error.raw_os_error() {
+            Some(libc::EPROTONOSUPPORT) => {
+                Error::kernel(what, Errno::EOPNOTSUPP, Some(NO_NF_TABLES.to_owned()))
+            }
+            _ => Error::io(what, &error),
+        })
+    }
+
+    /// Puts these tables in the place of those of the same names, or creates them, in one
+    /// transaction.
+    ///
+    /// # Errors
+    /// `is_unsupported` if this kernel lacks something, which the error names; `is_absent` if a
+    /// hook's link does not exist. Then everything is as it was.
+    pub fn replace(&self, tables: &[Table]) -> Result<()> {
+        let transaction: Vec<_> = tables.iter().flat_map(replacement).collect();
+        self.transact(transaction)
+    }
+
+    /// Deletes a table, with everything in it.
+    ///
+    /// # Errors
+    /// `is_absent` if there is no such table.
+    pub fn delete(&self, family: Family, name: &str) -> Result<()> {
+        let attributes = message::table_name(name);
+        let request = of_table("delete", message::DELETE_TABLE, family, name, &attributes);
+        self.transact(vec![request])
+    }
+
+    /// The first part of the table that the kernel does not have, or has otherwise; `None` if the
+    /// table is as it was created.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn difference(&self, table: &Table) -> Result<Option<String>> {
+        let (family, name) = (table.family, &table.name);
+        let tables = self.dump("tables", message::GET_TABLE, family, &Attributes::default())?;
+        let expected = message::new_table(table);
+        if !tables.iter().any(|shown| expected.are_in(shown)) {
+            return Ok(Some(format!("table {family} {name} is missing")));
+        }
+        let chains = self.dump("chains", message::GET_CHAIN, family, &Attributes::default())?;
+        let missing_chain = table.chains.iter().find(|chain| {
+            let expected = message::new_chain(table, chain);
+            !chains.iter().any(|shown| expected.are_in(shown))
+        });
+        if let Some(chain) = missing_chain {
+            return Ok(Some(format!(
+                "{} is missing or changed",
+                in_table(chain, table)
+            )));
+        }
+        let mut shown = self
+            .dump(
+                "rules",
+                message::GET_RULE,
+                family,
+                &message::rules_of(table),
+            )?
+            .into_iter();
+        for (chain, rule) in rules(table) {
+            let expected = message::new_rule(table, chain, rule);
+            if !shown.next().is_some_and(|shown| expected.are_in(&shown)) {
+                let chain = in_table(chain, table);
+                return Ok(Some(format!(
+                    "{chain} has no rule {:?} where it was",
+                    rule.comment
+                )));
+            }
+        }
+        Ok(shown
+            .next()
+            .map(|_| format!("table {family} {name} has rules of others")))
+    }
+
+    /// The names and comments of all tables of a family.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn tables(&self, family: Family) -> Result<Vec<(String, String)>> {
+        let tables = self.dump("tables", message::GET_TABLE, family, &Attributes::default())?;
+        let named = tables.iter().map(|table| {
+            let value = |kind| {
+                let attribute = attributes(table).find(|it| it.kind() == kind);
+                attribute.map(|it| it.value().to_vec()).unwrap_or_default()
+            };
+            let comment = message::comment_text(&value(message::TABLE_USERDATA));
+            (text(&value(message::TABLE_NAME)), comment)
+        });
+        Ok(named.collect())
+    }
+
+    /// The attributes of all objects of a kind.
+    fn dump(
+        &self,
+        what: &str,
+        kind: u16,
+        family: Family,
+        selection: &Attributes,
+    ) -> Result<Vec<Vec<u8>>> {
+        let what = || format!("list the {what} of family {family}");
+        let body = Body::new(family, selection);
+        self.0.dump(&what, kind, &body, |payload| {
+            let attributes = payload.get(message::HEADER_LEN..);
+            Ok(attributes.unwrap_or_default().to_vec())
+        })
+    }
+
+    /// Carries out all of these requests or none.
+    fn transact(&self, mut requests: Vec<Request<'_, Body>>) -> Result<()> {
+        if let Some(last) = requests.last_mut() {
+            last.flags |= NLM_F_ACK;
+        }
+        let bracket = |kind| Request {
+            what: Box::new(|| "change the tables of nf_tables".to_owned()),
+            explain: |errno| (errno == Errno::EOPNOTSUPP).then_some(NO_NF_TABLES),
+            kind,
+            flags: 0,
+            body: Body::of_batch(),
+        };
+        requests.insert(0, bracket(message::BATCH_BEGIN));
+        requests.push(bracket(message::BATCH_END));
+        self.0.transact(&requests)
+    }
+}
+
+const NO_NF_TABLES: &str = "this kernel has no nf_tables (CONFIG_NF_TABLES)";
+const NO_FAMILY: &str = "this kernel has no such tables \
+                         (CONFIG_NF_TABLES_NETDEV, CONFIG_NF_TABLES_INET)";
+const NO_HOOK: &str = "this kernel has no such hook (the egress hook needs Linux 5.16 and \
+                       CONFIG_NETFILTER_EGRESS)";
+const NO_EXPRESSION: &str = "this kernel lacks an expression that the rule needs (that for \
+                             connections is CONFIG_NFT_CT)";
+
+/// The requests that put a table in the place of an earlier one of its name.
+fn replacement(table: &Table) -> impl Iterator<Item = Request<'_, Body>> {
+    let name = message::table_name(&table.name);
+    let emptied = [
+        of_table(
+            "create",
+            message::NEW_TABLE,
+            table.family,
+            &table.name,
+            &name,
+        ),
+        of_table(
+            "delete",
+            message::DELETE_TABLE,
+            table.family,
+            &table.name,
+            &name,
+        ),
+        of_table(
+            "create",
+            message::NEW_TABLE,
+            table.family,
+            &table.name,
+            &message::new_table(table),
+        ),
+    ];
+    let chains = table.chains.iter().map(|chain| Request {
+        what: Box::new(|| format!("create {}", in_table(chain, table))),
+        explain: |errno| (errno == Errno::EOPNOTSUPP).then_some(NO_HOOK),
+        kind: message::NEW_CHAIN,
+        flags: NLM_F_CREATE,
+        body: Body::new(table.family, &message::new_chain(table, chain)),
+    });
+    let rules = rules(table).map(move |(chain, rule)| Request {
+        what: Box::new(move || {
+            format!(
+                "add the rule {:?} to {}",
+                rule.comment,
+                in_table(chain, table)
+            )
+        }),
+        explain: |errno| (errno == Errno::ENOENT).then_some(NO_EXPRESSION),
+        kind: message::NEW_RULE,
+        flags: NLM_F_CREATE | NLM_F_APPEND,
+        body: Body::new(table.family, &message::new_rule(table, chain, rule)),
+    });
+    emptied.into_iter().chain(chains).chain(rules)
+}
+
+fn of_table<'a>(
+    verb: &'static str,
+    kind: u16,
+    family: Family,
+    name: &'a str,
+    attributes: &Attributes,
+) -> Request<'a, Body> {
+    Request {
+        what: Box::new(move || format!("{verb} table {family} {name}")),
+        explain: |errno| (errno == Errno::EOPNOTSUPP).then_some(NO_FAMILY),
+        kind,
+        flags: NLM_F_CREATE,
+        body: Body::new(family, attributes),
+    }
+}
+
+/// The rules of a table, each with its chain, in the order in which the kernel lists them.
+fn rules(table: &Table) -> impl Iterator<Item = (&Chain, &Rule)> {
+    let chains = table.chains.iter();
+    chains.flat_map(|chain| chain.rules.iter().map(move |rule| (chain, rule)))
+}
+
+fn in_table(chain: &Chain, table: &Table) -> String {
+    format!(
+        "chain {} of table {} {}",
+        chain.name, table.family, table.name
+    )
+}
