@@ -158,7 +158,7 @@ fn the_netns_can_be_unmounted_right_after_del(world: &World) -> Result {
         netns: Some(path.clone()),
         ..network::Attachment::new(&container)
     };
-    for number in 0..100 {
+    for number in 0..1000 {
         let none = None::<&str>;
         mount(Some(&container.path()), &path, none, MsFlags::MS_BIND, none)?;
         network.add(&attachment)?;
