@@ -5,11 +5,13 @@ use std::time::Duration;
 use lab::anyhow::ensure;
 use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::{MessageType, OptionCode};
+use lab::network::cni_error;
 use lab::{Attachment, DhcpServer, Lan, Network, Result, Test, World, test, until};
 
 use nix::sys::signal::Signal;
 
 use super::requested;
+use crate::persistence::ipam_alone;
 use crate::scenario::{SOON, Scenario, address, decoded};
 
 pub(super) const TESTS: &[Test] = &[
@@ -17,6 +19,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(replugged_into_another_network_a_container_gets_a_new_address),
     test!(an_unanswered_confirmation_keeps_the_lease),
     test!(an_add_asks_at_once_when_the_carrier_comes),
+    test!(an_add_ends_when_its_interface_disappears),
     test!(a_container_without_an_address_asks_at_once_when_the_carrier_returns),
     test!(more_changes_of_links_than_the_daemon_can_read_do_not_end_it),
 ];
@@ -138,6 +141,28 @@ fn an_add_asks_at_once_when_the_carrier_comes(world: &World) -> Result {
         "a DISCOVER of a new exchange: {next:?}"
     );
     add.finish()?.success().map(drop)
+}
+
+fn an_add_ends_when_its_interface_disappears(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
+    ipam_alone("DEL", &container, scenario.daemon.socket())?
+        .run(&scenario.lan.host)?
+        .success()?;
+    server.when(MessageType::Discover).then(Reaction::silence());
+    let asked = server.received_of(MessageType::Discover).len();
+    let add = ipam_alone("ADD", &container, scenario.daemon.socket())?.start(&scenario.lan.host)?;
+    server.wait_for(MessageType::Discover, asked + 1, SOON)?;
+    let index = container.link("eth0")?.index;
+    container.netlink()?.delete_link(index)?;
+    let error = cni_error(add.finish()?.success());
+    ensure!(
+        error.code == 5 && error.msg.contains("eth0"),
+        "it is known soon, and not at the end of ADD's time: {error:?}"
+    );
+    Ok(())
 }
 
 fn a_container_without_an_address_asks_at_once_when_the_carrier_returns(world: &World) -> Result {

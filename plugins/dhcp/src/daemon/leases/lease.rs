@@ -9,7 +9,8 @@ use std::time::Duration;
 use attachment::Changes;
 use cni::{Attachment, CniResult, Error, code};
 use dhcp4::{Client, Event, Lease, LossReason, StateName};
-use linknet::{Link, Mac, Netns};
+use linknet::{Link, Mac, Netlink, Netns};
+use rustix::io::Errno;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -332,6 +333,7 @@ impl ManagedLease {
                     continue;
                 }
                 event = next_event(&self.client, sockets, &self.wire) => event,
+                () = self.interface_gone(netns) => Err(Errno::NODEV.into()),
             };
             match event.map_err(failure)? {
                 Some(Event::Bound(lease)) => {
@@ -349,6 +351,18 @@ impl ManagedLease {
                 }
                 Some(Event::Renewed { .. }) | None => return Ok(()),
                 Some(Event::Lost { .. }) => {}
+            }
+        }
+    }
+
+    /// Returns once the interface is no longer in the netns, which may have no path any more.
+    async fn interface_gone(&self, netns: &Netns) {
+        loop {
+            sleep(LIVENESS_INTERVAL).await;
+            let netlink = Netlink::open_in(netns);
+            let link = netlink.and_then(|netlink| netlink.link_by_index(self.interface.ifindex));
+            if matches!(link, Ok(None)) {
+                return;
             }
         }
     }
