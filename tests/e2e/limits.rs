@@ -400,8 +400,10 @@ fn a_time_that_no_clock_can_count_is_as_good_as_none(world: &World) -> Result {
 
 fn without_a_descriptor_the_path_is_looked_up_under_the_prefix(world: &World) -> Result {
     let prefix = world.dir().join("rootfs");
-    fs::create_dir_all(prefix.join("run"))?;
-    std::os::unix::fs::symlink("/run/netns", prefix.join("run/netns"))?;
+    fs::create_dir_all(&prefix)?;
+    for directory in ["run", "var"] {
+        std::os::unix::fs::symlink(Path::new("/").join(directory), prefix.join(directory))?;
+    }
     let prefix = prefix.to_str().context("a path of ours")?;
     let scenario = Scenario::with_daemon(world, &["-hostprefix", prefix])?;
     let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
@@ -413,7 +415,7 @@ fn without_a_descriptor_the_path_is_looked_up_under_the_prefix(world: &World) ->
     ensure!(answer["lease"]["ips"][0]["address"].is_string(), "{answer}");
 
     // A path that exists under the host's root but not under the prefix is not found.
-    fs::remove_file(Path::new(prefix).join("run/netns"))?;
+    fs::remove_file(Path::new(prefix).join("run"))?;
     let answer = ask(scenario.daemon.socket(), &request, None)?;
     ensure!(
         answer["error"]["code"] == 3 && answer.to_string().contains(prefix),

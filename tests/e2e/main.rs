@@ -10,6 +10,7 @@ mod chains;
 mod chaos;
 mod daemon;
 mod dhcp;
+mod embedders;
 mod examples;
 mod failure;
 mod faults;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         .tests(persistence::TESTS)
         .tests(autostart::TESTS)
         .tests(callers::TESTS)
+        .tests(&embedders::tests())
         .tests(chains::TESTS)
         .tests(chaos::TESTS)
         .tests(limits::TESTS)

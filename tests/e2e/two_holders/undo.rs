@@ -10,12 +10,12 @@ use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::MessageType;
 
 use lab::network::cni_error;
-use lab::serde_json::{Value, json};
 use lab::{Attachment, Daemon, DhcpServer, Network, Result, Test, World, test, until};
 use nix::sys::signal::Signal;
 
+use crate::limits::dhcp;
 use crate::persistence::ipam_alone;
-use crate::scenario::{SOON, Scenario, address, conflist};
+use crate::scenario::{SOON, Scenario, address};
 
 pub(super) const TESTS: &[Test] = &[
     test!(an_add_whose_caller_is_gone_releases_the_lease_that_it_obtained),
@@ -121,7 +121,7 @@ fn an_add_for_a_container_that_was_replaced_leaves_the_lease_of_its_successor(
 ) -> Result {
     let Scenario { lan, daemon } = Scenario::new(world)?;
     let server = DhcpServer::start(&lan.lan, Settings::default())?;
-    let network = Network::new(&lan.host, conflist_of(daemon.socket()));
+    let network = Network::new(&lan.host, dhcp(daemon.socket()));
     let old = lan.container("c1")?;
     network.add(&Attachment::new(&old))?;
     let socket = daemon.socket().to_owned();
@@ -151,10 +151,6 @@ fn an_add_for_a_container_that_was_replaced_leaves_the_lease_of_its_successor(
         server.transcript()
     );
     daemon.stop()
-}
-
-fn conflist_of(socket: &Path) -> Value {
-    conflist(json!({ "ipam": { "type": "dhcp", "daemonSocketPath": socket } }))
 }
 
 /// Whether the process has this namespace open.

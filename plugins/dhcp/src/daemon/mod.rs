@@ -42,10 +42,7 @@ pub(crate) fn command() -> clap::Command {
 /// Runs the daemon with the arguments after `dhcp daemon`, until SIGTERM or SIGINT.
 pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let flags = Flags::from_args(args);
-    let state = match &flags.statedir {
-        Some(directory) => StateDir::at(directory.clone()),
-        None => StateDir::of_socket(&flags.socketpath),
-    };
+    let state = flags.state();
     if !flags.detach {
         log::to_stderr();
     } else if log::detach(state.path()).is_err() {
@@ -62,7 +59,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn run(flags: Flags, state: StateDir) -> Result<(), Box<dyn Error>> {
     let limits = Limits::of_process();
-    let listener = Listener::open(&flags.socketpath, flags.takeover, flags.group)?;
+    let listener = Listener::open(&flags.socket(), flags.takeover, flags.group)?;
     let lock = lock_state(&state, flags.takeover)?;
     let _pidfile = flags.pidfile.clone().map(PidFile::write).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread()

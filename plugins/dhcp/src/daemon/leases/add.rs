@@ -53,7 +53,7 @@ pub(crate) async fn add(
     let timeout = table.add_timeout(&params);
     let request = AddRequest {
         netns,
-        path: table.path_on_host(path),
+        path: table.flags.on_host(path),
         params,
         timeout,
         deadline: Instant::now() + timeout.saturating_sub(waited),

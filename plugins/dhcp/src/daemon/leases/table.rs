@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ pub(crate) struct Table {
     /// Limits how many leases are maintained at a time.
     pub(super) maintenance_permits: Permits,
     pub(super) is_stopping: Cell<bool>,
-    flags: Flags,
+    pub(super) flags: Flags,
 }
 
 impl Table {
@@ -224,20 +224,12 @@ impl Table {
         }
     }
 
-    /// A path on the host, as the daemon sees it (`-hostprefix`).
-    pub(super) fn path_on_host(&self, path: &Path) -> PathBuf {
-        match &self.flags.hostprefix {
-            Some(prefix) => prefix.join(path.strip_prefix("/").unwrap_or(path)),
-            None => path.to_owned(),
-        }
-    }
-
     /// Opens a netns by its path, for callers that did not pass a descriptor.
     ///
     /// # Errors
     /// `UNKNOWN_CONTAINER` (3) if there is none.
     pub(crate) fn open_netns(&self, path: &Path) -> Result<Netns, Error> {
-        Netns::open(self.path_on_host(path))
+        Netns::open(self.flags.on_host(path))
             .map_err(|error| Error::new(code::UNKNOWN_CONTAINER, format!("CNI_NETNS: {error}")))
     }
 

@@ -2,12 +2,13 @@
 //! `-name=value`).
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
 
 use crate::duration;
+use crate::state::StateDir;
 
 /// Leases addresses for containers from the LAN's own DHCP server, renews the leases, and releases
 /// them.
@@ -20,8 +21,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE")]
     pub(crate) pidfile: Option<PathBuf>,
 
-    /// Prefix of every netns path, if the host's root file system is mounted elsewhere for the
-    /// daemon
+    /// Where the host's root file system is mounted for the daemon: the prefix of the socket, of the
+    /// default directory of the leases, and of every netns path
     #[arg(long, value_name = "DIR")]
     pub(crate) hostprefix: Option<PathBuf>,
 
@@ -74,6 +75,26 @@ impl Flags {
         Flags::parse_from(
             std::iter::once(OsString::from("dhcp daemon")).chain(args.map(with_two_dashes)),
         )
+    }
+
+    /// A path on the host, as the daemon sees it (`-hostprefix`).
+    pub(crate) fn on_host(&self, path: &Path) -> PathBuf {
+        match &self.hostprefix {
+            Some(prefix) => prefix.join(path.strip_prefix("/").unwrap_or(path)),
+            None => path.to_owned(),
+        }
+    }
+
+    /// The socket, as the daemon sees it.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.on_host(&self.socketpath)
+    }
+
+    /// The directory of the leases. The plugin on the host finds the default one, too.
+    pub(crate) fn state(&self) -> StateDir {
+        let directory = self.statedir.clone();
+        let default = || self.on_host(StateDir::of_socket(&self.socketpath).path());
+        StateDir::at(directory.unwrap_or_else(default))
     }
 }
 
@@ -146,6 +167,16 @@ mod tests {
                 [1, 2, 90]
             );
         }
+    }
+
+    #[test]
+    fn the_prefix_is_that_of_the_socket_and_of_the_default_directory_but_of_no_other_file() {
+        let flags = parse("-hostprefix /host -pidfile /run/pid").expect("valid");
+        assert_eq!(flags.socket(), Path::new("/host/run/cni/dhcp.sock"));
+        assert_eq!(flags.state().path(), Path::new("/host/var/lib/cni/dhcp"));
+        assert_eq!(flags.pidfile, Some("/run/pid".into()));
+        let flags = parse("-hostprefix /host -statedir /leases").expect("valid");
+        assert_eq!(flags.state().path(), Path::new("/leases"));
     }
 
     #[test]

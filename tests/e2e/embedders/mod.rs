@@ -1,0 +1,11 @@
+//! Projects that run the Go plugins in a way of their own, and can run these instead: what they
+//! pass, and what they do around it, is as in their sources.
+
+mod host_prefix;
+
+use lab::Test;
+
+/// All of them.
+pub(crate) fn tests() -> Vec<Test> {
+    host_prefix::TESTS.to_vec()
+}
