@@ -48,11 +48,10 @@ impl Version {
 
     /// Whether a result of this version must have an IP address.
     ///
-    /// Results of 0.1.0 and 0.2.0 consist of `ip4` and `ip6`, so these versions cannot express an
-    /// attachment without an address. A plugin that assigns none should ask this before it creates
-    /// anything.
-    pub fn requires_ip(self) -> bool {
-        self <= Version::V0_2_0
+    /// Whether results list interfaces, addresses and routes. Those of 0.1.0 and 0.2.0 have at most
+    /// one address of each family, in `ip4` and `ip6`, and no interfaces.
+    pub(crate) fn has_lists(self) -> bool {
+        self > Version::V0_2_0
     }
 
     /// Reads the `cniVersion` field of a configuration. Like libcni, takes an empty one for 0.1.0.

@@ -257,7 +257,7 @@ fn a_result_without_a_version_is_read_in_the_version_of_the_configuration() {
     let mut lab = Lab::new(r#"echo '{ "ip4": { "ip": "10.0.0.2/24" } }'"#);
     lab.stdin = br#"{ "cniVersion": "0.2.0", "name": "lan", "ipam": { "type": "pool" } }"#.to_vec();
     assert_eq!(
-        lab.add().unwrap().to_value(Version::V1_0_0).unwrap()["ips"][0]["address"],
+        lab.add().unwrap().to_value(Version::V1_0_0)["ips"][0]["address"],
         "10.0.0.2/24"
     );
 }

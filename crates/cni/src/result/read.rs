@@ -38,7 +38,11 @@ pub(crate) fn result(value: Value, default: Version) -> Result<CniResult, Invali
         dns: fields.part("dns", dns)?.unwrap_or_default(),
         ..CniResult::default()
     };
-    if version.requires_ip() {
+    if version.has_lists() {
+        result.interfaces = fields.list("interfaces", interface)?;
+        result.ips = fields.list("ips", ip_config)?;
+        result.routes = fields.list("routes", route)?;
+    } else {
         for family in ["ip4", "ip6"] {
             let Some((ip, mut routes)) = fields.part(family, ip_with_routes)? else {
                 continue;
@@ -46,10 +50,6 @@ pub(crate) fn result(value: Value, default: Version) -> Result<CniResult, Invali
             result.ips.push(ip);
             result.routes.append(&mut routes);
         }
-    } else {
-        result.interfaces = fields.list("interfaces", interface)?;
-        result.ips = fields.list("ips", ip_config)?;
-        result.routes = fields.list("routes", route)?;
     }
     result.extra = fields.rest(&["interfaces", "ips", "routes", "ip4", "ip6"]);
     Ok(result)

@@ -3,18 +3,15 @@
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 
-use crate::error::{Error, code};
 use crate::result::model::{CniResult, Dns, Interface, IpConfig, Route};
 use crate::version::Version;
 
 impl CniResult {
     /// Writes the result as a document of `version`, without the fields that this version does not
-    /// have. Of several addresses, 0.1.0 and 0.2.0 get the first of each family, as from libcni.
-    ///
-    /// # Errors
-    /// [`code::INCOMPATIBLE_VERSION`] if the result has no address and the version requires one
-    /// ([`Version::requires_ip`]).
-    pub fn to_value(&self, version: Version) -> Result<Value, Error> {
+    /// have. Of several addresses, 0.1.0 and 0.2.0 get the first of each family, as from libcni. A
+    /// result without an address is written as it is, although libcni's conversion to these two
+    /// fails.
+    pub fn to_value(&self, version: Version) -> Value {
         result(self, version, Fields::Of(version))
     }
 
@@ -22,10 +19,7 @@ impl CniResult {
     /// `version`, but keeps the fields of later versions, as documents of the Go plugins do. So the
     /// metric of a route reaches the plugin that adds the route, even in a version that cannot
     /// report it to the runtime.
-    ///
-    /// # Errors
-    /// As [`CniResult::to_value`].
-    pub fn to_value_for_caller(&self, version: Version) -> Result<Value, Error> {
+    pub fn to_value_for_caller(&self, version: Version) -> Value {
         result(self, version, Fields::All)
     }
 }
@@ -49,18 +43,18 @@ impl Fields {
 }
 
 /// Writes a document in the shape of `version`, with these fields in its parts.
-fn result(result: &CniResult, version: Version, fields: Fields) -> Result<Value, Error> {
-    let mut document = if version.requires_ip() {
-        by_family(result, version, fields)?
-    } else {
+fn result(result: &CniResult, version: Version, fields: Fields) -> Value {
+    let mut document = if version.has_lists() {
         by_list(result, version, fields)
+    } else {
+        by_family(result, fields)
     };
     document.insert("cniVersion".to_owned(), version.as_str().into());
     // libcni writes an empty `dns` up to 0.4.0, and leaves it out from 1.0.0 on.
     if version < Version::V1_0_0 || !result.dns.is_empty() {
         document.insert("dns".to_owned(), dns(&result.dns));
     }
-    Ok(document.into())
+    document.into()
 }
 
 /// Writes 0.3.0 and later, which have lists of interfaces, addresses and routes.
@@ -86,11 +80,7 @@ fn by_list(result: &CniResult, version: Version, fields: Fields) -> Map<String, 
 
 /// Writes 0.1.0 and 0.2.0, which have no interfaces, and in `ip4` and `ip6` one address each with
 /// the routes of its family.
-fn by_family(
-    result: &CniResult,
-    version: Version,
-    fields: Fields,
-) -> Result<Map<String, Value>, Error> {
+fn by_family(result: &CniResult, fields: Fields) -> Map<String, Value> {
     let mut document = result.extra.clone();
     let is_v4 = |net: &IpNet| matches!(net, IpNet::V4(_));
     for (family, v4) in [("ip4", true), ("ip6", false)] {
@@ -108,14 +98,7 @@ fn by_family(
         put_list(&mut object, "routes", routes.map(|r| route(r, fields)));
         document.insert(family.to_owned(), object.into());
     }
-    if result.ips.is_empty() {
-        return Err(Error::new(
-            code::INCOMPATIBLE_VERSION,
-            format!("cniVersion {version} cannot express a result without an IP address"),
-        )
-        .details("set cniVersion to 0.3.0 or later in the network configuration"));
-    }
-    Ok(document)
+    document
 }
 
 fn interface(interface: &Interface, fields: Fields) -> Value {

@@ -44,8 +44,7 @@ pub fn main(plugin: &dyn Plugin) -> ExitCode {
 /// Writes exactly one JSON document to stdout: the result of ADD, the versions, or an error. Writes
 /// nothing to stdout if a verb without a result succeeds. A panic of the plugin becomes an error.
 ///
-/// An ADD whose result cannot be written, or cannot be expressed in the version of the
-/// configuration, is undone with [`Plugin::roll_back`].
+/// An ADD whose result cannot be written is undone with [`Plugin::roll_back`].
 ///
 /// stderr gets warnings for people; failing to write them changes nothing. If neither CNI_COMMAND
 /// nor any other variable that comes with it is set, a person is running the plugin by hand, and
@@ -128,9 +127,7 @@ fn dispatch(plugin: &dyn Plugin, request: &Request) -> Result<Option<Value>, Err
             } else {
                 result.to_value(version)
             };
-            document
-                .inspect_err(|_| drop(plugin.roll_back(request)))
-                .map(Some)
+            Ok(Some(document))
         }
         Verb::Check => plugin.check(request).map(|()| None),
         Verb::Del => plugin.del(request).map(|()| None),

@@ -227,17 +227,6 @@ fn an_error_has_the_version_of_the_configuration_or_the_latest_if_that_is_unknow
 }
 
 #[test]
-fn an_add_whose_result_the_version_cannot_express_is_undone() {
-    let plugin = Fake::new(l2_only);
-    let outcome = invoke(&plugin, "ADD", &config("0.2.0"));
-    assert_eq!(
-        (outcome.status, &outcome.document()["code"]),
-        (1, &json!(1))
-    );
-    assert_eq!(*plugin.calls.borrow(), ["ADD", "DEL"]);
-}
-
-#[test]
 fn a_panic_of_the_plugin_becomes_an_error_document() {
     let outcome = invoke(
         &Fake::new(|_| panic!("index {} out of {}", 3, 2)),

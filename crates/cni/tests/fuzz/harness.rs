@@ -120,9 +120,7 @@ enum Mode {
 }
 
 fn assert_roundtrip(result: &CniResult, version: Version) {
-    let Ok(document) = result.to_value(version) else {
-        return;
-    };
+    let document = result.to_value(version);
     let read = CniResult::from_value(document.clone(), Version::LATEST).expect("our own document");
-    assert_eq!(read.to_value(version).expect("the same version"), document);
+    assert_eq!(read.to_value(version), document);
 }

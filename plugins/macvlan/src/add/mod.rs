@@ -61,9 +61,6 @@ pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
     let config = Config::read(request)?;
     let ipam = Ipam::find(request)?;
     let version = request.config.version;
-    if ipam.is_none() && version.requires_ip() {
-        return Err(needs_ipam(version));
-    }
     let attachment = request.attachment()?;
     let namespaces = Namespaces::open(request, config.link_in_container)?;
     let lock = ContainerLock::acquire(&namespaces.container).or_kernel_error()?;
@@ -280,11 +277,4 @@ fn complete(request: &Request, reported: CniResult, link: &Link) -> CniResult {
     let dns = dns.into_iter().find(|dns| !dns.is_empty());
     result.dns = dns.unwrap_or(result.dns);
     result
-}
-
-fn needs_ipam(version: Version) -> Error {
-    let what =
-        format!("a result of cniVersion {version} needs an address, but no ipam is configured");
-    Error::new(code::INVALID_NETWORK_CONFIG, what)
-        .details("without ipam, cniVersion must be 0.3.0 or later")
 }

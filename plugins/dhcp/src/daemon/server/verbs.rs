@@ -134,9 +134,7 @@ impl Server {
             }
         };
         let reply = match &added {
-            Ok(result) => result
-                .to_value_for_caller(Version::LATEST)
-                .map_or_else(Reply::from, Reply::Lease),
+            Ok(result) => Reply::Lease(result.to_value_for_caller(Version::LATEST)),
             Err(error) => error.clone().into(),
         };
         if let Err(error) = connection.reply(&reply).await {
