@@ -8,6 +8,7 @@ mod autostart;
 mod callers;
 mod chains;
 mod chaos;
+mod confinement;
 mod daemon;
 mod dhcp;
 mod embedders;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         .tests(&embedders::tests())
         .tests(chains::TESTS)
         .tests(chaos::TESTS)
+        .tests(confinement::TESTS)
         .tests(limits::TESTS)
         .tests(hostile::TESTS)
         .tests(hostile_names::TESTS)

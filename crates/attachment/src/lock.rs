@@ -20,6 +20,9 @@ pub struct HostLock {
     file: File,
 }
 
+/// Where the host's lock is.
+const DIRECTORY: &str = "/run/cni";
+
 /// Beside the daemon's socket, so that a daemon in a container of its own sees it too.
 const PATH: &str = "/run/cni/leasehold.lock";
 
@@ -34,6 +37,18 @@ const CONTAINER_LOCK_WAIT: Duration = Duration::from_secs(10);
 const RETRY_INTERVAL: Duration = Duration::from_millis(2);
 
 impl HostLock {
+    /// The directory of the lock's file, which is created if it is missing.
+    ///
+    /// # Errors
+    /// If it cannot be created.
+    pub fn directory() -> io::Result<&'static Path> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(DIRECTORY)?;
+        Ok(Path::new(DIRECTORY))
+    }
+
     /// Waits for the lock, for 30 seconds at most, in the order in which processes ask for it. If
     /// that is not enough, a thread goes on waiting until the process ends.
     ///
@@ -140,12 +155,7 @@ impl Drop for HostLock {
 }
 
 fn open() -> io::Result<File> {
-    if let Some(folder) = Path::new(PATH).parent() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(folder)?;
-    }
+    HostLock::directory()?;
     // A process that can open the file can hold the lock: only root may.
     File::options()
         .write(true)

@@ -1,11 +1,13 @@
 //! The daemon as a process: its command line, its log, its files and its service manager.
 
+mod confinement;
 mod flags;
 pub(super) mod log;
 mod pidfile;
 mod service_manager;
 mod state_lock;
 
+pub(super) use confinement::{Writable, confine};
 pub(super) use flags::Flags;
 pub(super) use pidfile::PidFile;
 pub(super) use service_manager::{notify_ready, notify_stopping, send_heartbeats};
