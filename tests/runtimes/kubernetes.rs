@@ -86,13 +86,18 @@ fn the_daemonset_installs_the_plugins_and_keeps_leases_with_its_capabilities_alo
         shell(&lan, &ready).is_ok()
     })
     .with_context(logs)?;
-    let capabilities = shell(
+    let status = shell(
         &lan,
-        "grep CapEff /proc/$(podman inspect dhcp -f '{{.State.Pid}}')/status",
+        "cat /proc/$(podman inspect dhcp -f '{{.State.Pid}}')/status",
     )?;
     ensure!(
-        capabilities.trim_end().ends_with("0000000000203000"),
-        "SYS_ADMIN, NET_RAW and NET_ADMIN: {capabilities}"
+        status.contains("CapEff:\t0000000000203000\n"),
+        "SYS_ADMIN, NET_RAW and NET_ADMIN: {status}"
+    );
+    ensure!(
+        status.contains("NoNewPrivs:\t1\n") && logs().contains("confined by Landlock"),
+        "{status}{}",
+        logs()
     );
 
     // A container that comes later, under the name that containerd gives its network namespaces.

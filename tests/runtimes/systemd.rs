@@ -18,7 +18,7 @@ use attachment::host_access::HostRoute;
 use nix::unistd::Pid;
 
 use crate::machine::{self, output, run};
-use crate::scenario::{PLUGINS, SOCKET, SOON};
+use crate::scenario::{PLUGINS, SOCKET, SOON, accepts};
 
 pub(crate) const SYSTEMD: &[Package] = &[
     Package::new("systemd", "systemd-analyze"),
@@ -31,10 +31,16 @@ pub(crate) const TESTS: &[Test] = &[
     test!(systemd_finds_no_fault_with_the_units).needs(SYSTEMD),
     test!(systemd_runs_the_daemon_as_hardened_as_its_unit_says).needs(SYSTEMD),
     test!(the_daemon_under_systemd_restores_the_hosts_route).needs(SYSTEMD),
+    test!(the_daemon_under_systemd_notices_containers_that_disappear).needs(SYSTEMD),
+    test!(the_unit_takes_over_from_a_daemon_that_runs_already).needs(SYSTEMD),
 ];
 
-/// What systemd finds exposed, of 10.0; the capabilities that the daemon needs are most of it.
-const EXPOSURE: &str = "27"; // tenths
+/// What systemd finds exposed, of 10.0. What is left is the host's network and the capabilities for
+/// it, root, and what an option forbids together with something that the daemon needs.
+const EXPOSURE: &str = "20"; // tenths
+
+/// Has systemd expect heartbeats more often than the unit does, so that a test sees them missed.
+const WATCHDOG: &str = "[Service]\nWatchdogSec=1s\n";
 
 fn systemd_finds_no_fault_with_the_units(world: &World) -> Result {
     machine::enter(world)?;
@@ -86,6 +92,10 @@ fn systemd_runs_the_daemon_as_hardened_as_its_unit_says(world: &World) -> Result
         ..Settings::default()
     };
     let server = DhcpServer::start(&lan.lan, lease)?;
+    machine::write(
+        "/etc/systemd/system/cni-dhcp.service.d/watchdog.conf",
+        WATCHDOG,
+    )?;
     let systemd = Systemd::boot(world, &lan.host)?;
     systemd.run(&["systemctl", "start", "cni-dhcp.socket"])?;
     ensure!(
@@ -107,6 +117,10 @@ fn systemd_runs_the_daemon_as_hardened_as_its_unit_says(world: &World) -> Result
         .wait_for(MessageType::Request, 4, SOON)
         .context("both are renewed")
         .with_context(|| systemd.journal())?;
+    ensure!(
+        systemd.netns_kept()? == 0,
+        "it finds both namespaces by their paths"
+    );
 
     // The address is lost, and another leased: the container follows.
     let first = address(&younger.1)?;
@@ -117,11 +131,9 @@ fn systemd_runs_the_daemon_as_hardened_as_its_unit_says(world: &World) -> Result
         address(&younger.1).is_ok_and(|now| now != first) && address(&older.1).is_ok()
     })
     .with_context(|| systemd.journal())?;
-    ensure!(
-        !systemd.journal().contains("ERROR"),
-        "{}",
-        systemd.journal()
-    );
+    systemd.ensure_nothing_was_denied()?;
+    let restarts = systemd.show("NRestarts")?;
+    ensure!(restarts == "0", "no heartbeat was missed: {restarts}");
 
     // Killed, it is started again by systemd, and goes on with its leases; meanwhile callers wait
     // on the socket.
@@ -184,6 +196,94 @@ fn the_daemon_under_systemd_restores_the_hosts_route(world: &World) -> Result {
     network.del(&attachment)?;
     ensure!(routes()?.is_empty() && lan.host.link("lh-eth1").is_err());
     Ok(())
+}
+
+/// The daemon that the unit confines sees what happens outside: a namespace goes, and GC leaves
+/// only what the runtime still knows.
+fn the_daemon_under_systemd_notices_containers_that_disappear(world: &World) -> Result {
+    machine::enter(world)?;
+    make("install")?;
+    let lan = Lan::new()?;
+    let lease = Settings {
+        t1: Some(Duration::from_secs(2)),
+        ..Settings::default()
+    };
+    let server = DhcpServer::start(&lan.lan, lease)?;
+    let systemd = Systemd::boot(world, &lan.host)?;
+    systemd.run(&["systemctl", "start", "cni-dhcp.socket"])?;
+    let mut conflist = example()?;
+    conflist["cniVersion"] = "1.1.0".into();
+    let network = Network::with_path(&lan.host, conflist, vec![PLUGINS.into()]);
+    network.status().with_context(|| systemd.journal())?;
+    let (_, vanishes) = attached(&systemd, &network, &lan, "c1")?;
+    let _collected = attached(&systemd, &network, &lan, "c2")?;
+    let (kept, _) = attached(&systemd, &network, &lan, "c3")?;
+
+    // A namespace that is named by a process. Without CAP_SYS_PTRACE, the daemon keeps it open.
+    let container = lan.container("c4")?;
+    let mut command = Command::new("sleep");
+    command.arg("1000");
+    let sleep = Process::spawn(world, &container, "sleep", command)?;
+    let by_process = Attachment {
+        netns: Some(format!("/proc/{}/ns/net", sleep.pid()).into()),
+        ..Attachment::new(&container)
+    };
+    network
+        .add(&by_process)
+        .with_context(|| systemd.journal())?;
+    ensure!(systemd.netns_kept()? == 1);
+
+    vanishes.remove()?;
+    until("its lease is dropped", SOON, || {
+        systemd.journal().contains("lease dropped")
+    })
+    .with_context(|| systemd.journal())?;
+    network.gc(&[&kept, &by_process])?;
+    let released = || server.received_of(MessageType::Release).len() == 1;
+    until("GC releases the other", SOON, released).with_context(|| systemd.journal())?;
+
+    let leased = address(&container)?;
+    let is_renewed = || {
+        let requests = server.received_of(MessageType::Request);
+        let renewals = requests.iter().filter(|one| *one.source.ip() == leased);
+        renewals.count() > 0
+    };
+    until("that of the process is renewed", SOON, is_renewed).with_context(|| systemd.journal())?;
+    for attachment in [&kept, &by_process] {
+        network.check(attachment)?;
+        network.del(attachment)?;
+    }
+    ensure!(systemd.netns_kept()? == 0);
+    systemd.ensure_nothing_was_denied()
+}
+
+fn the_unit_takes_over_from_a_daemon_that_runs_already(world: &World) -> Result {
+    machine::enter(world)?;
+    make("install")?;
+    let lan = Lan::new()?;
+    let server = DhcpServer::start(&lan.lan, Settings::default())?;
+    let systemd = Systemd::boot(world, &lan.host)?;
+    let daemon = ["/usr/lib/cni/dhcp", "daemon"];
+    systemd.run(&[&["systemd-run", "--unit=earlier"], &daemon[..]].concat())?;
+    until("it serves", SOON, accepts).with_context(|| systemd.journal())?;
+    let network = network(&lan.host)?;
+    let (attachment, _) = attached(&systemd, &network, &lan, "c1")?;
+
+    systemd.run(&["systemctl", "start", "cni-dhcp.socket", "cni-dhcp.service"])?;
+    ensure!(
+        systemd.state("earlier.service")? == "inactive" && systemd.journal().contains("leases=1"),
+        "{}",
+        systemd.journal()
+    );
+    network.check(&attachment)?;
+    systemd.run(&["systemctl", "restart", "cni-dhcp.service"])?;
+    network.check(&attachment)?;
+    network.del(&attachment)?;
+    until("the lease is given back", SOON, || {
+        server.leases().is_empty()
+    })
+    .with_context(|| systemd.journal())?;
+    systemd.ensure_nothing_was_denied()
 }
 
 /// systemd as the first process of a PID namespace, with nothing to start but what is asked of it.
@@ -259,6 +359,47 @@ impl Systemd {
             "--unit=cni-dhcp.socket",
         ]);
         output(&mut command).unwrap_or_else(|error| error.to_string())
+    }
+}
+
+impl Systemd {
+    /// A property of the daemon's service.
+    fn show(&self, property: &str) -> Result<String> {
+        let property = format!("--property={property}");
+        let value = self.run(&[
+            "systemctl",
+            "show",
+            "--value",
+            &property,
+            "cni-dhcp.service",
+        ])?;
+        Ok(value.trim().to_owned())
+    }
+
+    /// How many namespaces of containers the daemon keeps open.
+    fn netns_kept(&self) -> Result<usize> {
+        let pid = self.show("MainPID")?;
+        let list =
+            format!("stat -L -c '%d %i' /proc/{pid}/ns/net /proc/{pid}/fd/* 2>/dev/null || :");
+        let list = self.run(&["sh", "-c", &list])?;
+        let mut files = list.lines();
+        let own = files.next().context("the daemon's own namespace")?;
+        let (device, _) = own.split_once(' ').context("a device and an inode")?;
+        Ok(files
+            .filter(|file| *file != own && file.split_once(' ').is_some_and(|(on, _)| on == device))
+            .count())
+    }
+
+    /// Fails if the daemon was refused something, or is not confined by itself too.
+    fn ensure_nothing_was_denied(&self) -> Result {
+        let journal = self.journal();
+        let denied = ["ERROR", "EPERM", "EACCES", "denied", "permitted"];
+        ensure!(
+            journal.contains("confined by Landlock")
+                && !denied.iter().any(|word| journal.contains(word)),
+            "{journal}"
+        );
+        Ok(())
     }
 }
 
