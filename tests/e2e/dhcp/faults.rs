@@ -7,7 +7,9 @@ use lab::anyhow::{Context, ensure};
 use lab::crash_injector::STRACE;
 use lab::dhcp_server::Settings;
 use lab::dhcproto::v4::DhcpOption;
-use lab::{Attachment, DhcpServer, FaultInjector, Network, Node, Result, Test, World, test, until};
+use lab::{
+    Attachment, DhcpServer, FaultInjector, Network, Node, Result, Test, Threads, World, test, until,
+};
 use linknet::Protocol;
 
 use crate::scenario::{Scenario, address};
@@ -120,7 +122,7 @@ fn follows_the_lease_whichever_fails(world: &World, calls: &str) -> Result {
     let server = DhcpServer::start(&scenario.lan.lan, settings)?;
     let container = scenario.lan.container("c1")?;
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
-    let pid = scenario.daemon.process().pid();
+    let main_thread = (scenario.daemon.process().pid(), Threads::Main);
     let host = &scenario.lan.host;
     // The server knows nobody any more, refuses the renewal, and leases another address.
     let change = |era: Era| -> Result {
@@ -132,7 +134,7 @@ fn follows_the_lease_whichever_fails(world: &World, calls: &str) -> Result {
         })
     };
 
-    let recorded = FaultInjector::record(world, host, pid, calls)?;
+    let recorded = FaultInjector::record(world, host, main_thread, calls)?;
     era = era.next();
     change(era)?;
     let syscalls = recorded.syscalls()?;
@@ -142,7 +144,7 @@ fn follows_the_lease_whichever_fails(world: &World, calls: &str) -> Result {
     let mut struck = 0;
     for (syscall, error) in syscalls.iter().zip(ERRORS.iter().cycle()) {
         let mut fail = || -> Result {
-            let injector = FaultInjector::fail_at(world, host, pid, syscall, error)?;
+            let injector = FaultInjector::fail_at(world, host, main_thread, syscall, error)?;
             change(era.next())?;
             struck += usize::from(injector.has_struck());
             injector.detach()

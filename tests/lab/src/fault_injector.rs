@@ -15,7 +15,16 @@ use crate::{
 /// How long strace may take to attach.
 const ATTACHED_WITHIN: Duration = Duration::from_secs(5);
 
-/// strace on the main thread of a running process. It detaches when dropped.
+/// Which threads of a process strace attaches to. It counts the calls of each thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// The main thread alone.
+    Main,
+    /// All, and those that are started meanwhile.
+    All,
+}
+
+/// strace on threads of a running process. It detaches when dropped.
 #[derive(Debug)]
 pub struct FaultInjector {
     strace: Process,
@@ -27,8 +36,13 @@ impl FaultInjector {
     ///
     /// # Errors
     /// When strace cannot attach.
-    pub fn record(world: &World, node: &Node, pid: Pid, traced: &str) -> Result<FaultInjector> {
-        FaultInjector::attach(world, node, pid, &[format!("trace={traced}")])
+    pub fn record(
+        world: &World,
+        node: &Node,
+        (pid, threads): (Pid, Threads),
+        traced: &str,
+    ) -> Result<FaultInjector> {
+        FaultInjector::attach(world, node, (pid, threads), &[format!("trace={traced}")])
     }
 
     /// Lets this system call fail with an error such as `ENOMEM`, counted from now.
@@ -38,22 +52,26 @@ impl FaultInjector {
     pub fn fail_at(
         world: &World,
         node: &Node,
-        pid: Pid,
+        (pid, threads): (Pid, Threads),
         (name, nth): &Syscall,
         error: &str,
     ) -> Result<FaultInjector> {
         let inject = format!("inject={name}:error={error}:when={nth}");
-        FaultInjector::attach(world, node, pid, &[format!("trace={name}"), inject])
+        let expressions = [format!("trace={name}"), inject];
+        FaultInjector::attach(world, node, (pid, threads), &expressions)
     }
 
     fn attach(
         world: &World,
         node: &Node,
-        pid: Pid,
+        (pid, threads): (Pid, Threads),
         expressions: &[String],
     ) -> Result<FaultInjector> {
         let log = world.dir().join("syscalls");
         let mut command = Command::new("strace");
+        if threads == Threads::All {
+            command.arg("-f");
+        }
         command.arg("-p").arg(pid.to_string()).arg("-o").arg(&log);
         for expression in expressions {
             command.args(["-e", expression]);

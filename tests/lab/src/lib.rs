@@ -42,7 +42,7 @@ pub use crash_injector::CrashInjector;
 pub use daemon::Daemon;
 pub use deadline::deadline;
 pub use dhcp_server::DhcpServer;
-pub use fault_injector::FaultInjector;
+pub use fault_injector::{FaultInjector, Threads};
 pub use lan::{Lan, Node};
 pub use network::{Attachment, Network};
 pub use process::Process;
