@@ -33,9 +33,10 @@ pub(crate) fn check(request: &Request) -> Result<(), Error> {
         let what = "it does not exist in the container";
         return Err(differs(attachment.ifname(), what));
     };
+    let leases = request.config.ipam_type() == Some("dhcp");
     // Where the configuration names no MTU, the interface takes that of its lease, and a renewal
     // may change it.
-    let follows_lease = config.mtu.is_none() && request.config.ipam_type() == Some("dhcp");
+    let follows_lease = config.mtu.is_none() && leases;
     let reported = Interface {
         mtu: reported.mtu.filter(|_| !follows_lease),
         ..reported.clone()
@@ -43,7 +44,7 @@ pub(crate) fn check(request: &Request) -> Result<(), Error> {
     let parent = link.parent.map(|index| outside.link_by_index(index));
     let parent = parent.transpose().or_kernel_error()?.flatten();
     compare_link(&link, &reported, &config, parent.as_ref())?;
-    check_parent(outside, &link, parent, &config)?;
+    check_parent(outside, &link, parent, &config, leases)?;
     let addresses = addresses_of(previous, position);
     let plan = Plan::of_reported(previous, &addresses, link.index, config.source_routing);
     if let Some(difference) = plan.difference(inside, &link)? {
@@ -100,12 +101,13 @@ fn compare_link(
     Ok(())
 }
 
-/// The parent must be the configuration's, and up.
+/// The parent must be the configuration's, and up if the address is leased: ADD demands no more.
 fn check_parent(
     outside: &Netlink,
     link: &Link,
     parent: Option<Link>,
     config: &Config,
+    leases: bool,
 ) -> Result<(), Error> {
     let differs = |difference: &str| Err(differs(&link.name, difference));
     let Some(index) = link.parent else {
@@ -123,7 +125,11 @@ fn check_parent(
         return differs(&what);
     }
     if !parent.up {
-        return differs(&format!("its parent {} is down", parent.name));
+        let what = format!("its parent {} is down", parent.name);
+        if leases {
+            return differs(&what);
+        }
+        log::warn!("{}: {what}", link.name);
     }
     Ok(())
 }

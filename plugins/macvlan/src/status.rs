@@ -9,11 +9,11 @@ use crate::add::INSTALL_DRIVER;
 use crate::config::Config;
 use crate::parent::{self, INSTALL_VLAN_DRIVER, Parent};
 
-/// The kernel must have macvlans, the parent must exist, be suitable and be up, and IPAM must be
-/// ready.
+/// The kernel must have macvlans, the parent must exist and be suitable, and IPAM must be ready. If
+/// addresses are leased, the parent must be up.
 ///
 /// # Errors
-/// 50; 51 when the parent is down, which affects existing containers too.
+/// 50; 51 if the parent is down, which affects existing containers too.
 pub(crate) fn status(request: &Request) -> Result<(), Error> {
     let config = Config::read(request)?;
     let ipam = Ipam::find(request)?;
@@ -30,12 +30,13 @@ pub(crate) fn status(request: &Request) -> Result<(), Error> {
     }
     // STATUS is about no container, so a parent in one cannot be looked for.
     if !config.link_in_container {
-        check_parent(&outside, &config)?;
+        let leases = request.config.ipam_type() == Some("dhcp");
+        check_parent(&outside, &config, leases)?;
     }
     ipam.map_or(Ok(()), |ipam| ipam.status())
 }
 
-fn check_parent(outside: &Netlink, config: &Config) -> Result<(), Error> {
+fn check_parent(outside: &Netlink, config: &Config, leases: bool) -> Result<(), Error> {
     let parent = parent::find(outside, config).map_err(unavailable)?;
     let base = parent.base();
     parent::ensure_suitable(base, config).map_err(unavailable)?;
@@ -47,8 +48,11 @@ fn check_parent(outside: &Netlink, config: &Config) -> Result<(), Error> {
     }
     if !base.up {
         let what = format!("{} is down", base.name);
-        return Err(Error::new(code::LIMITED_CONNECTIVITY, what)
-            .details(format!("ip link set {} up", base.name)));
+        if leases {
+            return Err(Error::new(code::LIMITED_CONNECTIVITY, what)
+                .details(format!("ip link set {} up", base.name)));
+        }
+        log::warn!("{what}");
     }
     Ok(())
 }
