@@ -1,0 +1,99 @@
+//! What is made of an answer.
+
+use libc::{RTM_NEWADDR, RTM_NEWLINK};
+use rtnetlink::packet_core::{Emitable, NLMSG_DONE, NLMSG_ERROR};
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::link::{
+    InfoData, InfoKind, InfoMacVlan, LinkAttribute, LinkInfo, MacVlanMode,
+};
+use rtnetlink::packet_route::rule::{RuleAttribute, RuleMessage};
+
+use super::addresses::address_message;
+use super::links::link_message;
+use super::*;
+
+#[test]
+fn a_list_is_complete_but_for_objects_that_cannot_be_decoded() {
+    let loopback = [&[0, 0, 0, 0, 1, 0, 0, 0][..], &[0; 8]].concat();
+    let odd = [9; 8];
+    let end = (NLMSG_DONE, &[0; 4][..]);
+    let links = answered(
+        &[(RTM_NEWLINK, &odd), (RTM_NEWLINK, &loopback), end],
+        Netlink::links,
+    );
+    let indices = links.map(|links| links.iter().map(|link| link.index).collect::<Vec<_>>());
+    assert_eq!(indices, Ok(vec![1]));
+
+    // An address without its last octets.
+    let cut = [&[2, 24, 0, 0, 1, 0, 0, 0][..], &[6, 0, 2, 0, 10, 99, 0, 0]].concat();
+    let whole = [&[2, 24, 0, 0, 1, 0, 0, 0][..], &[8, 0, 2, 0, 10, 99, 0, 5]].concat();
+    let addresses = answered(
+        &[(RTM_NEWADDR, &cut), (RTM_NEWADDR, &whole), end],
+        Netlink::all_addresses,
+    );
+    let nets = addresses.map(|found| found.iter().map(|it| it.net).collect::<Vec<_>>());
+    assert_eq!(nets, Ok(vec![net("10.99.0.5/24")]));
+}
+
+#[test]
+fn no_answer_makes_the_reader_panic() {
+    let link = link_message(
+        LINK,
+        vec![
+            LinkAttribute::IfName("eth0".to_owned()),
+            LinkAttribute::IfAlias("uplink".to_owned()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::MacVlan),
+                LinkInfo::Data(InfoData::MacVlan(vec![
+                    InfoMacVlan::Mode(MacVlanMode::Source),
+                    InfoMacVlan::MacAddrData(vec![InfoMacVlan::MacAddr(MAC.octets())]),
+                ])),
+            ]),
+        ],
+    );
+    let mut address = address_message(AddressFamily::Inet, 24);
+    address.attributes = vec![AddressAttribute::Local(ip("10.99.0.5"))];
+    let mut rule = RuleMessage::default();
+    rule.header.family = AddressFamily::Inet;
+    rule.attributes = vec![RuleAttribute::Source(ip("10.99.0.5"))];
+    let octets = |message: &dyn Fn(&mut [u8]), length| {
+        let mut octets = vec![0; length];
+        message(&mut octets);
+        octets
+    };
+    for message in [
+        octets(&|octets| link.emit(octets), link.buffer_len()),
+        octets(&|octets| address.emit(octets), address.buffer_len()),
+        octets(&|octets| rule.emit(octets), rule.buffer_len()),
+    ] {
+        let read = |octets: &[u8]| {
+            let _ = link::parse(octets).ok();
+            let _ = address::parse(octets).ok();
+            let _ = rule::parse(octets).ok();
+        };
+        for length in 0..=message.len() {
+            read(&message[..length]);
+        }
+        for place in 0..message.len() {
+            for value in [0, 1, 3, 5, 0x7f, 0xff] {
+                let mut changed = message.clone();
+                changed[place] = value;
+                read(&changed);
+            }
+        }
+    }
+}
+
+#[test]
+fn looking_for_one_object_fails_if_it_cannot_be_decoded() {
+    let end = (NLMSG_ERROR, &[0; 20][..]);
+    let error = answered(&[(RTM_NEWLINK, &[9; 8]), end], |netlink| {
+        netlink.link_by_index(LINK)
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.starts_with("look up link 7: cannot decode"),
+        "{error}"
+    );
+}

@@ -1,0 +1,152 @@
+//! What is sent to the kernel, request by request.
+//!
+//! A user-space netlink socket (`NETLINK_USERSOCK`) stands in for the kernel: it records the
+//! request and refuses it, so that no test needs a privilege. Expected messages are spelled out
+//! attribute by attribute, without the builders that the code uses. The order of attributes
+//! does not matter.
+
+mod addresses;
+mod answers;
+mod links;
+mod routes;
+mod rules;
+
+use std::net::IpAddr;
+use std::thread;
+
+use ipnet::IpNet;
+use libc::{
+    RTM_DELADDR, RTM_DELLINK, RTM_GETADDR, RTM_GETLINK, RTM_GETNSID, RTM_NEWADDR, RTM_NEWLINK,
+    RTM_SETLINK,
+};
+use rtnetlink::packet_core::{
+    Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
+    NetlinkBuffer, NlasIterator,
+};
+use rtnetlink::sys::protocols::NETLINK_USERSOCK;
+use rtnetlink::sys::{Socket, SocketAddr};
+
+use super::*;
+use crate::error::Result;
+use crate::mac::Mac;
+use crate::netns::Netns;
+
+const LINK: u32 = 7;
+const MAC: Mac = Mac([2, 0, 0, 0, 0, 0x11]);
+
+const SET: u16 = NLM_F_REQUEST | NLM_F_ACK;
+const CREATE: u16 = SET | NLM_F_CREATE | NLM_F_EXCL;
+const PREPEND: u16 = SET | NLM_F_CREATE;
+const REPLACE: u16 = SET | NLM_F_CREATE | NLM_F_REPLACE;
+const GET: u16 = NLM_F_REQUEST | NLM_F_ACK;
+const DUMP: u16 = NLM_F_REQUEST | NLM_F_DUMP;
+
+/// A request, taken apart so that two can be compared whatever the order of their attributes.
+#[derive(Debug, PartialEq, Eq)]
+struct Request {
+    kind: u16,
+    flags: u16,
+    /// The fixed part of the message, such as `struct ifinfomsg`.
+    header: Vec<u8>,
+    /// The attributes: type and value, sorted.
+    attributes: Vec<(u16, Vec<u8>)>,
+}
+
+impl Request {
+    fn new(kind: u16, flags: u16, body: &[u8]) -> Request {
+        let (header, attributes) = body.split_at(match kind {
+            RTM_NEWLINK | RTM_SETLINK | RTM_GETLINK | RTM_DELLINK => 16,
+            RTM_NEWADDR | RTM_GETADDR | RTM_DELADDR => 8,
+            RTM_GETNSID => 4,
+            _ => 12,
+        });
+        let mut attributes: Vec<_> = NlasIterator::new(attributes)
+            .map(|attribute| attribute.expect("whole attributes"))
+            .map(|attribute| (attribute.kind(), attribute.value().to_vec()))
+            .collect();
+        attributes.sort();
+        Request {
+            kind,
+            flags,
+            header: header.to_vec(),
+            attributes,
+        }
+    }
+}
+
+/// The request that asks the kernel for `message`.
+fn request(kind: u16, flags: u16, message: &impl Emitable) -> Request {
+    let mut body = vec![0; message.buffer_len()];
+    message.emit(&mut body);
+    Request::new(kind, flags, &body)
+}
+
+/// The first request that `operation` sends.
+fn sent<T>(operation: impl FnOnce(&Netlink) -> Result<T>) -> Request {
+    let mut kernel = Socket::new(NETLINK_USERSOCK).expect("a netlink socket");
+    let address = kernel.bind_auto().expect("a port");
+    let socket = Socket::new(NETLINK_USERSOCK).expect("a netlink socket");
+    socket.connect(&address).expect("connected");
+    let netlink = Netlink::over(socket);
+    thread::scope(|scope| {
+        let recorded = scope.spawn(|| record_and_refuse(&kernel));
+        assert!(operation(&netlink).is_err_and(|error| error.is_denied()));
+        recorded.join().expect("one request")
+    })
+}
+
+fn record_and_refuse(kernel: &Socket) -> Request {
+    let (datagram, client) = kernel.recv_from_full().expect("a request");
+    let message = NetlinkBuffer::new_checked(&datagram[..]).expect("a whole message");
+    let request = Request::new(message.message_type(), message.flags(), message.payload());
+    // NLMSG_ERROR with the request's sequence number, -EPERM, and the request's header.
+    let mut refusal = vec![36, 0, 0, 0, 2, 0, 0, 0];
+    refusal.extend(message.sequence_number().to_ne_bytes());
+    refusal.extend(0_u32.to_ne_bytes());
+    refusal.extend((-libc::EPERM).to_ne_bytes());
+    refusal.extend(&datagram[..16]);
+    let client = SocketAddr::new(client.port_number(), 0);
+    kernel.send_to(&refusal, &client, 0).expect("answered");
+    request
+}
+
+/// What `operation` makes of an answer that consists of these messages: types and payloads.
+fn answered<T: Send>(
+    messages: &[(u16, &[u8])],
+    operation: impl FnOnce(&Netlink) -> Result<T>,
+) -> Result<T> {
+    let mut kernel = Socket::new(NETLINK_USERSOCK).expect("a netlink socket");
+    let address = kernel.bind_auto().expect("a port");
+    let socket = Socket::new(NETLINK_USERSOCK).expect("a netlink socket");
+    socket.connect(&address).expect("connected");
+    let netlink = Netlink::over(socket);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (request, client) = kernel.recv_from_full().expect("a request");
+            let mut answer = Vec::new();
+            for (kind, payload) in messages {
+                answer.extend((16 + payload.len() as u32).to_ne_bytes());
+                answer.extend(kind.to_ne_bytes());
+                answer.extend([0; 2]);
+                answer.extend(&request[8..12]); // its sequence number
+                answer.extend([0; 4]);
+                answer.extend(*payload);
+            }
+            let client = SocketAddr::new(client.port_number(), 0);
+            kernel.send_to(&answer, &client, 0).expect("answered");
+        });
+        operation(&netlink)
+    })
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().expect("a prefix")
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn here() -> Netns {
+    Netns::current().expect("/proc")
+}
