@@ -191,6 +191,6 @@ fn ensure_both_active() -> Result {
 
 fn with_host_access(socket: &Path) -> Value {
     let mut conflist = dhcp_with(socket, json!({}));
-    conflist["plugins"][0]["hostAccess"] = json!(true);
+    conflist["plugins"][0]["hostAccess"] = json!(["10.99.0.0/24"]);
     conflist
 }

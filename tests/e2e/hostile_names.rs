@@ -63,7 +63,7 @@ fn names_that_are_not_utf_8_disturb_no_verb(world: &World) -> Result {
     spoil(&scenario.lan.host)?;
     let mut conflist = scenario.dhcp();
     conflist["cniVersion"] = json!("1.1.0");
-    conflist["plugins"][0]["hostAccess"] = json!(true);
+    conflist["plugins"][0]["hostAccess"] = json!(["10.99.0.0/24"]);
     conflist["plugins"][0]["sourceRouting"] = json!(true);
     let network = Network::new(&scenario.lan.host, conflist);
     every_verb(&network, &container)?;
@@ -107,7 +107,7 @@ fn names_and_ids_of_any_length_are_found_again(world: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
     for (id, length) in [(64, 64), (64, 200), (255, 10), (255, 255), (1000, 1000)] {
-        let mut conflist = with_version_1_1(conflist(json!({ "hostAccess": true })));
+        let mut conflist = with_version_1_1(conflist(json!({ "hostAccess": ["10.99.0.0/24"] })));
         conflist["name"] = json!("n".repeat(length));
         let result = json!({ "ips": [{ "address": "10.99.0.60/24" }] });
         let network = given(world, &lan, conflist, &result)?;

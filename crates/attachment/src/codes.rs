@@ -17,6 +17,10 @@ pub const NO_DRIVER: u32 = 112;
 /// detection, RFC 4862 §5.4).
 pub const ADDRESS_TAKEN: u32 = 113;
 
+/// ADD: the host must not be led to the address that IPAM assigned (`hostAccess`): it is on no prefix
+/// that is allowed, or the host uses it otherwise.
+pub const HOST_ROUTE_REFUSED: u32 = 114;
+
 /// CHECK: the daemon has no lease for the attachment, or none that can be used.
 pub const NO_LEASE: u32 = 120;
 

@@ -3,15 +3,16 @@
 use cni::Request;
 use serde::Deserialize;
 
+use crate::host_access::HostAccessKey;
 use crate::plan::source_routing::SourceRouting;
 
 /// Keys at the top of the configuration whose effect must follow the lease: the macvlan plugin acts
 /// on them at ADD, the daemon when a renewal changes the address.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct SharedKeys {
     /// `hostAccess`: the host has a route to the container.
-    pub host_access: bool,
+    pub host_access: HostAccessKey,
     /// `sourceRouting`: the interface has a routing table of its own.
     pub source_routing: SourceRouting,
 }

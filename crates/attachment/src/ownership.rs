@@ -93,6 +93,15 @@ impl OwnerMark {
         (named == network || named == digest(network)).then_some(mark)
     }
 
+    /// The attachment that the mark on a finished link names; `None` without a mark, or if it has the
+    /// digest of a name.
+    pub fn attachment(link: &Link) -> Option<Attachment> {
+        let mark = OwnerMark::from_alias(link.alias.as_deref().filter(|_| is_macvlan(link))?);
+        let (ifname, _) = mark.alias.strip_prefix(PREFIX)?.split_once('/')?;
+        let (container_id, network) = mark.container_and_network()?;
+        Attachment::new(container_id, network, ifname).ok()
+    }
+
     /// The container's ID; of a very long one the digest, with a `#` before it.
     pub fn container(&self) -> &str {
         self.container_and_network().unwrap_or_default().0
@@ -160,6 +169,10 @@ mod tests {
         let found = OwnerMark::of_network(&link, "lan");
         assert_eq!(found.as_ref(), Some(&mark("eth0", "c1", "lan")));
         assert_eq!(found.as_ref().map(OwnerMark::container), Some("c1"));
+        assert_eq!(
+            OwnerMark::attachment(&link),
+            Some(attachment("eth0", "c1", "lan"))
+        );
         for (alias, network) in [
             ("leasehold:eth0/c1/lan", "la"),
             ("leasehold:eth0/c1/lan", "lan2"),
@@ -190,6 +203,7 @@ mod tests {
             assert!(ours.alias.len() <= MAX_ALIAS_LEN, "{ours:?}");
             assert_eq!(digits(&ours.alias), digests, "{ours:?}");
             let link = macvlan(&ours.alias);
+            assert_eq!(OwnerMark::attachment(&link).is_some(), digests == 0);
             assert!(ours.is_finished(&link));
             assert_eq!(OwnerMark::of_network(&link, &network), Some(ours.clone()));
             assert_eq!(OwnerMark::of_network(&link, &"n".repeat(299)), None);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use attachment::host_access::{AttachmentTag, HostAccess, HostRoute};
+use attachment::host_access::{AttachmentTag, HostAccess, HostAccessKey, HostRoute, Record};
 use attachment::{HostLock, SharedLink};
 use cni::Attachment;
 use ipnet::IpNet;
@@ -14,10 +14,13 @@ use linknet::{Link, NewMacvlan};
 
 const TESTS: &[Test] = &[
     test!(two_attachments_share_the_shim_and_the_last_removes_it),
+    test!(an_attachment_that_moves_to_another_parent_leaves_no_record),
     test!(an_unfinished_shim_is_completed),
     test!(only_one_process_holds_the_lock_and_the_others_need_not_wait_forever),
     test!(a_child_of_the_process_that_had_the_lock_does_not_keep_it),
 ];
+
+const ON_LINK: HostAccessKey = HostAccessKey::OnLink;
 
 fn main() -> ExitCode {
     Suite::new().tests(TESTS).run()
@@ -56,7 +59,7 @@ fn two_attachments_share_the_shim_and_the_last_removes_it(_: &World) -> Result {
     let host = lan.host.netlink()?;
     let (first, second) = (tag("c1")?, tag("c2")?);
     let addresses = [ip("10.99.0.61"), ip("fd99::61")];
-    let reachable = host_access(&lan)?.attach(parent, first, &addresses)?;
+    let reachable = host_access(&lan)?.attach(parent, first, &addresses, &ON_LINK)?;
     let from: Vec<_> = reachable.iter().map(|reachable| reachable.from).collect();
     ensure!(from == [Some(ip("10.99.0.2")), Some(ip("fd99::2"))]);
     let created = shim(&lan)?;
@@ -71,15 +74,47 @@ fn two_attachments_share_the_shim_and_the_last_removes_it(_: &World) -> Result {
 
     // Attaching again changes nothing.
     for _ in 0..2 {
-        host_access(&lan)?.attach(parent, second, &[ip("10.99.0.62")])?;
+        host_access(&lan)?.attach(parent, second, &[ip("10.99.0.62")], &ON_LINK)?;
     }
     ensure!(shim(&lan)?.index == created.index);
     ensure!(HostRoute::all(&host)?.len() == 3);
-    let removed = host_access(&lan)?.detach(|route| route.tag == first)?;
+    let records = Record::all(&host)?;
+    for (tag, to) in [
+        (first, addresses[0]),
+        (first, addresses[1]),
+        (second, ip("10.99.0.62")),
+    ] {
+        ensure!(records.contains(&Record { tag, to, parent }), "{records:?}");
+    }
+    ensure!(records.len() == 3, "{records:?}");
+    let removed = host_access(&lan)?.detach(|tag, _| tag == first)?;
     ensure!(removed.len() == 2, "{removed:?}");
     ensure!(shim(&lan)?.index == created.index);
-    host_access(&lan)?.detach(|route| route.tag == second)?;
+    host_access(&lan)?.detach(|tag, _| tag == second)?;
     ensure!(host.link("lh-eth1")?.is_none());
+    let left = host.routes_with_protocol(attachment::PROTOCOL)?;
+    ensure!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
+fn an_attachment_that_moves_to_another_parent_leaves_no_record(_: &World) -> Result {
+    let (lan, parent) = lan()?;
+    let host = lan.host.netlink()?;
+    lan.host.add_bridge("eth2")?;
+    lan.host.add_address("eth2", "10.99.0.3/24".parse()?)?;
+    let second = lan.host.link("eth2")?.index;
+    let (tag, to) = (tag("c1")?, ip("10.99.0.61"));
+    for parent in [parent, second] {
+        host_access(&lan)?.attach(parent, tag, &[to], &ON_LINK)?;
+        let records = Record::all(&host)?;
+        ensure!(records == [Record { tag, to, parent }], "{records:?}");
+        let routes = HostRoute::all(&host)?;
+        let shim = host.link_by_index(routes[0].index)?.context("a shim")?;
+        ensure!(
+            routes.len() == 1 && shim.parent == Some(parent),
+            "{routes:?}"
+        );
+    }
     Ok(())
 }
 
@@ -91,7 +126,7 @@ fn an_unfinished_shim_is_completed(_: &World) -> Result {
         ..NewMacvlan::new("lh-eth1", parent)
     };
     let unfinished = host.add_macvlan(&new, lan.host.netns(), &host)?;
-    host_access(&lan)?.attach(parent, tag("c1")?, &[ip("10.99.0.61")])?;
+    host_access(&lan)?.attach(parent, tag("c1")?, &[ip("10.99.0.61")], &ON_LINK)?;
     let completed = shim(&lan)?;
     ensure!(
         completed.index == unfinished.index && completed.up && completed.group == 0,

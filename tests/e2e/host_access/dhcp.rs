@@ -149,6 +149,7 @@ fn the_hosts_route_follows_a_lease_into_another_subnet(world: &World) -> Result 
     let container = container(&leasing.lan, "c1")?;
     let mut conflist = conflist(leasing.daemon.socket());
     conflist["plugins"][0]["sourceRouting"] = json!(true);
+    conflist["plugins"][0]["hostAccess"] = json!(["10.99.7.0/24"]);
     Network::new(&leasing.lan.host, conflist).add(&network::Attachment::new(&container))?;
     let first = address(&container)?;
     leasing.server.reconfigure(|settings| {

@@ -2,6 +2,7 @@
 //! nothing.
 
 mod dhcp;
+mod hijack;
 mod reach;
 mod shared;
 mod verbs;
@@ -20,7 +21,14 @@ use crate::scenario::{SOON, conflist};
 
 /// All of them.
 pub(crate) fn tests() -> Vec<Test> {
-    [dhcp::TESTS, reach::TESTS, shared::TESTS, verbs::TESTS].concat()
+    [
+        dhcp::TESTS,
+        hijack::TESTS,
+        reach::TESTS,
+        shared::TESTS,
+        verbs::TESTS,
+    ]
+    .concat()
 }
 
 /// The host's addresses on its parent link.
@@ -65,6 +73,13 @@ fn network_of(addresses: &[&str]) -> Value {
     with_access(json!({ "ipam": { "type": "static", "addresses": addresses } }))
 }
 
+/// Like [`network_of`], where the host may be led to addresses that it has none beside.
+fn listing(addresses: &[&str]) -> Value {
+    let mut conflist = network_of(addresses);
+    conflist["plugins"][0]["hostAccess"] = json!(["10.99.0.0/16", "fd99::/64"]);
+    conflist
+}
+
 fn with_access(mut keys: Value) -> Value {
     keys["hostAccess"] = json!(true);
     conflist(keys)
@@ -98,10 +113,10 @@ pub(crate) fn ensure_host_is_clean(host: &Node) -> Result {
         .into_iter()
         .filter(|link| SharedLink::Shim.is(link))
         .collect();
-    let routes = HostRoute::all(&host.netlink()?)?;
+    let ours = host.netlink()?.routes_with_protocol(attachment::PROTOCOL)?;
     ensure!(
-        shims.is_empty() && routes.is_empty(),
-        "left behind: {shims:?} {routes:?}"
+        shims.is_empty() && ours.is_empty(),
+        "left behind: {shims:?} {ours:?}"
     );
     Ok(())
 }

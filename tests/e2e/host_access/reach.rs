@@ -12,7 +12,7 @@ use linknet::{ArpSocket, Mac, NewMacvlan, sysctl};
 
 use super::{
     HOST, HOST6, SHIM, check_strictly, container, ensure_host_is_clean, ensure_they_talk, lan,
-    network_of, reached, shim, with_access,
+    listing, network_of, reached, shim, with_access,
 };
 use crate::macvlan::plug;
 use crate::scenario::{SOON, conflist};
@@ -24,7 +24,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(with_source_routing_the_containers_table_has_the_route_too)
         .needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
     test!(the_host_may_have_its_address_on_another_link).needs(&[packages::GO_PLUGINS]),
-    test!(a_host_without_an_address_is_allowed).needs(&[packages::GO_PLUGINS]),
+    test!(a_host_without_an_address_is_led_to_listed_prefixes).needs(&[packages::GO_PLUGINS]),
     test!(arp_ignore_on_the_host_is_warned_of).needs(&[packages::GO_PLUGINS]),
     test!(arp_is_answered_once_and_by_the_parent)
         .needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
@@ -94,7 +94,7 @@ fn the_host_may_have_its_address_in_another_subnet(_: &World) -> Result {
     lan.host.add_address(Lan::MASTER, "10.50.0.2/24".parse()?)?;
     lan.host.add_address(Lan::MASTER, "fd50::2/64".parse()?)?;
     let container = container(&lan, "c1")?;
-    let network = Network::new(&lan.host, network_of(&["10.99.0.61/24", "fd99::61/64"]));
+    let network = Network::new(&lan.host, listing(&["10.99.0.61/24", "fd99::61/64"]));
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
     ensure_they_talk(
@@ -116,7 +116,7 @@ fn with_source_routing_the_containers_table_has_the_route_too(_: &World) -> Resu
     lan.host
         .add_address(Lan::MASTER, format!("{HOST6}/64").parse()?)?;
     let container = container(&lan, "c1")?;
-    let mut conflist = network_of(&["10.99.0.61/24", "fd99::61/64"]);
+    let mut conflist = listing(&["10.99.0.61/24", "fd99::61/64"]);
     conflist["plugins"][0]["sourceRouting"] = json!(true);
     let network = Network::new(&lan.host, conflist);
     network.add(&network::Attachment::new(&container))?;
@@ -134,7 +134,7 @@ fn the_host_may_have_its_address_on_another_link(_: &World) -> Result {
     lan.host.add_address("eth0", "192.0.2.2/24".parse()?)?;
     lan.host.add_address("eth0", "2001:db8::2/64".parse()?)?;
     let container = container(&lan, "c1")?;
-    let network = Network::new(&lan.host, network_of(&["10.99.0.61/24", "fd99::61/64"]));
+    let network = Network::new(&lan.host, listing(&["10.99.0.61/24", "fd99::61/64"]));
     let attachment = network::Attachment::new(&container);
     // Only where the host has a way out of its own does the kernel know what it would speak from.
     let netlink = lan.host.netlink()?;
@@ -154,10 +154,10 @@ fn the_host_may_have_its_address_on_another_link(_: &World) -> Result {
     )
 }
 
-fn a_host_without_an_address_is_allowed(_: &World) -> Result {
+fn a_host_without_an_address_is_led_to_listed_prefixes(_: &World) -> Result {
     let lan = Lan::new()?;
     let container = container(&lan, "c1")?;
-    let network = Network::new(&lan.host, network_of(&["10.99.0.61/24"]));
+    let network = Network::new(&lan.host, listing(&["10.99.0.61/24"]));
     let attachment = network::Attachment::new(&container);
     let outcome = network
         .prepare("ADD", 0, &attachment, None)?

@@ -193,8 +193,9 @@ fn removing_the_parent_removes_everything(_: &World) -> Result {
     lan.host
         .netlink()?
         .delete_link(lan.host.link(Lan::MASTER)?.index)?;
-    ensure_host_is_clean(&lan.host)?;
-    network.del(&attachment)
+    ensure!(reached(&lan)?.is_empty() && shim(&lan)?.is_none());
+    network.del(&attachment)?;
+    ensure_host_is_clean(&lan.host)
 }
 
 fn a_foreign_link_of_the_same_name_is_left_alone(_: &World) -> Result {
@@ -245,6 +246,7 @@ fn a_renamed_or_downed_macvlan_on_the_host_is_found_and_used(_: &World) -> Resul
     );
     ensure_they_talk((&lan.host, HOST.into()), (&two, "10.99.0.62".parse()?))?;
     second.del(&network::Attachment::new(&two))?;
+    first.del(&network::Attachment::new(&one))?;
     ensure_host_is_clean(&lan.host)
 }
 
@@ -258,13 +260,9 @@ fn sixty_four_containers_come_and_go_at_once(world: &World) -> Result {
     let body = "cat >/dev/null\n[ $CNI_COMMAND != ADD ] || \
                 echo \"{\\\"cniVersion\\\":\\\"1.0.0\\\",\\\"ips\\\":[{\\\"address\\\":\\\"10.99.1.${CNI_CONTAINERID#c}/16\\\"}]}\"\n";
     let path = script(world, "numbered", body)?;
-    let network = || {
-        Network::with_path(
-            &lan.host,
-            with_access(json!({ "ipam": { "type": "numbered" } })),
-            path.clone(),
-        )
-    };
+    let mut conflist = with_access(json!({ "ipam": { "type": "numbered" } }));
+    conflist["plugins"][0]["hostAccess"] = json!(["10.99.1.0/24"]);
+    let network = || Network::with_path(&lan.host, conflist.clone(), path.clone());
     let all = |work: &(dyn Fn(&Network<'_>, &network::Attachment) -> Result + Sync)| -> Result {
         thread::scope(|scope| {
             let started: Vec<_> = containers

@@ -93,7 +93,7 @@ fn killed_at_any_syscall_add_in_mode_passthru_can_be_repeated(world: &World) -> 
 fn killed_at_any_syscall_add_with_host_access_can_be_repeated(world: &World) -> Result {
     add_again_after_each_step(
         world,
-        json!({ "ipam": host_local(world), "hostAccess": true }),
+        json!({ "ipam": host_local(world), "hostAccess": ["10.99.0.0/24"] }),
     )
 }
 
@@ -142,7 +142,7 @@ fn killed_at_any_syscall_add_leaves_nothing_after_del(world: &World) -> Result {
 fn killed_at_any_syscall_add_with_host_access_leaves_nothing_after_del(world: &World) -> Result {
     del_after_each_step(
         world,
-        json!({ "ipam": host_local(world), "hostAccess": true }),
+        json!({ "ipam": host_local(world), "hostAccess": ["10.99.0.0/24"] }),
     )
 }
 

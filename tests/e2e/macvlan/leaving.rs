@@ -110,7 +110,7 @@ fn del_removes_the_interface_even_if_the_daemon_is_down(world: &World) -> Result
 fn del_removes_the_interface_even_if_the_hosts_lock_cannot_be_had(world: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
-    let conflist = conflist(json!({ "hostAccess": true }));
+    let conflist = conflist(json!({ "hostAccess": ["10.99.0.0/24"] }));
     let result = json!({ "ips": [{ "address": "10.99.0.60/24" }] });
     let network = given(world, &lan, conflist, &result)?;
     let attachment = network::Attachment::new(&container);

@@ -317,7 +317,8 @@ fn the_host_is_answered_from_both_families_with_host_access(_: &World) -> Result
     for address in ["10.97.0.2/24", "fd97::2/64"] {
         host.add_address(Lans::MASTER2, address.parse()?)?;
     }
-    let keys = json!({ "ipam": ipam(98), "sourceRouting": true, "hostAccess": true });
+    let allowed = ["10.98.0.0/24", "fd98::/64"];
+    let keys = json!({ "ipam": ipam(98), "sourceRouting": true, "hostAccess": allowed });
     let network = Network::new(host, second(keys));
     let attachment = at(&container, "net1");
     network.add(&attachment)?;
@@ -355,7 +356,7 @@ fn a_failed_add_leaves_no_rule(world: &World) -> Result {
     // have.
     lans.lan.host.add_bridge("lh-eth1")?;
     let good = json!({ "ips": [{ "address": "10.99.0.60/24" }] });
-    let keys = json!({ "sourceRouting": true, "hostAccess": true });
+    let keys = json!({ "sourceRouting": true, "hostAccess": ["10.99.0.0/24"] });
     let network = given(world, &lans.lan, conflist(keys), &good)?;
     let error = network::cni_error(network.add(&network::Attachment::new(&container)));
     ensure!(

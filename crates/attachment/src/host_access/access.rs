@@ -1,14 +1,19 @@
 //! Setting and removing the host's routes to containers.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use linknet::{Error, Link, Netlink, Netns, Result};
 
+use super::admission::{HostNetwork, Refusal};
+use super::key::HostAccessKey;
 use super::reachable::Reachable;
+use super::record::Record;
 use super::route::HostRoute;
 use super::tag::AttachmentTag;
 use super::{shim, source};
 use crate::lock::HostLock;
+use crate::ownership::PROTOCOL;
 use crate::shared_link::SharedLink;
 
 /// The shims of one namespace and the routes through them, locked against other processes.
@@ -17,6 +22,32 @@ pub struct HostAccess {
     netns: Netns,
     netlink: Netlink,
     _lock: HostLock,
+}
+
+/// Why the host could not be led to a container.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The kernel refused, or could not be asked.
+    #[error(transparent)]
+    Kernel(#[from] Error),
+    /// The host must not be led to one of the addresses.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// The addresses that the host is led to or has a record of, and whose they are. No lock is needed to
+/// ask.
+///
+/// # Errors
+/// If the kernel cannot be asked.
+pub fn destinations(netlink: &Netlink) -> Result<BTreeSet<(AttachmentTag, IpAddr)>> {
+    let ours = netlink.routes_with_protocol(PROTOCOL)?;
+    let routes = ours.iter().filter_map(HostRoute::from_route);
+    let records = ours.iter().filter_map(Record::from_route);
+    let routes = routes.map(|route| (route.tag, route.to));
+    Ok(routes
+        .chain(records.map(|record| (record.tag, record.to)))
+        .collect())
 }
 
 impl HostAccess {
@@ -44,24 +75,45 @@ impl HostAccess {
         HostRoute::all(&self.netlink)
     }
 
+    /// The addresses of all attachments, whether or not there is a route to them.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn records(&self) -> Result<Vec<Record>> {
+        Record::all(&self.netlink)
+    }
+
     /// Sets the host's routes to these addresses on a parent, through its shim, which is created if
     /// there is none. The attachment's routes to other addresses stay.
     ///
     /// # Errors
-    /// The kernel's refusal; `is_exists` if the shim's name is taken. Objects that were created by
-    /// then stay, for [`HostAccess::detach`] to remove.
+    /// A refusal to lead the host to one of them; then nothing has been changed. Otherwise the
+    /// kernel's refusal; `is_exists` if the shim's name is taken. Objects that were created by then
+    /// stay, for [`HostAccess::detach`] to remove.
     pub fn attach(
         &self,
         parent: u32,
         tag: AttachmentTag,
         addresses: &[IpAddr],
-    ) -> Result<Vec<Reachable>> {
+        key: &HostAccessKey,
+    ) -> Result<Vec<Reachable>, AttachError> {
+        let parent = self.parent(parent)?;
+        let network = HostNetwork::read(&self.netlink)?;
+        for &to in addresses {
+            network.admit(&parent, tag, to, key.listed())?;
+        }
         let with_ipv6 = addresses.iter().any(IpAddr::is_ipv6);
-        let (shim, parent) = shim::ensure(&self.netlink, &self.netns, parent, with_ipv6)?;
+        let shim = shim::ensure(&self.netlink, &self.netns, &parent, with_ipv6)?;
         let via = shim::link_local(shim.mac.unwrap_or_default());
         let mut reachable = Vec::new();
         for &to in addresses {
-            let from = source::choose(&self.netlink, &parent, to)?;
+            let record = Record {
+                tag,
+                to,
+                parent: parent.index,
+            };
+            self.record(&network, record)?;
+            let from = source::choose(&self.netlink, &network.addresses, &parent, to)?;
             let route = HostRoute {
                 tag,
                 to,
@@ -77,12 +129,47 @@ impl HostAccess {
         Ok(reachable)
     }
 
-    /// Removes the routes for which `is_stale` is true, and every shim without a route. Returns the
-    /// routes that were removed.
+    /// Records an address of an attachment, which may have been on another parent before. `network`
+    /// is the host's, before the change.
+    fn record(&self, network: &HostNetwork, record: Record) -> Result<()> {
+        self.netlink.replace_route(&record.to_route())?;
+        let is_former =
+            |other: &Record| (other.tag, other.to) == (record.tag, record.to) && *other != record;
+        let records = network.routes.iter().filter_map(Record::from_route);
+        for former in records.filter(is_former) {
+            or_absent(self.netlink.delete_route(&former.to_route()))?;
+        }
+        Ok(())
+    }
+
+    fn parent(&self, index: u32) -> Result<Link> {
+        self.netlink.link_by_index(index)?.ok_or_else(|| {
+            let what = format!("create the host's macvlan on link {index}");
+            Error::refusal(what, libc::ENODEV, None)
+        })
+    }
+
+    /// Removes the host's route to an address, and keeps the record, for a later GC to restore it.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn withhold(&self, record: &Record) -> Result<()> {
+        let is_withheld = |route: &&HostRoute| route.tag == record.tag && route.to == record.to;
+        for route in self.routes()?.iter().filter(is_withheld) {
+            or_absent(self.netlink.delete_route(&route.to_route(None)))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the addresses of attachments for which `is_stale` is true, routes and records, and
+    /// every shim without a route. Returns the routes that were removed.
     ///
     /// # Errors
     /// The kernel's first refusal. The other routes and shims are still removed.
-    pub fn detach(&self, is_stale: impl Fn(&HostRoute) -> bool) -> Result<Vec<HostRoute>> {
+    pub fn detach(
+        &self,
+        is_stale: impl Fn(AttachmentTag, IpAddr) -> bool,
+    ) -> Result<Vec<HostRoute>> {
         self.detach_with(is_stale, |shim| self.netlink.delete_link(shim.index))
     }
 
@@ -91,7 +178,10 @@ impl HostAccess {
     ///
     /// # Errors
     /// As for [`HostAccess::detach`].
-    pub fn detach_nowait(&self, is_stale: impl Fn(&HostRoute) -> bool) -> Result<Vec<HostRoute>> {
+    pub fn detach_nowait(
+        &self,
+        is_stale: impl Fn(AttachmentTag, IpAddr) -> bool,
+    ) -> Result<Vec<HostRoute>> {
         self.detach_with(is_stale, |shim| {
             self.netlink.delete_link_nowait(&self.netns, shim.index)
         })
@@ -99,30 +189,44 @@ impl HostAccess {
 
     fn detach_with(
         &self,
-        is_stale: impl Fn(&HostRoute) -> bool,
+        is_stale: impl Fn(AttachmentTag, IpAddr) -> bool,
         delete: impl Fn(&Link) -> Result<()>,
     ) -> Result<Vec<HostRoute>> {
-        let (stale, mut kept): (Vec<_>, Vec<_>) = self.routes()?.into_iter().partition(is_stale);
+        let ours = self.netlink.routes_with_protocol(PROTOCOL)?;
+        let (stale, mut kept): (Vec<_>, Vec<_>) = (ours.iter())
+            .filter_map(HostRoute::from_route)
+            .partition(|route| is_stale(route.tag, route.to));
         let mut outcome = Ok(());
         let mut removed = Vec::new();
         for route in stale {
-            match self.netlink.delete_route(&route.to_route(None)) {
-                Err(error) if !error.is_absent() => {
+            match or_absent(self.netlink.delete_route(&route.to_route(None))) {
+                Ok(()) => removed.push(route),
+                Err(error) => {
                     kept.push(route);
                     outcome = outcome.and(Err(error));
                 }
-                _ => removed.push(route),
             }
+        }
+        // Last, so that a process that is killed before leaves the address for another to find.
+        let records = ours.iter().filter_map(Record::from_route);
+        for record in records.filter(|record| is_stale(record.tag, record.to)) {
+            let deleted = self.netlink.delete_route(&record.to_route());
+            outcome = outcome.and(or_absent(deleted));
         }
         let is_unused = |link: &&Link| {
             SharedLink::Shim.is(link) && !kept.iter().any(|route| route.index == link.index)
         };
         for shim in self.netlink.links()?.iter().filter(is_unused) {
-            match delete(shim) {
-                Err(error) if !error.is_absent() => outcome = outcome.and(Err(error)),
-                _ => {}
-            }
+            outcome = outcome.and(or_absent(delete(shim)));
         }
         outcome.map(|()| removed)
+    }
+}
+
+/// The outcome of a removal: what is gone already needs no removal.
+fn or_absent(removed: Result<()>) -> Result<()> {
+    match removed {
+        Err(error) if error.is_absent() => Ok(()),
+        outcome => outcome,
     }
 }

@@ -15,19 +15,31 @@
 //! addresses. IPv6 has no such rule (RFC 4861 §7.2.3), so there the container gets a route through
 //! the shim's link-local address.
 //!
+//! The host's routes are as trustworthy as the addresses that they lead to. So the host is led only
+//! to addresses on the parent's own prefixes, or on prefixes that the configuration lists, and to
+//! nothing that it uses otherwise (`admission.rs`). What a container says about itself does not
+//! count: the host keeps [`Record`]s of the addresses that ADD and the lease said.
+//!
 //! Each route bears the [`AttachmentTag`] of its attachment as its metric, so the routes alone show
 //! who needs the shim. It is removed with the last of them.
 
 mod access;
+mod admission;
 mod check;
+mod key;
 mod reachable;
+mod record;
+mod resolvers;
 mod route;
 mod shim;
 mod source;
 mod tag;
 
-pub use access::HostAccess;
+pub use access::{AttachError, HostAccess, destinations};
+pub use admission::Refusal;
 pub use check::difference;
+pub use key::{HostAccessKey, parse_prefix};
 pub use reachable::{Reachable, return_routes};
+pub use record::Record;
 pub use route::HostRoute;
 pub use tag::AttachmentTag;

@@ -28,7 +28,7 @@ impl HostRoute {
         Ok(routes.iter().filter_map(HostRoute::from_route).collect())
     }
 
-    fn from_route(route: &Route) -> Option<HostRoute> {
+    pub(super) fn from_route(route: &Route) -> Option<HostRoute> {
         let is_host_route = route.protocol == PROTOCOL
             && route.dst.prefix_len() == route.dst.max_prefix_len()
             && route.gateway.is_none()

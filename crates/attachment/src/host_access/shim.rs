@@ -24,21 +24,17 @@ pub(super) fn find(netlink: &Netlink, parent: &Link) -> Result<Option<Link>> {
     }
 }
 
-/// The shim on the parent with this index, created if there is none and ready for use, and the
-/// parent. `netlink` is a socket in `netns`, the parent's namespace.
+/// The shim on the parent, created if there is none and ready for use. `netlink` is a socket in
+/// `netns`, the parent's namespace.
 pub(super) fn ensure(
     netlink: &Netlink,
     netns: &Netns,
-    parent: u32,
+    parent: &Link,
     with_ipv6: bool,
-) -> Result<(Link, Link)> {
-    let Some(parent) = netlink.link_by_index(parent)? else {
-        let what = format!("create the host's macvlan on link {parent}");
-        return Err(Error::refusal(what, libc::ENODEV, None));
-    };
-    let shim = match find(netlink, &parent)? {
+) -> Result<Link> {
+    let shim = match find(netlink, parent)? {
         Some(shim) => shim,
-        None => create(netlink, netns, &parent)?,
+        None => create(netlink, netns, parent)?,
     };
     // The process that created it may have been killed before it configured it.
     let is_unfinished = shim.group == SharedLink::UNFINISHED_GROUP;
@@ -61,7 +57,7 @@ pub(super) fn ensure(
     if is_unfinished {
         SharedLink::Shim.finish(netlink, &shim)?;
     }
-    Ok((shim, parent))
+    Ok(shim)
 }
 
 /// The link-local address that the kernel derives from a MAC (RFC 4291, appendix A).

@@ -6,13 +6,17 @@ use linknet::{Address, Dad, Link, Netlink, Result, Scope};
 
 /// The address that the host uses to reach `to`: one of the parent's in the container's subnet, or
 /// else any of the parent's, or one of the link that carries the parent (a VLAN), or else the one
-/// that the kernel would choose. `None` if the host has none.
-pub(super) fn choose(netlink: &Netlink, parent: &Link, to: IpAddr) -> Result<Option<IpAddr>> {
-    let all = netlink.all_addresses()?;
+/// that the kernel would choose. `None` if the host has none. `all` are the host's addresses.
+pub(super) fn choose(
+    netlink: &Netlink,
+    all: &[Address],
+    parent: &Link,
+    to: IpAddr,
+) -> Result<Option<IpAddr>> {
     let below = parent
         .parent
         .filter(|_| parent.vlan.is_some() && parent.parent_netnsid.is_none());
-    let found = best(&all, parent.index, to).or_else(|| best(&all, below?, to));
+    let found = best(all, parent.index, to).or_else(|| best(all, below?, to));
     match found {
         Some(address) => Ok(Some(address)),
         None => {

@@ -18,7 +18,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use attachment::host_access::{AttachmentTag, HostAccess, return_routes};
+use attachment::host_access::{
+    AttachError, AttachmentTag, HostAccess, HostAccessKey, Refusal, return_routes,
+};
 use attachment::{HostLock, SourceRouting};
 use cni::Attachment;
 use ipnet::Ipv4Net;
@@ -47,6 +49,8 @@ pub(super) struct Target {
     pub(super) net: Ipv4Net,
     /// The interface's own routing table, if it has one.
     pub(super) source_routing: SourceRouting,
+    /// Where the configuration lets the host be led to.
+    pub(super) key: HostAccessKey,
 }
 
 /// Changes the host's routes to containers.
@@ -92,6 +96,28 @@ enum Error {
     OtherNetns(String),
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl Error {
+    /// Whether another attempt may succeed.
+    fn may_pass(&self) -> bool {
+        match self {
+            Error::Kernel(_) | Error::Unreachable(_) => true,
+            Error::OtherNetns(_) => false,
+            Error::Refused(refusal) => refusal.is_temporary(),
+        }
+    }
+}
+
+impl From<AttachError> for Error {
+    fn from(error: AttachError) -> Error {
+        match error {
+            AttachError::Kernel(error) => error.into(),
+            AttachError::Refused(refusal) => refusal.into(),
+        }
+    }
 }
 
 impl HostRouteWorker {
@@ -219,10 +245,18 @@ impl Shared {
             Ok(Ok(Some(text))) => tracing::info!(%attachment, "{text}"),
             Ok(Ok(None)) => {}
             Ok(Err(error)) => {
-                tracing::error!(%attachment, %error, "hostAccess: cannot update the host's route to the container");
+                match &error {
+                    Error::Refused(refusal) => {
+                        let advice = refusal.advice();
+                        tracing::warn!(%attachment, "hostAccess: the host has no route to the container: {refusal} ({advice})");
+                    }
+                    _ => {
+                        tracing::error!(%attachment, %error, "hostAccess: cannot update the host's route to the container");
+                    }
+                }
                 let attempts = change.attempts.saturating_sub(1);
-                let may_succeed = !matches!(error, Error::OtherNetns(_)) && attempts > 0;
-                return may_succeed.then_some(Change { attempts, ..change });
+                let is_tried_again = error.may_pass() && attempts > 0;
+                return is_tried_again.then_some(Change { attempts, ..change });
             }
             Err(_) => {
                 tracing::error!(%attachment, "updating the host's route panicked; this is a bug");
@@ -241,16 +275,17 @@ impl Shared {
         let tag = AttachmentTag::new(attachment);
         let before = access.routes()?;
         let reached = match target {
-            // A shim that was created for an attempt that failed has no route, and is removed.
             Some(target) => self.attach(access, attachment, target).or_else(|error| {
-                access.detach(|_| false)?;
+                // The address of a route that is there is the container's no more. A shim that was
+                // created for an attempt that failed has no route, and is removed.
+                let is_refused = matches!(error, Error::Refused(_));
+                access.detach(|other, to| is_refused && other == tag && to.is_ipv4())?;
                 Err(error)
             })?,
             None => None,
         };
         // IPv6 routes do not depend on the lease.
-        access
-            .detach(|route| route.tag == tag && route.to.is_ipv4() && Some(route.to) != reached)?;
+        access.detach(|other, to| other == tag && to.is_ipv4() && Some(to) != reached)?;
         let is_new = |to: &IpAddr| {
             !before
                 .iter()
@@ -290,7 +325,8 @@ impl Shared {
             return Err(Error::OtherNetns(link.name));
         }
         let to = IpAddr::V4(target.net.addr());
-        let reachable = access.attach(parent, AttachmentTag::new(attachment), &[to])?;
+        let tag = AttachmentTag::new(attachment);
+        let reachable = access.attach(parent, tag, &[to], &target.key)?;
         let on_link = [target.net.into()];
         for route in return_routes(&reachable, link.index, &on_link, target.source_routing) {
             inside.replace_route(&route)?;

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use attachment::SourceRouting;
+use attachment::host_access::HostAccessKey;
 use cni::Route;
 use dhcp4::RawOption;
 use linknet::Mac;
@@ -58,9 +59,10 @@ pub struct LeaseParams {
     /// Whether packets from the address are looked up in a table of their own.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) source_routing: SourceRouting,
-    /// Whether the host has a route to the address, which must follow changes of the address.
+    /// Whether the host has a route to the address, which must follow changes of the address, and on
+    /// which prefixes.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(crate) host_access: bool,
+    pub(crate) host_access: HostAccessKey,
 }
 
 impl LeaseParams {

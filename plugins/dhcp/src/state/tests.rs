@@ -139,10 +139,10 @@ fn files_of_earlier_releases_are_read_and_written_in_their_format() {
 fn optional_fields_have_their_values_or_none() {
     let full = Record::parse(file(FULL, "held").as_bytes()).unwrap();
     assert_eq!(full.server_mac.unwrap().to_string(), "02:00:00:00:00:01");
-    assert!(full.has_expired() && full.params.host_access);
+    assert!(full.has_expired() && !full.params.host_access.is_off());
     let minimal = Record::parse(file(MINIMAL, "held").as_bytes()).unwrap();
     assert_eq!((minimal.server_mac, minimal.expires), (None, None));
-    assert!(!minimal.has_expired() && !minimal.params.host_access);
+    assert!(!minimal.has_expired() && minimal.params.host_access.is_off());
     // An earlier release's container may share its identity.
     assert_eq!(minimal.params.release, ReleasePolicy::IfUnused);
 }

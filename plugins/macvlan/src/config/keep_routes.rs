@@ -1,7 +1,6 @@
 //! `keepRoutes`.
 
-use std::net::IpAddr;
-
+use attachment::host_access::parse_prefix;
 use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer};
 
@@ -17,17 +16,15 @@ impl From<KeptPrefix> for IpNet {
 impl<'de> Deserialize<'de> for KeptPrefix {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<KeptPrefix, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let address = || text.parse::<IpAddr>().map(IpNet::from);
-        let prefix = text.parse::<IpNet>().or_else(|_| address());
-        match prefix.map(|prefix| prefix.trunc()) {
-            Err(_) => Err(de::Error::custom(format_args!(
+        match parse_prefix(&text) {
+            None => Err(de::Error::custom(format_args!(
                 "{text:?} is not a prefix such as 10.42.0.0/16"
             ))),
-            Ok(all) if all.prefix_len() == 0 => Err(de::Error::custom(format_args!(
+            Some(all) if all.prefix_len() == 0 => Err(de::Error::custom(format_args!(
                 "{text} is every destination; to keep the existing default route, do not use the \
                  network's gateway (with dhcp: suppress)"
             ))),
-            Ok(prefix) => Ok(KeptPrefix(prefix)),
+            Some(prefix) => Ok(KeptPrefix(prefix)),
         }
     }
 }

@@ -5,6 +5,7 @@ mod mac;
 mod master;
 
 use attachment::SourceRouting;
+use attachment::host_access::HostAccessKey;
 use cni::{Error, Request, code};
 use ipnet::IpNet;
 use linknet::{Mac, MacvlanMode};
@@ -46,7 +47,7 @@ pub struct Config {
     /// another plugin, whose routes are all from the configuration.
     pub configured_routes: Option<Vec<IpNet>>,
     /// Make the host and the container reach each other.
-    pub host_access: bool,
+    pub host_access: HostAccessKey,
     /// A routing table for packets from the interface's addresses.
     pub source_routing: SourceRouting,
     /// Destinations that keep their existing route.
@@ -72,7 +73,7 @@ struct Keys {
     nopromisc: bool,
     #[serde(deserialize_with = "mac::list")]
     source_macs: Vec<Mac>,
-    host_access: bool,
+    host_access: HostAccessKey,
     source_routing: SourceRouting,
     keep_routes: Vec<KeptPrefix>,
 }
@@ -151,15 +152,15 @@ impl Config {
         if self.nopromisc && mode != MacvlanMode::Passthru {
             return Some(is_for("nopromisc", MacvlanMode::Passthru));
         }
-        if self.host_access && mode != MacvlanMode::Bridge {
+        if !self.host_access.is_off() && mode != MacvlanMode::Bridge {
             return Some(is_for("hostAccess", MacvlanMode::Bridge));
         }
-        let contradiction = if self.host_access && self.link_in_container {
+        let contradiction = if !self.host_access.is_off() && self.link_in_container {
             "hostAccess and linkInContainer exclude each other: the host is not on a parent that is \
              in the container"
         } else if has_ipam {
             return None;
-        } else if self.host_access {
+        } else if !self.host_access.is_off() {
             "hostAccess needs ipam: without an address there is nothing to reach"
         } else if !self.source_routing.is_off() {
             "sourceRouting needs ipam: it routes by the interface's addresses, and without ipam it \

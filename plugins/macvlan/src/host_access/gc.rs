@@ -1,59 +1,67 @@
 //! GC: removes the host's routes to attachments that are gone, and restores those to valid ones.
 //!
 //! Routes get lost: the kernel removes those with a source address that the host loses, and a
-//! program that manages the host's network may remove what it did not set.
+//! program that manages the host's network may remove what it did not set. What is restored is what
+//! the host has a record of. The containers are not asked: whoever is root in one could answer with
+//! any address, or any number of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use attachment::host_access::{AttachmentTag, HostAccess, HostRoute};
+use attachment::host_access::{
+    AttachError, AttachmentTag, HostAccess, HostRoute, Reachable, Record, destinations,
+};
 use attachment::{OwnerMark, SharedLink, is_macvlan};
 use cni::{Attachment, Error, Request};
 use ipnet::IpNet;
-use linknet::{Address, Link, Netlink, Netns, Protocol, Scope};
+use linknet::{Link, Netlink, Netns};
 
 use super::{failed, lock, set_return_routes};
 use crate::config::Config;
 use crate::netns;
 
-/// Addresses that the kernel derived from router advertisements (`IFAPROT_KERNEL_RA` of
-/// linux/if_addr.h): no result has them.
-const KERNEL_RA: Protocol = Protocol(2);
-
 /// Removes this network's routes to attachments that are not valid, and restores those to valid
-/// ones that are visible. Without a list of attachments only unused macvlans are removed.
+/// ones. Without a list of attachments only unused macvlans are removed.
 ///
 /// # Errors
 /// 111 with the kernel's first refusal.
 pub(crate) fn gc(request: &Request) -> Result<(), Error> {
     let config = Config::read(request).ok();
-    let config = config.filter(|config| config.host_access);
+    let config = config.filter(|config| !config.host_access.is_off());
     let outside = Netlink::open().map_err(|error| failed(&error))?;
-    let links = || outside.links().map_err(|error| failed(&error));
-    if config.is_none() && !links()?.iter().any(|link| SharedLink::Shim.is(link)) {
+    // Before the lock: what an ADD sets while this waits is not in the list of valid attachments.
+    let before = destinations(&outside).map_err(|error| failed(&error))?;
+    if config.is_none() && before.is_empty() && !has_shim(&outside)? {
         return Ok(());
     }
-    let network = &request.config.name;
-    let valid = request.valid_attachments.as_ref();
     let host = lock()?;
-    // Listed under the lock: an ADD that had it before may have created a macvlan of the host's.
-    let links = links()?;
     let own = netns::own()?;
     let (visible, searched) = netns::search_named(|_, netns| interfaces_in(netns, &own));
-    let removed = remove_stale(&host, &links, network, valid, &visible);
-    let restored = match (valid, config) {
-        (Some(valid), Some(config)) => restore(&host, &config, network, valid, &visible),
-        _ => Ok(()),
+    let Some(valid) = &request.valid_attachments else {
+        return host
+            .detach(|_, _| false)
+            .map(drop)
+            .map_err(|error| failed(&error));
+    };
+    let removed = remove_stale(&host, &request.config.name, valid, &before, &visible);
+    let restored = match &config {
+        Some(config) => {
+            forget_lost_parents(&host, &outside).and(restore(&host, config, valid, &visible))
+        }
+        None => Ok(()),
     };
     removed.and(restored).and(searched)
+}
+
+fn has_shim(outside: &Netlink) -> Result<bool, Error> {
+    let links = outside.links().map_err(|error| failed(&error))?;
+    Ok(links.iter().any(|link| SharedLink::Shim.is(link)))
 }
 
 /// A container's interface whose parent is in our namespace.
 struct VisibleInterface {
     netns: Netns,
     link: Link,
-    parent: u32,
-    addresses: Vec<IpNet>,
 }
 
 fn interfaces_in(netns: &Netns, own: &Netns) -> linknet::Result<Vec<VisibleInterface>> {
@@ -61,99 +69,115 @@ fn interfaces_in(netns: &Netns, own: &Netns) -> linknet::Result<Vec<VisibleInter
     let Some(own_nsid) = inside.nsid(own)? else {
         return Ok(Vec::new());
     };
-    let mut found = Vec::new();
-    for link in inside.links()?.into_iter().filter(is_macvlan) {
-        let Some(parent) = link
-            .parent
-            .filter(|_| link.parent_netnsid == Some(own_nsid))
-        else {
-            continue;
-        };
-        let addresses = match inside.addresses(link.index) {
-            Err(error) if error.is_absent() => continue, // removed since
-            addresses => addresses?,
-        };
-        let is_assigned =
-            |address: &&Address| address.scope < Scope::LINK && address.protocol != Some(KERNEL_RA);
-        let assigned = addresses.iter().filter(is_assigned);
-        found.push(VisibleInterface {
-            netns: (netns.try_clone())
-                .map_err(|error| linknet::Error::io("keep a network namespace", &error))?,
-            parent,
-            addresses: assigned.map(|address| address.net).collect(),
-            link,
-        });
-    }
-    Ok(found)
+    let mut links = inside.links()?;
+    links.retain(|link| is_macvlan(link) && link.parent_netnsid == Some(own_nsid));
+    let visible = links.into_iter().map(|link| {
+        let netns = netns
+            .try_clone()
+            .map_err(|error| linknet::Error::io("keep a network namespace", &error))?;
+        Ok(VisibleInterface { netns, link })
+    });
+    visible.collect()
 }
 
 fn remove_stale(
     host: &HostAccess,
-    links: &[Link],
     network: &str,
-    valid: Option<&BTreeSet<Attachment>>,
+    valid: &BTreeSet<Attachment>,
+    before: &BTreeSet<(AttachmentTag, IpAddr)>,
     visible: &[VisibleInterface],
 ) -> Result<(), Error> {
-    let valid: Option<BTreeSet<AttachmentTag>> =
-        valid.map(|valid| valid.iter().map(AttachmentTag::new).collect());
-    let parent_of = |index| links.iter().find(|link| link.index == index)?.parent;
-    // Attachments of two networks may have the same tag: a route to an address that is in use
-    // stays, whichever network it belongs to.
-    let is_in_use = |route: &HostRoute| {
-        let parent = parent_of(route.index);
-        visible.iter().any(|interface| {
-            Some(interface.parent) == parent
-                && interface.addresses.iter().any(|net| net.addr() == route.to)
-        })
-    };
-    let is_stale = |route: &HostRoute| {
-        let is_invalid = |valid: &BTreeSet<AttachmentTag>| {
-            route.tag.is_of(network) && !valid.contains(&route.tag)
-        };
-        valid.as_ref().is_some_and(is_invalid) && !is_in_use(route)
-    };
-    for route in host.detach(is_stale).map_err(|error| failed(&error))? {
-        log::warn!("removed stale host route to {}", route.to);
+    let mut valid: BTreeSet<AttachmentTag> = valid.iter().map(AttachmentTag::new).collect();
+    // Names of two networks may look alike in a tag.
+    let marks = visible.iter();
+    let marks = marks.filter_map(|interface| OwnerMark::attachment(&interface.link));
+    let of_others = marks.filter(|attachment| attachment.network() != network);
+    valid.extend(of_others.map(|attachment| AttachmentTag::new(&attachment)));
+    let removed = host.detach(|tag, to| {
+        tag.is_of(network) && !valid.contains(&tag) && before.contains(&(tag, to))
+    });
+    for HostRoute { to, .. } in removed.map_err(|error| failed(&error))? {
+        log::warn!("removed stale host route to {to}");
     }
     Ok(())
 }
 
-/// Sets every route again, since the host's source address may have changed; removes those to
-/// addresses that the interface no longer has.
+/// Removes the records of parents that are gone, and the containers' interfaces with them.
+fn forget_lost_parents(host: &HostAccess, outside: &Netlink) -> Result<(), Error> {
+    let forget = || {
+        let links = outside.links()?;
+        let is_there = |index| links.iter().any(|link| link.index == index);
+        let mut lost = host.records()?;
+        lost.retain(|record| !is_there(record.parent));
+        let is_lost = |tag, to| lost.iter().any(|lost| lost.tag == tag && lost.to == to);
+        if !lost.is_empty() {
+            host.detach(is_lost)?;
+        }
+        Ok(())
+    };
+    forget().map_err(|error| failed(&error))
+}
+
+/// Sets every route again, since the host's source address may have changed.
+///
+/// # Errors
+/// The first failure. The other routes are still set.
 fn restore(
     host: &HostAccess,
     config: &Config,
-    network: &str,
     valid: &BTreeSet<Attachment>,
     visible: &[VisibleInterface],
 ) -> Result<(), Error> {
-    let marks = valid.iter().map(|it| (OwnerMark::new(it).alias, it));
-    let by_mark: BTreeMap<String, &Attachment> = marks.collect();
+    let records = host.records().map_err(|error| failed(&error))?;
     let mut outcome = Ok(());
-    for interface in visible {
-        let mark = OwnerMark::of_network(&interface.link, network);
-        if let Some(attachment) = mark.and_then(|mark| by_mark.get(&mark.alias)) {
-            let restored = interface.restore(host, AttachmentTag::new(attachment), config);
-            outcome = outcome.and(restored.map_err(|error| failed(&error)));
+    for attachment in valid {
+        let tag = AttachmentTag::new(attachment);
+        let ours = records.iter().filter(|record| record.tag == tag);
+        let mut reachable = Vec::new();
+        for record in ours {
+            match restore_route(host, config, record) {
+                Ok(restored) => reachable.extend(restored),
+                Err(error) => outcome = outcome.and(Err(failed(&error))),
+            }
+        }
+        let mark = OwnerMark::new(attachment);
+        for interface in visible.iter().filter(|it| mark.is_finished(&it.link)) {
+            let answered = interface.set_return_routes(config, &reachable);
+            outcome = outcome.and(answered.map_err(|error| failed(&error)));
         }
     }
-    outcome
+    // A route that was withheld may have been the last one through its macvlan.
+    let cleaned = host.detach(|_, _| false).map(drop);
+    outcome.and(cleaned.map_err(|error| failed(&error)))
+}
+
+/// Sets the route to a recorded address again. An address that the host must not be led to any more
+/// loses its route.
+fn restore_route(
+    host: &HostAccess,
+    config: &Config,
+    record: &Record,
+) -> linknet::Result<Vec<Reachable>> {
+    let &Record { tag, to, parent } = record;
+    match host.attach(parent, tag, &[to], &config.host_access) {
+        Ok(reachable) => Ok(reachable),
+        Err(AttachError::Refused(refusal)) => {
+            log::warn!("hostAccess: {refusal} ({})", refusal.advice());
+            host.withhold(record)?;
+            Ok(Vec::new())
+        }
+        Err(AttachError::Kernel(error)) => Err(error),
+    }
 }
 
 impl VisibleInterface {
-    fn restore(
-        &self,
-        host: &HostAccess,
-        tag: AttachmentTag,
-        config: &Config,
-    ) -> linknet::Result<()> {
-        let addresses: Vec<IpAddr> = self.addresses.iter().map(IpNet::addr).collect();
-        let reachable = match addresses.as_slice() {
-            [] => Vec::new(),
-            addresses => host.attach(self.parent, tag, addresses)?,
-        };
-        host.detach(|route| route.tag == tag && !addresses.contains(&route.to))?;
+    fn set_return_routes(&self, config: &Config, reachable: &[Reachable]) -> linknet::Result<()> {
         let inside = Netlink::open_in(&self.netns)?;
-        set_return_routes(config, &inside, &self.link, &self.addresses, &reachable)
+        let addresses = match inside.addresses(self.link.index) {
+            Err(error) if error.is_absent() => return Ok(()), // removed since
+            addresses => addresses?,
+        };
+        let on_link: Vec<IpNet> = addresses.iter().map(|address| address.net).collect();
+        set_return_routes(config, &inside, &self.link, &on_link, reachable)
     }
 }

@@ -8,8 +8,12 @@
 mod gc;
 
 use std::net::IpAddr;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use attachment::host_access::{AttachmentTag, HostAccess, HostRoute, Reachable, return_routes};
+use attachment::host_access::{
+    AttachError, AttachmentTag, HostAccess, HostAccessKey, Reachable, Refusal, return_routes,
+};
 use attachment::{
     HostLock, KernelError, Plan, SharedKeys, codes, differs, kernel_code, with_details,
 };
@@ -22,10 +26,17 @@ use crate::netns;
 
 pub(crate) use gc::gc;
 
+/// How long to wait for another attachment that has the address: its DEL has given the address back,
+/// and is about to remove the route.
+const OTHER_ATTACHMENT_WAIT: Duration = Duration::from_secs(5);
+
+/// The pause before the address is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
+
 /// ADD: makes host and container reach each other at every address of the plan.
 ///
 /// # Errors
-/// 7 if the kernel refuses. [`roll_back`] removes the routes that were set by then.
+/// 114 if the host must not be led to one of them, and 7 if the kernel refuses. [`roll_back`] removes the routes that were set by then.
 pub(crate) fn attach(
     config: &Config,
     attachment: &Attachment,
@@ -33,7 +44,7 @@ pub(crate) fn attach(
     link: &Link,
     plan: &Plan,
 ) -> Result<(), Error> {
-    if !config.host_access {
+    if config.host_access.is_off() {
         return Ok(());
     }
     let prefixes: Vec<IpNet> = plan.addresses.iter().map(|new| new.net).collect();
@@ -43,17 +54,44 @@ pub(crate) fn attach(
         Error::new(codes::KERNEL, what)
     };
     let parent = link.parent.ok_or_else(no_parent)?;
-    let host = lock()?;
     let tag = AttachmentTag::new(attachment);
-    let reachable = host.attach(parent, tag, &addresses).or_rejected()?;
-    // A killed ADD of this attachment may have left routes to other addresses.
-    let is_stale = |route: &HostRoute| route.tag == tag && !addresses.contains(&route.to);
-    if host.routes().or_rejected()?.iter().any(is_stale) {
+    let (host, reachable) = lead(parent, tag, &addresses, &config.host_access)?;
+    // A killed ADD of this attachment may have left others.
+    let is_stale = |other: AttachmentTag, to: IpAddr| other == tag && !addresses.contains(&to);
+    let mut records = host.records().or_rejected()?.into_iter();
+    if records.any(|record| is_stale(record.tag, record.to)) {
         host.detach(is_stale).or_rejected()?;
     }
     set_return_routes(config, inside, link, &prefixes, &reachable).or_rejected()?;
     warn_of_limits(&reachable);
     Ok(())
+}
+
+/// Sets the host's routes, and returns them with the lock that they were set under.
+fn lead(
+    parent: u32,
+    tag: AttachmentTag,
+    addresses: &[IpAddr],
+    key: &HostAccessKey,
+) -> Result<(HostAccess, Vec<Reachable>), Error> {
+    let deadline = Instant::now() + OTHER_ATTACHMENT_WAIT;
+    loop {
+        let host = lock()?;
+        match host.attach(parent, tag, addresses, key) {
+            Ok(reachable) => return Ok((host, reachable)),
+            Err(AttachError::Kernel(error)) => return Err(error).or_rejected(),
+            Err(AttachError::Refused(refusal))
+                if refusal.is_temporary() && Instant::now() < deadline => {}
+            Err(AttachError::Refused(refusal)) => return Err(refused(&refusal)),
+        }
+        drop(host);
+        sleep(RETRY_INTERVAL);
+    }
+}
+
+fn refused(refusal: &Refusal) -> Error {
+    let what = format!("hostAccess: {refusal}");
+    Error::new(codes::HOST_ROUTE_REFUSED, what).details(refusal.advice())
 }
 
 /// Warns where the host cannot reach the container yet, or the container cannot reach the host
@@ -97,7 +135,7 @@ fn set_return_routes(
 
 /// After an ADD that failed with `error`: removes what [`attach`] has set.
 pub(crate) fn roll_back(config: &Config, attachment: &Attachment, error: Error) -> Error {
-    if !config.host_access {
+    if config.host_access.is_off() {
         return error;
     }
     match remove(attachment) {
@@ -120,7 +158,7 @@ pub(crate) fn check(
     link: &Link,
     addresses: &[IpNet],
 ) -> Result<(), Error> {
-    if !config.host_access {
+    if config.host_access.is_off() {
         return Ok(());
     }
     let tag = AttachmentTag::new(attachment);
@@ -137,15 +175,15 @@ pub(crate) fn check(
 /// 111 if the kernel refuses.
 pub(crate) fn detach(request: &Request) -> Result<(), Error> {
     // ADD refuses a value of another type, and so has set nothing.
-    match SharedKeys::read(request).host_access {
-        true => remove(request.attachment()?),
-        false => Ok(()),
+    match SharedKeys::read(request).host_access.is_off() {
+        true => Ok(()),
+        false => remove(request.attachment()?),
     }
 }
 
 fn remove(attachment: &Attachment) -> Result<(), Error> {
     let tag = AttachmentTag::new(attachment);
-    let removed = lock()?.detach_nowait(|route| route.tag == tag);
+    let removed = lock()?.detach_nowait(|other, _| other == tag);
     removed.map(drop).map_err(|error| failed(&error))
 }
 

@@ -54,7 +54,7 @@ fn is_possible(config: &Config) {
     assert!(config.mac.is_none_or(is_usable));
     assert!(config.sources.is_empty() || config.mode == MacvlanMode::Source);
     let allows_host_access = config.mode == MacvlanMode::Bridge && !config.link_in_container;
-    assert!(!config.host_access || allows_host_access);
+    assert!(config.host_access.is_off() || allows_host_access);
     assert!(config.keep_routes.iter().all(|kept| kept.prefix_len() > 0));
     if let Some(master) = &config.master {
         let name = master.to_string();

@@ -18,6 +18,9 @@ pub(super) const TESTS: &[Test] = &[
 /// The host's macvlan on the VLAN.
 const SHIM: &str = "lh-eth1.228";
 
+/// The containers' prefixes, of which the host has no address on the VLAN.
+const ALLOWED: [&str; 2] = ["10.99.0.0/24", "fd99::/64"];
+
 fn trunk() -> Result<Trunk> {
     let trunk = Trunk::new()?;
     for address in ["10.50.0.2/24", "fd50::2/64"] {
@@ -30,9 +33,9 @@ fn the_host_reaches_containers_on_a_vlan_by_the_address_of_the_device_below(_: &
     let trunk = trunk()?;
     let addresses = json!([{ "address": "10.99.0.61/24" }, { "address": "fd99::61/64" }]);
     let ipam = json!({ "type": "static", "addresses": addresses });
-    let first = trunk.network(json!({ "vlan": ID, "hostAccess": true, "ipam": ipam }));
+    let first = trunk.network(json!({ "vlan": ID, "hostAccess": ALLOWED, "ipam": ipam }));
     let second = trunk
-        .network(json!({ "master": NAME, "hostAccess": true, "ipam": fixed("10.99.0.62/24") }));
+        .network(json!({ "master": NAME, "hostAccess": ALLOWED, "ipam": fixed("10.99.0.62/24") }));
     let (one, attachment) = trunk.attached("c1", &first)?;
     let (two, other) = trunk.attached("c2", &second)?;
     trunk.ensure_host_has(&[NAME, SHIM])?;
@@ -55,7 +58,7 @@ fn the_host_reaches_containers_on_a_vlan_by_the_address_of_the_device_below(_: &
 fn gc_removes_vlan_and_host_macvlan_of_containers_that_vanished(world: &World) -> Result {
     let trunk = trunk()?;
     let addresses = counted(&world.dir().join("addresses"));
-    let network = trunk.network(json!({ "vlan": ID, "hostAccess": true, "ipam": addresses }));
+    let network = trunk.network(json!({ "vlan": ID, "hostAccess": ALLOWED, "ipam": addresses }));
     let (container, _) = trunk.attached("c1", &network)?;
     container.remove()?;
     trunk.ensure_host_has(&[NAME, SHIM])?;
@@ -68,7 +71,7 @@ fn gc_removes_vlan_and_host_macvlan_of_containers_that_vanished(world: &World) -
 fn the_last_of_many_containers_removes_vlan_and_host_macvlan(world: &World) -> Result {
     let trunk = trunk()?;
     let addresses = counted(&world.dir().join("addresses"));
-    let keys = json!({ "vlan": ID, "hostAccess": true, "ipam": addresses });
+    let keys = json!({ "vlan": ID, "hostAccess": ALLOWED, "ipam": addresses });
     let containers = crowd::containers(&trunk, 32)?;
     crowd::each_at_once(&containers, |container| {
         let network = trunk.network(keys.clone());

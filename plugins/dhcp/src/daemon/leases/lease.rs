@@ -215,7 +215,7 @@ impl ManagedLease {
 
     /// Whether the host needs a route to the container (`hostAccess`).
     pub(super) fn has_host_access(&self) -> bool {
-        self.params.host_access
+        !self.params.host_access.is_off()
     }
 
     /// Where that route must lead; `None` while there is no address.
@@ -226,6 +226,7 @@ impl ManagedLease {
             pinned_netns: self.pinned_netns(),
             net,
             source_routing: self.params.source_routing,
+            key: self.params.host_access.clone(),
         })
     }
 

@@ -1,0 +1,366 @@
+//! Nobody can have the host led to an address of their choice: not the DHCP server, not a pod's
+//! author, and not root in a container.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use attachment::HostLock;
+use attachment::host_access::{AttachmentTag, HostAccess, HostAccessKey};
+use lab::anyhow::{Context, ensure};
+use lab::dhcp_server::Settings;
+use lab::plugin::CniError;
+use lab::serde_json::{Value, json};
+use lab::{Daemon, DhcpServer, Lan, Network, Result, Test, World, network, test, until};
+use linknet::Route;
+use nix::mount::{MsFlags, mount};
+
+use super::{
+    HOST, HOST6, container, ensure_host_is_clean, ensure_they_talk, lan, reached, shim, with_access,
+};
+use crate::macvlan::given;
+use crate::scenario::{SOON, address, ensure_nothing_left};
+
+pub(super) const TESTS: &[Test] = &[
+    test!(a_server_cannot_have_the_host_led_to_an_address_that_it_uses),
+    test!(a_renewal_cannot_have_the_host_led_to_an_address_that_it_uses),
+    test!(a_container_cannot_have_the_host_led_to_addresses_that_it_adds),
+    test!(an_attachment_cannot_take_another_ones_address),
+    test!(an_attachment_waits_for_another_that_ends),
+    test!(ipv6_addresses_are_chosen_as_carefully),
+    test!(an_address_that_is_listed_by_itself_may_be_a_gateway_and_a_name_server),
+    test!(a_host_without_an_address_is_led_nowhere),
+];
+
+/// The host's gateway, name server, and a network behind another link.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 53);
+const TUNNEL: &str = "10.99.0.192/26";
+const IN_TUNNEL: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 200);
+
+/// Addresses that a host has other uses for, or that are not on its LAN.
+const PRIZES: [Ipv4Addr; 8] = [
+    GATEWAY,
+    RESOLVER,
+    IN_TUNNEL,
+    HOST,
+    Ipv4Addr::new(10, 99, 0, 255),
+    Ipv4Addr::new(8, 8, 8, 8),
+    Ipv4Addr::new(169, 254, 169, 254),
+    Ipv4Addr::new(10, 50, 0, 7),
+];
+
+/// A LAN whose host uses it: for its default route, and to resolve names.
+fn used_lan() -> Result<Lan> {
+    let lan = lan()?;
+    let netlink = lan.host.netlink()?;
+    let parent = lan.host.link(Lan::MASTER)?.index;
+    for (default, gateway) in [
+        ("0.0.0.0/0", IpAddr::from(GATEWAY)),
+        ("::/0", Lan::ADDRESS6.into()),
+    ] {
+        let route = Route::new(default.parse::<ipnet::IpNet>()?, parent);
+        netlink.add_route(&route.via(gateway))?;
+    }
+    lan.host.add_bridge("tunnel")?;
+    lan.host.set_up("tunnel")?;
+    let tunnel = lan.host.link("tunnel")?.index;
+    netlink.add_route(&Route::new(TUNNEL.parse::<ipnet::IpNet>()?, tunnel))?;
+    Ok(lan)
+}
+
+/// Gives the world's hosts these name servers.
+fn set_resolvers(world: &World, resolvers: &[IpAddr]) -> Result {
+    let file = world.dir().join("resolv.conf");
+    let lines = resolvers.iter().map(|it| format!("nameserver {it}\n"));
+    fs::write(&file, lines.collect::<String>())?;
+    let none = None::<&str>;
+    mount(
+        Some(&file),
+        "/etc/resolv.conf",
+        none,
+        MsFlags::MS_BIND,
+        none,
+    )?;
+    Ok(())
+}
+
+/// Somebody's server on the LAN, which gives this address alone, renewed after a second.
+fn rogue(address: Ipv4Addr) -> Settings {
+    Settings {
+        address: [10, 99, 0, 66].into(),
+        // It names no router: the daemon ignores an offer of the router's own address.
+        options: Vec::new(),
+        pool: address..=address,
+        t1: Some(Duration::from_secs(1)),
+        ..Settings::default()
+    }
+}
+
+fn dhcp(daemon: &Daemon) -> Value {
+    with_access(json!({ "ipam": { "type": "dhcp", "daemonSocketPath": daemon.socket() } }))
+}
+
+/// Fails unless the host sends what is for this address where it did before: nowhere through a
+/// macvlan of ours.
+fn ensure_not_led(lan: &Lan, to: IpAddr) -> Result {
+    let all = reached(lan)?;
+    ensure!(!all.contains(&to), "the host is led to {to}: {all:?}");
+    Ok(())
+}
+
+fn refusal(network: &Network<'_>, attachment: &network::Attachment) -> Result<CniError> {
+    let error = network::cni_error(network.add(attachment));
+    ensure!(
+        error.code == 114
+            && error
+                .msg
+                .starts_with("hostAccess: the host must not be led to"),
+        "{error:?}"
+    );
+    Ok(error)
+}
+
+fn a_server_cannot_have_the_host_led_to_an_address_that_it_uses(world: &World) -> Result {
+    let lan = used_lan()?;
+    set_resolvers(world, &[RESOLVER.into()])?;
+    let server = DhcpServer::start(&lan.lan, rogue(GATEWAY))?;
+    let daemon = Daemon::start(world, &lan.host)?;
+    let network = Network::new(&lan.host, dhcp(&daemon));
+    for prize in PRIZES {
+        server.reconfigure(|settings| settings.pool = prize..=prize);
+        let container = container(&lan, "c1")?;
+        let attachment = network::Attachment::new(&container);
+        let error = refusal(&network, &attachment).with_context(|| prize.to_string())?;
+        ensure!(
+            error.msg.contains(&prize.to_string()) && !error.details.is_empty(),
+            "{error:?}"
+        );
+        ensure_nothing_left(&container)?;
+        ensure_host_is_clean(&lan.host)?;
+        until("the address is given back", SOON, || {
+            server.leases().is_empty()
+        })?;
+        container.remove()?;
+    }
+    // Such an address is the container's affair where the host is not concerned.
+    let mut without = dhcp(&daemon);
+    without["plugins"][0]["hostAccess"] = json!(false);
+    let container = container(&lan, "c2")?;
+    Network::new(&lan.host, without).add(&network::Attachment::new(&container))?;
+    Ok(())
+}
+
+fn a_renewal_cannot_have_the_host_led_to_an_address_that_it_uses(world: &World) -> Result {
+    let lan = used_lan()?;
+    let first = Ipv4Addr::new(10, 99, 0, 61);
+    let server = DhcpServer::start(&lan.lan, rogue(first))?;
+    let daemon = Daemon::start(world, &lan.host)?;
+    let container = container(&lan, "c1")?;
+    let network = Network::new(&lan.host, dhcp(&daemon));
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    ensure!(reached(&lan)? == [IpAddr::V4(first)]);
+    for prize in [Ipv4Addr::new(8, 8, 8, 8), GATEWAY] {
+        server.reconfigure(|settings| settings.pool = prize..=prize);
+        server.forget();
+        until("the container has it", Duration::from_secs(15), || {
+            address(&container).is_ok_and(|now| now == prize)
+        })?;
+        let warning = format!("the host must not be led to {prize}");
+        until("the log says so", SOON, || daemon.log().contains(&warning))?;
+        until("the host is clean", SOON, || {
+            ensure_host_is_clean(&lan.host).is_ok()
+        })
+        .with_context(|| daemon.log())?;
+        ensure!(!daemon.log().contains("ERROR"), "{}", daemon.log());
+    }
+    // An address on the LAN is good again.
+    server.reconfigure(|settings| settings.pool = first..=first);
+    server.forget();
+    until("the route is there", Duration::from_secs(15), || {
+        reached(&lan).is_ok_and(|all| all == [IpAddr::V4(first)])
+    })?;
+    ensure_they_talk((&lan.host, HOST.into()), (&container, first.into()))?;
+    network.del(&attachment)?;
+    ensure_host_is_clean(&lan.host)
+}
+
+fn a_container_cannot_have_the_host_led_to_addresses_that_it_adds(world: &World) -> Result {
+    const MANY: u32 = 2000;
+    let lan = used_lan()?;
+    let mut conflist = with_access(json!({}));
+    conflist["cniVersion"] = json!("1.1.0");
+    let result = json!({ "cniVersion": "1.1.0", "ips": [{ "address": "10.99.0.61/24" }] });
+    let network = given(world, &lan, conflist, &result)?;
+    let container = container(&lan, "c1")?;
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    let many = (0..MANY).map(|nth| Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 99, 64, 0)) + nth));
+    let claims: String = (PRIZES.into_iter().chain(many).map(IpAddr::V4))
+        .chain([
+            "2001:db8::53".parse()?,
+            "fd99::1".parse()?,
+            "10.99.0.62".parse()?,
+        ])
+        .map(|address| format!("addr add {address} dev eth0\n"))
+        .collect();
+    let script = world.dir().join("claims");
+    fs::write(&script, claims)?;
+    container.output(&["ip", "-batch", &script.display().to_string()])?;
+    for is_lost in [false, true] {
+        if is_lost {
+            let index = shim(&lan)?.context("a shim")?.index;
+            lan.host.netlink()?.delete_link(index)?;
+        }
+        network.gc(&[&attachment])?;
+        let all = reached(&lan)?;
+        ensure!(
+            all == ["10.99.0.61".parse::<IpAddr>()?],
+            "{} routes: {:?}",
+            all.len(),
+            all.first()
+        );
+    }
+    // Nor can it speak for another attachment, valid or not, by the mark on its interface.
+    let other = network::Attachment {
+        container_id: "c2".to_owned(),
+        ..attachment.clone()
+    };
+    container.output(&[
+        "ip",
+        "link",
+        "set",
+        "eth0",
+        "alias",
+        "leasehold:eth0/c2/lan",
+    ])?;
+    network.gc(&[&attachment, &other])?;
+    ensure!(reached(&lan)? == ["10.99.0.61".parse::<IpAddr>()?]);
+    Ok(())
+}
+
+fn an_attachment_cannot_take_another_ones_address(world: &World) -> Result {
+    let lan = used_lan()?;
+    let result = json!({ "ips": [{ "address": "10.99.0.61/24" }] });
+    let network = given(world, &lan, with_access(json!({})), &result)?;
+    let (one, two) = (container(&lan, "c1")?, container(&lan, "c2")?);
+    network.add(&network::Attachment::new(&one))?;
+    let before = lan
+        .host
+        .netlink()?
+        .routes_with_protocol(attachment::PROTOCOL)?;
+    let error = refusal(&network, &network::Attachment::new(&two))?;
+    ensure!(error.msg.contains("another attachment"), "{error:?}");
+    ensure_nothing_left(&two)?;
+    let after = lan
+        .host
+        .netlink()?
+        .routes_with_protocol(attachment::PROTOCOL)?;
+    ensure!(before == after, "{before:?} {after:?}");
+    // It is the first one's even while its route is lost.
+    let index = shim(&lan)?.context("a shim")?.index;
+    lan.host.netlink()?.delete_link(index)?;
+    refusal(&network, &network::Attachment::new(&two))?;
+    network.del(&network::Attachment::new(&one))?;
+    network.add(&network::Attachment::new(&two)).map(drop)
+}
+
+/// Its DEL gives the address back before it removes the route.
+fn an_attachment_waits_for_another_that_ends(world: &World) -> Result {
+    let lan = used_lan()?;
+    let result = json!({ "ips": [{ "address": "10.99.0.61/24" }] });
+    let network = given(world, &lan, with_access(json!({})), &result)?;
+    let parent = lan.host.link(Lan::MASTER)?.index;
+    let access =
+        || -> Result<HostAccess> { Ok(HostAccess::new(lan.host.netns(), HostLock::acquire()?)?) };
+    let ending = AttachmentTag::new(&cni::Attachment::new("c1", "lan", "eth0")?);
+    let address: IpAddr = "10.99.0.61".parse()?;
+    access()?.attach(parent, ending, &[address], &HostAccessKey::OnLink)?;
+    let container = container(&lan, "c2")?;
+    let attachment = network::Attachment::new(&container);
+    let started = network
+        .prepare("ADD", 0, &attachment, None)?
+        .start(&lan.host)?;
+    until("ADD has set the address", SOON, || {
+        container.ipv4("eth0").is_ok_and(|all| !all.is_empty())
+    })?;
+    access()?.detach(|tag, _| tag == ending)?;
+    started.finish()?.success()?;
+    lan.host.ping(address, SOON)?;
+    Ok(())
+}
+
+fn ipv6_addresses_are_chosen_as_carefully(world: &World) -> Result {
+    let lan = used_lan()?;
+    let resolver: IpAddr = "fd99::53".parse()?;
+    set_resolvers(world, &[resolver])?;
+    let prizes = [
+        Lan::ADDRESS6.into(),
+        resolver,
+        HOST6.into(),
+        "2001:db8::53".parse()?,
+    ];
+    for prize in prizes {
+        let result = json!({ "ips": [
+            { "address": "10.99.0.61/24" },
+            { "address": format!("{prize}/64") },
+        ] });
+        // Without the neighbours' objections.
+        lan.lan.set_down(Lan::SERVER_LINK)?;
+        let network = given(world, &lan, with_access(json!({})), &result)?;
+        let container = container(&lan, "c1")?;
+        refusal(&network, &network::Attachment::new(&container))?;
+        ensure_not_led(&lan, prize)?;
+        ensure_nothing_left(&container)?;
+        ensure_host_is_clean(&lan.host)?;
+        container.remove()?;
+    }
+    Ok(())
+}
+
+fn an_address_that_is_listed_by_itself_may_be_a_gateway_and_a_name_server(world: &World) -> Result {
+    let lan = used_lan()?;
+    set_resolvers(world, &[RESOLVER.into()])?;
+    for (list, expected) in [
+        (json!(true), false),
+        (json!(["10.99.0.0/24"]), false),
+        (json!([RESOLVER.to_string()]), true),
+    ] {
+        let mut conflist = with_access(json!({}));
+        conflist["plugins"][0]["hostAccess"] = list;
+        let result = json!({ "ips": [{ "address": format!("{RESOLVER}/24") }] });
+        let network = given(world, &lan, conflist, &result)?;
+        let container = container(&lan, "dns")?;
+        let attachment = network::Attachment::new(&container);
+        if expected {
+            network.add(&attachment)?;
+            ensure_they_talk((&lan.host, HOST.into()), (&container, RESOLVER.into()))?;
+            network.check(&attachment)?;
+            network.del(&attachment)?;
+        } else {
+            let error = refusal(&network, &attachment)?;
+            let remedy = format!("\"hostAccess\": [\"{RESOLVER}\"]");
+            ensure!(
+                error.msg.contains("name server") && error.details.contains(&remedy),
+                "{error:?}"
+            );
+        }
+        container.remove()?;
+    }
+    Ok(())
+}
+
+fn a_host_without_an_address_is_led_nowhere(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let result = json!({ "ips": [{ "address": "10.99.0.61/24" }] });
+    let network = given(world, &lan, with_access(json!({})), &result)?;
+    let container = container(&lan, "c1")?;
+    let error = refusal(&network, &network::Attachment::new(&container))?;
+    ensure!(
+        error.msg.contains("eth1 has no address") && error.details.contains("hostAccess"),
+        "{error:?}"
+    );
+    ensure_nothing_left(&container)?;
+    ensure_host_is_clean(&lan.host)
+}
