@@ -30,7 +30,7 @@ pub(crate) fn take_addresses_off(inside: &Netlink, leaving: &[Link]) -> linknet:
             }
         };
         for address in addresses {
-            match inside.delete_address(link.index, address.net) {
+            match inside.remove_address(&address) {
                 // The kernel removes secondary addresses with their primary one.
                 Err(error) if !error.is_absent() => outcome = outcome.and(Err(error)),
                 _ => {}

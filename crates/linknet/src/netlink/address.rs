@@ -185,6 +185,20 @@ impl Netlink {
     /// `is_absent` if the link does not have the address.
     pub fn delete_address(&self, index: u32, net: impl Into<IpNet>) -> Result<()> {
         let net = net.into();
+        self.delete(index, net, net.addr())
+    }
+
+    /// Removes an address that was found on a link, point-to-point or not.
+    ///
+    /// # Errors
+    /// `is_absent` if it is gone.
+    pub fn remove_address(&self, found: &Address) -> Result<()> {
+        // An IPv4 address is known by both ends, an IPv6 address by its own.
+        let peer = found.peer.filter(IpAddr::is_ipv4);
+        self.delete(found.index, found.net, peer.unwrap_or(found.net.addr()))
+    }
+
+    fn delete(&self, index: u32, net: IpNet, far_end: IpAddr) -> Result<()> {
         let what = || format!("delete address {net} of link {index}");
         // By hand: the builder leaves a multicast address out, and a request without an address
         // deletes whichever address the link has.
@@ -194,7 +208,7 @@ impl Netlink {
         message.header.index = index;
         message.attributes = vec![
             AddressAttribute::Local(net.addr()),
-            AddressAttribute::Address(net.addr()),
+            AddressAttribute::Address(far_end),
         ];
         self.change(&what, RTM_DELADDR, Change::Existing, &message)
     }

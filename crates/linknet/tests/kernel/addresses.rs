@@ -17,6 +17,7 @@ crate::tests![
     replacing_an_address_sets_its_lifetimes,
     adding_an_address_twice_fails_because_it_exists,
     deleting_an_address_twice_fails_because_it_is_absent,
+    a_point_to_point_address_is_removed_as_it_is_listed,
     the_second_address_of_a_prefix_is_secondary,
     an_ipv6_address_is_tentative_until_detection_finds_no_duplicate,
     detection_fails_for_an_ipv6_address_that_another_host_has,
@@ -152,6 +153,23 @@ fn deleting_an_address_twice_fails_because_it_is_absent() -> Test {
         space.netlink.add_address(index, &NewAddress::new(net))?;
         space.netlink.delete_address(index, net)?;
         let error = space.netlink.delete_address(index, net).expect_err("gone");
+        assert!(error.is_absent(), "{error}");
+    }
+    Ok(())
+}
+
+fn a_point_to_point_address_is_removed_as_it_is_listed() -> Test {
+    let space = Space::new()?;
+    let index = space.plug("eth0")?.index;
+    for (own, peer) in [("10.99.0.5", "192.0.2.7/24"), ("fd00::5", "fd01::7/64")] {
+        space.ip(&format!("addr add {own} peer {peer} dev eth0"))?;
+        let is_it = |address: &Address| address.net.addr().to_string() == own;
+        let listed = || space.netlink.addresses(index);
+        let found = listed()?.into_iter().find(is_it).ok_or("it is listed")?;
+        assert!(found.peer.is_some(), "{found:?}");
+        space.netlink.remove_address(&found)?;
+        assert!(!listed()?.iter().any(is_it));
+        let error = space.netlink.remove_address(&found).expect_err("gone");
         assert!(error.is_absent(), "{error}");
     }
     Ok(())

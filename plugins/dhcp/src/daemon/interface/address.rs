@@ -10,7 +10,7 @@ pub(crate) fn take_off(netns: &Netns, ifindex: u32, address: Ipv4Addr) -> linkne
     let netlink = Netlink::open_in(netns)?;
     for found in netlink.addresses(ifindex)? {
         if found.net.addr() == IpAddr::V4(address) {
-            match netlink.delete_address(ifindex, found.net) {
+            match netlink.remove_address(&found) {
                 Err(error) if !error.is_absent() => return Err(error),
                 _ => {}
             }
