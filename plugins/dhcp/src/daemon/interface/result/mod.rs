@@ -52,7 +52,8 @@ fn lifetime(lease: &Lease, now: Instant) -> Option<u32> {
 
 /// The routes of a lease, in an order in which each can be set: the server's, unless they are
 /// suppressed or replaced, then those of the configuration. Each names a gateway. The unspecified
-/// one stands for "on the link", since none at all would mean the default gateway.
+/// one stands for "on the link", since none at all would mean the default gateway; such a route also
+/// has the scope that it has in the kernel.
 fn routes(lease: &Lease, params: &LeaseParams) -> Vec<Route> {
     let is_replaced = |route: &Route| {
         params.routes.iter().any(|configured| {
@@ -73,7 +74,13 @@ fn routes(lease: &Lease, params: &LeaseParams) -> Vec<Route> {
     let routes = from_server
         .filter(|route| !is_replaced(route))
         .chain(configured);
-    with_gateway_routes([lease.net().into()], routes)
+    let mut routes = with_gateway_routes([lease.net().into()], routes);
+    for route in &mut routes {
+        if route.gw == Some(Ipv4Addr::UNSPECIFIED.into()) {
+            route.scope.get_or_insert(Scope::LINK.0);
+        }
+    }
+    routes
 }
 
 /// The lease without the options that are suppressed.

@@ -122,6 +122,36 @@ fn classless_routes_replace_the_others_even_if_they_are_suppressed_themselves() 
     );
 }
 
+/// The kernel accepts a gateway only if the route to it has a narrower scope, and a plugin that
+/// delegates to this one may add the routes as they are.
+#[test]
+fn a_route_without_a_gateway_has_the_scope_of_the_link() {
+    let lease = classless(vec![
+        server_route("169.254.1.1/32", None),
+        server_route("0.0.0.0/0", Some("169.254.1.1")),
+        server_route("192.168.7.0/24", Some("192.0.2.1")),
+    ]);
+    let keys = json!({ "routes": [
+        { "dst": "10.8.0.0/16", "gw": "0.0.0.0" },
+        { "dst": "10.9.0.0/16", "scope": 254 },
+        { "dst": "fd99:8::/32", "gw": "::" },
+    ] });
+    let scopes: Vec<_> = routes(&lease, &params(keys))
+        .into_iter()
+        .map(|route| (route.dst.to_string(), route.scope))
+        .collect();
+    let expected = [
+        ("169.254.1.1/32", Some(253)),
+        ("0.0.0.0/0", None),
+        ("192.0.2.1/32", Some(253)),
+        ("192.168.7.0/24", None),
+        ("10.8.0.0/16", Some(253)),
+        ("10.9.0.0/16", Some(254)),
+        ("fd99:8::/32", None),
+    ];
+    assert_eq!(scopes, expected.map(|(dst, scope)| (dst.to_owned(), scope)));
+}
+
 #[test]
 fn a_suppressed_gateway_takes_the_route_to_it_along() {
     let lease = classless(vec![server_route("0.0.0.0/0", Some("192.0.2.1"))]);
