@@ -29,7 +29,7 @@ use tokio::task::LocalSet;
 use crate::state::StateDir;
 use error::cannot;
 use leases::Table;
-use process::{Flags, PidFile, Writable, confine, lock_state, log};
+use process::{Flags, PidFile, confine, lock_state, log};
 use server::{Limits, Listener, Server};
 
 pub(crate) use leases::release_offline;
@@ -64,7 +64,7 @@ fn run(flags: Flags, state: StateDir) -> Result<(), Box<dyn Error>> {
     let lock = lock_state(&state, flags.takeover)?;
     let _pidfile = flags.pidfile.clone().map(PidFile::write).transpose()?;
     let removed = std::iter::once(&*path).chain(flags.pidfile.as_deref());
-    confine(&Writable::new(state.path(), removed));
+    confine(state.path(), removed);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

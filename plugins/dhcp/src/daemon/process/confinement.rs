@@ -23,48 +23,50 @@ const KEEP_LEASES: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
 /// Where the kernel's settings are, which `hostAccess` needs for the host's own macvlan.
 const SETTINGS: &str = "/proc/sys/net";
 
-/// Directories that the daemon changes, and what it does in each.
-#[derive(Debug)]
-pub(crate) struct Writable(Vec<(PathBuf, BitFlags<AccessFs>)>);
-
-impl Writable {
-    /// The directories of a daemon that keeps its leases in `state`, and removes these files when
-    /// it stops.
-    pub(crate) fn new<'a>(state: &Path, removed: impl IntoIterator<Item = &'a Path>) -> Writable {
-        let mut all = vec![(state.to_owned(), KEEP_LEASES)];
-        all.extend(removed.into_iter().map(|file| {
-            let directory = file
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
-            let directory = directory.unwrap_or(Path::new("."));
-            (directory.to_owned(), AccessFs::RemoveFile.into())
-        }));
-        // If it is missing and cannot be created, no hostAccess works either.
-        if let Ok(directory) = HostLock::directory() {
-            let lock = make_bitflags!(AccessFs::{ WriteFile | MakeReg });
-            all.push((directory.to_owned(), lock));
-        }
-        let set = make_bitflags!(AccessFs::{ WriteFile | Truncate });
-        all.push((SETTINGS.into(), set));
-        Writable(all)
-    }
-}
+/// A directory in which the daemon changes something, and what.
+type Writable = (PathBuf, BitFlags<AccessFs>);
 
 /// Confines the calling thread and the threads that it starts from now on, unless the daemon has
-/// CAP_SYS_PTRACE or the kernel has no Landlock (5.13). Kernels before 6.12 confine it less.
-pub(crate) fn confine(writable: &Writable) {
+/// CAP_SYS_PTRACE or the kernel has no Landlock (5.13). Kernels before 6.12 confine it less. The
+/// daemon keeps its leases in `state`, and removes the files in `removed` when it stops.
+pub(crate) fn confine<'a>(state: &Path, removed: impl IntoIterator<Item = &'a Path>) {
     let sets = capabilities(None);
     if sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_PTRACE)) {
         return;
     }
-    match restrict(writable) {
+    let mut writable = own_directories(state, removed);
+    writable.extend(directories_for_host_access());
+    match restrict(&writable) {
         Ok(RulesetStatus::NotEnforced) => {}
         Ok(_) => tracing::info!("confined by Landlock: files of others are read-only"),
         Err(error) => tracing::warn!(%error, "cannot confine the daemon with Landlock"),
     }
 }
 
-fn restrict(Writable(writable): &Writable) -> Result<RulesetStatus, RulesetError> {
+fn own_directories<'a>(state: &Path, removed: impl IntoIterator<Item = &'a Path>) -> Vec<Writable> {
+    let mut all = vec![(state.to_owned(), KEEP_LEASES)];
+    all.extend(removed.into_iter().map(|file| {
+        let directory = file
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        let directory = directory.unwrap_or(Path::new("."));
+        (directory.to_owned(), AccessFs::RemoveFile.into())
+    }));
+    all
+}
+
+fn directories_for_host_access() -> Vec<Writable> {
+    let set = make_bitflags!(AccessFs::{ WriteFile | Truncate });
+    let mut all = vec![(SETTINGS.into(), set)];
+    // If it is missing and cannot be created, no hostAccess works either.
+    if let Ok(directory) = HostLock::directory() {
+        let lock = make_bitflags!(AccessFs::{ WriteFile | MakeReg });
+        all.push((directory.to_owned(), lock));
+    }
+    all
+}
+
+fn restrict(writable: &[Writable]) -> Result<RulesetStatus, RulesetError> {
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_write(ABI::V7) | AccessFs::Execute)?
         .handle_access(AccessNet::from_all(ABI::V7))?
@@ -104,7 +106,7 @@ mod tests {
             fs::write(directory.join("old"), "there before").expect("writing");
             directory
         });
-        let writable = Writable::new(&state, [&*run.join("old")]);
+        let writable = own_directories(&state, [&*run.join("old")]);
         let confined = move || {
             if restrict(&writable).expect("valid rules") == RulesetStatus::NotEnforced {
                 return; // the kernel has no Landlock

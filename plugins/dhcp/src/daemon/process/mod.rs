@@ -7,7 +7,7 @@ mod pidfile;
 mod service_manager;
 mod state_lock;
 
-pub(super) use confinement::{Writable, confine};
+pub(super) use confinement::confine;
 pub(super) use flags::Flags;
 pub(super) use pidfile::PidFile;
 pub(super) use service_manager::{notify_ready, notify_stopping, send_heartbeats};
