@@ -29,6 +29,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(with_its_parent_down_an_interface_without_dhcp_is_made_with_a_warning)
         .needs(&[packages::GO_PLUGINS]),
     test!(a_missing_carrier_is_reported_when_ipam_fails),
+    test!(a_kernel_without_vlans_is_named_by_add_as_by_status),
 ];
 
 /// An ADD with these keys in a new container, and how long it took.
@@ -37,6 +38,29 @@ fn add(lan: &Lan, container: &Node, keys: Value) -> Result<Outcome> {
     Network::new(&lan.host, conflist(keys))
         .prepare("ADD", 0, &attachment, None)?
         .run(&lan.host)
+}
+
+/// On a kernel with VLANs neither fails.
+fn a_kernel_without_vlans_is_named_by_add_as_by_status(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let mut conflist = conflist(json!({ "vlan": 228 }));
+    conflist["cniVersion"] = json!("1.1.0");
+    let network = Network::new(&lan.host, conflist);
+    let has_vlans = network.status().is_ok();
+    let container = lan.container("c1")?;
+    let attachment = network::Attachment::new(&container);
+    if has_vlans {
+        network.add(&attachment)?;
+        return network.del(&attachment);
+    }
+    let error = network::cni_error(network.status());
+    ensure!(error.msg.contains("no VLANs"), "{error:?}");
+    let error = network::cni_error(network.add(&attachment));
+    ensure!(
+        error.code == 112 && error.msg.contains("no VLANs"),
+        "{error:?}"
+    );
+    ensure_nothing_left(&container)
 }
 
 /// The error of an ADD that is refused at once and leaves nothing.

@@ -103,9 +103,11 @@ impl Vlan {
             up: true,
             group: SharedLink::UNFINISHED_GROUP,
         };
-        let link = netlink
-            .add_vlan(&new)
-            .map_err(|refusal| self.explain(&refusal))?;
+        let link = netlink.add_vlan(&new).map_err(|refusal| {
+            // The kernel refuses so too if the device cannot carry one.
+            let has_driver = !refusal.is_unsupported() || netlink.has_vlan().unwrap_or(true);
+            self.explain(&refusal, has_driver)
+        })?;
         SharedLink::Vlan.finish(netlink, &link).or_kernel_error()?;
         Ok(link)
     }
@@ -146,9 +148,9 @@ impl Vlan {
         ))
     }
 
-    /// Explains the kernel's refusal to create the VLAN.
-    fn explain(&self, refusal: &linknet::Error) -> Error {
-        let (code, why) = if refusal.is_unsupported() && refusal.kernel_text().is_none() {
+    /// Explains the kernel's refusal to create the VLAN, which has the driver or not.
+    fn explain(&self, refusal: &linknet::Error, has_driver: bool) -> Error {
+        let (code, why) = if !has_driver {
             (codes::NO_DRIVER, "this kernel has no VLANs")
         } else if refusal.is_exists() {
             let why = "it exists already, in another network namespace";
@@ -300,15 +302,22 @@ mod tests {
 
     #[test]
     fn each_refusal_of_the_kernel_has_its_explanation() {
-        let explain = |errno, text| {
+        let explain = |errno, text, has_driver| {
             let wanted = Vlan {
                 base: device("eth1"),
                 id: 228,
             };
-            wanted.explain(&linknet::Error::refusal("create VLAN", errno, text))
+            let refusal = linknet::Error::refusal("create VLAN", errno, text);
+            wanted.explain(&refusal, has_driver)
         };
         for (errno, text, code, words) in [
             (95, None, codes::NO_DRIVER, "no VLANs"),
+            (
+                95,
+                Some("Unknown device type"),
+                codes::NO_DRIVER,
+                "no VLANs",
+            ),
             (
                 95,
                 Some("VLANs not supported on device"),
@@ -325,7 +334,7 @@ mod tests {
             (19, None, code::TRY_AGAIN_LATER, "disappeared"),
             (12, None, codes::KERNEL, "refused"),
         ] {
-            let error = explain(errno, text);
+            let error = explain(errno, text, code != codes::NO_DRIVER);
             assert!(error.code == code && error.msg.contains(words), "{error}");
             assert!(error.details.contains("create VLAN"), "{error}");
         }
