@@ -6,13 +6,16 @@
 //! and therefore stays as it is: otherwise it could not renew such a lease after a restart. One
 //! without, as the systemd unit and the Kubernetes manifest start it, cannot open it anyway.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use attachment::HostLock;
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags,
+    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags,
 };
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities};
 
 /// What the daemon does in the directory of its leases.
@@ -66,16 +69,19 @@ fn directories_for_host_access() -> Vec<Writable> {
     all
 }
 
-fn restrict(writable: &[Writable]) -> Result<RulesetStatus, RulesetError> {
+/// Restricts the calling thread to these changes, or not at all.
+fn restrict(writable: &[Writable]) -> Result<RulesetStatus, Box<dyn Error>> {
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_write(ABI::V7) | AccessFs::Execute)?
         .handle_access(AccessNet::from_all(ABI::V7))?
         .scope(Scope::Signal)?
         .create()?;
     for (directory, access) in writable {
-        // What is not there cannot be changed.
-        let Ok(open) = PathFd::new(directory) else {
-            continue;
+        let open = match open(directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(open) => open,
+            // What is not there cannot be changed.
+            Err(Errno::NOENT) => continue,
+            Err(error) => return Err(error.into()),
         };
         rules = rules.add_rule(PathBeneath::new(&open, *access))?;
         if directory == Path::new(SETTINGS) {
@@ -132,5 +138,17 @@ mod tests {
         // Landlock is for a thread, and for those that it starts.
         let outcome = thread::spawn(confined).join();
         outcome.expect("all of this holds");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_opened_now_does_not_become_read_only() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let state = scratch.path().to_owned();
+        let outcome = thread::spawn(move || {
+            let unusable = (state.join("x".repeat(300)), KEEP_LEASES);
+            assert!(restrict(&[unusable]).is_err());
+            fs::write(state.join("lease"), "").expect("nothing is forbidden");
+        });
+        outcome.join().expect("all of this holds");
     }
 }
