@@ -33,6 +33,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(the_daemon_under_systemd_restores_the_hosts_route).needs(SYSTEMD),
     test!(the_daemon_under_systemd_notices_containers_that_disappear).needs(SYSTEMD),
     test!(the_unit_takes_over_from_a_daemon_that_runs_already).needs(SYSTEMD),
+    test!(the_documented_drop_in_lets_the_daemon_open_namespaces_of_processes).needs(SYSTEMD),
 ];
 
 /// What systemd finds exposed, of 10.0. What is left is the host's network and the capabilities for
@@ -284,6 +285,67 @@ fn the_unit_takes_over_from_a_daemon_that_runs_already(world: &World) -> Result 
     })
     .with_context(|| systemd.journal())?;
     systemd.ensure_nothing_was_denied()
+}
+
+fn the_documented_drop_in_lets_the_daemon_open_namespaces_of_processes(world: &World) -> Result {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runtimes.md");
+    let docs = fs::read_to_string(docs)?;
+    let drop_in = docs
+        .split_once("# systemctl edit cni-dhcp.service\n")
+        .and_then(|(_, rest)| rest.split_once("```"))
+        .context("a drop-in in docs/runtimes.md")?;
+    machine::enter(world)?;
+    make("install")?;
+    machine::write(
+        "/etc/systemd/system/cni-dhcp.service.d/override.conf",
+        drop_in.0,
+    )?;
+    let lan = Lan::new()?;
+    let server = DhcpServer::start(&lan.lan, Settings::default())?;
+    let systemd = Systemd::boot(world, &lan.host)?;
+    systemd.run(&["systemctl", "start", "cni-dhcp.socket"])?;
+
+    // Plugin and process are where systemd is, so that the daemon knows the process by its number.
+    let container = lan.container("c1")?;
+    let [host, inside] =
+        [&lan.host, &container].map(|node| format!("--net={}", node.path().display()));
+    systemd.run(&[
+        "systemd-run",
+        "--unit=sleep",
+        "nsenter",
+        &inside,
+        "sleep",
+        "1000",
+    ])?;
+    let pid = systemd.run(&[
+        "systemctl",
+        "show",
+        "--value",
+        "--property=MainPID",
+        "sleep",
+    ])?;
+    let mut configuration = example()?["plugins"][0].clone();
+    configuration["cniVersion"] = "1.0.0".into();
+    configuration["name"] = "lan".into();
+    machine::write("/etc/cni/lan.json", &configuration.to_string())?;
+    let call = |verb: &str| {
+        let pid = pid.trim();
+        let call = format!(
+            "CNI_COMMAND={verb} CNI_CONTAINERID=c1 CNI_IFNAME=eth0 CNI_PATH={PLUGINS} \
+             CNI_NETNS=/proc/{pid}/ns/net exec nsenter {host} {PLUGINS}/macvlan </etc/cni/lan.json"
+        );
+        systemd.run(&["sh", "-c", &call])
+    };
+    call("ADD")?;
+    ensure!(systemd.netns_kept()? == 0, "it is found by its path");
+    systemd.run(&["systemctl", "restart", "cni-dhcp.service"])?;
+    let journal = systemd.journal();
+    ensure!(journal.contains("leases=1"), "{journal}");
+    call("DEL")?;
+    until("the lease is given back", SOON, || {
+        server.leases().is_empty()
+    })
+    .with_context(|| systemd.journal())
 }
 
 /// systemd as the first process of a PID namespace, with nothing to start but what is asked of it.
