@@ -1,11 +1,12 @@
 //! Projects that run the Go plugins in a way of their own, and can run these instead: what they
 //! pass, and what they do around it, is as in their sources.
 
+mod halfway;
 mod host_prefix;
 
 use lab::Test;
 
 /// All of them.
 pub(crate) fn tests() -> Vec<Test> {
-    host_prefix::TESTS.to_vec()
+    [halfway::TESTS, host_prefix::TESTS].concat()
 }

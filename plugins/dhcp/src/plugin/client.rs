@@ -21,6 +21,8 @@ pub(crate) enum Failure {
     NoDaemon(Error),
     /// The daemon exited before it answered; another one may start in a moment.
     DaemonExited(Error),
+    /// The daemon of the Go plugins listens on the socket.
+    GoDaemon(Error),
     /// The daemon refused, or the connection failed.
     Failed(Error),
 }
@@ -28,9 +30,10 @@ pub(crate) enum Failure {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Error {
         match failure {
-            Failure::NoDaemon(error) | Failure::DaemonExited(error) | Failure::Failed(error) => {
-                error
-            }
+            Failure::NoDaemon(error)
+            | Failure::DaemonExited(error)
+            | Failure::GoDaemon(error)
+            | Failure::Failed(error) => error,
         }
     }
 }
@@ -38,8 +41,8 @@ impl From<Failure> for Error {
 /// Asks the daemon at `socket` to do `verb`, and passes it the container's netns, if there is one.
 ///
 /// # Errors
-/// [`Failure::NoDaemon`] (50) if none listens there, [`Failure::DaemonExited`] (11) if it exited;
-/// otherwise the daemon's own error, or `IO_FAILURE` (5) if the connection failed.
+/// [`Failure::NoDaemon`] (50) if none listens there, [`Failure::DaemonExited`] (11) if it exited,
+/// [`Failure::GoDaemon`] (50) if it is that of the Go plugins; otherwise the daemon's own error, or `IO_FAILURE` (5) if the connection failed.
 pub(crate) fn ask(
     socket: &Path,
     verb: Verb,
@@ -58,6 +61,10 @@ pub(crate) fn ask(
     })?;
     if line.is_empty() {
         return Err(exited(socket));
+    }
+    // The Go plugins' RPC begins with HTTP.
+    if line.starts_with("HTTP/") {
+        return Err(go_daemon(socket));
     }
     match serde_json::from_str(&line) {
         Ok(Reply::Error { code, msg, details }) => {
@@ -125,6 +132,16 @@ fn exited(socket: &Path) -> Failure {
         socket.display()
     );
     Failure::DaemonExited(Error::new(code::TRY_AGAIN_LATER, what))
+}
+
+fn go_daemon(socket: &Path) -> Failure {
+    let what = format!(
+        "the daemon of the Go plugins listens at {}, and this plugin cannot use it",
+        socket.display()
+    );
+    Failure::GoDaemon(Error::new(code::PLUGIN_NOT_AVAILABLE, what).details(
+        "stop it and start `dhcp daemon` of this release: plugins and daemon are replaced together",
+    ))
 }
 
 fn failed(socket: &Path, why: String) -> Failure {

@@ -1,4 +1,4 @@
-//! DEL and GC while no daemon runs: they must succeed, so that the container can be removed, the
+//! DEL and GC while no daemon of this project runs: they must succeed, so that the container can be removed, the
 //! lease is released if possible, and the daemon must not resume it when it starts again.
 
 use std::io;
@@ -39,6 +39,11 @@ pub(super) fn ask_or(
             Ok(()) => return Ok(()),
             Err(Failure::Failed(error)) => return Err(error),
             Err(Failure::NoDaemon(error)) => error,
+            Err(Failure::GoDaemon(error)) => {
+                // It knows nothing of the leases on disk, and the container must go.
+                log::warn!("{error}: {}", error.details);
+                error
+            }
             Err(Failure::DaemonExited(error)) if Instant::now() >= deadline => return Err(error),
             Err(Failure::DaemonExited(_)) => {
                 // It was killed or replaced, before or after it did what it was asked to. Asking

@@ -38,6 +38,9 @@ pub(super) enum Refusal {
     /// A name in the attachment that CNI does not allow.
     #[error("invalid attachment: {0}")]
     Attachment(#[source] serde_json::Error),
+    /// The caller is the Go plugin, which speaks Go's RPC over HTTP.
+    #[error("the caller is the Go plugin: replace both plugins together with the daemon")]
+    GoPlugin,
     /// The plugin is of another release.
     #[error(
         "the request has version {0} of the protocol, but the daemon serves version {VERSION}: install plugin and daemon from the same release"
@@ -81,6 +84,9 @@ impl Connection {
         let (line, descriptor) = timeout(CALLER_TIMEOUT, self.read_line())
             .await
             .map_err(|_| io::Error::new(ErrorKind::TimedOut, "no request within 5 s"))??;
+        if line.starts_with(b"CONNECT ") {
+            return Err(Refusal::GoPlugin);
+        }
         // The version first: the rest may differ in another one.
         #[derive(serde::Deserialize)]
         struct Head {
@@ -98,6 +104,17 @@ impl Connection {
             serde_json::from_value::<Attachment>(attachment).map_err(Refusal::Attachment)?;
         }
         Ok((serde_json::from_slice(&line)?, descriptor))
+    }
+
+    /// Refuses the Go plugin's call. Its user reads the status line of an HTTP response.
+    ///
+    /// # Errors
+    /// As for [`Connection::reply`].
+    pub(super) async fn refuse_in_http(&mut self) -> io::Result<()> {
+        let response = b"HTTP/1.0 501 this is the dhcp daemon of leasehold: replace both plugins together with the daemon\r\n\r\n";
+        timeout(CALLER_TIMEOUT, self.stream.write_all(response))
+            .await
+            .map_err(|_| io::Error::from(ErrorKind::TimedOut))?
     }
 
     /// Sends the reply.

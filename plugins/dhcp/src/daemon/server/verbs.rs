@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tracing::field::display;
 
-use super::connection::Connection;
+use super::connection::{Connection, Refusal};
 use super::listener::Listener;
 use crate::daemon::leases::{self, Table};
 use crate::protocol::{AddId, LeaseParams, Reply, Request, Verb};
@@ -44,6 +44,12 @@ impl Server {
         let mut connection = Connection::new(stream);
         let (request, descriptor) = match connection.request(self.group).await {
             Ok(received) => received,
+            Err(refusal @ Refusal::GoPlugin) => {
+                tracing::warn!("request refused: {refusal}");
+                // A caller that does not read it is gone.
+                let _ = connection.refuse_in_http().await;
+                return;
+            }
             Err(refusal) => {
                 tracing::warn!("request refused: {refusal}");
                 let what = format!("the dhcp daemon refused the request: {refusal}");
