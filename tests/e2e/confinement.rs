@@ -1,7 +1,9 @@
 //! A daemon with the systemd unit's capabilities confines itself, and still does everything.
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use attachment::host_access::HostRoute;
@@ -24,6 +26,18 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// As examples/systemd/cni-dhcp.service has them, in setpriv's words.
 const CAPABILITIES: &str = "-all,+sys_admin,+net_raw,+net_admin";
+
+/// A command that starts another one with the unit's capabilities.
+pub(crate) fn setpriv() -> Command {
+    setpriv_to(CAPABILITIES)
+}
+
+fn setpriv_to(capabilities: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--no-new-privs", "--inh-caps=-all"]);
+    command.arg(format!("--bounding-set={capabilities}"));
+    command
+}
 
 fn a_confined_daemon_follows_its_leases_with_container_and_host(world: &World) -> Result {
     let lan = lan()?;
@@ -88,7 +102,7 @@ fn a_confined_daemon_stops_resumes_and_hands_over(world: &World) -> Result {
     ensure!(!socket.exists() && !pid_file.exists(), "it leaves no file");
 
     let mut daemon = Daemon::start_program(world, &lan.host, &program, &flags)?;
-    let mut command = std::process::Command::new(&program);
+    let mut command = Command::new(&program);
     command.args(["daemon", "-takeover", "-socketpath"]);
     let mut successor = Process::spawn(world, &lan.host, "successor", {
         command.arg(&socket);
@@ -116,7 +130,7 @@ fn a_daemon_that_may_look_into_processes_opens_their_netns_after_a_restart(
     let program = with_capabilities(world, &format!("{CAPABILITIES},+sys_ptrace"))?;
     let mut daemon = Daemon::start_program(world, &lan.host, &program, &[])?;
     let container = lan.container("c1")?;
-    let mut command = std::process::Command::new("sleep");
+    let mut command = Command::new("sleep");
     command.arg("1000");
     let process = Process::spawn(world, &container, "sleep", command)?;
     let attachment = network::Attachment {
@@ -142,9 +156,14 @@ fn confined(world: &World) -> Result<PathBuf> {
 }
 
 fn with_capabilities(world: &World, set: &str) -> Result<PathBuf> {
-    let setpriv = format!("setpriv --no-new-privs --inh-caps=-all --bounding-set={set}");
-    let dhcp = suite::plugin_dir().join("dhcp");
-    script(world, &format!("exec {setpriv} {} \"$@\"", dhcp.display()))
+    let mut command = setpriv_to(set);
+    command.arg(suite::plugin_dir().join("dhcp"));
+    let words = [command.get_program()]
+        .into_iter()
+        .chain(command.get_args());
+    let words: Option<Vec<&str>> = words.map(OsStr::to_str).collect();
+    let words = words.context("a path of ours")?.join(" ");
+    script(world, &format!("exec {words} \"$@\""))
 }
 
 /// A LAN whose host has an address on the parent.

@@ -5,7 +5,6 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use lab::anyhow::{Context, ensure};
@@ -19,6 +18,7 @@ use lab::{
 };
 
 use crate::chaos::lease_files;
+use crate::confinement::setpriv;
 use crate::limits::{dhcp, dhcp_with};
 use crate::scenario::SOON;
 
@@ -37,7 +37,8 @@ const CALLS: &str = "socket,bind,listen,connect,sendto,recvfrom,sendmsg,recvmsg,
                      getsockname,openat,read,write,ioctl,flock,fcntl,statx,fstat,newfstatat,\
                      getdents64,mkdir,unlink,rename,ftruncate,fchmod,timerfd_create,\
                      timerfd_settime,inotify_init1,inotify_add_watch,epoll_create1,epoll_ctl,\
-                     eventfd2,socketpair,clone3";
+                     eventfd2,socketpair,clone3,prctl,landlock_create_ruleset,landlock_add_rule,\
+                     landlock_restrict_self";
 
 /// Errors that any of these calls may have.
 const ERRORS: [&str; 3] = ["ENOMEM", "EMFILE", "EIO"];
@@ -135,13 +136,13 @@ fn syscalls(world: &World, lan: &Lan, socket: &Path) -> Result<Vec<Syscall>> {
     Ok(syscalls_of(&fs::read_to_string(&log)?))
 }
 
-/// Starts the daemon under strace, and kills it once it serves. If it does not serve, it must end
-/// with an error that says why.
+/// Starts the daemon under strace, with the capabilities of its unit, and kills it once it serves.
+/// If it does not serve, it must end with an error that says why.
 fn start_and_kill(world: &World, lan: &Lan, socket: &Path, arguments: &str) -> Result {
-    let mut command = Command::new("strace");
+    let mut command = setpriv();
     // strace is not its parent, so that signals reach it.
     command
-        .args(["-D", "-f", "-qq"])
+        .args(["strace", "-D", "-f", "-qq"])
         .args(arguments.split_whitespace());
     if !arguments.contains("-o ") {
         command.args(["-o", "/dev/null"]);
