@@ -1,13 +1,14 @@
 //! The keys of the configuration, each by what comes of it.
 
 use lab::anyhow::{Context, ensure};
+use lab::dhcp_server::Settings;
 use lab::serde_json::{self, Value, json};
 use lab::suite::packages;
-use lab::{Lan, Network, Node, Result, Test, World, network, test};
+use lab::{DhcpServer, Lan, Network, Node, Result, Test, World, network, test};
 use linknet::{Link, Mac};
 
 use super::script;
-use crate::scenario::{conflist, ensure_nothing_left};
+use crate::scenario::{Scenario, conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
     test!(the_broadcast_queue_has_the_configured_length),
@@ -21,6 +22,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(the_result_has_the_mtu_that_ipam_has_set).needs(&[packages::IPROUTE2]),
     test!(keys_in_another_case_are_understood),
     test!(keys_without_effect_in_the_mode_are_refused),
+    test!(a_misspelt_key_is_warned_about_naming_the_right_one),
+    test!(an_ipam_section_without_a_type_is_no_interface_without_an_address),
     test!(in_source_mode_the_kernel_has_the_configured_macs),
 ];
 
@@ -34,6 +37,38 @@ fn made(lan: &Lan, container: &Node, keys: Value) -> Result<(Link, Value)> {
     });
     let result = Network::new(&lan.host, conflist).add(&network::Attachment::new(container))?;
     Ok((container.link("eth0")?, result))
+}
+
+fn a_misspelt_key_is_warned_about_naming_the_right_one(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let mut conflist = scenario.dhcp_with(json!({ "suppres": ["dns"] }));
+    conflist["plugins"][0]["nopromisk"] = json!(true);
+    let outcome = Network::new(&scenario.lan.host, conflist)
+        .prepare("ADD", 0, &network::Attachment::new(&container), None)?
+        .run(&scenario.lan.host)?;
+    for words in [
+        r#"there is no key "nopromisk"; did you mean "nopromisc"?"#,
+        r#"there is no key "ipam.suppres"; did you mean "suppress"?"#,
+    ] {
+        ensure!(outcome.stderr.contains(words), "{outcome:?}");
+    }
+    outcome.success().map(drop)
+}
+
+fn an_ipam_section_without_a_type_is_no_interface_without_an_address(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let network = Network::new(&lan.host, conflist(json!({ "ipam": { "typ": "dhcp" } })));
+    let attachment = network::Attachment::new(&container);
+    let error = network::cni_error(network.add(&attachment));
+    ensure!(
+        error.code == 7 && error.msg.contains(r#"did you mean "type""#),
+        "{error:?}"
+    );
+    ensure_nothing_left(&container)?;
+    network.del(&attachment)
 }
 
 fn the_broadcast_queue_has_the_configured_length(_: &World) -> Result {

@@ -46,6 +46,7 @@
 //! ```
 
 mod field_names;
+mod misspelt;
 
 use serde::de::value::StrDeserializer;
 use serde::de::{
@@ -58,6 +59,7 @@ use crate::error::Error;
 use crate::invalid::Invalid;
 
 pub use field_names::field_names;
+pub use misspelt::misspelt;
 
 /// Decodes a network configuration, given as the object on stdin.
 ///

@@ -56,6 +56,7 @@ impl Plugin for Dhcp {
 
     fn add(&self, request: &Request) -> Result<CniResult, Error> {
         let config = Config::read(request)?;
+        config::warn_of_misspelt_keys(request);
         let path = request.netns.clone().unwrap_or_default();
         let netns = Netns::open(&path).map_err(|error| {
             let code = match error {

@@ -15,7 +15,7 @@ use cni::delegate::Ipam;
 use cni::{CniResult, Error, Interface, IpConfig, Request, Version, code};
 use linknet::{Link, Netlink};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::netns::Namespaces;
 use crate::parent::{self, Detached, Parent, SharedVlan};
 use crate::{host_access, netns};
@@ -59,6 +59,7 @@ impl Unfinished {
 /// Attaches the container.
 pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
     let config = Config::read(request)?;
+    config::warn_of_misspelt_keys(request);
     let ipam = Ipam::find(request)?;
     let version = request.config.version;
     let attachment = request.attachment()?;

@@ -6,7 +6,7 @@ mod master;
 
 use attachment::SourceRouting;
 use attachment::host_access::HostAccessKey;
-use cni::{Error, Request, code};
+use cni::{Error, NetworkConfig, Request, code};
 use ipnet::IpNet;
 use linknet::{Mac, MacvlanMode};
 use serde::Deserialize;
@@ -98,6 +98,14 @@ impl Default for DhcpKeys {
 /// The names of the keys.
 pub(crate) fn keys() -> &'static [&'static str] {
     cni::go::field_names::<Keys>()
+}
+
+/// Warns about keys that are probably misspelt. They have no effect.
+pub(crate) fn warn_of_misspelt_keys(request: &Request) {
+    let known = [keys(), NetworkConfig::KEYS].concat();
+    for (key, meant) in cni::go::misspelt(&request.config.raw, &known) {
+        log::warn!("there is no key {key:?}; did you mean {meant:?}?");
+    }
 }
 
 impl Config {

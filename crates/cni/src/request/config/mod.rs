@@ -39,6 +39,19 @@ pub struct NetworkConfig {
 }
 
 impl NetworkConfig {
+    /// The keys that any plugin's configuration may have.
+    pub const KEYS: &[&str] = &[
+        "cniVersion",
+        "name",
+        "type",
+        "ipam",
+        "dns",
+        "args",
+        "capabilities",
+        "runtimeConfig",
+        "prevResult",
+    ];
+
     /// `ipam.type`: the name of the plugin that manages addresses. `None` if the network has no
     /// IPAM, and so works at layer 2 only.
     pub fn ipam_type(&self) -> Option<&str> {
@@ -71,6 +84,7 @@ impl NetworkConfig {
             verb,
             warnings: Vec::new(),
         };
+        reader.tolerate(ensure_no_list(&raw))?;
         let prev_result = reader.tolerate(prev_result(&raw, version))?;
         if verb == Verb::Check && prev_result.is_none() {
             let missing = Invalid::new("is missing, and CHECK needs it").under("prevResult");
@@ -116,8 +130,28 @@ fn ipam(raw: &Map<String, Value>) -> Result<Option<Map<String, Value>>, Invalid>
     let ipam = optional_object(raw, "ipam")?;
     if let Some(ipam) = ipam {
         go::text(ipam, "type").map_err(|invalid| invalid.under("ipam"))?;
+        // An empty type, as Go programs write it, means that there is no IPAM.
+        let has_type = ipam.keys().any(|key| key.eq_ignore_ascii_case("type"));
+        if !has_type && !ipam.is_empty() {
+            let meant = match go::misspelt(ipam, &["type"]).first() {
+                Some((key, known)) => format!(": did you mean {known:?} by {key:?}?"),
+                None => String::new(),
+            };
+            return Err(Invalid::new(format!("has keys but no type{meant}")).under("ipam"));
+        }
     }
     Ok(ipam.cloned())
+}
+
+/// Refuses a list of networks, which has the plugins' configurations inside it.
+fn ensure_no_list(raw: &Map<String, Value>) -> Result<(), Invalid> {
+    match (go::get(raw, "plugins"), go::get(raw, "type")) {
+        (Some(Value::Array(_)), None) => {
+            let what = "this is a configuration list; a plugin gets one of its entries, with the list's cniVersion and name";
+            Err(Invalid::new(what).under("plugins"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn cni_args(raw: &Map<String, Value>) -> Result<Map<String, Value>, Invalid> {

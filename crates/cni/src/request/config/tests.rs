@@ -169,6 +169,44 @@ fn del_ignores_an_invalid_previous_result_with_a_warning() {
 }
 
 #[test]
+fn an_ipam_section_with_keys_needs_a_type() {
+    let of = |ipam: Value, verb| {
+        parse(
+            json!({ "cniVersion": "1.0.0", "name": "lan", "ipam": ipam }),
+            verb,
+        )
+    };
+    for plain in [
+        json!(null),
+        json!({}),
+        json!({ "type": "" }),
+        json!({ "type": null, "routes": [] }),
+    ] {
+        let (config, _) = of(plain.clone(), Verb::Add).unwrap();
+        assert_eq!(config.ipam_type(), None, "{plain}");
+    }
+    let misspelt = json!({ "typ": "dhcp" });
+    let error = of(misspelt.clone(), Verb::Add).unwrap_err();
+    assert_eq!(error.code, code::INVALID_NETWORK_CONFIG);
+    assert!(
+        error.msg.contains("did you mean \"type\" by \"typ\"?"),
+        "{error}"
+    );
+    let error = of(json!({ "subnet": "10.0.0.0/24" }), Verb::Add).unwrap_err();
+    assert!(error.msg.ends_with("ipam: has keys but no type"), "{error}");
+    let (_, warnings) = of(misspelt, Verb::Del).unwrap();
+    assert!(warnings[0].contains("no type"), "{warnings:?}");
+}
+
+#[test]
+fn a_configuration_list_is_recognised() {
+    let list = json!({ "cniVersion": "1.0.0", "name": "lan", "plugins": [{ "type": "macvlan" }] });
+    let error = parse(list, Verb::Add).unwrap_err();
+    assert_eq!(error.code, code::INVALID_NETWORK_CONFIG);
+    assert!(error.msg.contains("a configuration list"), "{error}");
+}
+
+#[test]
 fn a_missing_list_of_valid_attachments_is_not_an_empty_one() {
     let list = |document: Value| valid_attachments(document.as_object().unwrap(), "lan").unwrap();
     assert_eq!(list(json!({})), None);

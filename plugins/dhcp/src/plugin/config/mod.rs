@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use attachment::SharedKeys;
-use cni::go::field_names;
+use cni::go::{field_names, misspelt};
 use cni::{Error, Request, Route};
 use serde::Deserialize;
 
@@ -68,6 +68,22 @@ pub(crate) fn keys() -> Vec<String> {
         .flat_map(|(key, names)| names.iter().map(move |name| format!("{key}.{name}")));
     let keys = [location::keys(), field_names::<Keys>()].concat();
     keys.into_iter().map(str::to_owned).chain(entries).collect()
+}
+
+/// Warns about keys of the section that are probably misspelt. They have no effect.
+pub(super) fn warn_of_misspelt_keys(request: &Request) {
+    let known = [location::keys(), field_names::<Keys>(), &["type"]].concat();
+    for (key, meant) in request
+        .config
+        .ipam
+        .iter()
+        .flat_map(|ipam| misspelt(ipam, &known))
+    {
+        log::warn!(
+            "there is no key {:?}; did you mean {meant:?}?",
+            format!("ipam.{key}")
+        );
+    }
 }
 
 impl Config {

@@ -1,0 +1,62 @@
+//! Keys that are probably misspelt.
+
+use serde_json::{Map, Value};
+
+/// The keys of a configuration that are not among the known ones, but differ from one of them by a
+/// single letter that is missing, added, replaced, or swapped with its neighbour. Each comes with
+/// the known key.
+///
+/// [`decode`](super::decode) ignores unknown keys, as it must: a configuration has keys for others.
+/// A plugin can warn about these, so that a mistake is not silent.
+///
+/// ```
+/// let document = serde_json::from_str(r#"{ "masterr": "eth1", "MODE": "bridge", "x-note": "" }"#)?;
+/// let misspelt = cni::go::misspelt(&document, &["master", "mode"]);
+/// assert_eq!(misspelt, [("masterr", "master")]);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+pub fn misspelt<'o, 'k>(
+    object: &'o Map<String, Value>,
+    known: &[&'k str],
+) -> Vec<(&'o str, &'k str)> {
+    let is_known = |key: &&str| known.iter().any(|known| key.eq_ignore_ascii_case(known));
+    let meant = |key: &str| {
+        let key = key.to_ascii_lowercase();
+        let is_near = |known: &&&str| strsim::osa_distance(&key, &known.to_ascii_lowercase()) == 1;
+        known.iter().find(is_near).copied()
+    };
+    let unknown = object
+        .keys()
+        .map(String::as_str)
+        .filter(|key| !is_known(key));
+    unknown
+        .filter_map(|key| meant(key).map(|known| (key, known)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_misspelt_if_one_edit_makes_it_a_known_one() {
+        let known = ["master", "mtu", "linkInContainer"];
+        for (key, meant) in [
+            ("masterr", Some("master")),
+            ("mster", Some("master")),
+            ("maater", Some("master")),
+            ("amster", Some("master")),
+            ("Masterr", Some("master")),
+            ("linkIncontaner", Some("linkInContainer")),
+            ("MASTER", None),
+            ("maters1", None),
+            ("parent", None),
+        ] {
+            let document = json!({ key: 1 });
+            let misspelt = misspelt(document.as_object().unwrap(), &known);
+            assert_eq!(misspelt.first().map(|(_, known)| *known), meant, "{key}");
+        }
+    }
+}
