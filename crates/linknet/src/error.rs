@@ -86,6 +86,11 @@ impl Error {
         self.is(&[Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS])
     }
 
+    /// EMSGSIZE, ENOBUFS: an object is too long for the kernel to list it with the others.
+    pub fn is_too_long(&self) -> bool {
+        self.is(&[Errno::EMSGSIZE, Errno::ENOBUFS])
+    }
+
     /// EINVAL: a value is invalid, or conflicts with others.
     pub fn is_invalid(&self) -> bool {
         self.is(&[Errno::EINVAL])

@@ -1,14 +1,15 @@
 //! Network namespaces: opening, identifying and entering them.
 #![allow(
     unsafe_code,
-    reason = "nix has no function for the ioctl that returns a namespace's type"
+    reason = "nix has no functions for the ioctls that return a namespace's type and a socket's \
+              namespace"
 )]
 
 use std::ffi::c_int;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
@@ -76,6 +77,18 @@ impl Netns {
     pub fn from_fd(fd: OwnedFd) -> Result<Netns, NetnsError> {
         let name = PathBuf::from(format!("descriptor {}", fd.as_raw_fd()));
         Netns::checked(fd, &name)
+    }
+
+    /// The namespace that a socket was opened in.
+    ///
+    /// # Errors
+    /// If CAP_NET_ADMIN is missing there, or the process is out of file descriptors.
+    pub fn of_socket(socket: &impl AsRawFd) -> io::Result<Netns> {
+        nix::ioctl_none_bad!(siocgskns, libc::SIOCGSKNS);
+        // SAFETY: the descriptor is open during the call, and the request has no argument. Its
+        // result is a new descriptor, which nobody else knows.
+        let fd = unsafe { OwnedFd::from_raw_fd(siocgskns(socket.as_raw_fd())?) };
+        Ok(Netns(fd))
     }
 
     /// The namespace of the calling thread.

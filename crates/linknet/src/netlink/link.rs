@@ -6,10 +6,10 @@ use libc::{
     IFLA_ADDRESS, IFLA_ALT_IFNAME, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA,
     IFLA_INFO_KIND, IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER,
     IFLA_MTU, IFLA_OPERSTATE, IFLA_PROMISCUITY, IFLA_PROP_LIST, IFNAMSIZ, RTM_DELLINK, RTM_GETLINK,
-    RTM_SETLINK,
+    RTM_GETSTATS, RTM_SETLINK,
 };
 use rtnetlink::packet_core::{
-    DecodeError, DefaultNla, Emitable, NlaBuffer, Parseable, parse_i32, parse_u32,
+    DecodeError, DefaultNla, Emitable, NLA_TYPE_MASK, NlaBuffer, Parseable, parse_i32, parse_u32,
 };
 use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
@@ -134,13 +134,40 @@ impl Netlink {
         )
     }
 
-    /// All links.
+    /// All links. One that is too long even for an answer of its own is left out, with a warning in
+    /// the log.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
     pub fn links(&self) -> Result<Vec<Link>> {
         let what = || "list links".to_owned();
-        self.dump(&what, RTM_GETLINK, &query(0).build(), parse)
+        match self.dump(&what, RTM_GETLINK, &query(0).build(), parse) {
+            Err(error) if error.is_too_long() => self.reopen()?.links_one_by_one(),
+            listed => listed,
+        }
+    }
+
+    /// All links, where the kernel cannot list them because one of them is too long: a macvlan in
+    /// mode source can have any number of senders.
+    pub(super) fn links_one_by_one(&self) -> Result<Vec<Link>> {
+        let mut links = Vec::new();
+        for index in self.indices()? {
+            match self.link_by_index(index) {
+                Ok(link) => links.extend(link),
+                Err(error) if error.is_too_long() => log::warn!("left out a link: {error}"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(links)
+    }
+
+    /// The indices of all links, from the list of their traffic counters, which is never too long.
+    fn indices(&self) -> Result<Vec<u32>> {
+        let what = || "list the indices of links".to_owned();
+        self.dump(&what, RTM_GETSTATS, &StatsQuery, |payload| {
+            let index = payload.get(4..8).ok_or("a header is cut off")?;
+            parse_u32(index)
+        })
     }
 
     /// Sets a link up.
@@ -212,6 +239,21 @@ impl Netlink {
     }
 }
 
+/// A request for the counters of all links: `struct if_stats_msg` of linux/if_link.h.
+struct StatsQuery;
+
+impl Emitable for StatsQuery {
+    fn buffer_len(&self) -> usize {
+        12
+    }
+
+    fn emit(&self, buffer: &mut [u8]) {
+        buffer.fill(0);
+        // The filter: `IFLA_STATS_LINK_64` alone.
+        buffer[8..12].copy_from_slice(&1_u32.to_ne_bytes());
+    }
+}
+
 /// A request for one link, or for all if `index` is 0, without their traffic counters.
 fn query(index: u32) -> LinkMessageBuilder<LinkUnspec> {
     LinkUnspec::new_with_index(index)
@@ -231,10 +273,40 @@ pub(super) fn parse(payload: &[u8]) -> Result<Link, DecodeError> {
         promiscuous: flags.contains(LinkFlags::Promisc),
         ..Link::default()
     };
-    for attribute in attributes(&payload[header.buffer_len()..]) {
-        read(&mut link, attribute.kind(), attribute.value());
+    let octets = &payload[header.buffer_len()..];
+    match octets.len() {
+        0..=LONGEST => {
+            for attribute in attributes(octets) {
+                read(&mut link, attribute.kind(), attribute.value());
+            }
+        }
+        _ => read_long(&mut link, octets),
     }
     Ok(link)
+}
+
+/// The longest attribute, in octets: its length is a number of 16 bits.
+const LONGEST: usize = u16::MAX as usize;
+
+/// Reads the attributes of a link that has more of them than its properties as one of its kind have
+/// room for: their length has wrapped around. The kind comes first among them, and what comes after
+/// them cannot be found.
+fn read_long(link: &mut Link, mut octets: &[u8]) {
+    while let &[a, b, c, d, ref rest @ ..] = octets {
+        let length = usize::from(u16::from_ne_bytes([a, b]));
+        let kind = u16::from_ne_bytes([c, d]) & NLA_TYPE_MASK;
+        if kind == IFLA_LINKINFO {
+            let first = attributes(rest).next();
+            let first = first.filter(|info| info.kind() == IFLA_INFO_KIND);
+            link.kind = first.map(|info| text(info.value()));
+            return;
+        }
+        let Some(value) = octets.get(4..length) else {
+            return;
+        };
+        read(link, kind, value);
+        octets = octets.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
 }
 
 fn read(link: &mut Link, kind: u16, value: &[u8]) {

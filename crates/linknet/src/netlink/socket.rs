@@ -59,6 +59,14 @@ impl Netlink {
             .unwrap_or_else(|error| Err(Error::io("enter the network namespace", &error)))
     }
 
+    /// Another socket in the namespace of this one. A socket whose dump has failed halfway cannot
+    /// make another: the kernel goes on trying.
+    pub(super) fn reopen(&self) -> Result<Netlink> {
+        let cannot = |error: &io::Error| Error::io("find a socket's network namespace", error);
+        let netns = Netns::of_socket(&self.socket).map_err(|error| cannot(&error))?;
+        Netlink::open_in(&netns)
+    }
+
     /// Speaks rtnetlink over a connected socket.
     pub(super) fn over(socket: Socket) -> Netlink {
         Netlink {

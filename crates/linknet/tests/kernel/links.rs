@@ -34,6 +34,7 @@ crate::tests![
     text_that_is_not_utf_8_is_shown_with_replacement_characters,
     a_link_with_hundreds_of_alternative_names_is_read_whole,
     a_macvlan_with_thousands_of_sources_is_read_whole,
+    a_macvlan_with_more_sources_than_a_length_can_tell_is_known_as_one,
     a_watch_reports_a_lost_carrier_its_return_and_a_removed_link,
 ];
 
@@ -589,5 +590,40 @@ fn a_macvlan_with_thousands_of_sources_is_read_whole() -> Test {
         4000
     );
     assert_eq!(container.netlink.links()?.len(), 2);
+    Ok(())
+}
+
+/// The length of their list has 16 bits, and that of the list that theirs is in.
+fn a_macvlan_with_more_sources_than_a_length_can_tell_is_known_as_one() -> Test {
+    const FEW: u16 = 5440;
+    let (host, container) = (Space::new()?, Space::new()?);
+    let parent = host.plug("eth1")?;
+    let mac = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        Mac([0x02, 0, 0, 0, high, low])
+    };
+    let sources: Vec<Mac> = (0..FEW).map(mac).collect();
+    let new = NewMacvlan {
+        mode: MacvlanMode::Source,
+        sources: &sources,
+        ..NewMacvlan::new("net1", parent.index)
+    };
+    let created = host
+        .netlink
+        .add_macvlan(&new, &container.netns, &container.netlink)?;
+    for number in FEW..FEW + 30 {
+        container.ip(&format!(
+            "link set net1 type macvlan macaddr add {}",
+            mac(number)
+        ))?;
+        let links = container.netlink.links()?;
+        let link = links.iter().find(|link| link.index == created.index);
+        let link = link.ok_or("it is listed")?;
+        assert_eq!(
+            (link.name.as_str(), link.kind.as_deref()),
+            ("net1", Some("macvlan")),
+            "with {number} sources"
+        );
+    }
     Ok(())
 }

@@ -22,6 +22,7 @@ crate::tests![
     handles_on_one_namespace_have_one_id,
     a_namespace_has_the_number_that_links_give_for_their_parents,
     a_socket_stays_in_its_namespace_and_sees_no_other,
+    a_sockets_namespace_can_be_found,
 ];
 
 fn a_path_that_does_not_exist_is_not_found() -> Test {
@@ -157,6 +158,16 @@ fn a_namespace_has_the_number_that_links_give_for_their_parents() -> Test {
     assert!(link.parent_netnsid.is_some());
     assert_eq!(container.netlink.nsid(&host.netns)?, link.parent_netnsid);
     assert_eq!(container.netlink.nsid(&other.netns)?, None);
+    Ok(())
+}
+
+fn a_sockets_namespace_can_be_found() -> Test {
+    let space = Space::new()?;
+    assert_eq!(Netns::of_socket(&space.netlink)?.id()?, space.netns.id()?);
+    assert_ne!(
+        Netns::of_socket(&Netlink::open()?)?.id()?,
+        space.netns.id()?
+    );
     Ok(())
 }
 

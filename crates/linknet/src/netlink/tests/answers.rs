@@ -1,6 +1,6 @@
 //! What is made of an answer.
 
-use libc::{RTM_NEWADDR, RTM_NEWLINK};
+use libc::{RTM_NEWADDR, RTM_NEWLINK, RTM_NEWSTATS};
 use rtnetlink::packet_core::{Emitable, NLMSG_DONE, NLMSG_ERROR};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
@@ -34,6 +34,75 @@ fn a_list_is_complete_but_for_objects_that_cannot_be_decoded() {
     );
     let nets = addresses.map(|found| found.iter().map(|it| it.net).collect::<Vec<_>>());
     assert_eq!(nets, Ok(vec![net("10.99.0.5/24")]));
+}
+
+/// The last message of a list that the kernel has not completed.
+fn end(errno: i32) -> [u8; 4] {
+    (-errno).to_ne_bytes()
+}
+
+/// A link with this index, and these attributes behind its header.
+fn link_payload(index: u8, attributes: &[u8]) -> Vec<u8> {
+    [&[0, 0, 0, 0, index, 0, 0, 0][..], &[0; 8], attributes].concat()
+}
+
+#[test]
+fn links_are_asked_for_one_by_one_and_one_that_is_too_long_is_left_out() {
+    let counters = |index| [0, 0, 0, 0, index, 0, 0, 0, 1, 0, 0, 0];
+    let list = [1, 2, 3].map(counters);
+    let links = [1, 3].map(|index| link_payload(index, &[]));
+    let done = end(0);
+    let too_long = [&end(libc::ENOBUFS)[..], &[0; 16]].concat();
+    let acknowledged = [&done[..], &[0; 16]].concat();
+    let found = answered_in_turn(
+        &[
+            &[
+                (RTM_NEWSTATS, &list[0]),
+                (RTM_NEWSTATS, &list[1]),
+                (RTM_NEWSTATS, &list[2]),
+                (NLMSG_DONE, &done),
+            ],
+            &[(RTM_NEWLINK, &links[0]), (NLMSG_ERROR, &acknowledged)],
+            &[(NLMSG_ERROR, &too_long)],
+            &[(RTM_NEWLINK, &links[1]), (NLMSG_ERROR, &acknowledged)],
+        ],
+        Netlink::links_one_by_one,
+    );
+    let indices = found.map(|links| links.iter().map(|link| link.index).collect::<Vec<_>>());
+    assert_eq!(indices, Ok(vec![1, 3]));
+}
+
+#[test]
+fn one_by_one_the_links_are_the_same_as_in_a_list() {
+    let netlink = Netlink::open().expect("a socket");
+    let indices = |links: Result<Vec<Link>>| {
+        let links = links.expect("links");
+        links.iter().map(|link| link.index).collect::<Vec<_>>()
+    };
+    let listed = indices(netlink.links());
+    assert!(!listed.is_empty());
+    assert_eq!(indices(netlink.links_one_by_one()), listed);
+}
+
+#[test]
+fn a_link_whose_properties_are_longer_than_a_length_can_tell_keeps_its_name_and_kind() {
+    let name = [&[9, 0, 3, 0][..], b"eth0\0\0\0\0"].concat();
+    let kind = [&[12, 0, 1, 0][..], b"macvlan\0"].concat();
+    // What follows looks like another name.
+    let properties = name.repeat(6000);
+    for length in [0, 4, 16, 4000] {
+        let info = u16::to_ne_bytes(length);
+        let attributes = [&name[..], &info, &[18, 0], &kind, &properties].concat();
+        let link = link_payload(7, &attributes);
+        let done = end(0);
+        let links = answered(&[(RTM_NEWLINK, &link), (NLMSG_DONE, &done)], Netlink::links);
+        let links = links.expect("a list");
+        assert_eq!(
+            (links[0].name.as_str(), links[0].kind.as_deref()),
+            ("eth0", Some("macvlan")),
+            "a length of {length}"
+        );
+    }
 }
 
 #[test]

@@ -110,9 +110,20 @@ fn record_and_refuse(kernel: &Socket) -> Request {
     request
 }
 
-/// What `operation` makes of an answer that consists of these messages: types and payloads.
+/// A message of an answer: its type and payload.
+type Message<'a> = (u16, &'a [u8]);
+
+/// What `operation` makes of an answer that consists of these messages.
 fn answered<T: Send>(
-    messages: &[(u16, &[u8])],
+    messages: &[Message<'_>],
+    operation: impl FnOnce(&Netlink) -> Result<T>,
+) -> Result<T> {
+    answered_in_turn(&[messages], operation)
+}
+
+/// What `operation` makes of these answers to its requests.
+fn answered_in_turn<T: Send>(
+    answers: &[&[Message<'_>]],
     operation: impl FnOnce(&Netlink) -> Result<T>,
 ) -> Result<T> {
     let mut kernel = Socket::new(NETLINK_USERSOCK).expect("a netlink socket");
@@ -122,18 +133,20 @@ fn answered<T: Send>(
     let netlink = Netlink::over(socket);
     thread::scope(|scope| {
         scope.spawn(|| {
-            let (request, client) = kernel.recv_from_full().expect("a request");
-            let mut answer = Vec::new();
-            for (kind, payload) in messages {
-                answer.extend((16 + payload.len() as u32).to_ne_bytes());
-                answer.extend(kind.to_ne_bytes());
-                answer.extend([0; 2]);
-                answer.extend(&request[8..12]); // its sequence number
-                answer.extend([0; 4]);
-                answer.extend(*payload);
+            for messages in answers {
+                let (request, client) = kernel.recv_from_full().expect("a request");
+                let mut answer = Vec::new();
+                for (kind, payload) in *messages {
+                    answer.extend((16 + payload.len() as u32).to_ne_bytes());
+                    answer.extend(kind.to_ne_bytes());
+                    answer.extend([0; 2]);
+                    answer.extend(&request[8..12]); // its sequence number
+                    answer.extend([0; 4]);
+                    answer.extend(*payload);
+                }
+                let client = SocketAddr::new(client.port_number(), 0);
+                kernel.send_to(&answer, &client, 0).expect("answered");
             }
-            let client = SocketAddr::new(client.port_number(), 0);
-            kernel.send_to(&answer, &client, 0).expect("answered");
         });
         operation(&netlink)
     })
