@@ -15,6 +15,7 @@ use linknet::NewMacvlan;
 use nix::mount::{MsFlags, mount, umount};
 
 use super::{given, plug, script};
+use crate::host_access::ensure_host_is_clean;
 use crate::scenario::{SOON, conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
@@ -25,6 +26,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(the_addresses_are_gone_when_ipam_gives_them_back),
     test!(del_works_with_malformed_arguments),
     test!(the_netns_can_be_unmounted_right_after_del),
+    test!(an_add_without_the_hosts_lock_ends_and_releases_nothing_in_use)
+        .within(Duration::from_secs(180)),
     test!(del_leaves_no_zombie_where_nobody_reaps),
     test!(del_succeeds_when_the_parent_is_gone),
     test!(del_succeeds_when_the_netns_is_gone),
@@ -75,6 +78,36 @@ fn the_addresses_are_gone_when_ipam_gives_them_back(world: &World) -> Result {
         );
     }
     Ok(())
+}
+
+/// A process that was stopped holds the lock.
+fn an_add_without_the_hosts_lock_ends_and_releases_nothing_in_use(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let seen = world.dir().join("seen");
+    let body = format!(
+        "cat >/dev/null\ncase $CNI_COMMAND in\n\
+         ADD) echo '{{\"cniVersion\":\"1.0.0\",\"ips\":[{{\"address\":\"10.99.0.50/24\"}}]}}';;\n\
+         *) nsenter --net=$CNI_NETNS cat /proc/net/fib_trie >{seen};;\nesac\n",
+        seen = seen.display()
+    );
+    let path = script(world, "noting", &body)?;
+    let keys = json!({ "hostAccess": ["10.99.0.0/24"], "ipam": { "type": "noting" } });
+    let network = Network::with_path(&lan.host, conflist(keys), path);
+    let lock = HostLock::acquire()?;
+    let error = network::cni_error(network.add(&network::Attachment::new(&container)));
+    ensure!(
+        error.code == 11 && error.msg.contains("leasehold.lock"),
+        "{error:?}"
+    );
+    drop(lock);
+    let noted = fs::read_to_string(&seen).context("IPAM has given the address back")?;
+    ensure!(
+        noted.contains("127.0.0.1") && !noted.contains("10.99.0.50"),
+        "the interface still had it: {noted}"
+    );
+    ensure_nothing_left(&container)?;
+    ensure_host_is_clean(&lan.host)
 }
 
 fn del_removes_the_interface_even_if_ipam_fails(world: &World) -> Result {

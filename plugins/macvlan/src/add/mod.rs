@@ -6,6 +6,7 @@ mod layer3;
 mod refusal;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::slice;
 
 use attachment::{
     ContainerLock, KernelError, LeftOut, OwnerMark, Plan, keep_routes, source_routing,
@@ -18,7 +19,7 @@ use linknet::{Link, Netlink};
 use crate::config::{self, Config};
 use crate::netns::Namespaces;
 use crate::parent::{self, Detached, Parent, SharedVlan};
-use crate::{host_access, netns};
+use crate::{cleanup, host_access, netns};
 use interface::{AttachContext, Created};
 
 pub(crate) use refusal::INSTALL_DRIVER;
@@ -125,23 +126,29 @@ fn or_clean_up<T>(context: &AttachContext<'_>, link: &Link, step: impl FnOnce() 
     })
 }
 
-/// After `error`: removes the host's routes and the interface. If the interface is gone, a DEL has
-/// removed both, and the routes may be those of another ADD by now.
+/// After `error`: removes the interface, and then the host's routes, for which it may have to wait.
+/// If the interface is gone, a DEL has removed both, and the routes may be those of another ADD by
+/// now.
 fn roll_back(context: &AttachContext<'_>, link: &Link, error: Error) -> Error {
     if is_gone(&context.namespaces.inside, link.index) {
         return error;
     }
-    let error = host_access::roll_back(context.config, context.attachment, error);
-    context.roll_back(link, error)
+    let error = context.roll_back(link, error);
+    host_access::roll_back(context.config, context.attachment, error)
 }
 
 /// Has IPAM release what this ADD may have got, unless the interface is gone: then a DEL has done
 /// so, and what IPAM has for the attachment may be another ADD's by now.
+///
+/// As in DEL, the addresses are taken off before. If that fails, the interface is removed all the
+/// same, right after.
 fn release(context: &AttachContext<'_>, link: &Link, ipam: &Ipam<'_>) -> Result<(), Error> {
-    match is_gone(&context.namespaces.inside, link.index) {
-        true => Ok(()),
-        false => ipam.del(),
+    let inside = &context.namespaces.inside;
+    if is_gone(inside, link.index) {
+        return Ok(());
     }
+    let _ = cleanup::take_addresses_off(inside, slice::from_ref(link));
+    ipam.del()
 }
 
 /// Whether there is no such interface any more. If the kernel does not say, there is.
