@@ -63,11 +63,20 @@ impl Netns {
     /// If the path does not exist, is something else, or access to it is denied.
     pub fn open(path: impl AsRef<Path>) -> Result<Netns, NetnsError> {
         let path = path.as_ref();
-        // Whatever the path is, opening it must neither block nor have a side effect.
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        let file = File::options().read(true).custom_flags(flags).open(path);
-        let fd = OwnedFd::from(file.map_err(|error| NetnsError::from_io(path, error))?);
-        Netns::checked(fd, path)
+        let failed = |error| NetnsError::from_io(path, error);
+        let open = |path: &Path, flags| File::options().read(true).custom_flags(flags).open(path);
+        // Opening a device may have an effect, and opening a pipe may block. O_PATH does not open
+        // the file, so it can be looked at first.
+        let found = open(path, libc::O_PATH).map_err(failed)?;
+        if !is_namespace(&found).map_err(failed)? {
+            return Err(NetnsError::NotNetns(path.to_owned()));
+        }
+        let found = format!("/proc/self/fd/{}", found.as_raw_fd());
+        let file = open(Path::new(&found), libc::O_NONBLOCK).map_err(|error| NetnsError::Io {
+            path: path.to_owned(), // it does exist
+            error,
+        })?;
+        Netns::checked(file.into(), path)
     }
 
     /// The namespace behind a file descriptor.
@@ -146,11 +155,7 @@ impl Netns {
 
     /// `fd` as a network namespace, if it is one. `name` stands for it in errors.
     fn checked(fd: OwnedFd, name: &Path) -> Result<Netns, NetnsError> {
-        let is_nsfs = fstatfs(&fd)
-            .map_err(|errno| NetnsError::from_io(name, errno.into()))?
-            .filesystem_type()
-            == NSFS_MAGIC;
-        if !is_nsfs {
+        if !is_namespace(&fd).map_err(|error| NetnsError::from_io(name, error))? {
             return Err(NetnsError::NotNetns(name.to_owned()));
         }
         match namespace_type(fd.as_fd()) {
@@ -219,6 +224,11 @@ fn in_scratch_thread<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<T> {
             .spawn_scoped(scope, f)?;
         thread.join().map_err(|panic| resume_unwind(panic))
     })
+}
+
+/// Whether a file is a namespace, or something else of nsfs.
+fn is_namespace(file: impl AsFd) -> io::Result<bool> {
+    Ok(fstatfs(file)?.filesystem_type() == NSFS_MAGIC)
 }
 
 /// The kind of a namespace, as a `CLONE_NEW…` flag (`NS_GET_NSTYPE`, ioctl_ns(2)).

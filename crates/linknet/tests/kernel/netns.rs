@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use linknet::{Netlink, Netns, NetnsError, NewMacvlan};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
@@ -15,6 +17,7 @@ use crate::{Space, Test, new_netns};
 crate::tests![
     a_path_that_does_not_exist_is_not_found,
     a_file_that_is_not_a_network_namespace_is_refused,
+    a_file_that_is_no_namespace_is_not_opened,
     a_function_runs_in_the_namespace_and_its_caller_stays_outside,
     a_command_spawned_in_a_namespace_stays_in_it,
     a_panic_in_the_namespace_continues_outside,
@@ -62,6 +65,19 @@ fn a_file_that_is_not_a_network_namespace_is_refused() -> Test {
         Netns::from_fd(file.into()),
         Err(NetnsError::NotNetns(_))
     ));
+    Ok(())
+}
+
+fn a_file_that_is_no_namespace_is_not_opened() -> Test {
+    // A device does something when it is opened; a file only says that it was.
+    fs::write("/run/device", "")?;
+    let opened = Inotify::init(InitFlags::IN_NONBLOCK)?;
+    opened.add_watch("/run/device", AddWatchFlags::IN_OPEN)?;
+    let refused = Netns::open("/run/device").expect_err("a file");
+    assert!(matches!(refused, NetnsError::NotNetns(_)), "{refused:?}");
+    assert_eq!(opened.read_events().err(), Some(Errno::EAGAIN));
+    fs::File::open("/run/device")?;
+    assert_eq!(opened.read_events()?.len(), 1);
     Ok(())
 }
 
