@@ -1,13 +1,16 @@
 //! Names that others choose, and names as long as they can be: no verb and no daemon fails over
 //! them, and nothing is left behind because of them.
 
+use std::path::Path;
+
 use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::Settings;
-use lab::plugin::Call;
+use lab::plugin::{Call, Outcome};
 use lab::serde_json::{Value, json};
 use lab::suite::plugin_dir;
 use lab::{Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, network, test, until};
 
+use crate::limits::{add_request, ask};
 use crate::macvlan::{given, script};
 use crate::scenario::{SOON, Scenario, conflist, ensure_nothing_left};
 
@@ -18,6 +21,8 @@ pub(crate) const TESTS: &[Test] = &[
     test!(names_and_ids_of_any_length_are_found_again),
     test!(names_and_ids_of_any_length_get_a_lease),
     test!(a_name_cannot_forge_a_line_on_stderr),
+    test!(no_error_of_a_plugin_controls_the_terminal_that_shows_it),
+    test!(no_request_controls_the_terminal_that_shows_the_log),
     test!(a_stderr_that_cannot_be_written_changes_nothing),
 ];
 
@@ -189,6 +194,144 @@ fn a_name_cannot_forge_a_line_on_stderr(_: &World) -> Result {
     );
     outcome.success()?;
     ensure_nothing_left(&container)
+}
+
+/// Octets that mean something to a terminal or a log, of each kind: C0, C1, a line's end, and a mark
+/// that turns the direction of writing.
+const VENOM: &str = "a\u{1b}[2J\u{7}\u{9b}31m\u{202e}\nFORGED\r";
+
+/// Whether a terminal shows this text as it is, on one line.
+fn is_harmless(text: &str) -> bool {
+    !text.contains(|c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}'))
+}
+
+/// Fails unless all texts of an error are harmless.
+fn ensure_harmless(outcome: &Outcome) -> Result {
+    let texts = outcome.document.iter().flat_map(|document| {
+        let of = |key| document.get(key).and_then(Value::as_str);
+        [of("msg"), of("details")].into_iter().flatten()
+    });
+    let mut shown = texts.chain(outcome.stderr.lines());
+    ensure!(shown.all(is_harmless), "{outcome:?}");
+    ensure!(!outcome.stderr.contains("\nFORGED"), "{outcome:?}");
+    Ok(())
+}
+
+fn no_error_of_a_plugin_controls_the_terminal_that_shows_it(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let ipam = json!({ "type": "dhcp", "daemonSocketPath": "/run/nothing.sock" });
+    let config = json!({
+        "cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "master": Lan::MASTER, "ipam": ipam,
+        "cni.dev/valid-attachments": [],
+    });
+    let mut configs: Vec<Value> = [
+        "name",
+        "type",
+        "master",
+        "mode",
+        "mac",
+        "vlan",
+        "mtu",
+        "cniVersion",
+    ]
+    .iter()
+    .map(|key| {
+        let mut config = config.clone();
+        config[key] = json!(VENOM);
+        config
+    })
+    .collect();
+    for key in [
+        "type",
+        "daemonSocketPath",
+        "stateDir",
+        "clientId",
+        "hostname",
+        "timeout",
+        "routes",
+    ] {
+        let mut config = config.clone();
+        config["ipam"][key] = json!(VENOM);
+        configs.push(config);
+    }
+    for key in ["mac", "ips", VENOM] {
+        let mut config = config.clone();
+        config["runtimeConfig"] = json!({ key: [VENOM] });
+        configs.push(config);
+    }
+    let mut result = config.clone();
+    result["prevResult"] = json!({ "cniVersion": "1.1.0", "ips": [{ "address": VENOM }] });
+    configs.push(result);
+    let call = |plugin: &str, verb: &str| {
+        Call::new(plugin, verb)
+            .container(container.name())
+            .netns(container.path())
+            .ifname("eth0")
+            .config(&config)
+    };
+    for plugin in ["macvlan", "dhcp"] {
+        for verb in ["ADD", "CHECK", "DEL", "GC", "STATUS"] {
+            for config in &configs {
+                ensure_harmless(&call(plugin, verb).config(config).run(&lan.host)?)?;
+            }
+            for name in [
+                "CNI_CONTAINERID",
+                "CNI_IFNAME",
+                "CNI_NETNS",
+                "CNI_ARGS",
+                "CNI_PATH",
+            ] {
+                let call = call(plugin, verb).env(name, VENOM);
+                ensure_harmless(&call.run(&lan.host)?)?;
+            }
+            let args = format!("IgnoreUnknown=1;MAC={VENOM};IP={VENOM};{VENOM}=1");
+            ensure_harmless(&call(plugin, verb).args(&args).run(&lan.host)?)?;
+            let octets = [b"{ \"name\": \"\xff", VENOM.as_bytes(), b"\" }"].concat();
+            ensure_harmless(&call(plugin, verb).stdin(octets).run(&lan.host)?)?;
+        }
+    }
+    let mut status = std::process::Command::new(plugin_dir().join("dhcp"));
+    let status = status.args(["status", "--socketpath", VENOM]);
+    let output = lan.host.run(|| status.output())??;
+    let stderr = String::from_utf8(output.stderr)?;
+    ensure!(!output.status.success(), "{stderr}");
+    ensure!(
+        stderr.lines().count() == 1 && stderr.lines().all(is_harmless),
+        "{stderr:?}"
+    );
+    Ok(())
+}
+
+fn no_request_controls_the_terminal_that_shows_the_log(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let request = add_request(&scenario, Path::new("/run/netns/none"))?;
+    let mut requests = vec![request.clone()];
+    for key in ["verb", "traceparent", "netns", "terms", "protocol", VENOM] {
+        let mut request = request.clone();
+        request[key] = json!(VENOM);
+        requests.push(request);
+    }
+    for key in ["containerID", "network", "ifname"] {
+        let mut request = request.clone();
+        request["attachment"][key] = json!(VENOM);
+        requests.push(request);
+    }
+    let mut request = request;
+    request["terms"]["clientId"] = json!({ VENOM: VENOM });
+    requests.push(request);
+    for request in requests {
+        ask(scenario.daemon.socket(), &request, None)?;
+    }
+    let log = scenario.daemon.log();
+    ensure!(log.contains("request refused"), "{log}");
+    ensure!(
+        log.lines()
+            .all(|line| line.starts_with("20") && is_harmless(line)),
+        "{log:?}"
+    );
+    Ok(())
 }
 
 fn a_stderr_that_cannot_be_written_changes_nothing(world: &World) -> Result {

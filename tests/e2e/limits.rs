@@ -135,8 +135,8 @@ fn a_daemon_out_of_descriptors_renews_later(world: &World) -> Result {
 }
 
 /// A daemon that may have 128 descriptors: far fewer than the leases would take if each kept its
-/// own.
-fn daemon_with_few_descriptors(world: &World, host: &Node) -> Result<Daemon> {
+/// own. It has 20 places for callers, and lets 13 ADDs exchange messages at a time.
+pub(crate) fn daemon_with_few_descriptors(world: &World, host: &Node) -> Result<Daemon> {
     let dhcp = suite::plugin_dir().join("dhcp");
     let program = script(
         world,
@@ -197,7 +197,6 @@ fn adds_on_a_lan_without_a_server_do_not_hold_up_another_lan(world: &World) -> R
     listener
         .when(MessageType::Discover)
         .then(Reaction::silence());
-    // It lets 13 ADDs exchange messages at a time.
     let daemon = daemon_with_few_descriptors(world, &lan.host)?;
     let healthy = dhcp(daemon.socket());
     let mut deaf = healthy.clone();
@@ -644,7 +643,7 @@ fn ipam_alone(verb: &str, container: &Node, socket: &Path, state: &str) -> Call 
 }
 
 /// ADD as the plugin would ask it, for `c1`, on the terms that another container has its lease.
-fn add_request(scenario: &Scenario, netns: &Path) -> Result<Value> {
+pub(crate) fn add_request(scenario: &Scenario, netns: &Path) -> Result<Value> {
     let other = scenario.lan.container("other")?;
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&network::Attachment::new(&other))?;
     let written = fs::read(
@@ -659,24 +658,37 @@ fn add_request(scenario: &Scenario, netns: &Path) -> Result<Value> {
     }))
 }
 
-fn ask(socket: &Path, request: &Value, descriptor: Option<BorrowedFd<'_>>) -> Result<Value> {
+pub(crate) fn ask(
+    socket: &Path,
+    request: &Value,
+    descriptor: Option<BorrowedFd<'_>>,
+) -> Result<Value> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(deadline(Duration::from_secs(10))))?;
+    send(&stream, format!("{request}\n").as_bytes(), descriptor)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let _ = stream.shutdown(Shutdown::Both);
+    serde_json::from_str(&answer).with_context(|| answer.clone())
+}
+
+/// Sends a request, or the beginning of it, with a descriptor beside its first octets.
+pub(crate) fn send(
+    stream: &UnixStream,
+    request: &[u8],
+    descriptor: Option<BorrowedFd<'_>>,
+) -> Result {
     let descriptors: Vec<_> = descriptor.into_iter().collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() {
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
     }
-    let document = format!("{request}\n");
     sendmsg(
-        &stream,
-        &[IoSlice::new(document.as_bytes())],
+        stream,
+        &[IoSlice::new(request)],
         &mut ancillary,
-        SendFlags::empty(),
+        SendFlags::NOSIGNAL,
     )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let _ = stream.shutdown(Shutdown::Both);
-    serde_json::from_str(&answer).with_context(|| answer.clone())
+    Ok(())
 }

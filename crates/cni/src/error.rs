@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
+use crate::printable::printable;
+
 /// Why an invocation failed, as the runtime sees it.
 ///
 /// `msg` is one line that says what failed and on which object. `details` says how far the plugin
@@ -69,11 +71,16 @@ impl Error {
     }
 
     /// Writes the error document. It has this shape in every version of the specification, so the
-    /// version is only copied into it.
+    /// version is only copied into it. Runtimes show the texts as they are, so they are made
+    /// [`printable()`].
     pub(crate) fn to_value(&self, cni_version: &str) -> Value {
-        let mut document = json!({ "cniVersion": cni_version, "code": self.code, "msg": self.msg });
+        let mut document = json!({
+            "cniVersion": cni_version,
+            "code": self.code,
+            "msg": printable(&self.msg),
+        });
         if !self.details.is_empty() {
-            document["details"] = self.details.as_str().into();
+            document["details"] = printable(&self.details).into();
         }
         document
     }
@@ -127,6 +134,14 @@ mod tests {
             error.to_string(),
             "no free address in 10.99.0.0/24: 254 of 254 in use"
         );
+    }
+
+    #[test]
+    fn no_text_of_the_document_controls_the_terminal_that_shows_it() {
+        let error = Error::new(7, "bad\u{1b}[2J\nFORGED").details("\u{9b}31m\u{202e}");
+        let document = error.to_value("1.1.0");
+        assert_eq!(document["msg"], r"bad\u{1b}[2J\nFORGED");
+        assert_eq!(document["details"], r"\u{9b}31m\u{202e}");
     }
 
     #[test]

@@ -131,6 +131,7 @@
 //! - [`CniResult`] is the result in the shape of 1.1.0. Reading and writing convert it from and to
 //!   every version.
 //! - [`Error`] and [`code`] are the specification's errors.
+//! - [`printable()`] escapes what names and messages from outside could do to a terminal or a log.
 //! - [`delegate::Ipam`] runs the IPAM plugin that a configuration names.
 //!
 //! [spec]: https://github.com/containernetworking/cni/blob/spec-v1.1.0/SPEC.md
@@ -140,6 +141,7 @@ mod error;
 pub mod go;
 mod invalid;
 mod plugin;
+mod printable;
 mod request;
 mod result;
 mod run;
@@ -148,6 +150,7 @@ mod warnings;
 
 pub use error::{Error, code};
 pub use plugin::{About, Plugin};
+pub use printable::printable;
 pub use request::{
     Args, Attachment, Env, InvalidAttachment, KnownArgs, NetworkConfig, Request, Verb,
 };

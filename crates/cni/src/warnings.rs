@@ -5,6 +5,8 @@ use std::io::{self, Write};
 
 use log::{LevelFilter, Log, Metadata, Record};
 
+use crate::printable::printable;
+
 /// Has this process write its records of the crate `log` to stderr, as those of `program`.
 pub(crate) fn to_stderr(program: &'static str) {
     // This fails if the program has a logger already.
@@ -31,16 +33,8 @@ impl Log for Stderr {
 }
 
 /// One line, whatever the message contains: names in it may have been chosen by a container.
-fn line(program: &str, message: &fmt::Arguments<'_>) -> String {
-    let mut line = format!("{program}: ");
-    for character in message.to_string().chars() {
-        match character.is_control() {
-            true => line.extend(character.escape_default()),
-            false => line.push(character),
-        }
-    }
-    line.push('\n');
-    line
+pub(crate) fn line(program: &str, message: &fmt::Arguments<'_>) -> String {
+    format!("{program}: {}\n", printable(&message.to_string()))
 }
 
 #[cfg(test)]

@@ -14,8 +14,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 
 use crate::error::{Error, code};
+use crate::printable::printable;
 use crate::request::{Request, Verb};
 use crate::result::CniResult;
+
+/// The longest output of a delegate, in octets on each stream. A result has some hundred.
+const MAX_OUTPUT: usize = 1 << 20;
+
+/// How many octets of each stream an error quotes.
+const MAX_QUOTE: usize = 4096;
 
 /// The IPAM plugin of a network: the one that manages its addresses.
 ///
@@ -110,7 +117,7 @@ impl Ipam<'_> {
         })?;
         // The delegate's logs join this plugin's. A stderr that is closed does not change the
         // answer.
-        let _ = io::stderr().write_all(&output.stderr);
+        let _ = io::stderr().write_all(printable_lines(&output.stderr).as_bytes());
         if output.status.success() {
             Ok(output.stdout)
         } else {
@@ -280,11 +287,11 @@ fn communicate(mut child: Child, stdin: &[u8]) -> io::Result<Output> {
 }
 
 /// Reads both streams until the delegate has closed them, and waits for its end. (The standard
-/// library's `wait_with_output` panics if they cannot be read.)
+/// library's `wait_with_output` panics if they cannot be read, and reads without a limit.)
 fn read_output(child: &mut Child) -> io::Result<Output> {
     let mut streams = [
-        Stream::new(child.stdout.take().map(OwnedFd::from)),
-        Stream::new(child.stderr.take().map(OwnedFd::from)),
+        Stream::new("stdout", child.stdout.take().map(OwnedFd::from)),
+        Stream::new("stderr", child.stderr.take().map(OwnedFd::from)),
     ];
     while streams.iter().any(|stream| stream.pipe.is_some()) {
         for index in readable(&streams)? {
@@ -301,13 +308,15 @@ fn read_output(child: &mut Child) -> io::Result<Output> {
 
 /// A stream of the delegate's: `pipe` until its end, and what was read from it.
 struct Stream {
+    name: &'static str,
     pipe: Option<File>,
     octets: Vec<u8>,
 }
 
 impl Stream {
-    fn new(pipe: Option<OwnedFd>) -> Stream {
+    fn new(name: &'static str, pipe: Option<OwnedFd>) -> Stream {
         Stream {
+            name,
             pipe: pipe.map(File::from),
             octets: Vec::new(),
         }
@@ -323,6 +332,10 @@ impl Stream {
             Ok(length) => self.octets.extend(&buffer[..length]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
+        }
+        if self.octets.len() > MAX_OUTPUT {
+            let problem = format!("it wrote more than {MAX_OUTPUT} octets to {}", self.name);
+            return Err(io::Error::other(problem));
         }
         Ok(())
     }
@@ -344,13 +357,25 @@ fn readable(streams: &[Stream]) -> io::Result<Vec<usize>> {
     Ok(ready.map(|(index, _)| index).collect())
 }
 
-/// Everything that the delegate wrote, as text for an error's details.
+/// The delegate's log lines, made [`printable()`] one by one.
+fn printable_lines(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    let lines: Vec<_> = text.split('\n').map(printable).collect();
+    lines.join("\n")
+}
+
+/// The beginning of what the delegate wrote, as text for an error's details.
 fn quote_output(stdout: &[u8], stderr: &[u8]) -> String {
     let mut parts = Vec::new();
-    for (name, bytes) in [("stdout", stdout), ("stderr", stderr)] {
-        let text = String::from_utf8_lossy(bytes);
+    for (name, octets) in [("stdout", stdout), ("stderr", stderr)] {
+        let shown = &octets[..octets.len().min(MAX_QUOTE)];
+        let text = String::from_utf8_lossy(shown);
         if !text.trim().is_empty() {
-            parts.push(format!("{name}: {}", text.trim()));
+            let rest = match octets.len() - shown.len() {
+                0 => String::new(),
+                more => format!("… and {more} octets more"),
+            };
+            parts.push(format!("{name}: {}{rest}", text.trim()));
         }
     }
     if parts.is_empty() {

@@ -113,6 +113,32 @@ fn an_error_document_is_an_error_even_if_the_delegate_exits_with_zero() {
 }
 
 #[test]
+fn a_delegate_that_does_not_stop_writing_is_stopped() {
+    for stream in ["stdout", "stderr"] {
+        let error = Lab::new(&format!("cat /dev/zero >/dev/{stream}"))
+            .add()
+            .unwrap_err();
+        assert_eq!(error.code, code::DELEGATE_FAILED);
+        let problem = format!("it wrote more than 1048576 octets to {stream}");
+        assert!(error.details.ends_with(&problem), "{error:?}");
+    }
+}
+
+#[test]
+fn of_a_long_output_the_beginning_is_quoted() {
+    let error = Lab::new("head -c 5000 /dev/zero | tr '\\0' x; exit 2").add();
+    let details = error.unwrap_err().details;
+    let expected = format!("stdout: {}… and 904 octets more", "x".repeat(4096));
+    assert_eq!(details, expected);
+}
+
+#[test]
+fn the_log_lines_of_a_delegate_cannot_control_a_terminal() {
+    let lines = printable_lines(b"first\x1b[31m\nsecond \xff\r\n");
+    assert_eq!(lines, "first\\u{1b}[31m\nsecond \u{fffd}\\r\n");
+}
+
+#[test]
 fn the_output_of_a_failed_delegate_without_an_error_document_is_quoted() {
     for (body, details) in [
         (

@@ -73,7 +73,8 @@ pub fn run(
             .inspect_err(|_| version = version_in(&stdin))?;
         version = request.config.version;
         for warning in &request.warnings {
-            let _ = writeln!(stderr, "{}: {warning}", about.name);
+            let line = warnings::line(about.name, &format_args!("{warning}"));
+            let _ = stderr.write_all(line.as_bytes());
         }
         let document = dispatch(plugin, &request)?;
         successful_add = Some(request).filter(|request| request.verb == Verb::Add);

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use cni::printable;
 
 use crate::protocol::DEFAULT_SOCKET;
 
@@ -28,11 +29,11 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     // The exit status says what matters, even if nobody reads the text.
     match outcome {
         Ok(report) => {
-            let _ = writeln!(io::stdout(), "{report}");
+            let _ = writeln!(io::stdout(), "{}", printable(&report));
             ExitCode::SUCCESS
         }
         Err(why) => {
-            let _ = writeln!(io::stderr(), "dhcp: {why}");
+            let _ = writeln!(io::stderr(), "dhcp: {}", printable(&why));
             ExitCode::FAILURE
         }
     }

@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::time::SystemTime;
 
+use cni::printable;
 use rustix::fs::OFlags;
 use rustix::net::SendFlags;
 
@@ -91,7 +92,7 @@ impl LogWriter {
 
 impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.write_line(line).is_err() {
+        if self.write_line(printable_line(line).as_bytes()).is_err() {
             self.dropped += 1;
         }
         Ok(line.len())
@@ -121,6 +122,12 @@ impl Sink {
         }
         Ok(written)
     }
+}
+
+/// The line with everything escaped that could make it look like more than one.
+fn printable_line(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    format!("{}\n", printable(text.strip_suffix('\n').unwrap_or(&text)))
 }
 
 /// Opens a pipe or a terminal again, for non-blocking writes.
@@ -178,6 +185,19 @@ mod tests {
             "{after}"
         );
         assert!(after.ends_with("\nthe last line\n"), "{after}");
+    }
+
+    #[test]
+    fn a_line_stays_one_line_and_controls_no_terminal() {
+        let (mut reader, mut writer) = to_pipe();
+        writer
+            .write_all(b"verb \x1b[2J\n2026 ERROR forged \xff\xe2\x80\xae\n")
+            .expect("it never fails");
+        drop(writer);
+        let mut read = String::new();
+        reader.read_to_string(&mut read).expect("text");
+        let shown = "verb \\u{1b}[2J\\n2026 ERROR forged \u{fffd}\\u{202e}\n";
+        assert_eq!(read, shown);
     }
 
     #[test]
