@@ -9,6 +9,7 @@ mod arp;
 mod conflict;
 mod driver;
 mod permits;
+mod read_limit;
 mod sockets;
 mod wire;
 

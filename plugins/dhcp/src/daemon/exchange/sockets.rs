@@ -10,6 +10,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::arp;
 use super::permits::Permit;
+use super::read_limit::ReadLimit;
 use super::wire::Wire;
 use crate::daemon::watchers::{close_on_thread, watch};
 
@@ -30,6 +31,7 @@ pub(crate) struct Sockets<'n> {
     awaited: Option<Awaited>,
     /// Limits how many exchanges have sockets. It is released only when they are closed.
     permit: Option<Permit>,
+    limit: ReadLimit,
 }
 
 /// A DHCP message as it was received.
@@ -52,6 +54,7 @@ impl<'n> Sockets<'n> {
             socket: None,
             awaited: None,
             permit: None,
+            limit: ReadLimit::default(),
         }
     }
 
@@ -113,10 +116,12 @@ impl<'n> Sockets<'n> {
             return std::future::pending().await;
         };
         loop {
+            self.limit.wait().await;
             let mut ready = socket.readable().await?;
-            match read(socket.get_ref(), wire) {
-                Ok(Some(incoming)) => return Ok(incoming),
-                Ok(None) => ready.clear_ready(),
+            match read(socket.get_ref(), &self.limit, wire) {
+                Ok(Read::Message(incoming)) => return Ok(incoming),
+                Ok(Read::Nothing) => ready.clear_ready(),
+                Ok(Read::TooMuch) => {}
                 // The link went down. It may come up again, and the client repeats what was lost.
                 Err(error)
                     if error.raw_os_error() == Some(rustix::io::Errno::NETDOWN.raw_os_error()) => {}
@@ -156,20 +161,37 @@ impl Drop for Sockets<'_> {
     }
 }
 
-/// The next message; `None` if there is none yet.
-fn read(socket: &PacketSocket, wire: &Wire) -> io::Result<Option<Incoming>> {
+/// What was read from a socket.
+enum Read {
+    Message(Incoming),
+    /// There is nothing to read yet.
+    Nothing,
+    /// Only frames that are no messages, and there may be more of them.
+    TooMuch,
+}
+
+/// Reads until there is a message.
+fn read(socket: &PacketSocket, limit: &ReadLimit, wire: &Wire) -> io::Result<Read> {
     let mut buffer = [0; BUFFER_LEN];
     loop {
-        match socket.recv(&mut buffer)? {
-            Received::Nothing => return Ok(None),
-            Received::Rejected(why) => wire.note_rejected(why),
+        let received = socket.recv(&mut buffer)?;
+        if received == Received::Nothing {
+            return Ok(Read::Nothing);
+        }
+        let may_read_more = limit.note_frame();
+        match received {
             Received::Datagram(datagram) => {
-                return Ok(Some(Incoming {
+                return Ok(Read::Message(Incoming {
                     payload: datagram.payload.to_vec(),
                     from: *datagram.source.ip(),
                     mac: datagram.source_mac,
                 }));
             }
+            Received::Rejected(why) => wire.note_rejected(why),
+            Received::Nothing => {}
+        }
+        if !may_read_more {
+            return Ok(Read::TooMuch);
         }
     }
 }
