@@ -46,22 +46,23 @@ fn a_reader_that_stops_reading_delays_neither_callers_nor_sigterm(world: &World)
     let _server = DhcpServer::start(&lan.lan, Settings::default())?;
     let container = lan.container("c1")?;
     let network = Network::new(&lan.host, dhcp(daemon.socket()));
-    let attachment = network::Attachment::new(&container);
-    for _ in 0..30 {
+    let come_and_go = |number: usize| -> Result {
+        let attachment = network::Attachment {
+            container_id: format!("c{number}"),
+            ..network::Attachment::new(&container)
+        };
         network.add(&attachment)?;
-        network.del(&attachment)?;
-    }
+        network.del(&attachment)
+    };
+    (0..30).try_for_each(come_and_go)?;
     let log = read(&mut reader)?;
     ensure!(log.contains("is ready"), "{log}");
 
-    network.add(&attachment)?;
+    come_and_go(30)?;
     until("the daemon says that lines are missing", SOON, || {
         read(&mut reader).is_ok_and(|log| log.contains("log lines were dropped"))
     })?;
-    for _ in 0..30 {
-        network.del(&attachment)?;
-        network.add(&attachment)?;
-    }
+    (31..60).try_for_each(come_and_go)?;
     daemon.stop()
 }
 

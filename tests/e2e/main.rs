@@ -15,6 +15,7 @@ mod embedders;
 mod examples;
 mod failure;
 mod faults;
+mod flood;
 mod host_access;
 mod hostile;
 mod hostile_names;
@@ -26,6 +27,7 @@ mod networks;
 mod persistence;
 mod scenario;
 mod servers;
+mod socket;
 mod two_holders;
 
 use std::path::{Path, PathBuf};
@@ -54,6 +56,8 @@ fn main() -> ExitCode {
         .tests(chaos::TESTS)
         .tests(confinement::TESTS)
         .tests(limits::TESTS)
+        .tests(socket::TESTS)
+        .tests(flood::TESTS)
         .tests(hostile::TESTS)
         .tests(hostile_names::TESTS)
         .tests(&two_holders::tests())

@@ -5,19 +5,17 @@ use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::error::cannot;
 use super::leases::{self, Table};
-use super::process::{notify_ready, notify_stopping, send_heartbeats};
-use super::server::Server;
+use super::process::{log, notify_ready, notify_stopping, send_heartbeats};
+use super::server::{Place, Places, Server};
 use super::watchers::CarrierWatcher;
 
 /// How long callers may take to read their "try again" when the daemon stops.
@@ -28,6 +26,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// How often work that could not be done for want of something is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often the log says how many lines were left out.
+const REPEATS_INTERVAL: Duration = Duration::from_secs(600);
 
 /// The pause after a connection could not be accepted.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
@@ -47,7 +48,7 @@ pub(super) async fn run(
     let on_signal = |kind| signal(kind).map_err(cannot("handle signals"));
     let mut terminate = on_signal(SignalKind::terminate())?;
     let mut interrupt = on_signal(SignalKind::interrupt())?;
-    let permits = Arc::new(Semaphore::new(max_connections));
+    let places = Places::new(max_connections);
     let mut tasks = JoinSet::new();
     let carriers = CarrierWatcher::new();
     leases::resume_all(table)?;
@@ -62,12 +63,9 @@ pub(super) async fn run(
         }
         let is_busy = !tasks.is_empty() || table.len() > 0;
         tokio::select! {
-            (stream, permit) = accept(socket, &permits) => {
+            (stream, place) = accept(socket, &places) => {
                 let server = Rc::clone(server);
-                tasks.spawn_local(async move {
-                    server.serve(stream).await;
-                    drop(permit);
-                });
+                tasks.spawn_local(async move { server.serve(stream, place).await });
             }
             task = leases::maintain_next(table) => drop(tasks.spawn_local(task?)),
             Some(outcome) = tasks.join_next() => if let Err(error) = outcome && error.is_panic() {
@@ -97,7 +95,8 @@ async fn upkeep(table: &Rc<Table>, carriers: CarrierWatcher) -> Infallible {
     let heartbeat = send_heartbeats();
     let netns = leases::watch_netns(table);
     let carriers = leases::watch_carriers(table, carriers);
-    let (never, ..) = tokio::join!(sweep, retry, heartbeat, netns, carriers);
+    let repeats = every(REPEATS_INTERVAL, log::report_repeats);
+    let (never, ..) = tokio::join!(sweep, retry, heartbeat, netns, carriers, repeats);
     never
 }
 
@@ -120,19 +119,17 @@ async fn stop(table: &Table, mut tasks: JoinSet<()>) {
         table.finish_host_routes().await;
     })
     .await;
+    log::report_repeats();
     let leases = table.len();
     tracing::info!(leases, "dhcp daemon is stopping; its leases stay on disk");
 }
 
-/// Accepts the next caller, once fewer than the maximum are being served.
-async fn accept(
-    socket: &UnixListener,
-    permits: &Arc<Semaphore>,
-) -> (UnixStream, Option<OwnedSemaphorePermit>) {
-    let permit = Arc::clone(permits).acquire_owned().await.ok();
+/// Accepts the next caller, once there is a place for it.
+async fn accept(socket: &UnixListener, places: &Places) -> (UnixStream, Place) {
+    let permit = places.free().await;
     loop {
         match socket.accept().await {
-            Ok((stream, _)) => return (stream, permit),
+            Ok((stream, _)) => return (stream, places.take(permit)),
             Err(error) => {
                 // Probably out of descriptors, which other callers will free.
                 tracing::error!(%error, "cannot accept a connection");

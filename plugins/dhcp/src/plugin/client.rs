@@ -42,7 +42,8 @@ impl From<Failure> for Error {
 ///
 /// # Errors
 /// [`Failure::NoDaemon`] (50) if none listens there, [`Failure::DaemonExited`] (11) if it exited,
-/// [`Failure::GoDaemon`] (50) if it is that of the Go plugins; otherwise the daemon's own error, or `IO_FAILURE` (5) if the connection failed.
+/// [`Failure::GoDaemon`] (50) if it is that of the Go plugins; otherwise the daemon's own error, or
+/// `IO_FAILURE` (5) if the connection failed, or if a user that cannot be trusted listens there.
 pub(crate) fn ask(
     socket: &Path,
     verb: Verb,
@@ -50,6 +51,7 @@ pub(crate) fn ask(
     netns: Option<BorrowedFd<'_>>,
 ) -> Result<Reply, Failure> {
     let stream = UnixStream::connect(socket).map_err(|error| cannot_connect(socket, &error))?;
+    protocol::ensure_trusted(&stream, socket).map_err(|error| failed(socket, error.to_string()))?;
     let request = Request {
         protocol: protocol::VERSION,
         traceparent,

@@ -5,6 +5,7 @@
 
 mod params;
 mod release;
+mod server_user;
 mod transport;
 
 use std::net::Ipv4Addr;
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 pub use params::{ClientId, ConflictDetection, Hex, LeaseParams, Servers, Suppress};
 pub use release::ReleasePolicy;
+pub(crate) use server_user::ensure_trusted;
 pub(crate) use transport::{receive, send};
 
 /// Where the daemon listens by default: the Go daemon's path.

@@ -11,6 +11,7 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::caller::{Caller, Denied};
 use crate::protocol::{self, MAX_REQUEST, Reply, Request, VERSION};
 
 /// How long a caller may take to send its request, and to read the reply. The plugin does both at
@@ -26,9 +27,9 @@ pub(super) struct Connection {
 /// The reason for refusing a request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
-    /// The caller is neither root nor the daemon's own user.
-    #[error("only root may use the dhcp daemon, not uid {0}")]
-    Forbidden(u32),
+    /// The caller may not make this request, or any.
+    #[error("{0}")]
+    Denied(#[from] Denied),
     /// More than [`MAX_REQUEST`] octets without a line feed.
     #[error("the request is longer than {MAX_REQUEST} octets")]
     TooLong,
@@ -46,6 +47,9 @@ pub(super) enum Refusal {
         "the request has version {0} of the protocol, but the daemon serves version {VERSION}: install plugin and daemon from the same release"
     )]
     Version(u32),
+    /// The request had not come when another caller needed the place.
+    #[error("it had not come yet when other callers needed the place of this one")]
+    Crowded,
     /// The connection failed, or the request was not complete in time.
     #[error("the connection failed: {0}")]
     Failed(#[from] io::Error),
@@ -56,6 +60,7 @@ impl Refusal {
     pub(super) fn code(&self) -> u32 {
         match self {
             Refusal::Attachment(_) => code::INVALID_ENVIRONMENT,
+            Refusal::Crowded => code::TRY_AGAIN_LATER,
             _ => code::IO_FAILURE,
         }
     }
@@ -67,8 +72,8 @@ impl Connection {
         Connection { stream }
     }
 
-    /// Reads the request and the netns descriptor beside it, from a caller with permission: root,
-    /// the user that the daemon runs as, and processes of `group` (SO_PEERCRED).
+    /// Reads the request and the netns descriptor beside it, from a caller that may make it: root,
+    /// the user that the daemon runs as, or a process of `group` (SO_PEERCRED).
     ///
     /// # Errors
     /// Why the request is refused.
@@ -76,11 +81,9 @@ impl Connection {
         &mut self,
         group: Option<u32>,
     ) -> Result<(Request, Option<OwnedFd>), Refusal> {
-        let caller = self.stream.peer_cred()?;
+        let peer = self.stream.peer_cred()?;
         let own = rustix::process::geteuid().as_raw();
-        if !is_allowed(caller.uid(), own) && group != Some(caller.gid()) {
-            return Err(Refusal::Forbidden(caller.uid()));
-        }
+        let caller = Caller::of(peer.uid(), peer.gid(), own, group)?;
         let (line, descriptor) = timeout(CALLER_TIMEOUT, self.read_line())
             .await
             .map_err(|_| io::Error::new(ErrorKind::TimedOut, "no request within 5 s"))??;
@@ -103,7 +106,9 @@ impl Connection {
         if let Some(attachment) = attachment {
             serde_json::from_value::<Attachment>(attachment).map_err(Refusal::Attachment)?;
         }
-        Ok((serde_json::from_slice(&line)?, descriptor))
+        let request: Request = serde_json::from_slice(&line)?;
+        caller.ensure_may(&request.verb, descriptor.is_some())?;
+        Ok((request, descriptor))
     }
 
     /// Refuses the Go plugin's call. Its user reads the status line of an HTTP response.
@@ -195,23 +200,11 @@ impl Connection {
     }
 }
 
-/// Whether a caller with this uid may use the daemon, which runs as `own`.
-fn is_allowed(uid: u32, own: u32) -> bool {
-    uid == 0 || uid == own
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn only_root_and_the_daemons_own_user_are_allowed() {
-        assert!(is_allowed(0, 0) && is_allowed(0, 1000) && is_allowed(1000, 1000));
-        assert!(!is_allowed(1000, 0) && !is_allowed(65534, 1000));
-        assert!(Refusal::Forbidden(1000).to_string().contains("only root"));
-    }
 
     #[tokio::test]
     async fn an_attachment_that_cni_does_not_allow_is_refused_as_an_invalid_environment() {

@@ -1,10 +1,13 @@
 //! The daemon's socket: who may connect, what is requested, and the replies.
 
+mod caller;
 mod connection;
 mod limits;
 mod listener;
+mod places;
 mod verbs;
 
 pub(super) use limits::Limits;
 pub(super) use listener::Listener;
+pub(super) use places::{Place, Places};
 pub(super) use verbs::Server;

@@ -13,6 +13,7 @@ use tracing::field::display;
 
 use super::connection::{Connection, Refusal};
 use super::listener::Listener;
+use super::places::Place;
 use crate::daemon::leases::{self, Table};
 use crate::protocol::{AddId, LeaseParams, Reply, Request, Verb};
 
@@ -40,9 +41,15 @@ impl Server {
     }
 
     /// Serves a caller, from its request to its reply.
-    pub(crate) async fn serve(&self, stream: UnixStream) {
+    pub(crate) async fn serve(&self, stream: UnixStream, mut place: Place) {
         let mut connection = Connection::new(stream);
-        let (request, descriptor) = match connection.request(self.group).await {
+        let received = tokio::select! {
+            biased;
+            received = connection.request(self.group) => received,
+            () = place.needed() => Err(Refusal::Crowded),
+        };
+        place.keep();
+        let (request, descriptor) = match received {
             Ok(received) => received,
             Err(refusal @ Refusal::GoPlugin) => {
                 tracing::warn!("request refused: {refusal}");

@@ -1,5 +1,6 @@
 //! The daemon's log: to stderr, or, if a plugin started the daemon, to the journal or a file.
 
+mod repeats;
 mod writer;
 
 use std::fs::{self, DirBuilder, File};
@@ -10,9 +11,20 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use rustix::fs::OFlags;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::{fmt, registry};
 
+use repeats::Repeats;
 use writer::LogWriter;
+
+/// What this process has logged.
+static REPEATS: Repeats = Repeats::new();
+
+/// Logs how many lines were left out because they are like many before them.
+pub(crate) fn report_repeats() {
+    REPEATS.report();
+}
 
 /// Logs to stderr.
 pub(crate) fn to_stderr() {
@@ -32,8 +44,11 @@ pub(crate) fn detach(directory: &Path) -> io::Result<()> {
     let _ = rustix::process::setsid();
     std::env::set_current_dir("/")?;
     if let Ok(journal) = tracing_journald::layer() {
-        tracing_subscriber::registry()
-            .with(journal.with_syslog_identifier("cni-dhcp".into()))
+        let journal = journal.with_syslog_identifier("cni-dhcp".into());
+        registry()
+            .with(LevelFilter::INFO)
+            .with(&REPEATS)
+            .with(journal)
             .init();
     } else {
         DirBuilder::new()
@@ -53,11 +68,15 @@ pub(crate) fn detach(directory: &Path) -> io::Result<()> {
 
 /// Logs to this file. A line that cannot be written is never an error.
 fn to_file(file: OwnedFd) -> io::Result<()> {
-    tracing_subscriber::fmt()
+    let lines = fmt::layer()
         .with_writer(Mutex::new(LogWriter::to(file)?))
         .with_ansi(false)
         .with_target(false)
-        .log_internal_errors(false)
+        .log_internal_errors(false);
+    registry()
+        .with(LevelFilter::INFO)
+        .with(&REPEATS)
+        .with(lines)
         .init();
     Ok(())
 }

@@ -20,6 +20,7 @@ pub(super) fn take_over(
     path: &Path,
     stream: UnixStream,
 ) -> io::Result<(UnixListener, Option<File>)> {
+    protocol::ensure_trusted(&stream, path)?;
     let socket = ask_for_socket(stream)?;
     let lock_path = lock_file(path);
     if !lock_path.exists() {

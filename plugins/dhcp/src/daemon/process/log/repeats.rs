@@ -1,0 +1,173 @@
+//! Lines that repeat are counted rather than written: a server that refuses every renewal must not
+//! fill the disk.
+
+use std::collections::HashMap;
+use std::fmt::{Debug, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tracing::callsite::Identifier;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+/// How many lines of one kind about one attachment are written between two calls of
+/// [`Repeats::report`].
+const MAX_LINES: u64 = 10;
+
+/// How many kinds of lines are told apart. After that, counting starts again.
+const MAX_KINDS: usize = 20_000;
+
+/// The target of the lines that say how often others were left out.
+const TARGET: &str = "repeats";
+
+/// Leaves out lines that are like many before them, and counts them.
+#[derive(Debug)]
+pub(super) struct Repeats(Mutex<Option<HashMap<Kind, u64>>>);
+
+/// What lines have in common that count as the same: where in the program they come from, the
+/// attachment, and what happened. The reason behind the colon may differ.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Kind {
+    callsite: Identifier,
+    attachment: String,
+    what: String,
+}
+
+impl Repeats {
+    /// Nothing was written yet.
+    pub(super) const fn new() -> Repeats {
+        Repeats(Mutex::new(None))
+    }
+
+    /// Logs how many lines were left out since the last call, and starts to count again.
+    pub(super) fn report(&self) {
+        let counts = self.counts().take().unwrap_or_default();
+        for (
+            Kind {
+                attachment, what, ..
+            },
+            count,
+        ) in counts
+        {
+            let attachment = Some(attachment).filter(|text| !text.is_empty());
+            if count > MAX_LINES {
+                let times = count - MAX_LINES;
+                tracing::info!(target: TARGET, attachment, times, "more lines like this: {what}");
+            }
+        }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Option<HashMap<Kind, u64>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts an event, and returns whether it should be written.
+    fn admits(&self, event: &Event<'_>) -> bool {
+        if event.metadata().target() == TARGET {
+            return true;
+        }
+        let mut text = Text::default();
+        event.record(&mut text);
+        let what = text.message.split(": ").next().unwrap_or_default();
+        let kind = Kind {
+            callsite: event.metadata().callsite(),
+            attachment: text.attachment,
+            what: what.to_owned(),
+        };
+        let mut counts = self.counts();
+        let counts = counts.get_or_insert_default();
+        if counts.len() >= MAX_KINDS {
+            counts.clear();
+        }
+        let count = counts.entry(kind).or_default();
+        *count += 1;
+        *count <= MAX_LINES
+    }
+}
+
+impl<S: Subscriber> Layer<S> for &'static Repeats {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        self.admits(event)
+    }
+}
+
+/// The texts of an event.
+#[derive(Debug, Default)]
+struct Text {
+    message: String,
+    attachment: String,
+}
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let text = match field.name() {
+            "message" => &mut self.message,
+            "attachment" => &mut self.attachment,
+            _ => return,
+        };
+        let _ = write!(text, "{value:?}"); // a String takes everything
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tracing_subscriber::prelude::*;
+
+    use super::*;
+
+    /// Runs `f` with a log that counts repeats, and returns its lines.
+    fn lines(f: impl FnOnce(&'static Repeats)) -> Vec<String> {
+        let repeats: &'static Repeats = Box::leak(Box::new(Repeats::new()));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let written = Arc::clone(&log);
+        let writer = move || Shared(Arc::clone(&written));
+        let format = tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .without_time()
+            .with_writer(writer);
+        let subscriber = tracing_subscriber::registry().with(repeats).with(format);
+        tracing::subscriber::with_default(subscriber, || f(repeats));
+        let log = log.lock().expect("no panic");
+        let log = String::from_utf8_lossy(&log);
+        log.lines().map(ToOwned::to_owned).collect()
+    }
+
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Shared {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic").extend(text);
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn lose(attachment: &str, reason: &str) {
+        tracing::warn!(%attachment, "address lost: {reason}");
+    }
+
+    #[test]
+    fn the_eleventh_line_of_a_kind_is_counted_and_those_of_others_are_written() {
+        let lines = lines(|repeats| {
+            for number in 0..13 {
+                lose("lan/c1:eth0", &format!("NAK {number}"));
+            }
+            lose("lan/c2:eth0", "NAK");
+            tracing::info!("lease renewed");
+            repeats.report();
+            lose("lan/c1:eth0", "again");
+        });
+        let of = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
+        assert_eq!(of("address lost: NAK"), 11, "{lines:#?}");
+        assert_eq!(of("lease renewed"), 1, "{lines:#?}");
+        assert_eq!(of("more lines like this: address lost"), 1, "{lines:#?}");
+        assert!(lines[12].contains("times=3") && lines[12].contains("lan/c1:eth0"));
+        assert_eq!(of("again"), 1, "{lines:#?}");
+    }
+}

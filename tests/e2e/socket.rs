@@ -1,0 +1,344 @@
+//! The daemon's socket: callers with and without rights, silent ones, and requests that no plugin
+//! would send.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use lab::anyhow::{Context, anyhow, ensure};
+use lab::dhcp_server::Settings;
+use lab::serde_json::{Value, json};
+use lab::{DhcpServer, Lan, Network, Process, Result, Test, World, deadline, network, test, until};
+use rustix::fs::{Gid, Uid};
+use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
+
+use crate::chaos::{Random, clock, from_environment};
+use crate::limits::{add_request, ask, daemon_with_few_descriptors, dhcp, send};
+use crate::persistence::ipam_alone;
+use crate::scenario::{SOON, Scenario, reported};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(a_member_of_the_group_may_ask_for_a_lease_but_not_for_the_socket_or_gc),
+    test!(a_member_of_the_group_does_not_learn_which_paths_exist),
+    test!(a_stranger_who_listens_on_the_socket_is_not_believed),
+    test!(a_lock_of_the_socket_that_somebody_keeps_holds_up_no_takeover),
+    test!(silent_callers_do_not_keep_others_waiting),
+    test!(requests_that_no_plugin_sends_disturb_nobody).within(Duration::from_secs(180)),
+];
+
+/// A user and a group without privileges.
+const USER: u32 = 4241;
+const GROUP: u32 = 4242;
+
+/// Whether the world has other users than root. One that an ordinary user made has not.
+fn has_other_users() -> Result<bool> {
+    let is_whole =
+        |map: &str| Ok::<_, std::io::Error>(fs::read_to_string(map)?.contains("4294967295"));
+    Ok(is_whole("/proc/self/uid_map")? && is_whole("/proc/self/gid_map")?)
+}
+
+/// Runs `f` as a user without privileges. It must not create processes.
+fn as_stranger<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let as_user = || {
+        let (user, group) = (Uid::from_raw(USER), Gid::from_raw(GROUP));
+        set_thread_res_gid(group, group, group)?;
+        set_thread_res_uid(user, user, user)?;
+        f()
+    };
+    thread::scope(|scope| {
+        let outcome = scope.spawn(as_user).join();
+        outcome.map_err(|_| anyhow!("it panicked"))?
+    })
+}
+
+/// A daemon that admits [`GROUP`].
+fn with_group(world: &World) -> Result<Scenario> {
+    fs::set_permissions(world.dir(), fs::Permissions::from_mode(0o755))?;
+    let scenario = Scenario::with_daemon(world, &["-group", &GROUP.to_string()])?;
+    until("the group may use the socket", SOON, || {
+        fs::metadata(scenario.daemon.socket())
+            .is_ok_and(|file| file.permissions().mode() & 0o777 == 0o660)
+    })?;
+    Ok(scenario)
+}
+
+fn a_member_of_the_group_may_ask_for_a_lease_but_not_for_the_socket_or_gc(world: &World) -> Result {
+    if !has_other_users()? {
+        return Ok(());
+    }
+    let scenario = with_group(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(&scenario.lan.host, crate::scenario::conflist(json!({})));
+    network.add(&network::Attachment::new(&container))?;
+    let add = add_request(&scenario, &container.path())?;
+    let netns = fs::File::open(container.path())?;
+    let socket = scenario.daemon.socket();
+    let refused = |request: Value| {
+        let answer = as_stranger(|| ask(socket, &request, None))?;
+        let why = answer["error"]["msg"].as_str().unwrap_or_default();
+        ensure!(why.contains("only root may request"), "{request}: {answer}");
+        Ok(())
+    };
+    refused(json!({ "protocol": 1, "verb": "takeover" }))?;
+    refused(json!({ "protocol": 1, "verb": "gc", "network": "lan", "keep": [] }))?;
+
+    let added = as_stranger(|| ask(socket, &add, Some(netns.as_fd())))?;
+    ensure!(added["lease"]["ips"][0]["address"].is_string(), "{added}");
+    for verb in ["check", "status", "del"] {
+        let mut request = add.clone();
+        request["verb"] = json!(verb);
+        request["addresses"] = json!([]);
+        let answer = as_stranger(|| ask(socket, &request, None))?;
+        ensure!(answer == "done", "{verb}: {answer}");
+    }
+    Ok(())
+}
+
+fn a_member_of_the_group_does_not_learn_which_paths_exist(world: &World) -> Result {
+    if !has_other_users()? {
+        return Ok(());
+    }
+    let scenario = with_group(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let mut add = add_request(&scenario, Path::new("/root/nothing"))?;
+    let socket = scenario.daemon.socket();
+    let mut answers = Vec::new();
+    for path in ["/root/nothing", "/root", "/dev/null", "/proc/1/ns/net"] {
+        add["netns"] = json!(path);
+        answers.push(as_stranger(|| ask(socket, &add, None))?);
+    }
+    let problem = answers[0]["error"]["msg"].as_str().unwrap_or_default();
+    ensure!(problem.contains("as a descriptor"), "{answers:?}");
+    ensure!(
+        answers.iter().all(|answer| *answer == answers[0]),
+        "{answers:?}"
+    );
+    Ok(())
+}
+
+fn a_stranger_who_listens_on_the_socket_is_not_believed(world: &World) -> Result {
+    if !has_other_users()? {
+        return Ok(());
+    }
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    // As in /tmp: everybody may create a socket there.
+    let directory = world.dir().join("everybody");
+    fs::create_dir(&directory)?;
+    fs::set_permissions(world.dir(), fs::Permissions::from_mode(0o755))?;
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o1777))?;
+    let socket = directory.join("dhcp.sock");
+    let _listener = as_stranger(|| Ok(UnixListener::bind(&socket)?))?;
+    for verb in ["ADD", "DEL"] {
+        let outcome = ipam_alone(verb, &container, &socket)?.run(&lan.host)?;
+        let error = outcome.error()?;
+        ensure!(
+            error.code == 5 && error.details.contains("uid 4241 listens there"),
+            "{verb}: {error:?}"
+        );
+    }
+    let mut command = std::process::Command::new(lab::suite::plugin_dir().join("dhcp"));
+    command
+        .args(["daemon", "-takeover", "-socketpath"])
+        .arg(&socket);
+    let mut daemon = Process::spawn(world, &lan.host, "successor", command)?;
+    let status = daemon.wait(SOON)?;
+    ensure!(
+        !status.success() && daemon.log().contains("uid 4241 listens there"),
+        "{status}: {}",
+        daemon.log()
+    );
+    Ok(())
+}
+
+fn a_lock_of_the_socket_that_somebody_keeps_holds_up_no_takeover(world: &World) -> Result {
+    let mut scenario = Scenario::new(world)?;
+    let socket = scenario.daemon.socket().to_owned();
+    let lock = socket.with_added_extension("lock");
+    let mode = fs::metadata(&lock)?.permissions().mode() & 0o777;
+    ensure!(mode == 0o600, "{mode:o}");
+    // Somebody else's lock: the file is replaced, and locked by us.
+    fs::remove_file(&lock)?;
+    let theirs = fs::File::create(&lock)?;
+    theirs.lock()?;
+    let mut command = std::process::Command::new(lab::suite::plugin_dir().join("dhcp"));
+    command
+        .args(["daemon", "-takeover", "-socketpath"])
+        .arg(&socket);
+    let mut successor = Process::spawn(world, &scenario.lan.host, "successor", command)?;
+    scenario.daemon.process().wait(SOON)?;
+    successor.until("it serves callers", Duration::from_secs(20), || {
+        let status = json!({ "protocol": 1, "verb": "status" });
+        ask(&socket, &status, None).is_ok_and(|answer| answer == "done")
+    })?;
+    let log = successor.log();
+    ensure!(log.contains("keeps the lock of the socket"), "{log}");
+    Ok(())
+}
+
+fn silent_callers_do_not_keep_others_waiting(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let _server = DhcpServer::start(&lan.lan, Settings::default())?;
+    let daemon = daemon_with_few_descriptors(world, &lan.host)?;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        let mut caller = UnixStream::connect(daemon.socket())?;
+        caller.write_all(b"{\"proto")?;
+        silent.push(caller);
+    }
+    let container = lan.container("c1")?;
+    let network = Network::new(&lan.host, dhcp(daemon.socket()));
+    reported(
+        &network.add(&network::Attachment::new(&container))?,
+        &container,
+    )?;
+    let mut first = &silent[0];
+    first.set_read_timeout(Some(deadline(SOON)))?;
+    let mut answer = String::new();
+    first.read_to_string(&mut answer)?;
+    ensure!(
+        answer.contains("other callers needed the place"),
+        "{answer}"
+    );
+    Ok(())
+}
+
+/// Requests like those of plugins, which the mutations start from. None of them concerns the
+/// container that keeps its lease meanwhile.
+fn seeds() -> Vec<String> {
+    let attachment = json!({ "containerID": "fuzz", "network": "other", "ifname": "eth7" });
+    let terms = json!({
+        "clientId": "mac", "request": [1, 3, 6], "announce": true, "timeout": 0.01,
+        "provide": [{ "code": 60, "data": "6162" }], "release": "ifUnused", "broadcast": true,
+        "routes": [{ "dst": "10.0.0.0/8", "gw": "10.99.0.1" }], "suppress": ["dns"],
+        "servers": { "allow": ["10.99.0.1"], "deny": [] }, "conflictDetection": "fast",
+    });
+    [
+        json!({ "protocol": 1, "verb": "add", "attachment": attachment, "netns": "/run/netns/none", "terms": terms, "waited": 0.5 }),
+        json!({ "protocol": 1, "verb": "add", "attachment": attachment, "netns": "/run/netns/fuzzed", "terms": terms }),
+        json!({ "protocol": 1, "verb": "check", "attachment": attachment, "addresses": ["10.99.0.7"] }),
+        json!({ "protocol": 1, "verb": "del", "attachment": attachment, "traceparent": "00-0af7-b7ad-01" }),
+        json!({ "protocol": 1, "verb": "gc", "network": "other", "keep": [attachment, attachment] }),
+        json!({ "protocol": 1, "verb": "status" }),
+    ]
+    .map(|request| request.to_string())
+    .to_vec()
+}
+
+/// How many of the requests wait for their answers at a time.
+const AT_A_TIME: u64 = 100;
+
+/// A request with a few octets changed, left out, repeated or moved in from another one.
+fn mutated(random: &mut Random, seeds: &[String]) -> Vec<u8> {
+    const WORDS: [&[u8]; 8] = [
+        b"-1",
+        b"1e400",
+        b"null",
+        b"\"\\u0000\"",
+        b"[[[[[[[[",
+        b"\xff\xfe",
+        b"\n",
+        b"18446744073709551616",
+    ];
+    let any = |random: &mut Random, limit: usize| random.below(limit as u64) as usize;
+    let mut octets = seeds[any(random, seeds.len())].clone().into_bytes();
+    for _ in 0..any(random, 5) {
+        let at = any(random, octets.len() + 1);
+        let end = (at + any(random, 12)).min(octets.len());
+        match random.below(5) {
+            0 => drop(octets.drain(at..end)),
+            1 => octets
+                .splice(at..at, octets[at..end].to_vec())
+                .for_each(drop),
+            2 => octets
+                .splice(at..end, WORDS[any(random, WORDS.len())].iter().copied())
+                .for_each(drop),
+            3 => {
+                let other = seeds[any(random, seeds.len())].as_bytes();
+                let from = any(random, other.len());
+                octets
+                    .splice(at..end, other[from..].iter().copied())
+                    .for_each(drop);
+            }
+            _ => octets.insert(at, any(random, 256) as u8),
+        }
+    }
+    if random.below(8) > 0 {
+        octets.push(b'\n');
+    }
+    octets
+}
+
+fn requests_that_no_plugin_sends_disturb_nobody(world: &World) -> Result {
+    let seed = from_environment("LEASEHOLD_FUZZ_SEED").unwrap_or_else(clock);
+    let number = from_environment("LEASEHOLD_FUZZ_REQUESTS").unwrap_or(100_000);
+    eprintln!("LEASEHOLD_FUZZ_SEED={seed} LEASEHOLD_FUZZ_REQUESTS={number}");
+    let mut scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let _other = scenario.lan.container("fuzzed")?;
+    let [kept, coming] = ["kept", "coming"].map(|name| scenario.lan.container(name));
+    let (kept, coming) = (kept?, coming?);
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let kept = network::Attachment::new(&kept);
+    network.add(&kept)?;
+    let socket = scenario.daemon.socket().to_owned();
+    let is_over = AtomicBool::new(false);
+    let seeds = seeds();
+    let throw = || -> Result {
+        let mut random = Random(seed);
+        let null = fs::File::open("/dev/null")?;
+        for _ in 0..number.div_ceil(AT_A_TIME) {
+            let mut asked = Vec::new();
+            for _ in 0..AT_A_TIME {
+                let stream = UnixStream::connect(&socket)?;
+                let request = mutated(&mut random, &seeds);
+                let descriptor = (random.below(8) == 0).then(|| null.as_fd());
+                // The daemon may hang up before it has read the whole of it. Without the end of a
+                // line it waits for more, and we hang up.
+                let _ = send(&stream, &request, descriptor);
+                if request.contains(&b'\n') && random.below(4) > 0 {
+                    asked.push(stream);
+                }
+            }
+            for mut stream in asked {
+                stream.set_read_timeout(Some(deadline(SOON)))?;
+                let _ = stream.read_to_end(&mut Vec::new());
+            }
+        }
+        Ok(())
+    };
+    let mut rounds = 0;
+    thread::scope(|scope| -> Result {
+        let throwing = scope.spawn(|| {
+            let thrown = throw();
+            is_over.store(true, Ordering::Relaxed);
+            thrown
+        });
+        let attachment = network::Attachment::new(&coming);
+        while !is_over.load(Ordering::Relaxed) || rounds == 0 {
+            network.add(&attachment)?;
+            network.check(&kept)?;
+            network.del(&attachment)?;
+            rounds += 1;
+        }
+        throwing.join().map_err(|_| anyhow!("it panicked"))?
+    })
+    .with_context(|| format!("LEASEHOLD_FUZZ_SEED={seed}\n{}", scenario.daemon.log()))?;
+    eprintln!("{rounds} containers came and went meanwhile");
+    network.check(&kept)?;
+    network.del(&kept)?;
+    until("every address is released", SOON, || {
+        server.leases().is_empty()
+    })?;
+    let log = scenario.daemon.log();
+    ensure!(!log.contains("bug") && !log.contains("panicked"), "{log}");
+    ensure!(log.lines().all(|line| line.starts_with("20")), "{log}");
+    scenario.daemon.process().stop()
+}
