@@ -21,6 +21,14 @@ pub fn configuration_keys() -> Vec<String> {
     plugin::configuration_keys()
 }
 
+/// What a plugin called with this request asks the daemon for, if the verb is ADD.
+///
+/// # Errors
+/// `INVALID_NETWORK_CONFIG` (7) or `INVALID_ENVIRONMENT` (4), naming what is invalid.
+pub fn lease_params(request: &cni::Request) -> Result<protocol::LeaseParams, cni::Error> {
+    plugin::lease_params(request)
+}
+
 /// The command line of `dhcp daemon`.
 pub fn daemon_command() -> clap::Command {
     daemon::command()

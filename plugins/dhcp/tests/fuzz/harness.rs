@@ -1,19 +1,22 @@
-// What must hold for any octets on the daemon's socket and in a lease's file. Included by the fuzz
-// targets `dhcp_protocol` and `dhcp_state`, and by the test that replays their corpora.
+// What must hold for any octets on the daemon's socket, in a lease's file, and on the plugin's
+// stdin. Included by the fuzz targets `dhcp_protocol`, `dhcp_state` and `dhcp_config`, and by the
+// test that replays their corpora.
 
 use std::path::Path;
 use std::time::Duration;
 
-use cni::Attachment;
+use cni::{Attachment, Env, KnownArgs, code};
 use dhcp4::{Client, Instant};
-use leasehold_dhcp::protocol::{Reply, Request};
+use leasehold_dhcp::lease_params;
+use leasehold_dhcp::protocol::{LeaseParams, Reply, Request};
 use leasehold_dhcp::state::{Record, StateDir};
+use linknet::Mac;
 
 /// A request or a reply: if it can be read, it can be written and read again.
 ///
 /// # Panics
 /// If it cannot, or if an attachment's name leads out of the state directory.
-#[allow(dead_code, reason = "each fuzz target calls one of the two functions")]
+#[allow(dead_code, reason = "each fuzz target calls one of the functions")]
 pub(crate) fn protocol(input: &[u8]) {
     if let Ok(request) = serde_json::from_slice::<Request>(input) {
         let written = serde_json::to_vec(&request).expect("a request that was read is written");
@@ -37,7 +40,7 @@ pub(crate) fn protocol(input: &[u8]) {
 ///
 /// # Panics
 /// If that does not hold.
-#[allow(dead_code, reason = "each fuzz target calls one of the two functions")]
+#[allow(dead_code, reason = "each fuzz target calls one of the functions")]
 pub(crate) fn state(input: &[u8]) {
     let Ok(record) = Record::parse(input) else {
         return;
@@ -66,6 +69,54 @@ pub(crate) fn state(input: &[u8]) {
         client.handle_timeout(due);
     }
     client.release(now);
+}
+
+/// CNI_ARGS on the first line, and a network configuration: the lease that the plugin asks for can be
+/// written and read again, and a client asks for it.
+///
+/// # Panics
+/// If that does not hold, or if an error does not say what is invalid.
+#[allow(dead_code, reason = "each fuzz target calls one of the functions")]
+pub(crate) fn config(input: &[u8]) {
+    let (args, stdin) = match input.iter().position(|octet| *octet == b'\n') {
+        Some(end) => (&input[..end], &input[end + 1..]),
+        None => (&b""[..], input),
+    };
+    let Ok(args) = std::str::from_utf8(args) else {
+        return;
+    };
+    let variables = [
+        ("CNI_COMMAND", "ADD"),
+        ("CNI_CONTAINERID", "c1"),
+        ("CNI_NETNS", "/run/netns/c1"),
+        ("CNI_IFNAME", "eth0"),
+        ("CNI_PATH", "/opt/cni/bin"),
+        ("CNI_ARGS", args),
+    ];
+    let env: Env = variables.into_iter().collect();
+    let Ok(request) = cni::Request::parse(&env, stdin, KnownArgs::Any) else {
+        return;
+    };
+    match lease_params(&request) {
+        Ok(params) => can_be_asked_for(&params),
+        Err(error) => {
+            let expected = [code::INVALID_ENVIRONMENT, code::INVALID_NETWORK_CONFIG];
+            assert!(
+                expected.contains(&error.code) && !error.msg.is_empty(),
+                "{error}"
+            );
+        }
+    }
+}
+
+/// The daemon gets the parameters as the plugin has them, and its client sends them.
+fn can_be_asked_for(params: &LeaseParams) {
+    let written = serde_json::to_vec(params).expect("parameters are written");
+    let read: LeaseParams = serde_json::from_slice(&written).expect("and read again");
+    assert_eq!(read, *params);
+    let now = Instant::from_boot(Duration::from_secs(3600));
+    let mut client = Client::new(params.client_config(Mac([2, 0, 0, 0, 0, 7])), 1, now);
+    assert!(client.poll_transmit().is_some(), "a DISCOVER");
 }
 
 /// An attachment's file is in its network's directory, whatever its names are.

@@ -1,6 +1,9 @@
-//! Replays the kept corpora of the fuzz targets `dhcp_protocol` and `dhcp_state` on stable Rust.
+//! Replays the kept corpora of the fuzz targets `dhcp_protocol`, `dhcp_state` and `dhcp_config` on
+//! stable Rust, and inputs that are like them.
 
 mod harness;
+#[path = "../../../../fuzz/mutate.rs"]
+mod mutate;
 
 use std::fs;
 use std::path::Path;
@@ -17,6 +20,11 @@ fn the_corpus_of_dhcp_state_is_served() {
     replay("dhcp_state", harness::state);
 }
 
+#[test]
+fn every_kept_configuration_is_read_or_refused_with_an_error() {
+    replay("dhcp_config", harness::config);
+}
+
 fn replay(corpus: &str, serve: fn(&[u8])) {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
     let corpus = corpora.join(corpus);
@@ -27,7 +35,7 @@ fn replay(corpus: &str, serve: fn(&[u8])) {
         println!("{}", path.display()); // shown when it fails
         let input = fs::read(&path).unwrap();
         assert!(input.len() <= MAX_REPLY);
-        serve(&input);
+        mutate::serve_and_mutate(&input, serve);
         inputs += 1;
     }
     assert!(inputs >= 10, "only {inputs} inputs in {}", corpus.display());
