@@ -10,7 +10,9 @@ use lab::network::cni_error;
 use lab::plugin::Call;
 use lab::serde_json::json;
 use lab::suite::packages::IPROUTE2;
-use lab::{Attachment, Daemon, DhcpServer, Lan, Network, Result, Test, World, suite, test, until};
+use lab::{
+    Attachment, Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, suite, test, until,
+};
 
 use crate::scenario::{SOON, Scenario};
 
@@ -19,6 +21,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(frames_that_cannot_be_read_are_counted_in_the_error),
     test!(a_jumbo_answer_is_read_whole).needs(&[IPROUTE2]),
     test!(a_release_that_cannot_be_sent_is_sent_by_the_next_daemon),
+    test!(a_release_that_cannot_be_sent_is_sent_later),
 ];
 
 fn messages_that_do_not_fit_the_mtu_are_an_error_of_the_configuration(world: &World) -> Result {
@@ -113,6 +116,33 @@ fn a_jumbo_answer_is_read_whole(world: &World) -> Result {
 
 /// The interface is down at DEL, and up again when the next daemon starts.
 fn a_release_that_cannot_be_sent_is_sent_by_the_next_daemon(world: &World) -> Result {
+    let (scenario, server, container) = with_unsent_release(world)?;
+    container.set_up("eth0")?;
+    let Scenario { lan, daemon } = scenario;
+    daemon.stop()?;
+    let daemon = Daemon::start(world, &lan.host)?;
+    server
+        .wait_for(MessageType::Release, 1, SOON)
+        .with_context(|| daemon.log())?;
+    until("the lease is given back", SOON, || {
+        server.leases().is_empty()
+    })
+}
+
+/// The interface is down at DEL, and up again some time later.
+fn a_release_that_cannot_be_sent_is_sent_later(world: &World) -> Result {
+    let (scenario, server, container) = with_unsent_release(world)?;
+    container.set_up("eth0")?;
+    server
+        .wait_for(MessageType::Release, 1, Duration::from_secs(25))
+        .with_context(|| scenario.daemon.log())?;
+    until("the lease is given back", SOON, || {
+        server.leases().is_empty() && scenario.daemon.log().contains("address released")
+    })
+}
+
+/// A container whose address could not be released at DEL, because its interface was down.
+fn with_unsent_release(world: &World) -> Result<(Scenario, DhcpServer, Node)> {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
@@ -138,15 +168,5 @@ fn a_release_that_cannot_be_sent_is_sent_by_the_next_daemon(world: &World) -> Re
         "{log}"
     );
     ensure!(server.leases().len() == 1, "{:?}", server.leases());
-
-    container.set_up("eth0")?;
-    let Scenario { lan, daemon } = scenario;
-    daemon.stop()?;
-    let daemon = Daemon::start(world, &lan.host)?;
-    server
-        .wait_for(MessageType::Release, 1, SOON)
-        .with_context(|| daemon.log())?;
-    until("the lease is given back", SOON, || {
-        server.leases().is_empty()
-    })
+    Ok((scenario, server, container))
 }

@@ -90,6 +90,7 @@ async fn upkeep(table: &Rc<Table>, carriers: CarrierWatcher) -> Infallible {
     let sweep = every(SWEEP_INTERVAL, || table.forget_expired());
     let retry = every(RETRY_INTERVAL, || {
         leases::resume_rest(table);
+        leases::retry_releases(table);
         table.retry_host_routes();
     });
     let heartbeat = send_heartbeats();

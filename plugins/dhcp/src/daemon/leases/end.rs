@@ -78,6 +78,9 @@ pub(super) async fn release(table: &Table, slot: &Slot) {
         }
         Err(why) => {
             tracing::info!(%attachment, address, "address not released: {why}");
+            if why.is_temporary() {
+                table.unreleased.insert(attachment);
+            }
             if let Some(record) = record.filter(|_| why.is_taken()) {
                 table.store.forget_superseded(&record.detached());
             }

@@ -42,6 +42,17 @@ impl NotReleased {
     pub(super) fn is_taken(&self) -> bool {
         matches!(self, NotReleased::HeldByAnother | NotReleased::InUse(_))
     }
+
+    /// Whether it may succeed if it is tried again.
+    pub(super) fn is_temporary(&self) -> bool {
+        match self {
+            NotReleased::Unreachable(why) => !why.is_gone(),
+            NotReleased::StillConfigured(_) | NotReleased::Unknown(_) | NotReleased::Unsent(_) => {
+                true
+            }
+            NotReleased::Unwanted | NotReleased::HeldByAnother | NotReleased::InUse(_) => false,
+        }
+    }
 }
 
 /// Takes the address of a lease that has ended off its interface, and releases it, unless another

@@ -13,6 +13,7 @@ mod resume;
 mod slot;
 mod table;
 mod timer_queue;
+mod unreleased;
 
 pub(super) use add::{add, undo};
 pub(super) use check::check;
@@ -21,3 +22,4 @@ pub(super) use maintain::{maintain_next, watch_carriers, watch_netns};
 pub(crate) use offline::release_offline;
 pub(super) use resume::{resume_all, resume_rest};
 pub(super) use table::Table;
+pub(super) use unreleased::retry_releases;

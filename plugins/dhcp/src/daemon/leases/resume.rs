@@ -120,10 +120,10 @@ fn abandon(table: &Table, record: Record, lease: &ManagedLease, why: Unreachable
         .remember(record.with_status(LeaseStatus::Abandoned));
 }
 
-/// Releases a lease that ended while no daemon ran, and whose interface still exists to send from.
+/// Releases a lease that ended before, and whose interface still exists to send from.
 fn release(table: &Rc<Table>, record: &Record, lease: ManagedLease) {
     let attachment = record.attachment.clone();
-    tracing::info!(%attachment, "releasing the lease of a container that was detached while no daemon ran");
+    tracing::info!(%attachment, "releasing the lease of a container that was detached before");
     *table.get_or_create(&attachment).lease.borrow_mut() = Some(Rc::new(lease));
     let table = Rc::clone(table);
     spawn_local(async move { end::del(&table, &attachment).await });

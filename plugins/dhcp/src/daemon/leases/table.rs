@@ -14,6 +14,7 @@ use linknet::{Mac, Netns};
 use super::lease::ManagedLease;
 use super::slot::Slot;
 use super::timer_queue::TimerQueue;
+use super::unreleased::Unreleased;
 use crate::daemon::error::{cannot, internal};
 use crate::daemon::exchange::{Permits, now};
 use crate::daemon::host_routes::HostRouteWorker;
@@ -43,6 +44,7 @@ const MAX_ADDS_PER_PARENT: usize = 128;
 pub(crate) struct Table {
     slots: RefCell<HashMap<Attachment, Rc<Slot>>>,
     pub(super) store: LeaseStore,
+    pub(super) unreleased: Unreleased,
     timers: TimerQueue<Weak<Slot>>,
     pub(super) netns_watcher: NetnsWatcher,
     pub(super) host_routes: HostRouteWorker,
@@ -66,6 +68,7 @@ impl Table {
         Ok(Table {
             slots: RefCell::default(),
             store: LeaseStore::new(state),
+            unreleased: Unreleased::default(),
             timers: TimerQueue::new().map_err(cannot("create a timer"))?,
             netns_watcher: NetnsWatcher::new(),
             host_routes: HostRouteWorker::new().map_err(cannot("open the daemon's own netns"))?,
