@@ -262,7 +262,13 @@ fn a_guessed_mask_is_a_warning(world: &World) -> Result {
         server.when(kind).then(maskless);
     }
     let container = scenario.lan.container("c1")?;
-    Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let add = network.prepare("ADD", 0, &Attachment::new(&container), None)?;
+    let outcome = add.run(&scenario.lan.host)?;
+    let said = "c1/lan/eth0: the server sent no subnet mask, so /8 is a guess\n";
+    ensure!(outcome.stderr.contains(said), "{outcome:?}");
+    let result = outcome.success()?;
+    ensure!(result["leasehold/warnings"].is_null(), "{result}");
     let log = scenario.daemon.log();
     let warned = |line: &str| line.contains("WARN") && line.contains("/8 is a guess");
     ensure!(log.lines().any(warned), "{log}");

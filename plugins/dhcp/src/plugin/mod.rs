@@ -17,12 +17,20 @@ use attachment::take_valid_lifetime;
 use cni::{About, Attachment, CniResult, Error, KnownArgs, Plugin, Request, Version, code};
 use linknet::{Netns, NetnsError};
 
-use crate::protocol::{AddId, Reply, Verb};
+use crate::protocol::{AddId, LeaseParams, Reply, Verb, take_warnings};
 use crate::random::random_octets;
 use client::{Failure, ask, ask_to};
 use config::{Config, DaemonLocation};
 
 pub(crate) use config::keys as configuration_keys;
+
+/// The parameters of the lease that a request is about.
+///
+/// # Errors
+/// If the configuration or the environment is invalid.
+pub(crate) fn lease_params(request: &Request) -> Result<LeaseParams, Error> {
+    Config::read(request)?.lease_params(request)
+}
 
 /// The keys are generated from docs/configuration.md: see tests/docs.rs.
 const USAGE: &str = concat!(
@@ -94,7 +102,12 @@ impl Plugin for Dhcp {
             absence::wait_for_daemon(&daemon, max_wait, ask_daemon)
         };
         let mut result = match reply? {
-            Reply::Lease(result) => CniResult::from_value(result, Version::LATEST)?,
+            Reply::Lease(mut lease) => {
+                for warning in take_warnings(&mut lease) {
+                    log::warn!("{attachment}: {warning}");
+                }
+                CniResult::from_value(lease, Version::LATEST)?
+            }
             other => return Err(client::unexpected(&other)),
         };
         if request.config.plugin_type == self.about().name {

@@ -7,6 +7,7 @@ mod params;
 mod release;
 mod server_user;
 mod transport;
+mod warnings;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub use params::{ClientId, ConflictDetection, Hex, LeaseParams, Servers, Suppres
 pub use release::ReleasePolicy;
 pub(crate) use server_user::ensure_trusted;
 pub(crate) use transport::{receive, send};
+pub(crate) use warnings::{set_warnings, take_warnings};
 
 /// Where the daemon listens by default: the Go daemon's path.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/cni/dhcp.sock";

@@ -184,10 +184,17 @@ impl ManagedLease {
         self.params.release
     }
 
+    /// What the server should have sent and did not, as sentences.
+    pub(super) fn assumptions(&self) -> Vec<String> {
+        let client = self.client.borrow();
+        let assumptions = client.lease().map(Lease::assumptions).unwrap_or_default();
+        assumptions.iter().map(ToString::to_string).collect()
+    }
+
     /// Logs what the server should have sent and did not.
     pub(super) fn warn_of_assumptions(&self) {
-        let (attachment, client) = (&self.attachment, self.client.borrow());
-        for assumption in client.lease().into_iter().flat_map(Lease::assumptions) {
+        let attachment = &self.attachment;
+        for assumption in self.assumptions() {
             tracing::warn!(%attachment, "{assumption}");
         }
     }

@@ -135,6 +135,12 @@ impl Table {
         Rc::clone(slot)
     }
 
+    /// What the server of an attachment's lease should have sent and did not, as sentences.
+    pub(crate) fn assumptions(&self, attachment: &Attachment) -> Vec<String> {
+        let lease = self.get(attachment).and_then(|slot| slot.lease());
+        lease.map(|lease| lease.assumptions()).unwrap_or_default()
+    }
+
     /// All slots.
     pub(super) fn slots(&self) -> Vec<Rc<Slot>> {
         self.slots.borrow().values().cloned().collect()

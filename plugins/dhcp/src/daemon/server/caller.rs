@@ -89,12 +89,16 @@ mod tests {
             netns: "/run/netns/c1".into(),
             params: Box::new(record().params),
             waited: None,
+            id: None,
         };
         let check = Verb::Check {
             attachment: attachment.clone(),
             addresses: Vec::new(),
         };
-        let del = Verb::Del { attachment };
+        let del = Verb::Del {
+            attachment,
+            only: None,
+        };
         let gc = Verb::Gc {
             network: "lan".to_owned(),
             keep: Vec::new(),

@@ -15,7 +15,7 @@ use super::connection::{Connection, Refusal};
 use super::listener::Listener;
 use super::places::Place;
 use crate::daemon::leases::{self, Table};
-use crate::protocol::{AddId, LeaseParams, Reply, Request, Verb};
+use crate::protocol::{self, AddId, LeaseParams, Reply, Request, Verb};
 
 /// Serves callers.
 #[derive(Debug)]
@@ -147,7 +147,11 @@ impl Server {
             }
         };
         let reply = match &added {
-            Ok(result) => Reply::Lease(result.to_value_for_caller(Version::LATEST)),
+            Ok(result) => {
+                let mut lease = result.to_value_for_caller(Version::LATEST);
+                protocol::set_warnings(&mut lease, self.table.assumptions(attachment));
+                Reply::Lease(lease)
+            }
             Err(error) => error.clone().into(),
         };
         if let Err(error) = connection.reply(&reply).await {
