@@ -6,8 +6,10 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsE
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
-use rustix::process::umask;
+use rustix::fs::{Mode, OFlags, fchmod};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind as bind_to, listen, socket_with,
+};
 
 use super::error::ListenError;
 
@@ -33,16 +35,27 @@ pub(super) fn bind(path: &Path, group: Option<u32>) -> Result<(UnixListener, Fil
         TryLockError::Error(error) => failed("lock", &lock_path)(error),
     })?;
     remove_dead_socket(path)?;
-    let previous = umask(Mode::from_raw_mode(0o177));
-    let socket = UnixListener::bind(path);
-    umask(previous);
-    let socket = socket.map_err(failed("bind", path))?;
+    let socket = listen_for_owner(path).map_err(failed("bind", path))?;
     if group.is_some() {
         chown(path, None, group).map_err(failed("set the group of", path))?;
         let mode = fs::Permissions::from_mode(0o660);
         fs::set_permissions(path, mode).map_err(failed("set the mode of", path))?;
     }
     Ok((socket, lock))
+}
+
+/// Listens on a new socket that is usable by its owner only.
+fn listen_for_owner(path: &Path) -> io::Result<UnixListener> {
+    /// As long as the system allows (`net.core.somaxconn`).
+    const BACKLOG: i32 = i32::MAX;
+    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    // The kernel gives the file the mode that the socket has, as far as the umask allows. Changing
+    // the umask instead would affect other threads.
+    fchmod(&socket, Mode::from_raw_mode(0o600))?;
+    bind_to(&socket, &SocketAddrUnix::new(path)?)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// The file whose lock a daemon holds while it listens on a socket that it has bound.
