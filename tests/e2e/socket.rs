@@ -136,14 +136,18 @@ fn a_stranger_who_listens_on_the_socket_is_not_believed(world: &World) -> Result
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o1777))?;
     let socket = directory.join("dhcp.sock");
     let _listener = as_stranger(|| Ok(UnixListener::bind(&socket)?))?;
-    for verb in ["ADD", "DEL"] {
-        let outcome = ipam_alone(verb, &container, &socket)?.run(&lan.host)?;
-        let error = outcome.error()?;
-        ensure!(
-            error.code == 5 && error.details.contains("uid 4241 listens there"),
-            "{verb}: {error:?}"
-        );
-    }
+    let call = |verb: &str| ipam_alone(verb, &container, &socket)?.run(&lan.host);
+    let error = call("ADD")?.error()?;
+    ensure!(
+        error.code == 5 && error.details.contains("uid 4241 listens there"),
+        "{error:?}"
+    );
+    // The container must go, whoever listens.
+    let del = call("DEL")?;
+    ensure!(
+        del.status.success() && del.stderr.contains("uid 4241 listens there"),
+        "{del:?}"
+    );
     let mut command = std::process::Command::new(lab::suite::plugin_dir().join("dhcp"));
     command
         .args(["daemon", "-takeover", "-socketpath"])

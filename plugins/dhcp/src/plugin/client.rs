@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     DaemonExited(Error),
     /// The daemon of the Go plugins listens on the socket.
     GoDaemon(Error),
+    /// A user listens on the socket who cannot be believed.
+    Stranger(Error),
     /// The daemon refused, or the connection failed.
     Failed(Error),
 }
@@ -33,6 +35,7 @@ impl From<Failure> for Error {
             Failure::NoDaemon(error)
             | Failure::DaemonExited(error)
             | Failure::GoDaemon(error)
+            | Failure::Stranger(error)
             | Failure::Failed(error) => error,
         }
     }
@@ -42,8 +45,8 @@ impl From<Failure> for Error {
 ///
 /// # Errors
 /// [`Failure::NoDaemon`] (50) if none listens there, [`Failure::DaemonExited`] (11) if it exited,
-/// [`Failure::GoDaemon`] (50) if it is that of the Go plugins; otherwise the daemon's own error, or
-/// `IO_FAILURE` (5) if the connection failed, or if a user that cannot be trusted listens there.
+/// [`Failure::GoDaemon`] (50) if it is that of the Go plugins, [`Failure::Stranger`] (5) if it is of
+/// another user; otherwise the daemon's own error, or `IO_FAILURE` (5) if the connection failed.
 pub(crate) fn ask(
     socket: &Path,
     verb: Verb,
@@ -51,7 +54,8 @@ pub(crate) fn ask(
     netns: Option<BorrowedFd<'_>>,
 ) -> Result<Reply, Failure> {
     let stream = UnixStream::connect(socket).map_err(|error| cannot_connect(socket, &error))?;
-    protocol::ensure_trusted(&stream, socket).map_err(|error| failed(socket, error.to_string()))?;
+    protocol::ensure_trusted(&stream, socket)
+        .map_err(|error| Failure::Stranger(io_failure(socket, error.to_string())))?;
     let request = Request {
         protocol: protocol::VERSION,
         traceparent,
@@ -147,6 +151,10 @@ fn go_daemon(socket: &Path) -> Failure {
 }
 
 fn failed(socket: &Path, why: String) -> Failure {
+    Failure::Failed(io_failure(socket, why))
+}
+
+fn io_failure(socket: &Path, why: String) -> Error {
     let what = format!("cannot talk to the dhcp daemon at {}", socket.display());
-    Failure::Failed(Error::new(code::IO_FAILURE, what).details(why))
+    Error::new(code::IO_FAILURE, what).details(why)
 }

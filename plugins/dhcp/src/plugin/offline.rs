@@ -39,9 +39,9 @@ pub(super) fn ask_or(
             Ok(()) => return Ok(()),
             Err(Failure::Failed(error)) => return Err(error),
             Err(Failure::NoDaemon(error)) => error,
-            Err(Failure::GoDaemon(error)) => {
+            Err(Failure::GoDaemon(error) | Failure::Stranger(error)) => {
                 // It knows nothing of the leases on disk, and the container must go.
-                log::warn!("{error}: {}", error.details);
+                log::warn!("{error}");
                 error
             }
             Err(Failure::DaemonExited(error)) if Instant::now() >= deadline => return Err(error),
