@@ -1,5 +1,6 @@
 //! Setting and removing the host's routes to containers.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -21,6 +22,8 @@ use crate::shared_link::SharedLink;
 pub struct HostAccess {
     netns: Netns,
     netlink: Netlink,
+    /// The host's network before the first route was set. GC sets one for each container.
+    network: OnceCell<HostNetwork>,
     _lock: HostLock,
 }
 
@@ -63,6 +66,7 @@ impl HostAccess {
         Ok(HostAccess {
             netns,
             netlink,
+            network: OnceCell::new(),
             _lock: lock,
         })
     }
@@ -98,7 +102,7 @@ impl HostAccess {
         key: &HostAccessKey,
     ) -> Result<Vec<Reachable>, AttachError> {
         let parent = self.parent(parent)?;
-        let network = HostNetwork::read(&self.netlink)?;
+        let network = self.network()?;
         for &to in addresses {
             network.admit(&parent, tag, to, key.listed())?;
         }
@@ -112,7 +116,7 @@ impl HostAccess {
                 to,
                 parent: parent.index,
             };
-            self.record(&network, record)?;
+            self.record(network, record)?;
             let from = source::choose(&self.netlink, &network.addresses, &parent, to)?;
             let route = HostRoute {
                 tag,
@@ -127,6 +131,16 @@ impl HostAccess {
             });
         }
         Ok(reachable)
+    }
+
+    fn network(&self) -> Result<&HostNetwork> {
+        match self.network.get() {
+            Some(network) => Ok(network),
+            None => {
+                let network = HostNetwork::read(&self.netlink)?;
+                Ok(self.network.get_or_init(|| network))
+            }
+        }
     }
 
     /// Records an address of an attachment, which may have been on another parent before. `network`
