@@ -57,15 +57,41 @@ impl Request {
         })
     }
 
-    /// The name that the runtime gave the container (`K8S_POD_NAME` in CNI_ARGS). Kubernetes sends
-    /// the pod's name, Podman the container's.
-    pub fn container_name(&self) -> Option<&str> {
-        self.nonempty_arg("K8S_POD_NAME")
+    /// A value that the user gives one container under a key of their own: in `args.cni`, where
+    /// Multus puts what a pod's annotation says, else in CNI_ARGS. An empty one counts as absent.
+    ///
+    /// # Errors
+    /// [`code::INVALID_NETWORK_CONFIG`] if it is not a text.
+    pub fn user_arg(&self, key: &str) -> Result<Option<&str>, Error> {
+        let text = match self.config.cni_args.get(key) {
+            None | Some(Value::Null) => "",
+            Some(Value::String(text)) => text,
+            Some(other) => {
+                let invalid = Invalid::unexpected("a text", other);
+                return Err(invalid.under(key).under("args.cni").into_config_error());
+            }
+        };
+        let text = Some(text).filter(|text| !text.is_empty());
+        Ok(text.or_else(|| self.nonempty_arg(key)))
     }
 
-    /// The pod's namespace in Kubernetes (`K8S_POD_NAMESPACE` in CNI_ARGS).
+    /// The name that the runtime gave the container (`K8S_POD_NAME` in CNI_ARGS). Kubernetes sends
+    /// the pod's name, Podman the container's. What the user says in `args.cni` counts only where
+    /// the runtime says nothing, so that no container can take the name of another.
+    pub fn container_name(&self) -> Option<&str> {
+        self.named_by_runtime("K8S_POD_NAME")
+    }
+
+    /// The pod's namespace in Kubernetes (`K8S_POD_NAMESPACE`, as in
+    /// [`container_name`](Request::container_name)).
     pub fn pod_namespace(&self) -> Option<&str> {
-        self.nonempty_arg("K8S_POD_NAMESPACE")
+        self.named_by_runtime("K8S_POD_NAMESPACE")
+    }
+
+    fn named_by_runtime(&self, key: &str) -> Option<&str> {
+        let by_user = || self.config.cni_args.get(key).and_then(Value::as_str);
+        self.nonempty_arg(key)
+            .or_else(|| by_user().filter(|value| !value.is_empty()))
     }
 
     fn nonempty_arg(&self, key: &str) -> Option<&str> {
@@ -146,6 +172,29 @@ mod tests {
             Ok(vec!["10.9.9.9".parse().unwrap()])
         );
         assert_eq!(request(json!({}), "").requested_ips(), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_value_of_the_users_is_in_args_cni_or_else_in_cni_args() {
+        let config = |value: Value| json!({ "args": { "cni": { "NAME": value } } });
+        let both = request(config(json!("a")), "NAME=b");
+        assert_eq!(both.user_arg("NAME"), Ok(Some("a")));
+        let empty = request(config(json!("")), "NAME=b");
+        assert_eq!(empty.user_arg("NAME"), Ok(Some("b")));
+        assert_eq!(request(json!({}), "NAME=").user_arg("NAME"), Ok(None));
+        let number = request(config(json!(5)), "NAME=b");
+        let error = number.user_arg("NAME").unwrap_err();
+        assert!(error.msg.contains("args.cni.NAME"), "{error}");
+    }
+
+    #[test]
+    fn the_runtimes_name_of_a_container_overrides_the_users() {
+        let config = json!({ "args": { "cni": {
+            "K8S_POD_NAME": "other", "K8S_POD_NAMESPACE": "mine",
+        } } });
+        let pod = request(config, "K8S_POD_NAME=web-0");
+        assert_eq!(pod.container_name(), Some("web-0"));
+        assert_eq!(pod.pod_namespace(), Some("mine"));
     }
 
     #[test]

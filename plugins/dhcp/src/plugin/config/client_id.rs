@@ -81,14 +81,13 @@ pub(super) fn resolve(
         Some(ClientIdKey::Text(text)) => client_id::text(text),
         Some(ClientIdKey::Hex(Hex(body))) => body.clone(),
         Some(ClientIdKey::FromArg(name)) => {
-            match request.args.get(name).filter(|text| !text.is_empty()) {
-                Some(text) => client_id::text(text),
-                None => from_attachment(attachment),
-            }
+            let text = request.user_arg(name)?.map(client_id::text);
+            text.unwrap_or_else(|| from_attachment(attachment))
         }
         Some(ClientIdKey::Container) => from_attachment(attachment),
-        None => options::client_id(provide, &request.args)
-            .unwrap_or_else(|| from_attachment(attachment)),
+        None => {
+            options::client_id(provide, request)?.unwrap_or_else(|| from_attachment(attachment))
+        }
     };
     Ok(ClientId::Sent(Hex(body)))
 }

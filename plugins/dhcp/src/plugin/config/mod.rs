@@ -119,9 +119,9 @@ impl Config {
     pub(super) fn lease_params(self, request: &Request) -> Result<LeaseParams, Error> {
         let keys = self.keys;
         let client_id = client_id::resolve(keys.client_id.as_ref(), &keys.provide, request)?;
-        let mut provide = options::resolve(&keys.provide, &request.args);
+        let mut provide = options::resolve(&keys.provide, request)?;
         let (hostname, fqdn) = (keys.hostname.as_ref(), keys.fqdn.as_ref());
-        name::add(&mut provide, hostname, fqdn, request);
+        name::add(&mut provide, hostname, fqdn, request)?;
         let mut suppress = keys.suppress;
         if has_mtu(request) && !suppress.contains(&Suppress::Mtu) {
             suppress.push(Suppress::Mtu);

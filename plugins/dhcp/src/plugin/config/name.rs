@@ -18,7 +18,7 @@ pub(super) enum NameKey {
     Off,
     /// This name.
     Text(String),
-    /// The value of this argument in CNI_ARGS, if there is one.
+    /// The value of this argument, if there is one.
     FromArg(String),
 }
 
@@ -48,46 +48,53 @@ pub(super) fn is_fqdn(name: &str) -> bool {
 
 /// Adds the name to the options that are sent, unless they have one already: as option 81 if `fqdn`
 /// gives one, otherwise as option 12, but never as both (RFC 4702 §3.1).
+///
+/// # Errors
+/// As [`Request::user_arg`].
 pub(super) fn add(
     sent: &mut Vec<RawOption>,
     hostname: Option<&NameKey>,
     fqdn: Option<&NameKey>,
     request: &Request,
-) {
+) -> Result<(), Error> {
     if sent
         .iter()
         .any(|option| [HOST_NAME, FQDN].contains(&option.code))
     {
-        return;
+        return Ok(());
     }
-    let fqdn = fqdn.and_then(|key| {
-        let name = resolve(key, request)?;
-        let name = match key {
-            NameKey::OfContainer => dhcp4::hostname(&name)?,
-            // A runtime may pass any text.
-            NameKey::FromArg(_) => name
-                .split('.')
-                .filter_map(dhcp4::hostname)
-                .collect::<Vec<_>>()
-                .join("."),
-            NameKey::Text(_) | NameKey::Off => name,
-        };
-        Some(RawOption::new(FQDN, dhcp4::fqdn(&name)?))
-    });
-    let hostname = || {
-        let name = resolve(hostname.unwrap_or(&NameKey::OfContainer), request)?;
-        Some(RawOption::new(HOST_NAME, dhcp4::hostname(&name)?))
+    let fqdn = match fqdn {
+        Some(key) => resolve(key, request)?.and_then(|name| as_fqdn(key, name)),
+        None => None,
     };
+    let name = resolve(hostname.unwrap_or(&NameKey::OfContainer), request)?;
+    let hostname = || Some(RawOption::new(HOST_NAME, dhcp4::hostname(&name?)?));
     sent.extend(fqdn.or_else(hostname));
+    Ok(())
 }
 
-fn resolve(key: &NameKey, request: &Request) -> Option<String> {
-    match key {
+/// Option 81 for the name that this key gave.
+fn as_fqdn(key: &NameKey, name: String) -> Option<RawOption> {
+    let name = match key {
+        NameKey::OfContainer => dhcp4::hostname(&name)?,
+        // A runtime may pass any text.
+        NameKey::FromArg(_) => name
+            .split('.')
+            .filter_map(dhcp4::hostname)
+            .collect::<Vec<_>>()
+            .join("."),
+        NameKey::Text(_) | NameKey::Off => name,
+    };
+    Some(RawOption::new(FQDN, dhcp4::fqdn(&name)?))
+}
+
+fn resolve(key: &NameKey, request: &Request) -> Result<Option<String>, Error> {
+    Ok(match key {
         NameKey::OfContainer => request.container_name().map(str::to_owned),
         NameKey::Off => None,
         NameKey::Text(text) => Some(text.clone()),
-        NameKey::FromArg(name) => request.args.get(name).map(str::to_owned),
-    }
+        NameKey::FromArg(name) => request.user_arg(name)?.map(str::to_owned),
+    })
 }
 
 impl<'de> Deserialize<'de> for NameKey {

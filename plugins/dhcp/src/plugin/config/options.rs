@@ -1,6 +1,6 @@
 //! `provide` and `request`: the options that are sent, and those that are requested.
 
-use cni::{Args, Error};
+use cni::{Error, Request};
 use dhcp4::{RawOption, names};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
@@ -75,24 +75,29 @@ pub(super) fn verify(provide: &[Provide]) -> Result<(), Error> {
 
 /// The options to send, except for the client identifier. Of several with the same code, the last
 /// is used.
-pub(super) fn resolve(provide: &[Provide], args: &Args) -> Vec<RawOption> {
+///
+/// # Errors
+/// As [`Request::user_arg`].
+pub(super) fn resolve(provide: &[Provide], request: &Request) -> Result<Vec<RawOption>, Error> {
     let mut options: Vec<RawOption> = Vec::new();
     for provided in provide.iter().filter(|provided| !provided.is_client_id()) {
-        let Some(data) = value_of(provided, args) else {
+        let Some(data) = value_of(provided, request)? else {
             continue;
         };
         options.retain(|option| option.code != provided.option.0);
         options.push(RawOption::new(provided.option.0, data));
     }
-    options
+    Ok(options)
 }
 
 /// The client identifier that `provide` gives, as with the Go plugin.
-pub(super) fn client_id(provide: &[Provide], args: &Args) -> Option<Vec<u8>> {
+///
+/// # Errors
+/// As [`Request::user_arg`].
+pub(super) fn client_id(provide: &[Provide], request: &Request) -> Result<Option<Vec<u8>>, Error> {
     let provided = provide.iter().filter(|provided| provided.is_client_id());
-    provided
-        .filter_map(|provided| value_of(provided, args))
-        .next_back()
+    let values = provided.filter_map(|provided| value_of(provided, request).transpose());
+    Ok(values.collect::<Result<Vec<_>, _>>()?.pop())
 }
 
 /// The parameter request list: the defaults, unless `skipDefault` is set, then the options of
@@ -123,17 +128,16 @@ pub(super) fn request_list(requested: &[RequestOption], sent: &[RawOption]) -> V
 
 /// The value of an option; `None` if there is none, because the runtime did not pass the argument
 /// that it comes from. The argument overrides the value, as with the Go plugin.
-fn value_of(provided: &Provide, args: &Args) -> Option<Vec<u8>> {
+fn value_of(provided: &Provide, request: &Request) -> Result<Option<Vec<u8>>, Error> {
     let Code(code) = provided.option;
-    let argument = args.get(&provided.from_arg);
-    let data = match (argument.filter(|text| !text.is_empty()), &provided.hex) {
+    let data = match (request.user_arg(&provided.from_arg)?, &provided.hex) {
         (Some(text), _) => encode(code, text),
-        (None, Some(Hex(data))) => return Some(data.clone()),
-        (None, None) if provided.value.is_empty() => return None,
+        (None, Some(Hex(data))) => return Ok(Some(data.clone())),
+        (None, None) if provided.value.is_empty() => return Ok(None),
         (None, None) => encode(code, &provided.value),
     };
     // An argument that is too long is left out: the configuration is not at fault.
-    (data.len() <= MAX_LEN).then_some(data)
+    Ok(Some(data).filter(|data| data.len() <= MAX_LEN))
 }
 
 /// A text as the value of an option.

@@ -21,7 +21,8 @@ fn request(config: Value, args: &str) -> Request {
     Request::parse(&env, config.to_string().as_bytes(), KnownArgs::Any).expect("a valid request")
 }
 
-fn with_ipam(ipam: Value, args: &str) -> Request {
+fn with_ipam(mut ipam: Value, args: &str) -> Request {
+    ipam["type"] = json!("dhcp");
     request(
         json!({ "cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "ipam": ipam }),
         args,
@@ -52,6 +53,23 @@ fn sent(params: &LeaseParams) -> Vec<(u8, &[u8])> {
         .iter()
         .map(|option| (option.code, option.data.as_slice()))
         .collect()
+}
+
+#[test]
+fn values_of_one_container_come_from_args_cni_too() {
+    let keys = json!({
+        "type": "dhcp", "hostname": { "fromArg": "HOST" }, "clientId": { "fromArg": "ID" },
+        "provide": [{ "option": "60", "fromArg": "VENDOR" }],
+    });
+    let config = json!({
+        "cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "ipam": keys,
+        "args": { "cni": { "HOST": "db-1", "ID": "db", "VENDOR": "x" } },
+    });
+    let request = request(config, "IgnoreUnknown=1;HOST=other");
+    let params = Config::read(&request).and_then(|config| config.lease_params(&request));
+    let params = params.expect("valid parameters");
+    assert_eq!(sent(&params), [(60, &b"x"[..]), (12, &b"db-1"[..])]);
+    assert_eq!(params.client_id, ClientId::Sent(Hex(b"\0db".to_vec())));
 }
 
 #[test]
@@ -255,7 +273,8 @@ fn the_runtimes_address_overrides_the_configurations() {
             .expect("valid parameters")
             .requested_address
     };
-    let config = json!({ "name": "lan", "ipam": { "requestedAddress": "10.0.0.5" } });
+    let config =
+        json!({ "name": "lan", "ipam": { "type": "dhcp", "requestedAddress": "10.0.0.5" } });
     assert_eq!(requested(config.clone(), ""), Some([10, 0, 0, 5].into()));
     assert_eq!(
         requested(config.clone(), "IP=10.0.0.6/24"),
