@@ -27,6 +27,7 @@
 
 use std::{
     backtrace::BacktraceStatus,
+    cmp::Reverse,
     env,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -141,12 +142,14 @@ impl Suite {
     }
 
     /// The runner's side: a libtest-mimic trial for each test.
-    fn run_all(self, other_plugins: Option<PathBuf>) -> ExitCode {
+    fn run_all(mut self, other_plugins: Option<PathBuf>) -> ExitCode {
         let mut arguments = Arguments::from_args();
         // Tests spend most of their time waiting for packets and for timers of whole seconds.
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        arguments.test_threads.get_or_insert(2 * cores);
+        arguments.test_threads.get_or_insert(4 * cores);
 
+        // The longest first, so that none is left to run alone at the end.
+        self.tests.sort_by_key(|test| Reverse(test.within));
         let failures = Arc::new(Mutex::new(Vec::new()));
         let mut needs = Vec::new();
         let mut trials = Vec::new();

@@ -59,7 +59,7 @@ impl Test {
     }
 
     /// The deadline on an idle machine (see [`deadline`](crate::deadline())), kept by the runner,
-    /// for a test that needs another than a minute.
+    /// for a test that needs another than a minute. Those with the longest start first.
     #[must_use]
     pub const fn within(self, within: Duration) -> Test {
         Test { within, ..self }
