@@ -66,7 +66,8 @@ fn run(options: &Options) -> Result {
     bench.version(options.rounds)?;
     bench.macvlan(options.rounds)?;
     bench.dhcp(options.rounds)?;
-    bench.both(options.slow_rounds)
+    bench.both(options.slow_rounds)?;
+    bench.guard(options.rounds)
 }
 
 /// The directory of our plugins, and that of the others if they are there.
@@ -235,6 +236,32 @@ impl Bench {
             "  ADD from there to its end",
         ];
         self.print(labels, &samples);
+        Ok(())
+    }
+
+    /// What a guard adds, on our side: the others have none.
+    fn guard(&self, rounds: usize) -> Result {
+        let container = self.lan.container("guarded")?;
+        let side = &self.sides[0];
+        let plain = with_dhcp(config(), side);
+        let mut guarded = plain.clone();
+        guarded["guard"] = json!(true);
+        let mut samples = [const { Vec::new() }; 4];
+        for _ in 0..rounds {
+            for (number, config) in [&plain, &guarded].into_iter().enumerate() {
+                let attached = self.attach(side, "macvlan", &container, config.clone())?;
+                let [add, del] = attached.times();
+                samples[number].push(add);
+                samples[number + 2].push(del);
+            }
+        }
+        let labels = [
+            "ADD without a guard",
+            "ADD with a guard",
+            "DEL without a guard",
+            "DEL with a guard",
+        ];
+        self.print(labels, &[samples]);
         Ok(())
     }
 

@@ -16,6 +16,7 @@ mod examples;
 mod failure;
 mod faults;
 mod flood;
+mod guard;
 mod host_access;
 mod hostile;
 mod hostile_names;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         .tests(faults::TESTS)
         .tests(&macvlan::tests())
         .tests(&host_access::tests())
+        .tests(&guard::tests())
         .tests(&dhcp::tests())
         .tests(&networks::tests())
         .tests(&examples::tests())

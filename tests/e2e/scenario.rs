@@ -11,6 +11,7 @@ use lab::dhcp_server::Packet;
 use lab::dhcproto::v4::Message;
 use lab::serde_json::{Value, json};
 use lab::{Daemon, Lan, Node, Result, World, until};
+use linknet::nft::{Family, Nft};
 
 /// Bounds the wait for anything that takes a few packets.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
@@ -119,7 +120,7 @@ pub(crate) fn decoded(packet: &Packet) -> Result<&Message> {
         .map_err(|problem| anyhow!("{problem}: {packet:?}"))
 }
 
-/// Fails unless the container is as before its ADD: no interface but `lo`.
+/// Fails unless the container is as before its ADD: no interface but `lo`, and no guard.
 pub(crate) fn ensure_nothing_left(container: &Node) -> Result {
     let names: Vec<String> = container
         .links()?
@@ -131,5 +132,15 @@ pub(crate) fn ensure_nothing_left(container: &Node) -> Result {
         "left behind in {}: {names:?}",
         container.name()
     );
+    for family in [Family::Netdev, Family::Inet] {
+        // A kernel without nf_tables has none.
+        let tables = Nft::open_in(container.netns()).and_then(|nft| nft.tables(family));
+        let tables = tables.unwrap_or_default();
+        ensure!(
+            tables.is_empty(),
+            "left behind in {}: {tables:?}",
+            container.name()
+        );
+    }
     Ok(())
 }

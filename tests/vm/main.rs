@@ -15,6 +15,8 @@ mod attach;
 #[path = "../e2e/chains.rs"]
 #[allow(dead_code, reason = "only a VRF needs this kernel")]
 mod chains;
+#[path = "../e2e/guard/mod.rs"]
+mod guard;
 #[path = "../e2e/host_access/mod.rs"]
 mod host_access;
 #[path = "../e2e/macvlan/mod.rs"]

@@ -3,6 +3,7 @@
 use cni::Request;
 use serde::Deserialize;
 
+use crate::guard::Guard;
 use crate::host_access::HostAccessKey;
 use crate::plan::source_routing::SourceRouting;
 
@@ -15,6 +16,8 @@ pub struct SharedKeys {
     pub host_access: HostAccessKey,
     /// `sourceRouting`: the interface has a routing table of its own.
     pub source_routing: SourceRouting,
+    /// `guard`: the container speaks only as itself.
+    pub guard: Guard,
 }
 
 impl SharedKeys {

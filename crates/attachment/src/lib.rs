@@ -9,12 +9,14 @@
 //! - [`keep_routes`] and [`source_routing`]: the parts of a plan that `keepRoutes` and
 //!   `sourceRouting` ask for.
 //! - [`host_access`]: the host's own macvlan and its routes to containers (`hostAccess`).
+//! - [`guard`]: rules that let the container speak only as itself (`guard`).
 //! - [`HostLock`], [`ContainerLock`]: mutual exclusion between processes that change links which
 //!   containers share, or attach one container.
 //! - [`codes`]: leasehold's own error codes.
 
 pub mod codes;
 mod error;
+pub mod guard;
 pub mod host_access;
 mod identity;
 mod keys;
@@ -25,6 +27,7 @@ mod plan;
 mod shared_link;
 
 pub use error::{KernelError, differs, kernel_code, with_details};
+pub use guard::Guard;
 pub use identity::{stable_mac, stable_name};
 pub use keys::SharedKeys;
 pub use lifetime::{set_valid_lifetime, take_valid_lifetime};

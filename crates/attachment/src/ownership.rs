@@ -88,7 +88,12 @@ impl OwnerMark {
 
     /// The mark on a finished link, if it is one of an attachment to this network.
     pub fn of_network(link: &Link, network: &str) -> Option<OwnerMark> {
-        let mark = OwnerMark::from_alias(link.alias.as_deref().filter(|_| is_macvlan(link))?);
+        OwnerMark::from_alias_in(link.alias.as_deref().filter(|_| is_macvlan(link))?, network)
+    }
+
+    /// The mark with this alias, if it is one of an attachment to this network.
+    pub(crate) fn from_alias_in(alias: &str, network: &str) -> Option<OwnerMark> {
+        let mark = OwnerMark::from_alias(alias);
         let (_, named) = mark.container_and_network()?;
         (named == network || named == digest(network)).then_some(mark)
     }

@@ -12,7 +12,7 @@ use linknet::{Link, Netlink};
 
 use crate::config::Config;
 use crate::netns::{self, Namespaces};
-use crate::{host_access, parent};
+use crate::{guard, host_access, parent};
 
 /// Compares the container with `prevResult` and the configuration, then asks IPAM.
 ///
@@ -53,6 +53,13 @@ pub(crate) fn check(request: &Request) -> Result<(), Error> {
     if let Some(difference) = keep_routes::difference(inside, &link, &config.keep_routes)? {
         return Err(differs(&link.name, difference));
     }
+    guard::check(
+        &config.guard,
+        attachment,
+        &namespaces.container,
+        &link,
+        &addresses,
+    )?;
     host_access::check(&config, attachment, outside, &link, &addresses)?;
     Ipam::find(request)?.map_or(Ok(()), |ipam| ipam.check())
 }

@@ -1,13 +1,13 @@
 //! DEL: releases the addresses and removes the interface, whichever of the two still exist.
 
-use attachment::{KernelError, OwnerMark, codes, is_macvlan};
+use attachment::{KernelError, OwnerMark, SharedKeys, codes, is_macvlan};
 use cni::delegate::Ipam;
 use cni::{Attachment, CniResult, Error, Request};
 use linknet::{Link, Netlink, Netns};
 
 use crate::config::Config;
 use crate::parent::{self, Detached, Parent, SharedVlan};
-use crate::{cleanup, host_access, netns};
+use crate::{cleanup, guard, host_access, netns};
 
 /// Detaches the container. Every step is tried, whichever failed before it: above all the interface
 /// is removed.
@@ -43,7 +43,13 @@ pub(crate) fn del(request: &Request) -> Result<(), Error> {
     steps.note(host_access::detach(request));
     if let Some(container) = &container {
         let removed = container.remove(&OwnerMark::new(attachment), &ours);
-        steps.note(removed.map_err(|error| failed(attachment, &error)));
+        let removed = steps.note(removed.map_err(|error| failed(attachment, &error)));
+        if removed.is_some() {
+            // ADD refuses a value of another type, and so has set nothing.
+            let key = SharedKeys::read(request).guard;
+            let unguarded = guard::remove(&key, &container.netns, attachment);
+            steps.note(unguarded.map_err(|error| failed(attachment, &error)));
+        }
     }
     if let Some((vlan, detached)) = vlan {
         steps.note(vlan.remove_if_unused(detached));

@@ -11,7 +11,7 @@ use cni::{Attachment, Error, Request};
 use linknet::{Link, Netlink};
 
 use crate::parent::{Detached, SharedVlan};
-use crate::{cleanup, host_access, netns};
+use crate::{cleanup, guard, host_access, netns};
 
 /// Forwards to IPAM (spec §4 demands it), and removes interfaces of this network whose attachment
 /// is not in the list. Without a list no interface is removed.
@@ -19,7 +19,8 @@ use crate::{cleanup, host_access, netns};
 /// As in DEL, addresses are taken off before IPAM gives them back, and the interfaces are removed
 /// after that.
 pub(crate) fn gc(request: &Request) -> Result<(), Error> {
-    let (invalid, searched) = match &request.valid_attachments {
+    let valid = request.valid_attachments.as_ref().map(aliases);
+    let (invalid, searched) = match &valid {
         Some(valid) => find_invalid(&request.config.name, valid),
         None => (Vec::new(), Ok(())),
     };
@@ -28,9 +29,18 @@ pub(crate) fn gc(request: &Request) -> Result<(), Error> {
     });
     let collected = Ipam::find(request).and_then(|ipam| ipam.map_or(Ok(()), |ipam| ipam.gc()));
     let removed = for_each(&invalid, Stale::remove);
+    let unguarded = match (&valid, &removed) {
+        (Some(valid), Ok(())) => guard::gc(request, valid),
+        // An interface that may still exist stays guarded.
+        _ => Ok(()),
+    };
     // An unused macvlan of the host may be the last one on a VLAN.
     let detached = host_access::gc(request);
-    let outcome = collected.and(searched).and(taken_off).and(removed);
+    let outcome = collected
+        .and(searched)
+        .and(taken_off)
+        .and(removed)
+        .and(unguarded);
     outcome.and(detached).and(remove_vlans())
 }
 
@@ -80,13 +90,20 @@ fn for_each(stale: &[Stale], change: impl Fn(&Stale) -> linknet::Result<()>) -> 
     changed.fold(Ok(()), Result::and)
 }
 
+/// The aliases of the interfaces of these attachments.
+fn aliases(attachments: &BTreeSet<Attachment>) -> BTreeSet<String> {
+    attachments
+        .iter()
+        .map(|it| OwnerMark::new(it).alias)
+        .collect()
+}
+
 /// Searches the namespaces that have a name. An interface in any other one disappears with it, when
 /// its container's last process ends.
 ///
 /// Returns what it found, and the first failure to look into a namespace. The others are still
 /// searched.
-fn find_invalid(network: &str, valid: &BTreeSet<Attachment>) -> (Vec<Stale>, Result<(), Error>) {
-    let valid: BTreeSet<String> = valid.iter().map(|it| OwnerMark::new(it).alias).collect();
+fn find_invalid(network: &str, valid: &BTreeSet<String>) -> (Vec<Stale>, Result<(), Error>) {
     netns::search_named(|path, netns| {
         let inside = Rc::new(Netlink::open_in(netns)?);
         let links = inside.links()?.into_iter();

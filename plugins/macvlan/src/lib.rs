@@ -11,6 +11,7 @@ mod cleanup;
 pub mod config;
 mod del;
 mod gc;
+mod guard;
 mod host_access;
 mod netns;
 pub mod parent;

@@ -23,11 +23,11 @@ pub(super) const TESTS: &[Test] = &[
     test!(killed_at_any_syscall_add_can_be_repeated).needs(&[STRACE]),
     test!(killed_at_any_syscall_add_with_addresses_can_be_repeated)
         .needs(&[STRACE, packages::GO_PLUGINS])
-        .within(Duration::from_secs(120)),
+        .within(Duration::from_secs(180)),
     test!(killed_at_any_syscall_add_in_mode_passthru_can_be_repeated).needs(&[STRACE]),
     test!(killed_at_any_syscall_add_leaves_nothing_after_del)
         .needs(&[STRACE, packages::GO_PLUGINS])
-        .within(Duration::from_secs(120)),
+        .within(Duration::from_secs(180)),
     test!(killed_at_any_syscall_add_with_host_access_can_be_repeated)
         .needs(&[STRACE, packages::GO_PLUGINS])
         .within(Duration::from_secs(180)),
@@ -166,7 +166,12 @@ fn del_after_each_step(world: &World, keys: Value) -> Result {
 
 /// Addresses, and what comes with them that would not go with the interface.
 fn with_everything(world: &World) -> Value {
-    json!({ "ipam": host_local(world), "sourceRouting": true, "keepRoutes": ["10.42.0.0/16"] })
+    json!({
+        "ipam": host_local(world),
+        "sourceRouting": true,
+        "keepRoutes": ["10.42.0.0/16"],
+        "guard": { "allow": [] },
+    })
 }
 
 /// It gives an attachment that has an address no second one, so that a forgotten DEL shows.

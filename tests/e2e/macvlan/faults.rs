@@ -58,7 +58,9 @@ impl Faults<'_> {
         let mut path = script(world, "files", &body)?;
         let injector = CrashInjector::new(world, "macvlan", CALLS)?;
         path.insert(0, injector.folder());
-        let mut conflist = conflist(json!({ "ipam": { "type": "files" } }));
+        // With a guard, all system calls are made that an ADD without one makes, and more.
+        let keys = json!({ "ipam": { "type": "files" }, "guard": { "allow": [] } });
+        let mut conflist = conflist(keys);
         conflist["cniVersion"] = json!("1.1.0");
         Ok(Faults {
             injector,

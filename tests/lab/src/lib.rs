@@ -24,6 +24,7 @@ pub mod daemon;
 mod deadline;
 pub mod dhcp_server;
 pub mod fault_injector;
+pub mod frames;
 mod lan;
 mod links;
 mod named_netns;

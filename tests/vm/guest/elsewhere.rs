@@ -7,7 +7,7 @@ use std::time::Duration;
 use lab::anyhow::{Context, ensure};
 use lab::{Result, Test, World, test};
 
-use crate::{LINKNET, attach, host_access, macvlan, networks};
+use crate::{LINKNET, attach, guard, host_access, macvlan, networks};
 
 /// Excluded tests, by the beginnings of their names.
 const NOT_HERE: &[&str] = &[
@@ -15,6 +15,7 @@ const NOT_HERE: &[&str] = &[
     // some.
     "macvlan::crash::killed_at_any_syscall",
     "macvlan::faults::",
+    "guard::random::",
     // Leases of seconds expire before a slow emulated machine renews them.
     "host_access::dhcp::",
     // Linux 6.5 introduced it.
@@ -28,6 +29,7 @@ pub(super) fn tests() -> Vec<Test> {
     let mut tests = [
         attach::TESTS,
         &macvlan::tests(),
+        &guard::tests(),
         &host_access::tests(),
         &networks::tests(),
     ]

@@ -15,7 +15,16 @@ const CURRENT: &str = "linux-image-cloud-amd64";
 
 /// What the guest has, and what that needs.
 const MODULES: &[&str] = &[
-    "8021q", "bonding", "bridge", "dummy", "ipvlan", "macvlan", "veth", "vrf",
+    "8021q",
+    "bonding",
+    "bridge",
+    "dummy",
+    "ipvlan",
+    "macvlan",
+    "nf_tables",
+    "nft_ct",
+    "veth",
+    "vrf",
 ];
 
 pub(super) struct Kernel {

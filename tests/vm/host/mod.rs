@@ -28,6 +28,7 @@ const NEEDS: &[Package] = &[
     STRACE,
     IPROUTE2,
     GO_PLUGINS,
+    Package::new("nftables", "nft"),
 ];
 
 /// Runs the suite in a guest. The arguments are passed on to it.
@@ -130,7 +131,7 @@ fn furnished(kernel: &Kernel) -> Result<Initramfs> {
         tree.program(&plugin, &plugin)?;
     }
     for name in [
-        "bridge", "cat", "ip", "nsenter", "readlink", "sh", "sleep", "strace", "unshare",
+        "bridge", "cat", "ip", "nft", "nsenter", "readlink", "sh", "sleep", "strace", "unshare",
     ] {
         let program = packages::find_program(name).with_context(|| format!("no {name}"))?;
         tree.program(&program, Path::new("/bin").join(name))?;

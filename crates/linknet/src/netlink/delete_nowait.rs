@@ -1,15 +1,17 @@
-//! Deleting a link without waiting for the kernel's answer.
+//! Deleting a link without waiting for the kernel's answer, and closing a socket without waiting
+//! for its end.
 #![allow(unsafe_code, reason = "fork and _exit have no safe wrapper")]
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use libc::RTM_DELLINK;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, fork, pipe2, read};
 use rtnetlink::LinkUnspec;
 use rtnetlink::packet_core::NLM_F_ACK;
 
@@ -86,24 +88,58 @@ impl Netlink {
         }
     }
 
-    /// What the child process does. It first closes every other descriptor, because it outlives the
-    /// caller: a reader of the caller's output must not wait for it, nor must it keep a file of a
-    /// namespace open, which cannot be unmounted then.
+    /// What the child process does.
     fn send_and_exit(&self, request: &[u8]) -> ! {
-        let socket = self.as_raw_fd();
-        // SAFETY: neither call takes a pointer. Nothing uses the descriptors that they close: what
-        // owns them is never dropped, because the process ends in this function.
-        unsafe {
-            let beyond = libc::syscall(libc::SYS_close_range, socket + 1, u32::MAX, 0);
-            // Kernels before 5.9 have no `close_range`, and plugins few descriptors.
-            let end = if beyond == 0 { socket } else { MAX_DESCRIPTORS };
-            for descriptor in (0..end).filter(|descriptor| *descriptor != socket) {
-                libc::close(descriptor);
-            }
-        }
+        close_all_but([self.as_raw_fd()]);
         let _ = send(self.as_raw_fd(), request, MsgFlags::MSG_NOSIGNAL);
         // SAFETY: `_exit` takes no pointer, and ends the process without running any destructor.
         unsafe { libc::_exit(0) }
+    }
+}
+
+/// Closes a socket. If the kernel has that wait for something, a child process waits, as in
+/// [`Netlink::delete_link_nowait`].
+pub(super) fn close_nowait(socket: Netlink) {
+    let Ok((is_closed, not_closed)) = pipe2(OFlag::O_CLOEXEC) else {
+        return;
+    };
+    if !orphans_are_reaped() {
+        return;
+    }
+    // SAFETY: the child of a process with threads may call only async-signal-safe functions.
+    // `wait_and_exit` makes plain system calls, and allocates nothing.
+    if let Ok(ForkResult::Child) = unsafe { fork() } {
+        wait_and_exit(&socket, &is_closed);
+    }
+    // The last one to close it waits, and that must be the child.
+    drop(socket);
+    drop(not_closed);
+}
+
+/// What the child process does: it keeps the socket until its parent has closed it.
+fn wait_and_exit(socket: &Netlink, is_closed: &OwnedFd) -> ! {
+    let mut kept = [socket.as_raw_fd(), is_closed.as_raw_fd()];
+    kept.sort_unstable();
+    close_all_but(kept);
+    let _ = read(is_closed, &mut [0]);
+    // SAFETY: `_exit` takes no pointer, and ends the process without running any destructor.
+    unsafe { libc::_exit(0) }
+}
+
+/// Closes all other descriptors of a child process, because it outlives its parent: a reader of the
+/// parent's output must not wait for it, nor must it keep a file of a namespace open, which cannot
+/// be unmounted then. The descriptors that stay are in ascending order.
+fn close_all_but<const N: usize>(kept: [RawFd; N]) {
+    let last = kept.last().copied().unwrap_or(-1);
+    // SAFETY: neither call takes a pointer. Nothing uses the descriptors that they close: what owns
+    // them is never dropped, because the process ends in the caller.
+    unsafe {
+        let beyond = libc::syscall(libc::SYS_close_range, last + 1, u32::MAX, 0);
+        // Kernels before 5.9 have no `close_range`, and plugins few descriptors.
+        let end = if beyond == 0 { last } else { MAX_DESCRIPTORS };
+        for descriptor in (0..end).filter(|descriptor| !kept.contains(descriptor)) {
+            libc::close(descriptor);
+        }
     }
 }
 

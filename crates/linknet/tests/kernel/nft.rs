@@ -10,6 +10,9 @@ use crate::{Space, Test, cable, tests};
 tests![
     a_table_is_created_compared_and_deleted,
     a_table_replaces_the_one_that_was_there,
+    a_table_is_created_once,
+    rules_are_inserted_before_the_others_in_their_order,
+    every_transaction_is_a_generation,
     a_change_by_somebody_else_is_a_difference,
     tables_of_others_stay,
     a_refusal_names_the_object_and_changes_nothing,
@@ -47,7 +50,7 @@ fn all_kinds() -> Rule {
         .when(Match::frame(12, &[8, 0]))
         .when(Match::frame(20, &[0, 0]).masked(&[0x1f, 0xff]).negated())
         .when(Match::network(12, &[10, 0, 0, 1]))
-        .when(Match::transport_range(0, 1, 100))
+        .when(Match::transport(0, &[0, 1]).up_to(&[0, 100]))
         .when(Match::protocol(17))
 }
 
@@ -101,6 +104,54 @@ fn a_table_replaces_the_one_that_was_there() -> Test {
         nft.replace(std::slice::from_ref(table))?;
         assert_eq!(nft.difference(table)?, None);
     }
+    Ok(())
+}
+
+fn a_table_is_created_once() -> Test {
+    let space = Space::new()?;
+    space.plug("eth0")?;
+    let nft = Nft::open_in(&space.netns)?;
+    let first = table("eth0", vec![all_kinds()]);
+    nft.create(std::slice::from_ref(&first))?;
+    let refused = nft.create(&[table("eth0", vec![])]).unwrap_err();
+    assert!(refused.is_exists(), "{refused}");
+    assert_eq!(nft.difference(&first)?, None);
+    nft.close_nowait();
+    Ok(())
+}
+
+fn rules_are_inserted_before_the_others_in_their_order() -> Test {
+    let space = Space::new()?;
+    space.plug("eth0")?;
+    let nft = Nft::open_in(&space.netns)?;
+    let rule = |name| Rule::new(Verdict::Accept, name);
+    let with =
+        |names: &[&'static str]| table("eth0", names.iter().map(|name| rule(*name)).collect());
+    let own_rules = |mut table: Table, names: &[&'static str]| {
+        table.chains[1].rules = names.iter().map(|name| rule(*name)).collect();
+        table
+    };
+    nft.create(&[own_rules(with(&["last"]), &["z"])])?;
+    nft.insert(&[own_rules(with(&["first", "second"]), &["x", "y"])])?;
+    let expected = own_rules(with(&["first", "second", "last"]), &["x", "y", "z"]);
+    assert_eq!(nft.difference(&expected)?, None);
+    let absent = Table {
+        name: "absent".to_owned(),
+        ..expected
+    };
+    assert!(nft.insert(&[absent]).unwrap_err().is_absent());
+    Ok(())
+}
+
+fn every_transaction_is_a_generation() -> Test {
+    let space = Space::new()?;
+    space.plug("eth0")?;
+    let nft = Nft::open_in(&space.netns)?;
+    nft.create(&[table("eth0", vec![])])?;
+    let before = nft.generation()?;
+    assert_eq!(nft.generation()?, before);
+    nft.insert(&[table("eth0", vec![all_kinds()])])?;
+    assert_ne!(nft.generation()?, before);
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use attachment::SourceRouting;
 use attachment::host_access::HostAccessKey;
+use attachment::{Guard, SourceRouting};
 use cni::Route;
 use dhcp4::RawOption;
 use linknet::Mac;
@@ -63,6 +63,10 @@ pub struct LeaseParams {
     /// which prefixes.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) host_access: HostAccessKey,
+    /// What the container may send, and what may reach it: rules that must follow changes of the
+    /// address.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) guard: Guard,
 }
 
 impl LeaseParams {

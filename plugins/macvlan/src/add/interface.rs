@@ -5,16 +5,17 @@ use std::slice;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use attachment::guard::NewGuard;
 use attachment::{KernelError, OwnerMark, with_details};
 use cni::delegate::Ipam;
 use cni::{Attachment, Error, code};
 use linknet::{Link, NewMacvlan};
 
 use super::refusal::{Diagnosis, RefusalContext, diagnose};
-use crate::cleanup;
 use crate::config::Config;
 use crate::netns::{self, Namespaces};
 use crate::parent::{self, Parent};
+use crate::{cleanup, guard};
 
 /// How long to wait for a name or an address of a dead container, whose namespace the kernel tears
 /// down in the background. On a busy machine that takes some seconds.
@@ -40,6 +41,8 @@ pub(super) struct Created {
     pub(super) link: Link,
     /// The link that it sits on.
     pub(super) parent: Link,
+    /// Its guard, if there is one.
+    pub(super) guard: Option<NewGuard>,
 }
 
 impl AttachContext<'_> {
@@ -64,7 +67,12 @@ impl AttachContext<'_> {
             let refusal = match created {
                 Ok(link) => {
                     let link = self.with_requested_mac(link)?;
-                    return Ok(Created { link, parent });
+                    let guard = self.guard(&link)?;
+                    return Ok(Created {
+                        link,
+                        parent,
+                        guard,
+                    });
                 }
                 Err(refusal) => refusal,
             };
@@ -89,7 +97,8 @@ impl AttachContext<'_> {
             bc_queue_len: self.config.bc_queue_len,
             bc_cutoff: self.config.bc_cutoff,
             group: self.mark.group,
-            up: true,
+            // A guarded one is set up when its guard is there.
+            up: self.config.guard.is_off(),
             ..NewMacvlan::new(self.attachment.ifname(), parent.index)
         }
     }
@@ -137,9 +146,14 @@ impl AttachContext<'_> {
     pub(super) fn roll_back(&self, link: &Link, error: Error) -> Error {
         let inside = &self.namespaces.inside;
         let removed = cleanup::remove(inside, self.mark, slice::from_ref(link));
-        match removed.and(inside.delete_link(link.index)) {
+        let deleted = match inside.delete_link(link.index) {
+            Err(second) if second.is_absent() => Ok(()),
+            outcome => outcome,
+        };
+        let container = &self.namespaces.container;
+        let unguard = |()| guard::remove(&self.config.guard, container, self.attachment);
+        match removed.and(deleted.and_then(unguard)) {
             Ok(()) => error,
-            Err(second) if second.is_absent() => error,
             Err(second) => with_details(
                 error,
                 &format!("removing {} failed too: {second}", link.name),
@@ -163,6 +177,26 @@ impl AttachContext<'_> {
             }
             _ => Ok(link),
         }
+    }
+
+    /// Guards the interface, if that is wanted, before it is set up: it has no addresses yet, but
+    /// can ask for one by DHCP.
+    fn guard(&self, link: &Link) -> Result<Option<NewGuard>, Error> {
+        let container = &self.namespaces.container;
+        let created = self.config.guard.create(container, self.attachment, link);
+        let set_up = |guard: Option<NewGuard>| {
+            if guard.is_some() {
+                self.namespaces
+                    .inside
+                    .set_up(link.index)
+                    .or_kernel_error()?;
+            }
+            Ok(guard)
+        };
+        created
+            .map_err(|error| guard::failed(link, &error))
+            .and_then(set_up)
+            .map_err(|error| self.roll_back(link, error))
     }
 
     /// Removes what an ADD of this attachment has created and not finished; returns whether there

@@ -8,6 +8,7 @@ mod refusal;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::slice;
 
+use attachment::guard::NewGuard;
 use attachment::{
     ContainerLock, KernelError, LeftOut, OwnerMark, Plan, keep_routes, source_routing,
     take_valid_lifetime, with_details,
@@ -19,7 +20,7 @@ use linknet::{Link, Netlink};
 use crate::config::{self, Config};
 use crate::netns::Namespaces;
 use crate::parent::{self, Detached, Parent, SharedVlan};
-use crate::{cleanup, host_access, netns};
+use crate::{cleanup, guard, host_access, netns};
 use interface::{AttachContext, Created};
 
 pub(crate) use refusal::INSTALL_DRIVER;
@@ -95,9 +96,13 @@ pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
 /// Creates the interface and configures it; returns IPAM's result and the link. On failure neither
 /// the interface nor anything of IPAM's is left.
 fn attach(context: &AttachContext<'_>) -> Result<(CniResult, Link), Error> {
-    let Created { link, parent } = context.create()?;
+    let Created {
+        link,
+        parent,
+        guard,
+    } = context.create()?;
     let assigned = or_clean_up(context, &link, || match context.ipam {
-        Some(ipam) => assign(context, &link, ipam),
+        Some(ipam) => assign(context, &link, guard.as_ref(), ipam),
         None => Ok((CniResult::default(), link.clone())),
     });
     let obstacles = context.obstacles(&parent);
@@ -161,6 +166,7 @@ fn is_gone(inside: &Netlink, index: u32) -> bool {
 fn assign(
     context: &AttachContext<'_>,
     link: &Link,
+    guard: Option<&NewGuard>,
     ipam: &Ipam<'_>,
 ) -> Result<(CniResult, Link), Error> {
     let &AttachContext { config, mark, .. } = context;
@@ -173,7 +179,7 @@ fn assign(
         kept,
         ..Plan::new(&result, link.index, config.source_routing)
     };
-    let configured = configure(context, link, ipam, &plan);
+    let configured = configure(context, link, guard, ipam, &plan);
     let outcome = configured.and_then(|left_out| {
         let configured = inside.link_by_index(link.index).or_kernel_error()?;
         Ok((left_out, configured))
@@ -196,6 +202,7 @@ fn assign(
 fn configure(
     context: &AttachContext<'_>,
     link: &Link,
+    guard: Option<&NewGuard>,
     ipam: &Ipam<'_>,
     plan: &Plan,
 ) -> Result<Vec<LeftOut>, Error> {
@@ -213,6 +220,9 @@ fn configure(
         namespaces,
         ..
     } = context;
+    if let Some(guard) = guard {
+        guard::admit(&config.guard, guard, attachment, link, plan)?;
+    }
     let left_out = layer3::configure(namespaces, link, plan, config)?;
     host_access::attach(config, attachment, &namespaces.inside, link, plan)?;
     Ok(left_out)

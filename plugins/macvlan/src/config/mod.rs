@@ -4,8 +4,8 @@ mod keep_routes;
 mod mac;
 mod master;
 
-use attachment::SourceRouting;
 use attachment::host_access::HostAccessKey;
+use attachment::{Guard, SourceRouting};
 use cni::{Error, NetworkConfig, Request, code};
 use ipnet::IpNet;
 use linknet::{Mac, MacvlanMode};
@@ -52,6 +52,8 @@ pub struct Config {
     pub source_routing: SourceRouting,
     /// Destinations that keep their existing route.
     pub keep_routes: Vec<IpNet>,
+    /// What the container may send, and what may reach it.
+    pub guard: Guard,
 }
 
 /// The plugin's keys as they stand in the configuration.
@@ -76,6 +78,7 @@ struct Keys {
     host_access: HostAccessKey,
     source_routing: SourceRouting,
     keep_routes: Vec<KeptPrefix>,
+    guard: Guard,
 }
 
 /// The keys of dhcp's that concern this plugin.
@@ -135,6 +138,7 @@ impl Config {
             host_access: keys.host_access,
             source_routing: keys.source_routing,
             keep_routes: keys.keep_routes.into_iter().map(IpNet::from).collect(),
+            guard: keys.guard,
         };
         match config.contradiction(request.config.ipam_type().is_some()) {
             None => Ok(config),
@@ -175,6 +179,8 @@ impl Config {
              has none"
         } else if !self.keep_routes.is_empty() {
             "keepRoutes has no effect without ipam: there are no routes to protect against"
+        } else if !self.guard.is_off() {
+            "guard needs ipam: without it, the container has no address to speak from"
         } else {
             return None;
         };

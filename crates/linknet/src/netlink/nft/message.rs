@@ -16,6 +16,7 @@ pub(super) const NEW_CHAIN: u16 = kind(3);
 pub(super) const GET_CHAIN: u16 = kind(4);
 pub(super) const NEW_RULE: u16 = kind(6);
 pub(super) const GET_RULE: u16 = kind(7);
+pub(super) const GET_GENERATION: u16 = kind(16);
 /// The beginning and end of a transaction (linux/netfilter/nfnetlink.h).
 pub(super) const BATCH_BEGIN: u16 = 0x10;
 pub(super) const BATCH_END: u16 = 0x11;
@@ -29,6 +30,9 @@ const fn kind(number: u16) -> u16 {
 /// `NFTA_TABLE_…`
 pub(super) const TABLE_NAME: u16 = 1;
 pub(super) const TABLE_USERDATA: u16 = 6;
+
+/// `NFTA_GEN_ID`
+pub(super) const GENERATION_ID: u16 = 1;
 
 /// `NFTA_CHAIN_…`
 pub(super) const CHAIN_TABLE: u16 = 1;
@@ -258,12 +262,14 @@ impl Base {
 fn verdict(verdict: &Verdict) -> Attributes {
     const DROP: u32 = 0;
     const ACCEPT: u32 = 1;
+    const JUMP: i32 = -3;
     const GOTO: i32 = -4;
     let code = |code| Attributes::default().number(VERDICT_CODE, code);
     let verdict = match verdict {
         Verdict::Drop => code(DROP),
         Verdict::Accept => code(ACCEPT),
         Verdict::Goto(chain) => code(GOTO.cast_unsigned()).text(VERDICT_CHAIN, chain),
+        Verdict::Jump(chain) => code(JUMP.cast_unsigned()).text(VERDICT_CHAIN, chain),
     };
     let data = Attributes::default()
         .number(1, VERDICT_REGISTER) // NFTA_IMMEDIATE_DREG
@@ -275,8 +281,8 @@ fn value(octets: &[u8]) -> Attributes {
     Attributes::default().octets(DATA_VALUE, octets)
 }
 
-/// The longest comment that nft shows, without the NUL behind it.
-const MAX_COMMENT_LEN: usize = 126;
+/// The longest comment that the kernel takes (`NFT_USERDATA_MAXLEN`), without what is around it.
+const MAX_COMMENT_LEN: usize = 253;
 
 /// A comment as nft stores it: type 0, length, text, NUL.
 fn comment(text: &str) -> Vec<u8> {

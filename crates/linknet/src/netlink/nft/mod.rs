@@ -24,7 +24,7 @@ pub struct Table {
     pub family: Family,
     /// Its name, which is unique in its family and namespace.
     pub name: String,
-    /// What `nft list` shows beside it.
+    /// What `nft list` shows beside it, at most 253 octets.
     pub comment: String,
     /// Its chains. A rule can go to any of them, wherever they stand.
     pub chains: Vec<Chain>,
@@ -98,8 +98,11 @@ pub enum Verdict {
     Accept,
     /// It is dropped.
     Drop,
-    /// The rules of this chain decide; at its end, the policy of the hook.
+    /// The rules of this chain decide; at its end, what would be next behind the jump that led
+    /// here, or the policy of the hook.
     Goto(String),
+    /// The rules of this chain decide; at its end, the next rule.
+    Jump(String),
 }
 
 /// A condition on a packet: a field of it, and the value that the field must have.
@@ -139,8 +142,7 @@ enum Test {
 }
 
 impl Rule {
-    /// A rule that applies to every packet. The comment has at most 126 octets; the rest is cut
-    /// off.
+    /// A rule that applies to every packet. A comment has at most 253 octets; the rest is cut off.
     pub fn new(verdict: Verdict, comment: impl Into<String>) -> Rule {
         Rule {
             matches: Vec::new(),
@@ -185,16 +187,6 @@ impl Match {
         Match::payload(Base::Transport, offset, value)
     }
 
-    /// A 16-bit number at an offset in the header of TCP or UDP, from the first to the last of
-    /// these.
-    pub fn transport_range(offset: u32, first: u16, last: u16) -> Match {
-        let (first, last) = (first.to_be_bytes(), last.to_be_bytes());
-        Match {
-            test: Test::IsWithin(first.to_vec(), last.to_vec()),
-            ..Match::transport(offset, &first)
-        }
-    }
-
     /// Packets that came in on the link with this index.
     pub fn incoming_link(index: u32) -> Match {
         const META_IIF: u32 = 4;
@@ -223,6 +215,16 @@ impl Match {
             mask: Some(ESTABLISHED_OR_RELATED.to_ne_bytes().to_vec()),
             test: Test::IsNot(vec![0; 4]),
         }
+    }
+
+    /// Any value from the given one to `last`, as big-endian numbers.
+    #[must_use]
+    pub fn up_to(self, last: &[u8]) -> Match {
+        let test = match self.test {
+            Test::Is(first) if first != last => Test::IsWithin(first, last.to_vec()),
+            other => other,
+        };
+        Match { test, ..self }
     }
 
     /// Compares only the bits that are set in `mask`, which is as long as the value.

@@ -3,10 +3,11 @@
 use std::io;
 
 use nix::errno::Errno;
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 
 use super::super::attribute::{attributes, text};
+use super::super::delete_nowait::close_nowait;
 use super::super::socket::{Netlink, Request, connect};
 use super::attributes::Attributes;
 use super::message::{self, Body};
@@ -36,8 +37,56 @@ impl Nft {
         })
     }
 
+    /// Creates these tables in one transaction.
+    ///
+    /// # Errors
+    /// `is_exists` if there is a table of one of these names, and as for [`Nft::replace`]. Then
+    /// everything is as it was.
+    pub fn create(&self, tables: &[Table]) -> Result<()> {
+        self.transact(tables.iter().flat_map(creation).collect())
+    }
+
+    /// Inserts the rules of these tables' chains into the chains of the same names, which exist,
+    /// before all others.
+    ///
+    /// # Errors
+    /// `is_absent` if there is no such chain. Then everything is as it was.
+    pub fn insert(&self, tables: &[Table]) -> Result<()> {
+        let insertion = |table| rules(table).map(move |rule| rule_request(table, rule, 0));
+        let mut requests: Vec<_> = tables.iter().flat_map(insertion).collect();
+        // Each one becomes the first.
+        requests.reverse();
+        self.transact(requests)
+    }
+
+    /// The number of the rules' generation in this namespace. Every transaction changes it.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn generation(&self) -> Result<u32> {
+        let what = || "ask for the generation of the rules".to_owned();
+        let body = Body::new(Family::Inet, &Attributes::default());
+        let decode = |payload: &[u8]| {
+            let attributes = attributes(payload.get(message::HEADER_LEN..).unwrap_or_default());
+            let mut ids = attributes.filter(|it| it.kind() == message::GENERATION_ID);
+            Ok(ids.next().and_then(|id| id.value().first_chunk().copied()))
+        };
+        let generation = self.0.get(&what, message::GET_GENERATION, &body, decode)?;
+        let generation = generation.flatten().map(u32::from_be_bytes);
+        generation.ok_or_else(|| Error::answer(what(), "it has no number"))
+    }
+
+    /// Closes the socket without waiting. After a table was deleted or replaced, the kernel closes
+    /// it only when nothing can use the old rules any more (an RCU grace period), which takes some
+    /// ten milliseconds; here a child process waits for that. As for
+    /// [`Netlink::delete_link_nowait`](crate::Netlink::delete_link_nowait), this is for programs
+    /// that exit soon after.
+    pub fn close_nowait(self) {
+        close_nowait(self.0);
+    }
+
     /// Puts these tables in the place of those of the same names, or creates them, in one
-    /// transaction.
+    /// transaction. Dropping this socket takes an RCU grace period afterwards.
     ///
     /// # Errors
     /// `is_unsupported` if this kernel lacks something, which the error names; `is_absent` if a
@@ -47,7 +96,8 @@ impl Nft {
         self.transact(transaction)
     }
 
-    /// Deletes a table, with everything in it.
+    /// Deletes a table, with everything in it. Dropping this socket takes an RCU grace period
+    /// afterwards.
     ///
     /// # Errors
     /// `is_absent` if there is no such table.
@@ -103,12 +153,17 @@ impl Nft {
             .map(|_| format!("table {family} {name} has rules of others")))
     }
 
-    /// The names and comments of all tables of a family.
+    /// The names and comments of all tables of a family: none if this kernel has no nf_tables.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
     pub fn tables(&self, family: Family) -> Result<Vec<(String, String)>> {
-        let tables = self.dump("tables", message::GET_TABLE, family, &Attributes::default())?;
+        let all = Attributes::default();
+        let tables = match self.dump("tables", message::GET_TABLE, family, &all) {
+            // Netfilter's answer for a part that the kernel does not have.
+            Err(error) if error.is_invalid() => Vec::new(),
+            tables => tables?,
+        };
         let named = tables.iter().map(|table| {
             let value = |kind| {
                 let attribute = attributes(table).find(|it| it.kind() == kind);
@@ -165,29 +220,21 @@ const NO_EXPRESSION: &str = "this kernel lacks an expression that the rule needs
 /// The requests that put a table in the place of an earlier one of its name.
 fn replacement(table: &Table) -> impl Iterator<Item = Request<'_, Body>> {
     let name = message::table_name(&table.name);
+    let of_table = |verb, kind| of_table(verb, kind, table.family, &table.name, &name);
+    // Deleting one that does not exist would fail.
     let emptied = [
-        of_table(
-            "create",
-            message::NEW_TABLE,
-            table.family,
-            &table.name,
-            &name,
-        ),
-        of_table(
-            "delete",
-            message::DELETE_TABLE,
-            table.family,
-            &table.name,
-            &name,
-        ),
-        of_table(
-            "create",
-            message::NEW_TABLE,
-            table.family,
-            &table.name,
-            &message::new_table(table),
-        ),
+        of_table("create", message::NEW_TABLE),
+        of_table("delete", message::DELETE_TABLE),
     ];
+    emptied.into_iter().chain(creation(table))
+}
+
+/// The requests that create a table.
+fn creation(table: &Table) -> impl Iterator<Item = Request<'_, Body>> {
+    let attributes = message::new_table(table);
+    let (family, name) = (table.family, &table.name);
+    let mut created = of_table("create", message::NEW_TABLE, family, name, &attributes);
+    created.flags |= NLM_F_EXCL;
     let chains = table.chains.iter().map(|chain| Request {
         what: Box::new(|| format!("create {}", in_table(chain, table))),
         explain: |errno| (errno == Errno::EOPNOTSUPP).then_some(NO_HOOK),
@@ -195,20 +242,27 @@ fn replacement(table: &Table) -> impl Iterator<Item = Request<'_, Body>> {
         flags: NLM_F_CREATE,
         body: Body::new(table.family, &message::new_chain(table, chain)),
     });
-    let rules = rules(table).map(move |(chain, rule)| Request {
+    let rules = rules(table).map(move |rule| rule_request(table, rule, NLM_F_APPEND));
+    [created].into_iter().chain(chains).chain(rules)
+}
+
+/// The request that adds a rule to its chain: at the end, or without `NLM_F_APPEND` at the
+/// beginning.
+fn rule_request<'a>(
+    table: &'a Table,
+    (chain, rule): (&'a Chain, &'a Rule),
+    position: u16,
+) -> Request<'a, Body> {
+    Request {
         what: Box::new(move || {
-            format!(
-                "add the rule {:?} to {}",
-                rule.comment,
-                in_table(chain, table)
-            )
+            let chain = in_table(chain, table);
+            format!("add the rule {:?} to {chain}", rule.comment)
         }),
         explain: |errno| (errno == Errno::ENOENT).then_some(NO_EXPRESSION),
         kind: message::NEW_RULE,
-        flags: NLM_F_CREATE | NLM_F_APPEND,
+        flags: NLM_F_CREATE | position,
         body: Body::new(table.family, &message::new_rule(table, chain, rule)),
-    });
-    emptied.into_iter().chain(chains).chain(rules)
+    }
 }
 
 fn of_table<'a>(

@@ -64,12 +64,12 @@ fn a_tables_comment_is_stored_as_nft_stores_it() {
 
 #[test]
 fn a_long_comment_is_cut_off_between_two_characters() {
-    let comment = "\u{fc}".repeat(100);
+    let comment = "\u{fc}".repeat(200);
     let attributes = message::new_table(&Table { comment, ..table() });
-    let expected = ["\0\u{7f}", &"\u{fc}".repeat(63), "\0"].concat();
+    let expected = "\u{fc}".repeat(126);
     let expected = Attributes::default()
         .text(1, "t")
-        .octets(6, expected.as_bytes());
+        .octets(6, &[b"\0\xfd", expected.as_bytes(), b"\0"].concat());
     assert_eq!(attributes, expected);
 }
 
@@ -172,7 +172,7 @@ fn verdict(verdict: &Attributes) -> (&'static str, Attributes) {
 fn a_rule_loads_masks_and_compares_before_its_verdict() {
     let rule = Rule::new(Verdict::Drop, "fragments")
         .when(Match::frame(20, &[0, 0]).masked(&[0x1f, 0xff]).negated())
-        .when(Match::transport_range(2, 80, 443))
+        .when(Match::transport(2, &[0, 80]).up_to(&[1, 187]))
         .counted();
     let load = |base, offset| {
         data()
@@ -230,6 +230,9 @@ fn a_rule_can_lead_to_another_chain() {
     let rule = Rule::new(Verdict::Goto("udp".to_owned()), "");
     let goto = data().number(1, (-4_i32).cast_unsigned()).text(2, "udp");
     assert_eq!(expressions(&rule), [verdict(&goto)]);
+    let rule = Rule::new(Verdict::Jump("udp".to_owned()), "");
+    let jump = data().number(1, (-3_i32).cast_unsigned()).text(2, "udp");
+    assert_eq!(expressions(&rule), [verdict(&jump)]);
     let network = Rule::new(Verdict::Accept, "").when(Match::network(12, &[10]));
     let load = data().number(1, 1).number(2, 1).number(3, 12).number(4, 1);
     assert_eq!(expressions(&network)[0], ("payload", load));

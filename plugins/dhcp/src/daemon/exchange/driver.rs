@@ -65,6 +65,7 @@ pub(crate) async fn next_event(
 }
 
 /// Sends what the client has to send, without waiting: to the server as it was last heard from.
+/// `before` is called with the IP source first.
 ///
 /// # Errors
 /// If it cannot be sent. The client does not send it again.
@@ -72,11 +73,14 @@ pub(crate) fn flush(
     client: &RefCell<Client>,
     sockets: &mut Sockets<'_>,
     wire: &Wire,
+    before: impl FnOnce(Ipv4Addr),
 ) -> io::Result<()> {
-    match next_transmit(client) {
-        Some(transmit) => send(client, sockets, wire, &transmit),
-        None => Ok(()),
-    }
+    let Some(transmit) = next_transmit(client) else {
+        return Ok(());
+    };
+    let (Delivery::Broadcast { source } | Delivery::Unicast { source, .. }) = transmit.delivery;
+    before(source);
+    send(client, sockets, wire, &transmit)
 }
 
 /// Whether a message could not be sent because it does not fit into the interface's MTU. A client's

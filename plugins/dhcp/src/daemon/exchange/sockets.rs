@@ -58,6 +58,11 @@ impl<'n> Sockets<'n> {
         }
     }
 
+    /// The netns that they are in.
+    pub(crate) fn netns(&self) -> &'n Netns {
+        self.netns
+    }
+
     /// Keeps the permit until the sockets are closed.
     pub(crate) fn with_permit(mut self, permit: Permit) -> Sockets<'n> {
         self.permit = Some(permit);

@@ -3,11 +3,13 @@
 
 mod address;
 mod clues;
+mod guard;
 mod health;
 mod mtu;
 mod result;
 
 use attachment::{Changes, Plan};
+use cni::Attachment;
 use dhcp4::{Instant, Lease};
 use linknet::{Link, Netlink, Netns, Protocol};
 
@@ -15,6 +17,7 @@ use crate::protocol::LeaseParams;
 use crate::state::Mtu;
 
 pub(super) use address::take_off;
+pub(super) use guard::guard;
 pub(super) use health::health;
 pub(super) use result::result;
 
@@ -55,6 +58,7 @@ pub(super) struct LeaseChange<'a> {
 pub(super) fn apply(
     netns: &Netns,
     ifindex: u32,
+    attachment: &Attachment,
     params: &LeaseParams,
     applied: &mut Applied,
     leases: LeaseChange<'_>,
@@ -72,6 +76,9 @@ pub(super) fn apply(
             return (Changes::default(), Err(error));
         }
     };
+    // Before a new address is there: the kernel announces it.
+    let address = new.map(|lease| lease.address);
+    let guarded = guard(netns, ifindex, attachment, &params.guard, address);
     let mtu = update_mtu(&netlink, ifindex, params, applied, leases);
     let mut transition = in_force.transition(&plan_for(new), &netlink, ifindex);
     if transition.outcome.is_err() {
@@ -80,11 +87,15 @@ pub(super) fn apply(
     if let Ok(Some(mtu)) = mtu {
         transition.changes.prepend(format!("MTU {mtu}"));
     }
+    if let Ok(true) = guarded {
+        transition.changes.prepend("guard".to_owned());
+    }
     let announced = match transition.has_new_address && params.announce {
         true => linknet::announce(netns, ifindex),
         false => Ok(()),
     };
-    let outcome = mtu.map(drop).and(transition.outcome).and(announced);
+    let outcome = mtu.map(drop).and(guarded.map(drop)).and(transition.outcome);
+    let outcome = outcome.and(announced);
     (transition.changes, outcome)
 }
 

@@ -378,6 +378,7 @@ impl ManagedLease {
     /// Accepts the address that a server granted, or declines it if another host has it.
     async fn confirm(&self, netns: &Netns, lease: &Lease) -> io::Result<()> {
         let (address, detection) = (lease.address, self.params.conflict_detection);
+        self.guard_or_log(netns, Some(address));
         let contender = find_contender(netns, self.interface.ifindex, address, detection).await?;
         let mut client = self.client.borrow_mut();
         match contender {
@@ -385,6 +386,7 @@ impl ManagedLease {
             Some(mac) => {
                 let server = lease.server_id;
                 tracing::warn!(%address, %mac, %server, "address declined: another host has it");
+                self.guard_or_log(netns, None);
                 client.decline(now())
             }
         };
@@ -429,6 +431,7 @@ impl ManagedLease {
                 event = lost.limit(next_event(&self.client, &mut sockets, &self.wire)) => event,
                 changed = self.interface_changed() => {
                     self.adopt_mac(&changed?);
+                    self.guard_or_log(&netns, self.address());
                     sockets.close();
                     continue;
                 }
@@ -518,6 +521,8 @@ impl ManagedLease {
     fn repair(&self, netns: &Netns) -> bool {
         let lease = self.client.borrow().lease().cloned();
         let Some(lease) = lease else {
+            // To ask for another address, the client needs a guard that knows the MAC.
+            self.guard_or_log(netns, None);
             return false;
         };
         let leases = LeaseChange {
@@ -538,10 +543,32 @@ impl ManagedLease {
 
     fn apply(&self, netns: &Netns, leases: LeaseChange<'_>) -> (Changes, linknet::Result<()>) {
         let (ifindex, applied) = (self.interface.ifindex, &mut self.applied.borrow_mut());
-        let (changes, outcome) =
-            interface::apply(netns, ifindex, &self.params, applied, leases, now());
+        let (changes, outcome) = interface::apply(
+            netns,
+            ifindex,
+            &self.attachment,
+            &self.params,
+            applied,
+            leases,
+            now(),
+        );
         self.is_unsettled.set(outcome.is_err());
         (changes, outcome)
+    }
+
+    /// Lets the container speak from this address and no other, if it is guarded.
+    fn guard(&self, netns: &Netns, address: Option<Ipv4Addr>) -> linknet::Result<()> {
+        let (attachment, guard) = (&self.attachment, &self.params.guard);
+        interface::guard(netns, self.interface.ifindex, attachment, guard, address).map(drop)
+    }
+
+    /// Like [`ManagedLease::guard`], where the outcome changes nothing: what the old rules do not
+    /// allow is not sent.
+    fn guard_or_log(&self, netns: &Netns, address: Option<Ipv4Addr>) {
+        if let Err(error) = self.guard(netns, address) {
+            let attachment = &self.attachment;
+            tracing::error!(%attachment, %error, "cannot update the guard");
+        }
     }
 
     /// Whether the last change of the lease could not be applied whole, so that it should be tried
@@ -581,7 +608,10 @@ impl ManagedLease {
     /// If the RELEASE cannot be sent.
     pub(super) fn release(&self, sockets: &mut Sockets<'_>) -> io::Result<()> {
         self.client.borrow_mut().release(now());
-        flush(&self.client, sockets, &self.wire)
+        let netns = sockets.netns();
+        // An address that was only requested is not the container's yet.
+        let allow = |source| self.guard_or_log(netns, Some(source));
+        flush(&self.client, sockets, &self.wire, allow)
     }
 
     /// Removes the address from the interface.

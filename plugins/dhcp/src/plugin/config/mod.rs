@@ -156,6 +156,7 @@ impl Config {
             priority: keys.priority,
             source_routing: shared.source_routing,
             host_access: shared.host_access,
+            guard: shared.guard,
         })
     }
 }

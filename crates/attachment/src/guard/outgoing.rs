@@ -1,0 +1,355 @@
+//! What a guarded container may send.
+//!
+//! Every field is found by its offset in the frame. The kernel's own notion of where the headers
+//! are cannot be trusted here: the program that sends a frame through a packet socket also says
+//! which protocol the kernel shall take it for, and with a VLAN's the IP header is looked for four
+//! octets further on. Therefore only IPv4 headers without options are let through (IGMP needs one),
+//! and no IPv6 extension headers but those that fragments and multicast listeners need.
+//!
+//! ADD creates the rules before there is an address, and inserts those for the addresses later:
+//! that is cheaper than replacing the table.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use linknet::Mac;
+use linknet::nft::{Chain, Hook, HookPoint, Match, Policy, Rule, Verdict};
+
+/// Offsets in a frame: Ethernet, then ARP (RFC 826).
+const SENDER: u32 = 6;
+const ETHERTYPE: u32 = 12;
+const ARP_TYPES: u32 = 14;
+const ARP_SENDER: u32 = 22;
+const ARP_TARGET_IP: u32 = 38;
+
+/// Of IPv4 (RFC 791), and of UDP, ICMP and IGMP behind 20 octets of it.
+const IPV4_VERSION_AND_LENGTH: u32 = 14;
+const IPV4_FRAGMENT: u32 = 20;
+const IPV4_PROTOCOL: u32 = 23;
+const IPV4_SOURCE: u32 = 26;
+const IPV4_DATA: u32 = 34;
+const IPV4_UDP_DESTINATION: u32 = 36;
+/// Of IGMP behind a router alert option of four octets.
+const IPV4_DATA_BEHIND_OPTION: u32 = 38;
+
+/// Of a DHCP message behind IPv4 and UDP (RFC 2131 §2).
+const DHCP_OPERATION: u32 = 42;
+const DHCP_CIADDR: u32 = 54;
+const DHCP_GIADDR: u32 = 66;
+
+/// Of IPv6 (RFC 8200), and of what follows it.
+const IPV6_NEXT_HEADER: u32 = 20;
+const IPV6_SOURCE: u32 = 22;
+const IPV6_INTERFACE_ID: u32 = 30;
+const IPV6_DATA: u32 = 54;
+/// The target of a neighbour discovery message (RFC 4861 §4.3), and its interface identifier.
+const ND_TARGET: u32 = 62;
+const ND_TARGET_INTERFACE_ID: u32 = 70;
+/// What follows an extension header of eight octets.
+const IPV6_DATA_BEHIND_HEADER: u32 = 62;
+const IPV6_FRAGMENT: u32 = 56;
+
+const ICMP: u8 = 1;
+const IGMP: u8 = 2;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+const HOP_BY_HOP: u8 = 0;
+const FRAGMENT: u8 = 44;
+
+/// With these, routers speak to routers: EIGRP and OSPF, PIM, VRRP.
+const EIGRP: u8 = 88;
+const OSPF: u8 = 89;
+const PIM: u8 = 103;
+const VRRP: u8 = 112;
+
+/// Whom the container speaks as.
+pub(super) struct Own<'a> {
+    pub(super) mac: Mac,
+    pub(super) addresses: &'a [IpAddr],
+}
+
+impl Own<'_> {
+    /// The chains for what is sent on this device.
+    pub(super) fn chains(&self, device: &str) -> Vec<Chain> {
+        let mut chains = self.without_addresses(device);
+        for addition in self.of_addresses() {
+            for chain in chains
+                .iter_mut()
+                .filter(|chain| chain.name == addition.name)
+            {
+                chain.rules.splice(..0, addition.rules.iter().cloned());
+            }
+        }
+        chains
+    }
+
+    /// The chains as they are without any address.
+    fn without_addresses(&self, device: &str) -> Vec<Chain> {
+        let hook = Hook {
+            point: HookPoint::Egress {
+                device: device.to_owned(),
+            },
+            priority: 0,
+            policy: Policy::Drop,
+        };
+        let outgoing = Chain {
+            hook: Some(hook),
+            ..chain("outgoing", self.outgoing())
+        };
+        vec![
+            outgoing,
+            chain("own-arp", Vec::new()),
+            chain("ipv4-source", ipv4_source()),
+            chain("ipv4-own", ipv4()),
+            chain("dhcp-client", vec![self.dhcp_client(Ipv4Addr::UNSPECIFIED)]),
+            chain("ipv6-source", self.ipv6_source()),
+            chain("ipv6-own", ipv6()),
+            chain("ipv6-unspecified", ipv6_unspecified()),
+            chain("ipv6-listener", ipv6_listener()),
+            chain("own-target", self.own_target()),
+        ]
+    }
+
+    /// The rules for the addresses, which come first in their chains.
+    pub(super) fn of_addresses(&self) -> Vec<Chain> {
+        let mut chains = [
+            "own-arp",
+            "ipv4-source",
+            "dhcp-client",
+            "ipv6-source",
+            "own-target",
+        ]
+        .map(|name| chain(name, Vec::new()));
+        let [arp, ipv4_source, dhcp_client, ipv6_source, own_target] = &mut chains;
+        for address in self.addresses {
+            match *address {
+                IpAddr::V4(own) => {
+                    arp.rules.extend(self.arp(own));
+                    let from = Match::frame(IPV4_SOURCE, &own.octets());
+                    let rule = goto("ipv4-own", format!("from {own}")).when(from);
+                    ipv4_source.rules.push(rule);
+                    dhcp_client.rules.push(self.dhcp_client(own));
+                }
+                IpAddr::V6(own) => {
+                    let from = Match::frame(IPV6_SOURCE, &own.octets());
+                    let rule = goto("ipv6-own", format!("from {own}")).when(from);
+                    ipv6_source.rules.push(rule);
+                    let target = Match::frame(ND_TARGET, &own.octets());
+                    own_target
+                        .rules
+                        .push(accept(format!("ND for {own}")).when(target));
+                }
+            }
+        }
+        chains.into()
+    }
+
+    /// The interface identifier that the kernel makes of the MAC (RFC 4291 appendix A), for
+    /// link-local addresses and for those that follow from a router's advertisement.
+    fn interface_id(&self) -> [u8; 8] {
+        let [a, b, c, d, e, f] = self.mac.octets();
+        [a ^ 2, b, c, 0xff, 0xfe, d, e, f]
+    }
+
+    fn outgoing(&self) -> Vec<Rule> {
+        let others_mac = Match::frame(SENDER, &self.mac.octets()).negated();
+        let jump = |chain: &str, comment| Rule::new(Verdict::Jump(chain.to_owned()), comment);
+        vec![
+            Rule::new(Verdict::Drop, "the MAC of another")
+                .when(others_mac)
+                .counted(),
+            jump("ipv4-source", "IPv4").when(Match::frame(ETHERTYPE, &[0x08, 0x00])),
+            jump("ipv6-source", "IPv6").when(Match::frame(ETHERTYPE, &[0x86, 0xdd])),
+            jump("own-arp", "ARP").when(Match::frame(ETHERTYPE, &[0x08, 0x06])),
+            Rule::new(Verdict::Drop, "not the container's own").counted(),
+        ]
+    }
+
+    /// ARP for an own address: requests and replies from it, and probes for it.
+    fn arp(&self, own: Ipv4Addr) -> [Rule; 2] {
+        let ipv4_over_ethernet = |operation| {
+            let types = [0, 1, 8, 0, 6, 4, 0, operation];
+            Match::frame(ARP_TYPES, &types)
+        };
+        // A request is 1, a reply is 2. Nobody knows what 0 and 3 are.
+        let either = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfc];
+        let from = |sender: Ipv4Addr| {
+            let sender = [&self.mac.octets()[..], &sender.octets()].concat();
+            Match::frame(ARP_SENDER, &sender)
+        };
+        [
+            accept(format!("ARP from {own}"))
+                .when(ipv4_over_ethernet(0).masked(&either))
+                .when(from(own)),
+            accept(format!("ARP probe for {own}"))
+                .when(ipv4_over_ethernet(1))
+                .when(from(Ipv4Addr::UNSPECIFIED))
+                .when(Match::frame(ARP_TARGET_IP, &own.octets())),
+        ]
+    }
+
+    /// A client's message to a server: about the container's own MAC, for this address or none, and
+    /// not as a relay.
+    fn dhcp_client(&self, client: Ipv4Addr) -> Rule {
+        let request_by_ethernet = Match::frame(DHCP_OPERATION, &[1, 1, 6]);
+        let relay_and_mac = [&[0; 4][..], &self.mac.octets()].concat();
+        accept(format!("a DHCP client with the address {client}"))
+            .when(Match::frame(IPV4_DATA, &[0, 68, 0, 67]))
+            .when(request_by_ethernet)
+            .when(Match::frame(DHCP_CIADDR, &client.octets()))
+            .when(Match::frame(DHCP_GIADDR, &relay_and_mac))
+    }
+
+    fn ipv6_source(&self) -> Vec<Rule> {
+        let derived = Match::frame(IPV6_INTERFACE_ID, &self.interface_id());
+        let nobody = Match::frame(IPV6_SOURCE, &[0; 16]);
+        vec![
+            goto("ipv6-own", "from an address derived from the MAC").when(derived),
+            goto("ipv6-unspecified", "without an address").when(nobody),
+        ]
+    }
+
+    /// Neighbour discovery for an own address.
+    fn own_target(&self) -> Vec<Rule> {
+        let derived = Match::frame(ND_TARGET_INTERFACE_ID, &self.interface_id());
+        vec![accept("ND for an address derived from the MAC").when(derived)]
+    }
+}
+
+fn ipv4_source() -> Vec<Rule> {
+    // Before it has an address, a client can only broadcast.
+    let nobody_to_all = Match::frame(IPV4_SOURCE, &[0, 0, 0, 0, 255, 255, 255, 255]);
+    let client = goto("dhcp-client", "a DHCP client without an address")
+        .when(nobody_to_all)
+        .when(Match::frame(IPV4_VERSION_AND_LENGTH, &[0x45]))
+        .when(Match::frame(IPV4_PROTOCOL, &[UDP]));
+    vec![client]
+}
+
+/// IPv4 from an own address.
+fn ipv4() -> Vec<Rule> {
+    let protocol = |number| Match::frame(IPV4_PROTOCOL, &[number]);
+    let at = |offset, value: &[u8]| Match::frame(offset, value);
+    let port = |offset, port: u16| Match::frame(offset, &port.to_be_bytes());
+    let query = at(IPV4_DATA_BEHIND_OPTION, &[0x11]);
+    let igmp = accept("IGMP with its option, but no query")
+        .when(at(IPV4_VERSION_AND_LENGTH, &[0x46]))
+        .when(protocol(IGMP))
+        .when(query.negated());
+    let options = Rule::new(Verdict::Drop, "with options")
+        .when(at(IPV4_VERSION_AND_LENGTH, &[0x45]).negated())
+        .counted();
+    let later = at(IPV4_FRAGMENT, &[0, 0]).masked(&[0x1f, 0xff]).negated();
+    let to_server = goto("dhcp-client", "to a DHCP server")
+        .when(protocol(UDP))
+        .when(port(IPV4_UDP_DESTINATION, 67));
+    let udp = accept("UDP, but not as a DHCP server")
+        .when(protocol(UDP))
+        .when(port(IPV4_DATA, 67).negated())
+        .when(port(IPV4_UDP_DESTINATION, 68).negated());
+    let icmp = accept("ICMP, but no redirect and no router advertisement")
+        .when(protocol(ICMP))
+        .when(at(IPV4_DATA, &[5]).negated())
+        .when(at(IPV4_DATA, &[9]).negated());
+    let others = [ICMP, IGMP, UDP, EIGRP, OSPF, PIM, VRRP];
+    let rest = accept("the rest, but no EIGRP, OSPF, PIM and VRRP");
+    let except = |rule: Rule, number| rule.when(protocol(number).negated());
+    vec![
+        igmp,
+        options,
+        accept("a fragment after the first").when(later),
+        to_server,
+        udp,
+        icmp,
+        others.into_iter().fold(rest, except),
+    ]
+}
+
+/// IPv6 from an own address. Of ICMPv6, what only routers send is left out: listener queries (130),
+/// advertisements (134), redirects (137) and renumbering (138). Neighbour discovery is in no
+/// fragment (RFC 6980).
+fn ipv6() -> Vec<Rule> {
+    let next = |number| Match::frame(IPV6_NEXT_HEADER, &[number]);
+    let icmp_type = |number| Match::frame(IPV6_DATA, &[number]);
+    let behind_fragment = |number| Match::frame(IPV6_DATA, &[number]);
+    let later = Match::frame(IPV6_FRAGMENT, &[0, 0])
+        .masked(&[0xff, 0xf8])
+        .negated();
+    let echo = Match::frame(IPV6_DATA_BEHIND_HEADER, &[128]).up_to(&[129]);
+    vec![
+        accept("TCP").when(next(TCP)),
+        udp_but_no_server("UDP, but not as a DHCPv6 server", IPV6_DATA).when(next(UDP)),
+        accept("ICMPv6 errors and pings")
+            .when(next(ICMPV6))
+            .when(icmp_type(1).up_to(&[129])),
+        // 133 and 135.
+        accept("solicitations")
+            .when(next(ICMPV6))
+            .when(icmp_type(133).masked(&[0xfd])),
+        goto("own-target", "neighbour advertisement")
+            .when(next(ICMPV6))
+            .when(icmp_type(136)),
+        goto("ipv6-listener", "hop-by-hop options").when(next(HOP_BY_HOP)),
+        accept("a fragment after the first")
+            .when(next(FRAGMENT))
+            .when(later),
+        udp_but_no_server("the first fragment of UDP", IPV6_DATA_BEHIND_HEADER)
+            .when(next(FRAGMENT))
+            .when(behind_fragment(UDP)),
+        accept("the first fragment of a ping")
+            .when(next(FRAGMENT))
+            .when(behind_fragment(ICMPV6))
+            .when(echo),
+    ]
+}
+
+/// UDP whose header is at this offset in the frame.
+fn udp_but_no_server(comment: &str, header: u32) -> Rule {
+    let port = |offset, port: u16| Match::frame(header + offset, &port.to_be_bytes());
+    let rule = accept(comment).when(port(0, 547).negated());
+    rule.when(port(2, 546).negated())
+}
+
+/// IPv6 before there is an address: duplicate address detection for an own one (RFC 4862 §5.4), and
+/// a host that asks for routers.
+fn ipv6_unspecified() -> Vec<Rule> {
+    let is_icmp = || Match::frame(IPV6_NEXT_HEADER, &[ICMPV6]);
+    let of_type = |number| Match::frame(IPV6_DATA, &[number]);
+    let options = Match::frame(IPV6_NEXT_HEADER, &[HOP_BY_HOP]);
+    vec![
+        goto("own-target", "duplicate address detection")
+            .when(is_icmp())
+            .when(of_type(135)),
+        accept("router solicitation")
+            .when(is_icmp())
+            .when(of_type(133)),
+        goto("ipv6-listener", "hop-by-hop options").when(options),
+    ]
+}
+
+/// Reports of multicast listeners, which have a router alert option of eight octets (RFC 3810 §5).
+fn ipv6_listener() -> Vec<Rule> {
+    let icmp_behind_eight_octets = || Match::frame(IPV6_DATA, &[ICMPV6, 0]);
+    let of_type = |number| Match::frame(IPV6_DATA_BEHIND_HEADER, &[number]);
+    let report = |comment| accept(comment).when(icmp_behind_eight_octets());
+    vec![
+        report("listener report").when(of_type(143)),
+        report("listener report, version 1").when(of_type(131).up_to(&[132])),
+    ]
+}
+
+fn chain(name: &str, rules: Vec<Rule>) -> Chain {
+    Chain {
+        name: name.to_owned(),
+        hook: None,
+        rules,
+    }
+}
+
+fn accept(comment: impl Into<String>) -> Rule {
+    Rule::new(Verdict::Accept, comment)
+}
+
+fn goto(chain: &str, comment: impl Into<String>) -> Rule {
+    Rule::new(Verdict::Goto(chain.to_owned()), comment)
+}

@@ -1,0 +1,106 @@
+//! `guard`: the container speaks only as itself ([`attachment::guard`]).
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use attachment::guard::{self, Guarded, NewGuard};
+use attachment::{Guard, KernelError, OwnerMark, Plan, SharedKeys, differs, kernel_code};
+use cni::{Attachment, Error, Request};
+use ipnet::IpNet;
+use linknet::nft::Nft;
+use linknet::{Link, Netns};
+
+use crate::netns;
+
+/// ADD: lets the container speak from the addresses of the plan.
+///
+/// # Errors
+/// As for [`failed`].
+pub(crate) fn admit(
+    key: &Guard,
+    new: &NewGuard,
+    attachment: &Attachment,
+    link: &Link,
+    plan: &Plan,
+) -> Result<(), Error> {
+    let addresses: Vec<IpAddr> = plan.addresses.iter().map(|new| new.net.addr()).collect();
+    let guarded = Guarded {
+        attachment,
+        link,
+        addresses: &addresses,
+    };
+    key.admit(new, guarded)
+        .map_err(|error| failed(link, &error))
+}
+
+/// CHECK: the guard must be as ADD, or the last renewal, left it.
+///
+/// # Errors
+/// 110 with the first difference.
+pub(crate) fn check(
+    key: &Guard,
+    attachment: &Attachment,
+    container: &Netns,
+    link: &Link,
+    addresses: &[IpNet],
+) -> Result<(), Error> {
+    if key.is_off() {
+        return Ok(());
+    }
+    let addresses: Vec<IpAddr> = addresses.iter().map(IpNet::addr).collect();
+    let guarded = Guarded {
+        attachment,
+        link,
+        addresses: &addresses,
+    };
+    let compared = Nft::open_in(container).and_then(|nft| key.difference(&nft, guarded));
+    match compared.or_kernel_error()? {
+        None => Ok(()),
+        Some(how) => Err(differs(&link.name, format_args!("guard: {how}"))),
+    }
+}
+
+/// DEL, and an ADD that failed: removes the guard of an interface that is gone.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(crate) fn remove(
+    key: &Guard,
+    container: &Netns,
+    attachment: &Attachment,
+) -> linknet::Result<()> {
+    if key.is_off() {
+        return Ok(());
+    }
+    let nft = match Nft::open_in(container) {
+        // What this kernel does not have, ADD has not created.
+        Err(error) if error.is_unsupported() => return Ok(()),
+        opened => opened?,
+    };
+    let removed = guard::remove(&nft, attachment);
+    nft.close_nowait();
+    removed
+}
+
+/// GC: removes the guards in the namespaces that have a name, except those with these aliases.
+///
+/// # Errors
+/// 111 with the first failure. The others are still removed.
+pub(crate) fn gc(request: &Request, valid: &BTreeSet<String>) -> Result<(), Error> {
+    if SharedKeys::read(request).guard.is_off() {
+        return Ok(());
+    }
+    // A comment may be shorter than the alias.
+    let is_valid = |mark: &OwnerMark| valid.iter().any(|alias| alias.starts_with(&mark.alias));
+    let (_, outcome) = netns::search_named(|_, netns| {
+        guard::remove_stale(netns, &request.config.name, |mark| !is_valid(mark))?;
+        Ok(Vec::<()>::new())
+    });
+    outcome
+}
+
+/// The error for a guard that the kernel refuses.
+pub(crate) fn failed(link: &Link, error: &linknet::Error) -> Error {
+    let what = format!("cannot guard {}", link.name);
+    Error::new(kernel_code(error), what).details(error.to_string())
+}

@@ -1,0 +1,244 @@
+//! The guard at ADD, CHECK, DEL and GC.
+
+use std::fs;
+
+use lab::anyhow::{Context, ensure};
+use lab::crash_injector::STRACE;
+use lab::serde_json::json;
+use lab::suite::Package;
+use lab::{Attachment, Lan, Network, Node, Result, Test, World, network, test};
+use linknet::nft::{Family, Nft, Table};
+
+use super::{container, guarded};
+use crate::macvlan::given;
+use crate::scenario::{conflist, ensure_nothing_left};
+
+pub(super) const TESTS: &[Test] = &[
+    test!(nft_shows_the_rules_with_their_reasons).needs(&[NFTABLES]),
+    test!(check_fails_when_the_guard_is_gone_or_changed),
+    test!(del_leaves_nothing_and_gc_neither),
+    test!(tables_of_others_stay),
+    test!(a_del_of_another_attachment_lifts_no_guard),
+    test!(the_guard_needs_addresses_to_know),
+    test!(two_interfaces_have_a_guard_each),
+    test!(a_config_without_guard_opens_no_socket_for_it).needs(&[STRACE]),
+];
+
+const NFTABLES: Package = Package::new("nftables", "nft");
+
+const TABLE: &str = "leasehold-eth0";
+
+fn tables(container: &Node) -> Result<Vec<String>> {
+    let nft = Nft::open_in(container.netns())?;
+    let mut names = Vec::new();
+    for family in [Family::Netdev, Family::Inet] {
+        let tables = nft.tables(family)?;
+        names.extend(
+            tables
+                .into_iter()
+                .map(|(name, _)| format!("{family} {name}")),
+        );
+    }
+    Ok(names)
+}
+
+fn nft_shows_the_rules_with_their_reasons(_: &World) -> Result {
+    let lan = Lan::with_ipv6()?;
+    let guard = json!({ "allow": ["tcp/443", "udp/5000-5010", "from 10.1.0.0/16"] });
+    let container = container(&lan, "c1", guard)?;
+    let shown = container.output(&["nft", "list", "ruleset"])?;
+    for text in [
+        "table netdev leasehold-eth0",
+        "comment \"leasehold:eth0/c1/lan\"",
+        "hook egress device \"eth0\" priority filter; policy drop;",
+        "comment \"ARP from 10.99.0.50\"",
+        "comment \"UDP, but not as a DHCP server\"",
+        "hook prerouting priority mangle; policy accept;",
+        "ct state established,related accept comment \"replies\"",
+        "tcp dport 443 accept comment \"tcp/443\"",
+        "udp dport 5000-5010 accept comment \"udp/5000-5010\"",
+        "ip saddr 10.1.0.0/16 accept comment \"from 10.1.0.0/16\"",
+    ] {
+        ensure!(shown.contains(text), "no {text} in\n{shown}");
+    }
+    Ok(())
+}
+
+fn check_fails_when_the_guard_is_gone_or_changed(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let conflist = guarded(json!({ "allow": ["tcp/443"] }), &["10.99.0.50/24"]);
+    let network = Network::new(&lan.host, conflist);
+    let attachment = Attachment::new(&container);
+    let nft = Nft::open_in(container.netns())?;
+    let empty = |family| Table {
+        family,
+        name: TABLE.to_owned(),
+        comment: "leasehold:eth0/c1/lan".to_owned(),
+        chains: Vec::new(),
+    };
+    for family in [Family::Netdev, Family::Inet] {
+        for change in [
+            nft_delete as fn(&Nft, &Table) -> linknet::Result<()>,
+            |nft, empty| nft.replace(std::slice::from_ref(empty)),
+        ] {
+            network.add(&attachment)?;
+            network.check(&attachment)?;
+            change(&nft, &empty(family))?;
+            let error = network::cni_error(network.check(&attachment));
+            let text = format!("{error:?}");
+            ensure!(
+                error.code == 110 && text.contains("eth0 is not as ADD made it: guard: "),
+                "{text}"
+            );
+            network.del(&attachment)?;
+        }
+    }
+    Ok(())
+}
+
+fn nft_delete(nft: &Nft, table: &Table) -> linknet::Result<()> {
+    nft.delete(table.family, &table.name)
+}
+
+fn del_leaves_nothing_and_gc_neither(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let mut conflist = conflist(json!({ "guard": { "allow": [] } }));
+    conflist["cniVersion"] = json!("1.1.0");
+    let addresses = json!({ "ips": [{ "address": "10.99.0.50/24" }] });
+    let network = given(world, &lan, conflist, &addresses)?;
+    let (gone, valid) = (lan.container("gone")?, lan.container("valid")?);
+    let [of_gone, of_valid] = [&gone, &valid].map(Attachment::new);
+    for attachment in [&of_gone, &of_valid] {
+        network.add(attachment)?;
+    }
+    ensure!(tables(&gone)?.len() == 2, "{:?}", tables(&gone)?);
+    network.gc(&[&of_valid])?;
+    ensure_nothing_left(&gone)?;
+    network.check(&of_valid)?;
+    // The interface is gone, and its table is left.
+    network.add(&of_gone)?;
+    gone.netlink()?.delete_link(gone.link("eth0")?.index)?;
+    network.gc(&[&of_valid])?;
+    ensure_nothing_left(&gone)?;
+    network.check(&of_valid)?;
+    network.del(&of_valid)?;
+    ensure_nothing_left(&valid)
+}
+
+fn tables_of_others_stay(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let theirs = Table {
+        family: Family::Inet,
+        name: "theirs".to_owned(),
+        comment: String::new(),
+        chains: Vec::new(),
+    };
+    let nft = Nft::open_in(container.netns())?;
+    nft.replace(std::slice::from_ref(&theirs))?;
+    let network = Network::new(
+        &lan.host,
+        guarded(json!({ "allow": [] }), &["10.99.0.50/24"]),
+    );
+    network.add(&Attachment::new(&container))?;
+    network.del(&Attachment::new(&container))?;
+    ensure!(
+        tables(&container)? == ["inet theirs"],
+        "{:?}",
+        tables(&container)?
+    );
+    Ok(())
+}
+
+fn a_del_of_another_attachment_lifts_no_guard(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let network = Network::new(
+        &lan.host,
+        guarded(json!({ "allow": [] }), &["10.99.0.50/24"]),
+    );
+    let attachment = Attachment::new(&container);
+    network.add(&attachment)?;
+    network.del(&Attachment {
+        container_id: "earlier".to_owned(),
+        ..attachment.clone()
+    })?;
+    network.check(&attachment)
+}
+
+fn the_guard_needs_addresses_to_know(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    for (keys, problem) in [
+        (json!({ "guard": true }), "guard needs ipam"),
+        (
+            json!({ "guard": { "allow": ["tpc/443"] } }),
+            "guard.allow[0]: \"tpc/443\" is neither a port",
+        ),
+    ] {
+        let network = Network::new(&lan.host, conflist(keys));
+        let error = network::cni_error(network.add(&Attachment::new(&container)));
+        ensure!(error.code == 7, "{error:?}");
+        ensure!(
+            format!("{error:?}").contains(&problem.replace('"', "\\\"")),
+            "{error:?}"
+        );
+        ensure_nothing_left(&container)?;
+    }
+    Ok(())
+}
+
+fn two_interfaces_have_a_guard_each(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("pod")?;
+    let [first, second] = ["eth0", "net1"].map(|ifname| Attachment {
+        ifname: ifname.to_owned(),
+        ..Attachment::new(&container)
+    });
+    let network = |address| Network::new(&lan.host, guarded(json!(true), &[address]));
+    let (of_first, of_second) = (network("10.99.0.50/24"), network("10.99.0.51/24"));
+    of_first.add(&first)?;
+    of_second.add(&second)?;
+    of_first.check(&first)?;
+    of_second.check(&second)?;
+    of_first.del(&first)?;
+    of_second.check(&second)?;
+    ensure!(
+        tables(&container)? == ["netdev leasehold-net1"],
+        "{:?}",
+        tables(&container)?
+    );
+    Ok(())
+}
+
+fn a_config_without_guard_opens_no_socket_for_it(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let sockets = |guard| -> Result<usize> {
+        let record = world.dir().join("record");
+        let body = format!(
+            "exec strace -f -qq -e trace=socket -o {} {}\n",
+            record.display(),
+            lab::suite::plugin_dir().join("macvlan").display()
+        );
+        let mut path = crate::macvlan::script(world, "macvlan", &body)?;
+        path.swap(0, 1);
+        let conflist = guarded(guard, &["10.99.0.50/24"]);
+        let network = Network::with_path(&lan.host, conflist, path);
+        let mut opened = 0;
+        for verb in ["ADD", "CHECK", "DEL"] {
+            match verb {
+                "ADD" => network.add(&Attachment::new(&container)).map(drop)?,
+                "CHECK" => network.check(&Attachment::new(&container))?,
+                _ => network.del(&Attachment::new(&container))?,
+            }
+            let text = fs::read_to_string(&record).context("strace's record")?;
+            opened += text.matches("NETLINK_NETFILTER").count();
+        }
+        Ok(opened)
+    };
+    ensure!(sockets(json!(true))? > 0, "a guard needs one");
+    ensure!(sockets(json!(false))? == 0, "without a guard there is one");
+    Ok(())
+}
