@@ -24,6 +24,7 @@ mod lifetime;
 mod lock;
 mod ownership;
 mod plan;
+mod prefix;
 mod shared_link;
 
 pub use error::{KernelError, differs, kernel_code, with_details};
@@ -34,5 +35,6 @@ pub use lifetime::{set_valid_lifetime, take_valid_lifetime};
 pub use lock::{ContainerLock, HostLock, lock_within};
 pub use ownership::{OwnerMark, PROTOCOL, is_macvlan};
 pub use plan::{Changes, LeftOut, Plan, Transition, gateways, keep_routes, source_routing};
+pub use prefix::parse_prefix;
 pub use shared_link::SharedLink;
 pub use source_routing::SourceRouting;

@@ -213,29 +213,12 @@ impl std::error::Error for Refusal {}
 
 #[cfg(test)]
 mod tests {
-    use linknet::Dad;
-
     use super::*;
-    use crate::host_access::parse_prefix;
+    use crate::host_access::testing::address;
+    use crate::prefix::parse_prefix;
 
     const PARENT: u32 = 2;
     const OTHER: u32 = 3;
-
-    fn address(index: u32, net: &str) -> Address {
-        Address {
-            index,
-            net: net.parse().unwrap(),
-            peer: None,
-            broadcast: None,
-            scope: Scope::UNIVERSE,
-            valid: None,
-            preferred: None,
-            dad: Dad::Done,
-            secondary: false,
-            metric: None,
-            protocol: None,
-        }
-    }
 
     fn route(dst: &str, index: u32) -> Route {
         Route::new(dst.parse::<IpNet>().unwrap(), index)

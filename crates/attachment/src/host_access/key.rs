@@ -1,11 +1,12 @@
 //! The `hostAccess` key.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
+
+use crate::prefix::parse_prefix;
 
 /// The `hostAccess` key: whether the host gets a route to the container, and to which addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,14 +34,6 @@ impl HostAccessKey {
             HostAccessKey::Listed(prefixes) => prefixes,
         }
     }
-}
-
-/// Reads a prefix, or an address as the prefix of its own; `None` for any other text. Bits beyond
-/// the prefix are dropped.
-pub fn parse_prefix(text: &str) -> Option<IpNet> {
-    let address = || text.parse::<IpAddr>().map(IpNet::from);
-    let prefix = text.parse::<IpNet>().or_else(|_| address());
-    prefix.map(|prefix| prefix.trunc()).ok()
 }
 
 impl Serialize for HostAccessKey {

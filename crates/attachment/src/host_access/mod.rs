@@ -34,11 +34,13 @@ mod route;
 mod shim;
 mod source;
 mod tag;
+#[cfg(test)]
+mod testing;
 
 pub use access::{AttachError, HostAccess, destinations};
 pub use admission::Refusal;
 pub use check::difference;
-pub use key::{HostAccessKey, parse_prefix};
+pub use key::HostAccessKey;
 pub use reachable::{Reachable, return_routes};
 pub use record::Record;
 pub use route::HostRoute;

@@ -63,22 +63,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    fn address(index: u32, net: &str) -> Address {
-        Address {
-            index,
-            net: net.parse().unwrap(),
-            peer: None,
-            broadcast: None,
-            scope: Scope::UNIVERSE,
-            valid: None,
-            preferred: None,
-            dad: Dad::Done,
-            secondary: false,
-            metric: None,
-            protocol: None,
-        }
-    }
+    use crate::host_access::testing::address;
 
     fn chosen(all: &[Address], to: &str) -> Option<String> {
         best(all, 2, to.parse().unwrap()).map(|address| address.to_string())

@@ -1,6 +1,6 @@
 //! `keepRoutes`.
 
-use attachment::host_access::parse_prefix;
+use attachment::parse_prefix;
 use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer};
 
