@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         .tests(chains::TESTS)
         .tests(chaos::TESTS)
         .tests(confinement::TESTS)
-        .tests(limits::TESTS)
+        .tests(&limits::tests())
         .tests(socket::TESTS)
         .tests(flood::TESTS)
         .tests(hostile::TESTS)
