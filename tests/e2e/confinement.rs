@@ -44,7 +44,7 @@ fn a_confined_daemon_follows_its_leases_with_container_and_host(world: &World) -
     let server = DhcpServer::start(&lan.lan, short_leases())?;
     let mut daemon = Daemon::start_program(world, &lan.host, &confined(world)?, &[])?;
     let [stays, vanishes] = [lan.container("c1")?, lan.container("c2")?];
-    let network = Network::new(&lan.host, with_access(daemon.socket()));
+    let network = Network::new(&lan.host, guarded_with_access(daemon.socket()));
     let attachment = network::Attachment::new(&stays);
     network.add(&attachment)?;
     network.add(&network::Attachment::new(&vanishes))?;
@@ -93,7 +93,7 @@ fn a_confined_daemon_stops_resumes_and_hands_over(world: &World) -> Result {
         daemon.log().contains("confined by Landlock")
     })?;
     let container = lan.container("c1")?;
-    let network = Network::new(&lan.host, with_access(daemon.socket()));
+    let network = Network::new(&lan.host, guarded_with_access(daemon.socket()));
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
     let socket = daemon.socket().to_owned();
@@ -137,7 +137,7 @@ fn a_daemon_that_may_look_into_processes_opens_their_netns_after_a_restart(
         netns: Some(format!("/proc/{}/ns/net", process.pid()).into()),
         ..network::Attachment::new(&container)
     };
-    let network = Network::new(&lan.host, with_access(daemon.socket()));
+    let network = Network::new(&lan.host, guarded_with_access(daemon.socket()));
     network.add(&attachment)?;
     let pid = daemon.process().pid();
     ensure!(netns_held_by(pid)? == 0, "it is found by its path");
@@ -183,9 +183,9 @@ fn short_leases() -> Settings {
     }
 }
 
-fn with_access(socket: &Path) -> Value {
+fn guarded_with_access(socket: &Path) -> Value {
     let ipam = json!({ "type": "dhcp", "daemonSocketPath": socket });
-    conflist(json!({ "ipam": ipam, "hostAccess": true }))
+    conflist(json!({ "ipam": ipam, "hostAccess": true, "guard": true }))
 }
 
 /// Waits until the host has routes to these addresses alone.

@@ -176,6 +176,7 @@ fn the_daemon_under_systemd_restores_the_hosts_route(world: &World) -> Result {
     systemd.run(&["systemctl", "start", "cni-dhcp.socket"])?;
     let mut conflist = example()?;
     conflist["plugins"][0]["hostAccess"] = true.into();
+    conflist["plugins"][0]["guard"] = true.into();
     let network = Network::with_path(&lan.host, conflist, vec![PLUGINS.into()]);
     let (attachment, container) = attached(&systemd, &network, &lan, "c1")?;
     let routes = || HostRoute::all(&lan.host.netlink()?).context("routes");
