@@ -16,7 +16,8 @@ use lab::{
 
 use crate::persistence::ipam_alone;
 use crate::scenario::{SOON, Scenario, conflist, reported};
-use lab::serde_json::json;
+use lab::serde_json::{Value, json};
+use nix::sys::signal::Signal;
 
 pub(crate) const SYSTEMD: Package = Package::new("systemd", "systemd-socket-activate");
 
@@ -24,6 +25,8 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_daemon_starts_although_a_killed_one_left_its_socket),
     test!(a_second_daemon_on_the_same_socket_is_refused),
     test!(sigterm_ends_the_daemon_without_releasing_leases),
+    test!(sighup_does_not_end_the_daemon),
+    test!(a_verbose_daemon_logs_each_request),
     test!(systemd_can_pass_the_socket).needs(&[SYSTEMD]),
     test!(a_service_manager_is_notified_of_ready_watchdog_and_stopping),
     test!(only_root_may_use_the_socket),
@@ -104,6 +107,33 @@ fn systemd_can_pass_the_socket(world: &World) -> Result {
     reported(&network.add(&attachment)?, &container)?;
     network.check(&attachment)?;
     network.del(&attachment)
+}
+
+fn sighup_does_not_end_the_daemon(world: &World) -> Result {
+    let mut scenario = Scenario::new(world)?;
+    scenario.daemon.process().signal(Signal::SIGHUP)?;
+    until("it is logged", SOON, || {
+        scenario.daemon.log().contains("SIGHUP")
+    })?;
+    Network::new(&scenario.lan.host, newest(&scenario)).status()
+}
+
+fn a_verbose_daemon_logs_each_request(world: &World) -> Result {
+    let logs_requests = |arguments: &[&str]| -> Result<bool> {
+        let scenario = Scenario::with_daemon(world, arguments)?;
+        Network::new(&scenario.lan.host, newest(&scenario)).status()?;
+        Ok(scenario.daemon.log().contains("DEBUG request"))
+    };
+    ensure!(logs_requests(&["-verbose"])?);
+    ensure!(!logs_requests(&[])?);
+    Ok(())
+}
+
+/// The scenario's configuration in a version that has STATUS.
+fn newest(scenario: &Scenario) -> Value {
+    let mut conflist = scenario.dhcp();
+    conflist["cniVersion"] = json!("1.1.0");
+    conflist
 }
 
 fn a_service_manager_is_notified_of_ready_watchdog_and_stopping(world: &World) -> Result {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de;
+use serde::de::{self, Expected, Unexpected};
 use serde_json::Value;
 
 use crate::error::{Error, code};
@@ -82,5 +82,54 @@ impl From<Invalid> for Error {
 impl de::Error for Invalid {
     fn custom<T: fmt::Display>(problem: T) -> Invalid {
         Invalid::new(problem.to_string())
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Invalid {
+        let (expected, found) = (expected_in_words(expected), found_in_words(found));
+        Invalid::new(format!("expected {expected}, found {found}"))
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Invalid {
+        Invalid::invalid_type(found, expected)
+    }
+
+    fn unknown_variant(found: &str, expected: &'static [&'static str]) -> Invalid {
+        let expected: Vec<String> = expected.iter().map(|name| format!("{name:?}")).collect();
+        Invalid::new(format!("{found:?} is none of {}", expected.join(", ")))
+    }
+
+    fn missing_field(key: &'static str) -> Invalid {
+        Invalid::missing(key)
+    }
+}
+
+/// What a type of Rust's is to somebody who writes JSON.
+fn expected_in_words(expected: &dyn Expected) -> String {
+    let text = expected.to_string();
+    let number = |max: u64| format!("a number from 0 to {max}");
+    match text.as_str() {
+        "u8" => number(u8::MAX.into()),
+        "u16" => number(u16::MAX.into()),
+        "u32" => number(u32::MAX.into()),
+        "u64" | "usize" | "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".to_owned(),
+        "f32" | "f64" => "a number".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "a map" => "an object".to_owned(),
+        _ if text.starts_with("struct ") => "an object".to_owned(),
+        _ => text,
+    }
+}
+
+fn found_in_words(found: Unexpected<'_>) -> String {
+    match found {
+        Unexpected::Bool(value) => value.to_string(),
+        Unexpected::Unsigned(value) => value.to_string(),
+        Unexpected::Signed(value) => value.to_string(),
+        Unexpected::Float(value) => value.to_string(),
+        Unexpected::Str(text) => format!("{text:?}"),
+        Unexpected::Unit | Unexpected::Option => "null".to_owned(),
+        Unexpected::Seq => "a list".to_owned(),
+        Unexpected::Map => "an object".to_owned(),
+        other => other.to_string(),
     }
 }

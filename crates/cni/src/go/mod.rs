@@ -40,7 +40,7 @@
 //! let error = cni::go::decode::<Config>(&document).err().unwrap();
 //! assert_eq!(
 //!     error.msg,
-//!     "invalid network configuration: mtu: invalid type: string \"big\", expected u32"
+//!     "invalid network configuration: mtu: expected a number from 0 to 4294967295, found \"big\""
 //! );
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

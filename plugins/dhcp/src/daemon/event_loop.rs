@@ -48,6 +48,7 @@ pub(super) async fn run(
     let on_signal = |kind| signal(kind).map_err(cannot("handle signals"));
     let mut terminate = on_signal(SignalKind::terminate())?;
     let mut interrupt = on_signal(SignalKind::interrupt())?;
+    let mut hangup = on_signal(SignalKind::hangup())?;
     let places = Places::new(max_connections);
     let mut tasks = JoinSet::new();
     let carriers = CarrierWatcher::new();
@@ -78,6 +79,7 @@ pub(super) async fn run(
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = hangup.recv() => tracing::info!("SIGHUP ignored: there is nothing to reload"),
             () = server.stop.notified() => break,
         }
     }

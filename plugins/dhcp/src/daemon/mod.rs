@@ -44,8 +44,8 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let flags = Flags::from_args(args);
     let state = flags.state();
     if !flags.detach {
-        log::to_stderr();
-    } else if log::detach(state.path()).is_err() {
+        log::to_stderr(flags.log_level());
+    } else if log::detach(state.path(), flags.log_level()).is_err() {
         return ExitCode::FAILURE;
     }
     match run(flags, state) {

@@ -110,6 +110,9 @@ impl Plugin for Dhcp {
             }
             other => return Err(client::unexpected(&other)),
         };
+        for warning in config::ungranted(request, &result)? {
+            log::warn!("{attachment}: {warning}");
+        }
         if request.config.plugin_type == self.about().name {
             // The runtime called us directly, and does not know this extension.
             for ip in &mut result.ips {

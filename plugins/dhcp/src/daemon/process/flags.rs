@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
+use tracing::level_filters::LevelFilter;
 
 use crate::duration;
 use crate::state::StateDir;
@@ -52,6 +53,10 @@ pub(crate) struct Flags {
     #[arg(long)]
     pub(crate) detach: bool,
 
+    /// Log more: each request, and each message that is ignored
+    #[arg(long)]
+    pub(crate) verbose: bool,
+
     /// Ask servers to broadcast their replies, for networks where unicast replies do not arrive
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = go_bool)]
     pub(crate) broadcast: bool,
@@ -75,6 +80,14 @@ impl Flags {
         Flags::parse_from(
             std::iter::once(OsString::from("dhcp daemon")).chain(args.map(with_two_dashes)),
         )
+    }
+
+    /// The lowest level that is logged.
+    pub(crate) fn log_level(&self) -> LevelFilter {
+        match self.verbose {
+            true => LevelFilter::DEBUG,
+            false => LevelFilter::INFO,
+        }
     }
 
     /// A path on the host, as the daemon sees it (`-hostprefix`).

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use attachment::SharedKeys;
 use cni::go::{field_names, misspelt};
-use cni::{Error, Request, Route};
+use cni::{CniResult, Error, Request, Route};
 use serde::Deserialize;
 
 use crate::protocol::{ConflictDetection, LeaseParams, ReleasePolicy, Servers, Suppress};
@@ -84,6 +84,25 @@ pub(super) fn warn_of_misspelt_keys(request: &Request) {
             format!("ipam.{key}")
         );
     }
+}
+
+/// What to say of the addresses that the user requested for this container, and that are not part
+/// of the result. The server decides, so this is no error.
+///
+/// # Errors
+/// As [`Request::requested_ips`].
+pub(super) fn ungranted(request: &Request, result: &CniResult) -> Result<Vec<String>, Error> {
+    let leased = result.ips.first().map(|ip| ip.address.addr());
+    let requested = request.requested_ips()?;
+    let first = requested.iter().position(IpAddr::is_ipv4);
+    let missing = requested.iter().enumerate().filter(|(_, ip)| Some(**ip) != leased);
+    let describe = |(position, ip): (usize, &IpAddr)| match leased {
+        Some(leased) if first == Some(position) => {
+            format!("{ip} was requested, but the DHCP server has leased {leased}")
+        }
+        _ => format!("{ip} was requested, but a lease is for one IPv4 address"),
+    };
+    Ok(missing.map(describe).collect())
 }
 
 impl Config {

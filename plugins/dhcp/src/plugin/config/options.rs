@@ -37,6 +37,7 @@ pub(super) struct Provide {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RequestOption {
+    #[serde(default, deserialize_with = "code_unless_empty")]
     option: Option<Code>,
     #[serde(default)]
     skip_default: bool,
@@ -152,6 +153,34 @@ fn encode(code: u8, text: &str) -> Vec<u8> {
 /// plugin).
 #[derive(Debug, Clone, Copy)]
 struct Code(u8);
+
+/// An option, or none: programs in Go write an empty text for one that is not set.
+fn code_unless_empty<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Code>, D::Error> {
+    struct UnlessEmpty;
+
+    impl Visitor<'_> for UnlessEmpty {
+        type Value = Option<Code>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            CodeVisitor.expecting(f)
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Option<Code>, E> {
+            match text {
+                "" => Ok(None),
+                text => CodeVisitor.visit_str(text).map(Some),
+            }
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<Option<Code>, E> {
+            CodeVisitor.visit_u64(number).map(Some)
+        }
+    }
+
+    deserializer.deserialize_any(UnlessEmpty)
+}
 
 impl<'de> Deserialize<'de> for Code {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Code, D::Error> {

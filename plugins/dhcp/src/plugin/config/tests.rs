@@ -1,5 +1,5 @@
 use attachment::SourceRouting;
-use cni::{Env, KnownArgs, code};
+use cni::{CniResult, Env, IpConfig, KnownArgs, code};
 use dhcp4::RawOption;
 use serde_json::{Value, json};
 
@@ -70,6 +70,27 @@ fn values_of_one_container_come_from_args_cni_too() {
     let params = params.expect("valid parameters");
     assert_eq!(sent(&params), [(60, &b"x"[..]), (12, &b"db-1"[..])]);
     assert_eq!(params.client_id, ClientId::Sent(Hex(b"\0db".to_vec())));
+}
+
+#[test]
+fn addresses_that_were_requested_for_one_container_and_not_leased_are_named() {
+    let leased = CniResult {
+        ips: vec![IpConfig::new("10.0.0.7/24".parse().expect("a network"))],
+        ..CniResult::default()
+    };
+    let ungranted = |args| ungranted(&with_ipam(json!({}), args), &leased).expect("valid");
+    assert_eq!(ungranted(""), [""; 0]);
+    assert_eq!(ungranted("IP=10.0.0.7/24"), [""; 0]);
+    let other = ungranted("IP=10.0.0.8");
+    assert!(
+        other[0].contains("10.0.0.8") && other[0].contains("10.0.0.7"),
+        "{other:?}"
+    );
+    let further = ungranted("IP=10.0.0.7,10.0.0.9,fd99::1");
+    assert!(
+        further[0].contains("10.0.0.9") && further[1].contains("fd99::1"),
+        "{further:?}"
+    );
 }
 
 #[test]
@@ -156,6 +177,8 @@ fn requested_options_extend_the_default_list_or_replace_it() {
         [3, 1]
     );
     assert_eq!(list(json!([{ "skipDefault": true }])), [0; 0]);
+    // As Go's structs are written.
+    assert_eq!(list(json!([{ "skipDefault": true, "option": "" }])), [0; 0]);
 }
 
 #[test]

@@ -26,11 +26,11 @@ pub(crate) fn report_repeats() {
     REPEATS.report();
 }
 
-/// Logs to stderr.
-pub(crate) fn to_stderr() {
+/// Logs to stderr what has this level or a higher one.
+pub(crate) fn to_stderr(level: LevelFilter) {
     // Without a stderr, or a descriptor for it, the daemon runs without a log.
     if let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() {
-        let _ = to_file(stderr);
+        let _ = to_file(stderr, level);
     }
     log_panics();
 }
@@ -38,7 +38,7 @@ pub(crate) fn to_stderr() {
 /// Detaches from the session and the descriptors of the process that started this one, and logs to
 /// the journal or, if there is none, to the file `log` in `directory`. It must be called before
 /// anything is opened.
-pub(crate) fn detach(directory: &Path) -> io::Result<()> {
+pub(crate) fn detach(directory: &Path, level: LevelFilter) -> io::Result<()> {
     close_inherited()?;
     // This fails for the leader of a process group, which has no terminal to detach from.
     let _ = rustix::process::setsid();
@@ -46,7 +46,7 @@ pub(crate) fn detach(directory: &Path) -> io::Result<()> {
     if let Ok(journal) = tracing_journald::layer() {
         let journal = journal.with_syslog_identifier("cni-dhcp".into());
         registry()
-            .with(LevelFilter::INFO)
+            .with(level)
             .with(&REPEATS)
             .with(journal)
             .init();
@@ -60,21 +60,21 @@ pub(crate) fn detach(directory: &Path) -> io::Result<()> {
             .append(true)
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(directory.join("log"))?;
-        to_file(file.into())?;
+        to_file(file.into(), level)?;
     }
     log_panics();
     Ok(())
 }
 
 /// Logs to this file. A line that cannot be written is never an error.
-fn to_file(file: OwnedFd) -> io::Result<()> {
+fn to_file(file: OwnedFd, level: LevelFilter) -> io::Result<()> {
     let lines = fmt::layer()
         .with_writer(Mutex::new(LogWriter::to(file)?))
         .with_ansi(false)
         .with_target(false)
         .log_internal_errors(false);
     registry()
-        .with(LevelFilter::INFO)
+        .with(level)
         .with(&REPEATS)
         .with(lines)
         .init();
