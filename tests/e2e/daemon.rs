@@ -14,6 +14,7 @@ use lab::{
     until,
 };
 
+use crate::limits::dhcp;
 use crate::persistence::ipam_alone;
 use crate::scenario::{SOON, Scenario, conflist, reported};
 use lab::serde_json::{Value, json};
@@ -111,27 +112,30 @@ fn systemd_can_pass_the_socket(world: &World) -> Result {
 
 fn sighup_does_not_end_the_daemon(world: &World) -> Result {
     let mut scenario = Scenario::new(world)?;
+    until("the daemon is ready", SOON, || {
+        scenario.daemon.log().contains("is ready")
+    })?;
     scenario.daemon.process().signal(Signal::SIGHUP)?;
     until("it is logged", SOON, || {
         scenario.daemon.log().contains("SIGHUP")
     })?;
-    Network::new(&scenario.lan.host, newest(&scenario)).status()
+    Network::new(&scenario.lan.host, newest(scenario.dhcp())).status()
 }
 
 fn a_verbose_daemon_logs_each_request(world: &World) -> Result {
-    let logs_requests = |arguments: &[&str]| -> Result<bool> {
-        let scenario = Scenario::with_daemon(world, arguments)?;
-        Network::new(&scenario.lan.host, newest(&scenario)).status()?;
-        Ok(scenario.daemon.log().contains("DEBUG request"))
-    };
-    ensure!(logs_requests(&["-verbose"])?);
-    ensure!(!logs_requests(&[])?);
+    let lan = Lan::new()?;
+    for (arguments, logs_requests) in [(&[][..], false), (&["-verbose"], true)] {
+        let daemon = Daemon::start_with(world, &lan.host, arguments)?;
+        Network::new(&lan.host, newest(dhcp(daemon.socket()))).status()?;
+        let log = daemon.log();
+        ensure!(log.contains("DEBUG request") == logs_requests, "{log}");
+        daemon.stop()?;
+    }
     Ok(())
 }
 
-/// The scenario's configuration in a version that has STATUS.
-fn newest(scenario: &Scenario) -> Value {
-    let mut conflist = scenario.dhcp();
+/// The network in a version that has STATUS.
+fn newest(mut conflist: Value) -> Value {
     conflist["cniVersion"] = json!("1.1.0");
     conflist
 }

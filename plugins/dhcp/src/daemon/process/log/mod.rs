@@ -45,11 +45,7 @@ pub(crate) fn detach(directory: &Path, level: LevelFilter) -> io::Result<()> {
     std::env::set_current_dir("/")?;
     if let Ok(journal) = tracing_journald::layer() {
         let journal = journal.with_syslog_identifier("cni-dhcp".into());
-        registry()
-            .with(level)
-            .with(&REPEATS)
-            .with(journal)
-            .init();
+        registry().with(level).with(&REPEATS).with(journal).init();
     } else {
         DirBuilder::new()
             .recursive(true)
@@ -73,11 +69,7 @@ fn to_file(file: OwnedFd, level: LevelFilter) -> io::Result<()> {
         .with_ansi(false)
         .with_target(false)
         .log_internal_errors(false);
-    registry()
-        .with(level)
-        .with(&REPEATS)
-        .with(lines)
-        .init();
+    registry().with(level).with(&REPEATS).with(lines).init();
     Ok(())
 }
 
