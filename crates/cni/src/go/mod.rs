@@ -174,9 +174,14 @@ impl<'de> de::Deserializer<'de> for Field<'de> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Invalid> {
-        self.0
-            .deserialize_enum(name, variants, visitor)
-            .map_err(de::Error::custom)
+        match self.0 {
+            Value::String(text) => {
+                StrDeserializer::new(text).deserialize_enum(name, variants, visitor)
+            }
+            other => other
+                .deserialize_enum(name, variants, visitor)
+                .map_err(de::Error::custom),
+        }
     }
 
     forward_to_deserialize_any! {

@@ -115,7 +115,10 @@ fn an_error_names_the_field_by_its_path() {
     let of = |path: &str, what: &str| format!("invalid network configuration: {path}: {what}");
     assert_eq!(
         msg(json!({ "MTU": "big" })),
-        of("mtu", "expected a number from 0 to 4294967295, found \"big\"")
+        of(
+            "mtu",
+            "expected a number from 0 to 4294967295, found \"big\""
+        )
     );
     assert_eq!(
         msg(json!({ "mtu": -1 })),
@@ -123,10 +126,7 @@ fn an_error_names_the_field_by_its_path() {
     );
     assert_eq!(
         msg(json!({ "mode": "x" })),
-        of(
-            "mode",
-            r#""x" is none of "bridge", "private""#
-        )
+        of("mode", r#""x" is none of "bridge", "private""#)
     );
     assert_eq!(
         msg(json!({ "labels": { "a": 1 } })),
@@ -134,10 +134,7 @@ fn an_error_names_the_field_by_its_path() {
     );
     assert_eq!(
         msg(json!({ "ipam": { "ranges": [{ "rangeStart": "x" }, { "rangeStart": 3 }] } })),
-        of(
-            "ipam.ranges[1].rangeStart",
-            "expected a string, found 3"
-        )
+        of("ipam.ranges[1].rangeStart", "expected a string, found 3")
     );
     assert_eq!(
         msg(json!({ "ipam": { "ranges": [{}] } })),
@@ -145,11 +142,5 @@ fn an_error_names_the_field_by_its_path() {
     );
     let ipam = json!({ "ranges": 1 });
     let error = decode_under::<Ipam>("ipam", ipam.as_object().unwrap()).unwrap_err();
-    assert_eq!(
-        error.msg,
-        of(
-            "ipam.ranges",
-            "expected a list, found 1"
-        )
-    );
+    assert_eq!(error.msg, of("ipam.ranges", "expected a list, found 1"));
 }
