@@ -95,7 +95,10 @@ pub(super) fn ungranted(request: &Request, result: &CniResult) -> Result<Vec<Str
     let leased = result.ips.first().map(|ip| ip.address.addr());
     let requested = request.requested_ips()?;
     let first = requested.iter().position(IpAddr::is_ipv4);
-    let missing = requested.iter().enumerate().filter(|(_, ip)| Some(**ip) != leased);
+    let missing = requested
+        .iter()
+        .enumerate()
+        .filter(|(_, ip)| Some(**ip) != leased);
     let describe = |(position, ip): (usize, &IpAddr)| match leased {
         Some(leased) if first == Some(position) => {
             format!("{ip} was requested, but the DHCP server has leased {leased}")

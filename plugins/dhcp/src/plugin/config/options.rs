@@ -155,9 +155,7 @@ fn encode(code: u8, text: &str) -> Vec<u8> {
 struct Code(u8);
 
 /// An option, or none: programs in Go write an empty text for one that is not set.
-fn code_unless_empty<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Code>, D::Error> {
+fn code_unless_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Code>, D::Error> {
     struct UnlessEmpty;
 
     impl Visitor<'_> for UnlessEmpty {
