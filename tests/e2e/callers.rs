@@ -6,13 +6,26 @@ use std::process::Command;
 use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::Settings;
 use lab::serde_json::{self, Value};
-use lab::suite::{self, cnitool};
+use lab::servers::DNSMASQ;
+use lab::suite::{self, cnitool, packages};
 use lab::{DhcpServer, Node, Result, Test, World, test, until};
+
+use nix::mount::{MsFlags, mount};
 
 use crate::scenario::{SOON, Scenario, ensure_nothing_left, reported};
 
-pub(crate) const TESTS: &[Test] =
-    &[test!(cnitool_adds_checks_and_deletes).needs(&[cnitool::CNITOOL])];
+pub(crate) const TESTS: &[Test] = &[
+    test!(cnitool_adds_checks_and_deletes).needs(&[cnitool::CNITOOL]),
+    test!(the_example_for_ci_runs_as_it_is).needs(&[
+        cnitool::CNITOOL,
+        DNSMASQ.package,
+        packages::IPROUTE2,
+    ]),
+];
+
+/// `examples/ci/`.
+const LAN_TEST: &str = include_str!("../../examples/ci/lan-test.sh");
+const LAN: &str = include_str!("../../examples/ci/lan.conflist");
 
 fn cnitool_adds_checks_and_deletes(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
@@ -38,6 +51,49 @@ fn cnitool_adds_checks_and_deletes(world: &World) -> Result {
     until("the lease is given back", SOON, || {
         server.leases().is_empty()
     })?;
+    Ok(())
+}
+
+fn the_example_for_ci_runs_as_it_is(_: &World) -> Result {
+    let write = |name: &str, text: &str| -> Result<PathBuf> {
+        // The script mounts an empty /run, and the world's directory is there.
+        let file = Path::new("/mnt").join(name);
+        std::fs::write(&file, text)?;
+        Ok(file)
+    };
+    mount_empty("/mnt")?;
+    let (script, conflist) = (write("lan-test.sh", LAN_TEST)?, write("lan.conflist", LAN)?);
+    let cnitool = cnitool::path()?;
+    let folder = cnitool.parent().context("a file is in a folder")?;
+    let run = |conflist: &Path| {
+        let mut command = Command::new("sh");
+        command
+            .arg(&script)
+            .arg(suite::plugin_dir())
+            .arg(conflist)
+            .env(
+                "PATH",
+                format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folder.display()),
+            );
+        command.output()
+    };
+    let output = run(&conflist)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        output.status.success() && text.contains("inet 192.168.1.") && text.contains("works"),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    // A network that does not work is a failure.
+    let broken = write("broken.conflist", &LAN.replace("eth1", "eth7"))?;
+    let output = run(&broken)?;
+    ensure!(!output.status.success(), "{output:?}");
+    Ok(())
+}
+
+fn mount_empty(directory: &str) -> Result {
+    let none = None::<&str>;
+    mount(none, directory, Some("tmpfs"), MsFlags::empty(), none)?;
     Ok(())
 }
 
