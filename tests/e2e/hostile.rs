@@ -7,8 +7,9 @@ use std::time::Duration;
 use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::{DhcpOption, Message, MessageType};
+use lab::frames::FrameSocket;
 use lab::serde_json::{Value, json};
-use lab::{DhcpServer, Network, Result, Test, World, network, test, until};
+use lab::{DhcpServer, Lan, Network, Result, Test, World, network, test, until};
 
 use crate::chaos::lease_files;
 use crate::scenario::{SOON, Scenario, address, conflist, ensure_nothing_left, reported};
@@ -21,7 +22,76 @@ pub(crate) const TESTS: &[Test] = &[
     test!(an_infinite_lease_never_expires),
     test!(invalid_masks_mtus_and_routes_are_ignored),
     test!(the_message_of_a_nak_cannot_forge_log_lines),
+    test!(frames_with_wrong_lengths_cost_no_lease),
 ];
+
+/// One such frame, an IPv4 packet shorter than its headers, ends the Go daemon and all of its
+/// leases.
+fn frames_with_wrong_lengths_cost_no_lease(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let [old, new] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
+    network.add(&network::Attachment::new(&old))?;
+    server.when(MessageType::Discover).then(Reaction::silence());
+    let adding = network
+        .prepare("ADD", 0, &network::Attachment::new(&new), None)?
+        .start(&scenario.lan.host)?;
+    let discover = server.wait_for(MessageType::Discover, 2, SOON)?;
+    let socket = FrameSocket::open(&scenario.lan.lan, Lan::SERVER_LINK)?;
+    let mut reply = discover.payload().to_vec();
+    reply[0] = 2; // BOOTREPLY
+    let mut sent = 0;
+    for header_words in 0..16 {
+        for total in (0..48).chain([28 + reply.len() as u16, u16::MAX]) {
+            for udp in [0, 7, 8, 9, 8 + reply.len() as u16, u16::MAX] {
+                let frame = misfit(socket.mac, &reply, header_words, total, udp);
+                // Some arrive cut off in the middle of a header.
+                let end = if udp == 9 {
+                    14 + usize::from(total)
+                } else {
+                    frame.len()
+                };
+                socket.send(&frame[..end.clamp(14, frame.len())], 0)?;
+                sent += 1;
+            }
+        }
+    }
+    server.behave();
+    adding
+        .finish()?
+        .success()
+        .with_context(|| format!("{sent} frames were sent"))?;
+    network.check(&network::Attachment::new(&old))
+}
+
+/// A broadcast of this reply to a DHCP client, with these lengths in its headers: of the IPv4 header
+/// in words, of the packet and of the datagram in octets.
+fn misfit(mac: [u8; 6], reply: &[u8], header_words: u8, total: u16, udp: u16) -> Vec<u8> {
+    let mut ip = vec![0x40 | header_words, 0];
+    ip.extend(total.to_be_bytes());
+    ip.extend([0, 0, 0, 0, 64, 17, 0, 0]);
+    ip.extend([10, 99, 0, 1]);
+    ip.extend([255; 4]);
+    let sum: u32 = ip
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
+        .sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ip[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    let ports = [0, 67, 0, 68];
+    [
+        &[0xff; 6][..],
+        &mac,
+        &[8, 0],
+        &ip,
+        &ports,
+        &udp.to_be_bytes(),
+        &[0, 0],
+        reply,
+    ]
+    .concat()
+}
 
 /// Octets that mean something to a terminal, a log or a shell.
 const VENOM: &str = "a\u{1b}[2J\n1999-12-31 ERROR forged; $(reboot) `id`\r\0../../etc";
