@@ -14,7 +14,7 @@ use lab::{
     until,
 };
 
-use crate::limits::dhcp;
+use crate::limits::{dhcp, script};
 use crate::persistence::ipam_alone;
 use crate::scenario::{SOON, Scenario, conflist, reported};
 use lab::serde_json::{Value, json};
@@ -28,6 +28,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(sigterm_ends_the_daemon_without_releasing_leases),
     test!(sighup_does_not_end_the_daemon),
     test!(a_verbose_daemon_logs_each_request),
+    test!(a_daemon_without_a_capability_that_it_needs_says_so),
     test!(systemd_can_pass_the_socket).needs(&[SYSTEMD]),
     test!(a_service_manager_is_notified_of_ready_watchdog_and_stopping),
     test!(only_root_may_use_the_socket),
@@ -128,7 +129,29 @@ fn a_verbose_daemon_logs_each_request(world: &World) -> Result {
         let daemon = Daemon::start_with(world, &lan.host, arguments)?;
         Network::new(&lan.host, newest(dhcp(daemon.socket()))).status()?;
         let log = daemon.log();
-        ensure!(log.contains("DEBUG request") == logs_requests, "{log}");
+        let line = r#"DEBUG request verb="status""#;
+        ensure!(log.contains(line) == logs_requests, "{log}");
+        daemon.stop()?;
+    }
+    Ok(())
+}
+
+fn a_daemon_without_a_capability_that_it_needs_says_so(world: &World) -> Result {
+    let lan = Lan::new()?;
+    for (without, warns) in [("-net_bind_service", false), ("-net_raw", true)] {
+        let program = script(
+            world,
+            &format!(
+                "exec setpriv --bounding-set={without} {}/dhcp \"$@\"",
+                suite::plugin_dir().display()
+            ),
+        )?;
+        let daemon = Daemon::start_program(world, &lan.host, &program, &[])?;
+        until("the daemon is ready", SOON, || {
+            daemon.log().contains("is ready")
+        })?;
+        let log = daemon.log();
+        ensure!(log.contains("without CAP_NET_RAW:") == warns, "{log}");
         daemon.stop()?;
     }
     Ok(())

@@ -29,7 +29,7 @@ use tokio::task::LocalSet;
 use crate::state::StateDir;
 use error::cannot;
 use leases::Table;
-use process::{Flags, PidFile, confine, lock_state, log};
+use process::{Flags, PidFile, confine, lock_state, log, warn_of_missing_capabilities};
 use server::{Limits, Listener, Server};
 
 pub(crate) use leases::release_offline;
@@ -58,6 +58,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(flags: Flags, state: StateDir) -> Result<(), Box<dyn Error>> {
+    warn_of_missing_capabilities();
     let limits = Limits::of_process();
     let path = flags.socket();
     let listener = Listener::open(&path, flags.takeover, flags.group)?;

@@ -108,6 +108,18 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// Its name, as it is sent.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Verb::Add { .. } => "add",
+            Verb::Check { .. } => "check",
+            Verb::Del { .. } => "del",
+            Verb::Status => "status",
+            Verb::Takeover => "takeover",
+            Verb::Gc { .. } => "gc",
+        }
+    }
+
     /// The attachment that it is about, if it is about one.
     pub fn attachment(&self) -> Option<&Attachment> {
         match self {

@@ -184,9 +184,9 @@ async fn reply(connection: &mut Connection, outcome: Result<(), Error>) {
 }
 
 fn log(request: &Request) {
-    tracing::debug!(verb = ?request.verb, "request");
+    let attachment = request.verb.attachment().map(display);
+    tracing::debug!(verb = request.verb.name(), attachment, "request");
     if let Some(traceparent) = &request.traceparent {
-        let attachment = request.verb.attachment().map(display);
         tracing::info!(traceparent, attachment, "request with a traceparent");
     }
 }

@@ -1,0 +1,46 @@
+//! The capabilities without which the daemon cannot do its work.
+
+use rustix::thread::{CapabilitySet, capabilities};
+
+/// Each with its name.
+const NEEDED: [(CapabilitySet, &str); 3] = [
+    (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
+    (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
+    (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+];
+
+/// Warns if a capability is missing: every ADD would fail, and the reason is easily overlooked.
+pub(crate) fn warn_of_missing_capabilities() {
+    let Ok(sets) = capabilities(None) else {
+        return;
+    };
+    let missing = missing(sets.effective);
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        tracing::warn!(
+            "the daemon cannot lease addresses without {missing}: start it as root, or as a service with these capabilities"
+        );
+    }
+}
+
+fn missing(effective: CapabilitySet) -> Vec<&'static str> {
+    let missing = NEEDED
+        .iter()
+        .filter(|(capability, _)| !effective.contains(*capability));
+    missing.map(|(_, name)| *name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_missing_capabilities_are_named() {
+        assert_eq!(missing(CapabilitySet::all()), [""; 0]);
+        assert_eq!(
+            missing(CapabilitySet::all() - CapabilitySet::NET_RAW),
+            ["CAP_NET_RAW"]
+        );
+        assert_eq!(missing(CapabilitySet::empty()).len(), NEEDED.len());
+    }
+}
