@@ -20,6 +20,5 @@ pub(super) use check::check;
 pub(super) use end::{del, gc};
 pub(super) use maintain::{maintain_next, watch_carriers, watch_netns};
 pub(crate) use offline::release_offline;
-pub(super) use resume::{resume_all, resume_rest};
+pub(super) use resume::{resume_all, resume_rest, retry_releases};
 pub(super) use table::Table;
-pub(super) use unreleased::retry_releases;

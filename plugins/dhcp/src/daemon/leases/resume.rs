@@ -164,6 +164,25 @@ fn maintain(
     }
 }
 
+/// Tries to release leases again that could not be released.
+pub(crate) fn retry_releases(table: &Rc<Table>) {
+    for attachment in table.unreleased.take(end::CONCURRENT_RELEASES) {
+        // An attachment that has a slot has had another ADD.
+        if table.get(&attachment).is_some() {
+            continue;
+        }
+        let record = table.store.read(&attachment).ok().flatten();
+        let Some(record) = record.filter(|record| record.is_detached() && !record.has_expired())
+        else {
+            continue;
+        };
+        if let Err(error) = resume(table, record, None) {
+            tracing::error!(%attachment, %error, "cannot release a lease, and will try again");
+            table.unreleased.insert(&attachment);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
