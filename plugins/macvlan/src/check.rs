@@ -4,7 +4,7 @@
 //! `prevResult`: MAC, MTU and addresses are compared with that, not with the configuration. They
 //! may have moved routes to another table or interface without reporting it.
 
-use attachment::{KernelError, Plan, differs, is_macvlan, keep_routes};
+use attachment::{KernelError, Plan, codes, differs, is_macvlan, keep_routes};
 use cni::delegate::Ipam;
 use cni::{CniResult, Error, Interface, IpConfig, Request, code};
 use ipnet::IpNet;
@@ -25,7 +25,7 @@ pub(crate) fn check(request: &Request) -> Result<(), Error> {
         let what = "invalid network configuration: prevResult is missing";
         Error::new(code::INVALID_NETWORK_CONFIG, what)
     })?;
-    let namespaces = Namespaces::open(request, config.link_in_container)?;
+    let namespaces = Namespaces::open(request, config.link_in_container).map_err(needing_del)?;
     let (inside, outside) = (&namespaces.inside, namespaces.outside());
     let sandbox = netns::path(request).display().to_string();
     let (position, reported) = reported_interface(previous, attachment.ifname(), &sandbox)?;
@@ -62,6 +62,18 @@ pub(crate) fn check(request: &Request) -> Result<(), Error> {
     )?;
     host_access::check(&config, attachment, outside, &link, &addresses)?;
     Ipam::find(request)?.map_or(Ok(()), |ipam| ipam.check())
+}
+
+/// The error as it is for CHECK. Code 3 would tell the runtime that no DEL is needed, and IPAM may
+/// still have an address for the container.
+fn needing_del(error: Error) -> Error {
+    match error.code {
+        code::UNKNOWN_CONTAINER => Error {
+            code: codes::DIFFERS,
+            ..error
+        },
+        _ => error,
+    }
 }
 
 /// The entry of `prevResult` for our interface, and its position.
@@ -154,7 +166,6 @@ fn addresses_of(previous: &CniResult, position: usize) -> Vec<IpNet> {
 
 #[cfg(test)]
 mod tests {
-    use attachment::codes;
     use linknet::{Macvlan, MacvlanMode};
 
     use super::*;

@@ -5,18 +5,20 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use lab::anyhow::{Context, ensure};
+use lab::dhcp_server::Settings;
 use lab::plugin::Call;
 use lab::serde_json::{Value, json};
-use lab::{Lan, Network, Result, Test, World, network, test};
+use lab::{DhcpServer, Lan, Network, Result, Test, World, network, test};
 use linknet::{NewMacvlan, Route};
 
 use super::{given, plug, script};
-use crate::scenario::{conflist, ensure_nothing_left};
+use crate::scenario::{Scenario, conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
     test!(of_many_adds_at_once_exactly_one_succeeds),
     test!(check_finds_every_difference),
     test!(check_asks_ipam),
+    test!(check_of_a_container_that_is_gone_does_not_say_that_no_del_is_needed),
     test!(status_succeeds_when_add_would),
     test!(status_reports_what_would_make_add_fail),
     test!(status_asks_ipam),
@@ -140,6 +142,19 @@ fn grumbler<'a>(world: &World, lan: &'a Lan, version: &str) -> Result<(Network<'
     let mut conflist = conflist(json!({ "ipam": { "type": "grumbler" } }));
     conflist["cniVersion"] = json!(version);
     Ok((Network::with_path(&lan.host, conflist, path), calls))
+}
+
+fn check_of_a_container_that_is_gone_does_not_say_that_no_del_is_needed(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    container.remove()?;
+    let error = network::cni_error(network.check(&attachment));
+    ensure!(error.code == 110, "3 would say so: {error:?}");
+    network.del(&attachment)
 }
 
 fn check_asks_ipam(world: &World) -> Result {
