@@ -105,10 +105,12 @@ fn remove_stale(
 /// Removes the records of parents that are gone, and the containers' interfaces with them.
 fn forget_lost_parents(host: &HostAccess, outside: &Netlink) -> Result<(), Error> {
     let forget = || {
-        let links = outside.links()?;
-        let is_there = |index| links.iter().any(|link| link.index == index);
-        let mut lost = host.records()?;
-        lost.retain(|record| !is_there(record.parent));
+        let mut lost = Vec::new();
+        for record in host.records()? {
+            if outside.link_by_index(record.parent)?.is_none() {
+                lost.push(record);
+            }
+        }
         let is_lost = |tag, to| lost.iter().any(|lost| lost.tag == tag && lost.to == to);
         if !lost.is_empty() {
             host.detach(is_lost)?;
