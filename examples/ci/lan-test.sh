@@ -26,7 +26,7 @@ ip link add eth1 type veth peer name eth0 netns lan
 ip link set eth1 up
 ip -n lan address add 192.168.1.1/24 dev eth0
 ip -n lan link set eth0 up
-nsenter --net=/run/netns/lan dnsmasq --keep-in-foreground --conf-file=/dev/null --user=root \
+nsenter --net=/run/netns/lan dnsmasq --no-daemon --conf-file=/dev/null --user=root \
     --port=0 --interface=eth0 --dhcp-range=192.168.1.50,192.168.1.99 --dhcp-leasefile=/run/leases \
     --pid-file= &
 
