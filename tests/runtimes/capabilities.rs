@@ -113,7 +113,10 @@ fn life(
     network.add(&attachment).map_err(at(Stage::Add))?;
     let first = address(&container).map_err(at(Stage::Add))?;
     let renewed = || server.received_of(MessageType::Request).len() >= 2;
-    wait_for(&daemon, "a renewal", 2 * T1, renewed).map_err(at(Stage::Renew))?;
+    // Without a capability it may fail to look after the interface before it sends the REQUEST.
+    until("a renewal", 2 * T1, renewed)
+        .with_context(|| daemon.log())
+        .map_err(at(Stage::Renew))?;
 
     let pool = Ipv4Addr::new(10, 99, 0, 200)..=Ipv4Addr::new(10, 99, 0, 210);
     server.reconfigure(|settings| settings.pool = pool);
