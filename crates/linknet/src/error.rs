@@ -172,6 +172,17 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// The outcome of a removal, in which an object that is gone already needs no removal.
+///
+/// # Errors
+/// Any but those for which [`Error::is_absent`] is true.
+pub fn or_absent(removed: Result<()>) -> Result<()> {
+    match removed {
+        Err(error) if error.is_absent() => Ok(()),
+        outcome => outcome,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -57,7 +57,7 @@ pub mod sysctl;
 
 pub use announce::announce;
 pub use clock::boottime;
-pub use error::{Error, Result};
+pub use error::{Error, Result, or_absent};
 pub use mac::{Mac, ParseMacError};
 pub use netlink::{
     Address, Dad, Link, LinkEvents, LinkWatch, Macvlan, MacvlanMode, Netlink, NewAddress,

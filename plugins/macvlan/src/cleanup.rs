@@ -2,7 +2,7 @@
 //! routes through other interfaces.
 
 use attachment::{OwnerMark, keep_routes, source_routing};
-use linknet::{Link, Netlink};
+use linknet::{Link, Netlink, or_absent};
 
 /// Removes them, before the interfaces `leaving` are removed. It asks only the kernel, so it
 /// depends neither on the configuration, nor on how far an ADD got, nor on whether the interface
@@ -30,11 +30,8 @@ pub(crate) fn take_addresses_off(inside: &Netlink, leaving: &[Link]) -> linknet:
             }
         };
         for address in addresses {
-            match inside.remove_address(&address) {
-                // The kernel removes secondary addresses with their primary one.
-                Err(error) if !error.is_absent() => outcome = outcome.and(Err(error)),
-                _ => {}
-            }
+            // The kernel removes secondary addresses with their primary one.
+            outcome = outcome.and(or_absent(inside.remove_address(&address)));
         }
     }
     outcome

@@ -3,7 +3,7 @@
 use attachment::{KernelError, OwnerMark, SharedKeys, codes, is_macvlan};
 use cni::delegate::Ipam;
 use cni::{Attachment, CniResult, Error, Request};
-use linknet::{Link, Netlink, Netns};
+use linknet::{Link, Netlink, Netns, or_absent};
 
 use crate::config::Config;
 use crate::parent::{self, Detached, Parent, SharedVlan};
@@ -124,10 +124,8 @@ impl Container {
     fn remove(&self, mark: &OwnerMark, links: &[Link]) -> linknet::Result<()> {
         let mut outcome = cleanup::remove(&self.inside, mark, links);
         for link in links {
-            match self.inside.delete_link_nowait(&self.netns, link.index) {
-                Err(error) if !error.is_absent() => outcome = outcome.and(Err(error)),
-                _ => {}
-            }
+            let deleted = self.inside.delete_link_nowait(&self.netns, link.index);
+            outcome = outcome.and(or_absent(deleted));
         }
         outcome
     }

@@ -8,7 +8,7 @@ use std::slice;
 use attachment::{OwnerMark, codes};
 use cni::delegate::Ipam;
 use cni::{Attachment, Error, Request};
-use linknet::{Link, Netlink};
+use linknet::{Link, Netlink, or_absent};
 
 use crate::parent::{Detached, SharedVlan};
 use crate::{cleanup, guard, host_access, netns};
@@ -68,10 +68,7 @@ impl Stale {
         let (name, container) = (&self.link.name, self.mark.container());
         log::warn!("removing {name} of {container} in {}", self.path.display());
         let cleaned = cleanup::remove(&self.inside, &self.mark, slice::from_ref(&self.link));
-        match self.inside.delete_link(self.link.index) {
-            Err(error) if !error.is_absent() => Err(error),
-            _ => cleaned,
-        }
+        or_absent(self.inside.delete_link(self.link.index)).and(cleaned)
     }
 }
 

@@ -19,7 +19,7 @@ use std::net::IpAddr;
 
 use cni::Attachment;
 use linknet::nft::{Chain, Family, Nft, Table};
-use linknet::{Error, Link, Netns, Result};
+use linknet::{Error, Link, Netns, Result, or_absent};
 
 use crate::ownership::OwnerMark;
 use outgoing::Own;
@@ -196,18 +196,11 @@ fn delete_tables(nft: &Nft, is_like_this: impl Fn(&str, &str) -> bool) -> Result
     for family in [Family::Netdev, Family::Inet] {
         for (name, comment) in nft.tables(family)? {
             if is_like_this(&name, &comment) {
-                outcome = outcome.and(delete(nft, family, &name));
+                outcome = outcome.and(or_absent(nft.delete(family, &name)));
             }
         }
     }
     outcome
-}
-
-fn delete(nft: &Nft, family: Family, name: &str) -> Result<()> {
-    match nft.delete(family, name) {
-        Err(error) if error.is_absent() => Ok(()),
-        outcome => outcome,
-    }
 }
 
 fn table_name(ifname: &str) -> String {

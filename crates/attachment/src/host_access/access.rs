@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use linknet::{Error, Link, Netlink, Netns, Result};
+use linknet::{Error, Link, Netlink, Netns, Result, or_absent};
 
 use super::admission::{HostNetwork, Refusal};
 use super::key::HostAccessKey;
@@ -234,13 +234,5 @@ impl HostAccess {
             outcome = outcome.and(or_absent(delete(shim)));
         }
         outcome.map(|()| removed)
-    }
-}
-
-/// The outcome of a removal: what is gone already needs no removal.
-fn or_absent(removed: Result<()>) -> Result<()> {
-    match removed {
-        Err(error) if error.is_absent() => Ok(()),
-        outcome => outcome,
     }
 }

@@ -14,7 +14,7 @@ use std::cmp::Reverse;
 
 use cni::{Error, code};
 use ipnet::IpNet;
-use linknet::{Link, Netlink, Route};
+use linknet::{Link, Netlink, Route, or_absent};
 use sha2::{Digest, Sha256};
 
 use crate::error::KernelError;
@@ -61,10 +61,7 @@ pub fn remove(inside: &Netlink, mark: &OwnerMark) -> linknet::Result<()> {
         if route.metric != metric {
             continue;
         }
-        match inside.delete_route(&route) {
-            Err(error) if !error.is_absent() => return Err(error),
-            _ => {}
-        }
+        or_absent(inside.delete_route(&route))?;
     }
     Ok(())
 }

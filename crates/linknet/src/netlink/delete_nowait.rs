@@ -17,7 +17,7 @@ use rtnetlink::packet_core::NLM_F_ACK;
 
 use super::events::{LinkEvents, LinkWatch};
 use super::socket::{Change, Netlink};
-use crate::error::Result;
+use crate::error::{Result, or_absent};
 use crate::netns::Netns;
 
 /// How long to wait for the notification that the link is gone, before falling back to
@@ -81,11 +81,8 @@ impl Netlink {
                 Ok(LinkEvents::Overflow) | Err(_) => break,
             }
         }
-        match self.delete_link(index) {
-            // The child deleted it, and the notification was missed.
-            Err(error) if error.is_absent() => Ok(()),
-            end => end,
-        }
+        // The child may have deleted it, and the notification was missed.
+        or_absent(self.delete_link(index))
     }
 
     /// What the child process does.

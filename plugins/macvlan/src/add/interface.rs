@@ -9,7 +9,7 @@ use attachment::guard::NewGuard;
 use attachment::{KernelError, OwnerMark, with_details};
 use cni::delegate::Ipam;
 use cni::{Attachment, Error, code};
-use linknet::{Link, NewMacvlan};
+use linknet::{Link, NewMacvlan, or_absent};
 
 use super::refusal::{Diagnosis, RefusalContext, diagnose};
 use crate::config::Config;
@@ -146,10 +146,7 @@ impl AttachContext<'_> {
     pub(super) fn roll_back(&self, link: &Link, error: Error) -> Error {
         let inside = &self.namespaces.inside;
         let removed = cleanup::remove(inside, self.mark, slice::from_ref(link));
-        let deleted = match inside.delete_link(link.index) {
-            Err(second) if second.is_absent() => Ok(()),
-            outcome => outcome,
-        };
+        let deleted = or_absent(inside.delete_link(link.index));
         let container = &self.namespaces.container;
         let unguard = |()| guard::remove(&self.config.guard, container, self.attachment);
         match removed.and(deleted.and_then(unguard)) {
@@ -218,10 +215,7 @@ impl AttachContext<'_> {
                 "replacing {}, which an interrupted ADD left behind",
                 link.name
             );
-            match inside.delete_link(link.index) {
-                Err(error) if error.is_absent() => {}
-                outcome => outcome.or_kernel_error()?,
-            }
+            or_absent(inside.delete_link(link.index)).or_kernel_error()?;
         }
         Ok(true)
     }

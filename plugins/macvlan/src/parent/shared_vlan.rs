@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use attachment::{HostLock, KernelError, SharedLink, codes, is_macvlan, kernel_code};
 use cni::Error;
-use linknet::{Link, MacvlanMode, Netlink, Netns, NewMacvlan, Scope};
+use linknet::{Link, MacvlanMode, Netlink, Netns, NewMacvlan, Scope, or_absent};
 
 use crate::netns;
 
@@ -132,10 +132,8 @@ impl SharedVlan {
             Err(error) if error.is_invalid() || error.is_busy() => return Ok(false),
             Err(error) => return Err(failed(error)),
         }
-        match netlink.delete_link_nowait(netns, link.index) {
-            Err(error) if !error.is_absent() => Err(failed(error)),
-            _ => Ok(true),
-        }
+        let deleted = or_absent(netlink.delete_link_nowait(netns, link.index));
+        deleted.map(|()| true).map_err(failed)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use cni::{Error, code};
-use linknet::{Link, Netlink, Route, Rule};
+use linknet::{Link, Netlink, Route, Rule, or_absent};
 
 use super::key::SourceRouting;
 use crate::error::KernelError;
@@ -85,10 +85,7 @@ pub fn remove_stale_rules(inside: &Netlink, leaving: &[Link]) -> linknet::Result
         })
     };
     for rule in rules.iter().filter(|rule| !is_needed(rule)) {
-        match inside.delete_rule(rule) {
-            Err(error) if !error.is_absent() => return Err(error),
-            _ => {}
-        }
+        or_absent(inside.delete_rule(rule))?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use linknet::{Netlink, Netns};
+use linknet::{Netlink, Netns, or_absent};
 
 /// Removes an address from an interface, whatever its prefix, so that the container no longer
 /// answers for it. Removing one that is not there does nothing.
@@ -10,10 +10,7 @@ pub(crate) fn take_off(netns: &Netns, ifindex: u32, address: Ipv4Addr) -> linkne
     let netlink = Netlink::open_in(netns)?;
     for found in netlink.addresses(ifindex)? {
         if found.net.addr() == IpAddr::V4(address) {
-            match netlink.remove_address(&found) {
-                Err(error) if !error.is_absent() => return Err(error),
-                _ => {}
-            }
+            or_absent(netlink.remove_address(&found))?;
         }
     }
     Ok(())
