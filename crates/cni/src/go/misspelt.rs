@@ -2,20 +2,31 @@
 
 use serde_json::{Map, Value};
 
-/// The keys of a configuration that are not among the known ones, but differ from one of them by a
-/// single letter that is missing, added, replaced, or swapped with its neighbour. Each comes with
-/// the known key.
+/// Warns about keys of a configuration, or of the part of it at `path`, that are probably misspelt:
+/// unknown ones that differ from a known one by a single letter, which is missing, added, replaced,
+/// or swapped with its neighbour.
 ///
 /// [`decode`](super::decode) ignores unknown keys, as it must: a configuration has keys for others.
-/// A plugin can warn about these, so that a mistake is not silent.
+/// Without a warning, the mistake would be silent.
 ///
 /// ```
 /// let document = serde_json::from_str(r#"{ "masterr": "eth1", "MODE": "bridge", "x-note": "" }"#)?;
-/// let misspelt = cni::go::misspelt(&document, &["master", "mode"]);
-/// assert_eq!(misspelt, [("masterr", "master")]);
+/// // Warns: there is no key "masterr"; did you mean "master"?
+/// cni::go::warn_of_misspelt_keys("", &document, &["master", "mode"]);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-pub fn misspelt<'o, 'k>(
+pub fn warn_of_misspelt_keys(path: &str, object: &Map<String, Value>, known: &[&str]) {
+    for (key, meant) in misspelt(object, known) {
+        let key = match path {
+            "" => key.to_owned(),
+            path => format!("{path}.{key}"),
+        };
+        log::warn!("there is no key {key:?}; did you mean {meant:?}?");
+    }
+}
+
+/// The misspelt keys, each with the known one.
+pub(crate) fn misspelt<'o, 'k>(
     object: &'o Map<String, Value>,
     known: &[&'k str],
 ) -> Vec<(&'o str, &'k str)> {

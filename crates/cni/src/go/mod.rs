@@ -59,7 +59,8 @@ use crate::error::Error;
 use crate::invalid::Invalid;
 
 pub use field_names::field_names;
-pub use misspelt::misspelt;
+pub(crate) use misspelt::misspelt;
+pub use misspelt::warn_of_misspelt_keys;
 
 /// Decodes a network configuration, given as the object on stdin.
 ///

@@ -106,9 +106,7 @@ pub(crate) fn keys() -> &'static [&'static str] {
 /// Warns about keys that are probably misspelt. They have no effect.
 pub(crate) fn warn_of_misspelt_keys(request: &Request) {
     let known = [keys(), NetworkConfig::KEYS].concat();
-    for (key, meant) in cni::go::misspelt(&request.config.raw, &known) {
-        log::warn!("there is no key {key:?}; did you mean {meant:?}?");
-    }
+    cni::go::warn_of_misspelt_keys("", &request.config.raw, &known);
 }
 
 impl Config {

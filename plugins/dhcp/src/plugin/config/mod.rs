@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use attachment::SharedKeys;
-use cni::go::{field_names, misspelt};
+use cni::go::field_names;
 use cni::{CniResult, Error, Request, Route};
 use serde::Deserialize;
 
@@ -73,16 +73,8 @@ pub(crate) fn keys() -> Vec<String> {
 /// Warns about keys of the section that are probably misspelt. They have no effect.
 pub(super) fn warn_of_misspelt_keys(request: &Request) {
     let known = [location::keys(), field_names::<Keys>(), &["type"]].concat();
-    for (key, meant) in request
-        .config
-        .ipam
-        .iter()
-        .flat_map(|ipam| misspelt(ipam, &known))
-    {
-        log::warn!(
-            "there is no key {:?}; did you mean {meant:?}?",
-            format!("ipam.{key}")
-        );
+    if let Some(ipam) = &request.config.ipam {
+        cni::go::warn_of_misspelt_keys("ipam", ipam, &known);
     }
 }
 
