@@ -2,10 +2,14 @@
 // stdin. Included by the fuzz targets `dhcp_protocol`, `dhcp_state` and `dhcp_config`, and by the
 // test that replays their corpora.
 
+#[path = "../../../../fuzz/request.rs"]
+#[allow(dead_code, reason = "each fuzz target calls one of the functions")]
+mod request;
+
 use std::path::Path;
 use std::time::Duration;
 
-use cni::{Attachment, Env, KnownArgs, code};
+use cni::{Attachment, KnownArgs};
 use dhcp4::{Client, Instant};
 use leasehold_dhcp::lease_params;
 use leasehold_dhcp::protocol::{LeaseParams, Reply, Request};
@@ -78,34 +82,12 @@ pub(crate) fn state(input: &[u8]) {
 /// If that does not hold, or if an error does not say what is invalid.
 #[allow(dead_code, reason = "each fuzz target calls one of the functions")]
 pub(crate) fn config(input: &[u8]) {
-    let (args, stdin) = match input.iter().position(|octet| *octet == b'\n') {
-        Some(end) => (&input[..end], &input[end + 1..]),
-        None => (&b""[..], input),
-    };
-    let Ok(args) = std::str::from_utf8(args) else {
-        return;
-    };
-    let variables = [
-        ("CNI_COMMAND", "ADD"),
-        ("CNI_CONTAINERID", "c1"),
-        ("CNI_NETNS", "/run/netns/c1"),
-        ("CNI_IFNAME", "eth0"),
-        ("CNI_PATH", "/opt/cni/bin"),
-        ("CNI_ARGS", args),
-    ];
-    let env: Env = variables.into_iter().collect();
-    let Ok(request) = cni::Request::parse(&env, stdin, KnownArgs::Any) else {
+    let Some(request) = request::read(input, "ADD", KnownArgs::Any) else {
         return;
     };
     match lease_params(&request) {
         Ok(params) => can_be_asked_for(&params),
-        Err(error) => {
-            let expected = [code::INVALID_ENVIRONMENT, code::INVALID_NETWORK_CONFIG];
-            assert!(
-                expected.contains(&error.code) && !error.msg.is_empty(),
-                "{error}"
-            );
-        }
+        Err(error) => request::assert_says_what_is_invalid(&error),
     }
 }
 

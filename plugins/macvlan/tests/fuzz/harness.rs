@@ -1,43 +1,24 @@
 // What must hold of any network configuration. Included by the fuzz target `macvlan_config` and by
 // the test that replays its corpus.
 
+#[path = "../../../../fuzz/request.rs"]
+mod request;
+
 use attachment::{OwnerMark, Plan, SourceRouting};
-use cni::{Env, KnownArgs, Request, code};
+use cni::{KnownArgs, Request};
 use leasehold_macvlan::config::Config;
 use leasehold_macvlan::parent::Vlan;
 use linknet::{Link, MacvlanMode};
 
 /// The first line is CNI_ARGS, the rest what a runtime writes to the plugin.
 pub(crate) fn read(input: &[u8]) {
-    let (args, stdin) = match input.iter().position(|octet| *octet == b'\n') {
-        Some(end) => (&input[..end], &input[end + 1..]),
-        None => (&b""[..], input),
-    };
-    let Ok(args) = std::str::from_utf8(args) else {
-        return;
-    };
     for verb in ["ADD", "DEL"] {
-        let variables = [
-            ("CNI_COMMAND", verb),
-            ("CNI_CONTAINERID", "c1"),
-            ("CNI_NETNS", "/run/netns/c1"),
-            ("CNI_IFNAME", "eth0"),
-            ("CNI_PATH", "/opt/cni/bin"),
-            ("CNI_ARGS", args),
-        ];
-        let env: Env = variables.into_iter().collect();
-        let Ok(request) = Request::parse(&env, stdin, KnownArgs::Only(&["MAC"])) else {
+        let Some(request) = request::read(input, verb, KnownArgs::Only(&["MAC"])) else {
             continue;
         };
         match Config::read(&request) {
             Ok(config) => is_possible(&config),
-            Err(error) => {
-                let expected = [code::INVALID_ENVIRONMENT, code::INVALID_NETWORK_CONFIG];
-                assert!(
-                    expected.contains(&error.code) && !error.msg.is_empty(),
-                    "{error}"
-                );
-            }
+            Err(error) => request::assert_says_what_is_invalid(&error),
         }
         marks_its_interface(&request);
         if let Some(previous) = &request.config.prev_result {
