@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
@@ -64,14 +64,16 @@ impl Repeats {
 
     /// Counts an event, and returns whether it should be written.
     fn admits(&self, event: &Event<'_>) -> bool {
-        if event.metadata().target() == TARGET {
+        let metadata = event.metadata();
+        // Somebody who asks for details gets all of them.
+        if metadata.target() == TARGET || *metadata.level() > Level::INFO {
             return true;
         }
         let mut text = Text::default();
         event.record(&mut text);
         let what = text.message.split(": ").next().unwrap_or_default();
         let kind = Kind {
-            callsite: event.metadata().callsite(),
+            callsite: metadata.callsite(),
             attachment: text.attachment,
             what: what.to_owned(),
         };
@@ -169,5 +171,15 @@ mod tests {
         assert_eq!(of("more lines like this: address lost"), 1, "{lines:#?}");
         assert!(lines[12].contains("times=3") && lines[12].contains("lan/c1:eth0"));
         assert_eq!(of("again"), 1, "{lines:#?}");
+    }
+
+    #[test]
+    fn lines_of_a_verbose_daemon_are_all_written() {
+        let lines = lines(|_| {
+            for _ in 0..13 {
+                tracing::debug!(attachment = "lan/c1:eth0", "request");
+            }
+        });
+        assert_eq!(lines.len(), 13, "{lines:#?}");
     }
 }
