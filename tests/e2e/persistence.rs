@@ -568,6 +568,17 @@ fn dhcp(socket: &Path) -> Value {
     conflist(json!({ "ipam": { "type": "dhcp", "daemonSocketPath": socket } }))
 }
 
+/// Attaches the container, and ends its lease alone: there is an interface then, which IPAM by itself
+/// does not make.
+pub(crate) fn attach_without_lease(scenario: &Scenario, container: &Node) -> Result {
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    network.add(&network::Attachment::new(container))?;
+    ipam_alone("DEL", container, scenario.daemon.socket())?
+        .run(&scenario.lan.host)?
+        .success()
+        .map(drop)
+}
+
 /// A call of the IPAM plugin without macvlan above it.
 pub(crate) fn ipam_alone(verb: &str, container: &Node, socket: &Path) -> Result<lab::plugin::Call> {
     let config = json!({

@@ -84,7 +84,9 @@ fn systemd_finds_no_fault_with_the_units(world: &World) -> Result {
     Ok(())
 }
 
-fn systemd_runs_the_daemon_as_hardened_as_its_unit_says(world: &World) -> Result {
+/// A machine on a LAN, with the programs and units installed, and a server whose leases are soon due
+/// for renewal.
+fn installed(world: &World) -> Result<(Lan, DhcpServer)> {
     machine::enter(world)?;
     make("install")?;
     let lan = Lan::new()?;
@@ -93,6 +95,11 @@ fn systemd_runs_the_daemon_as_hardened_as_its_unit_says(world: &World) -> Result
         ..Settings::default()
     };
     let server = DhcpServer::start(&lan.lan, lease)?;
+    Ok((lan, server))
+}
+
+fn systemd_runs_the_daemon_as_hardened_as_its_unit_says(world: &World) -> Result {
+    let (lan, server) = installed(world)?;
     machine::write(
         "/etc/systemd/system/cni-dhcp.service.d/watchdog.conf",
         WATCHDOG,
@@ -203,14 +210,7 @@ fn the_daemon_under_systemd_restores_the_hosts_route(world: &World) -> Result {
 /// The daemon that the unit confines sees what happens outside: a namespace goes, and GC leaves
 /// only what the runtime still knows.
 fn the_daemon_under_systemd_notices_containers_that_disappear(world: &World) -> Result {
-    machine::enter(world)?;
-    make("install")?;
-    let lan = Lan::new()?;
-    let lease = Settings {
-        t1: Some(Duration::from_secs(2)),
-        ..Settings::default()
-    };
-    let server = DhcpServer::start(&lan.lan, lease)?;
+    let (lan, server) = installed(world)?;
     let systemd = Systemd::boot(world, &lan.host)?;
     systemd.run(&["systemctl", "start", "cni-dhcp.socket"])?;
     let mut conflist = example()?;

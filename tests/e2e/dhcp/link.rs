@@ -11,7 +11,7 @@ use lab::{Attachment, DhcpServer, Lan, Network, Result, Test, World, test, until
 use nix::sys::signal::Signal;
 
 use super::requested;
-use crate::persistence::ipam_alone;
+use crate::persistence::{attach_without_lease, ipam_alone};
 use crate::scenario::{SOON, Scenario, address, decoded};
 
 pub(super) const TESTS: &[Test] = &[
@@ -147,10 +147,7 @@ fn an_add_ends_when_its_interface_disappears(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
-    Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
-    ipam_alone("DEL", &container, scenario.daemon.socket())?
-        .run(&scenario.lan.host)?
-        .success()?;
+    attach_without_lease(&scenario, &container)?;
     server.when(MessageType::Discover).then(Reaction::silence());
     let asked = server.received_of(MessageType::Discover).len();
     let add = ipam_alone("ADD", &container, scenario.daemon.socket())?.start(&scenario.lan.host)?;

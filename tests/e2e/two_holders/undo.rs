@@ -14,7 +14,7 @@ use lab::{Attachment, Daemon, DhcpServer, Network, Result, Test, World, test, un
 use nix::sys::signal::Signal;
 
 use crate::limits::dhcp;
-use crate::persistence::ipam_alone;
+use crate::persistence::{attach_without_lease, ipam_alone};
 use crate::scenario::{SOON, Scenario, address};
 
 pub(super) const TESTS: &[Test] = &[
@@ -28,13 +28,7 @@ fn an_add_whose_caller_is_gone_releases_the_lease_that_it_obtained(world: &World
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
-    // There is an interface, which IPAM alone does not make.
-    let network = Network::new(&scenario.lan.host, scenario.dhcp());
-    let attachment = Attachment::new(&container);
-    network.add(&attachment)?;
-    ipam_alone("DEL", &container, scenario.daemon.socket())?
-        .run(&scenario.lan.host)?
-        .success()?;
+    attach_without_lease(&scenario, &container)?;
     server.wait_for(MessageType::Release, 1, SOON)?;
     let outcome = ipam_alone("ADD", &container, scenario.daemon.socket())?
         .unread()
