@@ -142,7 +142,7 @@ fn a_stranger_who_listens_on_the_socket_is_not_believed(world: &World) -> Result
         error.code == 5 && error.details.contains("uid 4241 listens there"),
         "{error:?}"
     );
-    // The container must go, whoever listens.
+    // The container must go, even if a stranger listens.
     let del = call("DEL")?;
     ensure!(
         del.status.success() && del.stderr.contains("uid 4241 listens there"),

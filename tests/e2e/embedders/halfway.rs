@@ -32,7 +32,7 @@ fn the_plugin_recognises_the_go_daemon_and_del_succeeds(world: &World) -> Result
         "{error:?}"
     );
     ensure_nothing_left(&container)?;
-    // The container must go, whoever has its lease.
+    // The container must go, even if another daemon has its lease.
     let del = network
         .prepare("DEL", 0, &attachment, None)?
         .run(&lan.host)?;

@@ -1,8 +1,8 @@
 //! Which addresses the host may be led to.
 //!
-//! The host trusts whatever answers at an address that it has a route to, and the address comes
-//! from others: from whoever answered DHCP, or from the author of a pod. So a route of ours must
-//! not take the place of one that the host already has.
+//! The host trusts any station that answers at an address that it has a route to, and the address
+//! comes from a DHCP server on the LAN, or from the author of a pod. So a route to a container must
+//! not replace one that the host already has.
 
 use std::fmt;
 use std::net::IpAddr;

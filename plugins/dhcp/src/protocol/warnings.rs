@@ -1,4 +1,4 @@
-//! Warnings beside a lease, for whoever reads the plugin's stderr.
+//! Warnings beside a lease, which the plugin writes to its stderr.
 
 use serde_json::Value;
 

@@ -1,9 +1,9 @@
 //! GC: removes the host's routes to attachments that are gone, and restores those to valid ones.
 //!
 //! Routes get lost: the kernel removes those with a source address that the host loses, and a
-//! program that manages the host's network may remove what it did not set. What is restored is what
-//! the host has a record of. The containers are not asked: whoever is root in one could answer with
-//! any address, or any number of them.
+//! program that manages the host's network may remove what it did not set. GC restores the
+//! routes that the host has a record of. It does not ask the containers: a container's root could
+//! answer with any address, or any number of them.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
