@@ -146,6 +146,8 @@ impl LeaseStore {
 mod tests {
     use std::time::Duration;
 
+    use dhcp4::Instant;
+
     use super::*;
     use crate::state::tests::record;
 
@@ -155,6 +157,7 @@ mod tests {
         let state = StateDir::at(directory.path().to_owned());
         let store = LeaseStore::new(state.clone());
         let mut lease = record().lease;
+        lease.requested_at = Instant::BOOT;
         lease.lifetime = Some(Duration::ZERO);
         let record = record();
         let ended = Record::new(
