@@ -186,7 +186,7 @@ impl Bench {
     fn macvlan(&self, rounds: usize) -> Result {
         let container = self.lan.container("layer2")?;
         let samples = self.take_turns(rounds, |side| {
-            Ok(self.attach(side, "macvlan", &container, config())?.times())
+            Ok(self.attach(side, "macvlan", &container, &config())?.times())
         })?;
         self.print(["macvlan ADD", "macvlan DEL"], &samples);
         Ok(())
@@ -199,7 +199,7 @@ impl Bench {
         add.run(&self.lan.host)?.success()?;
         let samples = self.take_turns(rounds, |side| {
             Ok(self
-                .attach(side, "dhcp", &container, with_dhcp(config(), side))?
+                .attach(side, "dhcp", &container, &with_dhcp(config(), side))?
                 .times())
         })?;
         self.print(
@@ -216,7 +216,7 @@ impl Bench {
         let container = self.lan.container("whole")?;
         let samples = self.take_turns(rounds, |side| {
             let (heard, said) = (self.server.received().len(), self.server.sent().len());
-            let attached = self.attach(side, "macvlan", &container, with_dhcp(config(), side))?;
+            let attached = self.attach(side, "macvlan", &container, &with_dhcp(config(), side))?;
             let discover = moment(&self.server.received()[heard..], MessageType::Discover)?;
             let ack = moment(&self.server.sent()[said..], MessageType::Ack)?;
             let [add, del] = attached.times();
@@ -239,20 +239,36 @@ impl Bench {
         Ok(())
     }
 
-    /// What a guard adds, on our side: the others have none.
+    /// What a guard adds, on our side: the others have none. All ADDs of a batch come before its
+    /// DELs, after which the kernel needs some time to free the rules: the next ADD would wait.
     fn guard(&self, rounds: usize) -> Result {
-        let container = self.lan.container("guarded")?;
+        /// How many containers of each kind there are at once.
+        const BATCH: usize = 10;
         let side = &self.sides[0];
         let plain = with_dhcp(config(), side);
         let mut guarded = plain.clone();
         guarded["guard"] = json!(true);
+        let kinds = [plain, guarded];
+        let container = |number| self.lan.container(&format!("guard{number}"));
+        let containers: Vec<Node> = (0..=BATCH * 2).map(container).collect::<Result<_>>()?;
+
         let mut samples = [const { Vec::new() }; 4];
-        for _ in 0..rounds {
-            for (number, config) in [&plain, &guarded].into_iter().enumerate() {
-                let attached = self.attach(side, "macvlan", &container, config.clone())?;
-                let [add, del] = attached.times();
-                samples[number].push(add);
-                samples[number + 2].push(del);
+        while samples[0].len() < rounds {
+            // The first ADD may have to wait for the DELs of before: it is not counted.
+            let (first, others) = containers.split_first().context("no container")?;
+            let mut attached = vec![(1, first, self.add(side, "macvlan", first, &kinds[1])?)];
+            for (number, pair) in others.chunks(2).enumerate() {
+                for (place, container) in pair.iter().enumerate() {
+                    // Each kind is added first in every other pair.
+                    let kind = (number + place) % 2;
+                    let added = self.add(side, "macvlan", container, &kinds[kind])?;
+                    samples[kind].push(added.took);
+                    attached.push((kind, container, added));
+                }
+            }
+            for (kind, container, added) in attached {
+                let took = self.del(side, "macvlan", container, &kinds[kind], added.result)?;
+                samples[kind + 2].push(took);
             }
         }
         let labels = [
@@ -271,24 +287,46 @@ impl Bench {
         side: &Side,
         plugin: &str,
         container: &Node,
-        mut config: Value,
+        config: &Value,
     ) -> Result<Attached> {
         // The server ignores RELEASE from no address, as the Go daemon sends it: it would run out
         // of addresses.
         self.server.forget();
+        let added = self.add(side, plugin, container, config)?;
+        let begun = Instant::now() - added.took;
+        let del = self.del(side, plugin, container, config, added.result)?;
+        Ok(Attached {
+            begun,
+            add: added.took,
+            del,
+        })
+    }
+
+    fn add(&self, side: &Side, plugin: &str, container: &Node, config: &Value) -> Result<Added> {
         let outcome = side
-            .call(plugin, "ADD", container, &config)
+            .call(plugin, "ADD", container, config)
             .run(&self.lan.host)?;
-        let add = outcome.took;
-        let begun = Instant::now() - add;
-        config["prevResult"] = outcome
+        let took = outcome.took;
+        let result = outcome
             .success()
             .with_context(|| format!("the plugins of {}", side.dir.display()))?;
-        let del = time(
+        Ok(Added { took, result })
+    }
+
+    fn del(
+        &self,
+        side: &Side,
+        plugin: &str,
+        container: &Node,
+        config: &Value,
+        result: Value,
+    ) -> Result<Duration> {
+        let mut config = config.clone();
+        config["prevResult"] = result;
+        time(
             side.call(plugin, "DEL", container, &config)
                 .run(&self.lan.host)?,
-        )?;
-        Ok(Attached { begun, add, del })
+        )
     }
 
     /// Does something `rounds` times with each side. Which side begins changes from round to round.
@@ -339,6 +377,12 @@ impl Bench {
 
 /// The times of one side, a list for each of the steps that make up a round.
 type Samples<const N: usize> = [Vec<Duration>; N];
+
+/// An ADD.
+struct Added {
+    took: Duration,
+    result: Value,
+}
 
 /// An attachment come and gone.
 struct Attached {

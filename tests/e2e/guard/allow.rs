@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use lab::anyhow::{Context, ensure};
 use lab::serde_json::{Value, json};
+use lab::suite::packages;
 use lab::{Lan, Node, Result, Test, World, deadline, test};
 
 use super::{OWN, OWN6, container};
 use crate::scenario::SOON;
 
 pub(super) const TESTS: &[Test] = &[
-    test!(what_is_allowed_comes_in_and_nothing_else),
-    test!(replies_to_the_container_come_in),
-    test!(neighbours_and_pings_are_always_answered),
-    test!(without_a_list_everything_comes_in),
+    test!(what_is_allowed_comes_in_and_nothing_else).needs(&[packages::GO_PLUGINS]),
+    test!(replies_to_the_container_come_in).needs(&[packages::GO_PLUGINS]),
+    test!(neighbours_and_pings_are_always_answered).needs(&[packages::GO_PLUGINS]),
+    test!(without_a_list_everything_comes_in).needs(&[packages::GO_PLUGINS]),
 ];
 
 /// Time enough for what must not happen.

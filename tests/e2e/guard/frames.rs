@@ -6,14 +6,17 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use lab::anyhow::ensure;
 use lab::frames::{FrameSocket, Macs, arp, ethernet, ipv4, ipv6, udp};
 use lab::serde_json::json;
+use lab::suite::packages;
 use lab::{Attachment, Lan, Network, Node, Result, Test, World, test};
 
 use super::{Ends, OTHER, OTHER6, OWN, OWN6, derived, guarded};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(what_is_the_containers_own_goes_out),
-    test!(what_is_not_its_own_goes_out_of_an_unguarded_container_only),
-    test!(the_protocol_that_a_socket_names_does_not_deceive_the_guard),
+    test!(what_is_the_containers_own_goes_out).needs(&[packages::GO_PLUGINS]),
+    test!(what_is_not_its_own_goes_out_of_an_unguarded_container_only)
+        .needs(&[packages::GO_PLUGINS]),
+    test!(the_protocol_that_a_socket_names_does_not_deceive_the_guard)
+        .needs(&[packages::GO_PLUGINS]),
 ];
 
 const ALL: Ipv4Addr = Ipv4Addr::BROADCAST;

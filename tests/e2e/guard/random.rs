@@ -6,16 +6,21 @@ use std::time::Duration;
 use lab::anyhow::{Context, ensure};
 use lab::frames::udp;
 use lab::serde_json::json;
+use lab::suite::packages;
 use lab::{Lan, Result, Test, World, test, until};
 
 use super::{Ends, OTHER, OWN, OWN6, derived, frames};
 use crate::scenario::SOON;
 
 pub(super) const TESTS: &[Test] = &[
-    test!(of_ten_thousand_random_frames_only_its_own_arrive).within(Duration::from_secs(120)),
+    test!(of_ten_thousand_random_frames_only_its_own_arrive)
+        .needs(&[packages::GO_PLUGINS])
+        .within(Duration::from_secs(120)),
     test!(of_ten_thousand_random_frames_past_the_queue_only_its_own_arrive)
+        .needs(&[packages::GO_PLUGINS])
         .within(Duration::from_secs(120)),
     test!(of_ten_thousand_random_frames_most_leave_an_unguarded_container)
+        .needs(&[packages::GO_PLUGINS])
         .within(Duration::from_secs(120)),
 ];
 

@@ -8,6 +8,7 @@ use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::Settings;
 use lab::frames::{FrameSocket, Macs, arp};
 use lab::serde_json::{Value, json};
+use lab::suite::packages;
 use lab::{Attachment, DhcpServer, Lan, Network, Node, Result, Test, World, network, test, until};
 
 use super::{OTHER, OWN, container, guarded};
@@ -15,9 +16,9 @@ use crate::macvlan::knows_no_other_mac;
 use crate::scenario::{SOON, Scenario, reported};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(a_guarded_container_is_no_dhcp_server),
-    test!(a_guarded_container_does_not_lie_about_the_gateway),
-    test!(a_guarded_container_cannot_use_anothers_address),
+    test!(a_guarded_container_is_no_dhcp_server).needs(&[packages::GO_PLUGINS]),
+    test!(a_guarded_container_does_not_lie_about_the_gateway).needs(&[packages::GO_PLUGINS]),
+    test!(a_guarded_container_cannot_use_anothers_address).needs(&[packages::GO_PLUGINS]),
 ];
 
 /// Time enough for what must not happen.

@@ -5,7 +5,7 @@ use std::fs;
 use lab::anyhow::{Context, ensure};
 use lab::crash_injector::STRACE;
 use lab::serde_json::json;
-use lab::suite::Package;
+use lab::suite::{Package, packages};
 use lab::{Attachment, Lan, Network, Node, Result, Test, World, network, test};
 use linknet::nft::{Family, Nft, Table};
 
@@ -14,14 +14,14 @@ use crate::macvlan::given;
 use crate::scenario::{conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
-    test!(nft_shows_the_rules_with_their_reasons).needs(&[NFTABLES]),
-    test!(check_fails_when_the_guard_is_gone_or_changed),
+    test!(nft_shows_the_rules_with_their_reasons).needs(&[NFTABLES, packages::GO_PLUGINS]),
+    test!(check_fails_when_the_guard_is_gone_or_changed).needs(&[packages::GO_PLUGINS]),
     test!(del_leaves_nothing_and_gc_neither),
-    test!(tables_of_others_stay),
-    test!(a_del_of_another_attachment_lifts_no_guard),
+    test!(tables_of_others_stay).needs(&[packages::GO_PLUGINS]),
+    test!(a_del_of_another_attachment_lifts_no_guard).needs(&[packages::GO_PLUGINS]),
     test!(the_guard_needs_addresses_to_know),
-    test!(two_interfaces_have_a_guard_each),
-    test!(a_config_without_guard_opens_no_socket_for_it).needs(&[STRACE]),
+    test!(two_interfaces_have_a_guard_each).needs(&[packages::GO_PLUGINS]),
+    test!(a_config_without_guard_opens_no_socket_for_it).needs(&[STRACE, packages::GO_PLUGINS]),
 ];
 
 const NFTABLES: Package = Package::new("nftables", "nft");
