@@ -133,3 +133,52 @@ fn found_in_words(found: Unexpected<'_>) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+    use serde::de::DeserializeOwned;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Empty {}
+
+    fn problem<T: DeserializeOwned + fmt::Debug>() -> String {
+        let found = de::value::BoolDeserializer::<Invalid>::new(true);
+        T::deserialize(found).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn types_have_the_words_of_json() {
+        for (problem, expected) in [
+            (problem::<u8>(), "a number from 0 to 255"),
+            (problem::<u16>(), "a number from 0 to 65535"),
+            (problem::<u32>(), "a number from 0 to 4294967295"),
+            (problem::<u64>(), "a whole number"),
+            (problem::<i32>(), "a whole number"),
+            (problem::<f64>(), "a number"),
+            (problem::<Vec<u8>>(), "a list"),
+            (problem::<BTreeMap<String, u8>>(), "an object"),
+            (problem::<Empty>(), "an object"),
+            (problem::<String>(), "a string"),
+        ] {
+            assert_eq!(problem, format!("expected {expected}, found true"));
+        }
+    }
+
+    #[test]
+    fn the_path_leads_to_the_value() {
+        let invalid = Invalid::unexpected("a string", &json!(1))
+            .under("address")
+            .at(0)
+            .under("ips");
+        assert_eq!(
+            invalid.to_string(),
+            "ips[0].address: expected a string, found 1"
+        );
+    }
+}

@@ -1,8 +1,8 @@
 //! CHECK: is the interface as ADD reported it, and does IPAM agree?
 //!
 //! Later plugins of the chain may have changed the interface (spec §4, "CHECK"), and report that in
-//! `prevResult`: MAC, MTU and addresses are compared with that, not with the configuration. They
-//! may have moved routes to another table or interface without reporting it.
+//! `prevResult`: MAC and addresses are compared with that, not with the configuration. What they may
+//! change without reporting it, as `tuning` does the MTU and `sbr` the routes, is not compared.
 
 use attachment::{KernelError, Plan, codes, differs, is_macvlan, keep_routes};
 use cni::delegate::Ipam;
@@ -33,18 +33,8 @@ pub(crate) fn check(request: &Request) -> Result<(), Error> {
         let what = "it does not exist in the container";
         return Err(differs(attachment.ifname(), what));
     };
-    let leases = request.config.ipam_type() == Some("dhcp");
-    // Where the configuration names no MTU, the interface takes that of its lease, and a renewal
-    // may change it.
-    let follows_lease = config.mtu.is_none() && leases;
-    let reported = Interface {
-        mtu: reported.mtu.filter(|_| !follows_lease),
-        ..reported.clone()
-    };
-    let parent = link.parent.map(|index| outside.link_by_index(index));
-    let parent = parent.transpose().or_kernel_error()?.flatten();
-    compare_link(&link, &reported, &config, parent.as_ref())?;
-    check_parent(outside, &link, parent, &config, leases)?;
+    compare_link(&link, reported, &config)?;
+    check_parent(outside, &link, &config, request.config.ipam_type())?;
     let addresses = addresses_of(previous, position);
     let plan = Plan::of_reported(previous, &addresses, link.index, config.source_routing);
     if let Some(difference) = plan.difference(inside, &link)? {
@@ -87,12 +77,7 @@ fn reported_interface<'a>(
         .ok_or_else(|| differs(ifname, format!("prevResult does not list it in {sandbox}")))
 }
 
-fn compare_link(
-    link: &Link,
-    reported: &Interface,
-    config: &Config,
-    parent: Option<&Link>,
-) -> Result<(), Error> {
+fn compare_link(link: &Link, reported: &Interface, config: &Config) -> Result<(), Error> {
     let differs = |difference: String| Err(differs(&link.name, difference));
     let Some(macvlan) = link.macvlan.as_ref().filter(|_| is_macvlan(link)) else {
         let kind = link.kind.as_deref().unwrap_or("physical device");
@@ -107,13 +92,6 @@ fn compare_link(
     if !reported.mac.is_empty() && !reported.mac.eq_ignore_ascii_case(&mac) {
         return differs(format!("its MAC is {mac}, not {}", reported.mac));
     }
-    // Where no MTU is configured, the parent's is meant, and a parent that shrinks shrinks its
-    // macvlans too.
-    let is_parents = config.mtu.is_none() && parent.is_some_and(|parent| parent.mtu == link.mtu);
-    let wanted = reported.mtu.or(config.mtu).filter(|_| !is_parents);
-    if let Some(mtu) = wanted.filter(|mtu| *mtu != link.mtu) {
-        return differs(format!("its MTU is {}, not {mtu}", link.mtu));
-    }
     if !link.up {
         return differs("it is down".to_owned());
     }
@@ -124,15 +102,14 @@ fn compare_link(
 fn check_parent(
     outside: &Netlink,
     link: &Link,
-    parent: Option<Link>,
     config: &Config,
-    leases: bool,
+    ipam: Option<&str>,
 ) -> Result<(), Error> {
     let differs = |difference: &str| Err(differs(&link.name, difference));
     let Some(index) = link.parent else {
         return differs("it has no parent");
     };
-    let Some(parent) = parent else {
+    let Some(parent) = outside.link_by_index(index).or_kernel_error()? else {
         let what = format!("its parent (index {index}) is in another network namespace");
         return differs(&what);
     };
@@ -145,7 +122,7 @@ fn check_parent(
     }
     if !parent.up {
         let what = format!("its parent {} is down", parent.name);
-        if leases {
+        if ipam == Some("dhcp") {
             return differs(&what);
         }
         log::warn!("{}: {what}", link.name);
@@ -177,35 +154,21 @@ mod tests {
         let expected = Interface {
             name: "eth0".to_owned(),
             mac: "02:00:00:00:00:07".to_owned(),
-            mtu: Some(1500),
             ..Interface::default()
         };
         let config = Config::default();
-        assert_eq!(compare_link(&link, &expected, &config, None), Ok(()));
-        // A configured MTU counts where the result has none (before 1.1.0), and the result's where
-        // a later plugin has changed it.
-        let shy = Interface {
-            mtu: None,
-            ..expected.clone()
-        };
-        let smaller = Config {
-            mtu: Some(1400),
-            ..Config::default()
-        };
-        assert_eq!(compare_link(&link, &expected, &smaller, None), Ok(()));
+        assert_eq!(compare_link(&link, &expected, &config), Ok(()));
         let private = link.macvlan.clone().map(|it| Macvlan {
             mode: Some(MacvlanMode::Private),
             ..it
         });
-        for (link, expected, config, word) in [
-            (device("eth0"), &expected, &config, "physical device"),
+        for (link, word) in [
+            (device("eth0"), "physical device"),
             (
                 Link {
                     kind: Some("veth".to_owned()),
                     ..device("eth0")
                 },
-                &expected,
-                &config,
                 "it is a veth",
             ),
             (
@@ -213,8 +176,6 @@ mod tests {
                     macvlan: private,
                     ..link.clone()
                 },
-                &expected,
-                &config,
                 "mode is private, not bridge",
             ),
             (
@@ -222,64 +183,21 @@ mod tests {
                     mac: Some(crate::testing::MAC),
                     ..link.clone()
                 },
-                &expected,
-                &config,
                 "MAC is 52:54",
             ),
-            (
-                Link {
-                    mtu: 1300,
-                    ..link.clone()
-                },
-                &expected,
-                &config,
-                "MTU is 1300, not 1500",
-            ),
-            (link.clone(), &shy, &smaller, "MTU is 1500, not 1400"),
             (
                 Link {
                     up: false,
                     ..link.clone()
                 },
-                &expected,
-                &config,
                 "down",
             ),
         ] {
-            let error = compare_link(&link, expected, config, None).unwrap_err();
+            let error = compare_link(&link, &expected, &config).unwrap_err();
             assert!(
                 error.code == codes::DIFFERS && error.msg.contains(word),
                 "{word}: {error}"
             );
         }
-    }
-
-    #[test]
-    fn the_parents_mtu_is_a_difference_only_where_another_is_configured() {
-        let shrunk = Link {
-            mtu: 1300,
-            ..macvlan("eth0")
-        };
-        let expected = Interface {
-            mtu: Some(1500),
-            ..Interface::default()
-        };
-        let parent = |mtu| Link {
-            mtu,
-            ..device("eth1")
-        };
-        let compare =
-            |config: &Config, parent: &Link| compare_link(&shrunk, &expected, config, Some(parent));
-        assert_eq!(compare(&Config::default(), &parent(1300)), Ok(()));
-        let grown_again = compare(&Config::default(), &parent(1500)).unwrap_err();
-        assert!(
-            grown_again.msg.contains("MTU is 1300, not 1500"),
-            "{grown_again}"
-        );
-        let configured = Config {
-            mtu: Some(1500),
-            ..Config::default()
-        };
-        assert!(compare(&configured, &parent(1300)).is_err());
     }
 }

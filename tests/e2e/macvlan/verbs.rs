@@ -1,14 +1,16 @@
 //! CHECK, STATUS and GC.
 
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::Settings;
 use lab::plugin::Call;
 use lab::serde_json::{Value, json};
-use lab::{DhcpServer, Lan, Network, Result, Test, World, network, test};
+use lab::{DhcpServer, Lan, Network, Node, Result, Test, World, network, test};
 use linknet::{NewMacvlan, Route};
 
 use super::{given, plug, script};
@@ -17,6 +19,7 @@ use crate::scenario::{Scenario, conflist, ensure_nothing_left};
 pub(super) const TESTS: &[Test] = &[
     test!(of_many_adds_at_once_exactly_one_succeeds),
     test!(check_finds_every_difference),
+    test!(check_accepts_what_later_plugins_may_change),
     test!(check_asks_ipam),
     test!(check_of_a_container_that_is_gone_does_not_say_that_no_del_is_needed),
     test!(status_succeeds_when_add_would),
@@ -45,7 +48,7 @@ fn check_finds_every_difference(world: &World) -> Result {
     let keys = json!({ "mac": "02:00:00:00:00:17", "mtu": 1450 });
     let mut missed = Vec::new();
     for difference in [
-        "gone", "kind", "mode", "parent", "MAC", "MTU", "down", "address", "route", "gateway",
+        "gone", "kind", "mode", "parent", "MAC", "down", "address", "route",
     ] {
         let container = lan.container(difference)?;
         let mut changed = keys.clone();
@@ -81,33 +84,17 @@ fn check_finds_every_difference(world: &World) -> Result {
                 netlink.set_mac(index, "02:00:00:00:00:18".parse()?)?;
                 "its MAC is 02:00:00:00:00:18, not 02:00:00:00:00:17"
             }
-            "MTU" => {
-                netlink.set_mtu(index, 1400)?;
-                "its MTU is 1400, not 1450"
-            }
             "down" => {
                 container.set_down("eth0")?;
                 "it is down"
             }
             "address" => {
-                let net: ipnet::IpNet = "10.99.0.60/24".parse()?;
+                let net: IpNet = "10.99.0.60/24".parse()?;
                 netlink.delete_address(index, net)?;
                 "address 10.99.0.60/24 is missing"
             }
-            "route" | "gateway" => {
-                let routes = container.routes()?;
-                let default = routes
-                    .iter()
-                    .find(|route| route.dst.prefix_len() == 0)
-                    .context("a route")?;
-                netlink.delete_route(default)?;
-                if difference == "gateway" {
-                    let gateway = Some("10.99.0.9".parse()?);
-                    netlink.add_route(&Route {
-                        gateway,
-                        ..default.clone()
-                    })?;
-                }
+            "route" => {
+                netlink.delete_route(&default_route(&container)?)?;
                 "route 0.0.0.0/0 via 10.99.0.1 is missing"
             }
             _ => unreachable!("a difference without a deed"),
@@ -127,6 +114,65 @@ fn check_finds_every_difference(world: &World) -> Result {
     }
     ensure!(missed.is_empty(), "CHECK passes in spite of: {missed:?}");
     Ok(())
+}
+
+/// In every version, and with routes that only some versions can report as they were asked for.
+fn check_accepts_what_later_plugins_may_change(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let result = json!({
+        "ips": [{ "address": "10.99.0.60/24", "gateway": "10.99.0.1" }],
+        "routes": [
+            { "dst": "0.0.0.0/0" },
+            { "dst": "10.98.0.0/16", "scope": 253 },
+            { "dst": "10.97.0.0/16", "gw": "10.99.0.2", "table": 0 },
+            { "dst": "10.96.0.0/16", "gw": "192.0.2.1" },
+        ],
+    });
+    for version in ["0.4.0", "1.0.0", "1.1.0"] {
+        let container = lan.container(&format!("c{version}"))?;
+        let mut conflist = conflist(json!({ "mtu": 1450 }));
+        conflist["cniVersion"] = json!(version);
+        let network = given(world, &lan, conflist, &result)?;
+        let attachment = network::Attachment::new(&container);
+        let mut reported = network.add(&attachment)?;
+        let check = |reported: &Value| {
+            let call = network.prepare("CHECK", 0, &attachment, Some(reported))?;
+            let checked = call.run(&lan.host)?.success();
+            checked.with_context(|| format!("CHECK under {version}"))
+        };
+        check(&reported)?;
+
+        let netlink = container.netlink()?;
+        netlink.set_mtu(container.link("eth0")?.index, 1300)?;
+        let default = default_route(&container)?;
+        netlink.delete_route(&default)?;
+        netlink.add_route(&Route {
+            gateway: Some(IpAddr::from([10, 99, 0, 9])),
+            ..default
+        })?;
+        check(&reported)?;
+
+        // A second network's default route, through a gateway that only its interface reaches.
+        plug(&lan, &container, "net1")?;
+        let index = container.link("net1")?.index;
+        let (gateway, dst): (IpAddr, &str) = ("198.51.100.1".parse()?, "203.0.113.0/24");
+        let to_gateway = Route::new(gateway, index);
+        netlink.add_route(&to_gateway)?;
+        netlink.add_route(&Route::new(dst.parse::<IpNet>()?, index).via(gateway))?;
+        netlink.delete_route(&to_gateway)?;
+        let routes = reported["routes"].as_array_mut().context("routes")?;
+        routes.push(json!({ "dst": dst, "gw": gateway }));
+        check(&reported)?;
+        network.del(&attachment)?;
+        container.remove()?;
+    }
+    Ok(())
+}
+
+fn default_route(container: &Node) -> Result<Route> {
+    let routes = container.routes()?;
+    let default = routes.into_iter().find(|route| route.dst.prefix_len() == 0);
+    default.context("no default route")
 }
 
 /// An IPAM plugin that notes its verbs, and fails with 123 for all but ADD and DEL.
@@ -247,7 +293,7 @@ fn gc_removes_only_attachments_that_are_not_valid(_: &World) -> Result {
     host.add_macvlan(&new, stale.netns(), &stale.netlink()?)?;
 
     network.gc(&[&attachment(&kept)])?;
-    let names = |node: &lab::Node| -> Result<Vec<String>> {
+    let names = |node: &Node| -> Result<Vec<String>> {
         Ok(node
             .links()?
             .into_iter()

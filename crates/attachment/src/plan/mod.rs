@@ -85,18 +85,19 @@ impl Plan {
     }
 
     /// The plan that ADD followed, as far as `prevResult` shows it. `addresses` are those of our
-    /// interface `ifindex`; the routes may be other plugins' too.
+    /// interface `ifindex`; the routes may be other plugins' too, so gateways outside every prefix
+    /// have no route of their own here.
     pub fn of_reported(
         previous: &CniResult,
         addresses: &[IpNet],
         ifindex: u32,
         source_routing: SourceRouting,
     ) -> Plan {
-        let mut routes = routes::for_kernel(ifindex, &previous.ips, &previous.routes);
+        let mut routes = routes::as_reported(ifindex, &previous.ips, &previous.routes);
         let mut rules = Vec::new();
         if let Some(table) = source_routing.table(ifindex) {
             let on_link = source_routing::on_link(table, addresses);
-            routes.extend(routes::for_kernel(ifindex, &[], &on_link));
+            routes.extend(routes::as_reported(ifindex, &[], &on_link));
             let to_rule = |address: &IpNet| source_routing::rule(address.addr(), table);
             rules = addresses.iter().map(to_rule).collect();
         }
@@ -149,8 +150,9 @@ impl Plan {
 
     /// The first address, route or rule that is missing in the kernel.
     ///
-    /// A later plugin of the chain, such as `sbr` or `vrf`, may have moved a route of the main
-    /// table to another one. A rule may be missing while nothing is in its table.
+    /// A later plugin of the chain may have moved a route of the main table to another one, as
+    /// `sbr` and `vrf` do, or replaced it by one through another gateway. A rule may be missing
+    /// while nothing is in its table.
     ///
     /// # Errors
     /// 111 if the kernel cannot be asked.
@@ -160,7 +162,7 @@ impl Plan {
         let missing_address = addresses.find(|wanted| !present.addresses.contains(&wanted.net));
         let is_missing = |wanted: &&Route| {
             let mut routes = present.routes.iter();
-            present.has_place_for(wanted) && !routes.any(|it| present::fulfils(it, wanted))
+            present.has_place_for(wanted) && !routes.any(|it| present::leads_there(it, wanted))
         };
         let missing_route = self.routes.iter().find(is_missing);
         let missing_rule = self.rules.iter().find(|wanted| {

@@ -93,7 +93,10 @@ impl Present {
 
 /// Whether the kernel's route is the wanted one, or the form that a later plugin gave it.
 pub(super) fn fulfils(route: &Route, wanted: &Route) -> bool {
-    route.dst == wanted.dst
-        && route.gateway == wanted.gateway
-        && (route.table == wanted.table || wanted.table == Route::MAIN)
+    leads_there(route, wanted) && route.gateway == wanted.gateway
+}
+
+/// Whether the kernel's route leads to the wanted one's destination, through whatever gateway.
+pub(super) fn leads_there(route: &Route, wanted: &Route) -> bool {
+    route.dst == wanted.dst && (route.table == wanted.table || wanted.table == Route::MAIN)
 }

@@ -15,16 +15,27 @@ use super::gateways::{is_forwarded, with_gateway_routes};
 /// address, if its scope is link or narrower, which excludes a gateway, or if it names none and no
 /// router forwards packets to its destination.
 pub(super) fn for_kernel(ifindex: u32, ips: &[IpConfig], routes: &[cni::Route]) -> Vec<Route> {
-    let resolved = routes.iter().map(|route| cni::Route {
-        gw: gateway(route, ips),
-        ..route.clone()
-    });
     let addresses = ips.iter().map(|ip| ip.address);
-    let complete = with_gateway_routes(addresses, resolved);
+    let complete = with_gateway_routes(addresses, resolved(ips, routes));
     complete
         .iter()
         .map(|route| to_kernel(route, ifindex))
         .collect()
+}
+
+/// The same without the routes to gateways: the routes themselves, in their order.
+pub(super) fn as_reported(ifindex: u32, ips: &[IpConfig], routes: &[cni::Route]) -> Vec<Route> {
+    resolved(ips, routes)
+        .map(|route| to_kernel(&route, ifindex))
+        .collect()
+}
+
+/// The routes, each with its gateway.
+fn resolved(ips: &[IpConfig], routes: &[cni::Route]) -> impl Iterator<Item = cni::Route> {
+    routes.iter().map(|route| cni::Route {
+        gw: gateway(route, ips),
+        ..route.clone()
+    })
 }
 
 /// Adds a route. It is no error if there is already a route for the same packets through the same
@@ -57,10 +68,16 @@ fn serves_as(existing: &Route, wanted: &Route) -> bool {
     })
 }
 
+/// The table that the kernel takes for the main one (`RT_TABLE_UNSPEC`).
+const UNSPECIFIED_TABLE: u32 = 0;
+
 fn to_kernel(route: &cni::Route, ifindex: u32) -> Route {
     let kernel = Route {
         metric: route.priority.unwrap_or(0),
-        table: route.table.unwrap_or(Route::MAIN),
+        table: route
+            .table
+            .filter(|table| *table != UNSPECIFIED_TABLE)
+            .unwrap_or(Route::MAIN),
         mtu: route.mtu,
         advmss: route.advmss,
         ..Route::new(route.dst, ifindex)

@@ -125,6 +125,14 @@ fn a_delegate_that_does_not_stop_writing_is_stopped() {
 }
 
 #[test]
+fn an_output_of_one_mebibyte_is_read_whole() {
+    let spaces = "head -c 1048574 /dev/zero | tr '\\0' ' '";
+    let result = Lab::new(&format!("{spaces}; echo {{}}")).add().unwrap_err();
+    assert!(result.details.contains("1048576"), "{result:?}");
+    Lab::new(&format!("{spaces}; printf {{}}")).add().unwrap();
+}
+
+#[test]
 fn of_a_long_output_the_beginning_is_quoted() {
     let error = Lab::new("head -c 5000 /dev/zero | tr '\\0' x; exit 2").add();
     let details = error.unwrap_err().details;
@@ -209,7 +217,9 @@ fn input_and_output_may_both_exceed_the_capacity_of_a_pipe() {
 fn the_first_executable_in_the_folders_of_cni_path_is_used() {
     let (first, second) = (Lab::new("exit 1"), Lab::new("echo '{}'"));
     first.put("pool", "not executable", 0o644);
-    let path = std::env::join_paths([first.path(), second.path()]).unwrap();
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("pool")).unwrap();
+    let path = std::env::join_paths([folder.path(), first.path(), second.path()]).unwrap();
     let request = first.request("ADD", &path);
     let ipam = Ipam::find(&request).unwrap().unwrap();
     assert_eq!(
@@ -222,7 +232,9 @@ fn the_first_executable_in_the_folders_of_cni_path_is_used() {
 fn a_missing_delegate_is_reported_with_the_folders_searched() {
     let lab = Lab::new("");
     lab.put("pool", "not executable", 0o644);
-    let path = format!("/nonexistent:{}", lab.path().display());
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("pool")).unwrap();
+    let path = format!("{}:{}", folder.path().display(), lab.path().display());
     for (verb, code) in [
         ("ADD", code::DELEGATE_NOT_FOUND),
         ("STATUS", code::PLUGIN_NOT_AVAILABLE),
@@ -233,7 +245,8 @@ fn a_missing_delegate_is_reported_with_the_folders_searched() {
             (code, "IPAM plugin pool not found on CNI_PATH")
         );
         let expected = format!(
-            "looked in /nonexistent, {} (exists there, but is not executable)",
+            "looked in {}, {} (exists there, but is not executable)",
+            folder.path().display(),
             lab.path().display()
         );
         assert_eq!(error.details, expected);

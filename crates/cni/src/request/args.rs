@@ -141,12 +141,16 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_refused_in_one_message_unless_ignore_unknown_is_set() {
-        let check = |text, known| valid(text).check(known);
+        let check = |text: &str, known| valid(text).check(known);
         let error = check("MAC=x;K8S_POD_NAME=p;FOO=1", MAC_ONLY).unwrap_err();
         assert_eq!(error.code, code::INVALID_ENVIRONMENT);
         assert!(error.msg.ends_with("K8S_POD_NAME, FOO"), "{error}");
         check("MAC=x;FOO=1;IgnoreUnknown=TRUE", MAC_ONLY).unwrap();
-        check("IgnoreUnknown=0;MAC=x", MAC_ONLY).unwrap();
+        for no in ["0", "false", "FALSE"] {
+            check(&format!("IgnoreUnknown={no};MAC=x"), MAC_ONLY).unwrap();
+            let error = check(&format!("IgnoreUnknown={no};FOO=1"), MAC_ONLY).unwrap_err();
+            assert!(error.msg.ends_with("FOO"), "{error}");
+        }
         check("IgnoreUnknown=1;FOO=1;IgnoreUnknown=0", MAC_ONLY).unwrap_err();
         check("IgnoreUnknown=maybe", MAC_ONLY).unwrap_err();
         check("FOO=1", KnownArgs::Any).unwrap();

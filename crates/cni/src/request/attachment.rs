@@ -120,6 +120,12 @@ mod tests {
             attachment
         );
         assert_eq!(attachment.to_string(), "c1/lan/eth0");
+        let parts = (
+            attachment.container_id(),
+            attachment.network(),
+            attachment.ifname(),
+        );
+        assert_eq!(parts, ("c1", "lan", "eth0"));
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::cell::RefCell;
 
 use super::*;
 use crate::request::KnownArgs;
-use crate::result::{CniResult, Interface, IpConfig};
+use crate::result::{CniResult, Interface, IpConfig, Route};
 
 /// A plugin that answers ADD from a function and records its calls.
 struct Fake {
@@ -180,6 +180,24 @@ fn add_answers_in_the_version_of_the_configuration() {
         document,
         json!({ "cniVersion": "0.1.0", "ip4": { "ip": "10.0.0.2/24" }, "dns": {} })
     );
+}
+
+#[test]
+fn a_delegating_plugin_gets_the_route_fields_of_every_version() {
+    fn with_route(_: &Request) -> Result<CniResult, Error> {
+        let mut route = Route::new("10.1.0.0/16".parse().unwrap());
+        route.mtu = Some(1400);
+        Ok(CniResult {
+            routes: vec![route],
+            ..CniResult::default()
+        })
+    }
+    for (plugin_type, mtu) in [("fake", None), ("bridge", Some(1400))] {
+        let config = json!({ "cniVersion": "1.0.0", "name": "lan", "type": plugin_type });
+        let config = config.to_string().into_bytes();
+        let document = invoke(&Fake::new(with_route), "ADD", &config).document();
+        assert_eq!(document["routes"][0]["mtu"].as_u64(), mtu, "{plugin_type}");
+    }
 }
 
 #[test]
