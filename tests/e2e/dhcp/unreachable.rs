@@ -9,11 +9,13 @@ use lab::plugin::CniError;
 use lab::serde_json::json;
 use lab::{Attachment, DhcpServer, Lan, Network, Result, Test, World, network, test, until};
 
+use crate::macvlan::plug;
 use crate::scenario::{SOON, Scenario};
 
 pub(super) const TESTS: &[Test] = &[
     test!(a_server_on_the_containers_own_host_is_named_as_a_cause),
     test!(a_lan_that_the_host_reaches_may_admit_only_one_mac),
+    test!(a_parent_inside_the_container_is_named),
     test!(where_a_server_answers_nobody_is_asked_whether_there_is_one),
     test!(a_carrier_that_came_during_an_add_is_not_reported_as_missing),
 ];
@@ -50,6 +52,20 @@ fn a_lan_that_the_host_reaches_may_admit_only_one_mac(world: &World) -> Result {
     host.ping(Lan::ADDRESS.into(), SOON)?;
     let error = refused(&scenario, "c2")?;
     ensure!(error.details.contains(cause), "{error:?}");
+    Ok(())
+}
+
+/// Its index may be another link's on the host.
+fn a_parent_inside_the_container_is_named(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let container = scenario.lan.container("c1")?;
+    plug(&scenario.lan, &container, "up0")?;
+    let mut conflist = scenario.dhcp_with(json!({ "timeout": "600ms" }));
+    conflist["plugins"][0]["master"] = json!("up0");
+    conflist["plugins"][0]["linkInContainer"] = json!(true);
+    let network = Network::new(&scenario.lan.host, conflist);
+    let error = network::cni_error(network.add(&Attachment::new(&container)));
+    ensure!(error.details.contains("eth0 (on up0) is up"), "{error:?}");
     Ok(())
 }
 

@@ -8,16 +8,23 @@ use crate::state::InterfaceRef;
 /// Describes the interface for a user whose ADD failed. `has_answer` says whether a server
 /// answered.
 pub(crate) fn health(netns: &Netns, interface: &InterfaceRef, has_answer: bool) -> String {
-    let link = Netlink::open_in(netns).and_then(|netlink| netlink.link_by_index(interface.ifindex));
-    match link {
-        Ok(Some(link)) => {
-            let parent = link.parent.and_then(parent_name);
-            let clues = parent.as_deref().map(Clues::find).unwrap_or_default();
-            describe(&link, parent.as_deref(), has_answer, &clues)
-        }
-        Ok(None) => format!("{} is gone", interface.ifname),
-        Err(error) => error.to_string(),
-    }
+    let describe = || -> linknet::Result<String> {
+        let inside = Netlink::open_in(netns)?;
+        let Some(link) = inside.link_by_index(interface.ifindex)? else {
+            return Ok(format!("{} is gone", interface.ifname));
+        };
+        let (parent, clues) = if is_parent_here(&inside, &link) {
+            let parent = parent_name(&Netlink::open()?, &link);
+            let clues = parent.as_deref().map(Clues::find);
+            (parent, clues.unwrap_or_default())
+        } else if link.parent_netnsid.is_none() {
+            (parent_name(&inside, &link), Clues::default())
+        } else {
+            (None, Clues::default())
+        };
+        Ok(describe(&link, parent.as_deref(), has_answer, &clues))
+    };
+    describe().unwrap_or_else(|error| error.to_string())
 }
 
 fn describe(link: &Link, parent: Option<&str>, has_answer: bool, clues: &Clues) -> String {
@@ -53,10 +60,16 @@ fn describe(link: &Link, parent: Option<&str>, has_answer: bool, clues: &Clues) 
     text
 }
 
-/// The parent's name, if the daemon is in the parent's netns.
-fn parent_name(index: u32) -> Option<String> {
-    let link = Netlink::open()
-        .and_then(|netlink| netlink.link_by_index(index))
-        .ok()??;
-    Some(link.name)
+/// Whether the link's parent is in the daemon's own netns, which is usually the host's.
+fn is_parent_here(inside: &Netlink, link: &Link) -> bool {
+    let here = Netns::current()
+        .ok()
+        .and_then(|here| inside.nsid(&here).ok()?);
+    here.is_some() && here == link.parent_netnsid
+}
+
+/// The parent's name in the netns that it is in.
+fn parent_name(netlink: &Netlink, link: &Link) -> Option<String> {
+    let parent = netlink.link_by_index(link.parent?).ok()??;
+    Some(parent.name)
 }
