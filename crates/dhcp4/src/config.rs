@@ -135,3 +135,28 @@ impl Default for Retry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_denied_by_its_identifier_or_the_source_of_its_packet() {
+        let [ours, theirs, relay] =
+            [[10, 0, 0, 1], [10, 0, 0, 2], [10, 1, 0, 1]].map(Ipv4Addr::from);
+        let deny = |denied| Servers {
+            deny: vec![denied],
+            ..Servers::default()
+        };
+        assert!(deny(theirs).accepts(ours, relay));
+        assert!(!deny(ours).accepts(ours, relay));
+        assert!(!deny(relay).accepts(ours, relay));
+        let only_ours = Servers {
+            allow: vec![ours],
+            ..deny(relay)
+        };
+        assert!(only_ours.accepts(ours, theirs));
+        assert!(!only_ours.accepts(theirs, ours));
+        assert!(!only_ours.accepts(ours, relay));
+    }
+}
