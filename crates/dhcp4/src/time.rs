@@ -1,6 +1,5 @@
 //! Points in time on a clock that the caller reads.
 
-use std::fmt;
 use std::ops::Add;
 use std::time::Duration;
 
@@ -41,12 +40,5 @@ impl Add<Duration> for Instant {
 
     fn add(self, after: Duration) -> Instant {
         Instant(self.0.saturating_add(after))
-    }
-}
-
-/// Formats the seconds since boot with milliseconds: `12.345s`.
-impl fmt::Display for Instant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:03}s", self.0.as_secs(), self.0.subsec_millis())
     }
 }

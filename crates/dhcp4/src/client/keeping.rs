@@ -83,7 +83,6 @@ impl Client {
         let wait = renewal_wait(remaining, whole, &mut self.rng);
         Transaction {
             secs: self.elapsed_secs(now),
-            attempts: 1,
             resend_at: now + wait,
             ..self.new_transaction(now)
         }

@@ -82,3 +82,20 @@ fn secs_counts_from_the_first_message_and_a_request_has_that_of_its_discover() {
         (discover.message.secs(), discover.xid())
     );
 }
+
+/// A lease by rapid commit counts from the first DISCOVER of its transaction, so that must not be
+/// long ago.
+#[test]
+fn after_half_of_the_longest_wait_a_discover_begins_another_transaction() {
+    let mut client = new(config());
+    let first = Request::read(client.poll_transmit().unwrap()).xid();
+    let mut changed = Vec::new();
+    for _ in 0..5 {
+        let due = client.poll_timeout().unwrap();
+        client.handle_timeout(due);
+        let is_another = Request::read(client.poll_transmit().unwrap()).xid() != first;
+        assert_eq!(is_another, due.since(START) >= config().retry.max / 2);
+        changed.push(is_another);
+    }
+    assert!(changed.contains(&false) && changed.contains(&true));
+}
