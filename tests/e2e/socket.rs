@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -14,9 +15,11 @@ use std::time::Duration;
 use lab::anyhow::{Context, anyhow, ensure};
 use lab::dhcp_server::Settings;
 use lab::serde_json::{Value, json};
-use lab::{DhcpServer, Lan, Network, Process, Result, Test, World, deadline, network, test, until};
+use lab::{
+    DhcpServer, Lan, Network, Process, Result, Test, World, deadline, network, suite, test, until,
+};
 use rustix::fs::{Gid, Uid};
-use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::chaos::{Random, clock, from_environment};
 use crate::limits::{add_request, ask, daemon_with_few_descriptors, dhcp, send};
@@ -25,6 +28,7 @@ use crate::scenario::{SOON, Scenario, reported};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(a_member_of_the_group_may_ask_for_a_lease_but_not_for_the_socket_or_gc),
+    test!(a_supplementary_group_counts_and_the_sockets_new_directory_admits_it),
     test!(a_member_of_the_group_does_not_learn_which_paths_exist),
     test!(a_stranger_who_listens_on_the_socket_is_not_believed),
     test!(a_lock_of_the_socket_that_somebody_keeps_holds_up_no_takeover),
@@ -43,10 +47,22 @@ fn has_other_users() -> Result<bool> {
     Ok(is_whole("/proc/self/uid_map")? && is_whole("/proc/self/gid_map")?)
 }
 
-/// Runs `f` as a user without privileges. It must not create processes.
+/// Runs `f` as a user without privileges in [`GROUP`]. It must not create processes.
 fn as_stranger<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    as_user_of(GROUP, &[], f)
+}
+
+/// Runs `f` as a user without privileges in this group, and in others. It must not create
+/// processes.
+fn as_user_of<T: Send>(
+    group: u32,
+    others: &[u32],
+    f: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
     let as_user = || {
-        let (user, group) = (Uid::from_raw(USER), Gid::from_raw(GROUP));
+        let (user, group) = (Uid::from_raw(USER), Gid::from_raw(group));
+        let others: Vec<Gid> = others.iter().copied().map(Gid::from_raw).collect();
+        set_thread_groups(&others)?;
         set_thread_res_gid(group, group, group)?;
         set_thread_res_uid(user, user, user)?;
         f()
@@ -101,6 +117,46 @@ fn a_member_of_the_group_may_ask_for_a_lease_but_not_for_the_socket_or_gc(world:
     Ok(())
 }
 
+fn a_supplementary_group_counts_and_the_sockets_new_directory_admits_it(world: &World) -> Result {
+    if !has_other_users()? {
+        return Ok(());
+    }
+    fs::set_permissions(world.dir(), fs::Permissions::from_mode(0o755))?;
+    let lan = Lan::new()?;
+    let start = |directory: &str| {
+        let socket = world.dir().join(directory).join("dhcp.sock");
+        let mut command = Command::new(suite::plugin_dir().join("dhcp"));
+        command.args(["daemon", "-group", &GROUP.to_string(), "-socketpath"]);
+        command.arg(&socket);
+        let daemon = Process::spawn(world, &lan.host, directory, command)?;
+        Result::Ok((daemon, socket))
+    };
+    let (mut daemon, socket) = start("new")?;
+    let status = json!({ "protocol": 1, "verb": "status" });
+    let asked = |own, others: &[u32]| as_user_of(own, others, || ask(&socket, &status, None));
+    until("the group may use the socket", SOON, || {
+        asked(GROUP, &[]).is_ok_and(|answer| answer == "done")
+    })?;
+    let many: Vec<u32> = (5000..5040).chain([GROUP]).collect();
+    let answer = asked(USER, &many)?;
+    ensure!(answer == "done", "{answer}");
+    ensure!(asked(USER, &[5000]).is_err(), "nobody else may connect");
+    daemon.stop()?;
+
+    // A directory that exists stays as it is.
+    let closed = world.dir().join("closed");
+    fs::create_dir(&closed)?;
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700))?;
+    let (mut daemon, _) = start("closed")?;
+    until("the log says that the group cannot get there", SOON, || {
+        let log = daemon.log();
+        log.contains("may not enter the socket's directory")
+    })?;
+    daemon.stop()?;
+    ensure!(fs::metadata(&closed)?.permissions().mode() & 0o777 == 0o700);
+    Ok(())
+}
+
 fn a_member_of_the_group_does_not_learn_which_paths_exist(world: &World) -> Result {
     if !has_other_users()? {
         return Ok(());
@@ -148,7 +204,7 @@ fn a_stranger_who_listens_on_the_socket_is_not_believed(world: &World) -> Result
         del.status.success() && del.stderr.contains("uid 4241 listens there"),
         "{del:?}"
     );
-    let mut command = std::process::Command::new(lab::suite::plugin_dir().join("dhcp"));
+    let mut command = Command::new(suite::plugin_dir().join("dhcp"));
     command
         .args(["daemon", "-takeover", "-socketpath"])
         .arg(&socket);
@@ -172,7 +228,7 @@ fn a_lock_of_the_socket_that_somebody_keeps_holds_up_no_takeover(world: &World) 
     fs::remove_file(&lock)?;
     let theirs = fs::File::create(&lock)?;
     theirs.lock()?;
-    let mut command = std::process::Command::new(lab::suite::plugin_dir().join("dhcp"));
+    let mut command = Command::new(suite::plugin_dir().join("dhcp"));
     command
         .args(["daemon", "-takeover", "-socketpath"])
         .arg(&socket);

@@ -7,6 +7,7 @@
 //! - [`nft::Nft`] replaces, compares and deletes tables of packet filter rules.
 //! - [`PacketSocket`] and [`ArpSocket`] send and receive DHCP and ARP on a link, whether or not it
 //!   has an address. [`frame`] builds and parses frames.
+//! - [`peer_groups`] says in which groups the other end of a Unix socket is.
 //! - [`announce`] announces a link's addresses to its neighbours, [`sysctl`] reads and changes
 //!   settings, and [`boottime`] reads the clock that leases are measured by.
 //!
@@ -53,6 +54,7 @@ mod mac;
 mod netlink;
 mod netns;
 mod packet;
+mod peer;
 pub mod sysctl;
 
 pub use announce::announce;
@@ -65,3 +67,4 @@ pub use netlink::{
 };
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use packet::{ArpSocket, PacketSocket, Pattern, Received, frame};
+pub use peer::peer_groups;

@@ -36,7 +36,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DIR")]
     pub(crate) statedir: Option<PathBuf>,
 
-    /// Let this group, by name or number, use the socket too; it must be the caller's primary group
+    /// Let this group, by name or number, use the socket too
     #[arg(long, value_name = "GROUP", value_parser = group)]
     pub(crate) group: Option<u32>,
 

@@ -28,15 +28,21 @@ pub(super) enum Denied {
 }
 
 impl Caller {
-    /// The caller with these ids, to a daemon that runs as `own` and admits this group.
+    /// The caller with this user and these groups, to a daemon that runs as `own` and admits
+    /// `group`.
     ///
     /// # Errors
     /// If it may not use the socket.
-    pub(super) fn of(uid: u32, gid: u32, own: u32, group: Option<u32>) -> Result<Caller, Denied> {
-        match () {
-            () if uid == 0 || uid == own => Ok(Caller::Owner),
-            () if group == Some(gid) => Ok(Caller::Member),
-            () => Err(Denied::Stranger(uid)),
+    pub(super) fn of(
+        uid: u32,
+        groups: &[u32],
+        own: u32,
+        group: Option<u32>,
+    ) -> Result<Caller, Denied> {
+        match group {
+            _ if uid == 0 || uid == own => Ok(Caller::Owner),
+            Some(group) if groups.contains(&group) => Ok(Caller::Member),
+            _ => Err(Denied::Stranger(uid)),
         }
     }
 
@@ -69,7 +75,7 @@ mod tests {
 
     #[test]
     fn root_the_daemons_own_user_and_its_group_may_call() {
-        let of = |uid, own, group| Caller::of(uid, 50, own, group);
+        let of = |uid, own, group| Caller::of(uid, &[49, 50], own, group);
         for (uid, own) in [(0, 0), (0, 1000), (1000, 1000)] {
             assert_eq!(of(uid, own, None), Ok(Caller::Owner));
             assert_eq!(of(uid, own, Some(50)), Ok(Caller::Owner));

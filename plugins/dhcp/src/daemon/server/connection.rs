@@ -73,7 +73,7 @@ impl Connection {
     }
 
     /// Reads the request and the netns descriptor beside it, from a caller that may make it: root,
-    /// the user that the daemon runs as, or a process of `group` (SO_PEERCRED).
+    /// the user that the daemon runs as, or a process of `group` (SO_PEERCRED, SO_PEERGROUPS).
     ///
     /// # Errors
     /// Why the request is refused.
@@ -83,7 +83,11 @@ impl Connection {
     ) -> Result<(Request, Option<OwnedFd>), Refusal> {
         let peer = self.stream.peer_cred()?;
         let own = rustix::process::geteuid().as_raw();
-        let caller = Caller::of(peer.uid(), peer.gid(), own, group)?;
+        let mut groups = vec![peer.gid()];
+        if group.is_some() {
+            groups.extend(linknet::peer_groups(&self.stream)?);
+        }
+        let caller = Caller::of(peer.uid(), &groups, own, group)?;
         let (line, descriptor) = timeout(CALLER_TIMEOUT, self.read_line())
             .await
             .map_err(|_| io::Error::new(ErrorKind::TimedOut, "no request within 5 s"))??;

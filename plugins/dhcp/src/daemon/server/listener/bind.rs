@@ -2,7 +2,9 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{
+    DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown,
+};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -22,11 +24,7 @@ pub(super) fn bind(path: &Path, group: Option<u32>) -> Result<(UnixListener, Fil
         move |source| ListenError::Io { what, path, source }
     };
     if let Some(directory) = path.parent() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(failed("create", directory))?;
+        create_directory(directory, group).map_err(failed("create", directory))?;
     }
     let lock_path = lock_file(path);
     let lock = open_lock(&lock_path).map_err(failed("open the lock", &lock_path))?;
@@ -42,6 +40,43 @@ pub(super) fn bind(path: &Path, group: Option<u32>) -> Result<(UnixListener, Fil
         fs::set_permissions(path, mode).map_err(failed("set the mode of", path))?;
     }
     Ok((socket, lock))
+}
+
+/// Creates the socket's directory if it is missing: for its owner only (0700), or for `group` too
+/// (0750). One that exists stays as it is.
+fn create_directory(directory: &Path, group: Option<u32>) -> io::Result<()> {
+    if directory.is_dir() {
+        warn_if_closed_to(directory, group);
+        return Ok(());
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)?;
+    if group.is_some() {
+        chown(directory, None, group)?;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o750))?;
+    }
+    Ok(())
+}
+
+/// Warns if the mode of the directory keeps the group from the socket in it.
+fn warn_if_closed_to(directory: &Path, group: Option<u32>) {
+    let (Some(group), Ok(metadata)) = (group, directory.metadata()) else {
+        return;
+    };
+    let search = if metadata.gid() == group {
+        0o010
+    } else {
+        0o001
+    };
+    if metadata.mode() & search == 0 {
+        tracing::warn!(
+            directory = %directory.display(),
+            group,
+            "the group that -group admits may not enter the socket's directory"
+        );
+    }
 }
 
 /// Listens on a new socket that is usable by its owner only.
