@@ -3,21 +3,24 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
 use lab::anyhow::{Context, anyhow, ensure};
 use lab::dhcp_server::Settings;
 use lab::serde_json::{Value, json};
 use lab::{
     DhcpServer, Lan, Network, Process, Result, Test, World, deadline, network, suite, test, until,
 };
+use linknet::{Netlink, Netns, NewMacvlan};
 use rustix::fs::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
@@ -28,6 +31,8 @@ use crate::scenario::{SOON, Scenario, reported};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(a_member_of_the_group_may_ask_for_a_lease_but_not_for_the_socket_or_gc),
+    test!(a_member_of_the_group_touches_neither_the_host_nor_the_containers_of_others),
+    test!(members_of_the_group_leave_places_for_root),
     test!(a_supplementary_group_counts_and_the_sockets_new_directory_admits_it),
     test!(a_member_of_the_group_does_not_learn_which_paths_exist),
     test!(a_stranger_who_listens_on_the_socket_is_not_believed),
@@ -73,6 +78,26 @@ fn as_user_of<T: Send>(
     })
 }
 
+/// A namespace that [`USER`] has made, with an interface `eth0` on the LAN, and the process that
+/// keeps it.
+fn own_container(world: &World, lan: &Lan) -> Result<(Process, Netns)> {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--net", "sleep", "infinity"]);
+    command.uid(USER).gid(GROUP);
+    let process = Process::spawn(world, &lan.host, "own", command)?;
+    let path = format!("/proc/{}/ns/net", process.pid());
+    let outside = lan.host.netns().id()?;
+    until("the user has a namespace", SOON, || {
+        Netns::open(&path).is_ok_and(|netns| netns.id().is_ok_and(|id| id != outside))
+    })?;
+    let netns = Netns::open(&path)?;
+    let parent = lan.host.link(Lan::MASTER)?.index;
+    let inside = Netlink::open_in(&netns)?;
+    let new = NewMacvlan::new("eth0", parent);
+    lan.host.netlink()?.add_macvlan(&new, &netns, &inside)?;
+    Ok((process, netns))
+}
+
 /// A daemon that admits [`GROUP`].
 fn with_group(world: &World) -> Result<Scenario> {
     fs::set_permissions(world.dir(), fs::Permissions::from_mode(0o755))?;
@@ -90,30 +115,99 @@ fn a_member_of_the_group_may_ask_for_a_lease_but_not_for_the_socket_or_gc(world:
     }
     let scenario = with_group(world)?;
     let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
-    let container = scenario.lan.container("c1")?;
-    let network = Network::new(&scenario.lan.host, crate::scenario::conflist(json!({})));
-    network.add(&network::Attachment::new(&container))?;
-    let add = add_request(&scenario, &container.path())?;
-    let netns = fs::File::open(container.path())?;
+    let (_process, netns) = own_container(world, &scenario.lan)?;
     let socket = scenario.daemon.socket();
-    let refused = |request: Value| {
-        let answer = as_stranger(|| ask(socket, &request, None))?;
-        let why = answer["error"]["msg"].as_str().unwrap_or_default();
-        ensure!(why.contains("only root may request"), "{request}: {answer}");
-        Ok(())
-    };
-    refused(json!({ "protocol": 1, "verb": "takeover" }))?;
-    refused(json!({ "protocol": 1, "verb": "gc", "network": "lan", "keep": [] }))?;
+    ensure_refused(socket, &json!({ "protocol": 1, "verb": "takeover" }), None)?;
+    let gc = json!({ "protocol": 1, "verb": "gc", "network": "lan", "keep": [] });
+    ensure_refused(socket, &gc, None)?;
 
+    let add = add_request(&scenario, Path::new("/run/netns/none"))?;
     let added = as_stranger(|| ask(socket, &add, Some(netns.as_fd())))?;
-    ensure!(added["lease"]["ips"][0]["address"].is_string(), "{added}");
+    let net = added["lease"]["ips"][0]["address"].as_str();
+    let net: Ipv4Net = net.with_context(|| added.to_string())?.parse()?;
     for verb in ["check", "status", "del"] {
         let mut request = add.clone();
         request["verb"] = json!(verb);
-        request["addresses"] = json!([]);
+        request["addresses"] = json!([net.addr()]);
         let answer = as_stranger(|| ask(socket, &request, None))?;
         ensure!(answer == "done", "{verb}: {answer}");
     }
+    Ok(())
+}
+
+fn a_member_of_the_group_touches_neither_the_host_nor_the_containers_of_others(
+    world: &World,
+) -> Result {
+    if !has_other_users()? {
+        return Ok(());
+    }
+    let scenario = with_group(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let (_process, own) = own_container(world, &scenario.lan)?;
+    let add = add_request(&scenario, Path::new("/run/netns/none"))?;
+    let socket = scenario.daemon.socket();
+
+    let other = fs::File::open("/run/netns/other")?;
+    let mut host = add.clone();
+    host["attachment"]["ifname"] = json!(Lan::MASTER);
+    ensure_refused(socket, &host, Some(scenario.lan.host.netns().as_fd()))?;
+    ensure_refused(socket, &add, Some(other.as_fd()))?;
+    let mut access = add.clone();
+    access["terms"]["hostAccess"] = json!(["8.8.8.8/32"]);
+    ensure_refused(socket, &access, Some(own.as_fd()))?;
+
+    // Neither does it end another's lease, nor put one of its own into its place.
+    let mut others = add.clone();
+    others["attachment"]["containerID"] = json!("other");
+    ensure_refused(socket, &others, Some(own.as_fd()))?;
+    for verb in ["check", "del"] {
+        others["verb"] = json!(verb);
+        others["addresses"] = json!([]);
+        ensure_refused(socket, &others, None)?;
+    }
+    Ok(())
+}
+
+/// Requests of a member that wait for a server are only some of those that are served.
+fn members_of_the_group_leave_places_for_root(world: &World) -> Result {
+    if !has_other_users()? {
+        return Ok(());
+    }
+    let scenario = with_group(world)?;
+    let mut server = Some(DhcpServer::start(&scenario.lan.lan, Settings::default())?);
+    let (_process, own) = own_container(world, &scenario.lan)?;
+    let add = add_request(&scenario, Path::new("/run/netns/none"))?;
+    let socket = scenario.daemon.socket();
+    server.take();
+    let waiting: Vec<UnixStream> = as_stranger(|| {
+        let ask = |number: usize| {
+            let mut add = add.clone();
+            add["attachment"]["containerID"] = json!(format!("c{number}"));
+            add["terms"]["timeout"] = json!(1_000_000);
+            let stream = UnixStream::connect(socket)?;
+            send(&stream, format!("{add}\n").as_bytes(), Some(own.as_fd()))?;
+            Ok(stream)
+        };
+        (0..600).map(ask).collect()
+    })?;
+    let answer = ask(socket, &json!({ "protocol": 1, "verb": "status" }), None)?;
+    ensure!(answer == "done", "{answer}");
+    until("further ADDs are refused", SOON, || {
+        let log = scenario.daemon.log();
+        log.contains("too many ADDs of members of the group")
+    })?;
+    drop(waiting);
+    Ok(())
+}
+
+/// What a member requests in vain.
+fn ensure_refused(socket: &Path, request: &Value, descriptor: Option<BorrowedFd<'_>>) -> Result {
+    let answer = as_stranger(|| ask(socket, request, descriptor))?;
+    let why = answer["error"]["msg"].as_str().unwrap_or_default();
+    ensure!(
+        why.contains("-group admits") || why.contains("requested"),
+        "{request}: {answer}"
+    );
     Ok(())
 }
 

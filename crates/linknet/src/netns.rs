@@ -1,8 +1,8 @@
 //! Network namespaces: opening, identifying and entering them.
 #![allow(
     unsafe_code,
-    reason = "nix has no functions for the ioctls that return a namespace's type and a socket's \
-              namespace"
+    reason = "nix has no functions for the ioctls that return a namespace's type, its owner and a \
+              socket's namespace"
 )]
 
 use std::ffi::c_int;
@@ -145,6 +145,24 @@ impl Netns {
         })
     }
 
+    /// The user to whom this namespace belongs: the one who created the user namespace that owns it,
+    /// as this process's user namespace numbers users. 0 for one of the host's.
+    ///
+    /// # Errors
+    /// If the owner is not in this process's user namespace or in one below it.
+    pub fn owner(&self) -> io::Result<libc::uid_t> {
+        let mut owner = 0;
+        let users = user_namespace(self.as_fd())?;
+        nix::ioctl_read_bad!(
+            ns_get_owner_uid,
+            nix::request_code_none!(0xb7, 4),
+            libc::uid_t
+        );
+        // SAFETY: the descriptor is open during the call, which writes a user's number.
+        unsafe { ns_get_owner_uid(users.as_raw_fd(), &raw mut owner)? };
+        Ok(owner)
+    }
+
     /// A second handle on this namespace.
     ///
     /// # Errors
@@ -237,6 +255,14 @@ fn namespace_type(fd: BorrowedFd<'_>) -> nix::Result<c_int> {
     // SAFETY: the descriptor is open during the call, and the request has no argument: its result
     // is the return value.
     unsafe { ns_get_nstype(fd.as_raw_fd()) }
+}
+
+/// The user namespace that owns a namespace (`NS_GET_USERNS`, ioctl_ns(2)).
+fn user_namespace(fd: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    nix::ioctl_none!(ns_get_userns, 0xb7, 1);
+    // SAFETY: the descriptor is open during the call, and the request has no argument. Its result
+    // is a new descriptor, which nobody else knows.
+    unsafe { Ok(OwnedFd::from_raw_fd(ns_get_userns(fd.as_raw_fd())?)) }
 }
 
 #[cfg(all(test, feature = "serde"))]

@@ -76,7 +76,12 @@ fn run(flags: Flags, state: StateDir) -> Result<(), Box<dyn Error>> {
         let socket = socket.map_err(cannot("wait for callers"))?;
         let (idle, group) = (flags.idle, flags.group);
         let table = Table::new(flags, state, limits.adds, limits.maintenance)?;
-        let server = Rc::new(Server::new(Rc::new(table), listener, group));
+        let server = Rc::new(Server::new(
+            Rc::new(table),
+            listener,
+            group,
+            limits.connections,
+        ));
         event_loop::run(&server, &socket, limits.connections, idle).await
     })?;
     drop(tasks);

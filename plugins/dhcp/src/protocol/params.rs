@@ -67,6 +67,10 @@ pub struct LeaseParams {
     /// address.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) guard: Guard,
+    /// The user that requested the lease as a member of the group that `-group` admits. The daemon
+    /// sets it, whatever the request says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) member: Option<u32>,
 }
 
 impl LeaseParams {

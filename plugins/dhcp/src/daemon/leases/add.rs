@@ -73,6 +73,7 @@ pub(crate) async fn add(
         }
         let slot = table.get_or_create(attachment);
         let _guard = SlotGuard { table, slot: &slot };
+        slot.requested_by.set(request.params.member);
         let added = tokio::select! {
             added = add_in_slot(table, &slot, &request) => added,
             () = slot.cancelled.notified() => Err(cancelled()),

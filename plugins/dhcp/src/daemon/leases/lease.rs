@@ -252,6 +252,11 @@ impl ManagedLease {
         format!("{}{}", self.client.borrow().report(), self.wire)
     }
 
+    /// The member of the group that `-group` admits who requested it; `None` if root did.
+    pub(super) fn member(&self) -> Option<u32> {
+        self.params.member
+    }
+
     /// The sentence about the interface at the end of an error.
     pub(super) fn interface_health(&self, netns: &Netns) -> String {
         let has_answer = self.client.borrow().report().has_answer();

@@ -27,6 +27,8 @@ pub(super) struct Slot {
     pub(super) sought: RefCell<Weak<ManagedLease>>,
     /// The timer at which the lease must be maintained next.
     pub(super) timer: Cell<Option<TimerKey>>,
+    /// The member of the group that `-group` admits, if one requested a lease that is not there yet.
+    pub(super) requested_by: Cell<Option<u32>>,
 }
 
 impl Slot {
@@ -39,6 +41,7 @@ impl Slot {
             lease: RefCell::default(),
             sought: RefCell::default(),
             timer: Cell::default(),
+            requested_by: Cell::default(),
         }
     }
 
@@ -50,6 +53,12 @@ impl Slot {
             let is_other = matches!((lease.address(), address), (Some(a), Some(b)) if a != b);
             !is_other && lease.client().is_same_client(client)
         })
+    }
+
+    /// The member of the group that `-group` admits who requested the lease; `None` if root did.
+    pub(super) fn member(&self) -> Option<u32> {
+        let lease = self.lease().or_else(|| self.sought.borrow().upgrade());
+        lease.map_or_else(|| self.requested_by.get(), |lease| lease.member())
     }
 
     /// The lease, if there is one.

@@ -135,6 +135,19 @@ impl Table {
         Rc::clone(slot)
     }
 
+    /// Who requested the attachment's lease, if it has one or is getting one: `None` for root,
+    /// otherwise the member of the group that `-group` admits. A lease that cannot be read is
+    /// root's.
+    pub(crate) fn holder(&self, attachment: &Attachment) -> Option<Option<u32>> {
+        if let Some(slot) = self.get(attachment) {
+            return Some(slot.member());
+        }
+        match self.store.read(attachment) {
+            Ok(record) => record.map(|record| record.params.member),
+            Err(_) => Some(None),
+        }
+    }
+
     /// What the server of an attachment's lease should have sent and did not, as sentences.
     pub(crate) fn assumptions(&self, attachment: &Attachment) -> Vec<String> {
         let lease = self.get(attachment).and_then(|slot| slot.lease());
@@ -244,8 +257,12 @@ impl Table {
 
     /// How long an ADD may take.
     pub(super) fn add_timeout(&self, params: &LeaseParams) -> Duration {
+        let most = match params.member {
+            None => MAX_ADD_TIME,
+            Some(_) => self.flags.resendtimeout,
+        };
         let timeout = params.timeout.unwrap_or(self.flags.resendtimeout);
-        timeout.min(MAX_ADD_TIME)
+        timeout.min(most)
     }
 
     /// The settings of a client with these parameters under the daemon's flags.

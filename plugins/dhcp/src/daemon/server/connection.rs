@@ -6,6 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use cni::{Attachment, code};
+use linknet::NetnsError;
 use serde_json::Value;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
@@ -39,6 +40,9 @@ pub(super) enum Refusal {
     /// A name in the attachment that CNI does not allow.
     #[error("invalid attachment: {0}")]
     Attachment(#[source] serde_json::Error),
+    /// Its descriptor is not that of a netns.
+    #[error("CNI_NETNS: {0}")]
+    Netns(#[from] NetnsError),
     /// The caller is the Go plugin, which speaks Go's RPC over HTTP.
     #[error("the caller is the Go plugin: replace both plugins together with the daemon")]
     GoPlugin,
@@ -59,8 +63,8 @@ impl Refusal {
     /// The error code that the caller gets.
     pub(super) fn code(&self) -> u32 {
         match self {
-            Refusal::Attachment(_) => code::INVALID_ENVIRONMENT,
-            Refusal::Crowded => code::TRY_AGAIN_LATER,
+            Refusal::Attachment(_) | Refusal::Netns(_) => code::INVALID_ENVIRONMENT,
+            Refusal::Crowded | Refusal::Denied(Denied::Crowded) => code::TRY_AGAIN_LATER,
             _ => code::IO_FAILURE,
         }
     }
@@ -72,15 +76,16 @@ impl Connection {
         Connection { stream }
     }
 
-    /// Reads the request and the netns descriptor beside it, from a caller that may make it: root,
-    /// the user that the daemon runs as, or a process of `group` (SO_PEERCRED, SO_PEERGROUPS).
+    /// Reads the request and the netns descriptor beside it, from a caller that may use the socket:
+    /// root, the user that the daemon runs as, or a process of `group` (SO_PEERCRED,
+    /// SO_PEERGROUPS).
     ///
     /// # Errors
     /// Why the request is refused.
     pub(super) async fn request(
         &mut self,
         group: Option<u32>,
-    ) -> Result<(Request, Option<OwnedFd>), Refusal> {
+    ) -> Result<(Caller, Request, Option<OwnedFd>), Refusal> {
         let peer = self.stream.peer_cred()?;
         let own = rustix::process::geteuid().as_raw();
         let mut groups = vec![peer.gid()];
@@ -110,9 +115,7 @@ impl Connection {
         if let Some(attachment) = attachment {
             serde_json::from_value::<Attachment>(attachment).map_err(Refusal::Attachment)?;
         }
-        let request: Request = serde_json::from_slice(&line)?;
-        caller.ensure_may(&request.verb, descriptor.is_some())?;
-        Ok((request, descriptor))
+        Ok((caller, serde_json::from_slice(&line)?, descriptor))
     }
 
     /// Refuses the Go plugin's call. Its user reads the status line of an HTTP response.

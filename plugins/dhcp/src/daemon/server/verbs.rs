@@ -5,12 +5,13 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cni::{Attachment, CniResult, Error, Version, code};
+use cni::{Attachment, CniResult, Error, Version};
 use linknet::Netns;
 use tokio::net::UnixStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tracing::field::display;
 
+use super::caller::{Caller, Denied};
 use super::connection::{Connection, Refusal};
 use super::listener::Listener;
 use super::places::Place;
@@ -27,16 +28,26 @@ pub(crate) struct Server {
     pub(crate) stop: Notify,
     /// The group that may use the socket besides root.
     group: Option<u32>,
+    /// The places of ADDs that its members have requested.
+    member_adds: Semaphore,
 }
 
 impl Server {
-    /// A server for callers of this listener, about the leases in this table.
-    pub(crate) fn new(table: Rc<Table>, listener: Listener, group: Option<u32>) -> Server {
+    /// A server for callers of this listener, about the leases in this table. Of the callers that
+    /// are served at a time, a quarter may be members of the group with an ADD: those of root find a
+    /// place whatever they do.
+    pub(crate) fn new(
+        table: Rc<Table>,
+        listener: Listener,
+        group: Option<u32>,
+        max_callers: usize,
+    ) -> Server {
         Server {
             table,
             listener,
             stop: Notify::new(),
             group,
+            member_adds: Semaphore::new(max_callers.div_ceil(4)),
         }
     }
 
@@ -49,8 +60,16 @@ impl Server {
             () = place.needed() => Err(Refusal::Crowded),
         };
         place.keep();
-        let (request, descriptor) = match received {
-            Ok(received) => received,
+        let admitted = received.and_then(|(caller, request, descriptor)| {
+            let (request, netns) = self.admit(caller, request, descriptor)?;
+            let is_add = matches!(request.verb, Verb::Add { .. });
+            let place =
+                (is_add && caller.member().is_some()).then(|| self.member_adds.try_acquire());
+            let place = place.transpose().map_err(|_| Denied::Crowded)?;
+            Ok((request, netns, place))
+        });
+        let (request, netns, _member_place) = match admitted {
+            Ok(admitted) => admitted,
             Err(refusal @ Refusal::GoPlugin) => {
                 tracing::warn!("request refused: {refusal}");
                 // A caller that does not read it is gone.
@@ -68,13 +87,13 @@ impl Server {
         match request.verb {
             Verb::Add {
                 attachment,
-                netns,
+                netns: path,
                 params,
                 waited,
                 id,
             } => {
                 let waited = waited.unwrap_or_default();
-                let added = self.add(&attachment, &netns, *params, waited, id, descriptor);
+                let added = self.add(&attachment, &path, *params, waited, id, netns);
                 self.reply_to_add(&mut connection, &attachment, added, id)
                     .await;
             }
@@ -112,6 +131,27 @@ impl Server {
         }
     }
 
+    /// The request, if the caller may make it, and the netns that it has passed.
+    fn admit(
+        &self,
+        caller: Caller,
+        mut request: Request,
+        descriptor: Option<OwnedFd>,
+    ) -> Result<(Request, Option<Netns>), Refusal> {
+        caller.ensure_may(&request.verb, descriptor.is_some(), |attachment| {
+            self.table.holder(attachment)
+        })?;
+        let netns = descriptor.map(Netns::from_fd).transpose()?;
+        if let Verb::Add { params, .. } = &mut request.verb {
+            // Whoever says so, it is the caller's.
+            params.member = caller.member();
+            netns
+                .as_ref()
+                .map_or(Ok(()), |netns| caller.ensure_owns(netns))?;
+        }
+        Ok((request, netns))
+    }
+
     async fn add(
         &self,
         attachment: &Attachment,
@@ -119,12 +159,10 @@ impl Server {
         params: LeaseParams,
         waited: Duration,
         id: Option<AddId>,
-        descriptor: Option<OwnedFd>,
+        netns: Option<Netns>,
     ) -> Result<CniResult, Error> {
-        let netns = match descriptor {
-            Some(descriptor) => Netns::from_fd(descriptor).map_err(|error| {
-                Error::new(code::INVALID_ENVIRONMENT, format!("CNI_NETNS: {error}"))
-            })?,
+        let netns = match netns {
+            Some(netns) => netns,
             None => self.table.open_netns(path)?,
         };
         let added = leases::add(&self.table, attachment, netns, path, params, waited, id).await;

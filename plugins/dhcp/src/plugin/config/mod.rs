@@ -171,6 +171,7 @@ impl Config {
             source_routing: shared.source_routing,
             host_access: shared.host_access,
             guard: shared.guard,
+            member: None,
         })
     }
 }
