@@ -54,6 +54,20 @@ mod tests {
     }
 
     #[test]
+    fn the_sequence_is_that_of_splitmix64() {
+        let mut rng = Rng::new(1_234_567);
+        let drawn = [(); 5].map(|()| rng.next_u64());
+        let published = [
+            6_457_827_717_110_365_317,
+            3_203_168_211_198_807_973,
+            9_817_491_932_198_370_423,
+            4_593_380_528_125_082_431,
+            16_408_922_859_458_223_821,
+        ];
+        assert_eq!(drawn, published);
+    }
+
+    #[test]
     fn jitter_covers_its_spread_and_never_exceeds_it() {
         let mut rng = Rng::new(1);
         let (middle, spread) = (Duration::from_secs(4), Duration::from_secs(1));

@@ -144,3 +144,34 @@ fn are_classless_routes(mut data: &[u8]) -> bool {
     }
     data.is_empty()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_is_skipped_and_nothing_is_read_behind_the_end() {
+        let field = [
+            0, 0, 51, 4, 0, 0, 0, 60, 0, 54, 4, 10, 0, 0, 1, 255, 3, 4, 10, 0, 0, 2,
+        ];
+        let options = RawOptions::read(&field, &[], &[]).into_vec();
+        let codes: Vec<u8> = options.iter().map(|option| option.code).collect();
+        assert_eq!(codes, [51, 54]);
+        assert_eq!(options[1].data, [10, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_value_of_a_wrong_length_is_not_decoded() {
+        for code in [code::ROUTERS, code::DNS] {
+            assert!(decode_value(code, &[10, 0, 0, 1]).is_some());
+            for len in [0, 3, 5] {
+                assert_eq!(decode_value(code, &[0; 8][..len]), None, "{code}, {len}");
+            }
+        }
+        assert!(decode_value(code::STATIC_ROUTES, &[10; 8]).is_some());
+        for len in [0, 4, 7, 9] {
+            let value = &[10; 16][..len];
+            assert_eq!(decode_value(code::STATIC_ROUTES, value), None, "{len}");
+        }
+    }
+}
