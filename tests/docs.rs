@@ -76,6 +76,7 @@ fn help_shows_every_key_and_flag() {
     for Entry { name, .. } in flags() {
         assert!(daemon.contains(&format!("--{name}")), "{name}: {daemon}");
     }
+    assert!(daemon.lines().all(|line| line.len() <= 100), "{daemon}");
 }
 
 #[test]
