@@ -24,6 +24,7 @@ mod ipam;
 mod limits;
 mod log;
 mod macvlan;
+mod network_files;
 mod networks;
 mod persistence;
 mod scenario;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         .tests(&guard::tests())
         .tests(&dhcp::tests())
         .tests(&networks::tests())
+        .tests(network_files::TESTS)
         .tests(&examples::tests())
         .tests(daemon::TESTS)
         .tests(log::TESTS)

@@ -1,6 +1,7 @@
 //! A value of a JSON document that is not what its field needs, and where it is.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::de::{self, Expected, Unexpected};
 use serde_json::Value;
@@ -45,6 +46,11 @@ impl Invalid {
     /// Adds the index in the list that the value is in.
     pub(crate) fn at(self, index: usize) -> Invalid {
         self.under(format!("[{index}]"))
+    }
+
+    /// Adds the file that the value is in, outside of the network configuration.
+    pub(crate) fn in_file(self, file: &Path) -> Invalid {
+        Invalid::new(format!("{}: {self}", file.display()))
     }
 
     /// The error for a value of the network configuration.

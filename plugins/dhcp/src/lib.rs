@@ -21,12 +21,16 @@ pub fn configuration_keys() -> Vec<String> {
     plugin::configuration_keys()
 }
 
-/// What a plugin called with this request asks the daemon for, if the verb is ADD.
+/// What a plugin called with this request asks the daemon for, if the verb is ADD. `file` is the
+/// content of the network's file in /etc/leasehold/networks.d; `None` if there is none.
 ///
 /// # Errors
 /// `INVALID_NETWORK_CONFIG` (7) or `INVALID_ENVIRONMENT` (4), naming what is invalid.
-pub fn lease_params(request: &cni::Request) -> Result<protocol::LeaseParams, cni::Error> {
-    plugin::lease_params(request)
+pub fn lease_params(
+    request: &cni::Request,
+    file: Option<&[u8]>,
+) -> Result<protocol::LeaseParams, cni::Error> {
+    plugin::lease_params(request, file)
 }
 
 /// The command line of `dhcp daemon`.

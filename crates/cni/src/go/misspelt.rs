@@ -2,12 +2,7 @@
 
 use serde_json::{Map, Value};
 
-/// Warns about keys of a configuration, or of the part of it at `path`, that are probably misspelt:
-/// unknown ones that differ from a known one by a single letter, which is missing, added, replaced,
-/// or swapped with its neighbour.
-///
-/// [`decode`](super::decode) ignores unknown keys, as it must: a configuration has keys for others.
-/// Without a warning, the mistake would be silent.
+/// Warns about the [`misspelt_keys`] of a configuration, or of the part of it at `path`.
 ///
 /// ```
 /// let document = serde_json::from_str(r#"{ "masterr": "eth1", "MODE": "bridge", "x-note": "" }"#)?;
@@ -16,7 +11,7 @@ use serde_json::{Map, Value};
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 pub fn warn_of_misspelt_keys(path: &str, object: &Map<String, Value>, known: &[&str]) {
-    for (key, meant) in misspelt(object, known) {
+    for (key, meant) in misspelt_keys(object, known) {
         let key = match path {
             "" => key.to_owned(),
             path => format!("{path}.{key}"),
@@ -25,8 +20,13 @@ pub fn warn_of_misspelt_keys(path: &str, object: &Map<String, Value>, known: &[&
     }
 }
 
-/// The misspelt keys, each with the known one.
-pub(crate) fn misspelt<'o, 'k>(
+/// The keys of an object that are probably misspelt, each with the known one that is meant: unknown
+/// ones that differ from a known one by a single letter, which is missing, added, replaced, or
+/// swapped with its neighbour.
+///
+/// [`decode`](super::decode) ignores unknown keys, as it must: a configuration has keys for others.
+/// Without a warning, the mistake would be silent.
+pub fn misspelt_keys<'o, 'k>(
     object: &'o Map<String, Value>,
     known: &[&'k str],
 ) -> Vec<(&'o str, &'k str)> {
@@ -66,7 +66,7 @@ mod tests {
             ("parent", None),
         ] {
             let document = json!({ key: 1 });
-            let misspelt = misspelt(document.as_object().unwrap(), &known);
+            let misspelt = misspelt_keys(document.as_object().unwrap(), &known);
             assert_eq!(misspelt.first().map(|(_, known)| *known), meant, "{key}");
         }
     }

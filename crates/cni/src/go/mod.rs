@@ -48,6 +48,8 @@
 mod field_names;
 mod misspelt;
 
+use std::path::Path;
+
 use serde::de::value::StrDeserializer;
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor,
@@ -59,8 +61,7 @@ use crate::error::Error;
 use crate::invalid::Invalid;
 
 pub use field_names::field_names;
-pub(crate) use misspelt::misspelt;
-pub use misspelt::warn_of_misspelt_keys;
+pub use misspelt::{misspelt_keys, warn_of_misspelt_keys};
 
 /// Decodes a network configuration, given as the object on stdin.
 ///
@@ -83,12 +84,24 @@ pub fn decode_under<T: DeserializeOwned>(
     from_object(object).map_err(|invalid| invalid.under(path).into_config_error())
 }
 
+/// Decodes the object in a file that completes the network configuration. Errors name the file
+/// before the field.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_file<T: DeserializeOwned>(
+    file: &Path,
+    object: &Map<String, Value>,
+) -> Result<T, Error> {
+    from_object(object).map_err(|invalid| invalid.in_file(file).into_config_error())
+}
+
 fn from_object<T: DeserializeOwned>(object: &Map<String, Value>) -> Result<T, Invalid> {
     T::deserialize(Object(object))
 }
 
 /// Finds the value of a key by the rules above.
-pub(crate) fn get<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+pub fn get<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     find(object, name, |key| key.eq_ignore_ascii_case(name))
 }
 

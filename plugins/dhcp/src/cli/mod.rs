@@ -49,6 +49,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Asks the daemon whether it can serve requests; fails if it cannot, or does not answer
+    ///
+    /// Bad files in /etc/leasehold/networks.d are named on stderr. They do not make it fail.
     Status {
         /// Socket of the daemon
         #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]

@@ -22,14 +22,15 @@ use crate::random::random_octets;
 use client::{Failure, ask, ask_to};
 use config::{Config, DaemonLocation};
 
-pub(crate) use config::keys as configuration_keys;
+pub(crate) use config::{keys as configuration_keys, problems_of_network_files};
 
-/// The parameters of the lease that a request is about.
+/// The parameters of the lease that a request is about, with this content of its network's file;
+/// `None` if there is none.
 ///
 /// # Errors
 /// If the configuration or the environment is invalid.
-pub(crate) fn lease_params(request: &Request) -> Result<LeaseParams, Error> {
-    Config::read(request)?.lease_params(request)
+pub(crate) fn lease_params(request: &Request, file: Option<&[u8]>) -> Result<LeaseParams, Error> {
+    Config::with_content(request, file)?.lease_params(request)
 }
 
 /// The keys are generated from docs/configuration.md: see tests/docs.rs.
@@ -64,7 +65,7 @@ impl Plugin for Dhcp {
 
     fn add(&self, request: &Request) -> Result<CniResult, Error> {
         let config = Config::read(request)?;
-        config::warn_of_misspelt_keys(request);
+        config.warn_of_misspelt_keys();
         let path = request.netns.clone().unwrap_or_default();
         let netns = Netns::open(&path).map_err(|error| {
             let code = match error {

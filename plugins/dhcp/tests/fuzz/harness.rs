@@ -1,6 +1,6 @@
 // What must hold for any octets on the daemon's socket, in a lease's file, and on the plugin's
-// stdin. Included by the fuzz targets `dhcp_protocol`, `dhcp_state` and `dhcp_config`, and by the
-// test that replays their corpora.
+// stdin, and in a network's file. Included by the fuzz targets `dhcp_protocol`, `dhcp_state`,
+// `dhcp_config` and `dhcp_network_file`, and by the test that replays their corpora.
 
 #[path = "../../../../fuzz/request.rs"]
 #[allow(dead_code, reason = "each fuzz target calls one of the functions")]
@@ -85,9 +85,39 @@ pub(crate) fn config(input: &[u8]) {
     let Some(request) = request::read(input, "ADD", KnownArgs::Any) else {
         return;
     };
-    match lease_params(&request) {
+    match lease_params(&request, None) {
         Ok(params) => can_be_asked_for(&params),
         Err(error) => request::assert_says_what_is_invalid(&error),
+    }
+}
+
+/// A network's file: it is refused with an error that names it, or its keys count beneath those of
+/// the caller.
+///
+/// # Panics
+/// If that does not hold.
+#[allow(dead_code, reason = "each fuzz target calls one of the functions")]
+pub(crate) fn network_file(input: &[u8]) {
+    const CALLER: &[u8] = br#"IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;X=y
+{
+    "cniVersion": "1.0.0", "name": "lan", "type": "macvlan",
+    "ipam": { "type": "dhcp", "clientId": "container", "priority": 7, "hostname": null }
+}"#;
+    let request = request::read(CALLER, "ADD", KnownArgs::Any).expect("a valid request");
+    let of_caller = lease_params(&request, None).expect("valid keys");
+    match lease_params(&request, Some(input)) {
+        Ok(params) => {
+            can_be_asked_for(&params);
+            let kept = [&of_caller, &params].map(|params| {
+                let params = serde_json::to_value(params).expect("parameters are written");
+                ["clientId", "priority"].map(|key| params[key].clone())
+            });
+            assert_eq!(kept[0], kept[1]);
+        }
+        Err(error) => {
+            request::assert_says_what_is_invalid(&error);
+            assert!(error.msg.contains("network.json: "), "{error}");
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Replays the kept corpora of the fuzz targets `dhcp_protocol`, `dhcp_state` and `dhcp_config` on
-//! stable Rust, and inputs that are like them.
+//! Replays the kept corpora of the fuzz targets `dhcp_protocol`, `dhcp_state`, `dhcp_config` and
+//! `dhcp_network_file` on stable Rust, and inputs that are like them.
 
 mod harness;
 #[path = "../../../../fuzz/mutate.rs"]
@@ -23,6 +23,11 @@ fn the_corpus_of_dhcp_state_is_served() {
 #[test]
 fn every_kept_configuration_is_read_or_refused_with_an_error() {
     replay("dhcp_config", harness::config);
+}
+
+#[test]
+fn every_kept_file_of_a_network_is_read_or_refused_with_an_error() {
+    replay("dhcp_network_file", harness::network_file);
 }
 
 fn replay(corpus: &str, serve: fn(&[u8])) {

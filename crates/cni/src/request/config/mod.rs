@@ -133,7 +133,7 @@ fn ipam(raw: &Map<String, Value>) -> Result<Option<Map<String, Value>>, Invalid>
         // An empty type, as Go programs write it, means that there is no IPAM.
         let has_type = ipam.keys().any(|key| key.eq_ignore_ascii_case("type"));
         if !has_type && !ipam.is_empty() {
-            let meant = match go::misspelt(ipam, &["type"]).first() {
+            let meant = match go::misspelt_keys(ipam, &["type"]).first() {
                 Some((key, known)) => format!(": did you mean {known:?} by {key:?}?"),
                 None => String::new(),
             };

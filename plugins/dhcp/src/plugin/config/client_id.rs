@@ -7,7 +7,7 @@ use dhcp4::client_id;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::invalid;
+use super::Source;
 use super::options::{self, Provide};
 use crate::protocol::{ClientId, Hex};
 
@@ -32,13 +32,17 @@ const MAX_LEN: usize = 255;
 /// The length at which the Go plugin cuts its identifier, in octets.
 const MAX_CONTAINER_LEN: usize = 254;
 
-/// Refuses an identifier that is invalid for every attachment.
-pub(super) fn verify(key: Option<&ClientIdKey>, provide: &[Provide]) -> Result<(), Error> {
+/// Refuses an identifier that is invalid for every attachment, or that is given twice. The sources
+/// are those of the key and of `provide`.
+pub(super) fn verify(
+    (source, source_of_provide): (Source<'_>, Source<'_>),
+    key: Option<&ClientIdKey>,
+    provide: &[Provide],
+) -> Result<(), Error> {
     if key.is_some() && provide.iter().any(Provide::is_client_id) {
-        return Err(invalid(
-            "clientId",
-            "`provide` has option 61 too; use one of them",
-        ));
+        let provide = source_of_provide.name("provide");
+        let problem = format_args!("{provide} has option 61 too; use one of them");
+        return Err(source.invalid("clientId", problem));
     }
     let body = match key {
         Some(ClientIdKey::Text(text)) => [&[0], text.as_bytes()].concat(),
@@ -47,7 +51,7 @@ pub(super) fn verify(key: Option<&ClientIdKey>, provide: &[Provide]) -> Result<(
     };
     match body.len() {
         MIN_LEN..=MAX_LEN => Ok(()),
-        length => Err(invalid(
+        length => Err(source.invalid(
             "clientId",
             format_args!(
                 "it has {length} octets with its type; {MIN_LEN} to {MAX_LEN} are allowed"
@@ -64,17 +68,19 @@ pub(super) fn verify(key: Option<&ClientIdKey>, provide: &[Provide]) -> Result<(
 /// `INVALID_NETWORK_CONFIG` (7) if the runtime does not name the container and the identifier is
 /// derived from its name; `IO_FAILURE` (5) if the machine has no machine id.
 pub(super) fn resolve(
+    source: Source<'_>,
     key: Option<&ClientIdKey>,
     provide: &[Provide],
     request: &Request,
 ) -> Result<ClientId, Error> {
     let attachment = request.attachment()?;
+    let stable_name = || stable_name(source, request);
     let body = match key {
         Some(ClientIdKey::Mac) => return Ok(ClientId::Mac),
         Some(ClientIdKey::None) => return Ok(ClientId::None),
-        Some(ClientIdKey::Name) => from_name(&stable_name(request)?),
+        Some(ClientIdKey::Name) => from_name(&stable_name()?),
         Some(ClientIdKey::Duid) => {
-            let digest = Sha256::digest(stable_name(request)?);
+            let digest = Sha256::digest(stable_name()?);
             let iaid = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
             client_id::duid(iaid, &machine_duid()?)
         }
@@ -118,13 +124,12 @@ fn from_name(name: &str) -> Vec<u8> {
     [&[0][..], &Sha256::digest(name)].concat()
 }
 
-fn stable_name(request: &Request) -> Result<String, Error> {
+fn stable_name(source: Source<'_>, request: &Request) -> Result<String, Error> {
     attachment::stable_name(request).ok_or_else(|| {
-        invalid(
-            "clientId",
-            "the runtime does not name the container (K8S_POD_NAME in CNI_ARGS)",
-        )
-        .details("Podman and Kubernetes do; elsewhere use {\"text\": …} or {\"fromArg\": …}")
+        let problem = "the runtime does not name the container (K8S_POD_NAME in CNI_ARGS)";
+        source
+            .invalid("clientId", problem)
+            .details("Podman and Kubernetes do; elsewhere use {\"text\": …} or {\"fromArg\": …}")
     })
 }
 

@@ -1,10 +1,12 @@
-//! The `ipam` section: the Go plugin's keys and more, resolved for one attachment into the
-//! parameters of its lease.
+//! The `ipam` section, completed by the network's file: the Go plugin's keys and more, resolved for
+//! one attachment into the parameters of its lease.
 
 mod client_id;
 mod location;
 mod name;
+mod network_file;
 mod options;
+mod source;
 #[cfg(test)]
 mod tests;
 mod timeout;
@@ -16,13 +18,17 @@ use attachment::SharedKeys;
 use cni::go::field_names;
 use cni::{CniResult, Error, Request, Route};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::protocol::{ConflictDetection, LeaseParams, ReleasePolicy, Servers, Suppress};
 use client_id::ClientIdKey;
 use name::NameKey;
+use network_file::NetworkFile;
 use options::{Provide, RequestOption};
+use source::Source;
 
 pub(super) use location::DaemonLocation;
+pub(crate) use network_file::problems as problems_of_network_files;
 
 /// The configuration of one invocation.
 #[derive(Debug)]
@@ -30,6 +36,10 @@ pub(super) struct Config {
     /// Where the daemon is.
     pub(super) daemon: DaemonLocation,
     keys: Keys,
+    /// The caller's `ipam` section.
+    ipam: Map<String, Value>,
+    /// The network's file, which completes it.
+    file: Option<NetworkFile>,
 }
 
 /// The keys about the lease. docs/configuration.md describes each of them.
@@ -66,16 +76,13 @@ pub(crate) fn keys() -> Vec<String> {
     let entries = entries
         .iter()
         .flat_map(|(key, names)| names.iter().map(move |name| format!("{key}.{name}")));
-    let keys = [location::keys(), field_names::<Keys>()].concat();
-    keys.into_iter().map(str::to_owned).chain(entries).collect()
+    let keys = known_keys().into_iter().map(str::to_owned);
+    keys.chain(entries).collect()
 }
 
-/// Warns about keys of the section that are probably misspelt. They have no effect.
-pub(super) fn warn_of_misspelt_keys(request: &Request) {
-    let known = [location::keys(), field_names::<Keys>(), &["type"]].concat();
-    if let Some(ipam) = &request.config.ipam {
-        cni::go::warn_of_misspelt_keys("ipam", ipam, &known);
-    }
+/// The names of the keys of the section, besides `type`.
+fn known_keys() -> Vec<&'static str> {
+    [location::keys(), field_names::<Keys>()].concat()
 }
 
 /// What to say of the addresses that the user requested for this container, and that are not part
@@ -100,24 +107,70 @@ pub(super) fn ungranted(request: &Request, result: &CniResult) -> Result<Vec<Str
     Ok(missing.map(describe).collect())
 }
 
+impl Keys {
+    /// Refuses values that are invalid for every attachment. `source` says where a key is.
+    fn verify<'a>(&self, source: impl Fn(&str) -> Source<'a>) -> Result<(), Error> {
+        options::verify(source("provide"), &self.provide)?;
+        let client_id = self.client_id.as_ref();
+        let sources = (source("clientId"), source("provide"));
+        client_id::verify(sources, client_id, &self.provide)?;
+        let (hostname, fqdn) = (self.hostname.as_ref(), self.fqdn.as_ref());
+        name::verify(source("hostname"), "hostname", hostname, name::is_hostname)?;
+        name::verify(source("fqdn"), "fqdn", fqdn, name::is_fqdn)
+    }
+}
+
 impl Config {
-    /// Reads the section, and validates everything that does not depend on the attachment.
+    /// Reads the section and the network's file, and validates everything that does not depend on
+    /// the attachment.
     ///
     /// # Errors
-    /// `INVALID_NETWORK_CONFIG` (7), naming the key.
+    /// `INVALID_NETWORK_CONFIG` (7), naming the key, and the file if it is there.
     pub(super) fn read(request: &Request) -> Result<Config, Error> {
-        let keys: Keys = match &request.config.ipam {
-            Some(ipam) => cni::go::decode_under("ipam", ipam)?,
-            None => Keys::default(),
+        Config::with_file(request, NetworkFile::of_network(&request.config.name)?)
+    }
+
+    /// Like [`Config::read`], with this content of the network's file; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub(super) fn with_content(request: &Request, file: Option<&[u8]>) -> Result<Config, Error> {
+        let parse = |content| NetworkFile::parse("network.json".into(), content);
+        Config::with_file(request, file.map(parse).transpose()?)
+    }
+
+    fn with_file(request: &Request, file: Option<NetworkFile>) -> Result<Config, Error> {
+        let ipam = request.config.ipam.clone().unwrap_or_default();
+        let mut section = ipam.clone();
+        if let Some(file) = &file {
+            file.verify()?;
+            file.complete(&mut section);
+        }
+        let config = Config {
+            daemon: DaemonLocation::of(&section)?,
+            keys: Source::Ipam.decode(&section)?,
+            ipam,
+            file,
         };
-        options::verify(&keys.provide)?;
-        client_id::verify(keys.client_id.as_ref(), &keys.provide)?;
-        name::verify("hostname", keys.hostname.as_ref(), name::is_hostname)?;
-        name::verify("fqdn", keys.fqdn.as_ref(), name::is_fqdn)?;
-        Ok(Config {
-            daemon: DaemonLocation::read(request)?,
-            keys,
-        })
+        config.keys.verify(|key| config.source(key))?;
+        Ok(config)
+    }
+
+    /// Where the value of a key is from.
+    fn source(&self, key: &str) -> Source<'_> {
+        match &self.file {
+            Some(file) if file.supplies(key, &self.ipam).is_some() => file.source(),
+            _ => Source::Ipam,
+        }
+    }
+
+    /// Warns about keys that are probably misspelt. They have no effect.
+    pub(super) fn warn_of_misspelt_keys(&self) {
+        let known = [known_keys(), vec!["type"]].concat();
+        cni::go::warn_of_misspelt_keys("ipam", &self.ipam, &known);
+        for warning in self.file.iter().flat_map(NetworkFile::misspelt_keys) {
+            log::warn!("{warning}");
+        }
     }
 
     /// How long an ADD may take, if that is configured.
@@ -131,8 +184,10 @@ impl Config {
     /// `INVALID_NETWORK_CONFIG` (7), naming the key, if it needs something that the runtime or the
     /// machine does not provide; `INVALID_ENVIRONMENT` (4) for an invalid address in CNI_ARGS.
     pub(super) fn lease_params(self, request: &Request) -> Result<LeaseParams, Error> {
+        let source = self.source("clientId");
+        let client_id = self.keys.client_id.as_ref();
+        let client_id = client_id::resolve(source, client_id, &self.keys.provide, request)?;
         let keys = self.keys;
-        let client_id = client_id::resolve(keys.client_id.as_ref(), &keys.provide, request)?;
         let mut provide = options::resolve(&keys.provide, request)?;
         let (hostname, fqdn) = (keys.hostname.as_ref(), keys.fqdn.as_ref());
         name::add(&mut provide, hostname, fqdn, request)?;
@@ -186,12 +241,4 @@ fn has_mtu(request: &Request) -> bool {
     // If it is not a number, the plugin that the key belongs to reports that.
     cni::go::decode(&request.config.raw)
         .is_ok_and(|CallerKeys { mtu }| mtu.is_some_and(|mtu| mtu > 0))
-}
-
-/// The error for an invalid key of the section.
-fn invalid(key: impl std::fmt::Display, problem: impl std::fmt::Display) -> Error {
-    Error::new(
-        cni::code::INVALID_NETWORK_CONFIG,
-        format!("invalid network configuration: ipam.{key}: {problem}"),
-    )
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
-use super::invalid;
+use super::Source;
 use super::options::{FQDN, HOST_NAME};
 
 /// Either key: `true`, `false`, a name, or the argument that has the name.
@@ -24,13 +24,14 @@ pub(super) enum NameKey {
 
 /// Refuses an invalid name.
 pub(super) fn verify(
+    source: Source<'_>,
     key: &str,
     name: Option<&NameKey>,
     is_name: fn(&str) -> bool,
 ) -> Result<(), Error> {
     match name {
         Some(NameKey::Text(text)) if !is_name(text) => {
-            Err(invalid(key, format_args!("{text:?} is not a valid name")))
+            Err(source.invalid(key, format_args!("{text:?} is not a valid name")))
         }
         _ => Ok(()),
     }

@@ -5,7 +5,7 @@ use dhcp4::{RawOption, names};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
-use super::invalid;
+use super::Source;
 use crate::protocol::Hex;
 
 /// Option 12.
@@ -51,16 +51,16 @@ impl Provide {
 }
 
 /// Refuses options that are invalid for every attachment.
-pub(super) fn verify(provide: &[Provide]) -> Result<(), Error> {
+pub(super) fn verify(source: Source<'_>, provide: &[Provide]) -> Result<(), Error> {
     for (i, provided) in provide.iter().enumerate() {
         let Code(code) = provided.option;
         if code != CLIENT_ID && dhcp4::Config::is_reserved(code) {
             let problem = format_args!("option {code} is set by the DHCP client itself");
-            return Err(invalid(format_args!("provide[{i}].option"), problem));
+            return Err(source.invalid(format_args!("provide[{i}].option"), problem));
         }
         if !provided.value.is_empty() && provided.hex.is_some() {
             let problem = "value and hex are both given; use one of them";
-            return Err(invalid(format_args!("provide[{i}]"), problem));
+            return Err(source.invalid(format_args!("provide[{i}]"), problem));
         }
         let length = match &provided.hex {
             Some(Hex(data)) => data.len(),
@@ -68,7 +68,7 @@ pub(super) fn verify(provide: &[Provide]) -> Result<(), Error> {
         };
         if length > MAX_LEN {
             let problem = format_args!("it has {length} octets; an option takes at most {MAX_LEN}");
-            return Err(invalid(format_args!("provide[{i}]"), problem));
+            return Err(source.invalid(format_args!("provide[{i}]"), problem));
         }
     }
     Ok(())

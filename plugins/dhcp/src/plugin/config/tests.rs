@@ -31,14 +31,14 @@ fn with_ipam(mut ipam: Value, args: &str) -> Request {
 
 fn params(ipam: Value, args: &str) -> LeaseParams {
     let request = with_ipam(ipam, args);
-    Config::read(&request)
+    Config::with_content(&request, None)
         .and_then(|config| config.lease_params(&request))
         .expect("valid parameters")
 }
 
 /// The message that these keys are refused with, from the key on.
 fn refused(ipam: Value) -> String {
-    let error = Config::read(&with_ipam(ipam, NAMED)).expect_err("bad keys");
+    let error = Config::with_content(&with_ipam(ipam, NAMED), None).expect_err("bad keys");
     assert_eq!(error.code, code::INVALID_NETWORK_CONFIG);
     error
         .msg
@@ -66,7 +66,8 @@ fn values_of_one_container_come_from_args_cni_too() {
         "args": { "cni": { "HOST": "db-1", "ID": "db", "VENDOR": "x" } },
     });
     let request = request(config, "IgnoreUnknown=1;HOST=other");
-    let params = Config::read(&request).and_then(|config| config.lease_params(&request));
+    let params =
+        Config::with_content(&request, None).and_then(|config| config.lease_params(&request));
     let params = params.expect("valid parameters");
     assert_eq!(sent(&params), [(60, &b"x"[..]), (12, &b"db-1"[..])]);
     assert_eq!(params.client_id, ClientId::Sent(Hex(b"\0db".to_vec())));
@@ -279,7 +280,7 @@ fn an_address_is_released_by_default_unless_another_container_may_have_the_ident
 #[test]
 fn a_client_id_by_name_without_a_name_fails_add_only() {
     let nameless = with_ipam(json!({ "clientId": "name" }), "");
-    let config = Config::read(&nameless).expect("STATUS and CHECK need no name");
+    let config = Config::with_content(&nameless, None).expect("STATUS and CHECK need no name");
     let error = config.lease_params(&nameless).expect_err("ADD does");
     assert!(
         error.msg.contains("ipam.clientId") && error.msg.contains("K8S_POD_NAME"),
@@ -291,7 +292,7 @@ fn a_client_id_by_name_without_a_name_fails_add_only() {
 fn the_runtimes_address_overrides_the_configurations() {
     let requested = |config: Value, args: &str| {
         let request = request(config, args);
-        Config::read(&request)
+        Config::with_content(&request, None)
             .and_then(|config| config.lease_params(&request))
             .expect("valid parameters")
             .requested_address
@@ -316,7 +317,7 @@ fn a_configured_mtu_overrides_the_servers() {
         ("mtu", json!(0), &[]),
     ] {
         let request = request(json!({ "name": "lan", key: mtu, "ipam": {} }), "");
-        let params = Config::read(&request)
+        let params = Config::with_content(&request, None)
             .and_then(|config| config.lease_params(&request))
             .expect("valid parameters");
         assert_eq!(params.suppress, expected, "{key}");
@@ -371,7 +372,7 @@ fn a_bad_value_is_refused_naming_its_key() {
         ),
         (
             json!({ "clientId": "mac", "provide": [{ "option": 61, "value": "x" }] }),
-            "clientId: `provide` has option 61 too",
+            "clientId: ipam.provide has option 61 too",
         ),
         (json!({ "hostname": "no name" }), "hostname: \"no name\""),
         (json!({ "hostname": 5 }), "hostname"),
@@ -424,7 +425,7 @@ fn source_routing_of_the_calling_plugin_is_read_and_an_invalid_value_is_left_to_
             "cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "ipam": {}, "sourceRouting": value,
         });
         let request = request(config, NAMED);
-        Config::read(&request)
+        Config::with_content(&request, None)
             .and_then(|config| config.lease_params(&request))
             .expect("valid parameters")
             .source_routing
@@ -433,4 +434,95 @@ fn source_routing_of_the_calling_plugin_is_read_and_an_invalid_value_is_left_to_
     assert_eq!(source_routing(json!(50)), SourceRouting::Table(50));
     assert_eq!(source_routing(Value::Null), SourceRouting::Off);
     assert_eq!(source_routing(json!("main")), SourceRouting::Off);
+}
+
+/// The keys of the network's file beneath those of an `ipam` section.
+fn with_file(ipam: Value, file: &Value) -> Result<LeaseParams, Error> {
+    let request = with_ipam(ipam, "");
+    let file = file.to_string();
+    let config = Config::with_content(&request, Some(file.as_bytes()))?;
+    config.lease_params(&request)
+}
+
+#[test]
+fn a_key_of_the_networks_file_counts_if_the_caller_does_not_give_it() {
+    let file = json!({
+        "type": "dhcp", "Hostname": "of-file", "priority": 5, "suppress": ["dns"], "clientId": "mac",
+    });
+    let params = with_file(json!({ "HOSTNAME": "of-caller", "priority": null }), &file);
+    let params = params.expect("valid keys");
+    assert_eq!(sent(&params), [(12, &b"of-caller"[..])]);
+    assert_eq!(params.priority, Some(5));
+    assert_eq!(params.suppress, [Suppress::Dns]);
+    assert_eq!(params.client_id, ClientId::Mac);
+    let empty = with_file(json!({ "suppress": [] }), &file).expect("valid keys");
+    assert_eq!(empty.suppress, []);
+}
+
+#[test]
+fn the_networks_file_says_where_the_daemon_is() {
+    let request = with_ipam(json!({ "stateDir": "/of/caller" }), "");
+    let file =
+        br#"{ "daemonSocketPath": "/run/d.sock", "stateDir": "/of/file", "autostart": true }"#;
+    let config = Config::with_content(&request, Some(file)).expect("valid keys");
+    assert_eq!(config.daemon.socket.as_os_str(), "/run/d.sock");
+    assert_eq!(config.daemon.state.path().as_os_str(), "/of/caller");
+    assert!(config.daemon.autostart);
+}
+
+#[test]
+fn an_error_about_a_key_names_where_the_key_is() {
+    for (ipam, file, expected) in [
+        (
+            json!({}),
+            json!({ "hostname": "a b" }),
+            "network.json: hostname: \"a b\" is not a valid name",
+        ),
+        (
+            json!({ "hostname": "a b" }),
+            json!({ "hostname": "a" }),
+            "ipam.hostname: \"a b\" is not a valid name",
+        ),
+        (
+            json!({ "hostname": "a" }),
+            json!({ "hostname": 5 }),
+            "network.json: hostname: expected true, false, a name, or {\"fromArg\": …}, found 5",
+        ),
+        (
+            json!({}),
+            json!({ "daemonSocketPath": 5 }),
+            "network.json: daemonSocketPath: expected a string, found 5",
+        ),
+        (
+            json!({}),
+            json!({ "clientId": "name" }),
+            "network.json: clientId: the runtime does not name",
+        ),
+        (
+            json!({ "clientId": "mac" }),
+            json!({ "provide": [{ "option": 61, "value": "x" }] }),
+            "ipam.clientId: network.json: provide has option 61 too",
+        ),
+        (
+            json!({ "provide": [{ "option": 61, "value": "x" }] }),
+            json!({ "clientId": "mac" }),
+            "network.json: clientId: ipam.provide has option 61 too",
+        ),
+    ] {
+        let error = with_file(ipam, &file).expect_err("a bad key");
+        assert_eq!(error.code, code::INVALID_NETWORK_CONFIG);
+        let prefix = "invalid network configuration: ";
+        let problem = error.msg.strip_prefix(prefix).expect("its prefix");
+        assert!(problem.starts_with(expected), "{file}: {problem}");
+    }
+}
+
+#[test]
+fn a_misspelt_key_of_the_networks_file_is_named_with_the_file() {
+    let content = br#"{ "type": "dhcp", "hostnam": "web", "note": "" }"#;
+    let file = NetworkFile::parse("lan.json".into(), content).expect("an object");
+    assert_eq!(
+        file.misspelt_keys(),
+        [r#"lan.json: there is no key "hostnam"; did you mean "hostname"?"#]
+    );
 }
