@@ -16,6 +16,8 @@ use crate::servers::node_on_the_lan;
 
 pub(super) const TESTS: &[Test] = &[
     test!(a_firewall_that_drops_everything_does_not_end_a_lease).needs(&[IPTABLES]),
+    test!(a_drop_at_ingress_does_not_end_a_lease).needs(&[NFTABLES]),
+    test!(a_bridge_in_the_container_does_not_end_a_lease),
     test!(a_program_on_the_clients_port_does_not_end_a_lease),
     test!(the_containers_routes_and_neighbours_do_not_matter_to_a_renewal).needs(&[IPROUTE2]),
     test!(a_server_behind_a_relay_is_asked_at_t1_without_a_default_route),
@@ -25,6 +27,7 @@ pub(super) const TESTS: &[Test] = &[
 ];
 
 const IPTABLES: Package = Package::new("iptables", "iptables");
+const NFTABLES: Package = Package::new("nftables", "nft");
 
 /// Leases that are renewed after a second, a while before anybody else is asked.
 fn early_t1() -> Settings {
@@ -106,6 +109,24 @@ fn a_firewall_that_drops_everything_does_not_end_a_lease(world: &World) -> Resul
             .is_answered(Lan::ADDRESS.into(), Duration::from_millis(200))?,
         "the firewall drops what it should"
     );
+    let request = lease.wait_for_another_renewal()?;
+    ensure_asked_alone(&request, Lan::ADDRESS, server_mac(&lease.scenario.lan)?)
+}
+
+fn a_drop_at_ingress_does_not_end_a_lease(world: &World) -> Result {
+    let lease = Renewing::new(world)?;
+    let chain = "type filter hook ingress device eth0 priority 0; policy drop;";
+    let rules = format!("add table netdev t; add chain netdev t c {{ {chain} }}");
+    lease.container.output(&["nft", &rules])?;
+    let request = lease.wait_for_another_renewal()?;
+    ensure_asked_alone(&request, Lan::ADDRESS, server_mac(&lease.scenario.lan)?)
+}
+
+fn a_bridge_in_the_container_does_not_end_a_lease(world: &World) -> Result {
+    let lease = Renewing::new(world)?;
+    lease.container.add_bridge("br0")?;
+    lease.container.set_up("br0")?;
+    lease.container.add_bridge_port("br0", "eth0")?;
     let request = lease.wait_for_another_renewal()?;
     ensure_asked_alone(&request, Lan::ADDRESS, server_mac(&lease.scenario.lan)?)
 }

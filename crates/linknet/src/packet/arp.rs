@@ -11,7 +11,7 @@ use nix::sys::socket::{MsgFlags, recv};
 use socket2::Socket;
 
 use super::frame::ETHERNET_HEADER_LEN;
-use super::link_layer;
+use super::{filter, link_layer};
 use crate::error::{Error, Result};
 use crate::mac::Mac;
 
@@ -34,8 +34,8 @@ impl ArpSocket {
     /// `is_denied` without CAP_NET_RAW, `is_absent` if there is no such link.
     pub fn open(index: u32) -> Result<ArpSocket> {
         let open = || {
-            let socket = link_layer::open()?;
-            let mac = link_layer::bind_to_link(&socket, index, ETH_P_ARP)?;
+            let socket = link_layer::open(&filter::arp())?;
+            let mac = link_layer::bind_to_link(&socket, index)?;
             Ok(ArpSocket { socket, mac })
         };
         open().map_err(|error: io::Error| {

@@ -2,7 +2,8 @@
 
 use libc::{
     BPF_ABS, BPF_B, BPF_H, BPF_IND, BPF_JEQ, BPF_JGT, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_LDX,
-    BPF_MSH, BPF_RET, BPF_W, ETH_P_IP, IPPROTO_UDP, PACKET_BROADCAST, SKF_AD_OFF, SKF_AD_PKTTYPE,
+    BPF_MSH, BPF_RET, BPF_W, ETH_P_ARP, ETH_P_IP, IPPROTO_UDP, PACKET_BROADCAST, SKF_AD_OFF,
+    SKF_AD_PKTTYPE, SKF_AD_VLAN_TAG, SKF_AD_VLAN_TAG_PRESENT, c_int,
 };
 use socket2::SockFilter;
 
@@ -21,11 +22,8 @@ pub struct Pattern<'a> {
 /// are for this station or for all, and whose payload has one of the patterns, if there are any.
 ///
 /// It accepts the first fragment of one too, so that it can be reported; the others have no port.
-/// It does not accept what the link receives for other stations: frames in promiscuous mode, and
-/// those of a VLAN, whose tag the kernel has removed.
 pub(super) fn udp_to_port(port: u16, any_of: &[Pattern<'_>]) -> Vec<SockFilter> {
     // Offsets count from the Ethernet header.
-    const ETHERTYPE: u32 = 12;
     const IP: u32 = ETHERNET_HEADER_LEN as u32;
     const IP_FLAGS: u32 = IP + 6;
     const IP_PROTOCOL: u32 = IP + 9;
@@ -34,10 +32,8 @@ pub(super) fn udp_to_port(port: u16, any_of: &[Pattern<'_>]) -> Vec<SockFilter> 
     const PAYLOAD: u32 = IP + UDP_HEADER_LEN as u32;
     const FRAGMENT_OFFSET_MASK: u32 = 0x1fff;
 
-    let mut program = Vec::new();
+    let mut program = of_type(ETH_P_IP);
     for (size_and_mode, offset, must) in [
-        (BPF_B | BPF_ABS, PACKET_TYPE, Must::NotExceed(BROADCAST)),
-        (BPF_H | BPF_ABS, ETHERTYPE, Must::Equal(ETH_P_IP as u32)),
         (
             BPF_B | BPF_ABS,
             IP_PROTOCOL,
@@ -65,8 +61,44 @@ pub(super) fn udp_to_port(port: u16, any_of: &[Pattern<'_>]) -> Vec<SockFilter> 
     program
 }
 
-/// Where the kernel lets a filter read whom a frame is for.
+/// A classic BPF program for a raw packet socket. It accepts ARP packets that are for this station
+/// or for all.
+pub(super) fn arp() -> Vec<SockFilter> {
+    let mut program = of_type(ETH_P_ARP);
+    program.push(statement(BPF_RET | BPF_K, ACCEPT));
+    program
+}
+
+/// Rejects frames of other types than this one (an `ETH_P_…`), those that this station sends, and
+/// those for other stations: in promiscuous mode, or in a VLAN, whose tag the kernel has removed.
+fn of_type(ethertype: c_int) -> Vec<SockFilter> {
+    const ETHERTYPE: u32 = 12;
+    const VLAN_ID_MASK: u32 = 0x0fff;
+
+    let mut program = Vec::new();
+    program.extend(check(
+        BPF_B | BPF_ABS,
+        PACKET_TYPE,
+        Must::NotExceed(BROADCAST),
+    ));
+    // Without a tag, its field may have any value. The tag of VLAN 0 is only a priority.
+    program.push(statement(BPF_LD | BPF_B | BPF_ABS, VLAN_TAG_PRESENT));
+    let rest = check(BPF_H | BPF_ABS, VLAN_TAG, Must::HaveNone(VLAN_ID_MASK));
+    program.push(jump(BPF_JEQ, 0, rest.len() as u8, 0));
+    program.extend(rest);
+    program.extend(check(
+        BPF_H | BPF_ABS,
+        ETHERTYPE,
+        Must::Equal(ethertype as u32),
+    ));
+    program
+}
+
+/// Where the kernel lets a filter read whom a frame is for, or that this station sends it.
 const PACKET_TYPE: u32 = (SKF_AD_OFF + SKF_AD_PKTTYPE) as u32;
+/// Where the kernel lets a filter read whether a frame had a VLAN tag, and the tag.
+const VLAN_TAG_PRESENT: u32 = (SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT) as u32;
+const VLAN_TAG: u32 = (SKF_AD_OFF + SKF_AD_VLAN_TAG) as u32;
 /// The greatest packet type that is for this station: 0 is for it alone.
 const BROADCAST: u32 = PACKET_BROADCAST as u32;
 /// How many octets of the frame are delivered.

@@ -4,7 +4,7 @@ use std::io::{self, IoSliceMut};
 use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use libc::{ETH_P_IP, PACKET_AUXDATA, SOL_PACKET, TP_STATUS_CSUMNOTREADY, tpacket_auxdata};
+use libc::{PACKET_AUXDATA, SOL_PACKET, TP_STATUS_CSUMNOTREADY, tpacket_auxdata};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt};
 use nix::{cmsg_space, setsockopt_impl, sockopt_impl};
@@ -17,8 +17,9 @@ use crate::error::{Error, Result};
 use crate::mac::Mac;
 
 /// A socket that sends and receives UDP datagrams on one link, bypassing the kernel's own IP: it
-/// needs no address, route or neighbour entry, no firewall of IP's stops it, and it does not matter
-/// which program has bound the port.
+/// needs no address, route or neighbour entry, no firewall of IP's and no rule at ingress stops it,
+/// and it does not matter which program has bound the port, or whether the link is a port of a
+/// bridge. Rules at egress do stop what it sends.
 ///
 /// It is non-blocking. Closing it takes the kernel an RCU grace period, some ten milliseconds, so
 /// close it when nothing waits for it.
@@ -55,10 +56,9 @@ impl PacketSocket {
     /// `is_denied` without CAP_NET_RAW, `is_absent` if there is no such link.
     pub fn open(index: u32, port: u16) -> Result<PacketSocket> {
         let open = || {
-            let socket = link_layer::open()?;
-            socket.attach_filter(&filter::udp_to_port(port, &[]))?;
+            let socket = link_layer::open(&filter::udp_to_port(port, &[]))?;
             setsockopt(&socket, PacketAuxdata, &true)?;
-            let mac = link_layer::bind_to_link(&socket, index, ETH_P_IP)?;
+            let mac = link_layer::bind_to_link(&socket, index)?;
             Ok(PacketSocket { socket, port, mac })
         };
         open().map_err(|error: io::Error| {

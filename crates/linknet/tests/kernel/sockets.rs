@@ -21,6 +21,9 @@ crate::tests![
     the_filter_accepts_its_port_only,
     the_filter_accepts_only_payloads_with_one_of_the_patterns,
     frames_for_other_stations_are_not_received_in_promiscuous_mode,
+    frames_of_a_vlan_are_not_received_by_the_link_below,
+    a_bridge_does_not_keep_frames_from_a_socket,
+    a_socket_does_not_receive_what_its_own_station_sends,
     routes_neighbours_and_a_program_on_the_port_make_no_difference,
     the_first_fragment_of_a_datagram_is_rejected_and_the_others_are_dropped,
     a_frame_longer_than_the_buffer_is_rejected,
@@ -210,6 +213,54 @@ fn frames_for_other_stations_are_not_received_in_promiscuous_mode() -> Test {
     }
     server.send(Mac::BROADCAST, SERVER, CLIENT, b"for all")?;
     next_is(&client, b"for all")
+}
+
+fn frames_of_a_vlan_are_not_received_by_the_link_below() -> Test {
+    let (left, right) = cable()?;
+    let (client, server) = (
+        packet_socket(&left, "left", 68)?,
+        packet_socket(&right, "right", 67)?,
+    );
+    if let Err(unsupported) = right.ip("link add vlan5 link right type vlan id 5") {
+        eprintln!("a kernel without VLANs: {unsupported:?}");
+        return Ok(());
+    }
+    right.ip("link set vlan5 up")?;
+    let tagged = packet_socket(&right, "vlan5", 67)?;
+    tagged.send(Mac::BROADCAST, SERVER, CLIENT, b"of the VLAN")?;
+    server.send(Mac::BROADCAST, SERVER, CLIENT, b"of the link")?;
+    next_is(&client, b"of the link")
+}
+
+fn a_bridge_does_not_keep_frames_from_a_socket() -> Test {
+    let (left, right) = cable()?;
+    let (client, server) = (
+        packet_socket(&left, "left", 68)?,
+        packet_socket(&right, "right", 67)?,
+    );
+    give(&right, "right", SERVER)?;
+    let arp = arp_socket(&left, "left")?;
+    left.ip("link add br0 type bridge")?;
+    left.ip("link set left master br0")?;
+    left.ip("link set br0 up")?;
+    server.send(client.mac(), SERVER, CLIENT, b"to a port")?;
+    next_is(&client, b"to a port")?;
+    arp.probe(*SERVER.ip())?;
+    until("an answer", || Ok(arp.contender(*SERVER.ip())?))?;
+    Ok(())
+}
+
+fn a_socket_does_not_receive_what_its_own_station_sends() -> Test {
+    let (left, right) = cable()?;
+    let (client, server) = (
+        packet_socket(&left, "left", 68)?,
+        packet_socket(&right, "right", 68)?,
+    );
+    let own = packet_socket(&left, "left", 67)?;
+    own.send(Mac::BROADCAST, SERVER, CLIENT, b"own")?;
+    next_is(&server, b"own")?;
+    server.send(Mac::BROADCAST, SERVER, CLIENT, b"another's")?;
+    next_is(&client, b"another's")
 }
 
 fn routes_neighbours_and_a_program_on_the_port_make_no_difference() -> Test {
