@@ -12,7 +12,7 @@ use lab::dhcp_server::Settings;
 use lab::plugin::CniError;
 use lab::serde_json::{Value, json};
 use lab::{Daemon, DhcpServer, Lan, Network, Result, Test, World, network, test, until};
-use linknet::Route;
+use linknet::{Route, sysctl};
 use nix::mount::{MsFlags, mount};
 
 use super::{
@@ -25,6 +25,9 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_server_cannot_have_the_host_led_to_an_address_that_it_uses),
     test!(a_renewal_cannot_have_the_host_led_to_an_address_that_it_uses),
     test!(a_container_cannot_have_the_host_led_to_addresses_that_it_adds),
+    test!(the_gateways_of_next_hop_objects_are_gateways),
+    test!(what_the_host_refuses_to_reach_stays_out_of_reach),
+    test!(the_ends_of_the_hosts_prefixes_are_nobodys_address),
     test!(an_attachment_cannot_take_another_ones_address),
     test!(an_attachment_waits_for_another_that_ends),
     test!(ipv6_addresses_are_chosen_as_carefully),
@@ -288,6 +291,80 @@ fn an_attachment_waits_for_another_that_ends(world: &World) -> Result {
     access()?.detach(|tag, _| tag == ending)?;
     started.finish()?.success()?;
     lan.host.ping(address, SOON)?;
+    Ok(())
+}
+
+/// Fails unless ADD refuses to lead the host to this address, for this reason.
+fn ensure_refused(world: &World, lan: &Lan, prize: &str, reason: &str) -> Result {
+    let result = json!({ "ips": [{ "address": prize }] });
+    let network = given(world, lan, with_access(json!({})), &result)?;
+    let container = container(lan, "c1")?;
+    let error = refusal(&network, &network::Attachment::new(&container))
+        .with_context(|| prize.to_owned())?;
+    ensure!(error.msg.contains(reason), "{prize}: {error:?}");
+    ensure_nothing_left(&container)?;
+    ensure_host_is_clean(&lan.host)?;
+    container.remove()
+}
+
+fn the_gateways_of_next_hop_objects_are_gateways(world: &World) -> Result {
+    let lan = lan()?;
+    let parent = Lan::MASTER;
+    for command in [
+        format!("ip nexthop add id 1 via 10.99.0.1 dev {parent}"),
+        format!("ip nexthop add id 2 via 10.99.0.3 dev {parent}"),
+        "ip nexthop add id 10 group 1/2".to_owned(),
+        "ip route add default nhid 10".to_owned(),
+        format!("ip nexthop add id 6 via fd99::3 dev {parent}"),
+        "ip -6 route add default nhid 6".to_owned(),
+    ] {
+        lan.host
+            .output(&command.split(' ').collect::<Vec<_>>())
+            .with_context(|| command.clone())?;
+    }
+    for compat_mode in ["1", "0"] {
+        let set = || sysctl::set(&["ipv4", "nexthop_compat_mode"], compat_mode);
+        lan.host.run(set)??;
+        for prize in ["10.99.0.1/24", "10.99.0.3/24", "fd99::3/64"] {
+            ensure_refused(world, &lan, prize, "it is a gateway of the host")
+                .with_context(|| format!("nexthop_compat_mode={compat_mode}"))?;
+        }
+    }
+    // The objects are no obstacle to others.
+    let result = json!({ "ips": [{ "address": "10.99.0.61/24" }] });
+    let network = given(world, &lan, with_access(json!({})), &result)?;
+    let container = container(&lan, "c2")?;
+    network.add(&network::Attachment::new(&container)).map(drop)
+}
+
+fn what_the_host_refuses_to_reach_stays_out_of_reach(world: &World) -> Result {
+    let lan = lan()?;
+    for (kind, dst, prize) in [
+        ("blackhole", "10.99.0.128/26", "10.99.0.130/24"),
+        ("unreachable", "10.99.0.90", "10.99.0.90/24"),
+        ("prohibit", "10.99.0.96/28", "10.99.0.97/24"),
+        ("blackhole", "fd99::80/121", "fd99::81/64"),
+    ] {
+        lan.host.output(&["ip", "route", "add", kind, dst])?;
+        let reason = format!("the host has a route of its own to {dst}");
+        ensure_refused(world, &lan, prize, &reason)?;
+    }
+    Ok(())
+}
+
+fn the_ends_of_the_hosts_prefixes_are_nobodys_address(world: &World) -> Result {
+    let lan = lan()?;
+    // Without a broadcast address.
+    let add = ["ip", "address", "add", "10.98.0.2/24", "dev", Lan::MASTER];
+    lan.host.output(&add)?;
+    for prize in [
+        "10.98.0.0/24",
+        "10.98.0.255/24",
+        "10.99.0.0/24",
+        "fd99::/64",
+    ] {
+        ensure_refused(world, &lan, prize, "broadcast")?;
+    }
     Ok(())
 }
 

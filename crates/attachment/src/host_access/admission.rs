@@ -21,6 +21,10 @@ pub(super) struct HostNetwork {
     pub(super) addresses: Vec<Address>,
     /// The unicast routes of all tables, leasehold's own among them.
     pub(super) routes: Vec<Route>,
+    /// The destinations that the host sends no packets to: blackhole, unreachable and prohibit.
+    pub(super) refused: Vec<IpNet>,
+    /// The gateways that routes name by the number of a next-hop object.
+    pub(super) nexthops: Vec<IpAddr>,
     /// The name servers that the host asks.
     pub(super) resolvers: Vec<IpAddr>,
 }
@@ -36,7 +40,8 @@ pub struct Refusal {
 enum Reason {
     /// It is on none of these prefixes, which are the parent's.
     NoPrefix { parent: String, own: Vec<IpNet> },
-    /// It is an address of the host, a peer's, or a broadcast address.
+    /// It is an address of the host, a peer's, or the network's or a broadcast address of a prefix
+    /// of the host.
     HostAddress,
     /// Another attachment has it.
     OtherAttachment,
@@ -54,9 +59,12 @@ impl HostNetwork {
     /// # Errors
     /// If either fails.
     pub(super) fn read(netlink: &Netlink) -> Result<HostNetwork> {
+        let (routes, refused) = netlink.routes_and_refused()?;
         Ok(HostNetwork {
             addresses: netlink.all_addresses()?,
-            routes: netlink.routes(None)?,
+            routes,
+            refused,
+            nexthops: netlink.nexthop_gateways()?,
             resolvers: resolvers::read()?,
         })
     }
@@ -103,7 +111,7 @@ impl HostNetwork {
             let parent = parent.name.clone();
             return Some(Reason::NoPrefix { parent, own });
         };
-        if self.routes.iter().any(|route| route.gateway == Some(to)) {
+        if self.is_gateway(to) {
             return Some(Reason::Gateway);
         }
         if self.resolvers.contains(&to) {
@@ -117,14 +125,22 @@ impl HostNetwork {
                 && route.dst.prefix_len() > prefix_len
                 && (is_single || !is_parents)
         };
-        let route = self.routes.iter().find(is_more_specific)?;
-        Some(Reason::HostRoute(route.dst))
+        let refused = self.refused.iter();
+        let mut refused = refused.filter(|dst| dst.contains(&to) && dst.prefix_len() > prefix_len);
+        let route = self.routes.iter().find(is_more_specific);
+        let dst = route.map(|route| &route.dst).or_else(|| refused.next())?;
+        Some(Reason::HostRoute(*dst))
+    }
+
+    fn is_gateway(&self, to: IpAddr) -> bool {
+        self.nexthops.contains(&to) || self.routes.iter().any(|route| route.gateway == Some(to))
     }
 
     fn has_address(&self, to: IpAddr) -> bool {
         self.addresses.iter().any(|address| {
             let broadcast = address.broadcast.map(IpAddr::V4);
-            address.net.addr() == to || address.peer == Some(to) || broadcast == Some(to)
+            let is_own = address.net.addr() == to || address.peer == Some(to);
+            is_own || broadcast == Some(to) || is_end(prefix_on_link(address), to)
         })
     }
 
@@ -142,17 +158,31 @@ impl HostNetwork {
             |address: &&Address| address.index == link.index && address.scope < Scope::LINK;
         let addresses = self.addresses.iter().filter(is_on_link);
         let mut prefixes: Vec<IpNet> = addresses
-            .filter_map(|address| {
-                // With a peer, the prefix is the peer's.
-                let on_link = address.peer.unwrap_or(address.net.addr());
-                let prefix = IpNet::new(on_link, address.net.prefix_len()).ok()?;
-                (!is_link_local(on_link)).then(|| prefix.trunc())
-            })
+            .filter_map(prefix_on_link)
+            .filter(|prefix| !is_link_local(prefix.addr()))
             .collect();
         prefixes.sort();
         prefixes.dedup();
         prefixes
     }
+}
+
+/// The prefix that an address puts on its link. With a peer, it is the peer's.
+fn prefix_on_link(address: &Address) -> Option<IpNet> {
+    let on_link = address.peer.unwrap_or(address.net.addr());
+    let prefix = IpNet::new(on_link, address.net.prefix_len()).ok()?;
+    Some(prefix.trunc())
+}
+
+/// Whether the address is the first of the prefix, which for IPv6 is any router's (RFC 4291
+/// §2.6.1), or for IPv4 the last, to which a packet is a directed broadcast (RFC 919 §7). On links
+/// between two stations both are ordinary addresses (RFC 3021, RFC 6164).
+fn is_end(prefix: Option<IpNet>, address: IpAddr) -> bool {
+    prefix.is_some_and(|prefix| {
+        let is_last = prefix.addr().is_ipv4() && address == prefix.broadcast();
+        prefix.max_prefix_len() - prefix.prefix_len() > 1
+            && (address == prefix.network() || is_last)
+    })
 }
 
 fn is_link_local(address: IpAddr) -> bool {
@@ -200,7 +230,9 @@ impl fmt::Display for Refusal {
                 let own: Vec<String> = own.iter().map(IpNet::to_string).collect();
                 write!(f, "it is on no prefix of {parent} ({})", own.join(", "))
             }
-            Reason::HostAddress => f.write_str("it is the host's own, or a broadcast address"),
+            Reason::HostAddress => {
+                f.write_str("it is the host's own, a network's, or a broadcast address")
+            }
             Reason::OtherAttachment => f.write_str("it is the address of another attachment"),
             Reason::Gateway => f.write_str("it is a gateway of the host"),
             Reason::Resolver => f.write_str("it is a name server of the host"),
@@ -253,6 +285,8 @@ mod tests {
                 route("fd99::/64", PARENT),
                 route("192.0.2.0/24", OTHER),
             ],
+            refused: Vec::new(),
+            nexthops: Vec::new(),
             resolvers: vec![ip("10.99.0.53"), ip("8.8.8.8")],
         }
     }
@@ -378,6 +412,57 @@ mod tests {
         // Through a router, the parent's link says nothing.
         host.routes = vec![route("10.99.0.128/25", PARENT).via(ip("10.99.0.9"))];
         assert!(objection(&host, "10.99.0.129", &[]).is_some());
+    }
+
+    #[test]
+    fn a_part_of_the_prefix_that_the_host_refuses_to_reach_is_refused() {
+        let mut host = host();
+        let blackhole: IpNet = "10.99.0.128/26".parse().unwrap();
+        // The whole prefix is no part of it.
+        host.refused = vec!["10.99.0.0/24".parse().unwrap(), blackhole];
+        assert_eq!(
+            objection(&host, "10.99.0.130", &[]),
+            Some(Reason::HostRoute(blackhole))
+        );
+        assert_eq!(objection(&host, "10.99.0.61", &[]), None);
+        assert_eq!(objection(&host, "10.99.0.130", &["10.99.0.130"]), None);
+    }
+
+    #[test]
+    fn the_gateways_of_next_hop_objects_count() {
+        let mut host = host();
+        host.nexthops = vec![ip("10.99.0.3"), ip("fd99::3")];
+        for to in ["10.99.0.3", "fd99::3"] {
+            assert_eq!(objection(&host, to, &[]), Some(Reason::Gateway), "{to}");
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_hosts_prefixes_are_refused() {
+        let mut host = host();
+        host.addresses.extend([
+            address(PARENT, "10.98.0.2/24"),
+            address(PARENT, "10.97.0.2/31"),
+        ]);
+        host.addresses.push(address(PARENT, "fd97::2/127"));
+        for to in [
+            "10.99.0.0",
+            "10.98.0.0",
+            "10.98.0.255",
+            "192.0.2.255",
+            "fd99::",
+        ] {
+            assert_eq!(
+                objection(&host, to, &[to]),
+                Some(Reason::HostAddress),
+                "{to}"
+            );
+        }
+        for to in ["10.97.0.3", "fd97::3", "fd99::ffff:ffff:ffff:ffff"] {
+            assert_eq!(objection(&host, to, &[]), None, "{to}");
+        }
+        // Containers may have all addresses of a list's prefix.
+        assert_eq!(objection(&host, "10.42.0.0", &["10.42.0.0/16"]), None);
     }
 
     #[test]

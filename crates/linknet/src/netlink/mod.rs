@@ -13,6 +13,7 @@ mod events;
 mod ip;
 mod link;
 mod macvlan;
+mod nexthop;
 pub mod nft;
 mod nsid;
 mod route;

@@ -122,8 +122,10 @@ impl Netlink {
     /// # Errors
     /// `is_absent` if there is no such link.
     pub fn routes(&self, index: Option<u32>) -> Result<Vec<Route>> {
-        let mut routes =
-            self.dump_routes(|message| message.attributes.extend(index.map(RouteAttribute::Oif)))?;
+        let mut routes = self.dump_routes(|message| {
+            message.header.kind = RouteType::Unicast;
+            message.attributes.extend(index.map(RouteAttribute::Oif));
+        })?;
         routes.retain(|route| index.is_none_or(|index| route.index == index));
         Ok(routes)
     }
@@ -134,30 +136,53 @@ impl Netlink {
     /// # Errors
     /// If the kernel cannot be asked.
     pub fn routes_with_protocol(&self, protocol: Protocol) -> Result<Vec<Route>> {
-        let mut routes = self.dump_routes(|message| message.header.protocol = protocol.0.into())?;
+        let mut routes = self.dump_routes(|message| {
+            message.header.kind = RouteType::Unicast;
+            message.header.protocol = protocol.0.into();
+        })?;
         routes.retain(|route| route.protocol == protocol);
         Ok(routes)
     }
 
-    /// The routes that match `filter`. A kernel without strict checking returns others too.
+    /// All unicast routes, as [`Netlink::routes`] lists them, and the destinations of the routes
+    /// that refuse packets: blackhole, unreachable and prohibit.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn routes_and_refused(&self) -> Result<(Vec<Route>, Vec<IpNet>)> {
+        let (refusing, unicast): (Vec<_>, Vec<_>) = (self.dump_messages(|_| {})?)
+            .into_iter()
+            .filter(|found| found.header.kind == RouteType::Unicast || is_refusing(found))
+            .partition(is_refusing);
+        let refused = refusing.iter().flat_map(read).map(|route| route.dst);
+        Ok((unicast.iter().flat_map(read).collect(), refused.collect()))
+    }
+
+    /// The unicast routes that match `filter`. A kernel without strict checking returns others too.
     fn dump_routes(&self, filter: impl Fn(&mut RouteMessage)) -> Result<Vec<Route>> {
+        let found = self.dump_messages(filter)?;
+        let unicast = found
+            .iter()
+            .filter(|found| found.header.kind == RouteType::Unicast);
+        Ok(unicast.flat_map(read).collect())
+    }
+
+    /// The routes that match `filter`, of any kind.
+    fn dump_messages(&self, filter: impl Fn(&mut RouteMessage)) -> Result<Vec<RouteMessage>> {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             // By hand: what the builder sets beforehand would filter.
             let mut message = RouteMessage::default();
             message.header.address_family = family;
-            message.header.kind = RouteType::Unicast;
             filter(&mut message);
             let what = || "list routes".to_owned();
             let found = self.dump(&what, RTM_GETROUTE, &message, RouteMessage::parse)?;
             // A kernel without IPv6 answers a request for it with all families.
             routes.extend(
                 found
-                    .iter()
+                    .into_iter()
                     .filter(|found| found.header.address_family == family)
-                    .filter(|found| found.header.kind == RouteType::Unicast)
-                    .filter(|found| !found.header.flags.contains(RouteFlags::Cloned))
-                    .flat_map(read),
+                    .filter(|found| !found.header.flags.contains(RouteFlags::Cloned)),
             );
         }
         Ok(routes)
@@ -237,6 +262,14 @@ impl Netlink {
             .build();
         self.change(&what, RTM_DELROUTE, Change::Existing, &message)
     }
+}
+
+/// Whether the host refuses packets to the route's destination, instead of sending them on.
+fn is_refusing(message: &RouteMessage) -> bool {
+    matches!(
+        message.header.kind,
+        RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit
+    )
 }
 
 fn text(route: &Route) -> String {

@@ -21,6 +21,8 @@ crate::tests![
     routes_that_differ_in_their_metric_coexist,
     bits_of_a_destination_beyond_its_prefix_do_not_count,
     a_route_over_several_hops_is_listed_once_per_hop,
+    the_gateways_of_next_hop_objects_are_listed,
+    destinations_that_the_host_refuses_to_reach_are_listed_apart,
     only_the_routes_through_the_given_link_are_listed,
     only_the_routes_with_the_given_protocol_are_listed,
     route_get_returns_the_route_that_a_packet_takes,
@@ -344,6 +346,43 @@ fn a_route_over_several_hops_is_listed_once_per_hop() -> Test {
             );
         }
     }
+    Ok(())
+}
+
+fn the_gateways_of_next_hop_objects_are_listed() -> Test {
+    let (space, _) = space()?;
+    assert_eq!(space.netlink.nexthop_gateways()?, [] as [IpAddr; 0]);
+    space.ip("nexthop add id 1 via 10.99.0.1 dev eth0")?;
+    space.ip("nexthop add id 2 via fd00::1 dev eth0")?;
+    space.ip("nexthop add id 3 dev eth0")?;
+    space.ip("link set lo up")?;
+    space.ip("nexthop add id 4 blackhole")?;
+    space.ip("nexthop add id 10 group 1/3")?;
+    assert_eq!(
+        space.netlink.nexthop_gateways()?,
+        [ip("10.99.0.1"), ip("fd00::1")]
+    );
+    Ok(())
+}
+
+fn destinations_that_the_host_refuses_to_reach_are_listed_apart() -> Test {
+    let (space, index) = space()?;
+    let before = space.netlink.routes_and_refused()?;
+    assert_eq!(before.0, space.netlink.routes(None)?);
+    for (kind, dst) in [
+        ("blackhole", "10.99.0.128/26"),
+        ("unreachable", "10.99.0.90/32"),
+        ("prohibit", "10.1.0.0/16"),
+        ("blackhole", "fd00::80/121"),
+    ] {
+        space.ip(&format!("route add {kind} {dst} table 77"))?;
+        let (unicast, refused) = space.netlink.routes_and_refused()?;
+        assert!(refused.contains(&net(dst)), "{kind} {dst}: {refused:?}");
+        assert_eq!(unicast, before.0);
+    }
+    let route = Route::new(net("10.1.0.0/16"), index);
+    space.netlink.add_route(&route)?;
+    assert!(space.netlink.routes_and_refused()?.0.contains(&route));
     Ok(())
 }
 
