@@ -33,6 +33,15 @@ pub fn lease_params(
     plugin::lease_params(request, file)
 }
 
+/// Whether `dhcp adopt` would ask for the lease of the attachment that this file of libcni's cache
+/// describes.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn is_adoptable(cache_file: &[u8]) -> Result<bool, String> {
+    cli::is_adoptable(cache_file)
+}
+
 /// The command line of `dhcp daemon`.
 pub fn daemon_command() -> clap::Command {
     daemon::command()

@@ -1,6 +1,7 @@
 //! Projects that run the Go plugins in a way of their own, and can run these instead: what they
 //! pass, and what they do around it, is as in their sources.
 
+mod adopt;
 mod halfway;
 mod host_prefix;
 
@@ -8,5 +9,5 @@ use lab::Test;
 
 /// All of them.
 pub(crate) fn tests() -> Vec<Test> {
-    [halfway::TESTS, host_prefix::TESTS].concat()
+    [adopt::TESTS, halfway::TESTS, host_prefix::TESTS].concat()
 }

@@ -1,6 +1,8 @@
 //! The commands that an operator runs by hand, and that a container without a shell runs as its
-//! probe or its init container: `dhcp status`, `dhcp install`.
+//! probe or its init container: `dhcp status`, `dhcp install`, `dhcp adopt`.
 
+mod adopt;
+mod cached_call;
 mod install;
 mod status;
 
@@ -13,10 +15,11 @@ use clap::{Parser, Subcommand};
 use cni::printable;
 
 use crate::protocol::DEFAULT_SOCKET;
+use cached_call::CachedCall;
 
 /// Whether `dhcp WORD` is one of these commands.
 pub(crate) fn is_command(word: &str) -> bool {
-    ["status", "install"].contains(&word)
+    ["status", "install", "adopt"].contains(&word)
 }
 
 /// Runs a command with the arguments that follow `dhcp`. If it fails, reports why on stderr.
@@ -25,6 +28,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let outcome = match Cli::parse_from(args).command {
         Command::Status { socketpath } => status::status(&socketpath),
         Command::Install { directory } => install::install(&directory),
+        Command::Adopt { cachedir } => adopt::adopt(&cachedir),
     };
     // The exit status says what matters, even if nobody reads the text.
     match outcome {
@@ -37,6 +41,14 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether a file of libcni's cache is about an attachment of the IPAM plugin `dhcp`.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(crate) fn is_adoptable(file: &[u8]) -> Result<bool, String> {
+    Ok(CachedCall::parse(file)?.is_some())
 }
 
 #[derive(Debug, Parser)]
@@ -64,5 +76,15 @@ enum Command {
     Install {
         /// Where the runtime looks for plugins, such as /opt/cni/bin; created if missing
         directory: PathBuf,
+    },
+    /// Takes over the leases of running containers that the Go daemon had
+    ///
+    /// Reads how runtimes attached the containers from the cache of libcni, and requests a lease of
+    /// the address that each container has. One that has a lease already is left alone. Fails if one
+    /// of them gets none.
+    Adopt {
+        /// Directory with the runtime's cached results; can be given several times
+        #[arg(long, value_name = "DIR", default_values = adopt::CACHES)]
+        cachedir: Vec<PathBuf>,
     },
 }

@@ -20,9 +20,9 @@ use linknet::{Netns, NetnsError};
 use crate::protocol::{AddId, LeaseParams, Reply, Verb, take_warnings};
 use crate::random::random_octets;
 use client::{Failure, ask, ask_to};
-use config::{Config, DaemonLocation};
+use config::Config;
 
-pub(crate) use config::{keys as configuration_keys, problems_of_network_files};
+pub(crate) use config::{DaemonLocation, keys as configuration_keys, problems_of_network_files};
 
 /// The parameters of the lease that a request is about, with this content of its network's file;
 /// `None` if there is none.
@@ -39,6 +39,7 @@ const USAGE: &str = concat!(
     "  dhcp daemon    maintains the leases for the plugin (see dhcp daemon --help)\n",
     "  dhcp status    asks the daemon whether it can serve requests\n",
     "  dhcp install   copies the plugins into a directory\n",
+    "  dhcp adopt     takes over the leases of running containers that the Go daemon had\n",
     "\n",
     "Keys of the ipam section:\n",
     include_str!("../keys.txt"),

@@ -1,6 +1,7 @@
 // What must hold for any octets on the daemon's socket, in a lease's file, and on the plugin's
-// stdin, and in a network's file. Included by the fuzz targets `dhcp_protocol`, `dhcp_state`,
-// `dhcp_config` and `dhcp_network_file`, and by the test that replays their corpora.
+// stdin, in a network's file, and in libcni's cache. Included by the fuzz targets `dhcp_protocol`,
+// `dhcp_state`, `dhcp_config`, `dhcp_network_file` and `dhcp_cache`, and by the test that replays
+// their corpora.
 
 #[path = "../../../../fuzz/request.rs"]
 #[allow(dead_code, reason = "each fuzz target calls one of the functions")]
@@ -11,9 +12,9 @@ use std::time::Duration;
 
 use cni::{Attachment, KnownArgs};
 use dhcp4::{Client, Instant};
-use leasehold_dhcp::lease_params;
 use leasehold_dhcp::protocol::{LeaseParams, Reply, Request};
 use leasehold_dhcp::state::{Record, StateDir};
+use leasehold_dhcp::{is_adoptable, lease_params};
 use linknet::Mac;
 
 /// A request or a reply: if it can be read, it can be written and read again.
@@ -148,4 +149,15 @@ fn has_a_file_in_its_directory(attachment: &Attachment) {
             .extension()
             .is_some_and(|kind| kind == "json" || kind == "lease")
     );
+}
+
+/// A file of libcni's cache: a call is read from it, or an error says why not.
+///
+/// # Panics
+/// If the error says nothing.
+#[allow(dead_code, reason = "each fuzz target calls one of the functions")]
+pub(crate) fn cache(input: &[u8]) {
+    if let Err(problem) = is_adoptable(input) {
+        assert!(!problem.is_empty());
+    }
 }

@@ -30,6 +30,11 @@ fn every_kept_file_of_a_network_is_read_or_refused_with_an_error() {
     replay("dhcp_network_file", harness::network_file);
 }
 
+#[test]
+fn every_kept_file_of_a_cache_is_read_or_refused_with_an_error() {
+    replay("dhcp_cache", harness::cache);
+}
+
 fn replay(corpus: &str, serve: fn(&[u8])) {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
     let corpus = corpora.join(corpus);

@@ -27,7 +27,7 @@ use network_file::NetworkFile;
 use options::{Provide, RequestOption};
 use source::Source;
 
-pub(super) use location::DaemonLocation;
+pub(crate) use location::DaemonLocation;
 pub(crate) use network_file::problems as problems_of_network_files;
 
 /// The configuration of one invocation.

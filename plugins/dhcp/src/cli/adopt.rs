@@ -1,0 +1,163 @@
+//! `dhcp adopt`: takes over the leases of a daemon that kept them in its memory alone.
+//!
+//! The Go daemon is such a one. A runtime's cache has the call that attached each container, so the
+//! ADD of the IPAM plugin is repeated, and demands the address that the container has. The default
+//! client identifier is the Go plugin's, so the server grants it.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use attachment::codes;
+use cni::{Attachment, Error, Plugin};
+use linknet::{Netlink, Netns, NetnsError};
+
+use super::cached_call::CachedCall;
+use crate::plugin::client::ask_to;
+use crate::plugin::{DaemonLocation, Dhcp};
+use crate::protocol::Verb;
+
+/// Where libcni, and Multus with it, keep their caches.
+pub(super) const CACHES: [&str; 2] = ["/var/lib/cni/results", "/var/lib/cni/multus/results"];
+
+/// A cache file has a configuration and a result; nobody writes more than this.
+const MAX_FILE: u64 = 4 << 20;
+
+/// What became of one attachment.
+enum Outcome {
+    /// The daemon has its lease now.
+    Adopted,
+    /// There is nothing to do, for this reason.
+    Skipped(&'static str),
+    /// It has no lease, for this reason.
+    Failed(String),
+}
+
+/// Adopts the lease of every container in these caches. Returns a line for each.
+///
+/// # Errors
+/// The lines, if one of the containers is left without a lease.
+pub(super) fn adopt(caches: &[PathBuf]) -> Result<String, String> {
+    let mut lines = Vec::new();
+    let mut is_complete = true;
+    for path in caches.iter().flat_map(|cache| files(cache)) {
+        let shown = path.display();
+        let call = match read(&path).and_then(|document| CachedCall::parse(&document)) {
+            Ok(None) => continue,
+            Ok(Some(call)) => call,
+            Err(problem) => {
+                lines.push(format!("{shown}: {problem}"));
+                is_complete = false;
+                continue;
+            }
+        };
+        let attachment = match call.request.attachment() {
+            Ok(attachment) => attachment.clone(),
+            Err(error) => {
+                lines.push(format!("{shown}: {error}"));
+                is_complete = false;
+                continue;
+            }
+        };
+        let became = match adopt_one(&call, &attachment) {
+            Outcome::Adopted => format!("adopted {}", call.address),
+            Outcome::Skipped(why) => format!("skipped: {why}"),
+            Outcome::Failed(why) => {
+                is_complete = false;
+                format!("not adopted: {why}")
+            }
+        };
+        lines.push(format!("{attachment}: {became}"));
+    }
+    if lines.is_empty() {
+        lines.push("no cached attachment uses the dhcp plugin".to_owned());
+    }
+    match is_complete {
+        true => Ok(lines.join("\n")),
+        false => Err(lines.join("\n")),
+    }
+}
+
+fn adopt_one(call: &CachedCall, attachment: &Attachment) -> Outcome {
+    let path = call.request.netns.clone().unwrap_or_default();
+    match Netns::open(&path).map(|netns| has_address(&netns, attachment, call)) {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => {
+            let why = format!(
+                "its interface does not have {}; recreate the container",
+                call.address
+            );
+            return Outcome::Failed(why);
+        }
+        Ok(Err(error)) => return Outcome::Failed(error.to_string()),
+        Err(NetnsError::NotFound(_)) => return Outcome::Skipped("the container is gone"),
+        Err(error) => return Outcome::Failed(error.to_string()),
+    }
+    match leased(call, attachment) {
+        Ok(()) => return Outcome::Skipped("the daemon has its lease"),
+        Err(error) if error.code == codes::NO_LEASE => {}
+        Err(error) => return Outcome::Failed(error.to_string()),
+    }
+    let plugin = Dhcp::default();
+    let why = match plugin.add(&call.request) {
+        Ok(result) => {
+            let mut granted = result.ips.iter().map(|ip| ip.address.addr());
+            if granted.clone().any(|address| address == call.address) {
+                return Outcome::Adopted;
+            }
+            let granted = granted.next().map(|address| address.to_string());
+            format!("the server grants {} instead", granted.unwrap_or_default())
+        }
+        Err(error) => error.to_string(),
+    };
+    match plugin.roll_back(&call.request) {
+        Ok(()) => Outcome::Failed(why),
+        Err(error) => Outcome::Failed(format!("{why}; {error}")),
+    }
+}
+
+/// Whether the container's interface has the address.
+fn has_address(netns: &Netns, attachment: &Attachment, call: &CachedCall) -> linknet::Result<bool> {
+    let inside = Netlink::open_in(netns)?;
+    let Some(link) = inside.link(attachment.ifname())? else {
+        return Ok(false);
+    };
+    let addresses = inside.addresses(link.index)?;
+    Ok(addresses
+        .iter()
+        .any(|it| it.net.addr() == IpAddr::V4(call.address)))
+}
+
+/// Whether the daemon has a lease of the address for the attachment.
+fn leased(call: &CachedCall, attachment: &Attachment) -> Result<(), Error> {
+    let daemon = DaemonLocation::read(&call.request)?;
+    let check = Verb::Check {
+        attachment: attachment.clone(),
+        addresses: vec![call.address],
+    };
+    Ok(ask_to(&daemon.socket, check, None)?)
+}
+
+/// The files of a cache, in the order of their names. One that does not exist has none.
+fn files(cache: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(cache).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.sort();
+    files
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let open = || -> io::Result<Vec<u8>> {
+        // Of anything but a file, nothing is read or waited for.
+        if !fs::symlink_metadata(path)?.is_file() {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "not a file"));
+        }
+        let mut document = Vec::new();
+        File::open(path)?
+            .take(MAX_FILE)
+            .read_to_end(&mut document)?;
+        Ok(document)
+    };
+    open().map_err(|error| error.to_string())
+}
