@@ -92,6 +92,7 @@ async fn upkeep(table: &Rc<Table>, carriers: CarrierWatcher) -> Infallible {
     let sweep = every(SWEEP_INTERVAL, || table.forget_expired());
     let retry = every(RETRY_INTERVAL, || {
         leases::resume_rest(table);
+        table.retry_writes();
         leases::retry_releases(table);
         table.retry_host_routes();
     });
@@ -122,6 +123,7 @@ async fn stop(table: &Table, mut tasks: JoinSet<()>) {
         table.finish_host_routes().await;
     })
     .await;
+    table.retry_writes();
     log::report_repeats();
     let leases = table.len();
     tracing::info!(leases, "dhcp daemon is stopping; its leases stay on disk");

@@ -111,6 +111,11 @@ impl Table {
         self.store.forget_expired();
     }
 
+    /// Tries again to write leases that could not be written.
+    pub(crate) fn retry_writes(&self) {
+        self.store.write_rest();
+    }
+
     /// Tries again to change host routes that could not be changed.
     pub(crate) fn retry_host_routes(&self) {
         self.host_routes.retry();

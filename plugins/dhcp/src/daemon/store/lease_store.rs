@@ -1,7 +1,8 @@
 //! The leases on disk, and the past leases among them. A write error is logged, not fatal: the
-//! container keeps its address, but the lease will not survive a restart of the daemon.
+//! container keeps its address, and the lease is written later.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
@@ -17,6 +18,8 @@ pub(crate) struct LeaseStore {
     past: RefCell<PastLeases>,
     /// Files and directories that could not be read yet.
     unread: RefCell<Vec<PathBuf>>,
+    /// What could not be written yet: the record of an attachment, or that it has none.
+    unwritten: RefCell<BTreeMap<Attachment, Option<Record>>>,
 }
 
 impl LeaseStore {
@@ -26,6 +29,7 @@ impl LeaseStore {
             state,
             past: RefCell::default(),
             unread: RefCell::default(),
+            unwritten: RefCell::default(),
         }
     }
 
@@ -67,9 +71,12 @@ impl LeaseStore {
         }
     }
 
-    /// Reads the record of an attachment.
+    /// Reads the record of an attachment, or takes it from what could not be written yet.
     pub(crate) fn read(&self, attachment: &Attachment) -> io::Result<Option<Record>> {
-        self.state.read(attachment)
+        match self.unwritten.borrow().get(attachment) {
+            Some(unwritten) => Ok(unwritten.clone()),
+            None => self.state.read(attachment),
+        }
     }
 
     /// Checks that another lease could be written, by trying.
@@ -77,13 +84,43 @@ impl LeaseStore {
         self.state.can_write()
     }
 
-    /// Writes a lease. Returns false if that fails.
+    /// Writes a lease. Returns false if that fails; [`LeaseStore::write_rest`] tries it again.
     pub(crate) fn write(&self, record: &Record) -> bool {
+        let attachment = &record.attachment;
         let written = self.state.write(record);
         if let Err(error) = &written {
-            tracing::error!(attachment = %record.attachment, %error, "cannot write the lease to disk; it will not survive a restart of the daemon");
+            tracing::error!(%attachment, %error, "cannot write the lease to disk; until that is possible, it will not survive a restart of the daemon");
         }
-        written.is_ok()
+        self.note(attachment, Some(record), written)
+    }
+
+    /// Tries again to write and remove what could not be written and removed before.
+    pub(crate) fn write_rest(&self) {
+        for (attachment, record) in self.unwritten.take() {
+            let outcome = match &record {
+                Some(record) => self.state.write(record),
+                None => self.state.remove(&attachment),
+            };
+            if self.note(&attachment, record.as_ref(), outcome) {
+                tracing::info!(%attachment, "what could not be written to disk before is written now");
+            }
+        }
+    }
+
+    /// Notes whether the disk has this record of the attachment, or none, as it should. Returns
+    /// whether it does.
+    fn note(
+        &self,
+        attachment: &Attachment,
+        record: Option<&Record>,
+        outcome: io::Result<()>,
+    ) -> bool {
+        let mut unwritten = self.unwritten.borrow_mut();
+        match outcome {
+            Ok(()) => drop(unwritten.remove(attachment)),
+            Err(_) => drop(unwritten.insert(attachment.clone(), record.cloned())),
+        }
+        !unwritten.contains_key(attachment)
     }
 
     /// Records that the address was lost. Interface and parameters stay as they were written.
@@ -98,7 +135,7 @@ impl LeaseStore {
         if !self.write(&record) {
             // The file still says that the lease is active, and the next daemon would believe it.
             // Removing it needs no space on the disk.
-            self.erase(&record.attachment);
+            let _ = self.remove(&record.attachment);
         }
         let attachment = record.attachment.clone();
         for displaced in self.past.borrow_mut().insert(record) {
@@ -126,11 +163,16 @@ impl LeaseStore {
         }
     }
 
-    /// Removes the attachment's file.
+    /// Removes the attachment's file. If that fails, [`LeaseStore::write_rest`] tries it again.
     pub(crate) fn erase(&self, attachment: &Attachment) {
-        if let Err(error) = self.state.remove(attachment) {
+        let removed = self.remove(attachment);
+        self.note(attachment, None, removed);
+    }
+
+    fn remove(&self, attachment: &Attachment) -> io::Result<()> {
+        self.state.remove(attachment).inspect_err(|error| {
             tracing::error!(%attachment, %error, "cannot remove the file of a lease");
-        }
+        })
     }
 
     /// Removes the record's file, unless the attachment has another lease by now.
@@ -150,6 +192,34 @@ mod tests {
 
     use super::*;
     use crate::state::tests::record;
+
+    #[test]
+    fn what_cannot_be_written_or_removed_is_tried_again() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let state = StateDir::at(directory.path().join("state"));
+        let store = LeaseStore::new(state.clone());
+        let record = record();
+        let read = || state.read(&record.attachment).expect("no error");
+        // A file in place of the directory.
+        std::fs::write(state.path(), "").expect("writing");
+        assert!(!store.write(&record));
+        let unwritten = store.read(&record.attachment).expect("no error");
+        assert_eq!(unwritten.as_ref(), Some(&record));
+        store.write_rest();
+        std::fs::remove_file(state.path()).expect("it is ours");
+        store.write_rest();
+        assert_eq!(read().as_ref(), Some(&record));
+
+        // A directory in place of the file.
+        let file = state.file(&record.attachment);
+        std::fs::remove_file(&file).expect("it is there");
+        std::fs::create_dir_all(file.join("x")).expect("in its place");
+        store.erase(&record.attachment);
+        std::fs::remove_dir_all(&file).expect("it is ours");
+        state.write(&record).expect("nothing is in the way");
+        store.write_rest();
+        assert_eq!(read(), None);
+    }
 
     #[test]
     fn the_file_of_a_lease_that_has_ended_is_removed_once_it_has_expired() {
