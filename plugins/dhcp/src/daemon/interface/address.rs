@@ -1,6 +1,7 @@
-//! Taking an address off an interface.
+//! Taking an address off an interface, and looking at one.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use linknet::{Netlink, Netns, or_absent};
 
@@ -14,4 +15,13 @@ pub(crate) fn take_off(netns: &Netns, ifindex: u32, address: Ipv4Addr) -> linkne
         }
     }
     Ok(())
+}
+
+/// How long an interface still has an address before the kernel removes it; `None` if it has none
+/// such, or one without a limit.
+pub(crate) fn valid_lifetime(netns: &Netns, ifindex: u32, address: Ipv4Addr) -> Option<Duration> {
+    let addresses = Netlink::open_in(netns).and_then(|netlink| netlink.addresses(ifindex));
+    let mut addresses = addresses.ok()?.into_iter();
+    let found = addresses.find(|found| found.net.addr() == IpAddr::V4(address))?;
+    found.valid
 }

@@ -16,7 +16,7 @@ use linknet::{Link, Netlink, Netns, Protocol};
 use crate::protocol::LeaseParams;
 use crate::state::Mtu;
 
-pub(super) use address::take_off;
+pub(super) use address::{take_off, valid_lifetime};
 pub(super) use guard::guard;
 pub(super) use health::health;
 pub(super) use result::result;

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use cni::Error;
-use dhcp4::{Client, Instant};
+use dhcp4::{Client, Instant, Lease};
 use linknet::Netns;
 use tokio::task::spawn_local;
 
@@ -13,6 +13,7 @@ use super::end;
 use super::lease::ManagedLease;
 use super::table::{RETRY_INTERVAL, STAGGER, Table, seed};
 use crate::daemon::exchange::now;
+use crate::daemon::interface;
 use crate::state::{LeaseStatus, Record, Unreachable};
 
 /// Resumes every lease that is on disk. Leases of containers that are gone become past leases.
@@ -82,7 +83,7 @@ pub(super) enum Due {
 /// Resumes the lease of a record. `pinned_netns` is its netns, if that was kept open.
 pub(super) fn resume(
     table: &Rc<Table>,
-    record: Record,
+    mut record: Record,
     pinned_netns: Option<Netns>,
 ) -> Result<Due, Error> {
     if record.status == LeaseStatus::Released {
@@ -94,18 +95,53 @@ pub(super) fn resume(
         LeaseStatus::Lost => Client::new(config, seed()?, now()),
         _ => Client::resume(config, seed()?, record.lease.clone(), now()),
     };
-    let lease = ManagedLease::resumed(client, record.clone(), pinned_netns);
+    let mut lease = ManagedLease::resumed(client, record.clone(), pinned_netns);
     // After a reboot, neither the netns nor the times in the record are valid.
     let netns = match record.is_of_this_boot() {
         Some(false) => Err(Unreachable::NetnsGone),
         Some(true) | None => lease.open_netns(),
     };
+    if let Ok(netns) = &netns
+        && let Some(renewed) = renewed_since(&record, netns)
+    {
+        let config = table.client_config(&record.params, record.interface.mac);
+        let mut client = Client::resume(config, seed()?, renewed.clone(), now());
+        client.link_restored(now());
+        record.lease = renewed;
+        lease = ManagedLease::resumed(client, record.clone(), lease.pinned_netns());
+    }
     match netns {
         Err(unreachable) if unreachable.is_gone() => abandon(table, record, &lease, unreachable),
         _ if record.is_detached() => release(table, &record, lease),
         netns => return Ok(maintain(table, record, lease, netns)),
     }
     Ok(Due::Later)
+}
+
+/// The lease of a record that says that it has expired, if the address is still valid according to
+/// the kernel: a renewal has prolonged it, and could not be written to disk. It is valid for as long
+/// as the address, but no longer than the lease was.
+fn renewed_since(record: &Record, netns: &Netns) -> Option<Lease> {
+    let (lease, now) = (&record.lease, now());
+    let is_in_force = match record.status {
+        LeaseStatus::Active => true,
+        LeaseStatus::Abandoned => !record.is_detached(),
+        LeaseStatus::Lost | LeaseStatus::Released => false,
+    };
+    let has_expired = lease.expires_at().is_some_and(|end| end <= now);
+    if !is_in_force || !has_expired {
+        return None;
+    }
+    let valid = interface::valid_lifetime(netns, record.interface.ifindex, lease.address)?;
+    let (attachment, address) = (&record.attachment, lease.address);
+    tracing::warn!(%attachment, %address, "the lease has expired according to its file, but the address is still valid: a renewal was not written to disk; confirming the lease");
+    Some(Lease {
+        requested_at: now,
+        lifetime: lease.lifetime.map(|lifetime| lifetime.min(valid)),
+        t1: None,
+        t2: None,
+        ..lease.clone()
+    })
 }
 
 /// Keeps the lease of a container that is gone as a past lease.
