@@ -26,6 +26,7 @@ mod log;
 mod macvlan;
 mod network_files;
 mod networks;
+mod offline;
 mod persistence;
 mod scenario;
 mod servers;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         .tests(daemon::TESTS)
         .tests(log::TESTS)
         .tests(persistence::TESTS)
+        .tests(offline::TESTS)
         .tests(autostart::TESTS)
         .tests(callers::TESTS)
         .tests(&embedders::tests())

@@ -32,7 +32,7 @@ use leases::Table;
 use process::{Flags, PidFile, confine, lock_state, log, warn_of_missing_capabilities};
 use server::{Limits, Listener, Server};
 
-pub(crate) use leases::release_offline;
+pub(crate) use leases::{EndedLease, Outcome, release_offline};
 
 /// Its command line.
 pub(crate) fn command() -> clap::Command {

@@ -21,6 +21,7 @@ use crate::protocol::{AddId, LeaseParams, Reply, Verb, take_warnings};
 use crate::random::random_octets;
 use client::{Failure, ask, ask_to};
 use config::Config;
+use offline::{Ending, ask_or_end};
 
 pub(crate) use config::{DaemonLocation, keys as configuration_keys, problems_of_network_files};
 
@@ -161,9 +162,8 @@ impl Plugin for Dhcp {
             attachment: attachment.clone(),
             only: None,
         };
-        offline::ask_or(&DaemonLocation::read(request)?, request, &verb, |state| {
-            offline::end(state, attachment, request.netns.as_deref())
-        })
+        let ending = Ending::Attachment(attachment, request.netns.as_deref());
+        ask_or_end(&DaemonLocation::read(request)?, request, &verb, ending)
     }
 
     fn status(&self, request: &Request) -> Result<(), Error> {
@@ -188,8 +188,7 @@ impl Plugin for Dhcp {
             keep: keep.clone(),
             network: network.clone(),
         };
-        offline::ask_or(&DaemonLocation::read(request)?, request, &verb, |state| {
-            offline::end_except(state, network, &keep)
-        })
+        let ending = Ending::Network(network, &keep);
+        ask_or_end(&DaemonLocation::read(request)?, request, &verb, ending)
     }
 }

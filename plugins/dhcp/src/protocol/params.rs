@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use attachment::host_access::HostAccessKey;
 use attachment::{Guard, SourceRouting};
-use cni::Route;
+use cni::{Attachment, Route};
 use dhcp4::RawOption;
 use linknet::Mac;
 use serde::{Deserialize, Serialize};
 
 use super::release::ReleasePolicy;
+
+/// The length at which the Go plugin cuts its identifier, in octets.
+const MAX_CONTAINER_LEN: usize = 254;
 
 /// The parameters of a lease: what the configuration, resolved for one attachment, tells the DHCP
 /// client. The daemon keeps them as long as the lease, and knows nothing of configuration files.
@@ -120,6 +123,21 @@ impl ClientId {
             ClientId::Mac => Some(dhcp4::client_id::mac(mac.octets())),
             ClientId::None => None,
         }
+    }
+
+    /// The body of an attachment's own identifier, which is the Go plugin's, octet for octet, so
+    /// that servers recognise the client: `0x00`, then `containerID/netName/ifName`, cut at 254
+    /// octets in all.
+    pub(crate) fn body_of(attachment: &Attachment) -> Vec<u8> {
+        // The parts of a displayed attachment come in this order, between slashes.
+        let mut id = dhcp4::client_id::text(&attachment.to_string());
+        id.truncate(MAX_CONTAINER_LEN);
+        id
+    }
+
+    /// Whether this is the attachment's own identifier, which no other container has.
+    pub(crate) fn is_own_of(&self, attachment: &Attachment) -> bool {
+        matches!(self, ClientId::Sent(Hex(body)) if *body == ClientId::body_of(attachment))
     }
 }
 

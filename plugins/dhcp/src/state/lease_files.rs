@@ -1,8 +1,8 @@
 //! The files of a daemon's leases, and the directory that they are in.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use cni::Attachment;
@@ -39,7 +39,8 @@ pub(crate) struct Loaded {
     pub(crate) unread: Vec<PathBuf>,
 }
 
-/// The right to change the leases, which the daemon has for as long as it runs.
+/// The right to change the leases. A daemon has it for as long as it runs, and a plugin that finds no
+/// daemon for a moment.
 #[derive(Debug)]
 pub(crate) struct StateLock {
     _file: File,
@@ -71,32 +72,57 @@ impl StateDir {
         &self.directory
     }
 
-    /// Takes the lock; `None` if another process has it.
+    /// Takes the lock for a daemon; `None` if another process has it. The file names the daemon
+    /// afterwards, unless nothing can be written.
     ///
     /// # Errors
-    /// If the directory or the file in it cannot be used.
+    /// If the directory or the file in it cannot be used. That nothing can be written is no error.
     pub(crate) fn lock(&self) -> io::Result<Option<StateLock>> {
         create(&self.directory)?;
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(self.directory.join("lock"))?;
-        match file.try_lock() {
-            Ok(()) => {
-                file.set_len(0)?;
-                writeln!(&file, "{}", std::process::id())?;
-                Ok(Some(StateLock { _file: file }))
+        let opened = self.open_lock(File::options().write(true).create(true).truncate(false));
+        let file = match opened {
+            // A lock needs no right to write.
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+                self.open_lock(File::options().read(true))?
             }
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
+            opened => opened?,
+        };
+        let lock = locked(file.try_lock(), file)?;
+        if let Some(StateLock { _file: file }) = &lock {
+            let pid = format!("{}\n", std::process::id());
+            // In place, which takes no other block of a disk that is full.
+            if file.write_all_at(pid.as_bytes(), 0).is_ok() {
+                let _ = file.set_len(pid.len() as u64);
+            }
         }
+        Ok(lock)
     }
 
-    /// The process that has the lock, if it is visible in our pid namespace: it has written its pid
-    /// into the file, and the kernel's list of locks confirms it.
-    pub(crate) fn lock_holder(&self) -> Option<rustix::process::Pid> {
+    /// Takes the lock for a plugin, which shares it with other plugins, because they change other
+    /// leases; `None` if a daemon has it.
+    ///
+    /// # Errors
+    /// If the file cannot be used, or cannot be created.
+    pub(crate) fn lock_shared(&self) -> io::Result<Option<StateLock>> {
+        let file = match self.open_lock(File::options().read(true)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.open_lock(File::options().write(true).create(true).truncate(false))?
+            }
+            opened => opened?,
+        };
+        locked(file.try_lock_shared(), file)
+    }
+
+    fn open_lock(&self, options: &mut OpenOptions) -> io::Result<File> {
+        options
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(self.directory.join("lock"))
+    }
+
+    /// The daemon that has the lock, if it is visible in our pid namespace: it has written its pid
+    /// into the file, and the kernel's list of locks confirms it. Plugins of earlier releases wrote
+    /// theirs too, and are known by their arguments.
+    pub(crate) fn daemon_with_lock(&self) -> Option<rustix::process::Pid> {
         let path = self.directory.join("lock");
         let pid: i32 = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
         let inode = fs::metadata(&path).ok()?.ino();
@@ -105,10 +131,11 @@ impl StateDir {
         let confirmed = locks.lines().any(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
             words.get(1) == Some(&"FLOCK")
+                && words.get(3) == Some(&"WRITE")
                 && words.get(4) == Some(&pid.to_string().as_str())
                 && words.get(5).and_then(|file| file.rsplit(':').next()) == Some(&inode.to_string())
         });
-        rustix::process::Pid::from_raw(pid).filter(|_| confirmed)
+        rustix::process::Pid::from_raw(pid).filter(|_| confirmed && !is_plugin(pid))
     }
 
     /// Tries whether a record could be written.
@@ -148,10 +175,35 @@ impl StateDir {
 
     /// Removes the record of an attachment, if it has one.
     pub(crate) fn remove(&self, attachment: &Attachment) -> io::Result<()> {
-        match fs::remove_file(self.file(attachment)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        let file = self.file(attachment);
+        match fs::remove_file(&file) {
+            // A file system that is read-only refuses to remove even what is not there.
+            Err(error) if file.try_exists().ok() != Some(false) => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// The records that can be read. Other than [`StateDir::load`], this changes nothing, so that a
+    /// process may do it that does not have the lock.
+    ///
+    /// # Errors
+    /// If the directory cannot be listed.
+    pub(crate) fn records(&self) -> io::Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for directory in entries(&self.directory)? {
+            if !directory.is_dir() {
+                continue;
+            }
+            for file in entries(&directory).unwrap_or_default() {
+                if is_record(&file)
+                    && let Ok(document) = read(&file)
+                    && let Ok(record) = self.parse(&file, &document)
+                {
+                    records.push(record);
+                }
+            }
+        }
+        Ok(records)
     }
 
     /// Reads all records.
@@ -200,11 +252,12 @@ impl StateDir {
 
     /// Reads a record. A file whose content is bad is renamed, and logged.
     fn load_file(&self, file: PathBuf, loaded: &mut Loaded) {
-        match file.extension() {
-            Some(kind) if kind == "json" || kind == "lease" => {}
-            // Half written by a daemon that was killed. It does no harm if it stays.
-            Some(kind) if kind == "new" => return drop(fs::remove_file(&file)),
-            _ => return,
+        if !is_record(&file) {
+            if file.extension().is_some_and(|kind| kind == "new") {
+                // Half written by a daemon that was killed. It does no harm if it stays.
+                let _ = fs::remove_file(&file);
+            }
+            return;
         }
         match read(&file) {
             Ok(document) => match self.parse(&file, &document) {
@@ -252,6 +305,31 @@ impl Loaded {
         tracing::error!(path = %path.display(), %error, "cannot read leases, and will try again");
         self.unread.push(path);
     }
+}
+
+/// The lock on this file, if it was granted.
+fn locked(outcome: Result<(), TryLockError>, file: File) -> io::Result<Option<StateLock>> {
+    match outcome {
+        Ok(()) => Ok(Some(StateLock { _file: file })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Whether the process is a plugin rather than a daemon, as far as that can be told: runtimes call
+/// plugins without arguments.
+fn is_plugin(pid: i32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|arguments| {
+        !arguments
+            .split(|&octet| octet == 0)
+            .any(|argument| argument == b"daemon")
+    })
+}
+
+/// Whether the file has the name of a record.
+fn is_record(file: &Path) -> bool {
+    file.extension()
+        .is_some_and(|kind| kind == "json" || kind == "lease")
 }
 
 /// Reads a regular file. Opening anything else, such as a named pipe, does not wait.

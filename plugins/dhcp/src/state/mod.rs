@@ -1,7 +1,7 @@
 //! Leases on disk: one readable file each, so that they outlive the daemon.
 //!
 //! ```text
-//! STATEDIR/lock                              locked by the daemon for as long as it runs
+//! STATEDIR/lock                              locked by the daemon for as long as it runs; its pid
 //! STATEDIR/NETWORK/CONTAINERID:IFNAME.json   a lease, or one that has ended
 //! STATEDIR/@/HASH.lease                      the same, if its path would not be a valid one
 //! ```

@@ -11,22 +11,36 @@ use crate::state::{StateDir, StateLock};
 /// How long another daemon may take to unlock its leases after it was asked to hand over.
 const TAKEOVER_WAIT: Duration = Duration::from_secs(5);
 
-/// How long the leases may be locked at the start: a DEL that found no daemon needs milliseconds, a
-/// daemon that was told to stop needs as long as it waits for its callers.
-const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// How long another daemon may keep the leases locked at the start: one that was told to stop needs
+/// as long as it waits for its callers.
+const DAEMON_WAIT: Duration = Duration::from_secs(2);
+
+/// How long anything else may keep them locked: a DEL or GC that found no daemon. It needs
+/// milliseconds, and one of an earlier release as long as its releases take.
+const PLUGIN_WAIT: Duration = Duration::from_secs(20);
 
 /// The pause before the lock is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Locks the state directory. If another process has the lock, waits a little. With `take_over`,
-/// asks a daemon that has the lock to exit.
+/// asks a daemon that has the lock to exit; a plugin is never disturbed. If nothing can be written
+/// to the directory, that is logged.
 ///
 /// # Errors
 /// If the lock is not released in time, or the directory cannot be used.
 pub(crate) fn lock_state(state: &StateDir, take_over: bool) -> Result<StateLock, Box<dyn Error>> {
+    let lock = wait_for_lock(state, take_over)?;
+    if let Err(error) = state.can_write() {
+        let directory = state.path().display();
+        tracing::warn!(%directory, %error, "cannot write leases; until that is possible, changes of them will not survive a restart of the daemon");
+    }
+    Ok(lock)
+}
+
+fn wait_for_lock(state: &StateDir, take_over: bool) -> Result<StateLock, Box<dyn Error>> {
     let directory = state.path().display();
-    let deadline = Instant::now() + if take_over { TAKEOVER_WAIT } else { LOCK_WAIT };
-    let mut may_ask = take_over;
+    let start = Instant::now();
+    let (mut may_ask, mut may_log) = (take_over, true);
     loop {
         let lock = state
             .lock()
@@ -34,16 +48,38 @@ pub(crate) fn lock_state(state: &StateDir, take_over: bool) -> Result<StateLock,
         if let Some(lock) = lock {
             return Ok(lock);
         }
-        if Instant::now() >= deadline {
-            return Err(format!("another dhcp daemon keeps its leases in {directory}: stop it first, or choose another -statedir").into());
+        let daemon = state.daemon_with_lock();
+        let max_wait = match daemon {
+            Some(_) if take_over => TAKEOVER_WAIT,
+            Some(_) => DAEMON_WAIT,
+            None => PLUGIN_WAIT,
+        };
+        if start.elapsed() >= max_wait {
+            let holder = match daemon {
+                Some(_) => "another dhcp daemon keeps its leases in",
+                None => "a process that is no dhcp daemon of this machine has locked",
+            };
+            return Err(format!(
+                "{holder} {directory}: stop it first, or choose another -statedir"
+            )
+            .into());
         }
-        // It was asked over its socket already, unless the socket at that path is ours by now:
-        // systemd may have bound it again.
-        if may_ask && let Some(holder) = state.lock_holder() {
-            let pid = holder.as_raw_nonzero();
-            tracing::info!(pid, "asking the daemon that holds the leases to exit");
-            let _ = kill_process(holder, Signal::TERM);
-            may_ask = false;
+        match daemon {
+            // It was asked over its socket already, unless the socket at that path is ours by now:
+            // systemd may have bound it again.
+            Some(daemon) if may_ask => {
+                let pid = daemon.as_raw_nonzero();
+                tracing::info!(pid, "asking the daemon that holds the leases to exit");
+                let _ = kill_process(daemon, Signal::TERM);
+                may_ask = false;
+            }
+            None if may_log => {
+                tracing::info!(
+                    "waiting for another process, such as a DEL or GC, to unlock the leases"
+                );
+                may_log = false;
+            }
+            _ => {}
         }
         sleep(RETRY_INTERVAL);
     }

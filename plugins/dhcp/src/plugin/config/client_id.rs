@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use cni::{Attachment, Error, Request, code};
+use cni::{Error, Request, code};
 use dhcp4::client_id;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -29,8 +29,6 @@ pub(super) enum ClientIdKey {
 const MIN_LEN: usize = 2;
 /// The longest option.
 const MAX_LEN: usize = 255;
-/// The length at which the Go plugin cuts its identifier, in octets.
-const MAX_CONTAINER_LEN: usize = 254;
 
 /// Refuses an identifier that is invalid for every attachment, or that is given twice. The sources
 /// are those of the key and of `provide`.
@@ -88,11 +86,11 @@ pub(super) fn resolve(
         Some(ClientIdKey::Hex(Hex(body))) => body.clone(),
         Some(ClientIdKey::FromArg(name)) => {
             let text = request.user_arg(name)?.map(client_id::text);
-            text.unwrap_or_else(|| from_attachment(attachment))
+            text.unwrap_or_else(|| ClientId::body_of(attachment))
         }
-        Some(ClientIdKey::Container) => from_attachment(attachment),
+        Some(ClientIdKey::Container) => ClientId::body_of(attachment),
         None => {
-            options::client_id(provide, request)?.unwrap_or_else(|| from_attachment(attachment))
+            options::client_id(provide, request)?.unwrap_or_else(|| ClientId::body_of(attachment))
         }
     };
     Ok(ClientId::Sent(Hex(body)))
@@ -102,18 +100,9 @@ pub(super) fn resolve(
 /// attachment's own and those that a MAC stands for.
 pub(super) fn may_be_shared(id: &ClientId, request: &Request) -> Result<bool, Error> {
     Ok(match id {
-        ClientId::Sent(Hex(body)) => *body != from_attachment(request.attachment()?),
+        ClientId::Sent(_) => !id.is_own_of(request.attachment()?),
         ClientId::Mac | ClientId::None => false,
     })
-}
-
-/// The Go plugin's identifier, octet for octet, so that servers recognise the client:
-/// `0x00`, then `containerID/netName/ifName`, cut at 254 octets in all.
-fn from_attachment(attachment: &Attachment) -> Vec<u8> {
-    // The parts of a displayed attachment come in this order, between slashes.
-    let mut id = client_id::text(&attachment.to_string());
-    id.truncate(MAX_CONTAINER_LEN);
-    id
 }
 
 /// A name, or its hash if it is too long: two long names must not become the same by truncation.
@@ -164,12 +153,14 @@ fn uuid_of(machine_id: &str) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
+    use cni::Attachment;
+
     use super::*;
 
     #[test]
     fn the_default_identifier_is_the_go_plugins_octet_for_octet() {
         let id = |container_id: &str| {
-            from_attachment(&Attachment::new(container_id, "net", "eth0").unwrap())
+            ClientId::body_of(&Attachment::new(container_id, "net", "eth0").unwrap())
         };
         assert_eq!(id("abc"), b"\0abc/net/eth0");
         let long = id(&"c".repeat(300));
