@@ -6,6 +6,7 @@ mod moves;
 mod one_host;
 mod order;
 mod two_hosts;
+mod two_lans;
 mod undo;
 
 use std::path::Path;
@@ -27,6 +28,7 @@ pub(crate) fn tests() -> Vec<Test> {
         again::TESTS,
         order::TESTS,
         undo::TESTS,
+        two_lans::TESTS,
     ]
     .concat()
 }

@@ -78,9 +78,8 @@ impl Drop for Attempt<'_> {
         };
         // Another container with the same identity may have the address, and there is no time to
         // ask the LAN. The server keeps it for the next attempt.
-        let client = lease.client();
         if lease.release_policy() == ReleasePolicy::Always
-            && !self.table.is_held_by_another(self.slot, &client, None)
+            && !self.table.is_held_by_another(self.slot, &lease, None)
         {
             // Its failure is in the log. Nothing is left that could send it later.
             let _ = lease.release(&mut self.sockets);

@@ -66,8 +66,7 @@ pub(super) async fn release(table: &Table, slot: &Slot) {
     let record = lease.record();
     // On disk first: a lease that has ended must not be resumed.
     record_end(table, attachment, record.clone().map(Record::detached));
-    let client = lease.client();
-    let is_held_by_another = || table.is_held_by_another(slot, &client, address);
+    let is_held_by_another = || table.is_held_by_another(slot, &lease, address);
     let outcome = give_back(&lease, is_held_by_another).await;
     let address = address.map(display);
     match outcome {

@@ -16,6 +16,7 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::field::display;
 
+use super::lan::Lan;
 use super::lost_address::LostAddress;
 use crate::daemon::error::io_failure;
 use crate::daemon::exchange::{
@@ -66,6 +67,8 @@ pub(super) struct ManagedLease {
     /// The index of the interface's parent, if that is in another netns, which is usually the
     /// host's.
     parent: Cell<Option<u32>>,
+    /// The LAN, as it was last known.
+    lan: Cell<Option<Lan>>,
     /// Whether the parent has regained its carrier.
     carrier_restored: Notify,
     /// The ADD that obtained the lease, as long as no other was told of it.
@@ -98,6 +101,7 @@ impl ManagedLease {
             is_unsettled: Cell::default(),
             pinned_netns,
             parent: Cell::new(parent_in_other_netns(link)),
+            lan: Cell::new(Lan::of(netns, link)),
             carrier_restored: Notify::new(),
             only_add: Cell::default(),
         }
@@ -121,6 +125,7 @@ impl ManagedLease {
             is_unsettled: Cell::default(),
             pinned_netns,
             parent: Cell::default(),
+            lan: Cell::default(),
             carrier_restored: Notify::new(),
             only_add: Cell::default(),
         }
@@ -177,6 +182,19 @@ impl ManagedLease {
     /// How servers identify the client.
     pub(super) fn client(&self) -> ClientIdentity {
         ClientIdentity::new(self.attachment.network(), &self.params, self.mac.get())
+    }
+
+    /// Whether a server may serve this client and the other one, because they may be on one LAN.
+    pub(super) fn may_share_lan(&self, other: &ManagedLease) -> bool {
+        Lan::may_be_same(self.lan(), other.lan())
+    }
+
+    /// The LAN; `None` if it is unknown.
+    pub(super) fn lan(&self) -> Option<Lan> {
+        if let Ok((netns, link)) = self.lookup() {
+            self.lan.set(Lan::of(&netns, &link));
+        }
+        self.lan.get()
     }
 
     /// Whether the lease is released when its container is detached.
@@ -271,7 +289,11 @@ impl ManagedLease {
         self.lookup().map(|(netns, _)| netns)
     }
 
-    fn lookup(&self) -> Result<(Netns, Link), Unreachable> {
+    /// Opens the container's netns, and looks up the interface in it.
+    ///
+    /// # Errors
+    /// As [`ManagedLease::open_netns`].
+    pub(super) fn lookup(&self) -> Result<(Netns, Link), Unreachable> {
         let pinned = self.pinned_netns.as_ref();
         let (netns, link) = self.interface.lookup(&self.attachment, pinned)?;
         self.parent.set(parent_in_other_netns(&link));

@@ -5,6 +5,7 @@ mod attempt;
 mod check;
 mod end;
 mod give_back;
+mod lan;
 mod lease;
 mod lost_address;
 mod maintain;

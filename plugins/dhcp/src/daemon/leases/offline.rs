@@ -9,6 +9,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::end::CONCURRENT_RELEASES;
 use super::give_back::give_back;
+use super::lan::Lan;
 use super::lease::ManagedLease;
 use super::table::seed;
 use crate::daemon::exchange::now;
@@ -92,6 +93,12 @@ fn rivals(state: &StateDir, some: &[EndedLease], ended: &[EndedLease]) -> Vec<Re
     records
 }
 
+/// The LAN of a record's interface; `None` if it is unknown.
+fn lan_of(record: &Record) -> Option<Lan> {
+    let (netns, link) = record.interface.lookup(&record.attachment, None).ok()?;
+    Lan::of(&netns, &link)
+}
+
 /// Releases one lease.
 async fn release(
     state: &StateDir,
@@ -113,6 +120,7 @@ async fn release(
         let is_rival = others.iter().any(|other| {
             other.lease.address == record.lease.address
                 && ClientIdentity::of(other).is_same_client(&identity)
+                && Lan::may_be_same(lan_of(other), lease.lan())
         });
         is_rival || state.read(&record.attachment).ok() != Some(on_disk.clone())
     };

@@ -9,7 +9,6 @@ use tokio::sync::{Mutex, Notify};
 
 use super::lease::ManagedLease;
 use super::timer_queue::TimerKey;
-use crate::daemon::store::ClientIdentity;
 
 /// The entry of one attachment in the table.
 #[derive(Debug)]
@@ -45,13 +44,13 @@ impl Slot {
         }
     }
 
-    /// Whether a server has leased this address to this client for the attachment, or may be about
-    /// to.
-    pub(super) fn may_hold(&self, client: &ClientIdentity, address: Option<Ipv4Addr>) -> bool {
+    /// Whether a server has leased this address to the client of `of` for this attachment, or may be
+    /// about to.
+    pub(super) fn may_hold(&self, of: &ManagedLease, address: Option<Ipv4Addr>) -> bool {
         let sought = self.sought.borrow().upgrade();
         self.lease().into_iter().chain(sought).any(|lease| {
             let is_other = matches!((lease.address(), address), (Some(a), Some(b)) if a != b);
-            !is_other && lease.client().is_same_client(client)
+            !is_other && lease.client().is_same_client(&of.client()) && lease.may_share_lan(of)
         })
     }
 

@@ -19,7 +19,7 @@ use crate::daemon::error::{cannot, internal};
 use crate::daemon::exchange::{Permits, now};
 use crate::daemon::host_routes::HostRouteWorker;
 use crate::daemon::process::Flags;
-use crate::daemon::store::{ClientIdentity, LeaseStore};
+use crate::daemon::store::LeaseStore;
 use crate::daemon::watchers::NetnsWatcher;
 use crate::protocol::LeaseParams;
 use crate::random::random_octets;
@@ -172,18 +172,18 @@ impl Table {
             .is_some_and(|current| Rc::ptr_eq(current, slot))
     }
 
-    /// Whether a server may have leased this address to this client for another attachment than
-    /// the slot's.
+    /// Whether a server may have leased this address to the lease's client for another attachment
+    /// than the slot's.
     pub(super) fn is_held_by_another(
         &self,
         slot: &Slot,
-        client: &ClientIdentity,
+        lease: &ManagedLease,
         address: Option<Ipv4Addr>,
     ) -> bool {
         let slots = self.slots.borrow();
         slots
             .values()
-            .any(|other| !std::ptr::eq(&**other, slot) && other.may_hold(client, address))
+            .any(|other| !std::ptr::eq(&**other, slot) && other.may_hold(lease, address))
     }
 
     /// Removes the slot if it has no lease and no exchange is running. Tasks that wait for its lock
