@@ -66,5 +66,5 @@ pub use netlink::{
     NewMacvlan, NewVlan, OperState, ParseModeError, Protocol, Route, Rule, Scope, Vlan, nft,
 };
 pub use netns::{Netns, NetnsError, NetnsId};
-pub use packet::{ArpSocket, PacketSocket, Pattern, Received, frame};
+pub use packet::{ArpSocket, PacketSocket, Pattern, Received, Sighting, frame};
 pub use peer::peer_groups;

@@ -48,6 +48,12 @@ pub(crate) fn named(container: &Node, name: &str) -> Attachment {
     }
 }
 
+/// Sets the MTU of the container's `eth0`. DHCP's messages do not fit into one of 68.
+pub(crate) fn set_mtu(container: &Node, mtu: u32) -> Result {
+    let index = container.link("eth0")?.index;
+    Ok(container.netlink()?.set_mtu(index, mtu)?)
+}
+
 /// The client identifier of a message (option 61).
 fn client_id(packet: &Packet) -> Option<&[u8]> {
     match packet.option(OptionCode::ClientIdentifier) {

@@ -14,7 +14,8 @@ use lab::{
     Attachment, Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, suite, test, until,
 };
 
-use crate::scenario::{SOON, Scenario};
+use super::set_mtu;
+use crate::scenario::{SOON, Scenario, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
     test!(messages_that_do_not_fit_the_mtu_are_an_error_of_the_configuration),
@@ -22,6 +23,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_jumbo_answer_is_read_whole).needs(&[IPROUTE2]),
     test!(a_release_that_cannot_be_sent_is_sent_by_the_next_daemon),
     test!(a_release_that_cannot_be_sent_is_sent_later),
+    test!(an_interface_that_is_down_is_set_up_for_the_release),
 ];
 
 fn messages_that_do_not_fit_the_mtu_are_an_error_of_the_configuration(world: &World) -> Result {
@@ -114,10 +116,10 @@ fn a_jumbo_answer_is_read_whole(world: &World) -> Result {
     network.check(&attachment)
 }
 
-/// The interface is down at DEL, and up again when the next daemon starts.
+/// The MTU is too small at DEL, and large again when the next daemon starts.
 fn a_release_that_cannot_be_sent_is_sent_by_the_next_daemon(world: &World) -> Result {
     let (scenario, server, container) = with_unsent_release(world)?;
-    container.set_up("eth0")?;
+    set_mtu(&container, 1500)?;
     let Scenario { lan, daemon } = scenario;
     daemon.stop()?;
     let daemon = Daemon::start(world, &lan.host)?;
@@ -129,10 +131,10 @@ fn a_release_that_cannot_be_sent_is_sent_by_the_next_daemon(world: &World) -> Re
     })
 }
 
-/// The interface is down at DEL, and up again some time later.
+/// The MTU is too small at DEL, and large again some time later.
 fn a_release_that_cannot_be_sent_is_sent_later(world: &World) -> Result {
     let (scenario, server, container) = with_unsent_release(world)?;
-    container.set_up("eth0")?;
+    set_mtu(&container, 1500)?;
     server
         .wait_for(MessageType::Release, 1, Duration::from_secs(25))
         .with_context(|| scenario.daemon.log())?;
@@ -141,13 +143,35 @@ fn a_release_that_cannot_be_sent_is_sent_later(world: &World) -> Result {
     })
 }
 
-/// A container whose address could not be released at DEL, because its interface was down.
+fn an_interface_that_is_down_is_set_up_for_the_release(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let conflists = [
+        scenario.dhcp(),
+        scenario.dhcp_with(json!({ "release": "ifUnused" })),
+    ];
+    for (nth, conflist) in conflists.into_iter().enumerate() {
+        let container = scenario.lan.container(&format!("c{nth}"))?;
+        let network = Network::new(&scenario.lan.host, conflist);
+        network.add(&Attachment::new(&container))?;
+        container.set_down("eth0")?;
+        network.del(&Attachment::new(&container))?;
+        until("the lease is given back", SOON, || {
+            server.leases().is_empty()
+        })
+        .with_context(|| scenario.daemon.log())?;
+        ensure_nothing_left(&container)?;
+    }
+    Ok(())
+}
+
+/// A container whose address could not be released at DEL, because its MTU was too small.
 fn with_unsent_release(world: &World) -> Result<(Scenario, DhcpServer, Node)> {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
-    container.set_down("eth0")?;
+    set_mtu(&container, 68)?;
     let config = json!({
         "cniVersion": "1.0.0", "name": "lan", "type": "macvlan",
         "ipam": { "type": "dhcp", "daemonSocketPath": scenario.daemon.socket() },

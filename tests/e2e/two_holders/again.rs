@@ -8,6 +8,7 @@ use lab::dhcproto::v4::MessageType;
 use lab::serde_json::json;
 use lab::{Attachment, Daemon, DhcpServer, Lan, Network, Result, Test, World, test, until};
 
+use crate::dhcp::set_mtu;
 use crate::persistence::ipam_alone;
 use crate::scenario::{SOON, Scenario, address};
 
@@ -72,7 +73,7 @@ fn a_release_that_could_not_be_sent_without_a_daemon_is_sent_by_the_next(world: 
     let socket = daemon.socket().to_owned();
     daemon.kill()?;
     // Nothing can be sent now. The interface stays, because only its IPAM part ends.
-    container.set_down("eth0")?;
+    set_mtu(&container, 68)?;
     ipam_alone("DEL", &container, &socket)?
         .run(&lan.host)?
         .success()?;
@@ -80,7 +81,7 @@ fn a_release_that_could_not_be_sent_without_a_daemon_is_sent_by_the_next(world: 
         container.ipv4("eth0")?.is_empty(),
         "the container still has {leased}"
     );
-    container.set_up("eth0")?;
+    set_mtu(&container, 1500)?;
     let _daemon = Daemon::start(world, &lan.host)?;
     let release = server.wait_for(MessageType::Release, 1, SOON)?;
     ensure!(*release.source.ip() == leased, "{release:?}");

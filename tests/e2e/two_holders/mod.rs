@@ -8,6 +8,7 @@ mod order;
 mod two_hosts;
 mod two_lans;
 mod undo;
+mod unheard;
 
 use std::path::Path;
 
@@ -29,6 +30,7 @@ pub(crate) fn tests() -> Vec<Test> {
         order::TESTS,
         undo::TESTS,
         two_lans::TESTS,
+        unheard::TESTS,
     ]
     .concat()
 }
@@ -36,6 +38,23 @@ pub(crate) fn tests() -> Vec<Test> {
 /// A network whose containers servers know by name, with the daemon on this socket.
 fn by_name(socket: &Path) -> Value {
     conflist(json!({ "ipam": { "type": "dhcp", "daemonSocketPath": socket, "clientId": "name" } }))
+}
+
+/// Has the switch pass nothing on from and to this host, whose link keeps its carrier. Needs
+/// iproute2.
+fn cut_off(host: &Node) -> Result {
+    set_port_state(host, "0")
+}
+
+/// Ends [`cut_off`].
+fn reconnect(host: &Node) -> Result {
+    set_port_state(host, "3")
+}
+
+fn set_port_state(host: &Node, state: &str) -> Result {
+    let port = ["bridge", "-n", "switch", "link", "set", "dev", host.name()];
+    host.output(&[&port[..], &["state", state]].concat())?;
+    Ok(())
 }
 
 /// An attachment of a container that the runtime calls `web`.

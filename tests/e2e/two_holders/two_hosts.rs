@@ -1,12 +1,14 @@
 //! A container moves under its name from one host to another.
 
-use lab::anyhow::ensure;
+use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::Settings;
 use lab::dhcproto::v4::MessageType;
 use lab::serde_json::json;
+use lab::suite::packages::IPROUTE2;
 use lab::{Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, test, until};
+use nix::sys::signal::Signal;
 
-use super::{by_name, ensure_kept, web};
+use super::{by_name, cut_off, ensure_kept, reconnect, web};
 use crate::persistence::ipam_alone;
 use crate::scenario::{SOON, address, ensure_nothing_left};
 
@@ -16,7 +18,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_forced_removal_after_the_move_keeps_the_lease),
     test!(a_gc_after_the_move_keeps_the_lease),
     test!(a_del_after_the_move_without_a_daemon_keeps_the_lease),
-    test!(a_daemon_that_was_away_during_the_move_keeps_the_lease),
+    test!(a_daemon_that_was_away_during_the_move_keeps_the_lease).needs(&[IPROUTE2]),
+    test!(two_dels_at_once_release_the_address),
     test!(after_a_move_there_and_back_the_last_del_releases_the_address),
 ];
 
@@ -61,7 +64,7 @@ impl Hosts {
     }
 
     /// `web` on the first host, and then on the second too.
-    fn moved(&self, networks: &[Network; 2]) -> Result<[Node; 2]> {
+    pub(super) fn moved(&self, networks: &[Network; 2]) -> Result<[Node; 2]> {
         let nodes = [self.lan.container("c1")?, self.lan.container("c2")?];
         for (network, container) in networks.iter().zip(&nodes) {
             network.add(&web(container))?;
@@ -74,7 +77,7 @@ impl Hosts {
     }
 
     /// The container on the second host has its lease.
-    fn ensure_kept(&self, [_, second]: &[Network; 2], container: &Node) -> Result {
+    pub(super) fn ensure_kept(&self, [_, second]: &[Network; 2], container: &Node) -> Result {
         ensure_kept(&self.server, container, second, &self.lan)?;
         second.check(&web(container))
     }
@@ -166,17 +169,53 @@ fn a_daemon_that_was_away_during_the_move_keeps_the_lease(world: &World) -> Resu
     let networks = hosts.networks(&daemons);
     let [old, new] = hosts.moved(&networks)?;
     daemons[0].process().kill()?;
-    // Nothing can be sent now, so the next daemon has to.
-    old.set_down("eth0")?;
+    // Nothing gets through now, so the next daemon has to ask.
+    cut_off(&hosts.lan.host)?;
     ipam_alone("DEL", &old, daemons[0].socket())?
         .run(&hosts.lan.host)?
         .success()?;
-    old.set_up("eth0")?;
+    reconnect(&hosts.lan.host)?;
     daemons[0] = Daemon::start_on(world, &hosts.lan.host, SOCKETS[0])?;
     until("the daemon has asked the LAN", SOON, || {
         daemons[0].log().contains("uses it on the LAN")
     })?;
     hosts.ensure_kept(&networks, &new)
+}
+
+fn two_dels_at_once_release_the_address(world: &World) -> Result {
+    let (hosts, mut daemons) = Hosts::new(world)?;
+    let networks = hosts.networks(&daemons);
+    let nodes = [&hosts.lan.host, &hosts.second];
+    let containers = [hosts.lan.container("c1")?, hosts.lan.container("c2")?];
+    // Their questions need not meet each time.
+    for _ in 0..5 {
+        for (network, container) in networks.iter().zip(&containers) {
+            network.add(&web(container))?;
+        }
+        for daemon in &mut daemons {
+            daemon.process().signal(Signal::SIGSTOP)?;
+        }
+        let mut calls = Vec::new();
+        for ((network, container), host) in networks.iter().zip(&containers).zip(nodes) {
+            let call = network.prepare("DEL", 0, &web(container), None)?;
+            calls.push(call.start(host)?);
+        }
+        until("both DELs are under way", SOON, || {
+            let mut addresses = containers.iter().map(|container| container.ipv4("eth0"));
+            addresses.all(|addresses| addresses.is_ok_and(|addresses| addresses.is_empty()))
+        })?;
+        for daemon in &mut daemons {
+            daemon.process().signal(Signal::SIGCONT)?;
+        }
+        for call in calls {
+            call.finish()?.success()?;
+        }
+        until("the lease is given back", SOON, || {
+            hosts.server.leases().is_empty()
+        })
+        .with_context(|| daemons[0].log() + &daemons[1].log())?;
+    }
+    Ok(())
 }
 
 fn after_a_move_there_and_back_the_last_del_releases_the_address(world: &World) -> Result {

@@ -52,20 +52,26 @@ impl ArpSocket {
         self.request(Ipv4Addr::UNSPECIFIED, address)
     }
 
+    /// Asks who has an address that we do not want ourselves: a probe that no other
+    /// [`sighting`](ArpSocket::sighting) takes for one. The field that a probe leaves empty, and
+    /// that nobody reads, has our MAC.
+    ///
+    /// # Errors
+    /// As [`probe`](ArpSocket::probe).
+    pub fn inquire(&self, address: Ipv4Addr) -> io::Result<()> {
+        self.send(&Arp {
+            target_mac: self.mac,
+            ..self.question(Ipv4Addr::UNSPECIFIED, address)
+        })
+    }
+
     /// Asks for the MAC of an address, from an address of our own: the answer comes as
     /// [`owner`](ArpSocket::owner). (It does not come to the kernel's neighbour table.)
     ///
     /// # Errors
     /// As [`probe`](ArpSocket::probe).
     pub fn request(&self, sender: Ipv4Addr, target: Ipv4Addr) -> io::Result<()> {
-        let request = Arp {
-            is_request: true,
-            sender_mac: self.mac,
-            sender,
-            target,
-        };
-        self.socket.send(&request.frame())?;
-        Ok(())
+        self.send(&self.question(sender, target))
     }
 
     /// Announces that this link has an address (RFC 5227 §1.1): neighbours update their caches.
@@ -73,13 +79,22 @@ impl ArpSocket {
     /// # Errors
     /// As for [`probe`](ArpSocket::probe).
     pub fn announce(&self, address: Ipv4Addr) -> io::Result<()> {
-        let announcement = Arp {
+        self.send(&self.question(address, address))
+    }
+
+    /// A request from this link.
+    fn question(&self, sender: Ipv4Addr, target: Ipv4Addr) -> Arp {
+        Arp {
             is_request: true,
             sender_mac: self.mac,
-            sender: address,
-            target: address,
-        };
-        self.socket.send(&announcement.frame())?;
+            sender,
+            target_mac: NO_MAC,
+            target,
+        }
+    }
+
+    fn send(&self, packet: &Arp) -> io::Result<()> {
+        self.socket.send(&packet.frame())?;
         Ok(())
     }
 
@@ -89,7 +104,24 @@ impl ArpSocket {
     /// # Errors
     /// If the link has gone down or away.
     pub fn contender(&self, address: Ipv4Addr) -> io::Result<Option<Mac>> {
-        self.sender_of(|packet| packet.contests(address, self.mac))
+        self.next(|packet| {
+            packet
+                .contests(address, self.mac)
+                .then_some(packet.sender_mac)
+        })
+    }
+
+    /// What has been received in answer to [`inquire`](ArpSocket::inquire), about this address or
+    /// one of the witnesses'; `None` if nothing has been received yet. It does not wait.
+    ///
+    /// # Errors
+    /// If the link has gone down or away.
+    pub fn sighting(
+        &self,
+        address: Ipv4Addr,
+        witnesses: &[Ipv4Addr],
+    ) -> io::Result<Option<Sighting>> {
+        self.next(|packet| packet.sighting(address, witnesses, self.mac))
     }
 
     /// The MAC of a station that has sent a packet from this address; `None` if none has been
@@ -98,18 +130,18 @@ impl ArpSocket {
     /// # Errors
     /// If the link has gone down or away.
     pub fn owner(&self, address: Ipv4Addr) -> io::Result<Option<Mac>> {
-        self.sender_of(|packet| packet.sender == address)
+        self.next(|packet| (packet.sender == address).then_some(packet.sender_mac))
     }
 
-    /// The sender of the next received packet that is like this.
-    fn sender_of(&self, is_wanted: impl Fn(&Arp) -> bool) -> io::Result<Option<Mac>> {
+    /// What `examine` finds in the next received packet in which it finds something.
+    fn next<T>(&self, examine: impl Fn(&Arp) -> Option<T>) -> io::Result<Option<T>> {
         let mut buffer = [0; FRAME_LEN];
         loop {
             match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                 Ok(length) => {
                     let packet = Arp::parse(&buffer[..length]);
-                    if let Some(packet) = packet.filter(&is_wanted) {
-                        return Ok(Some(packet.sender_mac));
+                    if let Some(found) = packet.as_ref().and_then(&examine) {
+                        return Ok(Some(found));
                     }
                 }
                 Err(Errno::EAGAIN) => return Ok(None),
@@ -132,6 +164,15 @@ impl AsRawFd for ArpSocket {
     }
 }
 
+/// What a received ARP packet says about an address that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sighting {
+    /// The station with this MAC has the address, or is about to use it.
+    User(Mac),
+    /// A witness has answered, so the question has reached the LAN, and answers reach us.
+    Witness,
+}
+
 /// An ARP packet for IPv4 over Ethernet (RFC 826).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Arp {
@@ -140,6 +181,8 @@ struct Arp {
     sender_mac: Mac,
     /// The sender's address; unspecified in a probe.
     sender: Ipv4Addr,
+    /// The MAC of a reply's recipient. A request has none.
+    target_mac: Mac,
     /// The address that a request asks for, or that of a reply's recipient.
     target: Ipv4Addr,
 }
@@ -151,13 +194,26 @@ const ETHERTYPE: [u8; 2] = (ETH_P_ARP as u16).to_be_bytes();
 const ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
 const REQUEST: [u8; 2] = [0, 1];
 const REPLY: [u8; 2] = [0, 2];
+const NO_MAC: Mac = Mac([0; 6]);
 
 impl Arp {
     /// Whether another station has the address, or is probing for it too (RFC 5227 §2.1.1).
     fn contests(&self, address: Ipv4Addr, ours: Mac) -> bool {
         let has_it = self.sender == address;
-        let wants_it = self.is_request && self.sender.is_unspecified() && self.target == address;
+        // A station that is about to release the address does not want it.
+        let is_inquiry = self.target_mac == self.sender_mac;
+        let is_probe = self.is_request && self.sender.is_unspecified() && !is_inquiry;
+        let wants_it = is_probe && self.target == address;
         self.sender_mac != ours && (has_it || wants_it)
+    }
+
+    /// See [`ArpSocket::sighting`].
+    fn sighting(&self, address: Ipv4Addr, witnesses: &[Ipv4Addr], ours: Mac) -> Option<Sighting> {
+        if self.contests(address, ours) {
+            return Some(Sighting::User(self.sender_mac));
+        }
+        let is_answer = !self.is_request && self.target_mac == ours;
+        (is_answer && witnesses.contains(&self.sender)).then_some(Sighting::Witness)
     }
 
     /// The broadcast frame that carries it.
@@ -176,7 +232,7 @@ impl Arp {
             frame.extend(part);
         }
         frame.extend(self.sender.octets());
-        frame.extend([0; 6]);
+        frame.extend(self.target_mac.octets());
         frame.extend(self.target.octets());
         frame
     }
@@ -193,11 +249,13 @@ impl Arp {
         };
         let (sender_mac, packet) = packet.split_first_chunk()?;
         let (sender, packet) = packet.split_first_chunk::<4>()?;
-        let target = packet.last_chunk::<4>()?;
+        let (target_mac, packet) = packet.split_first_chunk()?;
+        let target = packet.first_chunk::<4>()?;
         Some(Arp {
             is_request,
             sender_mac: Mac(*sender_mac),
             sender: (*sender).into(),
+            target_mac: Mac(*target_mac),
             target: (*target).into(),
         })
     }
@@ -217,8 +275,36 @@ mod tests {
             is_request,
             sender_mac: THEIRS,
             sender,
+            target_mac: NO_MAC,
             target,
         }
+    }
+
+    #[test]
+    fn who_asks_for_an_address_without_wanting_it_does_not_contest_it() {
+        let inquiry = Arp {
+            target_mac: THEIRS,
+            ..arp(true, Ipv4Addr::UNSPECIFIED, WANTED)
+        };
+        assert!(!inquiry.contests(WANTED, OURS));
+        assert_eq!(inquiry.sighting(WANTED, &[], OURS), None);
+    }
+
+    #[test]
+    fn a_witness_counts_only_if_it_answers_us() {
+        let reply = |target_mac| Arp {
+            target_mac,
+            ..arp(false, OTHER, Ipv4Addr::UNSPECIFIED)
+        };
+        let witness = Some(Sighting::Witness);
+        assert_eq!(reply(OURS).sighting(WANTED, &[OTHER], OURS), witness);
+        assert_eq!(reply(THEIRS).sighting(WANTED, &[OTHER], OURS), None);
+        assert_eq!(reply(OURS).sighting(WANTED, &[], OURS), None);
+        let question = arp(true, OTHER, WANTED);
+        assert_eq!(question.sighting(WANTED, &[OTHER], OURS), None);
+        let user = Some(Sighting::User(THEIRS));
+        let has_it = arp(false, WANTED, OTHER);
+        assert_eq!(has_it.sighting(WANTED, &[WANTED], OURS), user);
     }
 
     #[test]

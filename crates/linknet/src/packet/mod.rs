@@ -7,6 +7,6 @@ pub mod frame;
 mod link_layer;
 mod socket;
 
-pub use arp::ArpSocket;
+pub use arp::{ArpSocket, Sighting};
 pub use filter::Pattern;
 pub use socket::{PacketSocket, Received};

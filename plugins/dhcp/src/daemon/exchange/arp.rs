@@ -62,12 +62,12 @@ impl AsyncArp {
         }
     }
 
-    /// Receives packets until `find` finds a MAC, or until this time.
-    pub(super) async fn receive(
+    /// Receives packets until `find` finds something, or until this time.
+    pub(super) async fn receive<T>(
         &self,
         until: Instant,
-        find: impl Fn(&ArpSocket) -> io::Result<Option<Mac>>,
-    ) -> io::Result<Option<Mac>> {
+        find: impl Fn(&ArpSocket) -> io::Result<Option<T>>,
+    ) -> io::Result<Option<T>> {
         loop {
             let mut ready = tokio::select! {
                 ready = self.socket()?.readable() => ready?,

@@ -4,7 +4,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use linknet::{Mac, Netns};
+use linknet::{Mac, Netns, Sighting};
 use tokio::time::Instant;
 
 use super::arp::AsyncArp;
@@ -24,14 +24,14 @@ struct Pace {
 /// PROBE_NUM of RFC 5227 §1.1.
 const PROBES: usize = 3;
 
-impl Pace {
-    /// The pace before an address is released: 100 ms in all.
-    const BEFORE_RELEASE: Pace = Pace {
-        max_delay: Duration::ZERO,
-        interval: (Duration::from_millis(30), Duration::from_millis(30)),
-        listen: Duration::from_millis(40),
-    };
+/// How long answers are waited for after each question before an address is released.
+const BEFORE_RELEASE: [Duration; PROBES] = [
+    Duration::from_millis(30),
+    Duration::from_millis(30),
+    Duration::from_millis(40),
+];
 
+impl Pace {
     fn of(detection: ConflictDetection) -> Option<Pace> {
         let milliseconds = Duration::from_millis;
         match detection {
@@ -69,8 +69,21 @@ pub(crate) async fn find_contender(
     }
 }
 
-/// Looks for another host that has the address, on a link in this netns that no longer has it, and
-/// returns its MAC. It takes 100 ms if there is none.
+/// Who uses an address on the LAN, as far as ARP can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Usage {
+    /// The station with this MAC.
+    By(Mac),
+    /// Nobody who answers.
+    Silence,
+    /// Nobody answers at all, not even those who are there: the question does not reach the LAN, or
+    /// the answers do not reach us.
+    Deaf,
+}
+
+/// Looks for another host that has the address, on a link in this netns that no longer has it. It
+/// takes 100 ms if there is none. The witnesses are addresses of stations that are there, and are
+/// asked as well.
 ///
 /// # Errors
 /// If the link is gone.
@@ -78,8 +91,27 @@ pub(crate) async fn find_user(
     netns: &Netns,
     ifindex: u32,
     address: Ipv4Addr,
-) -> io::Result<Option<Mac>> {
-    find_station(netns, ifindex, address, Pace::BEFORE_RELEASE).await
+    witnesses: &[Ipv4Addr],
+) -> io::Result<Usage> {
+    let socket = AsyncArp::open(netns, ifindex)?;
+    let mut silence = Usage::Deaf;
+    for pause in BEFORE_RELEASE {
+        socket.send(|socket| socket.inquire(address))?;
+        if silence == Usage::Deaf {
+            for &witness in witnesses {
+                socket.send(|socket| socket.inquire(witness))?;
+            }
+        }
+        let until = Instant::now() + pause;
+        let listen = || socket.receive(until, |socket| socket.sighting(address, witnesses));
+        while let Some(sighting) = listen().await? {
+            match sighting {
+                Sighting::User(mac) => return Ok(Usage::By(mac)),
+                Sighting::Witness => silence = Usage::Silence,
+            }
+        }
+    }
+    Ok(silence)
 }
 
 async fn find_station(

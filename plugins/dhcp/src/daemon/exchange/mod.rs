@@ -14,7 +14,7 @@ mod sockets;
 mod wire;
 
 pub(super) use announcement::{ANNOUNCE_INTERVAL, announce};
-pub(super) use conflict::{find_contender, find_user};
+pub(super) use conflict::{Usage, find_contender, find_user};
 pub(super) use driver::{flush, is_too_long, next_event, now};
 pub(super) use permits::{Permit, Permits};
 pub(super) use sockets::Sockets;

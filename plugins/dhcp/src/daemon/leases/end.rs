@@ -76,7 +76,10 @@ pub(super) async fn release(table: &Table, slot: &Slot) {
             record_end(table, attachment, released);
         }
         Err(why) => {
-            tracing::info!(%attachment, address, "address not released: {why}");
+            match why.is_doubtful() {
+                true => tracing::warn!(%attachment, address, "address not released: {why}"),
+                false => tracing::info!(%attachment, address, "address not released: {why}"),
+            }
             if why.is_temporary() {
                 table.unreleased.insert(attachment);
             }

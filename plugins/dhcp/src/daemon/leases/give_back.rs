@@ -3,10 +3,10 @@
 
 use std::io;
 
-use linknet::{Mac, Netns};
+use linknet::{Link, Mac, MacvlanMode, Netlink, Netns};
 
 use super::lease::ManagedLease;
-use crate::daemon::exchange::find_user;
+use crate::daemon::exchange::{Usage, find_user};
 use crate::protocol::ReleasePolicy;
 use crate::state::Unreachable;
 
@@ -31,6 +31,18 @@ pub(super) enum NotReleased {
     /// Nobody knows whether another station has it.
     #[error("cannot ask whether another station uses it: {0}")]
     Unknown(io::Error),
+    /// The container does not hear its neighbours at all.
+    #[error(
+        "it is unknown whether another station uses it, because the container gets no answers to ARP \
+         requests at all"
+    )]
+    Deaf,
+    /// In this mode, the container does not hear all of its neighbours.
+    #[error(
+        "it is unknown whether another station uses it, because a macvlan in mode {0} does not hear \
+         all of its neighbours; `release: true` releases it regardless"
+    )]
+    Blind(MacvlanMode),
     /// The RELEASE did not leave the machine.
     #[error("the RELEASE cannot be sent: {0}")]
     Unsent(io::Error),
@@ -47,11 +59,23 @@ impl NotReleased {
     pub(super) fn is_temporary(&self) -> bool {
         match self {
             NotReleased::Unreachable(why) => !why.is_gone(),
-            NotReleased::StillConfigured(_) | NotReleased::Unknown(_) | NotReleased::Unsent(_) => {
-                true
-            }
-            NotReleased::Unwanted | NotReleased::HeldByAnother | NotReleased::InUse(_) => false,
+            NotReleased::StillConfigured(_)
+            | NotReleased::Unknown(_)
+            | NotReleased::Deaf
+            | NotReleased::Unsent(_) => true,
+            NotReleased::Unwanted
+            | NotReleased::HeldByAnother
+            | NotReleased::InUse(_)
+            | NotReleased::Blind(_) => false,
         }
+    }
+
+    /// Whether the address may be free while the server keeps it.
+    pub(super) fn is_doubtful(&self) -> bool {
+        matches!(
+            self,
+            NotReleased::Unknown(_) | NotReleased::Deaf | NotReleased::Blind(_)
+        )
     }
 }
 
@@ -64,7 +88,7 @@ pub(super) async fn give_back(
     lease: &ManagedLease,
     is_held_by_another: impl Fn() -> bool,
 ) -> Result<(), NotReleased> {
-    let netns = lease.open_netns()?;
+    let (netns, link) = lease.lookup()?;
     lease
         .take_address_off(&netns)
         .map_err(NotReleased::StillConfigured)?;
@@ -75,8 +99,11 @@ pub(super) async fn give_back(
     if is_held_by_another() {
         return Err(NotReleased::HeldByAnother);
     }
+    if !link.up {
+        set_up(&netns, &link);
+    }
     if policy == ReleasePolicy::IfUnused {
-        ensure_unused(lease, &netns).await?;
+        ensure_unused(lease, &netns, &link).await?;
         // An ADD may have begun meanwhile.
         if is_held_by_another() {
             return Err(NotReleased::HeldByAnother);
@@ -86,13 +113,41 @@ pub(super) async fn give_back(
     released.map_err(NotReleased::Unsent)
 }
 
-async fn ensure_unused(lease: &ManagedLease, netns: &Netns) -> Result<(), NotReleased> {
+/// Sets the interface up again, so that it can send. It has no address any more, and the runtime is
+/// about to remove it.
+fn set_up(netns: &Netns, link: &Link) {
+    let netlink = Netlink::open_in(netns);
+    if let Err(error) = netlink.and_then(|netlink| netlink.set_up(link.index)) {
+        tracing::warn!(link = %link.name, %error, "cannot set the interface up to release its address");
+    }
+}
+
+async fn ensure_unused(
+    lease: &ManagedLease,
+    netns: &Netns,
+    link: &Link,
+) -> Result<(), NotReleased> {
     let Some(address) = lease.address() else {
         return Ok(());
     };
-    match find_user(netns, lease.interface.ifindex, address).await {
-        Ok(None) => Ok(()),
-        Ok(Some(mac)) => Err(NotReleased::InUse(mac)),
-        Err(error) => Err(NotReleased::Unknown(error)),
+    let usage = find_user(netns, link.index, address, &lease.witnesses()).await;
+    match usage.map_err(NotReleased::Unknown)? {
+        Usage::By(mac) => Err(NotReleased::InUse(mac)),
+        Usage::Deaf => Err(NotReleased::Deaf),
+        Usage::Silence => match blind_mode(link) {
+            Some(mode) => Err(NotReleased::Blind(mode)),
+            None => Ok(()),
+        },
+    }
+}
+
+/// The link's mode, if it is a macvlan that some of its neighbours on the same parent do not reach,
+/// or that hears only listed stations.
+fn blind_mode(link: &Link) -> Option<MacvlanMode> {
+    use MacvlanMode::{Bridge, Passthru, Private, Source, Vepa};
+    let mode = link.macvlan.as_ref()?.mode?;
+    match mode {
+        Private | Source | Vepa => Some(mode),
+        Bridge | Passthru => None,
     }
 }

@@ -41,6 +41,9 @@ const TURN: Duration = Duration::from_secs(4);
 /// within milliseconds, and slow ones within a second or two.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 
+/// How many stations are asked by ARP whether anybody hears the container.
+const MAX_WITNESSES: usize = 4;
+
 /// How often, and after which pause, a RELEASE that cannot be sent is tried.
 const RELEASE_ATTEMPTS: u32 = 5;
 const RELEASE_RETRY_INTERVAL: Duration = Duration::from_millis(100);
@@ -195,6 +198,21 @@ impl ManagedLease {
             self.lan.set(Lan::of(&netns, &link));
         }
         self.lan.get()
+    }
+
+    /// Stations that should answer an ARP request: the server, or the router on the way to it, and
+    /// the routers.
+    pub(super) fn witnesses(&self) -> Vec<Ipv4Addr> {
+        let client = self.client.borrow();
+        let Some(lease) = client.lease() else {
+            return Vec::new();
+        };
+        let mut witnesses = vec![lease.next_hop(lease.server_id)];
+        witnesses.extend(&lease.options.routers);
+        witnesses.retain(|&witness| witness != lease.address);
+        witnesses.dedup();
+        witnesses.truncate(MAX_WITNESSES);
+        witnesses
     }
 
     /// Whether the lease is released when its container is detached.
