@@ -18,6 +18,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(fast_conflict_detection_probes_for_200_milliseconds),
     test!(conflict_detection_by_rfc5227_takes_four_to_nine_seconds),
     test!(a_replacement_address_is_probed_too),
+    test!(an_address_that_the_server_gives_twice_is_declined),
     test!(conflicts_are_not_looked_for_unless_configured),
 ];
 
@@ -119,6 +120,26 @@ fn a_replacement_address_is_probed_too(world: &World) -> Result {
         || address(&container).is_ok_and(|now| now == second),
     )?;
     server.wait_for(MessageType::Decline, 1, SOON)?;
+    Ok(())
+}
+
+fn an_address_that_the_server_gives_twice_is_declined(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let [one, other] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
+    network.add(&Attachment::new(&one))?;
+    server.forget();
+    network.add(&Attachment::new(&other))?;
+    ensure!(
+        address(&one)? == FIRST && address(&other)? == SECOND,
+        "{}",
+        server.transcript()
+    );
+    let decline = server.wait_for(MessageType::Decline, 1, SOON)?;
+    ensure!(requested(&decline) == Some(FIRST), "{decline:?}");
+    let log = scenario.daemon.log();
+    ensure!(log.contains("another container has leased it"), "{log}");
     Ok(())
 }
 

@@ -16,6 +16,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(with_another_mac_the_lease_is_confirmed_and_kept),
     test!(a_client_identified_by_its_mac_leases_again_under_the_new_one),
     test!(a_client_without_identifier_leases_again_under_the_new_mac),
+    test!(a_container_whose_old_mac_another_gets_asks_under_its_new_one),
     test!(while_no_server_answers_another_mac_is_noticed),
     test!(another_attachments_interface_is_never_taken_for_ones_own),
 ];
@@ -115,6 +116,33 @@ fn leases_again_under_the_new_mac(world: &World, identifier: &str) -> Result {
     ensure!(
         lost.contains("WARN") && lost.contains("another MAC"),
         "{lost}"
+    );
+    Ok(())
+}
+
+fn a_container_whose_old_mac_another_gets_asks_under_its_new_one(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let conflist = scenario.dhcp_with(json!({ "clientId": "mac" }));
+    let [one, other] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
+    let network = Network::new(&scenario.lan.host, conflist.clone());
+    network.add(&Attachment::new(&one))?;
+    let leased = address(&one)?;
+    let mac = one.link("eth0")?.mac.context("an Ethernet link")?;
+    change_mac(&one)?;
+    let mut with_mac = conflist;
+    with_mac["plugins"][0]["mac"] = json!(mac.to_string());
+    Network::new(&scenario.lan.host, with_mac).add(&Attachment::new(&other))?;
+    ensure!(address(&other)? == leased, "the server goes by the MAC");
+    until("the first container has another address", SOON, || {
+        address(&one).is_ok_and(|address| address != leased)
+    })
+    .with_context(|| scenario.daemon.log())?;
+    one.ping(Lan::ADDRESS.into(), SOON)?;
+    ensure!(
+        server.received_of(MessageType::Release).is_empty() && server.leases().len() == 2,
+        "{}",
+        server.transcript()
     );
     Ok(())
 }

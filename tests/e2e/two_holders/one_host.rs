@@ -20,6 +20,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_late_gc_keeps_the_lease_of_the_container_that_replaced_it),
     test!(del_releases_nothing_while_its_replacement_asks_for_an_address),
     test!(a_failed_add_keeps_the_lease_of_the_container_that_it_was_to_replace),
+    test!(an_add_that_is_killed_while_it_probes_gives_the_lease_back_to_the_container_before),
     test!(the_last_holder_of_a_name_releases_its_address),
     test!(release_says_whether_the_server_is_told),
 ];
@@ -174,6 +175,33 @@ fn a_failed_add_keeps_the_lease_of_the_container_that_it_was_to_replace(world: &
     let error = add.finish()?.error()?;
     ensure!(error.msg.contains("DEL"), "{error:?}");
     server.behave();
+    ensure_kept(&server, &old, &network, &scenario.lan)
+}
+
+fn an_add_that_is_killed_while_it_probes_gives_the_lease_back_to_the_container_before(
+    world: &World,
+) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let conflist = by_name(scenario.daemon.socket());
+    let mut slow = conflist.clone();
+    slow["plugins"][0]["ipam"]["conflictDetection"] = json!("rfc5227");
+    let host = &scenario.lan.host;
+    let [network, slow] = [conflist, slow].map(|conflist| Network::new(host, conflist));
+    let [old, new] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
+    network.add(&web(&old))?;
+    let leased = address(&old)?;
+    let adding = slow.prepare("ADD", 0, &web(&new), None)?.start(host)?;
+    until("the address is the other's", SOON, || {
+        old.ipv4("eth0").is_ok_and(|addresses| addresses.is_empty())
+    })?;
+    adding.kill()?;
+    slow.del(&web(&new))?;
+    until("the address is back", SOON, || {
+        address(&old).is_ok_and(|address| address == leased)
+    })
+    .with_context(|| scenario.daemon.log())?;
+    network.check(&web(&old))?;
     ensure_kept(&server, &old, &network, &scenario.lan)
 }
 

@@ -80,7 +80,7 @@ impl LeaseParams {
     /// The settings of a DHCP client with these parameters, for the interface with this MAC.
     pub fn client_config(&self, mac: Mac) -> dhcp4::Config {
         let mut retry = dhcp4::Retry::default();
-        if self.conflict_detection == ConflictDetection::Fast {
+        if self.conflict_detection != ConflictDetection::Rfc5227 {
             // RFC 2131 §3.1.5 demands ten seconds, to spare the server. Here a container waits to
             // start, and the pauses grow.
             retry.after_decline = Duration::from_secs(1);
@@ -93,7 +93,8 @@ impl LeaseParams {
             requested_address: self.requested_address,
             broadcast: self.broadcast,
             rapid_commit: self.rapid_commit,
-            probe_before_bind: self.conflict_detection != ConflictDetection::Off,
+            // Without conflict detection too: another container of the daemon may have the address.
+            probe_before_bind: true,
             servers: dhcp4::Servers {
                 allow: self.servers.allow.clone(),
                 deny: self.servers.deny.clone(),

@@ -7,21 +7,22 @@ use cni::{Error, code};
 use linknet::{Link, Netns};
 use tokio::time::{Instant, timeout_at};
 
-use super::end;
 use super::lease::ManagedLease;
 use super::slot::Slot;
+use super::supersede::Superseded;
 use super::table::Table;
 use crate::daemon::error::internal;
 use crate::daemon::exchange::Sockets;
 use crate::protocol::ReleasePolicy;
 
-/// An attempt to obtain a lease. If it is dropped before it succeeds, it releases the address that
-/// a server may have reserved for it.
+/// An attempt to obtain a lease. If it is dropped before it succeeds, it takes up the leases again
+/// that it was to supersede, and releases the address that a server may have reserved for it.
 pub(super) struct Attempt<'a> {
     table: &'a Table,
     slot: &'a Slot,
     lease: Option<Rc<ManagedLease>>,
     sockets: Sockets<'a>,
+    superseded: Superseded,
 }
 
 impl<'a> Attempt<'a> {
@@ -37,6 +38,7 @@ impl<'a> Attempt<'a> {
             slot,
             lease: Some(lease),
             sockets,
+            superseded: Superseded::default(),
         }
     }
 
@@ -56,8 +58,10 @@ impl<'a> Attempt<'a> {
         let over = || internal("the attempt is over");
         let lease = self.lease.as_ref().ok_or_else(over)?;
         let (table, slot) = (self.table, self.slot);
-        let supersede = |address| end::supersede(table, slot, lease, address);
-        let acquired = lease.acquire(netns, link, &mut self.sockets, supersede);
+        let superseded = &self.superseded;
+        let other_holder = |address| table.other_holder(slot, lease, address);
+        let before_use = |address| superseded.set_aside(table, slot, lease, address);
+        let acquired = lease.acquire(netns, link, &mut self.sockets, other_holder, before_use);
         match timeout_at(deadline, acquired).await {
             Ok(outcome) => outcome?,
             Err(_) => {
@@ -67,6 +71,8 @@ impl<'a> Attempt<'a> {
                 return Err(Error::new(code::TRY_AGAIN_LATER, what).details(details));
             }
         }
+        // The caller puts the lease into the slot, and awaits nothing before.
+        self.superseded.forget(table, &slot.attachment);
         self.lease.take().ok_or_else(over)
     }
 }
@@ -76,6 +82,8 @@ impl Drop for Attempt<'_> {
         let Some(lease) = self.lease.take() else {
             return;
         };
+        self.slot.sought.take();
+        self.superseded.take_up_again(self.table);
         // Another container with the same identity may have the address, and there is no time to
         // ask the LAN. The server keeps it for the next attempt.
         if lease.release_policy() == ReleasePolicy::Always

@@ -1,8 +1,7 @@
-//! The ends of a lease: it is released, superseded by another lease of the same client, or
-//! abandoned because its container is gone.
+//! The ends of a lease: it is released, or abandoned because its container is gone. A third end is
+//! in [`supersede`](super::supersede).
 
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
 use std::rc::Rc;
 
 use cni::Attachment;
@@ -90,44 +89,6 @@ pub(super) async fn release(table: &Table, slot: &Slot) {
     }
 }
 
-/// Ends the leases of other attachments for the client of this lease, and for the address that a
-/// server has just granted to it: the server takes both containers for one client, and the later
-/// one has the address. It is taken off the other, but not released. One that has lost its address
-/// ends too, because the server would give it the same.
-pub(super) fn supersede(table: &Table, slot: &Slot, lease: &ManagedLease, address: Ipv4Addr) {
-    let client = lease.client();
-    for other in table.slots() {
-        let old = other.lease().filter(|old| {
-            let would_share = match old.address() {
-                Some(held) => held == address && old.client().is_same_client(&client),
-                None => old.client() == client,
-            };
-            would_share && !std::ptr::eq(&*other, slot)
-        });
-        if let Some(old) = old {
-            other.cancelled.notify_waiters();
-            take(table, &other);
-            take_over(table, &other.attachment, &old, &slot.attachment);
-            table.remove_if_empty(&other);
-        }
-    }
-}
-
-/// Takes the address of a superseded lease off its interface, and forgets the lease.
-fn take_over(table: &Table, from: &Attachment, old: &ManagedLease, to: &Attachment) {
-    let address = old.address().map(display);
-    tracing::warn!(attachment = %from, address, successor = %to, "lease dropped: another container has leased the address under the same client identifier");
-    if let Ok(netns) = old.open_netns()
-        && let Err(error) = old.take_address_off(&netns)
-    {
-        tracing::error!(attachment = %from, address, %error, "cannot remove the address from the interface");
-    }
-    table.store.erase(from);
-    if old.has_host_access() {
-        table.host_routes.remove(from);
-    }
-}
-
 /// Abandons the lease of a container that is gone: records that on disk. A RELEASE cannot be sent
 /// without the container.
 pub(super) fn abandon(table: &Table, slot: &Rc<Slot>, why: Unreachable) {
@@ -149,11 +110,12 @@ pub(super) fn abandon(table: &Table, slot: &Rc<Slot>, why: Unreachable) {
     }
 }
 
-/// Takes the lease out of its slot, so that it is no longer maintained.
-fn take(table: &Table, slot: &Slot) -> Option<Rc<ManagedLease>> {
+/// Takes the lease out of its slot, so that it is no longer maintained, or one that was set aside.
+pub(super) fn take(table: &Table, slot: &Slot) -> Option<Rc<ManagedLease>> {
     table.cancel_timer(slot);
     slot.sought.take();
-    slot.lease.take()
+    let superseded = slot.superseded.take();
+    slot.lease.take().or(superseded)
 }
 
 /// Records that a lease has ended; one without an address is forgotten.

@@ -26,7 +26,7 @@ use crate::daemon::exchange::{
 use crate::daemon::host_routes::Target;
 use crate::daemon::interface::{self, Applied, LeaseChange};
 use crate::daemon::store::ClientIdentity;
-use crate::protocol::{AddId, LeaseParams, ReleasePolicy};
+use crate::protocol::{AddId, ConflictDetection, LeaseParams, ReleasePolicy};
 use crate::state::{InterfaceRef, Record, Unreachable};
 
 /// How often an exchange without an answer checks that its container still exists. Without this
@@ -185,6 +185,34 @@ impl ManagedLease {
     /// How servers identify the client.
     pub(super) fn client(&self) -> ClientIdentity {
         ClientIdentity::new(self.attachment.network(), &self.params, self.mac.get())
+    }
+
+    /// Whether the interface has another MAC, by which servers take its client for another one.
+    pub(super) fn is_other_client_with(&self, link: &Link) -> bool {
+        let network = self.attachment.network();
+        link.mac.is_some_and(|mac| {
+            let client = ClientIdentity::new(network, &self.params, mac);
+            !client.is_same_client(&self.client())
+        })
+    }
+
+    /// Lets the client start over with the MAC that the interface has now. The address is removed,
+    /// and not released, because another client has it.
+    pub(super) fn start_over(&self, netns: &Netns, link: &Link) {
+        let lost = self.client.borrow().lease().cloned();
+        self.adopt_mac(link);
+        let client = &self.client;
+        // A RELEASE under the old identity, and the event for it.
+        client.borrow_mut().poll_transmit();
+        client.borrow_mut().poll_event();
+        if let Some(lost) = lost {
+            self.remove_address(netns, &lost);
+        }
+    }
+
+    /// Makes the next maintenance confirm the lease with the server.
+    pub(super) fn reconfirm(&self) {
+        self.client.borrow_mut().link_restored(now());
     }
 
     /// Whether a server may serve this client and the other one, because they may be on one LAN.
@@ -357,7 +385,7 @@ impl ManagedLease {
     }
 
     /// Asks servers until there is an address. Calls `before_use` with each address that a server
-    /// grants, before it is probed or used.
+    /// grants, before it is probed or used. An address that has an `other_holder` is declined.
     ///
     /// # Errors
     /// `IO_FAILURE` (5) if the interface disappears, `INVALID_NETWORK_CONFIG` (7) if the messages
@@ -369,6 +397,7 @@ impl ManagedLease {
         netns: &Netns,
         link: &Link,
         sockets: &mut Sockets<'_>,
+        other_holder: impl Fn(Ipv4Addr) -> Option<Attachment>,
         before_use: impl Fn(Ipv4Addr),
     ) -> Result<(), Error> {
         let failure = |error: io::Error| {
@@ -398,10 +427,13 @@ impl ManagedLease {
                     }
                     return Ok(());
                 }
-                Some(Event::Granted(lease)) => {
-                    before_use(lease.address);
-                    self.confirm(netns, &lease).await.map_err(failure)?;
-                }
+                Some(Event::Granted(lease)) => match other_holder(lease.address) {
+                    Some(holder) => self.decline(&lease, &holder),
+                    None => {
+                        before_use(lease.address);
+                        self.confirm(netns, &lease).await.map_err(failure)?;
+                    }
+                },
                 Some(Event::Renewed { .. }) | None => return Ok(()),
                 Some(Event::Lost { .. }) => {}
             }
@@ -420,10 +452,19 @@ impl ManagedLease {
         }
     }
 
+    /// Declines an address that another container of ours has leased.
+    fn decline(&self, lease: &Lease, holder: &Attachment) {
+        let (attachment, address, server) = (&self.attachment, lease.address, lease.server_id);
+        tracing::warn!(%attachment, %address, %server, %holder, "address declined: another container has leased it, which the server may have forgotten");
+        self.client.borrow_mut().decline(now());
+    }
+
     /// Accepts the address that a server granted, or declines it if another host has it.
     async fn confirm(&self, netns: &Netns, lease: &Lease) -> io::Result<()> {
         let (address, detection) = (lease.address, self.params.conflict_detection);
-        self.guard_or_log(netns, Some(address));
+        if detection != ConflictDetection::Off {
+            self.guard_or_log(netns, Some(address));
+        }
         let contender = find_contender(netns, self.interface.ifindex, address, detection).await?;
         let mut client = self.client.borrow_mut();
         match contender {
@@ -441,13 +482,15 @@ impl ManagedLease {
     /// Renews, rebinds or starts over, as is due, until the lease is active again, or until servers
     /// have been silent for a [`TURN`]: the lease is maintained again when it is due, and others
     /// have their turn meanwhile. Updates the container's interface, and calls `on_applied` after
-    /// each change of it. Calls `on_loss` when the lease is lost, before the interface changes.
+    /// each change of it. Calls `on_loss` when the lease is lost, before the interface changes. An
+    /// address that has an `other_holder` is declined.
     ///
     /// # Errors
     /// If the container is gone, or cannot be inspected.
     pub(super) async fn maintain(
         self: &Rc<Self>,
         permit: Permit,
+        other_holder: impl Fn(Ipv4Addr) -> Option<Attachment>,
         on_loss: impl Fn(),
         on_applied: impl Fn(),
     ) -> Result<(), Unreachable> {
@@ -517,10 +560,13 @@ impl ManagedLease {
                         lost.remove();
                     }
                 }
-                Some(Event::Granted(lease)) => {
-                    let confirmed = lost.limit(self.confirm(&netns, &lease)).await;
-                    confirmed.map_err(|error| self.classify(error))?;
-                }
+                Some(Event::Granted(lease)) => match other_holder(lease.address) {
+                    Some(holder) => self.decline(&lease, &holder),
+                    None => {
+                        let confirmed = lost.limit(self.confirm(&netns, &lease)).await;
+                        confirmed.map_err(|error| self.classify(error))?;
+                    }
+                },
                 None => return Ok(()),
             }
         }

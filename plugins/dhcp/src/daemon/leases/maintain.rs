@@ -56,6 +56,7 @@ async fn maintain(table: &Table, slot: &Rc<Slot>) {
     let Some(lease) = slot.lease() else {
         return;
     };
+    let other_holder = |address| table.other_holder(slot, &lease, address);
     let on_loss = || table.persist(slot);
     let on_applied = || {
         table.persist(slot);
@@ -66,11 +67,16 @@ async fn maintain(table: &Table, slot: &Rc<Slot>) {
     let maintained = async {
         let permit = table.maintenance_permits.acquire(lease.parent()).await;
         let permit = permit.map_err(Unreachable::temporary)?;
-        lease.maintain(permit, on_loss, on_applied).await
+        lease
+            .maintain(permit, other_holder, on_loss, on_applied)
+            .await
     };
     tokio::select! {
         biased;
-        () = slot.cancelled.notified() => {}
+        // If the attachment does not end after all, it goes on.
+        () = slot.cancelled.notified() => if slot.lease().is_some() {
+            table.set_timer_at(slot, Some(now()));
+        },
         outcome = maintained => match outcome {
             Ok(()) => table.set_timer(slot),
             Err(unreachable) if unreachable.is_gone() => end::abandon(table, slot, unreachable),

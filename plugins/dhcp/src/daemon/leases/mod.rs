@@ -12,6 +12,7 @@ mod maintain;
 mod offline;
 mod resume;
 mod slot;
+mod supersede;
 mod table;
 mod timer_queue;
 mod unreleased;

@@ -22,6 +22,9 @@ pub(super) struct Slot {
     pub(super) cancelled: Notify,
     /// The lease, if there is one.
     pub(super) lease: RefCell<Option<Rc<ManagedLease>>>,
+    /// The lease that was set aside while an ADD of another attachment tries to obtain one in its
+    /// place.
+    pub(super) superseded: RefCell<Option<Rc<ManagedLease>>>,
     /// The lease that an ADD is trying to obtain.
     pub(super) sought: RefCell<Weak<ManagedLease>>,
     /// The timer at which the lease must be maintained next.
@@ -38,6 +41,7 @@ impl Slot {
             exchange_lock: Mutex::new(()),
             cancelled: Notify::new(),
             lease: RefCell::default(),
+            superseded: RefCell::default(),
             sought: RefCell::default(),
             timer: Cell::default(),
             requested_by: Cell::default(),

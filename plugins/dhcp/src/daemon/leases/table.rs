@@ -186,10 +186,33 @@ impl Table {
             .any(|other| !std::ptr::eq(&**other, slot) && other.may_hold(lease, address))
     }
 
+    /// The attachment of another slot that has leased this address on the lease's LAN under another
+    /// identity: its server has forgotten that.
+    pub(super) fn other_holder(
+        &self,
+        slot: &Slot,
+        lease: &ManagedLease,
+        address: Ipv4Addr,
+    ) -> Option<Attachment> {
+        let slots = self.slots();
+        let other = slots.into_iter().find(|other| {
+            let held = other
+                .lease()
+                .filter(|held| held.address() == Some(address) && !std::ptr::eq(&**other, slot));
+            held.is_some_and(|held| {
+                let is_other_client = !held.client().is_same_client(&lease.client());
+                let lan = held.lan();
+                is_other_client && held.open_netns().is_ok() && lan.is_some() && lan == lease.lan()
+            })
+        });
+        other.map(|other| other.attachment.clone())
+    }
+
     /// Removes the slot if it has no lease and no exchange is running. Tasks that wait for its lock
     /// find out, and create another slot.
     pub(super) fn remove_if_empty(&self, slot: &Rc<Slot>) {
-        let is_empty = slot.lease.borrow().is_none() && slot.exchange_lock.try_lock().is_ok();
+        let has_lease = slot.lease.borrow().is_some() || slot.superseded.borrow().is_some();
+        let is_empty = !has_lease && slot.exchange_lock.try_lock().is_ok();
         if is_empty && self.has(slot) {
             self.slots.borrow_mut().remove(&slot.attachment);
         }

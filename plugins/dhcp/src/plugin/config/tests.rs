@@ -358,7 +358,7 @@ fn options_reach_the_client_unchanged() {
         config.servers.deny,
         ["10.0.0.2".parse::<Ipv4Addr>().expect("an address")]
     );
-    assert!(config.rapid_commit && !config.probe_before_bind);
+    assert!(config.rapid_commit);
 }
 
 #[test]

@@ -1,0 +1,125 @@
+//! Leases that end because another container gets their address under the same identity. They are
+//! set aside, and forgotten once the other container has its lease. If its ADD fails, they are taken
+//! up again.
+
+use std::cell::RefCell;
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+
+use cni::Attachment;
+use linknet::{Link, Netns};
+use tracing::field::display;
+
+use super::end;
+use super::lease::ManagedLease;
+use super::slot::Slot;
+use super::table::Table;
+use crate::daemon::exchange::now;
+
+/// The slots whose leases an attempt to obtain a lease has set aside.
+#[derive(Debug, Default)]
+pub(super) struct Superseded(RefCell<Vec<Rc<Slot>>>);
+
+impl Superseded {
+    /// Sets the leases of other attachments aside that are for the client of this lease, and for the
+    /// address that a server has just granted to it: the server takes both containers for one
+    /// client, and the later one has the address. It is taken off the other, but not released. One
+    /// that has lost its address is set aside too, because the server would give it the same.
+    pub(super) fn set_aside(
+        &self,
+        table: &Table,
+        slot: &Slot,
+        lease: &ManagedLease,
+        address: Ipv4Addr,
+    ) {
+        let client = lease.client();
+        for other in table.slots() {
+            let old = other.lease().filter(|old| {
+                let would_share = match old.address() {
+                    Some(held) => held == address && old.client().is_same_client(&client),
+                    None => old.client() == client,
+                };
+                would_share && !std::ptr::eq(&*other, slot) && old.may_share_lan(lease)
+            });
+            let Some(old) = old else { continue };
+            other.cancelled.notify_waiters();
+            let interface = old.lookup().ok();
+            if let Some((netns, link)) = &interface
+                && old.is_other_client_with(link)
+            {
+                start_over(table, &other, &old, netns, link);
+            } else {
+                end::take(table, &other);
+                take_address_off(
+                    table,
+                    &other.attachment,
+                    &old,
+                    interface.map(|(netns, _)| netns),
+                );
+                *other.superseded.borrow_mut() = Some(old);
+                self.0.borrow_mut().push(other);
+            }
+        }
+    }
+
+    /// Forgets them, because the successor has its lease.
+    pub(super) fn forget(&self, table: &Table, successor: &Attachment) {
+        for slot in self.0.take() {
+            // There is none if a DEL came meanwhile.
+            if let Some(old) = slot.superseded.take() {
+                forget(table, &slot, &old, successor);
+            }
+        }
+    }
+
+    /// Takes them up again, because the successor has failed.
+    pub(super) fn take_up_again(&self, table: &Table) {
+        for slot in self.0.take() {
+            let Some(old) = slot.superseded.take() else {
+                continue;
+            };
+            if table.is_held_by_another(&slot, &old, old.address()) {
+                // One more container has asked for the address.
+                forget(table, &slot, &old, &slot.attachment);
+                continue;
+            }
+            let (attachment, address) = (&slot.attachment, old.address().map(display));
+            tracing::info!(%attachment, address, "lease taken up again: the container that was to have its address has failed");
+            old.reconfirm();
+            *slot.lease.borrow_mut() = Some(old);
+            table.set_timer_at(&slot, Some(now()));
+        }
+    }
+}
+
+/// Takes the address of a lease that is set aside off its interface.
+fn take_address_off(table: &Table, from: &Attachment, old: &ManagedLease, netns: Option<Netns>) {
+    if let Some(netns) = netns
+        && let Err(error) = old.take_address_off(&netns)
+    {
+        let address = old.address().map(display);
+        tracing::error!(attachment = %from, address, %error, "cannot remove the address from the interface");
+    }
+    if old.has_host_access() {
+        table.host_routes.remove(from);
+    }
+}
+
+fn forget(table: &Table, slot: &Rc<Slot>, old: &ManagedLease, successor: &Attachment) {
+    let (attachment, address) = (&slot.attachment, old.address().map(display));
+    tracing::warn!(%attachment, address, %successor, "lease dropped: another container has leased the address under the same client identifier");
+    table.store.erase(attachment);
+    table.remove_if_empty(slot);
+}
+
+/// Lets a client start over whose interface has got another MAC: servers know it by its MAC, and
+/// another container has the old one, and with it the address.
+fn start_over(table: &Table, slot: &Rc<Slot>, old: &ManagedLease, netns: &Netns, link: &Link) {
+    table.cancel_timer(slot);
+    old.start_over(netns, link);
+    table.persist(slot);
+    if old.has_host_access() {
+        table.host_routes.remove(&slot.attachment);
+    }
+    table.set_timer_at(slot, Some(now()));
+}
