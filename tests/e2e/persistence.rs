@@ -9,9 +9,11 @@ use lab::crash_injector::STRACE;
 use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::MessageType;
 use lab::serde_json::{self, Value, json};
+use lab::suite::packages::IPROUTE2;
 use lab::{
     Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, network, suite, test, until,
 };
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::limits::script;
 use crate::scenario::{
@@ -33,6 +35,8 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_lease_file_that_cannot_be_opened_is_read_later).needs(&[STRACE]),
     test!(leases_are_resumed_although_the_boots_identifier_cannot_be_read).needs(&[STRACE]),
     test!(a_lease_that_was_abandoned_by_mistake_is_taken_up_again),
+    test!(a_lease_whose_interface_was_away_is_taken_up_again).needs(&[IPROUTE2]),
+    test!(del_releases_a_lease_that_was_dropped_by_mistake),
     test!(leases_of_any_attachment_that_cni_allows_are_resumed),
     test!(add_and_check_wait_for_a_daemon_that_is_replaced),
     test!(two_daemons_never_share_a_state_directory),
@@ -347,6 +351,62 @@ fn a_lease_that_was_abandoned_by_mistake_is_taken_up_again(world: &World) -> Res
     let document: Value = serde_json::from_slice(&fs::read(&file)?)?;
     ensure!(document["standing"] == "held", "{document}");
     Ok(())
+}
+
+fn a_lease_whose_interface_was_away_is_taken_up_again(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, early_renewals())?;
+    let [container, elsewhere] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    let leased = address(&container)?;
+    container.output(&["ip", "link", "set", "eth0", "netns", elsewhere.name()])?;
+    until("the daemon notices", Duration::from_secs(10), || {
+        scenario.daemon.log().contains("lease dropped")
+    })?;
+    elsewhere.output(&["ip", "link", "set", "eth0", "netns", container.name()])?;
+    container.set_up("eth0")?;
+    until("the address is back", Duration::from_secs(20), || {
+        address(&container).is_ok_and(|address| address == leased)
+    })
+    .with_context(|| scenario.daemon.log())?;
+    container.ping(Lan::ADDRESS.into(), SOON)?;
+    network.check(&attachment)?;
+    network.del(&attachment)?;
+    ensure_nothing_left(&container)?;
+    until("the lease is given back", SOON, || {
+        server.leases().is_empty()
+    })
+}
+
+fn del_releases_a_lease_that_was_dropped_by_mistake(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, early_renewals())?;
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    let (path, nothing) = (container.path(), None::<&str>);
+    // Something is mounted over the namespace for a while.
+    mount(
+        Some("/proc/self/ns/uts"),
+        &path,
+        nothing,
+        MsFlags::MS_BIND,
+        nothing,
+    )?;
+    until("the daemon notices", Duration::from_secs(10), || {
+        scenario.daemon.log().contains("WARN") && scenario.daemon.log().contains("lease dropped")
+    })
+    .with_context(|| scenario.daemon.log())?;
+    umount2(&path, MntFlags::empty())?;
+    network.del(&attachment)?;
+    ensure_nothing_left(&container)?;
+    until("the lease is given back", SOON, || {
+        server.leases().is_empty()
+    })
+    .with_context(|| scenario.daemon.log())
 }
 
 fn leases_of_any_attachment_that_cni_allows_are_resumed(world: &World) -> Result {

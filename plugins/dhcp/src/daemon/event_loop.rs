@@ -93,6 +93,7 @@ async fn upkeep(table: &Rc<Table>, carriers: CarrierWatcher) -> Infallible {
     let retry = every(RETRY_INTERVAL, || {
         leases::resume_rest(table);
         table.retry_writes();
+        leases::resume_abandoned(table);
         leases::retry_releases(table);
         table.retry_host_routes();
     });

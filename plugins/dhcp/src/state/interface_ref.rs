@@ -25,9 +25,12 @@ pub struct InterfaceRef {
 /// Why an interface cannot be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unreachable {
-    /// There is no netns at its path, or another one.
+    /// There is no netns at its path.
     #[error("its network namespace is gone")]
     NetnsGone,
+    /// There is something else at its path. The netns may live on.
+    #[error("there is something else at the path of its network namespace")]
+    NetnsReplaced,
     /// There is no such interface in the netns, or another one.
     #[error("its interface is gone")]
     InterfaceGone,
@@ -37,7 +40,7 @@ pub(crate) enum Unreachable {
 }
 
 impl Unreachable {
-    /// Whether the container or its interface is gone for certain.
+    /// Whether the container or its interface is gone, or at least not where it was.
     pub(crate) fn is_gone(self) -> bool {
         !matches!(self, Unreachable::Temporary)
     }
@@ -112,12 +115,13 @@ impl InterfaceRef {
     /// If there is none at that path, or another one.
     pub(crate) fn open_netns(&self) -> Result<Netns, Unreachable> {
         let netns = Netns::open(&self.path).map_err(|error| match error {
-            NetnsError::NotFound(_) | NetnsError::NotNetns(_) => Unreachable::NetnsGone,
+            NetnsError::NotFound(_) => Unreachable::NetnsGone,
+            NetnsError::NotNetns(_) => Unreachable::NetnsReplaced,
             NetnsError::Io { .. } => Unreachable::temporary(error),
         })?;
         match netns.id() {
             Ok(id) if id == self.netns => Ok(netns),
-            Ok(_) => Err(Unreachable::NetnsGone),
+            Ok(_) => Err(Unreachable::NetnsReplaced),
             Err(error) => Err(Unreachable::temporary(error)),
         }
     }

@@ -10,6 +10,7 @@ use tracing::field::display;
 
 use super::give_back::give_back;
 use super::lease::ManagedLease;
+use super::resume;
 use super::slot::Slot;
 use super::table::{SlotGuard, Table};
 use crate::state::{LeaseStatus, Record, Unreachable};
@@ -17,10 +18,12 @@ use crate::state::{LeaseStatus, Record, Unreachable};
 /// How many leases GC releases at a time.
 pub(super) const CONCURRENT_RELEASES: usize = 32;
 
-/// DEL: releases the lease of an attachment, and cancels an ADD that is still running. If there is
-/// neither, it does nothing.
+/// DEL: releases the lease of an attachment, also one that was abandoned although its interface is
+/// still there, and cancels an ADD that is still running. If there is none of them, it does nothing.
 pub(crate) async fn del(table: &Rc<Table>, attachment: &Attachment) {
-    let Some(slot) = table.get(attachment) else {
+    let slot = table.get(attachment);
+    let slot = slot.or_else(|| resume::take_up_abandoned(table, attachment));
+    let Some(slot) = slot else {
         table.store.erase_if_unread(attachment);
         return;
     };
@@ -32,6 +35,7 @@ pub(crate) async fn del(table: &Rc<Table>, attachment: &Attachment) {
 
 /// GC: releases every lease of the network whose attachment is not in `keep`.
 pub(crate) async fn gc(table: &Rc<Table>, network: &str, keep: &[Attachment]) {
+    resume::resume_abandoned(table);
     let keep: HashSet<&Attachment> = keep.iter().collect();
     let attachments = table
         .slots()
@@ -99,7 +103,7 @@ pub(super) fn abandon(table: &Table, slot: &Rc<Slot>, why: Unreachable) {
     let address = lease.address().map(display);
     match why {
         Unreachable::NetnsGone => tracing::info!(%attachment, address, "lease dropped: {why}"),
-        // The container lives on without a network.
+        // The container may live on without a network.
         _ => tracing::warn!(%attachment, address, "lease dropped: {why}"),
     }
     let record = lease.record();

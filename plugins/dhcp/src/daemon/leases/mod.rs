@@ -22,5 +22,5 @@ pub(super) use check::check;
 pub(super) use end::{del, gc};
 pub(super) use maintain::{maintain_next, watch_carriers, watch_netns};
 pub(crate) use offline::{EndedLease, Outcome, release_offline};
-pub(super) use resume::{resume_all, resume_rest, retry_releases};
+pub(super) use resume::{resume_abandoned, resume_all, resume_rest, retry_releases};
 pub(super) use table::Table;

@@ -4,13 +4,14 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use cni::Error;
+use cni::{Attachment, Error};
 use dhcp4::{Client, Instant, Lease};
 use linknet::Netns;
 use tokio::task::spawn_local;
 
 use super::end;
 use super::lease::ManagedLease;
+use super::slot::Slot;
 use super::table::{RETRY_INTERVAL, STAGGER, Table, seed};
 use crate::daemon::exchange::now;
 use crate::daemon::interface;
@@ -34,6 +35,57 @@ pub(crate) fn resume_rest(table: &Rc<Table>) {
     let records = records.into_iter();
     let unknown = records.filter(|record| table.get(&record.attachment).is_none());
     resume_records(table, unknown.collect());
+}
+
+/// Takes leases up again that were abandoned by mistake: their interfaces are where they were.
+pub(crate) fn resume_abandoned(table: &Rc<Table>) {
+    let mut due = now();
+    for record in table.store.abandoned() {
+        let attachment = &record.attachment;
+        if table.get(attachment).is_some()
+            || record.interface.lookup(attachment, None).is_err()
+            || is_held_by_another(table, &record)
+        {
+            continue;
+        }
+        if let Err(error) = resume(table, record.clone(), None) {
+            tracing::error!(%attachment, %error, "cannot resume a lease, and will try again");
+        }
+        if let Some(slot) = table.get(attachment) {
+            table.store.forget_superseded(&record);
+            // The interface has probably lost the address.
+            table.set_timer_at(&slot, Some(due));
+            due = due + STAGGER;
+        }
+    }
+}
+
+/// Whether another attachment has the lease of this record by now.
+fn is_held_by_another(table: &Table, record: &Record) -> bool {
+    let address = Some(record.lease.address);
+    let slot = Slot::new(record.attachment.clone());
+    let lease = lease_of(table, record, None);
+    lease.is_ok_and(|lease| table.is_held_by_another(&slot, &lease, address))
+}
+
+/// Puts the abandoned lease of an attachment that ends into a slot, so that it can be released.
+/// `None` if there is none whose interface is still there; then it is not taken up later either.
+pub(super) fn take_up_abandoned(table: &Table, attachment: &Attachment) -> Option<Rc<Slot>> {
+    let record = table.store.read(attachment).ok().flatten()?;
+    if record.status != LeaseStatus::Abandoned || record.is_of_this_boot() == Some(false) {
+        return None;
+    }
+    let lease = lease_of(table, &record, None).ok()?;
+    if let Err(unreachable) = lease.open_netns() {
+        table.store.remember(record.detached());
+        if !unreachable.is_gone() {
+            table.unreleased.insert(attachment);
+        }
+        return None;
+    }
+    let slot = table.get_or_create(attachment);
+    *slot.lease.borrow_mut() = Some(Rc::new(lease));
+    Some(slot)
 }
 
 fn resume_records(table: &Rc<Table>, records: Vec<Record>) {
@@ -90,12 +142,7 @@ pub(super) fn resume(
         table.store.remember(record);
         return Ok(Due::Later);
     }
-    let config = table.client_config(&record.params, record.interface.mac);
-    let client = match record.status {
-        LeaseStatus::Lost => Client::new(config, seed()?, now()),
-        _ => Client::resume(config, seed()?, record.lease.clone(), now()),
-    };
-    let mut lease = ManagedLease::resumed(client, record.clone(), pinned_netns);
+    let mut lease = lease_of(table, &record, pinned_netns)?;
     // After a reboot, neither the netns nor the times in the record are valid.
     let netns = match record.is_of_this_boot() {
         Some(false) => Err(Unreachable::NetnsGone),
@@ -142,6 +189,21 @@ fn renewed_since(record: &Record, netns: &Netns) -> Option<Lease> {
         t2: None,
         ..lease.clone()
     })
+}
+
+/// The lease of a record.
+fn lease_of(
+    table: &Table,
+    record: &Record,
+    pinned_netns: Option<Netns>,
+) -> Result<ManagedLease, Error> {
+    let config = table.client_config(&record.params, record.interface.mac);
+    let client = match record.status {
+        LeaseStatus::Lost => Client::new(config, seed()?, now()),
+        _ => Client::resume(config, seed()?, record.lease.clone(), now()),
+    };
+    let record = record.clone();
+    Ok(ManagedLease::resumed(client, record, pinned_netns))
 }
 
 /// Keeps the lease of a container that is gone as a past lease.

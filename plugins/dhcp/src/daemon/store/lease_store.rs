@@ -150,6 +150,11 @@ impl LeaseStore {
         self.past.borrow().get(client).cloned()
     }
 
+    /// The leases of this boot that were abandoned although nobody has ended their attachments.
+    pub(crate) fn abandoned(&self) -> Vec<Record> {
+        self.past.borrow().abandoned().cloned().collect()
+    }
+
     /// Forgets a past lease whose client has another one now.
     pub(crate) fn forget_superseded(&self, past: &Record) {
         self.past.borrow_mut().remove(past);

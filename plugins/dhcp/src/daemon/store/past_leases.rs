@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use linknet::Mac;
 
 use crate::protocol::LeaseParams;
-use crate::state::Record;
+use crate::state::{LeaseStatus, Record};
 
 /// How many past leases are kept. Beyond that, those that expire first are forgotten.
 const MAX_PAST_LEASES: usize = 4096;
@@ -72,6 +72,15 @@ impl PastLeases {
         self.records
             .get(client)
             .filter(|record| !record.has_expired())
+    }
+
+    /// The leases of this boot that were abandoned although nobody has ended their attachments.
+    pub(super) fn abandoned(&self) -> impl Iterator<Item = &Record> {
+        self.records.values().filter(|record| {
+            record.status == LeaseStatus::Abandoned
+                && !record.is_detached()
+                && record.is_of_this_boot() != Some(false)
+        })
     }
 
     /// Removes a record, if it is still its client's last lease.
