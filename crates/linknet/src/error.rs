@@ -107,6 +107,19 @@ impl Error {
         self.is(&[Errno::EOPNOTSUPP])
     }
 
+    /// EINTR: a list changed during every attempt to read it.
+    pub fn is_interrupted(&self) -> bool {
+        self.is(&[Errno::EINTR])
+    }
+
+    /// The same error, with this explanation unless the kernel gave one.
+    pub(crate) fn explained(self, why: impl FnOnce() -> Option<String>) -> Error {
+        match self.cause {
+            Cause::Kernel { errno, text } => Error::kernel(self.what, errno, text.or_else(why)),
+            Cause::Answer(_) => self,
+        }
+    }
+
     fn is(&self, errnos: &[Errno]) -> bool {
         matches!(&self.cause, Cause::Kernel { errno, .. } if errnos.contains(errno))
     }
@@ -210,7 +223,7 @@ mod tests {
     #[test]
     fn each_errno_has_its_condition_and_no_other() {
         type Condition = (&'static str, fn(&Error) -> bool);
-        let conditions: [Condition; 10] = [
+        let conditions: [Condition; 11] = [
             ("exists", Error::is_exists),
             ("absent", Error::is_absent),
             ("unreachable", Error::is_unreachable),
@@ -221,6 +234,7 @@ mod tests {
             ("unsupported", Error::is_unsupported),
             ("rejected", Error::is_rejected),
             ("exhausted", Error::is_exhausted),
+            ("interrupted", Error::is_interrupted),
         ];
         let fulfilled = |error: &Error| -> Vec<&str> {
             let fulfilled = conditions.iter().filter(|(_, is)| is(error));
@@ -245,6 +259,7 @@ mod tests {
             (Errno::ENFILE, &["exhausted"]),
             (Errno::ENOMEM, &["exhausted"]),
             (Errno::ENOBUFS, &["exhausted"]),
+            (Errno::EINTR, &["interrupted"]),
             (Errno::EIO, &[]),
         ] {
             let plain = Error::new("", errno);
@@ -258,6 +273,18 @@ mod tests {
             (undecodable.errno(), undecodable.kernel_text()),
             (None, None)
         );
+    }
+
+    #[test]
+    fn the_kernels_explanation_comes_before_ours() {
+        let ours = || Some("ours".to_owned());
+        let plain = Error::new("", Errno::EPERM);
+        assert_eq!(plain.clone().explained(ours).kernel_text(), Some("ours"));
+        assert_eq!(plain.clone().explained(|| None), plain);
+        let explained = Error::kernel("", Errno::EPERM, Some("the kernel's".to_owned()));
+        assert_eq!(explained.clone().explained(ours), explained);
+        let undecodable = Error::answer("", "short");
+        assert_eq!(undecodable.clone().explained(ours), undecodable);
     }
 
     #[test]

@@ -71,6 +71,15 @@ impl PacketSocket {
         self.mac
     }
 
+    /// Gives a mark to what the socket sends from now on, for rules to know it by
+    /// ([`Match::mark`](crate::nft::Match::mark)).
+    ///
+    /// # Errors
+    /// Without CAP_NET_ADMIN, or since Linux 5.17 CAP_NET_RAW, over the network namespace.
+    pub fn set_mark(&self, mark: u32) -> io::Result<()> {
+        self.socket.set_mark(mark)
+    }
+
     /// From now on receives only datagrams whose payload has one of these patterns. The kernel
     /// drops the others.
     ///

@@ -17,6 +17,8 @@ tests![
     tables_of_others_stay,
     a_refusal_names_the_object_and_changes_nothing,
     what_a_table_drops_is_not_sent,
+    a_table_knows_a_socket_by_its_mark,
+    no_program_owns_a_table_that_all_may_change,
 ];
 
 fn table(device: &str, rules: Vec<Rule>) -> Table {
@@ -51,6 +53,8 @@ fn all_kinds() -> Rule {
         .when(Match::frame(20, &[0, 0]).masked(&[0x1f, 0xff]).negated())
         .when(Match::network(12, &[10, 0, 0, 1]))
         .when(Match::transport(0, &[0, 1]).up_to(&[0, 100]))
+        .when(Match::transport(2, &[0, 1]).up_to(&[0, 9]).negated())
+        .when(Match::mark(7))
         .when(Match::protocol(17))
 }
 
@@ -262,5 +266,35 @@ fn what_a_table_drops_is_not_sent() -> Test {
     assert_eq!(sent(), (true, false));
     nft.replace(&[table("left", vec![only("IPv4", &[8, 0])])])?;
     assert_eq!(sent(), (false, true));
+    Ok(())
+}
+
+fn a_table_knows_a_socket_by_its_mark() -> Test {
+    let (left, _right) = cable()?;
+    let index = left.link("left")?.index;
+    let socket = left.netns.run(|| PacketSocket::open(index, 68))??;
+    let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
+    let is_sent = || {
+        socket
+            .send(Mac::BROADCAST, nowhere, nowhere, b"payload")
+            .is_ok()
+    };
+    let marked = Rule::new(Verdict::Accept, "marked").when(Match::mark(7));
+    Nft::open_in(&left.netns)?.replace(&[table("left", vec![marked])])?;
+    assert!(!is_sent());
+    socket.set_mark(7)?;
+    assert!(is_sent());
+    socket.set_mark(8)?;
+    assert!(!is_sent());
+    Ok(())
+}
+
+fn no_program_owns_a_table_that_all_may_change() -> Test {
+    let space = Space::new()?;
+    space.plug("eth0")?;
+    let nft = Nft::open_in(&space.netns)?;
+    assert_eq!(nft.owner(Family::Netdev, "test")?, None);
+    nft.create(&[table("eth0", vec![])])?;
+    assert_eq!(nft.owner(Family::Netdev, "test")?, None);
     Ok(())
 }

@@ -30,6 +30,7 @@ const fn kind(number: u16) -> u16 {
 /// `NFTA_TABLE_…`
 pub(super) const TABLE_NAME: u16 = 1;
 pub(super) const TABLE_USERDATA: u16 = 6;
+pub(super) const TABLE_OWNER: u16 = 7;
 
 /// `NFTA_GEN_ID`
 pub(super) const GENERATION_ID: u16 = 1;
@@ -243,6 +244,14 @@ impl Match {
             Test::IsNot(value) => vec![compare(NOT_EQUAL, value)],
             Test::IsWithin(first, last) => {
                 vec![compare(AT_LEAST, first), compare(AT_MOST, last)]
+            }
+            Test::IsNotWithin(first, last) => {
+                let data = Attributes::default()
+                    .number(1, REGISTER) // NFTA_RANGE_SREG
+                    .number(2, NOT_EQUAL) // …_OP
+                    .nested(3, &value(first)) // …_FROM_DATA
+                    .nested(4, &value(last)); // …_TO_DATA
+                vec![expression("range", &data)]
             }
         }
     }

@@ -139,6 +139,7 @@ enum Test {
     Is(Vec<u8>),
     IsNot(Vec<u8>),
     IsWithin(Vec<u8>, Vec<u8>),
+    IsNotWithin(Vec<u8>, Vec<u8>),
 }
 
 impl Rule {
@@ -205,6 +206,13 @@ impl Match {
         Match::meta(META_L4PROTO, &[number])
     }
 
+    /// Packets with this mark, which a program sets on its socket (`SO_MARK` of socket(7)) if it has
+    /// CAP_NET_ADMIN, or since Linux 5.17 CAP_NET_RAW, over the network namespace.
+    pub fn mark(mark: u32) -> Match {
+        const META_MARK: u32 = 3;
+        Match::meta(META_MARK, &mark.to_ne_bytes())
+    }
+
     /// Packets of connections that are established, and those that belong to one, such as ICMP
     /// errors. With it, the kernel tracks the connections of the namespace.
     pub fn known_connection() -> Match {
@@ -222,6 +230,7 @@ impl Match {
     pub fn up_to(self, last: &[u8]) -> Match {
         let test = match self.test {
             Test::Is(first) if first != last => Test::IsWithin(first, last.to_vec()),
+            Test::IsNot(first) if first != last => Test::IsNotWithin(first, last.to_vec()),
             other => other,
         };
         Match { test, ..self }
@@ -243,7 +252,8 @@ impl Match {
         let test = match self.test {
             Test::Is(value) => Test::IsNot(value),
             Test::IsNot(value) => Test::Is(value),
-            within => within,
+            Test::IsWithin(first, last) => Test::IsNotWithin(first, last),
+            Test::IsNotWithin(first, last) => Test::IsWithin(first, last),
         };
         Match { test, ..self }
     }

@@ -43,7 +43,7 @@ impl Nft {
     /// `is_exists` if there is a table of one of these names, and as for [`Nft::replace`]. Then
     /// everything is as it was.
     pub fn create(&self, tables: &[Table]) -> Result<()> {
-        self.transact(tables.iter().flat_map(creation).collect())
+        self.transact(names(tables), tables.iter().flat_map(creation).collect())
     }
 
     /// Inserts the rules of these tables' chains into the chains of the same names, which exist,
@@ -56,7 +56,7 @@ impl Nft {
         let mut requests: Vec<_> = tables.iter().flat_map(insertion).collect();
         // Each one becomes the first.
         requests.reverse();
-        self.transact(requests)
+        self.transact(names(tables), requests)
     }
 
     /// The number of the rules' generation in this namespace. Every transaction changes it.
@@ -90,21 +90,22 @@ impl Nft {
     ///
     /// # Errors
     /// `is_unsupported` if this kernel lacks something, which the error names; `is_absent` if a
-    /// hook's link does not exist. Then everything is as it was.
+    /// hook's link does not exist; `is_denied` if another program owns a table of such a name, and
+    /// the error says which. Then everything is as it was.
     pub fn replace(&self, tables: &[Table]) -> Result<()> {
-        let transaction: Vec<_> = tables.iter().flat_map(replacement).collect();
-        self.transact(transaction)
+        let requests = tables.iter().flat_map(replacement).collect();
+        self.transact(names(tables), requests)
     }
 
     /// Deletes a table, with everything in it. Dropping this socket takes an RCU grace period
     /// afterwards.
     ///
     /// # Errors
-    /// `is_absent` if there is no such table.
+    /// `is_absent` if there is no such table, `is_denied` if another program owns it.
     pub fn delete(&self, family: Family, name: &str) -> Result<()> {
         let attributes = message::table_name(name);
         let request = of_table("delete", message::DELETE_TABLE, family, name, &attributes);
-        self.transact(vec![request])
+        self.transact([(family, name)], vec![request])
     }
 
     /// The first part of the table that the kernel does not have, or has otherwise; `None` if the
@@ -175,6 +176,24 @@ impl Nft {
         Ok(named.collect())
     }
 
+    /// The netlink port of the socket that alone may change a table (flag `owner` of nft(8)): usually
+    /// its process's number, in the process's own PID namespace. `None` if every program may, or if
+    /// there is no such table.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn owner(&self, family: Family, name: &str) -> Result<Option<u32>> {
+        let all = Attributes::default();
+        let tables = self.dump("tables", message::GET_TABLE, family, &all)?;
+        let wanted = message::table_name(name);
+        let table = tables.iter().find(|shown| wanted.are_in(shown));
+        Ok(table.and_then(|table| {
+            let mut owners = attributes(table).filter(|it| it.kind() == message::TABLE_OWNER);
+            let port = owners.next()?.value().first_chunk().copied()?;
+            Some(u32::from_be_bytes(port))
+        }))
+    }
+
     /// The attributes of all objects of a kind.
     fn dump(
         &self,
@@ -191,8 +210,12 @@ impl Nft {
         })
     }
 
-    /// Carries out all of these requests or none.
-    fn transact(&self, mut requests: Vec<Request<'_, Body>>) -> Result<()> {
+    /// Carries out all of these requests, which are about these tables, or none.
+    fn transact<'a>(
+        &self,
+        tables: impl IntoIterator<Item = (Family, &'a str)>,
+        mut requests: Vec<Request<'_, Body>>,
+    ) -> Result<()> {
         if let Some(last) = requests.last_mut() {
             last.flags |= NLM_F_ACK;
         }
@@ -205,7 +228,20 @@ impl Nft {
         };
         requests.insert(0, bracket(message::BATCH_BEGIN));
         requests.push(bracket(message::BATCH_END));
-        self.0.transact(&requests)
+        let outcome = self.0.transact(&requests);
+        outcome.map_err(|error| match error.is_denied() {
+            true => error.explained(|| tables.into_iter().find_map(|table| self.ownership(table))),
+            false => error,
+        })
+    }
+
+    /// Says whose a table is, if it has an owner.
+    fn ownership(&self, (family, name): (Family, &str)) -> Option<String> {
+        let port = self.owner(family, name).ok().flatten()?;
+        Some(format!(
+            "table {family} {name} belongs to another program, and only that one may change it (its \
+             netlink port, which is usually its process ID, is {port})"
+        ))
     }
 }
 
@@ -279,6 +315,12 @@ fn of_table<'a>(
         flags: NLM_F_CREATE,
         body: Body::new(family, attributes),
     }
+}
+
+fn names(tables: &[Table]) -> impl Iterator<Item = (Family, &str)> {
+    tables
+        .iter()
+        .map(|table| (table.family, table.name.as_str()))
 }
 
 /// The rules of a table, each with its chain, in the order in which the kernel lists them.

@@ -123,6 +123,7 @@ fn expressions(rule: &Rule) -> Vec<(&'static str, Attributes)> {
         "ct",
         "bitwise",
         "cmp",
+        "range",
         "counter",
         "immediate",
     ];
@@ -199,8 +200,26 @@ fn a_rule_loads_masks_and_compares_before_its_verdict() {
 }
 
 #[test]
+fn a_range_can_be_negated() {
+    let range = Match::transport(2, &[0, 80]).up_to(&[1, 187]);
+    let outside = Rule::new(Verdict::Accept, "").when(range.clone().negated());
+    let data_of_range = data().number(1, 1).number(2, 1);
+    let expected = (
+        "range",
+        data_of_range
+            .nested(3, &value(&[0, 80]))
+            .nested(4, &value(&[1, 187])),
+    );
+    assert_eq!(expressions(&outside)[1..2], [expected]);
+    let other_order = Match::transport(2, &[0, 80]).negated().up_to(&[1, 187]);
+    assert_eq!(range.clone().negated(), other_order);
+    assert_eq!(other_order.negated(), range);
+}
+
+#[test]
 fn a_rule_can_ask_what_the_kernel_knows_of_a_packet() {
     let rule = Rule::new(Verdict::Accept, "")
+        .when(Match::mark(0x2043))
         .when(Match::incoming_link(7))
         .when(Match::ip_version(10))
         .when(Match::protocol(6))
@@ -211,6 +230,8 @@ fn a_rule_can_ask_what_the_kernel_knows_of_a_packet() {
         .nested(4, &value(&6_u32.to_ne_bytes()))
         .nested(5, &value(&[0; 4]));
     let expected = vec![
+        meta(3),
+        compare(0, &0x2043_u32.to_ne_bytes()),
         meta(4),
         compare(0, &7_u32.to_ne_bytes()),
         meta(15),
