@@ -9,12 +9,15 @@ use lab::serde_json::json;
 use lab::suite::packages;
 use lab::{Attachment, Lan, Network, Node, Result, Test, World, test};
 
+use attachment::guard::DHCP_MARK;
+
 use super::{Ends, OTHER, OTHER6, OWN, OWN6, derived, guarded};
 
 pub(super) const TESTS: &[Test] = &[
     test!(what_is_the_containers_own_goes_out).needs(&[packages::GO_PLUGINS]),
     test!(what_is_not_its_own_goes_out_of_an_unguarded_container_only)
         .needs(&[packages::GO_PLUGINS]),
+    test!(only_leaseholds_own_messages_go_to_a_dhcp_server).needs(&[packages::GO_PLUGINS]),
     test!(the_protocol_that_a_socket_names_does_not_deceive_the_guard)
         .needs(&[packages::GO_PLUGINS]),
 ];
@@ -24,10 +27,19 @@ const NOBODY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 const NOBODY6: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
+/// A multicast group of the LAN.
+const fn group(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(224, 0, 0, number)
+}
+
+const fn group6(high: u16, low: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, high, low)
+}
+
 pub(super) type Frames = Vec<(&'static str, Vec<u8>)>;
 
 /// A DHCP client's message.
-fn dhcp(ciaddr: Ipv4Addr, giaddr: Ipv4Addr, chaddr: [u8; 6]) -> Vec<u8> {
+pub(super) fn dhcp(ciaddr: Ipv4Addr, giaddr: Ipv4Addr, chaddr: [u8; 6]) -> Vec<u8> {
     let mut message = vec![1, 1, 6, 0, 0, 0, 0, 1, 0, 0, 0, 0];
     message.extend(ciaddr.octets());
     message.extend([0; 8]);
@@ -59,6 +71,12 @@ fn datagram(from: u16, to: u16) -> Vec<u8> {
     [&from[..], &to, &[0, 16, 0, 0], &[0; 8]].concat()
 }
 
+/// An IPv4 frame of this total length, with these flags and this offset.
+fn cut(mut frame: Vec<u8>, total_length: u16, fragment: u16) -> Vec<u8> {
+    frame[16..18].copy_from_slice(&total_length.to_be_bytes());
+    at_offset(frame, fragment)
+}
+
 /// An IPv4 frame with a router alert option, from the one without.
 fn with_option(mut frame: Vec<u8>) -> Vec<u8> {
     frame[14] = 0x46;
@@ -77,13 +95,32 @@ pub(super) fn own(macs: Macs) -> Frames {
     let link_local = derived(0xfe80, macs.from);
     let advertised = derived(0x2001, macs.from);
     let all6 = [OWN6, ALL_NODES];
-    let to_server = [68, 67];
     vec![
         ("ARP request", arp(macs, 1, OWN, OTHER)),
         ("ARP reply", arp(macs, 2, OWN, OTHER)),
         ("ARP probe", arp(macs, 1, NOBODY, OWN)),
         ("ARP announcement", arp(macs, 1, OWN, OWN)),
         ("UDP", udp(macs, [OWN, OTHER], [5353, 5353], b"x")),
+        ("mDNS", udp(macs, [OWN, group(251)], [5353, 5353], b"x")),
+        ("LLMNR", udp(macs, [OWN, group(252)], [5000, 5355], b"x")),
+        (
+            "to all hosts",
+            udp(macs, [OWN, group(1)], [5000, 5000], b"x"),
+        ),
+        ("PTP", udp(macs, [OWN, group(107)], [319, 319], b"x")),
+        (
+            "SSDP",
+            udp(
+                macs,
+                [OWN, Ipv4Addr::new(239, 255, 255, 250)],
+                [5000, 1900],
+                b"x",
+            ),
+        ),
+        (
+            "from a RIP port",
+            udp(macs, [OWN, OTHER], [520, 5000], b"x"),
+        ),
         ("TCP", ipv4(macs, [OWN, OTHER], 6, &[0; 20])),
         (
             "ping",
@@ -95,26 +132,41 @@ pub(super) fn own(macs: Macs) -> Frames {
         ),
         (
             "IGMP report",
-            with_option(ipv4(macs, [OWN, OTHER], 2, &[0x22, 0, 0, 0])),
+            with_option(ipv4(macs, [OWN, group(22)], 2, &[0x22, 0, 0, 0])),
+        ),
+        (
+            "IGMP report, version 2",
+            with_option(ipv4(macs, [OWN, group(251)], 2, &[0x16, 0, 0, 0])),
+        ),
+        (
+            "IGMP leave",
+            with_option(ipv4(macs, [OWN, group(2)], 2, &[0x17, 0, 0, 0])),
+        ),
+        (
+            "IGMP report, version 1",
+            with_option(ipv4(macs, [OWN, group(251)], 2, &[0x12, 0, 0, 0])),
         ),
         (
             "a later fragment whose octets look like a server's ports",
             at_offset(udp(macs, [OWN, OTHER], [67, 68], b"x"), 10),
         ),
-        (
-            "DISCOVER",
-            udp(
-                macs,
-                [NOBODY, ALL],
-                to_server,
-                &dhcp(NOBODY, NOBODY, macs.from),
-            ),
-        ),
-        (
-            "renewal",
-            udp(macs, [OWN, OTHER], to_server, &dhcp(OWN, NOBODY, macs.from)),
-        ),
         ("UDP over IPv6", ipv6(macs, all6, 17, &datagram(5353, 5353))),
+        (
+            "mDNS over IPv6",
+            ipv6(macs, [OWN6, group6(0, 0xfb)], 17, &datagram(5353, 5353)),
+        ),
+        (
+            "LLMNR over IPv6",
+            ipv6(macs, [OWN6, group6(1, 3)], 17, &datagram(5000, 5355)),
+        ),
+        (
+            "SSDP over IPv6",
+            ipv6(macs, [OWN6, group6(0, 0xc)], 17, &datagram(5000, 1900)),
+        ),
+        (
+            "to DHCPv6 servers",
+            ipv6(macs, [OWN6, group6(1, 2)], 17, &datagram(546, 547)),
+        ),
         ("TCP over IPv6", ipv6(macs, all6, 6, &[0; 20])),
         (
             "from the link-local address",
@@ -176,6 +228,26 @@ pub(super) fn own(macs: Macs) -> Frames {
     ]
 }
 
+/// Frames of a DHCP client, which only leasehold may send.
+pub(super) fn dhcp_client(macs: Macs) -> Frames {
+    let to_server = [68, 67];
+    vec![
+        (
+            "DISCOVER",
+            udp(
+                macs,
+                [NOBODY, ALL],
+                to_server,
+                &dhcp(NOBODY, NOBODY, macs.from),
+            ),
+        ),
+        (
+            "renewal",
+            udp(macs, [OWN, OTHER], to_server, &dhcp(OWN, NOBODY, macs.from)),
+        ),
+    ]
+}
+
 /// Frames that it may not send.
 pub(super) fn others(macs: Macs) -> Frames {
     let thief = Macs {
@@ -185,6 +257,7 @@ pub(super) fn others(macs: Macs) -> Frames {
     let all6 = [OWN6, ALL_NODES];
     let to_server = [68, 67];
     let own_message = dhcp(NOBODY, NOBODY, macs.from);
+    let client = udp(macs, [OWN, OTHER], to_server, &dhcp(OWN, NOBODY, macs.from));
     let ip_over_802_3 = ethernet(macs, 40, &udp(macs, [OWN, OTHER], [1, 2], b"x")[14..]);
     let vlan = [
         &[0, 7, 8, 0][..],
@@ -281,6 +354,57 @@ pub(super) fn others(macs: Macs) -> Frames {
             "ICMP router advertisement",
             ipv4(macs, [OWN, ALL], 1, &[9, 0, 0, 0, 0, 0, 0, 0]),
         ),
+        (
+            "the first fragment of a DHCP client's message, and padding",
+            cut(client.clone(), 28, 0x2000),
+        ),
+        (
+            "a DHCP client's message behind the end of the packet",
+            cut(client.clone(), 61, 0),
+        ),
+        (
+            "a DHCP client's message that goes on in a fragment",
+            at_offset(client, 0x2000),
+        ),
+        ("HSRP", udp(macs, [OWN, group(2)], [1985, 1985], b"x")),
+        (
+            "HSRP, version 2",
+            udp(macs, [OWN, group(102)], [1985, 1985], b"x"),
+        ),
+        ("GLBP", udp(macs, [OWN, group(102)], [3222, 3222], b"x")),
+        ("LDP", udp(macs, [OWN, group(2)], [646, 646], b"x")),
+        ("Babel", udp(macs, [OWN, group(111)], [6696, 6696], b"x")),
+        ("RIP", udp(macs, [OWN, group(9)], [520, 520], b"x")),
+        ("to a PIM router", udp(macs, [OWN, group(13)], [1, 2], b"x")),
+        (
+            "to a VRRP router",
+            udp(macs, [OWN, group(18)], [1, 2], b"x"),
+        ),
+        ("RIP to all", udp(macs, [OWN, ALL], [520, 520], b"x")),
+        ("RIP to one", udp(macs, [OWN, OTHER], [5000, 520], b"x")),
+        ("RIPng to one", udp(macs, [OWN, OTHER], [5000, 521], b"x")),
+        (
+            "RIP's first fragment",
+            at_offset(udp(macs, [OWN, group(9)], [520, 520], &[0; 8]), 0x2000),
+        ),
+        ("DVMRP", with_option(ipv4(macs, [OWN, ALL], 2, &[0x13; 8]))),
+        (
+            "PIM, version 1",
+            with_option(ipv4(macs, [OWN, ALL], 2, &[0x14; 8])),
+        ),
+        (
+            "multicast router advertisement",
+            with_option(ipv4(macs, [OWN, ALL], 2, &[0x30; 8])),
+        ),
+        ("IGMP report with another option", {
+            let mut frame = with_option(ipv4(macs, [OWN, ALL], 2, &[0x22; 8]));
+            frame[34] = 0x44;
+            frame
+        }),
+        (
+            "a fragment of an IGMP report",
+            at_offset(with_option(ipv4(macs, [OWN, ALL], 2, &[0x22; 8])), 0x2000),
+        ),
         ("IGMP query", ipv4(macs, [OWN, ALL], 2, &[0x11, 0, 0, 0])),
         (
             "IGMP query with a router alert",
@@ -349,6 +473,40 @@ pub(super) fn others(macs: Macs) -> Frames {
             ipv6(macs, all6, 17, &datagram(5000, 546)),
         ),
         (
+            "HSRP over IPv6",
+            ipv6(macs, [OWN6, group6(0, 0x66)], 17, &datagram(2029, 2029)),
+        ),
+        (
+            "Babel over IPv6",
+            ipv6(macs, [OWN6, group6(1, 6)], 17, &datagram(6696, 6696)),
+        ),
+        (
+            "RIPng",
+            ipv6(macs, [OWN6, group6(0, 9)], 17, &datagram(521, 521)),
+        ),
+        ("RIPng to all", ipv6(macs, all6, 17, &datagram(521, 521))),
+        (
+            "RIPng's first fragment",
+            ipv6(
+                macs,
+                [OWN6, group6(0, 9)],
+                44,
+                &fragment(17, 0, &datagram(5000, 5000)),
+            ),
+        ),
+        (
+            "to all routers over IPv6",
+            ipv6(macs, [OWN6, group6(0, 2)], 17, &datagram(1, 2)),
+        ),
+        (
+            "to PIM routers over IPv6",
+            ipv6(macs, [OWN6, group6(0, 0xd)], 17, &datagram(1, 2)),
+        ),
+        (
+            "to VRRP routers over IPv6",
+            ipv6(macs, [OWN6, group6(0, 0x12)], 17, &datagram(1, 2)),
+        ),
+        (
             "router advertisement behind options",
             ipv6(macs, all6, 0, &alerted(134)),
         ),
@@ -407,8 +565,19 @@ fn what_is_the_containers_own_goes_out(_: &World) -> Result {
 fn what_is_not_its_own_goes_out_of_an_unguarded_container_only(_: &World) -> Result {
     let mut ends = Ends::new(json!(true))?;
     ensure_sent(&ends, &others(ends.to_all()), false)?;
+    ends.inside.mark(DHCP_MARK)?;
+    ensure_sent(&ends, &others(ends.to_all()), false)?;
     ends.inside = FrameSocket::open(&unguarded(&ends.lan)?, "eth0")?;
     ensure_sent(&ends, &others(ends.to_all()), true)
+}
+
+fn only_leaseholds_own_messages_go_to_a_dhcp_server(_: &World) -> Result {
+    let ends = Ends::new(json!(true))?;
+    for (mark, expected) in [(0, false), (DHCP_MARK, true), (DHCP_MARK + 1, false)] {
+        ends.inside.mark(mark)?;
+        ensure_sent(&ends, &dhcp_client(ends.to_all()), expected)?;
+    }
+    Ok(())
 }
 
 /// A container beside the other one, without a guard.

@@ -3,6 +3,7 @@
 mod allow;
 mod frames;
 mod lease;
+mod programs;
 mod random;
 mod rogues;
 mod verbs;
@@ -22,6 +23,7 @@ pub(crate) fn tests() -> Vec<Test> {
         random::TESTS,
         rogues::TESTS,
         lease::TESTS,
+        programs::TESTS,
         allow::TESTS,
         verbs::TESTS,
     ]

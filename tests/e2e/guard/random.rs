@@ -9,6 +9,8 @@ use lab::serde_json::json;
 use lab::suite::packages;
 use lab::{Lan, Result, Test, World, test, until};
 
+use attachment::guard::DHCP_MARK;
+
 use super::{Ends, OTHER, OWN, OWN6, derived, frames};
 use crate::scenario::SOON;
 
@@ -70,12 +72,20 @@ struct Arrived {
 
 fn send_all(ends: &Ends, past_the_queue: bool) -> Result<Arrived> {
     let macs = ends.to_all();
-    let like = [frames::own(macs), frames::others(macs)].concat();
+    let like = [
+        frames::own(macs),
+        frames::dhcp_client(macs),
+        frames::others(macs),
+    ]
+    .concat();
     let mut random = Random(0x6c65_6173_6568_6f6c);
     let mut arrived = Arrived::default();
     let host = ends.lan.host.link(Lan::MASTER)?.mac;
     let host = host.context("a MAC")?.octets();
     for burst in 0..FRAMES / BURST {
+        // Every other burst has the mark of leasehold's own messages.
+        let is_marked = burst % 2 == 0;
+        ends.inside.mark(if is_marked { DHCP_MARK } else { 0 })?;
         ends.inside.bypass_queue(past_the_queue)?;
         for _ in 0..BURST {
             ends.inside.send(&random.frame(&like), 0)?;
@@ -96,7 +106,7 @@ fn send_all(ends: &Ends, past_the_queue: bool) -> Result<Arrived> {
                 if frame.get(6..12) == Some(&host) {
                     continue; // the host's own
                 }
-                match is_own(&frame, ends.inside.mac) {
+                match is_own(&frame, ends.inside.mac, is_marked) {
                     true => arrived.own += 1,
                     false => arrived.others.push(frame),
                 }
@@ -107,13 +117,13 @@ fn send_all(ends: &Ends, past_the_queue: bool) -> Result<Arrived> {
     Ok(arrived)
 }
 
-/// Whether a frame is one that the container with this MAC sends as itself.
-fn is_own(frame: &[u8], mac: [u8; 6]) -> bool {
-    is_from(frame, mac).unwrap_or(false)
+/// Whether a frame is one that the container with this MAC sends as itself, or leasehold in it.
+fn is_own(frame: &[u8], mac: [u8; 6], is_marked: bool) -> bool {
+    is_from(frame, mac, is_marked).unwrap_or(false)
 }
 
 /// `None` if the frame is too short for what it says that it is.
-fn is_from(frame: &[u8], mac: [u8; 6]) -> Option<bool> {
+fn is_from(frame: &[u8], mac: [u8; 6], is_marked: bool) -> Option<bool> {
     let at = |range: std::ops::Range<usize>| frame.get(range);
     if at(6..12)? != mac {
         return Some(false);
@@ -128,11 +138,14 @@ fn is_from(frame: &[u8], mac: [u8; 6]) -> Option<bool> {
             let is_first = at(20..22)?[0] & 0x1f == 0 && at(21..22)? == [0];
             let header = usize::from(at(14..15)?[0] & 15) * 4;
             let data = frame.get(14 + header..).unwrap_or_default();
-            match (at(26..30)?, at(23..24)?[0]) {
-                (source, protocol) if source == OWN.octets() => {
-                    !is_first || !is_servers_ipv4(protocol, data)
+            let (source, protocol) = (at(26..30)?, at(23..24)?[0]);
+            let to_server = protocol == 17 && is_first && data.get(2..4) == Some(&[0, 67]);
+            match source {
+                [0, 0, 0, 0] => to_server && is_marked && is_clients(frame, mac)?,
+                own if own == OWN.octets() && to_server => is_marked && is_clients(frame, mac)?,
+                own if own == OWN.octets() => {
+                    !is_first || !is_servers_ipv4(protocol, data, at(30..34)?)
                 }
-                ([0, 0, 0, 0], 17) => data.starts_with(&[0, 68, 0, 67]) && at(70..76)? == mac,
                 _ => false,
             }
         }
@@ -141,10 +154,11 @@ fn is_from(frame: &[u8], mac: [u8; 6]) -> Option<bool> {
             let derived = derived(0, mac);
             let is_derived = source.octets()[8..] == derived.octets()[8..];
             let data = frame.get(54..).unwrap_or_default();
+            let to = Ipv6Addr::from(*at(38..54)?.first_chunk::<16>()?);
             match at(20..21)?[0] {
                 58 if source.is_unspecified() => matches!(data.first(), Some(133 | 135)),
                 0 if source.is_unspecified() => matches!(data.get(8), Some(131 | 132 | 143)),
-                next if source == OWN6 || is_derived => !is_servers_ipv6(next, data),
+                next if source == OWN6 || is_derived => !is_servers_ipv6(next, data, to),
                 _ => false,
             }
         }
@@ -152,21 +166,48 @@ fn is_from(frame: &[u8], mac: [u8; 6]) -> Option<bool> {
     })
 }
 
+/// Whether this is the whole message of a DHCP client, for the container's MAC and its own address
+/// or none.
+fn is_clients(frame: &[u8], mac: [u8; 6]) -> Option<bool> {
+    let at = |range: std::ops::Range<usize>| frame.get(range);
+    let number = |at: usize| Some(u16::from_be_bytes(*frame.get(at..)?.first_chunk::<2>()?));
+    let is_whole = number(20)? & 0x3fff == 0 && number(16)? >= 62;
+    let is_for_own = [OWN.octets(), [0; 4]]
+        .iter()
+        .any(|own| at(54..58) == Some(own));
+    let is_from_client = at(34..38)? == [0, 68, 0, 67] && at(42..45)? == [1, 1, 6];
+    Some(is_whole && is_from_client && is_for_own && at(66..70)? == [0; 4] && at(70..76)? == mac)
+}
+
 /// Whether this is a message of a DHCP server's or a router's.
-fn is_servers_ipv4(protocol: u8, data: &[u8]) -> bool {
+fn is_servers_ipv4(protocol: u8, data: &[u8], to: &[u8]) -> bool {
     match protocol {
         1 => matches!(data.first(), Some(5 | 9)),
-        2 => data.first() == Some(&0x11),
-        17 => data.starts_with(&[0, 67]) || data.get(2..4) == Some(&[0, 68]),
+        2 => !matches!(data.first(), Some(0x12 | 0x16 | 0x17 | 0x22)),
+        17 => {
+            let is_to_router = matches!(to, [224, 0, 0, 2..=21 | 102 | 111]);
+            data.starts_with(&[0, 67])
+                || matches!(data.get(2..4), Some([0, 67 | 68] | [2, 8 | 9]))
+                || is_to_router
+        }
         88 | 89 | 103 | 112 => true,
         _ => false,
     }
 }
 
-fn is_servers_ipv6(next: u8, data: &[u8]) -> bool {
+fn is_servers_ipv6(next: u8, data: &[u8], to: Ipv6Addr) -> bool {
     match next {
         58 => matches!(data.first(), Some(130 | 134 | 137 | 138)),
-        17 => data.starts_with(&[2, 0x23]) || data.get(2..4) == Some(&[2, 0x22]),
+        17 => {
+            let is_to_router = matches!(
+                to.segments(),
+                [0xff02, 0, 0, 0, 0, 0, 0, 2..=0xb | 0xd | 0x12 | 0x66]
+                    | [0xff02, 0, 0, 0, 0, 0, 1, 6]
+            );
+            data.starts_with(&[2, 0x23])
+                || matches!(data.get(2..4), Some([2, 8 | 9 | 0x22]))
+                || is_to_router
+        }
         0 => matches!(data.get(8), Some(130 | 134 | 137)),
         43 | 51 | 60 | 88 | 89 | 103 | 112 | 135 | 139 | 140 => true,
         _ => false,

@@ -16,7 +16,7 @@ use etherparse::{IpNumber, PacketBuilder};
 use nix::{
     errno::Errno,
     libc,
-    sys::socket::{LinkAddr, SockProtocol, recvfrom},
+    sys::socket::{LinkAddr, SockProtocol, recvfrom, setsockopt, sockopt},
 };
 
 use crate::{Node, Result, packet_socket};
@@ -59,6 +59,14 @@ impl FrameSocket {
             )
         };
         Errno::result(outcome).context("bypass the queue").map(drop)
+    }
+
+    /// Gives a mark to what it sends from now on (SO_MARK).
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn mark(&self, mark: u32) -> Result {
+        setsockopt(&self.fd, sockopt::Mark, &mark).context("set a mark")
     }
 
     /// Sends a frame, which the kernel shall take for one of this protocol: 0 for the one that its

@@ -25,6 +25,7 @@ use crate::ownership::OwnerMark;
 use outgoing::Own;
 
 pub use key::{Allow, Guard, ParseAllowError, Transport};
+pub use outgoing::DHCP_MARK;
 
 /// How the names of the tables begin. The interface's name follows.
 const PREFIX: &str = "leasehold-";

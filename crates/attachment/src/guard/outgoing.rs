@@ -9,10 +9,19 @@
 //! ADD creates the rules before there is an address, and inserts those for the addresses later:
 //! that is cheaper than replacing the table.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use linknet::Mac;
 use linknet::nft::{Chain, Hook, HookPoint, Match, Policy, Rule, Verdict};
+
+/// The mark of the packet sockets that leasehold sends DHCP through. A guarded container's own
+/// programs cannot set it, and nothing else in it may send to a DHCP server: the guard sees a
+/// program's message before the kernel cuts it into segments (UDP_SEGMENT of udp(7)), and before
+/// the program last changes it (splice(2)).
+///
+/// It has none of the bits that Kubernetes (0xc000), Cilium (0x0f00) and Calico (0xffff0000) look
+/// for on the host, where the frame keeps its mark.
+pub const DHCP_MARK: u32 = 0x2043;
 
 /// Offsets in a frame: Ethernet, then ARP (RFC 826).
 const SENDER: u32 = 6;
@@ -23,9 +32,11 @@ const ARP_TARGET_IP: u32 = 38;
 
 /// Of IPv4 (RFC 791), and of UDP, ICMP and IGMP behind 20 octets of it.
 const IPV4_VERSION_AND_LENGTH: u32 = 14;
+const IPV4_TOTAL_LENGTH: u32 = 16;
 const IPV4_FRAGMENT: u32 = 20;
 const IPV4_PROTOCOL: u32 = 23;
 const IPV4_SOURCE: u32 = 26;
+const IPV4_DESTINATION: u32 = 30;
 const IPV4_DATA: u32 = 34;
 const IPV4_UDP_DESTINATION: u32 = 36;
 /// Of IGMP behind a router alert option of four octets.
@@ -35,11 +46,14 @@ const IPV4_DATA_BEHIND_OPTION: u32 = 38;
 const DHCP_OPERATION: u32 = 42;
 const DHCP_CIADDR: u32 = 54;
 const DHCP_GIADDR: u32 = 66;
+/// The least total length of IPv4 with a DHCP message up to the client's MAC in it.
+const DHCP_MIN_LENGTH: u16 = 20 + 8 + 34;
 
 /// Of IPv6 (RFC 8200), and of what follows it.
 const IPV6_NEXT_HEADER: u32 = 20;
 const IPV6_SOURCE: u32 = 22;
 const IPV6_INTERFACE_ID: u32 = 30;
+const IPV6_DESTINATION: u32 = 38;
 const IPV6_DATA: u32 = 54;
 /// The target of a neighbour discovery message (RFC 4861 §4.3), and its interface identifier.
 const ND_TARGET: u32 = 62;
@@ -61,6 +75,32 @@ const EIGRP: u8 = 88;
 const OSPF: u8 = 89;
 const PIM: u8 = 103;
 const VRRP: u8 = 112;
+
+/// With UDP to these groups, routers speak to routers (IANA's registries of multicast addresses):
+/// HSRP, LDP (2), RIP (9) and others; HSRP and GLBP (102); Babel (111).
+const ROUTERS: [(Ipv4Addr, Ipv4Addr); 3] = [
+    (Ipv4Addr::new(224, 0, 0, 2), Ipv4Addr::new(224, 0, 0, 21)),
+    (Ipv4Addr::new(224, 0, 0, 102), Ipv4Addr::new(224, 0, 0, 102)),
+    (Ipv4Addr::new(224, 0, 0, 111), Ipv4Addr::new(224, 0, 0, 111)),
+];
+
+/// Of IPv6, `ff02::`: the same up to b, PIM (d), VRRP (12), HSRP and GLBP (66), Babel (1:6). SSDP
+/// has c.
+const ROUTERS6: [(Ipv6Addr, Ipv6Addr); 5] = [
+    (link_local_group(0, 2), link_local_group(0, 0xb)),
+    (link_local_group(0, 0xd), link_local_group(0, 0xd)),
+    (link_local_group(0, 0x12), link_local_group(0, 0x12)),
+    (link_local_group(0, 0x66), link_local_group(0, 0x66)),
+    (link_local_group(1, 6), link_local_group(1, 6)),
+];
+
+const fn link_local_group(high: u16, low: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, high, low)
+}
+
+/// The ports of RIP and RIPng.
+const RIP: u16 = 520;
+const RIPNG: [u8; 2] = 521_u16.to_be_bytes();
 
 /// Whom the container speaks as.
 pub(super) struct Own<'a> {
@@ -101,6 +141,7 @@ impl Own<'_> {
             chain("own-arp", Vec::new()),
             chain("ipv4-source", ipv4_source()),
             chain("ipv4-own", ipv4()),
+            chain("igmp", igmp()),
             chain("dhcp-client", vec![self.dhcp_client(Ipv4Addr::UNSPECIFIED)]),
             chain("ipv6-source", self.ipv6_source()),
             chain("ipv6-own", ipv6()),
@@ -188,12 +229,17 @@ impl Own<'_> {
         ]
     }
 
-    /// A client's message to a server: about the container's own MAC, for this address or none, and
-    /// not as a relay.
+    /// The message of leasehold's client to a server: about the container's own MAC, for this
+    /// address or none, and not as a relay. A container with CAP_NET_RAW can set the mark too; then
+    /// what is looked at must be what the server reads, and so no fragment and no padding.
     fn dhcp_client(&self, client: Ipv4Addr) -> Rule {
         let request_by_ethernet = Match::frame(DHCP_OPERATION, &[1, 1, 6]);
         let relay_and_mac = [&[0; 4][..], &self.mac.octets()].concat();
-        accept(format!("a DHCP client with the address {client}"))
+        let long_enough = Match::frame(IPV4_TOTAL_LENGTH, &DHCP_MIN_LENGTH.to_be_bytes());
+        accept(format!("leasehold's DHCP client with the address {client}"))
+            .when(Match::mark(DHCP_MARK))
+            .when(long_enough.up_to(&[0xff, 0xff]))
+            .when(is_fragment().negated())
             .when(Match::frame(IPV4_DATA, &[0, 68, 0, 67]))
             .when(request_by_ethernet)
             .when(Match::frame(DHCP_CIADDR, &client.octets()))
@@ -231,11 +277,11 @@ fn ipv4() -> Vec<Rule> {
     let protocol = |number| Match::frame(IPV4_PROTOCOL, &[number]);
     let at = |offset, value: &[u8]| Match::frame(offset, value);
     let port = |offset, port: u16| Match::frame(offset, &port.to_be_bytes());
-    let query = at(IPV4_DATA_BEHIND_OPTION, &[0x11]);
-    let igmp = accept("IGMP with its option, but no query")
+    let router_alert = at(IPV4_DATA, &[0x94, 4, 0, 0]);
+    let igmp = goto("igmp", "IGMP with its option")
         .when(at(IPV4_VERSION_AND_LENGTH, &[0x46]))
         .when(protocol(IGMP))
-        .when(query.negated());
+        .when(router_alert);
     let options = Rule::new(Verdict::Drop, "with options")
         .when(at(IPV4_VERSION_AND_LENGTH, &[0x45]).negated())
         .counted();
@@ -243,10 +289,16 @@ fn ipv4() -> Vec<Rule> {
     let to_server = goto("dhcp-client", "to a DHCP server")
         .when(protocol(UDP))
         .when(port(IPV4_UDP_DESTINATION, 67));
-    let udp = accept("UDP, but not as a DHCP server")
+    let udp = accept("UDP, but not as a DHCP server or a router")
         .when(protocol(UDP))
         .when(port(IPV4_DATA, 67).negated())
-        .when(port(IPV4_UDP_DESTINATION, 68).negated());
+        .when(port(IPV4_UDP_DESTINATION, 68).negated())
+        .when(port(IPV4_UDP_DESTINATION, RIP).up_to(&RIPNG).negated());
+    let to_no_router = |rule: Rule, (first, last): (Ipv4Addr, Ipv4Addr)| {
+        let group = at(IPV4_DESTINATION, &first.octets()).up_to(&last.octets());
+        rule.when(group.negated())
+    };
+    let udp = ROUTERS.into_iter().fold(udp, to_no_router);
     let icmp = accept("ICMP, but no redirect and no router advertisement")
         .when(protocol(ICMP))
         .when(at(IPV4_DATA, &[5]).negated())
@@ -265,6 +317,26 @@ fn ipv4() -> Vec<Rule> {
     ]
 }
 
+/// What hosts send of IGMP: reports of version 1 (0x12), of version 2 (0x16) and 3 (0x22), and that
+/// they leave (0x17). Queries (0x11), DVMRP (0x13), PIM (0x14) and the discovery of multicast
+/// routers (0x30 to 0x32) are routers' (IANA's registry of IGMP types).
+fn igmp() -> Vec<Rule> {
+    let of_type = |kind| Match::frame(IPV4_DATA_BEHIND_OPTION, &[kind]);
+    let report = |comment| accept(comment).when(is_fragment().negated());
+    vec![
+        report("membership report, version 3").when(of_type(0x22)),
+        report("membership report and leave, version 2").when(of_type(0x16).up_to(&[0x17])),
+        report("membership report, version 1").when(of_type(0x12)),
+    ]
+}
+
+/// A part of a datagram, be it the first or a later one.
+fn is_fragment() -> Match {
+    const MORE_FRAGMENTS_AND_OFFSET: [u8; 2] = [0x3f, 0xff];
+    let field = Match::frame(IPV4_FRAGMENT, &[0, 0]);
+    field.masked(&MORE_FRAGMENTS_AND_OFFSET).negated()
+}
+
 /// IPv6 from an own address. Of ICMPv6, what only routers send is left out: listener queries (130),
 /// advertisements (134), redirects (137) and renumbering (138). Neighbour discovery is in no
 /// fragment (RFC 6980).
@@ -278,7 +350,7 @@ fn ipv6() -> Vec<Rule> {
     let echo = Match::frame(IPV6_DATA_BEHIND_HEADER, &[128]).up_to(&[129]);
     vec![
         accept("TCP").when(next(TCP)),
-        udp_but_no_server("UDP, but not as a DHCPv6 server", IPV6_DATA).when(next(UDP)),
+        udp_over_ipv6("UDP, but not as a DHCPv6 server or a router", IPV6_DATA).when(next(UDP)),
         accept("ICMPv6 errors and pings")
             .when(next(ICMPV6))
             .when(icmp_type(1).up_to(&[129])),
@@ -293,7 +365,7 @@ fn ipv6() -> Vec<Rule> {
         accept("a fragment after the first")
             .when(next(FRAGMENT))
             .when(later),
-        udp_but_no_server("the first fragment of UDP", IPV6_DATA_BEHIND_HEADER)
+        udp_over_ipv6("the first fragment of UDP", IPV6_DATA_BEHIND_HEADER)
             .when(next(FRAGMENT))
             .when(behind_fragment(UDP)),
         accept("the first fragment of a ping")
@@ -303,11 +375,18 @@ fn ipv6() -> Vec<Rule> {
     ]
 }
 
-/// UDP whose header is at this offset in the frame.
-fn udp_but_no_server(comment: &str, header: u32) -> Rule {
+/// UDP whose header is at this offset in the frame, but not as a DHCPv6 server or a router.
+fn udp_over_ipv6(comment: &str, header: u32) -> Rule {
     let port = |offset, port: u16| Match::frame(header + offset, &port.to_be_bytes());
-    let rule = accept(comment).when(port(0, 547).negated());
-    rule.when(port(2, 546).negated())
+    let rule = accept(comment)
+        .when(port(0, 547).negated())
+        .when(port(2, 546).negated())
+        .when(port(2, RIP).up_to(&RIPNG).negated());
+    let to_no_router = |rule: Rule, (first, last): (Ipv6Addr, Ipv6Addr)| {
+        let group = Match::frame(IPV6_DESTINATION, &first.octets()).up_to(&last.octets());
+        rule.when(group.negated())
+    };
+    ROUTERS6.into_iter().fold(rule, to_no_router)
 }
 
 /// IPv6 before there is an address: duplicate address detection for an own one (RFC 4862 §5.4), and

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use attachment::guard;
 use dhcp4::{Awaited, Delivery, Transmit};
 use linknet::{Mac, Netns, PacketSocket, Pattern, Received};
 use tokio::io::unix::AsyncFd;
@@ -151,7 +152,12 @@ impl<'n> Sockets<'n> {
                 let opened = self
                     .netns
                     .run(|| PacketSocket::open(self.ifindex, CLIENT_PORT))?;
-                watch(opened.map_err(io::Error::other)?)?
+                let opened = opened.map_err(io::Error::other)?;
+                // Only a guard asks for it, and then the message is not sent and the log says so.
+                if let Err(error) = opened.set_mark(guard::DHCP_MARK) {
+                    tracing::debug!(%error, "cannot mark the socket");
+                }
+                watch(opened)?
             }
         };
         Ok(self.socket.insert(open).get_ref())
