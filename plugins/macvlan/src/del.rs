@@ -47,8 +47,7 @@ pub(crate) fn del(request: &Request) -> Result<(), Error> {
         if removed.is_some() {
             // ADD refuses a value of another type, and so has set nothing.
             let key = SharedKeys::read(request).guard;
-            let unguarded = guard::remove(&key, &container.netns, attachment);
-            steps.note(unguarded.map_err(|error| failed(attachment, &error)));
+            guard::remove(&key, &container.netns, attachment);
         }
     }
     if let Some((vlan, detached)) = vlan {

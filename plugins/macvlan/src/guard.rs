@@ -60,40 +60,45 @@ pub(crate) fn check(
     }
 }
 
-/// DEL, and an ADD that failed: removes the guard of an interface that is gone.
-///
-/// # Errors
-/// If the kernel refuses.
-pub(crate) fn remove(
-    key: &Guard,
-    container: &Netns,
-    attachment: &Attachment,
-) -> linknet::Result<()> {
+/// DEL, and an ADD that failed: removes the guard of an interface that is gone. What cannot be
+/// removed does no harm without the interface, and is only worth a warning: root in the container
+/// can see to it that a table stays.
+pub(crate) fn remove(key: &Guard, container: &Netns, attachment: &Attachment) {
     if key.is_off() {
-        return Ok(());
+        return;
     }
-    let nft = match Nft::open_in(container) {
+    let removed = match Nft::open_in(container) {
         // What this kernel does not have, ADD has not created.
-        Err(error) if error.is_unsupported() => return Ok(()),
-        opened => opened?,
+        Err(error) if error.is_unsupported() => return,
+        Ok(nft) => {
+            let removed = guard::remove(&nft, attachment);
+            nft.close_nowait();
+            removed
+        }
+        Err(error) => Err(error),
     };
-    let removed = guard::remove(&nft, attachment);
-    nft.close_nowait();
-    removed
+    if let Err(error) = removed {
+        let ifname = attachment.ifname();
+        log::warn!("left the guard of {ifname}, which is gone, in the container: {error}");
+    }
 }
 
-/// GC: removes the guards in the namespaces that have a name, except those with these aliases.
+/// GC: removes the guards in the namespaces that have a name, except those with these aliases. As
+/// in DEL, one that cannot be removed is only worth a warning.
 ///
 /// # Errors
-/// 111 with the first failure. The others are still removed.
+/// 111 with the first namespace that cannot be opened.
 pub(crate) fn gc(request: &Request, valid: &BTreeSet<String>) -> Result<(), Error> {
     if SharedKeys::read(request).guard.is_off() {
         return Ok(());
     }
     // A comment may be shorter than the alias.
     let is_valid = |mark: &OwnerMark| valid.iter().any(|alias| alias.starts_with(&mark.alias));
-    let (_, outcome) = netns::search_named(|_, netns| {
-        guard::remove_stale(netns, &request.config.name, |mark| !is_valid(mark))?;
+    let (_, outcome) = netns::search_named(|path, netns| {
+        let is_stale = |mark: &OwnerMark| !is_valid(mark);
+        if let Err(error) = guard::remove_stale(netns, &request.config.name, is_stale) {
+            log::warn!("left a guard in {}: {error}", path.display());
+        }
         Ok(Vec::<()>::new())
     });
     outcome

@@ -1,22 +1,32 @@
 //! The guard at ADD, CHECK, DEL and GC.
 
 use std::fs;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
 
 use lab::anyhow::{Context, ensure};
 use lab::crash_injector::STRACE;
 use lab::serde_json::json;
 use lab::suite::{Package, packages};
-use lab::{Attachment, Lan, Network, Node, Result, Test, World, network, test};
+use lab::{Attachment, Lan, Network, Node, Result, Test, World, network, test, until};
+use linknet::NewAddress;
 use linknet::nft::{Family, Nft, Table};
 
 use super::{container, guarded};
 use crate::macvlan::given;
-use crate::scenario::{conflist, ensure_nothing_left};
+use crate::scenario::{SOON, conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
     test!(nft_shows_the_rules_with_their_reasons).needs(&[NFTABLES, packages::GO_PLUGINS]),
     test!(check_fails_when_the_guard_is_gone_or_changed).needs(&[packages::GO_PLUGINS]),
     test!(del_leaves_nothing_and_gc_neither),
+    test!(a_table_that_a_program_owns_stops_neither_del_nor_gc).needs(&[NFTABLES]),
+    test!(addresses_that_keep_changing_do_not_stop_del).within(Duration::from_secs(60)),
     test!(tables_of_others_stay).needs(&[packages::GO_PLUGINS]),
     test!(a_del_of_another_attachment_lifts_no_guard).needs(&[packages::GO_PLUGINS]),
     test!(the_guard_needs_addresses_to_know),
@@ -126,6 +136,87 @@ fn del_leaves_nothing_and_gc_neither(world: &World) -> Result {
     network.check(&of_valid)?;
     network.del(&of_valid)?;
     ensure_nothing_left(&valid)
+}
+
+/// A network of CNI 1.1.0 with a guard, whose containers have the address 10.99.0.50.
+fn guarded_1_1<'a>(world: &World, lan: &'a Lan) -> Result<Network<'a>> {
+    let mut conflist = conflist(json!({ "guard": true, "sourceRouting": true }));
+    conflist["cniVersion"] = json!("1.1.0");
+    let addresses = json!({ "ips": [{ "address": "10.99.0.50/24" }] });
+    given(world, lan, conflist, &addresses)
+}
+
+fn a_table_that_a_program_owns_stops_neither_del_nor_gc(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let network = guarded_1_1(world, &lan)?;
+    let container = lan.container("c1")?;
+    let attachment = Attachment::new(&container);
+    network.add(&attachment)?;
+    let mut command = Command::new("nft");
+    let mut thief = container.spawn(
+        command
+            .arg("-i")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null()),
+    )?;
+    let mut commands = thief.stdin.take().context("its input")?;
+    commands.write_all(
+        b"delete table netdev leasehold-eth0\n\
+          add table netdev leasehold-eth0 { flags owner; comment \"leasehold:eth0/c1/lan\"; }\n",
+    )?;
+    let nft = Nft::open_in(container.netns())?;
+    let owner = until("the program owns the table", SOON, || {
+        nft.owner(Family::Netdev, TABLE).ok().flatten()
+    })?;
+    let is_gone = || -> Result<bool> { Ok(container.links()?.len() == 1) };
+    network.del(&attachment)?;
+    ensure!(is_gone()?, "{:?}", container.links()?);
+    network.del(&attachment).context("a second DEL")?;
+    network.gc(&[]).context("GC")?;
+    let error = format!("{:?}", network::cni_error(network.add(&attachment)));
+    let whose = format!(
+        "table netdev leasehold-eth0 belongs to another program, and only that one may change it \
+         (its netlink port, which is usually its process ID, is {owner})"
+    );
+    ensure!(error.contains(&whose), "{error}");
+    ensure!(!error.contains("removing eth0 failed too"), "{error}");
+    ensure!(is_gone()?, "{:?}", container.links()?);
+    ensure!(tables(&container)? == ["netdev leasehold-eth0"]);
+    // The table ends with the program.
+    drop(commands);
+    thief.wait()?;
+    network.add(&attachment)?;
+    network.check(&attachment)?;
+    network.del(&attachment)?;
+    ensure_nothing_left(&container)
+}
+
+fn addresses_that_keep_changing_do_not_stop_del(world: &World) -> Result {
+    const MANY: u32 = 6000;
+    let lan = Lan::new()?;
+    let network = guarded_1_1(world, &lan)?;
+    let container = lan.container("c1")?;
+    let attachment = Attachment::new(&container);
+    network.add(&attachment)?;
+    let index = container.link("eth0")?.index;
+    let netlink = container.netlink()?;
+    let address = |number| {
+        let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 200, 0, 0)) + number);
+        NewAddress::new(Ipv4Net::from(address))
+    };
+    for number in 0..MANY {
+        netlink.add_address(index, &address(number))?;
+    }
+    // More of them come, until the interface is gone.
+    thread::scope(|scope| {
+        let churn = scope.spawn(move || {
+            (MANY..u32::MAX).find(|number| netlink.add_address(index, &address(*number)).is_err())
+        });
+        network.del(&attachment)?;
+        ensure!(churn.join().is_ok_and(|end| end.is_some()));
+        Ok(())
+    })?;
+    ensure_nothing_left(&container)
 }
 
 fn tables_of_others_stay(_: &World) -> Result {

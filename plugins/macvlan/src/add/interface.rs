@@ -147,9 +147,11 @@ impl AttachContext<'_> {
         let inside = &self.namespaces.inside;
         let removed = cleanup::remove(inside, self.mark, slice::from_ref(link));
         let deleted = or_absent(inside.delete_link(link.index));
-        let container = &self.namespaces.container;
-        let unguard = |()| guard::remove(&self.config.guard, container, self.attachment);
-        match removed.and(deleted.and_then(unguard)) {
+        if deleted.is_ok() {
+            let container = &self.namespaces.container;
+            guard::remove(&self.config.guard, container, self.attachment);
+        }
+        match removed.and(deleted) {
             Ok(()) => error,
             Err(second) => with_details(
                 error,
