@@ -182,6 +182,17 @@ impl Netlink {
         )
     }
 
+    /// Sets a link down. Its routes and its IPv6 addresses go; its IPv4 addresses stay.
+    ///
+    /// # Errors
+    /// If there is no such link.
+    pub fn set_down(&self, index: u32) -> Result<()> {
+        self.set_link(
+            &|| format!("set link {index} down"),
+            LinkUnspec::new_with_index(index).down(),
+        )
+    }
+
     /// Sets a link's hardware address.
     ///
     /// # Errors

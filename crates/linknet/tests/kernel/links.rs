@@ -422,6 +422,8 @@ fn a_renamed_links_mac_mtu_and_flags_can_be_changed() -> Test {
         (link.index, link.mac, link.mtu, link.up),
         (index, Some(MAC), 1300, true)
     );
+    netlink.set_down(index)?;
+    assert!(!space.link("eth7")?.up);
     Ok(())
 }
 
