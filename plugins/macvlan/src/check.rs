@@ -17,8 +17,21 @@ use crate::{guard, host_access, parent};
 /// Compares the container with `prevResult` and the configuration, then asks IPAM.
 ///
 /// # Errors
-/// 110 with the first difference.
+/// 110 with the first difference. Its details are what IPAM says, which may be the reason: an
+/// address that was lost.
 pub(crate) fn check(request: &Request) -> Result<(), Error> {
+    let ask_ipam = || Ipam::find(request)?.map_or(Ok(()), |ipam| ipam.check());
+    match compare(request) {
+        Ok(()) => ask_ipam(),
+        Err(difference) if difference.code == codes::DIFFERS && difference.details.is_empty() => {
+            let reason = ask_ipam().err().map(|error| error.to_string());
+            Err(difference.details(reason.unwrap_or_default()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn compare(request: &Request) -> Result<(), Error> {
     let config = Config::read(request)?;
     let attachment = request.attachment()?;
     let previous = request.config.prev_result.as_ref().ok_or_else(|| {
@@ -50,8 +63,7 @@ pub(crate) fn check(request: &Request) -> Result<(), Error> {
         &link,
         &addresses,
     )?;
-    host_access::check(&config, attachment, outside, &link, &addresses)?;
-    Ipam::find(request)?.map_or(Ok(()), |ipam| ipam.check())
+    host_access::check(&config, attachment, outside, &link, &addresses)
 }
 
 /// The error as it is for CHECK. Code 3 would tell the runtime that no DEL is needed, and IPAM may
