@@ -29,6 +29,11 @@ pub struct Config {
     pub options: Vec<RawOption>,
     /// An address to ask for in the first DISCOVER (option 50).
     pub requested_address: Option<Ipv4Addr>,
+    /// The only address to take, if there is one. The client asks for it in every DISCOVER, ignores
+    /// offers of others ([`Event::OtherOffered`](crate::Event::OtherOffered)), and does without
+    /// `rapid_commit`, because that leaves the choice to the server. See
+    /// [`Client::require_address`](crate::Client::require_address).
+    pub only_address: Option<Ipv4Addr>,
     /// Whether to ask servers for broadcast replies from the first message on. Otherwise, which is
     /// the default, the client asks for them after two messages in a row without an answer, in case
     /// unicast replies do not reach it.
@@ -59,6 +64,7 @@ impl Config {
             request: DEFAULT_REQUEST.to_vec(),
             options: Vec::new(),
             requested_address: None,
+            only_address: None,
             broadcast: false,
             rapid_commit: false,
             probe_before_bind: false,

@@ -27,12 +27,22 @@ pub enum Event {
         new: Lease,
     },
     /// The address must be removed from the interface now, and the client has begun to look for
-    /// another one. Reported only for a lease that was bound or resumed before.
+    /// another one (or, with [`Config::only_address`](crate::Config::only_address), for the same
+    /// one). Reported only for a lease that was bound or resumed before.
     Lost {
         /// The lease that ended.
         lease: Lease,
         /// What ended it.
         reason: LossReason,
+    },
+    /// A server offered another address than the only one that the client takes
+    /// ([`Config::only_address`](crate::Config::only_address)). The client has ignored the offer, so
+    /// the server does not lease that address to it.
+    OtherOffered {
+        /// The address in the offer.
+        address: Ipv4Addr,
+        /// The server.
+        server: Ipv4Addr,
     },
 }
 

@@ -9,6 +9,7 @@ mod independence;
 mod link;
 mod mac;
 mod misbehaving;
+mod on_change;
 mod renewal;
 mod unreachable;
 mod unsent;
@@ -32,6 +33,7 @@ pub(crate) fn tests() -> Vec<Test> {
         link::TESTS,
         mac::TESTS,
         misbehaving::TESTS,
+        on_change::TESTS,
         unsent::TESTS,
         renewal::TESTS,
         unreachable::TESTS,

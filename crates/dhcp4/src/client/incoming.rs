@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::grant::{granted_lease, lasting_options, offered_address};
 use super::state::{Client, Fallback, MAX_OTHERS, Offer, Server, State};
 use crate::address::is_host;
-use crate::event::{LossReason, Nak};
+use crate::event::{Event, LossReason, Nak};
 use crate::lease::Lease;
 use crate::report::{IgnoreReason, Ignored, PacketKind};
 use crate::time::Instant;
@@ -65,7 +65,7 @@ impl Client {
 
             (State::Selecting { transaction, .. }, ReplyKind::Ack) => {
                 // RFC 4039 section 3.1: valid only with the option, and only if the client sent it.
-                if !(self.config.rapid_commit && reply.rapid_commit()) {
+                if !(self.wants_rapid_commit() && reply.rapid_commit()) {
                     return Err(IgnoreReason::NotRapidCommit);
                 }
                 let lease = granted_lease(reply, server, transaction.started_at, &[])?;
@@ -161,7 +161,7 @@ impl Client {
     /// a better one. An OFFER with the Rapid Commit option is an ordinary offer, because some
     /// servers copy the option from the DISCOVER.
     fn consider(&mut self, now: Instant, reply: Reply, server: Server) -> Result<(), IgnoreReason> {
-        let offer = offer(reply, server)?;
+        let offer = self.acceptable_offer(reply, server)?;
         let State::Selecting {
             transaction,
             fallback,
@@ -186,7 +186,7 @@ impl Client {
     /// Keeps the offer of another server, in case the one that was asked does not grant its own.
     fn keep_offer(&mut self, reply: Reply, server: Server) -> Result<(), IgnoreReason> {
         let not_awaited = self.not_awaited();
-        let State::Requesting { offer, others, .. } = &mut self.state else {
+        let State::Requesting { offer, others, .. } = &self.state else {
             return Err(not_awaited);
         };
         let is_known =
@@ -194,8 +194,25 @@ impl Client {
         if is_known || others.len() == MAX_OTHERS {
             return Err(not_awaited);
         }
-        others.push(self::offer(reply, server)?);
+        let another = self.acceptable_offer(reply, server)?;
+        if let State::Requesting { others, .. } = &mut self.state {
+            others.push(another);
+        }
         Ok(())
+    }
+
+    /// What a server offers, if the client may take it.
+    fn acceptable_offer(&mut self, reply: Reply, server: Server) -> Result<Offer, IgnoreReason> {
+        let offer = offer(reply, server)?;
+        let address = offer.address;
+        if self.config.only_address.is_some_and(|only| only != address) {
+            self.events.push_back(Event::OtherOffered {
+                address,
+                server: server.address(),
+            });
+            return Err(IgnoreReason::NotOnlyAddress);
+        }
+        Ok(offer)
     }
 
     /// Requests the next offer after a NAK, or discovers again.

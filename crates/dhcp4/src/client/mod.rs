@@ -173,6 +173,18 @@ impl Client {
         self.decline_lease(now)
     }
 
+    /// From now on, the client takes no other address than this one, which it has or had: after the
+    /// loss of its lease it asks for this address until a server grants it
+    /// ([`Config::only_address`]).
+    pub fn require_address(&mut self, address: Ipv4Addr) {
+        self.config.only_address = Some(address);
+    }
+
+    /// The only address that the client takes, if there is one.
+    pub fn only_address(&self) -> Option<Ipv4Addr> {
+        self.config.only_address
+    }
+
     /// Tells the client that the link's carrier has returned, perhaps on another network. A client
     /// with a lease keeps it and asks servers to confirm it (INIT-REBOOT). Any other client starts
     /// over at once, without waiting for its timer.

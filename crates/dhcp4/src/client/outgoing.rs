@@ -5,11 +5,11 @@
 //! | to | broadcast | broadcast | broadcast | server | broadcast | broadcast | server |
 //! | ciaddr | 0 | 0 | 0 | address | address | 0 | address |
 //! | secs | counted | as DISCOVER | counted | counted | counted | 0 | 0 |
-//! | 50 requested address | preferred | offered | known | – | – | declined | – |
+//! | 50 requested address | only or preferred | offered | known | – | – | declined | – |
 //! | 54 server identifier | – | as offered | – | – | – | yes | yes |
 //! | 55, 57, configured options | yes | yes | yes | yes | yes | – | – |
 //! | 61 client identifier | yes | yes | yes | yes | yes | yes | yes |
-//! | 80 rapid commit | if configured | – | – | – | – | – | – |
+//! | 80 rapid commit | if configured, for any address | – | – | – | – | – | – |
 
 use std::net::Ipv4Addr;
 
@@ -57,14 +57,17 @@ impl From<&Offer> for Lent {
 impl Client {
     pub(super) fn send_discover(&mut self, transaction: &Transaction) {
         let mut options = Vec::new();
-        options.extend(
-            self.preferred_address
-                .map(|address| address_option(code::REQUESTED_ADDRESS, address)),
-        );
-        if self.config.rapid_commit {
+        let address = self.config.only_address.or(self.preferred_address);
+        options.extend(address.map(|address| address_option(code::REQUESTED_ADDRESS, address)));
+        if self.wants_rapid_commit() {
             options.push(RawOption::new(code::RAPID_COMMIT, []));
         }
         self.broadcast_question(OutgoingKind::Discover, transaction, options);
+    }
+
+    /// Whether a server may grant an address in answer to a DISCOVER (RFC 4039): it may be any.
+    pub(super) fn wants_rapid_commit(&self) -> bool {
+        self.config.rapid_commit && self.config.only_address.is_none()
     }
 
     /// Sends the REQUEST that takes this offer and turns down those of other servers. A server that

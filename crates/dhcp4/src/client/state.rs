@@ -28,7 +28,8 @@ use crate::transmit::Transmit;
 ///
 /// # Received packets
 ///
-/// A packet that is not an expected answer is [`Ignored`](crate::Ignored) and changes nothing.
+/// A packet that is not an expected answer is [`Ignored`](crate::Ignored) and changes nothing. An
+/// offer of an address that the client must not take is reported as an event besides.
 ///
 /// # Choice of an offer
 ///

@@ -66,6 +66,8 @@ pub enum IgnoreReason {
     AddressOfRouter,
     /// It is for an address that was not requested.
     WrongAddress,
+    /// It offers another address than the only one that the client takes.
+    NotOnlyAddress,
     /// Its lease time is zero.
     NoLeaseTime,
     /// The lease that it grants has expired already.
@@ -104,6 +106,7 @@ impl fmt::Display for IgnoreReason {
             IgnoreReason::AddressOfServer => "the address offered is the server's own",
             IgnoreReason::AddressOfRouter => "the address offered is the router's own",
             IgnoreReason::WrongAddress => "not the address asked for",
+            IgnoreReason::NotOnlyAddress => "not the address that must stay",
             IgnoreReason::NoLeaseTime => "a lease time of zero",
             IgnoreReason::TooLate => "the lease has ended already",
         })

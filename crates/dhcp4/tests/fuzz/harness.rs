@@ -183,6 +183,7 @@ impl Case {
                     assert_eq!(old.address, new.address);
                     check_lease(&new);
                 }
+                Event::OtherOffered { .. } => panic!("it takes any address"),
             }
         }
         while let Some(transmit) = self.client.poll_transmit() {

@@ -21,6 +21,8 @@ enum Op {
     Accept,
     Decline,
     LinkRestored,
+    /// The client takes no other address than the one that it has, from now on.
+    RequireAddress,
     /// A new client continues the lease, as after a restart of the driver.
     Resume,
     Release,
@@ -127,6 +129,12 @@ impl Model {
                 self.granted = false;
             }
             Op::LinkRestored => self.client.link_restored(self.now),
+            Op::RequireAddress => {
+                if let Some(address) = self.in_use {
+                    self.config.only_address = Some(address);
+                    self.client.require_address(address);
+                }
+            }
             Op::Resume => {
                 if let Some(lease) = self.client.lease().cloned() {
                     self.seed += 1;
@@ -171,6 +179,11 @@ impl Model {
                 }
                 Event::Bound(lease) => {
                     assert_eq!(self.in_use, None, "bound twice");
+                    let only = self.config.only_address;
+                    assert!(
+                        only.is_none_or(|only| only == lease.address),
+                        "another address"
+                    );
                     self.in_use = Some(lease.address);
                 }
                 Event::Renewed { old, new } => {
@@ -187,6 +200,9 @@ impl Model {
                         Some(lease.address),
                         "lost an address that was not in use"
                     );
+                }
+                Event::OtherOffered { address, .. } => {
+                    assert!(self.config.only_address.is_some_and(|only| only != address));
                 }
             }
         }
@@ -250,9 +266,10 @@ impl Model {
                 _ => None,
             };
             if let Some(kind) = kind {
+                let any = Ipv4Addr::new(10, 0, 0, 50);
                 let address = match kind {
-                    ACK => self.address.unwrap_or(Ipv4Addr::new(10, 0, 0, 50)),
-                    _ => Ipv4Addr::new(10, 0, 0, 50),
+                    ACK => self.address.unwrap_or(any),
+                    _ => self.config.only_address.unwrap_or(any),
                 };
                 let reply = Reply::lease(kind, self.xid, address, server, 3600);
                 self.receive(&reply.encode(), server);
@@ -283,6 +300,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Accept),
         1 => Just(Op::Decline),
         1 => Just(Op::LinkRestored),
+        1 => Just(Op::RequireAddress),
         1 => Just(Op::Resume),
         1 => Just(Op::Release),
     ]

@@ -231,6 +231,7 @@ impl Case {
                 Event::Bound(_) => 'b',
                 Event::Renewed { .. } => 'r',
                 Event::Lost { .. } => 'l',
+                Event::OtherOffered { .. } => 'o',
             });
         }
         while let Some(transmit) = self.client.poll_transmit() {

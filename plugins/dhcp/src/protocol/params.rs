@@ -42,6 +42,9 @@ pub struct LeaseParams {
     /// How to find out whether another host uses the address.
     #[serde(default)]
     pub(crate) conflict_detection: ConflictDetection,
+    /// What happens when the address that ADD returned is lost.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) on_change: OnChange,
     /// Tell the neighbours when the address changes.
     pub(crate) announce: bool,
     /// Whether the lease is released when the container is detached.
@@ -163,6 +166,35 @@ pub enum ConflictDetection {
     Fast,
     /// ARP probes at the pace of RFC 5227: several seconds.
     Rfc5227,
+}
+
+/// What happens when the server no longer grants the address that ADD returned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnChange {
+    /// The container gets another address.
+    #[default]
+    Follow,
+    /// It has no address until a server grants the same one again.
+    Keep,
+    /// As with `Keep`, and its interface is down meanwhile.
+    Down,
+}
+
+impl OnChange {
+    /// Whether the container gets no other address than that of ADD.
+    pub(crate) fn keeps_address(self) -> bool {
+        self != OnChange::Follow
+    }
+
+    /// The value of the key.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            OnChange::Follow => "follow",
+            OnChange::Keep => "keep",
+            OnChange::Down => "down",
+        }
+    }
 }
 
 /// A part of the server's answer.

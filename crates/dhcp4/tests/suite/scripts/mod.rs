@@ -8,6 +8,7 @@ mod keeping;
 mod leaving;
 mod lenient;
 mod mac;
+mod only_address;
 mod rapid_commit;
 mod rebooting;
 mod resuming;

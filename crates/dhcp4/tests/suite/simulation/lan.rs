@@ -277,7 +277,7 @@ impl Lan {
                     assert_eq!(self.users.remove(&lease.address), Some(index));
                     self.losses += 1;
                 }
-                Event::Granted(_) => panic!("not configured"),
+                Event::Granted(_) | Event::OtherOffered { .. } => panic!("not configured"),
             }
         }
         for transmit in sent {

@@ -174,6 +174,7 @@ impl Stage {
             "accept" => assert!(self.client.accept(self.now)),
             "decline" => assert!(self.client.decline(self.now)),
             "link" => self.client.link_restored(self.now),
+            "require" => self.client.require_address([10, 0, 0, 5].into()),
             "mac" => {
                 let id = Some(CLIENT_ID.to_vec());
                 self.client.adopt_mac(self.now, OTHER_MAC, id);
@@ -233,6 +234,7 @@ fn describe(event: &Event) -> String {
             format!("RENEWED {}", term(new))
         }
         Event::Lost { lease, reason } => format!("LOST {} {reason}", lease.address),
+        Event::OtherOffered { address, server } => format!("OFFERED {address} by {server}"),
     }
 }
 

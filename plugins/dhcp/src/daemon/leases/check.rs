@@ -36,10 +36,21 @@ pub(crate) fn check(
         }
     }
     match lease.address() {
-        None => Err(no_lease(format!(
-            "{attachment} has lost its address, and no server has granted another"
-        ))
-        .details(lease.report())),
+        None => {
+            Err(match lease.kept_address() {
+                Some(address) => {
+                    let key = lease.on_change().name();
+                    no_lease(format!(
+                    "{attachment} has lost its address, and no server has granted {address} again"
+                ))
+                .details(format!("it takes no other (onChange: {key}); {}", lease.report()))
+                }
+                None => no_lease(format!(
+                    "{attachment} has lost its address, and no server has granted another"
+                ))
+                .details(lease.report()),
+            })
+        }
         Some(address) if addresses.is_empty() || addresses.contains(&address) => Ok(()),
         Some(address) => Err(Error::new(
             codes::LEASE_DIFFERS,

@@ -26,8 +26,8 @@ use crate::daemon::exchange::{
 use crate::daemon::host_routes::Target;
 use crate::daemon::interface::{self, Applied, LeaseChange};
 use crate::daemon::store::ClientIdentity;
-use crate::protocol::{AddId, ConflictDetection, LeaseParams, ReleasePolicy};
-use crate::state::{InterfaceRef, Record, Unreachable};
+use crate::protocol::{AddId, ConflictDetection, LeaseParams, OnChange, ReleasePolicy};
+use crate::state::{InterfaceRef, LeaseStatus, Record, Unreachable};
 
 /// How often an exchange without an answer checks that its container still exists. Without this
 /// check, an exchange that no server answers would keep alive a netns that nothing else uses.
@@ -64,6 +64,9 @@ pub(super) struct ManagedLease {
     applied: RefCell<Applied>,
     /// Whether the last change of the lease could not be applied whole.
     is_unsettled: Cell<bool>,
+    /// Whether the interface was set down because its address was lost (`onChange`). It is up for
+    /// as long as servers are asked, because nothing can be sent otherwise.
+    is_down: Cell<bool>,
     /// The open netns, if the daemon cannot find it by its path, for example because the daemon
     /// runs in a container.
     pinned_netns: Option<Netns>,
@@ -102,6 +105,7 @@ impl ManagedLease {
             wire: Wire::default(),
             applied: RefCell::default(),
             is_unsettled: Cell::default(),
+            is_down: Cell::default(),
             pinned_netns,
             parent: Cell::new(parent_in_other_netns(link)),
             lan: Cell::new(Lan::of(netns, link)),
@@ -117,6 +121,8 @@ impl ManagedLease {
         record: Record,
         pinned_netns: Option<Netns>,
     ) -> ManagedLease {
+        let is_lost = record.status == LeaseStatus::Lost;
+        let is_down = is_lost && record.params.on_change == OnChange::Down;
         ManagedLease {
             client: RefCell::new(client),
             attachment: record.attachment,
@@ -126,6 +132,7 @@ impl ManagedLease {
             wire: Wire::with_server(record.server_mac),
             applied: RefCell::new(Applied::with_mtu(record.mtu)),
             is_unsettled: Cell::default(),
+            is_down: Cell::new(is_down),
             pinned_netns,
             parent: Cell::default(),
             lan: Cell::default(),
@@ -246,6 +253,16 @@ impl ManagedLease {
     /// Whether the lease is released when its container is detached.
     pub(super) fn release_policy(&self) -> ReleasePolicy {
         self.params.release
+    }
+
+    /// What happens when the address that ADD returned is lost.
+    pub(super) fn on_change(&self) -> OnChange {
+        self.params.on_change
+    }
+
+    /// The only address that the container may have, if `onChange` says so.
+    pub(super) fn kept_address(&self) -> Option<Ipv4Addr> {
+        self.client.borrow().only_address()
     }
 
     /// What the server should have sent and did not, as sentences.
@@ -420,6 +437,9 @@ impl ManagedLease {
             match event.map_err(failure)? {
                 Some(Event::Bound(lease)) => {
                     before_use(lease.address);
+                    if self.on_change().keeps_address() {
+                        self.client.borrow_mut().require_address(lease.address);
+                    }
                     let applied = &mut self.applied.borrow_mut();
                     let adopted = interface::adopt_mtu(netns, link, &self.params, applied, &lease);
                     if let Err(error) = adopted {
@@ -435,7 +455,7 @@ impl ManagedLease {
                     }
                 },
                 Some(Event::Renewed { .. }) | None => return Ok(()),
-                Some(Event::Lost { .. }) => {}
+                Some(Event::Lost { .. } | Event::OtherOffered { .. }) => {}
             }
         }
     }
@@ -494,17 +514,36 @@ impl ManagedLease {
         on_loss: impl Fn(),
         on_applied: impl Fn(),
     ) -> Result<(), Unreachable> {
-        let (began, attachment) = (Instant::now(), &self.attachment);
         let (netns, link) = self.lookup()?;
         self.adopt_mac(&link);
         self.client.borrow_mut().handle_timeout(now());
+        self.set_up_again(&netns);
         // Before the client sends anything: a server answers to the address.
         if self.repair(&netns) {
             on_applied();
         }
-        let mut sockets = Sockets::new(&netns, self.interface.ifindex).with_permit(permit);
+        let outcome = self
+            .exchange(&netns, permit, other_holder, on_loss, on_applied)
+            .await;
+        if !matches!(&outcome, Err(unreachable) if unreachable.is_gone()) {
+            self.set_down_if_lost(&netns);
+        }
+        outcome
+    }
+
+    /// The exchange of [`ManagedLease::maintain`].
+    async fn exchange(
+        self: &Rc<Self>,
+        netns: &Netns,
+        permit: Permit,
+        other_holder: impl Fn(Ipv4Addr) -> Option<Attachment>,
+        on_loss: impl Fn(),
+        on_applied: impl Fn(),
+    ) -> Result<(), Unreachable> {
+        let (began, attachment) = (Instant::now(), &self.attachment);
+        let mut sockets = Sockets::new(netns, self.interface.ifindex).with_permit(permit);
         let apply = |event: &str, old: Option<&Lease>, new: Option<&Lease>| {
-            self.apply_to_interface(&netns, event, LeaseChange { old, new });
+            self.apply_to_interface(netns, event, LeaseChange { old, new });
             on_applied();
         };
         let lost = LostAddress::none(|lease| apply("address removed", Some(lease), None));
@@ -519,7 +558,7 @@ impl ManagedLease {
                 event = lost.limit(next_event(&self.client, &mut sockets, &self.wire)) => event,
                 changed = self.interface_changed() => {
                     self.adopt_mac(&changed?);
-                    self.guard_or_log(&netns, self.address());
+                    self.guard_or_log(netns, self.address());
                     sockets.close();
                     continue;
                 }
@@ -542,7 +581,11 @@ impl ManagedLease {
                         }
                         None => {
                             lost.remove();
-                            apply("another address leased", None, Some(&new));
+                            let event = match self.kept_address() {
+                                Some(_) => "the same address leased again",
+                                None => "another address leased",
+                            };
+                            apply(event, None, Some(&new));
                         }
                     }
                     self.warn_of_assumptions();
@@ -554,16 +597,24 @@ impl ManagedLease {
                     // it has to remove the address.
                     on_loss();
                     let address = lease.address;
-                    tracing::warn!(%attachment, %address, "address lost: {reason}");
+                    let then = match self.kept_address() {
+                        Some(_) => "; asking for this address and no other",
+                        None => "",
+                    };
+                    tracing::warn!(%attachment, %address, "address lost: {reason}{then}");
                     lost.keep(lease);
                     if reason == LossReason::Declined {
                         lost.remove();
                     }
                 }
+                Some(Event::OtherOffered { address, server }) => {
+                    let (kept, key) = (self.kept_address().map(display), self.on_change().name());
+                    tracing::warn!(%attachment, address = kept, offered = %address, %server, "another address offered, and not taken: onChange is {key:?}");
+                }
                 Some(Event::Granted(lease)) => match other_holder(lease.address) {
                     Some(holder) => self.decline(&lease, &holder),
                     None => {
-                        let confirmed = lost.limit(self.confirm(&netns, &lease)).await;
+                        let confirmed = lost.limit(self.confirm(netns, &lease)).await;
                         confirmed.map_err(|error| self.classify(error))?;
                     }
                 },
@@ -575,7 +626,12 @@ impl ManagedLease {
     /// Returns when an exchange that began at this time has had its turn, and its last message the
     /// time that an answer takes.
     async fn turn_over(&self, began: Instant) {
-        let mut end = began + TURN;
+        let turn = match self.is_down.get() {
+            // The interface is up meanwhile, and its users see that.
+            true => ANSWER_TIME,
+            false => TURN,
+        };
+        let mut end = began + turn;
         while Instant::now() < end {
             sleep_until(end).await;
             let last_sent = self.wire.last_sent().unwrap_or(began);
@@ -595,6 +651,42 @@ impl ManagedLease {
                 Err(unreachable) if unreachable.is_gone() => return Err(unreachable),
                 Ok(_) | Err(_) => {}
             }
+        }
+    }
+
+    /// Sets the interface up, if it was set down with the loss of its address: nothing can be sent
+    /// from it otherwise.
+    fn set_up_again(&self, netns: &Netns) {
+        if !self.is_down.get() {
+            return;
+        }
+        let netlink = Netlink::open_in(netns);
+        let outcome = netlink.and_then(|netlink| netlink.set_up(self.interface.ifindex));
+        if let Err(error) = outcome {
+            let attachment = &self.attachment;
+            tracing::error!(%attachment, %error, "cannot set the interface up again");
+        }
+    }
+
+    /// Sets the interface down while its address is lost, if `onChange` says so.
+    fn set_down_if_lost(&self, netns: &Netns) {
+        if self.on_change() != OnChange::Down {
+            return;
+        }
+        let is_lost = self.address().is_none();
+        let was_down = self.is_down.replace(is_lost);
+        if !is_lost {
+            return;
+        }
+        let attachment = &self.attachment;
+        let netlink = Netlink::open_in(netns);
+        let outcome = netlink.and_then(|netlink| netlink.set_down(self.interface.ifindex));
+        match outcome {
+            Ok(()) if was_down => {}
+            Ok(()) => {
+                tracing::warn!(%attachment, "interface set down: its address is lost, and onChange is \"down\"");
+            }
+            Err(error) => tracing::error!(%attachment, %error, "cannot set the interface down"),
         }
     }
 

@@ -151,7 +151,7 @@ pub(super) fn resume(
     if let Ok(netns) = &netns
         && let Some(renewed) = renewed_since(&record, netns)
     {
-        let config = table.client_config(&record.params, record.interface.mac);
+        let config = client_config(table, &record);
         let mut client = Client::resume(config, seed()?, renewed.clone(), now());
         client.link_restored(now());
         record.lease = renewed;
@@ -163,6 +163,15 @@ pub(super) fn resume(
         netns => return Ok(maintain(table, record, lease, netns)),
     }
     Ok(Due::Later)
+}
+
+/// The settings of the client that continues the lease of a record.
+fn client_config(table: &Table, record: &Record) -> dhcp4::Config {
+    let mut config = table.client_config(&record.params, record.interface.mac);
+    if record.params.on_change.keeps_address() {
+        config.only_address = Some(record.lease.address);
+    }
+    config
 }
 
 /// The lease of a record that says that it has expired, if the address is still valid according to
@@ -197,7 +206,7 @@ fn lease_of(
     record: &Record,
     pinned_netns: Option<Netns>,
 ) -> Result<ManagedLease, Error> {
-    let config = table.client_config(&record.params, record.interface.mac);
+    let config = client_config(table, record);
     let client = match record.status {
         LeaseStatus::Lost => Client::new(config, seed()?, now()),
         _ => Client::resume(config, seed()?, record.lease.clone(), now()),

@@ -20,7 +20,7 @@ use cni::{CniResult, Error, Request, Route};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::protocol::{ConflictDetection, LeaseParams, ReleasePolicy, Servers, Suppress};
+use crate::protocol::{ConflictDetection, LeaseParams, OnChange, ReleasePolicy, Servers, Suppress};
 use client_id::ClientIdKey;
 use name::NameKey;
 use network_file::NetworkFile;
@@ -52,6 +52,7 @@ struct Keys {
     conflict_detection: ConflictDetection,
     fqdn: Option<NameKey>,
     hostname: Option<NameKey>,
+    on_change: OnChange,
     priority: Option<u32>,
     provide: Vec<Provide>,
     rapid_commit: Option<bool>,
@@ -217,6 +218,7 @@ impl Config {
             broadcast: keys.broadcast,
             rapid_commit: keys.rapid_commit.unwrap_or(true),
             conflict_detection: keys.conflict_detection,
+            on_change: keys.on_change,
             announce: keys.announce.unwrap_or(true),
             release,
             timeout: keys.timeout,

@@ -333,6 +333,7 @@ fn parameters_are_read_as_they_were_written() {
             "suppress": ["gateway", "dns"], "priority": 100, "requestedAddress": "10.0.0.5",
             "routes": [{ "dst": "10.0.0.0/8", "gw": "10.0.0.1", "mtu": 1400, "table": 5, "scope": 0 }],
             "provide": [{ "option": 43, "hex": "0102" }], "release": false,
+            "onChange": "down",
         }),
         NAMED,
     );
@@ -411,6 +412,10 @@ fn a_bad_value_is_refused_naming_its_key() {
         ),
         (json!({ "request": [{ "option": 0 }] }), "request[0].option"),
         (json!({ "release": "never" }), "release"),
+        (
+            json!({ "onChange": "stay" }),
+            "onChange: \"stay\" is none of \"follow\", \"keep\", \"down\"",
+        ),
         (json!({ "timeout": "2h" }), "timeout"),
     ] {
         let problem = refused(keys.clone());
