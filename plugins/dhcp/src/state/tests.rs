@@ -203,6 +203,42 @@ fn leases_of_any_attachment_that_cni_allows_are_written_and_read_again() {
 }
 
 #[test]
+fn plugins_share_the_lock_and_a_daemon_excludes_them_and_is_named_in_the_file() {
+    let (scratch, state) = scratch();
+    let file = scratch.path().join("lock");
+    let plugins = [state.lock_shared().unwrap(), state.lock_shared().unwrap()];
+    assert!(plugins.iter().all(Option::is_some));
+    assert!(state.lock().unwrap().is_none());
+    assert_eq!(fs::read_to_string(&file).unwrap(), "");
+    drop(plugins);
+
+    fs::write(&file, "a longer line of an earlier release\n").unwrap();
+    let daemon = state.lock().unwrap();
+    assert!(daemon.is_some() && state.lock_shared().unwrap().is_none());
+    let pid = format!("{}\n", std::process::id());
+    assert_eq!(fs::read_to_string(&file).unwrap(), pid);
+    // These tests are not called `dhcp daemon`.
+    assert_eq!(state.daemon_with_lock(), None);
+}
+
+#[test]
+fn all_records_are_read_without_changing_anything() {
+    let (scratch, state) = scratch();
+    let records = [record_of("c1", "lan"), record_of("c2", &"n".repeat(256))];
+    for record in &records {
+        state.write(record).unwrap();
+    }
+    let half_written = scratch.path().join("lan/.x.new");
+    let bad = scratch.path().join("lan/c3:eth0.json");
+    for file in [&half_written, &bad] {
+        fs::write(file, "{").unwrap();
+    }
+    let read = state.records().unwrap();
+    assert!(read.len() == 2 && records.iter().all(|record| read.contains(record)));
+    assert!(half_written.exists() && bad.exists());
+}
+
+#[test]
 fn what_cannot_be_read_keeps_its_name_and_is_read_later() {
     let (scratch, state) = scratch();
     let record = record();

@@ -57,7 +57,7 @@ fn wait_for_lock(state: &StateDir, take_over: bool) -> Result<StateLock, Box<dyn
         if start.elapsed() >= max_wait {
             let holder = match daemon {
                 Some(_) => "another dhcp daemon keeps its leases in",
-                None => "a process that is no dhcp daemon of this machine has locked",
+                None => "another process has locked the leases in",
             };
             return Err(format!(
                 "{holder} {directory}: stop it first, or choose another -statedir"
