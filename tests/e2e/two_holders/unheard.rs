@@ -16,6 +16,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_late_del_of_a_container_that_is_cut_off_keeps_the_lease).needs(&[IPROUTE2]),
     test!(a_late_del_in_mode_source_keeps_the_lease),
     test!(a_late_del_keeps_the_lease_of_another_daemons_container_in_mode_private),
+    test!(without_a_daemon_del_says_why_it_releases_nothing),
 ];
 
 fn a_late_del_of_a_container_with_a_bridge_of_its_own_keeps_the_lease(world: &World) -> Result {
@@ -84,4 +85,24 @@ fn a_late_del_keeps_the_lease_of_another_daemons_container_in_mode_private(
     ensure!(address(&old)? == address(&new)?, "one client, one address");
     first.del(&web(&old))?;
     ensure_kept(&server, &new, &second, &lan)
+}
+
+fn without_a_daemon_del_says_why_it_releases_nothing(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let server = DhcpServer::start(&lan.lan, Settings::default())?;
+    let daemon = Daemon::start(world, &lan.host)?;
+    let network = network(&lan.host, &daemon, &json!({ "mode": "private" }));
+    let container = lan.container("c1")?;
+    network.add(&web(&container))?;
+    daemon.kill()?;
+    let outcome = network
+        .prepare("DEL", 0, &web(&container), None)?
+        .run(&lan.host)?;
+    ensure!(
+        outcome.stderr.contains("mode private does not hear all"),
+        "{outcome:?}"
+    );
+    outcome.success()?;
+    ensure!(server.leases().len() == 1, "{}", server.transcript());
+    Ok(())
 }

@@ -127,6 +127,12 @@ async fn release(
     match give_back(&lease, is_held_by_another).await {
         Ok(()) => Outcome::Released,
         Err(why) if why.is_taken() => Outcome::Taken,
-        Err(_) => Outcome::Kept,
+        Err(why) => {
+            if why.is_doubtful() {
+                let (attachment, address) = (&record.attachment, record.lease.address);
+                log::warn!("{attachment}: {address} is not released: {why}");
+            }
+            Outcome::Kept
+        }
     }
 }
