@@ -20,6 +20,7 @@ use crate::scenario::{SOON, Scenario, ensure_nothing_left};
 pub(super) const TESTS: &[Test] = &[
     test!(messages_that_do_not_fit_the_mtu_are_an_error_of_the_configuration),
     test!(frames_that_cannot_be_read_are_counted_in_the_error),
+    test!(an_answer_in_a_vlan_is_not_the_links_and_one_with_a_priority_is),
     test!(a_jumbo_answer_is_read_whole).needs(&[IPROUTE2]),
     test!(a_release_that_cannot_be_sent_is_sent_by_the_next_daemon),
     test!(a_release_that_cannot_be_sent_is_sent_later),
@@ -79,6 +80,32 @@ fn frames_that_cannot_be_read_are_counted_in_the_error(world: &World) -> Result 
         );
         server.behave();
     }
+    Ok(())
+}
+
+fn an_answer_in_a_vlan_is_not_the_links_and_one_with_a_priority_is(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(
+        &scenario.lan.host,
+        scenario.dhcp_with(json!({ "timeout": "600ms" })),
+    );
+    // A tag of IEEE 802.1Q stands before the EtherType.
+    let tagged = |tag: [u8; 2]| {
+        Reaction::answer().mangle_frame(move |frame| {
+            drop(frame.splice(12..12, [0x81, 0, tag[0], tag[1]]));
+        })
+    };
+    let (vlan_5, priority_5) = ([0, 5], [5 << 5, 0]);
+    server.when(MessageType::Discover).then(tagged(vlan_5));
+    let error = cni_error(network.add(&Attachment::new(&container)));
+    ensure!(error.code == 11, "{error:?}");
+    server.behave();
+    for kind in [MessageType::Discover, MessageType::Request] {
+        server.when(kind).then(tagged(priority_5));
+    }
+    network.add(&Attachment::new(&container))?;
     Ok(())
 }
 
