@@ -36,7 +36,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(leases_are_resumed_although_the_boots_identifier_cannot_be_read).needs(&[STRACE]),
     test!(a_lease_that_was_abandoned_by_mistake_is_taken_up_again),
     test!(a_lease_whose_interface_was_away_is_taken_up_again).needs(&[IPROUTE2]),
-    test!(del_releases_a_lease_that_was_dropped_by_mistake),
+    test!(del_and_gc_release_leases_that_were_dropped_by_mistake),
     test!(leases_of_any_attachment_that_cni_allows_are_resumed),
     test!(add_and_check_wait_for_a_daemon_that_is_replaced),
     test!(two_daemons_never_share_a_state_directory),
@@ -380,30 +380,37 @@ fn a_lease_whose_interface_was_away_is_taken_up_again(world: &World) -> Result {
     })
 }
 
-fn del_releases_a_lease_that_was_dropped_by_mistake(world: &World) -> Result {
+fn del_and_gc_release_leases_that_were_dropped_by_mistake(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, early_renewals())?;
-    let container = scenario.lan.container("c1")?;
-    let network = Network::new(&scenario.lan.host, scenario.dhcp());
-    let attachment = network::Attachment::new(&container);
-    network.add(&attachment)?;
-    let (path, nothing) = (container.path(), None::<&str>);
-    // Something is mounted over the namespace for a while.
-    mount(
-        Some("/proc/self/ns/uts"),
-        &path,
-        nothing,
-        MsFlags::MS_BIND,
-        nothing,
-    )?;
+    let mut conflist = scenario.dhcp();
+    conflist["cniVersion"] = json!("1.1.0");
+    let network = Network::new(&scenario.lan.host, conflist);
+    let containers = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
+    let [one, other] = [0, 1].map(|nth: usize| network::Attachment::new(&containers[nth]));
+    network.add(&one)?;
+    network.add(&other)?;
+    // Something is mounted over the namespaces for a while.
+    let nothing = None::<&str>;
+    for container in &containers {
+        let (uts, path) = (Some("/proc/self/ns/uts"), container.path());
+        mount(uts, &path, nothing, MsFlags::MS_BIND, nothing)?;
+    }
     until("the daemon notices", Duration::from_secs(10), || {
-        scenario.daemon.log().contains("WARN") && scenario.daemon.log().contains("lease dropped")
+        let log = scenario.daemon.log();
+        let mut dropped = log.lines().filter(|line| line.contains("lease dropped"));
+        dropped.clone().count() == 2 && dropped.all(|line| line.contains("WARN"))
     })
     .with_context(|| scenario.daemon.log())?;
-    umount2(&path, MntFlags::empty())?;
-    network.del(&attachment)?;
-    ensure_nothing_left(&container)?;
-    until("the lease is given back", SOON, || {
+    for container in &containers {
+        umount2(&container.path(), MntFlags::empty())?;
+    }
+    network.del(&one)?;
+    network.gc(&[])?;
+    for container in &containers {
+        ensure_nothing_left(container)?;
+    }
+    until("the leases are given back", SOON, || {
         server.leases().is_empty()
     })
     .with_context(|| scenario.daemon.log())
