@@ -98,6 +98,14 @@ fn own_container(world: &World, lan: &Lan) -> Result<(Process, Netns)> {
     Ok((process, netns))
 }
 
+/// A member's ADD, and one that poses as root's container `other`, which has a lease.
+fn own_add(scenario: &Scenario) -> Result<(Value, Value)> {
+    let posing = add_request(scenario, Path::new("/run/netns/none"))?;
+    let mut add = posing.clone();
+    add["terms"]["clientId"] = json!({ "sent": "00746573740a" });
+    Ok((add, posing))
+}
+
 /// A daemon that admits [`GROUP`].
 fn with_group(world: &World) -> Result<Scenario> {
     fs::set_permissions(world.dir(), fs::Permissions::from_mode(0o755))?;
@@ -121,7 +129,7 @@ fn a_member_of_the_group_may_ask_for_a_lease_but_not_for_the_socket_or_gc(world:
     let gc = json!({ "protocol": 1, "verb": "gc", "network": "lan", "keep": [] });
     ensure_refused(socket, &gc, None)?;
 
-    let add = add_request(&scenario, Path::new("/run/netns/none"))?;
+    let (add, _) = own_add(&scenario)?;
     let added = as_stranger(|| ask(socket, &add, Some(netns.as_fd())))?;
     let net = added["lease"]["ips"][0]["address"].as_str();
     let net: Ipv4Net = net.with_context(|| added.to_string())?.parse()?;
@@ -144,7 +152,7 @@ fn a_member_of_the_group_touches_neither_the_host_nor_the_containers_of_others(
     let scenario = with_group(world)?;
     let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let (_process, own) = own_container(world, &scenario.lan)?;
-    let add = add_request(&scenario, Path::new("/run/netns/none"))?;
+    let (add, posing) = own_add(&scenario)?;
     let socket = scenario.daemon.socket();
 
     let other = fs::File::open("/run/netns/other")?;
@@ -155,6 +163,9 @@ fn a_member_of_the_group_touches_neither_the_host_nor_the_containers_of_others(
     let mut access = add.clone();
     access["terms"]["hostAccess"] = json!(["8.8.8.8/32"]);
     ensure_refused(socket, &access, Some(own.as_fd()))?;
+
+    // Nor does it take another's address away, as the client that the server knows.
+    ensure_refused(socket, &posing, Some(own.as_fd()))?;
 
     // Neither does it end another's lease, nor put one of its own into its place.
     let mut others = add.clone();
@@ -176,7 +187,7 @@ fn members_of_the_group_leave_places_for_root(world: &World) -> Result {
     let scenario = with_group(world)?;
     let mut server = Some(DhcpServer::start(&scenario.lan.lan, Settings::default())?);
     let (_process, own) = own_container(world, &scenario.lan)?;
-    let add = add_request(&scenario, Path::new("/run/netns/none"))?;
+    let (add, _) = own_add(&scenario)?;
     let socket = scenario.daemon.socket();
     server.take();
     let waiting: Vec<UnixStream> = as_stranger(|| {

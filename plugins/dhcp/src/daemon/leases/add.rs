@@ -120,6 +120,7 @@ async fn add_in_slot(
     let (client, past) = new_client(table, attachment, interface.mac, request)?;
     let params = request.params.clone();
     let lease = ManagedLease::new(attachment, client, interface, &link, params, &request.netns);
+    ensure_own_identity(table, &lease)?;
     let lease = Rc::new(lease);
     *slot.sought.borrow_mut() = Rc::downgrade(&lease);
     let attempt = Attempt::new(table, slot, lease, sockets);
@@ -157,6 +158,23 @@ fn ensure_not_replaced(slot: &Slot, request: &AddRequest) -> Result<(), Error> {
         return Err(Error::new(code::UNKNOWN_CONTAINER, what));
     }
     Ok(())
+}
+
+/// Refuses a lease of a member of the group that `-group` admits, under the identity of a lease that
+/// another user requested: the server would take both for one client.
+///
+/// # Errors
+/// `INVALID_NETWORK_CONFIG` (7).
+fn ensure_own_identity(table: &Table, lease: &ManagedLease) -> Result<(), Error> {
+    let is_anothers =
+        |other: &Rc<Slot>| other.member() != lease.member() && other.may_hold(lease, None);
+    match lease.member() {
+        Some(_) if table.slots().iter().any(is_anothers) => Err(Error::new(
+            code::INVALID_NETWORK_CONFIG,
+            "clientId is that of a lease that another user requested",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Waits for the right to exchange messages with servers.
@@ -217,7 +235,8 @@ fn new_client(
     config.deadline = Some(now() + left);
     let past = table
         .store
-        .recall(&ClientIdentity::new(attachment.network(), params, mac));
+        .recall(&ClientIdentity::new(attachment.network(), params, mac))
+        .filter(|past| past.params.member == params.member);
     let client = match &past {
         // If the server was not told that the address is free again, one round trip may be enough
         // (INIT-REBOOT).
