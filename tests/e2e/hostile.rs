@@ -1,4 +1,5 @@
-//! A hostile server can only deny a lease or choose its address.
+//! A hostile server can only deny a lease or choose its address, and root in a container cannot keep
+//! an address that was given back.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -23,7 +24,67 @@ pub(crate) const TESTS: &[Test] = &[
     test!(invalid_masks_mtus_and_routes_are_ignored),
     test!(the_message_of_a_nak_cannot_forge_log_lines),
     test!(frames_with_wrong_lengths_cost_no_lease),
+    test!(a_disguised_interface_loses_its_address_before_that_is_released),
+    test!(an_address_is_released_however_many_others_the_container_has_added),
 ];
+
+/// Root in the container changes everything but the interface's index.
+fn a_disguised_interface_loses_its_address_before_that_is_released(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    for (number, disguise) in [
+        "link set eth0 alias ''; ip link set eth0 name foo",
+        "link set eth0 alias leasehold:eth0/other/lan",
+        "link set eth0 alias leasehold:eth0/other/lan; ip link set eth0 address 02:00:00:00:00:42",
+        "link set eth0 alias ''; ip link set eth0 name foo; ip link set foo address 02:00:00:00:00:43",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let container = scenario.lan.container(&format!("c{number}"))?;
+        let attachment = network::Attachment::new(&container);
+        let leased = reported(&network.add(&attachment)?, &container)?;
+        let script = format!("set -e; ip link set eth0 down; ip {disguise}; ip link set group 0 up");
+        container.output(&["sh", "-c", &script])?;
+        let index = container.links()?.iter().map(|link| link.index).max();
+        network.del(&attachment)?;
+        until("the address is given back", SOON, || {
+            server.leases().is_empty()
+        })
+        .with_context(|| format!("{disguise}\n{}", scenario.daemon.log()))?;
+        let there = container.netlink()?.all_addresses()?;
+        ensure!(
+            !there.iter().any(|address| address.net.addr() == leased),
+            "{disguise}: {there:?}"
+        );
+        // What bears another attachment's mark may be that one's, and other MACs another's.
+        let left = container.links()?;
+        let is_left = left.iter().any(|link| Some(link.index) == index);
+        ensure!(is_left == (number > 0), "{disguise}: {left:?}");
+    }
+    Ok(())
+}
+
+fn an_address_is_released_however_many_others_the_container_has_added(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let container = scenario.lan.container("c1")?;
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    let script = world.dir().join("addresses");
+    let address = |nth: u32| Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 200, 0, 0)) + nth);
+    let lines = (0..2000).map(|nth| format!("addr add {}/32 dev eth0\n", address(nth)));
+    fs::write(&script, lines.collect::<String>())?;
+    container.output(&["ip", "-batch", &script.display().to_string()])?;
+    network.del(&attachment)?;
+    ensure_nothing_left(&container)?;
+    until("the address is given back", SOON, || {
+        server.leases().is_empty()
+    })
+    .with_context(|| scenario.daemon.log())
+}
 
 /// One such frame, an IPv4 packet shorter than its headers, ends the Go daemon and all of its
 /// leases.

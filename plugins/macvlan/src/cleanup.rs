@@ -4,8 +4,10 @@
 //! A list that changed during every attempt to read it is only worth a warning here: root in the
 //! container can change it as long as it likes, and the interface is removed after that.
 
+use std::net::IpAddr;
+
 use attachment::{OwnerMark, keep_routes, source_routing};
-use linknet::{Link, Netlink, or_absent};
+use linknet::{Link, Netlink};
 
 /// Removes them, before the interfaces `leaving` are removed. It asks only the kernel, so it
 /// depends neither on the configuration, nor on how far an ADD got, nor on whether the interface
@@ -19,23 +21,29 @@ pub(crate) fn remove(inside: &Netlink, mark: &OwnerMark, leaving: &[Link]) -> li
     routes.and(rules)
 }
 
-/// Takes all addresses off the interfaces `leaving`.
+/// How many addresses of an interface are removed one by one. The time that takes grows with the
+/// square of their number, and root in the container can add any number.
+const MAX_REMOVED: usize = 256;
+
+/// Takes the addresses off the interfaces `leaving`: those that IPAM has `given`, and the others if
+/// they are few. The kernel removes the rest with the interface, which takes it no time.
 ///
 /// # Errors
-/// The kernel's first refusal. The others are still removed.
-pub(crate) fn take_addresses_off(inside: &Netlink, leaving: &[Link]) -> linknet::Result<()> {
+/// If an address that IPAM has given may still be there. Where it is not known which those are, that
+/// is so if there are too many to remove all, or if the kernel cannot list them.
+pub(crate) fn take_addresses_off(
+    inside: &Netlink,
+    leaving: &[Link],
+    given: Option<&[IpAddr]>,
+) -> linknet::Result<()> {
     let mut outcome = Ok(());
     for link in leaving {
-        let addresses = match inside.addresses(link.index) {
-            Ok(addresses) => addresses,
-            Err(error) => {
-                outcome = outcome.and(or_interrupted(Err(error)));
-                continue;
-            }
-        };
-        for address in addresses {
-            // The kernel removes secondary addresses with their primary one.
-            outcome = outcome.and(or_absent(inside.remove_address(&address)));
+        for address in given.unwrap_or_default() {
+            outcome = outcome.and(inside.take_off(link.index, *address).map(drop));
+        }
+        let all_removed = inside.take_all_off(link.index, MAX_REMOVED);
+        if given.is_none() {
+            outcome = outcome.and(all_removed);
         }
     }
     outcome

@@ -1,5 +1,7 @@
 //! DEL: releases the addresses and removes the interface, whichever of the two still exist.
 
+use std::net::IpAddr;
+
 use attachment::{KernelError, OwnerMark, SharedKeys, codes, is_macvlan};
 use cni::delegate::Ipam;
 use cni::{Attachment, CniResult, Error, Request};
@@ -14,7 +16,8 @@ use crate::{cleanup, guard, host_access, netns};
 ///
 /// The addresses are taken off before IPAM gives them back, so that no other container gets one
 /// that this one still answers for. The interface is removed after that, because a DHCP RELEASE is
-/// sent from it.
+/// sent from it. Where the addresses cannot be taken off, it is removed before: the DHCP server is
+/// not told then, and keeps the address until the lease ends.
 ///
 /// Everything that can happen before the interface is removed does: older kernels answer no request
 /// for an RCU grace period after the removal.
@@ -25,24 +28,34 @@ pub(crate) fn del(request: &Request) -> Result<(), Error> {
     let attachment = request.attachment()?;
     let mut steps = Steps::default();
     let container = steps.note(Container::open(request, attachment)).flatten();
-    let previous = request.config.prev_result.as_ref();
+    let config = Config::read(request).ok();
+    let reported = Reported::find(request, attachment);
     let ours = match &container {
-        Some(container) => steps.note(container.our_links(attachment, previous)),
+        Some(container) => {
+            let found = container.our_links(attachment, config.as_ref(), reported.as_ref());
+            steps.note(found)
+        }
         None => None,
     };
     let ours = ours.unwrap_or_default();
+    let mark = OwnerMark::new(attachment);
     if let Some(container) = &container {
-        let taken_off = cleanup::take_addresses_off(&container.inside, &ours);
-        steps.note(taken_off.map_err(|error| failed(attachment, &error)));
+        let given = reported.as_ref().map(|reported| &*reported.addresses);
+        let taken_off = cleanup::take_addresses_off(&container.inside, &ours, given);
+        if let Err(error) = taken_off {
+            let ifname = attachment.ifname();
+            log::warn!("removing {ifname} before its addresses are given back: {error}");
+            let removed = container.remove(&mark, &ours);
+            steps.note(removed.map_err(|error| failed(attachment, &error)));
+        }
     }
     steps.note(Ipam::find(request).and_then(|ipam| ipam.map_or(Ok(()), |ipam| ipam.del())));
-    let config = Config::read(request).ok();
     let netns = container.as_ref().map(|container| &container.netns);
     let vlan = steps.note(shared_vlan(config, netns, &ours)).flatten();
     // The daemon, which could have changed them, has released the lease by now.
     steps.note(host_access::detach(request));
     if let Some(container) = &container {
-        let removed = container.remove(&OwnerMark::new(attachment), &ours);
+        let removed = container.remove(&mark, &ours);
         let removed = steps.note(removed.map_err(|error| failed(attachment, &error)));
         if removed.is_some() {
             // ADD refuses a value of another type, and so has set nothing.
@@ -100,11 +113,12 @@ impl Container {
     fn our_links(
         &self,
         attachment: &Attachment,
-        previous: Option<&CniResult>,
+        config: Option<&Config>,
+        reported: Option<&Reported>,
     ) -> Result<Vec<Link>, Error> {
-        let links = self.inside.links();
-        let mut links = links.map_err(|error| failed(attachment, &error))?;
-        links.retain(|link| match claim(link, attachment, previous) {
+        let all = self.inside.links();
+        let all = all.map_err(|error| failed(attachment, &error))?;
+        let is_ours = |link: &&Link| match claim(link, attachment, reported) {
             Claim::Ours => true,
             Claim::NotOurs(why) => {
                 if link.name == attachment.ifname() {
@@ -112,8 +126,51 @@ impl Container {
                 }
                 false
             }
-        });
-        Ok(links)
+        };
+        let mut ours: Vec<Link> = all.iter().filter(is_ours).cloned().collect();
+        let Some(reported) = reported.filter(|_| ours.is_empty()) else {
+            return Ok(ours);
+        };
+        for link in all.iter().filter(|link| reported.may_be(link)) {
+            if self.has_parent_of(config, link)? {
+                ours.push(link.clone());
+            }
+        }
+        if ours.is_empty() {
+            log::warn!(
+                "there is no {ifname} to remove ({mac} in prevResult): it was removed before, or \
+                 the container has disguised it or moved it to another network namespace",
+                ifname = attachment.ifname(),
+                mac = reported.mac
+            );
+        }
+        Ok(ours)
+    }
+
+    /// Whether the configuration could have chosen the link's parent.
+    fn has_parent_of(&self, config: Option<&Config>, link: &Link) -> Result<bool, Error> {
+        let (Some(config), Some(parent)) = (config, link.parent) else {
+            return Ok(false);
+        };
+        let host = match config.link_in_container {
+            true => None,
+            false => Some(Netlink::open().or_kernel_error()?),
+        };
+        let parents_netnsid = match &host {
+            None => None,
+            Some(_) => match self.inside.nsid(&netns::own()?).or_kernel_error()? {
+                None => return Ok(false),
+                number => number,
+            },
+        };
+        let outside = host.as_ref().unwrap_or(&self.inside);
+        if link.parent_netnsid != parents_netnsid {
+            return Ok(false);
+        }
+        match outside.link_by_index(parent).or_kernel_error()? {
+            Some(parent) => parent::matches_config(outside, config, &parent),
+            None => Ok(false),
+        }
     }
 
     /// Removes what belongs to the attachment.
@@ -163,6 +220,47 @@ fn shared_vlan(
     Ok(vlan.map(|vlan| (vlan, detached)))
 }
 
+/// What `prevResult` says of the attachment's interface.
+#[derive(Debug, PartialEq, Eq)]
+struct Reported {
+    /// Empty if the plugin that created the interface has not reported it.
+    mac: String,
+    /// The addresses that IPAM has given to it, and those of which it is unknown to which interface.
+    addresses: Vec<IpAddr>,
+}
+
+impl Reported {
+    fn find(request: &Request, attachment: &Attachment) -> Option<Reported> {
+        let previous = request.config.prev_result.as_ref()?;
+        Reported::in_result(previous, attachment.ifname())
+    }
+
+    /// `None` if the result does not list the interface, as before version 0.3.0.
+    fn in_result(result: &CniResult, ifname: &str) -> Option<Reported> {
+        let mut interfaces = result.interfaces.iter().enumerate();
+        let (position, interface) = interfaces
+            .find(|(_, interface)| interface.name == ifname && !interface.sandbox.is_empty())?;
+        let ours = result.ips.iter();
+        let ours = ours.filter(|ip| ip.interface.is_none_or(|at| at == position));
+        Some(Reported {
+            mac: interface.mac.clone(),
+            addresses: ours.map(|ip| ip.address.addr()).collect(),
+        })
+    }
+
+    fn has_mac_of(&self, link: &Link) -> bool {
+        let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
+        self.mac.eq_ignore_ascii_case(&mac)
+    }
+
+    /// Whether the link may be the interface without its mark and under another name: root in the
+    /// container can change both. On one parent, only one macvlan that is up can have a MAC. One
+    /// with another attachment's mark is that attachment's.
+    fn may_be(&self, link: &Link) -> bool {
+        is_macvlan(link) && !OwnerMark::is_on(link) && self.has_mac_of(link)
+    }
+}
+
 fn failed(attachment: &Attachment, error: &linknet::Error) -> Error {
     let what = format!("cannot remove {}", attachment.ifname());
     Error::new(codes::KERNEL, what).details(error.to_string())
@@ -175,7 +273,7 @@ enum Claim {
     NotOurs(&'static str),
 }
 
-fn claim(link: &Link, attachment: &Attachment, previous: Option<&CniResult>) -> Claim {
+fn claim(link: &Link, attachment: &Attachment, reported: Option<&Reported>) -> Claim {
     let mark = OwnerMark::new(attachment);
     if mark.is_unfinished(link) || mark.is_finished(link) {
         return Claim::Ours;
@@ -191,11 +289,8 @@ fn claim(link: &Link, attachment: &Attachment, previous: Option<&CniResult>) -> 
     }
     // The Go plugin created it and left no mark: its MAC is that of the result, if the runtime kept
     // it.
-    let mut reported = previous.iter().flat_map(|result| &result.interfaces);
-    let reported = reported.find(|interface| interface.name == link.name);
-    let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
     match reported {
-        Some(reported) if !reported.mac.is_empty() && !reported.mac.eq_ignore_ascii_case(&mac) => {
+        Some(reported) if !reported.mac.is_empty() && !reported.has_mac_of(link) => {
             Claim::NotOurs("does not have the MAC that prevResult lists")
         }
         _ => Claim::Ours,
@@ -215,7 +310,13 @@ mod tests {
         let attachment = Attachment::new("c1", "lan", "eth0").unwrap();
         let previous = (!previous.is_null())
             .then(|| CniResult::from_value(previous.clone(), Version::V1_0_0).unwrap());
-        claim(link, &attachment, previous.as_ref())
+        let reported = previous.and_then(|result| Reported::in_result(&result, "eth0"));
+        claim(link, &attachment, reported.as_ref())
+    }
+
+    /// A result that lists eth0 with this MAC.
+    fn reported(mac: &str) -> Value {
+        json!({ "interfaces": [{ "name": "eth0", "mac": mac, "sandbox": "/run/netns/c1" }] })
     }
 
     fn with_alias(alias: &str) -> Link {
@@ -227,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_link_with_the_attachments_mark_is_removed_whatever_its_name_and_mac() {
-        let mac = json!({ "interfaces": [{ "name": "eth0", "mac": "02:00:00:00:00:99" }] });
+        let mac = reported("02:00:00:00:00:99");
         let ours = with_alias("leasehold:eth0/c1/lan");
         assert_eq!(claimed(&ours, &mac), Claim::Ours);
         assert_eq!(
@@ -271,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_link_of_the_go_plugins_is_recognised_by_name_and_mac() {
-        let known = |mac: &str| json!({ "interfaces": [{ "name": "eth0", "mac": mac }] });
+        let known = reported;
         let unmarked = macvlan("eth0");
         assert_eq!(claimed(&unmarked, &known("02:00:00:00:00:07")), Claim::Ours);
         assert_eq!(claimed(&unmarked, &known("")), Claim::Ours);
@@ -302,5 +403,39 @@ mod tests {
             claimed(&veth, &Value::Null),
             Claim::NotOurs("is not a macvlan")
         );
+    }
+
+    #[test]
+    fn a_disguised_link_has_the_reported_mac_and_no_mark() {
+        let result = CniResult::from_value(reported("02:00:00:00:00:07"), Version::V1_0_0);
+        let known = Reported::in_result(&result.unwrap(), "eth0").unwrap();
+        assert!(known.may_be(&macvlan("foo")));
+        assert!(!known.may_be(&with_alias("leasehold:eth1/c1/wan")));
+        assert!(!known.may_be(&device("foo")));
+        let unknown = Reported {
+            mac: String::new(),
+            ..known
+        };
+        assert!(!unknown.may_be(&macvlan("foo")));
+    }
+
+    #[test]
+    fn the_addresses_to_take_off_are_those_of_the_interface() {
+        let result = json!({
+            "interfaces": [
+                { "name": "eth0", "mac": "02:00:00:00:00:01" },
+                { "name": "eth0", "mac": "02:00:00:00:00:07", "sandbox": "/run/netns/c1" },
+            ],
+            "ips": [
+                { "address": "10.98.0.5/24", "interface": 0 },
+                { "address": "10.99.0.5/24", "interface": 1 },
+                { "address": "fd99::5/64" },
+            ],
+        });
+        let result = CniResult::from_value(result, Version::V1_0_0).unwrap();
+        let known = Reported::in_result(&result, "eth0").unwrap();
+        let addresses: [IpAddr; 2] = ["10.99.0.5", "fd99::5"].map(|text| text.parse().unwrap());
+        assert_eq!(known.addresses, addresses);
+        assert_eq!(Reported::in_result(&result, "eth1"), None);
     }
 }

@@ -25,7 +25,9 @@ pub(crate) fn gc(request: &Request) -> Result<(), Error> {
         None => (Vec::new(), Ok(())),
     };
     let taken_off = for_each(&invalid, |stale| {
-        cleanup::take_addresses_off(&stale.inside, slice::from_ref(&stale.link))
+        let link = slice::from_ref(&stale.link);
+        // What is still there must not be given back: see DEL.
+        cleanup::take_addresses_off(&stale.inside, link, None).or_else(|_| stale.remove())
     });
     let collected = Ipam::find(request).and_then(|ipam| ipam.map_or(Ok(()), |ipam| ipam.gc()));
     let removed = for_each(&invalid, Stale::remove);

@@ -2,6 +2,8 @@
 //! else.
 
 use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -34,6 +36,10 @@ pub(super) const TESTS: &[Test] = &[
     test!(another_interface_of_that_name_is_left_alone),
     test!(another_networks_macvlan_of_that_name_is_left_alone),
     test!(a_renamed_interface_is_recognized_by_its_alias),
+    test!(an_interface_without_mark_and_name_is_recognized_by_mac_and_parent),
+    test!(other_interfaces_with_the_reported_mac_are_left_alone),
+    test!(an_address_is_taken_off_among_many_that_the_container_has_added),
+    test!(an_interface_with_too_many_addresses_is_removed_before_they_are_given_back),
     test!(the_hosts_own_interfaces_are_never_touched),
     test!(an_interface_made_by_the_go_plugin_is_checked_and_removed).needs(&[packages::GO_PLUGINS]),
     test!(a_finished_interface_has_its_alias_and_the_default_group),
@@ -320,6 +326,140 @@ fn a_renamed_interface_is_recognized_by_its_alias(_: &World) -> Result {
     container.rename("eth0", "lan0")?;
     Network::new(&lan.host, conflist).del(&network::Attachment::new(&container))?;
     ensure_nothing_left(&container)
+}
+
+fn an_interface_without_mark_and_name_is_recognized_by_mac_and_parent(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let conflist = conflist(json!({}));
+    let (container, result) = made(&lan, "c1", &conflist)?;
+    container.output(&["ip", "link", "set", "eth0", "alias", ""])?;
+    container.set_down("eth0")?;
+    container.rename("eth0", "foo")?;
+    container.set_up("foo")?;
+    let network = Network::new(&lan.host, conflist);
+    let attachment = network::Attachment::new(&container);
+    let del = || {
+        let del = network.prepare("DEL", 0, &attachment, Some(&result))?;
+        let outcome = del.run(&lan.host)?;
+        let stderr = outcome.stderr.clone();
+        outcome.success()?;
+        Ok::<_, lab::anyhow::Error>(stderr)
+    };
+    let stderr = del()?;
+    ensure_nothing_left(&container)?;
+    ensure!(stderr.is_empty(), "{stderr}");
+    // Where nothing is found, DEL says so.
+    let stderr = del()?;
+    ensure!(stderr.contains("there is no eth0 to remove"), "{stderr}");
+    Ok(())
+}
+
+fn other_interfaces_with_the_reported_mac_are_left_alone(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let conflist = conflist(json!({}));
+    let (container, result) = made(&lan, "c1", &conflist)?;
+    let inside = container.netlink()?;
+    let eth0 = container.link("eth0")?;
+    inside.delete_link(eth0.index)?;
+    lan.host.add_bridge("other")?;
+    let host = lan.host.netlink()?;
+    let create = |name: &str, parent: &str, alias: &str| -> Result {
+        let new = NewMacvlan {
+            mac: eth0.mac,
+            ..NewMacvlan::new(name, lan.host.link(parent)?.index)
+        };
+        let link = host.add_macvlan(&new, container.netns(), &inside)?;
+        inside.set_alias_and_group(link.index, alias, 0)?;
+        Ok(())
+    };
+    create("foreign", "other", "")?;
+    create("net1", Lan::MASTER, "leasehold:net1/c1/wan")?;
+    let network = Network::new(&lan.host, conflist);
+    let attachment = network::Attachment::new(&container);
+    let outcome = network
+        .prepare("DEL", 0, &attachment, Some(&result))?
+        .run(&lan.host)?;
+    ensure!(
+        outcome.stderr.contains("there is no eth0 to remove"),
+        "{outcome:?}"
+    );
+    outcome.success()?;
+    container.link("foreign")?;
+    container.link("net1")?;
+    Ok(())
+}
+
+/// Adds this many addresses to the interface of a container.
+fn add_addresses(world: &World, container: &lab::Node, ifname: &str, number: u32) -> Result {
+    let script = world.dir().join("addresses");
+    let lines = (0..number).map(|nth| {
+        let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 200, 0, 0)) + nth);
+        format!("addr add {address}/32 dev {ifname}\n")
+    });
+    fs::write(&script, lines.collect::<String>())?;
+    container.output(&["ip", "-batch", &script.display().to_string()])?;
+    Ok(())
+}
+
+/// An IPAM plugin that gives 10.99.0.50, and at DEL notes the addresses of the container in the
+/// file `seen`.
+fn noting(world: &World, seen: &Path) -> Result<Vec<PathBuf>> {
+    let result = json!({ "cniVersion": "1.0.0", "ips": [{ "address": "10.99.0.50/24" }] });
+    let body = format!(
+        "cat >/dev/null\ncase $CNI_COMMAND in\nADD) echo '{result}';;\n\
+         *) nsenter --net=$CNI_NETNS cat /proc/net/fib_trie >{};;\nesac\n",
+        seen.display()
+    );
+    script(world, "noting", &body)
+}
+
+/// More addresses than DEL removes one by one.
+const TOO_MANY: u32 = 300;
+
+fn an_address_is_taken_off_among_many_that_the_container_has_added(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let seen = world.dir().join("seen");
+    let conflist = conflist(json!({ "ipam": { "type": "noting" } }));
+    let network = Network::with_path(&lan.host, conflist, noting(world, &seen)?);
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    add_addresses(world, &container, "eth0", TOO_MANY)?;
+    // It is still the same address.
+    container.output(&["ip", "addr", "add", "10.99.0.50/32", "dev", "eth0"])?;
+    network.del(&attachment)?;
+    ensure_nothing_left(&container)?;
+    let noted = fs::read_to_string(&seen)?;
+    ensure!(
+        noted.contains("10.200.0.7") && !noted.contains("10.99.0.50"),
+        "{noted}"
+    );
+    Ok(())
+}
+
+/// Without `prevResult`, it is unknown which of them IPAM has given.
+fn an_interface_with_too_many_addresses_is_removed_before_they_are_given_back(
+    world: &World,
+) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let seen = world.dir().join("seen");
+    let conflist = conflist(json!({ "ipam": { "type": "noting" } }));
+    let network = Network::with_path(&lan.host, conflist, noting(world, &seen)?);
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    add_addresses(world, &container, "eth0", TOO_MANY)?;
+    network
+        .prepare("DEL", 0, &attachment, None)?
+        .run(&lan.host)?
+        .success()?;
+    ensure_nothing_left(&container)?;
+    let noted = fs::read_to_string(&seen)?;
+    ensure!(
+        !noted.contains("10.200.0.7") && !noted.contains("10.99.0.50"),
+        "{noted}"
+    );
+    Ok(())
 }
 
 fn the_hosts_own_interfaces_are_never_touched(_: &World) -> Result {

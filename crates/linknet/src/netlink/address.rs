@@ -14,7 +14,7 @@ use rtnetlink::packet_route::address::{
 use super::attribute::decode_all_but;
 use super::ip::{Protocol, Scope, family};
 use super::socket::{Change, Netlink};
-use crate::error::Result;
+use crate::error::{Error, Result, or_absent};
 
 /// An address of a link, as the kernel describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,6 +198,65 @@ impl Netlink {
         self.delete(found.index, found.net, peer.unwrap_or(found.net.addr()))
     }
 
+    /// Removes an address from a link, whatever its prefix and its other end, and returns whether
+    /// it was there. It does not list the link's addresses, of which there may be any number.
+    ///
+    /// # Errors
+    /// `is_busy` if the address is still there after having been removed many times.
+    pub fn take_off(&self, index: u32, address: IpAddr) -> Result<bool> {
+        for attempt in 0..TAKE_OFF_ATTEMPTS {
+            match self.take_off_once(index, address) {
+                Ok(()) => {}
+                Err(error) if error.is_absent() => return Ok(attempt > 0),
+                Err(error) => return Err(error),
+            }
+        }
+        let what = format!("take {address} off link {index}");
+        let why = "it is there again each time";
+        Err(Error::refusal(what, libc::EBUSY, Some(why)))
+    }
+
+    /// Removes all addresses of a link, if there are no more than `max`.
+    ///
+    /// # Errors
+    /// E2BIG if there are more; none is removed then. Otherwise the kernel's first refusal; the
+    /// other addresses are still removed.
+    pub fn take_all_off(&self, index: u32, max: usize) -> Result<()> {
+        let addresses = self.addresses(index)?;
+        if addresses.len() > max {
+            let what = format!("take all addresses off link {index}");
+            let why = format!("there are {} of them", addresses.len());
+            return Err(Error::refusal(what, libc::E2BIG, Some(&why)));
+        }
+        let mut outcome = Ok(());
+        for address in addresses {
+            // The kernel removes secondary addresses with their primary one.
+            outcome = outcome.and(or_absent(self.remove_address(&address)));
+        }
+        outcome
+    }
+
+    /// Removes one address of a link that is this one.
+    fn take_off_once(&self, index: u32, address: IpAddr) -> Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = family(address);
+        message.header.index = index;
+        if address.is_ipv4() {
+            // Without IFA_ADDRESS the kernel compares neither the prefix nor the other end.
+            message.attributes = vec![AddressAttribute::Local(address)];
+            let what = || format!("take {address} off link {index}");
+            return self.change(&what, RTM_DELADDR, Change::Existing, &message);
+        }
+        // A link has an IPv6 address with one prefix at most, which the kernel wants to be told.
+        message.attributes = vec![AddressAttribute::Address(address)];
+        let what = || format!("look up {address} on link {index}");
+        let found = self.get(&what, RTM_GETADDR, &message, parse)?;
+        let Some(found) = found.as_ref().and_then(read) else {
+            return Err(Error::refusal(what(), libc::EADDRNOTAVAIL, None));
+        };
+        self.delete_address(index, found.net)
+    }
+
     fn delete(&self, index: u32, net: IpNet, far_end: IpAddr) -> Result<()> {
         let what = || format!("delete address {net} of link {index}");
         // By hand: the builder leaves a multicast address out, and a request without an address
@@ -213,6 +272,10 @@ impl Netlink {
         self.change(&what, RTM_DELADDR, Change::Existing, &message)
     }
 }
+
+/// How often [`Netlink::take_off`] removes an address. A link can have an IPv4 address several
+/// times, with different prefixes or other ends.
+const TAKE_OFF_ATTEMPTS: u32 = 100;
 
 /// `INFINITY_LIFE_TIME` of linux/if_addr.h.
 const FOREVER: u32 = u32::MAX;

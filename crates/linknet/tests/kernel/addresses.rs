@@ -18,6 +18,8 @@ crate::tests![
     adding_an_address_twice_fails_because_it_exists,
     deleting_an_address_twice_fails_because_it_is_absent,
     a_point_to_point_address_is_removed_as_it_is_listed,
+    an_address_is_taken_off_whatever_its_prefix_and_its_other_end,
+    all_addresses_are_taken_off_unless_there_are_too_many,
     the_second_address_of_a_prefix_is_secondary,
     an_ipv6_address_is_tentative_until_detection_finds_no_duplicate,
     detection_fails_for_an_ipv6_address_that_another_host_has,
@@ -172,6 +174,51 @@ fn a_point_to_point_address_is_removed_as_it_is_listed() -> Test {
         let error = space.netlink.remove_address(&found).expect_err("gone");
         assert!(error.is_absent(), "{error}");
     }
+    Ok(())
+}
+
+fn an_address_is_taken_off_whatever_its_prefix_and_its_other_end() -> Test {
+    let space = Space::new()?;
+    let index = space.plug("eth0")?.index;
+    for address in [
+        "10.99.0.5/24",
+        "10.99.0.5/32",
+        "10.99.0.5 peer 10.77.0.1/30",
+        "10.98.0.6/24",
+        "fd00::5/120 nodad",
+        "fd00::6/120 nodad",
+    ] {
+        space.ip(&format!("addr add {address} dev eth0"))?;
+    }
+    for (address, is_there) in [
+        ("10.99.0.5", true),
+        ("10.99.0.5", false),
+        ("fd00::5", true),
+        ("fd00::5", false),
+    ] {
+        let taken_off = space.netlink.take_off(index, address.parse()?)?;
+        assert_eq!(taken_off, is_there, "{address}");
+    }
+    let listed = space.netlink.addresses(index)?;
+    let left = listed.iter().filter(|address| address.scope < Scope::LINK);
+    let left: Vec<IpNet> = left.map(|address| address.net).collect();
+    assert_eq!(left, [net("10.98.0.6/24"), net("fd00::6/120")]);
+    assert!(!space.netlink.take_off(999_999, "10.99.0.5".parse()?)?);
+    Ok(())
+}
+
+fn all_addresses_are_taken_off_unless_there_are_too_many() -> Test {
+    let space = Space::new()?;
+    let index = space.plug("eth0")?.index;
+    space.ip("addr flush dev eth0")?;
+    for last in 1..=3 {
+        space.ip(&format!("addr add 10.99.0.{last}/24 dev eth0"))?;
+    }
+    let error = space.netlink.take_all_off(index, 2).expect_err("too many");
+    assert_eq!(error.errno(), Some(libc::E2BIG), "{error}");
+    assert_eq!(space.netlink.addresses(index)?.len(), 3);
+    space.netlink.take_all_off(index, 3)?;
+    assert_eq!(space.netlink.addresses(index)?, []);
     Ok(())
 }
 

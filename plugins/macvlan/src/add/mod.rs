@@ -152,7 +152,7 @@ fn release(context: &AttachContext<'_>, link: &Link, ipam: &Ipam<'_>) -> Result<
     if is_gone(inside, link.index) {
         return Ok(());
     }
-    let _ = cleanup::take_addresses_off(inside, slice::from_ref(link));
+    let _ = cleanup::take_addresses_off(inside, slice::from_ref(link), None);
     ipam.del()
 }
 

@@ -3,18 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use linknet::{Netlink, Netns, or_absent};
+use linknet::{Netlink, Netns};
 
 /// Removes an address from an interface, whatever its prefix, so that the container no longer
-/// answers for it. Removing one that is not there does nothing.
-pub(crate) fn take_off(netns: &Netns, ifindex: u32, address: Ipv4Addr) -> linknet::Result<()> {
-    let netlink = Netlink::open_in(netns)?;
-    for found in netlink.addresses(ifindex)? {
-        if found.net.addr() == IpAddr::V4(address) {
-            or_absent(netlink.remove_address(&found))?;
-        }
-    }
-    Ok(())
+/// answers for it. Returns whether it was there.
+pub(crate) fn take_off(netns: &Netns, ifindex: u32, address: Ipv4Addr) -> linknet::Result<bool> {
+    Netlink::open_in(netns)?.take_off(ifindex, address.into())
 }
 
 /// How long an interface still has an address before the kernel removes it; `None` if it has none

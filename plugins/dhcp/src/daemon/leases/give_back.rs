@@ -88,10 +88,7 @@ pub(super) async fn give_back(
     lease: &ManagedLease,
     is_held_by_another: impl Fn() -> bool,
 ) -> Result<(), NotReleased> {
-    let (netns, link) = lease.lookup()?;
-    lease
-        .take_address_off(&netns)
-        .map_err(NotReleased::StillConfigured)?;
+    let (netns, link) = take_off(lease)?;
     let policy = lease.release_policy();
     if policy == ReleasePolicy::Never {
         return Err(NotReleased::Unwanted);
@@ -111,6 +108,22 @@ pub(super) async fn give_back(
     }
     let released = lease.release_persistently(&netns).await;
     released.map_err(NotReleased::Unsent)
+}
+
+/// Takes the address off, and returns the interface and its netns.
+///
+/// An interface that looks like another attachment's is the lease's if it has the address: root in
+/// the container can give it any mark and any MAC, but no other index.
+fn take_off(lease: &ManagedLease) -> Result<(Netns, Link), NotReleased> {
+    let (found, is_known) = match lease.lookup() {
+        Err(Unreachable::InterfaceGone) => (lease.lookup_index()?, false),
+        found => (found?, true),
+    };
+    let was_there = lease.take_address_off(&found.0);
+    match was_there.map_err(NotReleased::StillConfigured)? || is_known {
+        true => Ok(found),
+        false => Err(Unreachable::InterfaceGone.into()),
+    }
 }
 
 /// Sets the interface up again, so that it can send. It has no address any more, and the runtime is

@@ -797,12 +797,27 @@ impl ManagedLease {
         flush(&self.client, sockets, &self.wire, allow)
     }
 
-    /// Removes the address from the interface.
-    pub(super) fn take_address_off(&self, netns: &Netns) -> linknet::Result<()> {
+    /// Removes the address from the interface. Returns whether it was there.
+    pub(super) fn take_address_off(&self, netns: &Netns) -> linknet::Result<bool> {
         match self.address() {
             Some(address) => interface::take_off(netns, self.interface.ifindex, address),
-            None => Ok(()),
+            None => Ok(false),
         }
+    }
+
+    /// The link with the interface's index in its netns, whatever it is by now.
+    ///
+    /// # Errors
+    /// If the netns or the link is gone, or cannot be inspected.
+    pub(super) fn lookup_index(&self) -> Result<(Netns, Link), Unreachable> {
+        let netns = match &self.pinned_netns {
+            Some(netns) => netns.try_clone().map_err(Unreachable::temporary)?,
+            None => self.interface.open_netns()?,
+        };
+        let netlink = Netlink::open_in(&netns);
+        let link = netlink.and_then(|netlink| netlink.link_by_index(self.interface.ifindex));
+        let link = link.map_err(Unreachable::temporary)?;
+        Ok((netns, link.ok_or(Unreachable::InterfaceGone)?))
     }
 
     /// Releases the lease when no exchange is running. Tries several times: the interface is
