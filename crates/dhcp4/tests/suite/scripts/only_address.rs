@@ -34,6 +34,7 @@ fn after_a_nak_it_asks_for_its_address_and_ignores_offers_of_others_until_it_get
         57     = BOUND 10.0.0.5
         ",
     );
+    assert_eq!(client.only_address(), Some([10, 0, 0, 5].into()));
     let report = client.report().to_string();
     assert!(
         report.contains("3 offers ignored: not the address that must stay"),
