@@ -393,6 +393,10 @@ pub(super) fn others(macs: Macs) -> Frames {
             with_option(ipv4(macs, [OWN, ALL], 2, &[0x14; 8])),
         ),
         (
+            "multicast traceroute",
+            with_option(ipv4(macs, [OWN, ALL], 2, &[0x1f; 8])),
+        ),
+        (
             "multicast router advertisement",
             with_option(ipv4(macs, [OWN, ALL], 2, &[0x30; 8])),
         ),

@@ -7,7 +7,8 @@
 //! and no IPv6 extension headers but those that fragments and multicast listeners need.
 //!
 //! ADD creates the rules before there is an address, and inserts those for the addresses later:
-//! that is cheaper than replacing the table.
+//! that is cheaper than replacing the table. The time that the kernel takes for it grows with the
+//! number of conditions, so those that several rules need are asked once.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -26,8 +27,7 @@ pub const DHCP_MARK: u32 = 0x2043;
 /// Offsets in a frame: Ethernet, then ARP (RFC 826).
 const SENDER: u32 = 6;
 const ETHERTYPE: u32 = 12;
-const ARP_TYPES: u32 = 14;
-const ARP_SENDER: u32 = 22;
+const ARP_PROTOCOL: u32 = 16;
 const ARP_TARGET_IP: u32 = 38;
 
 /// Of IPv4 (RFC 791), and of UDP, ICMP and IGMP behind 20 octets of it.
@@ -41,6 +41,8 @@ const IPV4_DATA: u32 = 34;
 const IPV4_UDP_DESTINATION: u32 = 36;
 /// Of IGMP behind a router alert option of four octets.
 const IPV4_DATA_BEHIND_OPTION: u32 = 38;
+/// That option (RFC 2113).
+const ROUTER_ALERT: [u8; 4] = [0x94, 4, 0, 0];
 
 /// Of a DHCP message behind IPv4 and UDP (RFC 2131 §2).
 const DHCP_OPERATION: u32 = 42;
@@ -141,10 +143,11 @@ impl Own<'_> {
             chain("own-arp", Vec::new()),
             chain("ipv4-source", ipv4_source()),
             chain("ipv4-own", ipv4()),
-            chain("igmp", igmp()),
-            chain("dhcp-client", vec![self.dhcp_client(Ipv4Addr::UNSPECIFIED)]),
+            chain("dhcp-client", vec![self.dhcp_client()]),
+            chain("dhcp-address", vec![dhcp_address(Ipv4Addr::UNSPECIFIED)]),
             chain("ipv6-source", self.ipv6_source()),
             chain("ipv6-own", ipv6()),
+            chain("ipv6-data", ipv6_data()),
             chain("ipv6-unspecified", ipv6_unspecified()),
             chain("ipv6-listener", ipv6_listener()),
             chain("own-target", self.own_target()),
@@ -156,12 +159,12 @@ impl Own<'_> {
         let mut chains = [
             "own-arp",
             "ipv4-source",
-            "dhcp-client",
+            "dhcp-address",
             "ipv6-source",
             "own-target",
         ]
         .map(|name| chain(name, Vec::new()));
-        let [arp, ipv4_source, dhcp_client, ipv6_source, own_target] = &mut chains;
+        let [arp, ipv4_source, dhcp_addresses, ipv6_source, own_target] = &mut chains;
         for address in self.addresses {
             match *address {
                 IpAddr::V4(own) => {
@@ -169,7 +172,7 @@ impl Own<'_> {
                     let from = Match::frame(IPV4_SOURCE, &own.octets());
                     let rule = goto("ipv4-own", format!("from {own}")).when(from);
                     ipv4_source.rules.push(rule);
-                    dhcp_client.rules.push(self.dhcp_client(own));
+                    dhcp_addresses.rules.push(dhcp_address(own));
                 }
                 IpAddr::V6(own) => {
                     let from = Match::frame(IPV6_SOURCE, &own.octets());
@@ -201,48 +204,43 @@ impl Own<'_> {
                 .counted(),
             jump("ipv4-source", "IPv4").when(Match::frame(ETHERTYPE, &[0x08, 0x00])),
             jump("ipv6-source", "IPv6").when(Match::frame(ETHERTYPE, &[0x86, 0xdd])),
-            jump("own-arp", "ARP").when(Match::frame(ETHERTYPE, &[0x08, 0x06])),
+            jump("own-arp", "ARP for Ethernet").when(Match::frame(ETHERTYPE, &[0x08, 0x06, 0, 1])),
             Rule::new(Verdict::Drop, "not the container's own").counted(),
         ]
     }
 
     /// ARP for an own address: requests and replies from it, and probes for it.
     fn arp(&self, own: Ipv4Addr) -> [Rule; 2] {
-        let ipv4_over_ethernet = |operation| {
-            let types = [0, 1, 8, 0, 6, 4, 0, operation];
-            Match::frame(ARP_TYPES, &types)
+        // For IPv4, and the sender's addresses behind that.
+        let packet = |operation, sender: Ipv4Addr| {
+            let types = [8, 0, 6, 4, 0, operation];
+            let packet = [&types[..], &self.mac.octets(), &sender.octets()].concat();
+            Match::frame(ARP_PROTOCOL, &packet)
         };
         // A request is 1, a reply is 2. Nobody knows what 0 and 3 are.
-        let either = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfc];
-        let from = |sender: Ipv4Addr| {
-            let sender = [&self.mac.octets()[..], &sender.octets()].concat();
-            Match::frame(ARP_SENDER, &sender)
-        };
+        let mut either = [0xff; 16];
+        either[5] = 0xfc;
         [
-            accept(format!("ARP from {own}"))
-                .when(ipv4_over_ethernet(0).masked(&either))
-                .when(from(own)),
+            accept(format!("ARP from {own}")).when(packet(0, own).masked(&either)),
             accept(format!("ARP probe for {own}"))
-                .when(ipv4_over_ethernet(1))
-                .when(from(Ipv4Addr::UNSPECIFIED))
+                .when(packet(1, Ipv4Addr::UNSPECIFIED))
                 .when(Match::frame(ARP_TARGET_IP, &own.octets())),
         ]
     }
 
-    /// The message of leasehold's client to a server: about the container's own MAC, for this
-    /// address or none, and not as a relay. A container with CAP_NET_RAW can set the mark too; then
-    /// what is looked at must be what the server reads, and so no fragment and no padding.
-    fn dhcp_client(&self, client: Ipv4Addr) -> Rule {
+    /// The message of leasehold's client to a server: about the container's own MAC, and not as a
+    /// relay. A container with CAP_NET_RAW can set the mark too; then what is looked at must be
+    /// what the server reads, and so no fragment and no padding.
+    fn dhcp_client(&self) -> Rule {
         let request_by_ethernet = Match::frame(DHCP_OPERATION, &[1, 1, 6]);
         let relay_and_mac = [&[0; 4][..], &self.mac.octets()].concat();
         let long_enough = Match::frame(IPV4_TOTAL_LENGTH, &DHCP_MIN_LENGTH.to_be_bytes());
-        accept(format!("leasehold's DHCP client with the address {client}"))
+        goto("dhcp-address", "leasehold's DHCP client")
             .when(Match::mark(DHCP_MARK))
             .when(long_enough.up_to(&[0xff, 0xff]))
-            .when(is_fragment().negated())
+            .when(is_whole())
             .when(Match::frame(IPV4_DATA, &[0, 68, 0, 67]))
             .when(request_by_ethernet)
-            .when(Match::frame(DHCP_CIADDR, &client.octets()))
             .when(Match::frame(DHCP_GIADDR, &relay_and_mac))
     }
 
@@ -262,6 +260,12 @@ impl Own<'_> {
     }
 }
 
+/// A client's message for this address, or for none.
+fn dhcp_address(client: Ipv4Addr) -> Rule {
+    let with_address = Match::frame(DHCP_CIADDR, &client.octets());
+    accept(format!("a DHCP client with the address {client}")).when(with_address)
+}
+
 fn ipv4_source() -> Vec<Rule> {
     // Before it has an address, a client can only broadcast.
     let nobody_to_all = Match::frame(IPV4_SOURCE, &[0, 0, 0, 0, 255, 255, 255, 255]);
@@ -277,11 +281,12 @@ fn ipv4() -> Vec<Rule> {
     let protocol = |number| Match::frame(IPV4_PROTOCOL, &[number]);
     let at = |offset, value: &[u8]| Match::frame(offset, value);
     let port = |offset, port: u16| Match::frame(offset, &port.to_be_bytes());
-    let router_alert = at(IPV4_DATA, &[0x94, 4, 0, 0]);
-    let igmp = goto("igmp", "IGMP with its option")
+    let igmp = accept("IGMP, but only reports and leaves")
         .when(at(IPV4_VERSION_AND_LENGTH, &[0x46]))
         .when(protocol(IGMP))
-        .when(router_alert);
+        .when(is_whole())
+        .when(at(IPV4_DATA, &ROUTER_ALERT));
+    let igmp = hosts_igmp_types().into_iter().fold(igmp, Rule::when);
     let options = Rule::new(Verdict::Drop, "with options")
         .when(at(IPV4_VERSION_AND_LENGTH, &[0x45]).negated())
         .counted();
@@ -303,9 +308,15 @@ fn ipv4() -> Vec<Rule> {
         .when(protocol(ICMP))
         .when(at(IPV4_DATA, &[5]).negated())
         .when(at(IPV4_DATA, &[9]).negated());
-    let others = [ICMP, IGMP, UDP, EIGRP, OSPF, PIM, VRRP];
+    let others = [
+        (ICMP, IGMP),
+        (UDP, UDP),
+        (EIGRP, OSPF),
+        (PIM, PIM),
+        (VRRP, VRRP),
+    ];
     let rest = accept("the rest, but no EIGRP, OSPF, PIM and VRRP");
-    let except = |rule: Rule, number| rule.when(protocol(number).negated());
+    let except = |rule: Rule, (first, last)| rule.when(protocol(first).up_to(&[last]).negated());
     vec![
         igmp,
         options,
@@ -317,55 +328,63 @@ fn ipv4() -> Vec<Rule> {
     ]
 }
 
-/// What hosts send of IGMP: reports of version 1 (0x12), of version 2 (0x16) and 3 (0x22), and that
-/// they leave (0x17). Queries (0x11), DVMRP (0x13), PIM (0x14) and the discovery of multicast
-/// routers (0x30 to 0x32) are routers' (IANA's registry of IGMP types).
-fn igmp() -> Vec<Rule> {
-    let of_type = |kind| Match::frame(IPV4_DATA_BEHIND_OPTION, &[kind]);
-    let report = |comment| accept(comment).when(is_fragment().negated());
-    vec![
-        report("membership report, version 3").when(of_type(0x22)),
-        report("membership report and leave, version 2").when(of_type(0x16).up_to(&[0x17])),
-        report("membership report, version 1").when(of_type(0x12)),
+/// What hosts send of IGMP: reports of version 1 (0x12), 2 (0x16) and 3 (0x22), and that they leave
+/// (0x17). Between these are DVMRP, PIM and the tracing of multicast routes; queries (0x11) and the
+/// discovery of multicast routers (from 0x30) are outside (IANA's registry of IGMP types).
+fn hosts_igmp_types() -> [Match; 3] {
+    let types = |first, last| Match::frame(IPV4_DATA_BEHIND_OPTION, &[first]).up_to(&[last]);
+    [
+        types(0x12, 0x22),
+        types(0x13, 0x15).negated(),
+        types(0x18, 0x21).negated(),
     ]
 }
 
-/// A part of a datagram, be it the first or a later one.
-fn is_fragment() -> Match {
+/// No part of a datagram, be it the first or a later one.
+fn is_whole() -> Match {
     const MORE_FRAGMENTS_AND_OFFSET: [u8; 2] = [0x3f, 0xff];
-    let field = Match::frame(IPV4_FRAGMENT, &[0, 0]);
-    field.masked(&MORE_FRAGMENTS_AND_OFFSET).negated()
+    Match::frame(IPV4_FRAGMENT, &[0, 0]).masked(&MORE_FRAGMENTS_AND_OFFSET)
 }
 
 /// IPv6 from an own address. Of ICMPv6, what only routers send is left out: listener queries (130),
-/// advertisements (134), redirects (137) and renumbering (138). Neighbour discovery is in no
-/// fragment (RFC 6980).
+/// advertisements (134), redirects (137) and renumbering (138).
 fn ipv6() -> Vec<Rule> {
     let next = |number| Match::frame(IPV6_NEXT_HEADER, &[number]);
     let icmp_type = |number| Match::frame(IPV6_DATA, &[number]);
+    let to_no_router = |rule: Rule, (first, last): (Ipv6Addr, Ipv6Addr)| {
+        let group = Match::frame(IPV6_DESTINATION, &first.octets()).up_to(&last.octets());
+        rule.when(group.negated())
+    };
+    let data = goto("ipv6-data", "to others than routers");
+    vec![
+        accept("TCP").when(next(TCP)),
+        accept("ICMPv6 errors, pings and solicitations")
+            .when(next(ICMPV6))
+            .when(icmp_type(1).up_to(&[135]))
+            .when(icmp_type(130).up_to(&[132]).negated())
+            .when(icmp_type(134).negated()),
+        goto("own-target", "neighbour advertisement")
+            .when(next(ICMPV6))
+            .when(icmp_type(136)),
+        goto("ipv6-listener", "hop-by-hop options").when(next(HOP_BY_HOP)),
+        ROUTERS6.into_iter().fold(data, to_no_router),
+    ]
+}
+
+/// UDP, and fragments. Neighbour discovery is in none (RFC 6980).
+fn ipv6_data() -> Vec<Rule> {
+    let next = |number| Match::frame(IPV6_NEXT_HEADER, &[number]);
     let behind_fragment = |number| Match::frame(IPV6_DATA, &[number]);
     let later = Match::frame(IPV6_FRAGMENT, &[0, 0])
         .masked(&[0xff, 0xf8])
         .negated();
     let echo = Match::frame(IPV6_DATA_BEHIND_HEADER, &[128]).up_to(&[129]);
     vec![
-        accept("TCP").when(next(TCP)),
-        udp_over_ipv6("UDP, but not as a DHCPv6 server or a router", IPV6_DATA).when(next(UDP)),
-        accept("ICMPv6 errors and pings")
-            .when(next(ICMPV6))
-            .when(icmp_type(1).up_to(&[129])),
-        // 133 and 135.
-        accept("solicitations")
-            .when(next(ICMPV6))
-            .when(icmp_type(133).masked(&[0xfd])),
-        goto("own-target", "neighbour advertisement")
-            .when(next(ICMPV6))
-            .when(icmp_type(136)),
-        goto("ipv6-listener", "hop-by-hop options").when(next(HOP_BY_HOP)),
+        udp_but_no_server("UDP, but not as a DHCPv6 server", IPV6_DATA).when(next(UDP)),
         accept("a fragment after the first")
             .when(next(FRAGMENT))
             .when(later),
-        udp_over_ipv6("the first fragment of UDP", IPV6_DATA_BEHIND_HEADER)
+        udp_but_no_server("the first fragment of UDP", IPV6_DATA_BEHIND_HEADER)
             .when(next(FRAGMENT))
             .when(behind_fragment(UDP)),
         accept("the first fragment of a ping")
@@ -375,18 +394,13 @@ fn ipv6() -> Vec<Rule> {
     ]
 }
 
-/// UDP whose header is at this offset in the frame, but not as a DHCPv6 server or a router.
-fn udp_over_ipv6(comment: &str, header: u32) -> Rule {
+/// UDP whose header is at this offset in the frame, but not as a DHCPv6 server, and no RIPng.
+fn udp_but_no_server(comment: &str, header: u32) -> Rule {
     let port = |offset, port: u16| Match::frame(header + offset, &port.to_be_bytes());
-    let rule = accept(comment)
+    accept(comment)
         .when(port(0, 547).negated())
         .when(port(2, 546).negated())
-        .when(port(2, RIP).up_to(&RIPNG).negated());
-    let to_no_router = |rule: Rule, (first, last): (Ipv6Addr, Ipv6Addr)| {
-        let group = Match::frame(IPV6_DESTINATION, &first.octets()).up_to(&last.octets());
-        rule.when(group.negated())
-    };
-    ROUTERS6.into_iter().fold(rule, to_no_router)
+        .when(port(2, RIP).up_to(&RIPNG).negated())
 }
 
 /// IPv6 before there is an address: duplicate address detection for an own one (RFC 4862 §5.4), and
@@ -408,12 +422,14 @@ fn ipv6_unspecified() -> Vec<Rule> {
 
 /// Reports of multicast listeners, which have a router alert option of eight octets (RFC 3810 §5).
 fn ipv6_listener() -> Vec<Rule> {
-    let icmp_behind_eight_octets = || Match::frame(IPV6_DATA, &[ICMPV6, 0]);
-    let of_type = |number| Match::frame(IPV6_DATA_BEHIND_HEADER, &[number]);
-    let report = |comment| accept(comment).when(icmp_behind_eight_octets());
+    let icmp_behind_eight_octets = Match::frame(IPV6_DATA, &[ICMPV6, 0]);
+    let types = |first, last| Match::frame(IPV6_DATA_BEHIND_HEADER, &[first]).up_to(&[last]);
+    // 131 and 132 are of version 1, 143 is of version 2.
     vec![
-        report("listener report").when(of_type(143)),
-        report("listener report, version 1").when(of_type(131).up_to(&[132])),
+        accept("listener report")
+            .when(icmp_behind_eight_octets)
+            .when(types(131, 143))
+            .when(types(133, 142).negated()),
     ]
 }
 

@@ -173,9 +173,15 @@ pub(super) fn new_rule(table: &Table, chain: &Chain, rule: &Rule) -> Attributes 
 
 fn expressions(rule: &Rule) -> Attributes {
     let mut list = Vec::new();
+    let mut loaded = None;
     for condition in &rule.matches {
-        list.push(condition.load());
-        list.extend(condition.apply_mask());
+        let operand = Some((condition.field, &condition.mask));
+        // The register still has what the condition before was about.
+        if loaded != operand {
+            list.push(condition.load());
+            list.extend(condition.apply_mask());
+            loaded = operand;
+        }
         list.extend(condition.comparisons());
     }
     if rule.is_counted {

@@ -200,6 +200,22 @@ fn a_rule_loads_masks_and_compares_before_its_verdict() {
 }
 
 #[test]
+fn conditions_on_one_field_in_a_row_load_it_once() {
+    let protocol = Match::protocol(6).negated();
+    let masked = Match::protocol(0).masked(&[0xf0]);
+    let rule = Rule::new(Verdict::Drop, "")
+        .when(protocol.clone())
+        .when(Match::protocol(17).up_to(&[18]).negated())
+        .when(masked.clone())
+        .when(masked.negated())
+        .when(Match::ip_version(2))
+        .when(protocol);
+    let names: Vec<_> = expressions(&rule).iter().map(|(name, _)| *name).collect();
+    let expected = "meta cmp range meta bitwise cmp cmp meta cmp meta cmp immediate";
+    assert_eq!(names.join(" "), expected);
+}
+
+#[test]
 fn a_range_can_be_negated() {
     let range = Match::transport(2, &[0, 80]).up_to(&[1, 187]);
     let outside = Rule::new(Verdict::Accept, "").when(range.clone().negated());
