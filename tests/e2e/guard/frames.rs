@@ -9,7 +9,7 @@ use lab::serde_json::json;
 use lab::suite::packages;
 use lab::{Attachment, Lan, Network, Node, Result, Test, World, test};
 
-use attachment::guard::DHCP_MARK;
+use attachment::guard::SOCKET_MARK;
 
 use super::{Ends, OTHER, OTHER6, OWN, OWN6, derived, guarded};
 
@@ -569,7 +569,7 @@ fn what_is_the_containers_own_goes_out(_: &World) -> Result {
 fn what_is_not_its_own_goes_out_of_an_unguarded_container_only(_: &World) -> Result {
     let mut ends = Ends::new(json!(true))?;
     ensure_sent(&ends, &others(ends.to_all()), false)?;
-    ends.inside.mark(DHCP_MARK)?;
+    ends.inside.mark(SOCKET_MARK)?;
     ensure_sent(&ends, &others(ends.to_all()), false)?;
     ends.inside = FrameSocket::open(&unguarded(&ends.lan)?, "eth0")?;
     ensure_sent(&ends, &others(ends.to_all()), true)
@@ -577,7 +577,7 @@ fn what_is_not_its_own_goes_out_of_an_unguarded_container_only(_: &World) -> Res
 
 fn only_leaseholds_own_messages_go_to_a_dhcp_server(_: &World) -> Result {
     let ends = Ends::new(json!(true))?;
-    for (mark, expected) in [(0, false), (DHCP_MARK, true), (DHCP_MARK + 1, false)] {
+    for (mark, expected) in [(0, false), (SOCKET_MARK, true), (SOCKET_MARK + 1, false)] {
         ends.inside.mark(mark)?;
         ensure_sent(&ends, &dhcp_client(ends.to_all()), expected)?;
     }

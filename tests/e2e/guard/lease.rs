@@ -17,6 +17,7 @@ use crate::scenario::{SOON, Scenario, address, ensure_nothing_left, reported};
 
 pub(super) const TESTS: &[Test] = &[
     test!(a_guarded_container_is_leased_an_address_and_gives_it_back),
+    test!(a_guarded_container_asks_whether_its_address_is_used_before_it_gives_it_back),
     test!(the_guard_follows_the_lease_to_another_address),
     test!(a_renewal_restores_the_guard),
     test!(a_guarded_container_looks_for_conflicts),
@@ -53,6 +54,21 @@ fn a_guarded_container_is_leased_an_address_and_gives_it_back(world: &World) -> 
     scenario.lan.lan.ping(leased.into(), SOON)?;
     scenario.wait_for_renewal()?;
     network.check(&attachment)?;
+    network.del(&attachment)?;
+    server.wait_for(MessageType::Release, 1, SOON)?;
+    ensure_nothing_left(&container)
+}
+
+fn a_guarded_container_asks_whether_its_address_is_used_before_it_gives_it_back(
+    world: &World,
+) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let keys = json!({ "release": "ifUnused" });
+    let network = Network::new(&scenario.lan.host, guarded(&scenario, keys));
+    let attachment = Attachment::new(&container);
+    network.add(&attachment)?;
     network.del(&attachment)?;
     server.wait_for(MessageType::Release, 1, SOON)?;
     ensure_nothing_left(&container)

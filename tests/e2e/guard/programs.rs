@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::FileExt;
 use std::{fs::File, thread};
 
-use attachment::guard::DHCP_MARK;
+use attachment::guard::SOCKET_MARK;
 use lab::anyhow::{Context, anyhow, ensure};
 use lab::frames::FrameSocket;
 use lab::serde_json::json;
@@ -114,7 +114,7 @@ fn a_program_without_capabilities_cannot_set_the_mark(_: &World) -> Result {
     let lan = Lan::new()?;
     let container = container(&lan, "c1", json!(true))?;
     let socket = container.run(|| UdpSocket::bind(CLIENT))??;
-    setsockopt(&socket, sockopt::Mark, &DHCP_MARK).context("with capabilities")?;
+    setsockopt(&socket, sockopt::Mark, &SOCKET_MARK).context("with capabilities")?;
     let set_without = || -> Result<nix::Result<()>> {
         let only = CapabilitySet::NET_BIND_SERVICE;
         let sets = CapabilitySets {
@@ -123,7 +123,7 @@ fn a_program_without_capabilities_cannot_set_the_mark(_: &World) -> Result {
             inheritable: CapabilitySet::empty(),
         };
         set_capabilities(None, sets).context("drop the capabilities")?;
-        Ok(setsockopt(&socket, sockopt::Mark, &(DHCP_MARK + 1)))
+        Ok(setsockopt(&socket, sockopt::Mark, &(SOCKET_MARK + 1)))
     };
     // The capabilities are the thread's.
     let outcome = thread::scope(|scope| scope.spawn(set_without).join());

@@ -9,7 +9,7 @@ use lab::serde_json::json;
 use lab::suite::packages;
 use lab::{Lan, Result, Test, World, test, until};
 
-use attachment::guard::DHCP_MARK;
+use attachment::guard::SOCKET_MARK;
 
 use super::{Ends, OTHER, OWN, OWN6, derived, frames};
 use crate::scenario::SOON;
@@ -85,7 +85,7 @@ fn send_all(ends: &Ends, past_the_queue: bool) -> Result<Arrived> {
     for burst in 0..FRAMES / BURST {
         // Every other burst has the mark of leasehold's own messages.
         let is_marked = burst % 2 == 0;
-        ends.inside.mark(if is_marked { DHCP_MARK } else { 0 })?;
+        ends.inside.mark(if is_marked { SOCKET_MARK } else { 0 })?;
         ends.inside.bypass_queue(past_the_queue)?;
         for _ in 0..BURST {
             ends.inside.send(&random.frame(&like), 0)?;

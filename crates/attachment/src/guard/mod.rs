@@ -25,7 +25,7 @@ use crate::ownership::OwnerMark;
 use outgoing::Own;
 
 pub use key::{Allow, Guard, ParseAllowError, Transport};
-pub use outgoing::DHCP_MARK;
+pub use outgoing::SOCKET_MARK;
 
 /// How the names of the tables begin. The interface's name follows.
 const PREFIX: &str = "leasehold-";

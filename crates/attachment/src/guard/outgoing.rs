@@ -15,14 +15,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use linknet::Mac;
 use linknet::nft::{Chain, Hook, HookPoint, Match, Policy, Rule, Verdict};
 
-/// The mark of the packet sockets that leasehold sends DHCP through. A guarded container's own
-/// programs cannot set it, and nothing else in it may send to a DHCP server: the guard sees a
+/// The mark of the packet sockets that leasehold sends DHCP and ARP through. A guarded container's
+/// own programs cannot set it. Nothing else may ask whether others use an address, nor send to a
+/// DHCP server: the guard sees a
 /// program's message before the kernel cuts it into segments (UDP_SEGMENT of udp(7)), and before
 /// the program last changes it (splice(2)).
 ///
 /// It has none of the bits that Kubernetes (0xc000), Cilium (0x0f00) and Calico (0xffff0000) look
 /// for on the host, where the frame keeps its mark.
-pub const DHCP_MARK: u32 = 0x2043;
+pub const SOCKET_MARK: u32 = 0x2043;
 
 /// Offsets in a frame: Ethernet, then ARP (RFC 826).
 const SENDER: u32 = 6;
@@ -140,7 +141,7 @@ impl Own<'_> {
         };
         vec![
             outgoing,
-            chain("own-arp", Vec::new()),
+            chain("own-arp", vec![self.inquiry()]),
             chain("ipv4-source", ipv4_source()),
             chain("ipv4-own", ipv4()),
             chain("dhcp-client", vec![self.dhcp_client()]),
@@ -228,6 +229,16 @@ impl Own<'_> {
         ]
     }
 
+    /// leasehold's own question who has an address, which names the container's MAC where a probe
+    /// names none ([`linknet::ArpSocket::inquire`]).
+    fn inquiry(&self) -> Rule {
+        let nobody = [&self.mac.octets()[..], &[0; 4], &self.mac.octets()[..]].concat();
+        accept("leasehold's ARP questions")
+            .when(Match::mark(SOCKET_MARK))
+            .when(Match::frame(ARP_TYPES, &[0, 1, 8, 0, 6, 4, 0, 1]))
+            .when(Match::frame(ARP_SENDER, &nobody))
+    }
+
     /// The message of leasehold's client to a server: about the container's own MAC, and not as a
     /// relay. A container with CAP_NET_RAW can set the mark too; then what is looked at must be
     /// what the server reads, and so no fragment and no padding.
@@ -236,7 +247,7 @@ impl Own<'_> {
         let relay_and_mac = [&[0; 4][..], &self.mac.octets()].concat();
         let long_enough = Match::frame(IPV4_TOTAL_LENGTH, &DHCP_MIN_LENGTH.to_be_bytes());
         goto("dhcp-address", "leasehold's DHCP client")
-            .when(Match::mark(DHCP_MARK))
+            .when(Match::mark(SOCKET_MARK))
             .when(long_enough.up_to(&[0xff, 0xff]))
             .when(is_whole())
             .when(Match::frame(IPV4_DATA, &[0, 68, 0, 67]))

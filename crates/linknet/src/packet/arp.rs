@@ -43,6 +43,15 @@ impl ArpSocket {
         })
     }
 
+    /// Gives a mark to what the socket sends from now on, for rules to know it by
+    /// ([`Match::mark`](crate::nft::Match::mark)).
+    ///
+    /// # Errors
+    /// Without CAP_NET_ADMIN, or since Linux 5.17 CAP_NET_RAW, over the network namespace.
+    pub fn set_mark(&self, mark: u32) -> io::Result<()> {
+        self.socket.set_mark(mark)
+    }
+
     /// Asks who has an address, without claiming it (an ARP probe, RFC 5227 §1.1): no neighbour
     /// updates its cache because of a probe.
     ///

@@ -5,6 +5,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use attachment::guard;
 use linknet::{ArpSocket, Mac, Netns};
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep_until};
@@ -51,6 +52,10 @@ impl AsyncArp {
         let socket = netns
             .run(|| ArpSocket::open(ifindex))?
             .map_err(io::Error::other)?;
+        // Only a guard asks for it, and then the question is not sent and the log says so.
+        if let Err(error) = socket.set_mark(guard::SOCKET_MARK) {
+            tracing::debug!(%error, "cannot mark the socket");
+        }
         Ok(AsyncArp(Some(watch(socket)?)))
     }
 

@@ -154,7 +154,7 @@ impl<'n> Sockets<'n> {
                     .run(|| PacketSocket::open(self.ifindex, CLIENT_PORT))?;
                 let opened = opened.map_err(io::Error::other)?;
                 // Only a guard asks for it, and then the message is not sent and the log says so.
-                if let Err(error) = opened.set_mark(guard::DHCP_MARK) {
+                if let Err(error) = opened.set_mark(guard::SOCKET_MARK) {
                     tracing::debug!(%error, "cannot mark the socket");
                 }
                 watch(opened)?
