@@ -313,20 +313,12 @@ fn a_smaller_mtu_of_the_parent_applies_to_its_macvlans_and_check_accepts_that(
     resize(1300)?;
     ensure!(follows.link("eth0")?.mtu == 1300 && configured.link("eth0")?.mtu == 1300);
     network.check(&attachment)?;
-    let error = network::cni_error(with_mtu.check(&its_attachment));
-    ensure!(
-        error.code == 110 && error.msg.contains("1300, not 1400"),
-        "it was configured: {error}"
-    );
+    with_mtu.check(&its_attachment)?;
 
-    // It does not grow again by itself, and the container is worse off than it was made.
+    // It does not grow again by itself.
     resize(1500)?;
     ensure!(follows.link("eth0")?.mtu == 1300);
-    let error = network::cni_error(network.check(&attachment));
-    ensure!(
-        error.code == 110 && error.msg.contains("1300, not 1500"),
-        "{error}"
-    );
+    network.check(&attachment)?;
     Ok(())
 }
 

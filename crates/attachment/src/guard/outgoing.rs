@@ -29,6 +29,7 @@ pub const SOCKET_MARK: u32 = 0x2043;
 const SENDER: u32 = 6;
 const ETHERTYPE: u32 = 12;
 const ARP_PROTOCOL: u32 = 16;
+const ARP_TARGET_MAC: u32 = 32;
 const ARP_TARGET_IP: u32 = 38;
 
 /// Of IPv4 (RFC 791), and of UDP, ICMP and IGMP behind 20 octets of it.
@@ -232,11 +233,11 @@ impl Own<'_> {
     /// leasehold's own question who has an address, which names the container's MAC where a probe
     /// names none ([`linknet::ArpSocket::inquire`]).
     fn inquiry(&self) -> Rule {
-        let nobody = [&self.mac.octets()[..], &[0; 4], &self.mac.octets()[..]].concat();
+        let from_nobody = [&[8, 0, 6, 4, 0, 1], &self.mac.octets()[..], &[0; 4]].concat();
         accept("leasehold's ARP questions")
             .when(Match::mark(SOCKET_MARK))
-            .when(Match::frame(ARP_TYPES, &[0, 1, 8, 0, 6, 4, 0, 1]))
-            .when(Match::frame(ARP_SENDER, &nobody))
+            .when(Match::frame(ARP_PROTOCOL, &from_nobody))
+            .when(Match::frame(ARP_TARGET_MAC, &self.mac.octets()))
     }
 
     /// The message of leasehold's client to a server: about the container's own MAC, and not as a

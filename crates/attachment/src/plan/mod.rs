@@ -151,8 +151,8 @@ impl Plan {
     /// The first address, route or rule that is missing in the kernel.
     ///
     /// A later plugin of the chain may have moved a route of the main table to another one, as
-    /// `sbr` and `vrf` do, or replaced it by one through another gateway. A rule may be missing
-    /// while nothing is in its table.
+    /// `sbr` and `vrf` do, or replaced it by one through another gateway on the same
+    /// interface. A rule may be missing while nothing is in its table.
     ///
     /// # Errors
     /// 111 if the kernel cannot be asked.
@@ -162,7 +162,7 @@ impl Plan {
         let missing_address = addresses.find(|wanted| !present.addresses.contains(&wanted.net));
         let is_missing = |wanted: &&Route| {
             let mut routes = present.routes.iter();
-            present.has_place_for(wanted) && !routes.any(|it| present::leads_there(it, wanted))
+            present.has_place_for(wanted) && !routes.any(|it| present::replaces(it, wanted))
         };
         let missing_route = self.routes.iter().find(is_missing);
         let missing_rule = self.rules.iter().find(|wanted| {

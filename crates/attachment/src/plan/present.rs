@@ -96,7 +96,13 @@ pub(super) fn fulfils(route: &Route, wanted: &Route) -> bool {
     leads_there(route, wanted) && route.gateway == wanted.gateway
 }
 
-/// Whether the kernel's route leads to the wanted one's destination, through whatever gateway.
-pub(super) fn leads_there(route: &Route, wanted: &Route) -> bool {
+/// Whether the kernel's route is the wanted one, or takes its place on its interface: a later plugin
+/// may have replaced the gateway.
+pub(super) fn replaces(route: &Route, wanted: &Route) -> bool {
+    fulfils(route, wanted) || leads_there(route, wanted) && route.index == wanted.index
+}
+
+/// Whether both lead to the same destination, through whatever gateway.
+fn leads_there(route: &Route, wanted: &Route) -> bool {
     route.dst == wanted.dst && (route.table == wanted.table || wanted.table == Route::MAIN)
 }

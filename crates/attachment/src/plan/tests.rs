@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use cni::IpConfig;
 
-use super::present::{fulfils, leads_there};
+use super::present::{fulfils, replaces};
 use super::*;
 use crate::lifetime::set_valid_lifetime;
 
@@ -115,5 +115,10 @@ fn a_route_that_a_later_plugin_moved_to_another_table_is_the_reported_one() {
         "one of a table of its own stays there"
     );
     let elsewhere = route.clone().via(IpAddr::from([10, 0, 0, 2]));
-    assert!(!fulfils(&elsewhere, &route) && leads_there(&elsewhere, &route));
+    assert!(!fulfils(&elsewhere, &route) && replaces(&elsewhere, &route));
+    let of_another_interface = Route {
+        index: IFINDEX + 1,
+        ..elsewhere
+    };
+    assert!(!replaces(&of_another_interface, &route));
 }
