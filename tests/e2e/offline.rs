@@ -13,6 +13,7 @@ use lab::dhcproto::v4::{DhcpOption, MessageType, OptionCode};
 use lab::network::{Attachment, cni_error};
 use lab::serde_json::{self, Value, json};
 use lab::{Daemon, DhcpServer, Lan, Network, Process, Result, Test, World, suite, test, until};
+use nix::mount::{MsFlags, mount};
 
 use crate::chaos::lease_files;
 use crate::dhcp::named;
@@ -141,22 +142,22 @@ fn a_del_that_cannot_have_the_lock_releases_the_address(world: &World) -> Result
 }
 
 fn with_a_full_disk_del_releases_the_address(world: &World) -> Result {
-    del_releases(world, |_, state| fill(state).map(drop))
+    del_releases(world, |state| fill(state).map(drop))
 }
 
 fn with_a_read_only_state_directory_del_releases_the_address(world: &World) -> Result {
-    del_releases(world, |lan, state| remount(lan, state, "ro"))
+    del_releases(world, |state| remount(state, MsFlags::MS_RDONLY))
 }
 
 /// Fails unless DEL without a daemon releases the address after `spoil` was done to the disk.
-fn del_releases(world: &World, spoil: impl Fn(&Lan, &Path) -> Result) -> Result {
+fn del_releases(world: &World, spoil: impl Fn(&Path) -> Result) -> Result {
     let (lan, server, state, daemon) = on_a_disk(world, Settings::default())?;
     let network = Network::new(&lan.host, configuration(&daemon, &state));
     let container = lan.container("c1")?;
     let attachment = Attachment::new(&container);
     network.add(&attachment)?;
     daemon.kill()?;
-    spoil(&lan, &state)?;
+    spoil(&state)?;
     network.del(&attachment)?;
     ensure_nothing_left(&container)?;
     until("the address is released", SOON, || {
@@ -176,7 +177,7 @@ fn a_daemon_on_a_read_only_state_directory_maintains_leases(world: &World) -> Re
     network.add(&attachment)?;
     let leased = address(&container)?;
     daemon.kill()?;
-    remount(&lan, &state, "ro")?;
+    remount(&state, MsFlags::MS_RDONLY)?;
     let file = state.join("lan/c1:eth0.json");
     let before = fs::read(&file)?;
 
@@ -190,7 +191,7 @@ fn a_daemon_on_a_read_only_state_directory_maintains_leases(world: &World) -> Re
     let log = daemon.log();
     ensure!(log.contains("cannot write leases"), "{log}");
 
-    remount(&lan, &state, "rw")?;
+    remount(&state, MsFlags::empty())?;
     until("the lease is written", Duration::from_secs(20), || {
         fs::read(&file).is_ok_and(|now| now != before)
     })?;
@@ -290,10 +291,12 @@ fn fill(state: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn remount(lan: &Lan, state: &Path, how: &str) -> Result {
-    let path = state.to_str().context("a path of ours")?;
-    let options = format!("remount,{how}");
-    lan.host.output(&["mount", "-o", &options, path]).map(drop)
+/// Makes the disk read-only, or writable again: `flags` is `MS_RDONLY` or empty. mount(8) cannot do
+/// that for an ordinary user's world.
+fn remount(state: &Path, flags: MsFlags) -> Result {
+    let none = None::<&str>;
+    mount(none, state, none, MsFlags::MS_REMOUNT | flags, none)?;
+    Ok(())
 }
 
 /// A daemon that takes over from whatever is there.
