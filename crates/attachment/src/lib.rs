@@ -33,7 +33,7 @@ pub use identity::{stable_mac, stable_name};
 pub use keys::SharedKeys;
 pub use lifetime::{set_valid_lifetime, take_valid_lifetime};
 pub use lock::{ContainerLock, HostLock, lock_within};
-pub use ownership::{OwnerMark, PROTOCOL, is_macvlan};
+pub use ownership::{GUARDED_GROUP, OwnerMark, PROTOCOL, is_macvlan};
 pub use plan::{Changes, LeftOut, Plan, Transition, gateways, keep_routes, source_routing};
 pub use prefix::parse_prefix;
 pub use shared_link::SharedLink;

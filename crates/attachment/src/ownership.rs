@@ -31,6 +31,10 @@ pub struct OwnerMark {
     pub group: u32,
 }
 
+/// The group of a finished interface that has a guard, so that DEL removes the guard whatever its
+/// configuration says by then.
+pub const GUARDED_GROUP: u32 = 0x6c68_6775;
+
 /// How every alias begins.
 const PREFIX: &str = "leasehold:";
 

@@ -11,3 +11,12 @@ pub fn parse_prefix(text: &str) -> Option<IpNet> {
     let prefix = text.parse::<IpNet>().or_else(|_| address());
     prefix.map(|prefix| prefix.trunc()).ok()
 }
+
+/// Reads the same where it says who is trusted: `None` if there are bits beyond the prefix, because
+/// a single address may have been meant.
+pub(crate) fn parse_exact_prefix(text: &str) -> Option<IpNet> {
+    let has_length = text.contains('/');
+    let prefix = parse_prefix(text)?;
+    let is_exact = !has_length || text.parse() == Ok(prefix);
+    is_exact.then_some(prefix)
+}

@@ -60,7 +60,9 @@ pub(crate) fn del(request: &Request) -> Result<(), Error> {
         if removed.is_some() {
             // ADD refuses a value of another type, and so has set nothing.
             let key = SharedKeys::read(request).guard;
-            guard::remove(&key, &container.netns, attachment);
+            if guard::is_on(&key, &ours) {
+                guard::remove(&container.netns, attachment);
+            }
         }
     }
     if let Some((vlan, detached)) = vlan {

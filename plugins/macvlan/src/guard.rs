@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use attachment::guard::{self, Guarded, NewGuard};
-use attachment::{Guard, KernelError, OwnerMark, Plan, SharedKeys, differs, kernel_code};
+use attachment::{
+    GUARDED_GROUP, Guard, KernelError, OwnerMark, Plan, SharedKeys, differs, kernel_code,
+};
 use cni::{Attachment, Error, Request};
 use ipnet::IpNet;
 use linknet::nft::Nft;
@@ -60,13 +62,15 @@ pub(crate) fn check(
     }
 }
 
+/// Whether one of these interfaces has a guard, or should have one.
+pub(crate) fn is_on(key: &Guard, links: &[Link]) -> bool {
+    !key.is_off() || links.iter().any(|link| link.group == GUARDED_GROUP)
+}
+
 /// DEL, and an ADD that failed: removes the guard of an interface that is gone. What cannot be
 /// removed does no harm without the interface, and is only worth a warning: root in the container
 /// can see to it that a table stays.
-pub(crate) fn remove(key: &Guard, container: &Netns, attachment: &Attachment) {
-    if key.is_off() {
-        return;
-    }
+pub(crate) fn remove(container: &Netns, attachment: &Attachment) {
     let removed = match Nft::open_in(container) {
         // What this kernel does not have, ADD has not created.
         Err(error) if error.is_unsupported() => return,

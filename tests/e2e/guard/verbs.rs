@@ -25,6 +25,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(nft_shows_the_rules_with_their_reasons).needs(&[NFTABLES, packages::GO_PLUGINS]),
     test!(check_fails_when_the_guard_is_gone_or_changed).needs(&[packages::GO_PLUGINS]),
     test!(del_leaves_nothing_and_gc_neither),
+    test!(del_removes_a_guard_that_is_not_configured_any_more).needs(&[packages::GO_PLUGINS]),
     test!(a_table_that_a_program_owns_stops_neither_del_nor_gc).needs(&[NFTABLES]),
     test!(addresses_that_keep_changing_do_not_stop_del).within(Duration::from_secs(60)),
     test!(tables_of_others_stay).needs(&[packages::GO_PLUGINS]),
@@ -217,6 +218,23 @@ fn addresses_that_keep_changing_do_not_stop_del(world: &World) -> Result {
         Ok(())
     })?;
     ensure_nothing_left(&container)
+}
+
+fn del_removes_a_guard_that_is_not_configured_any_more(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = container(&lan, "c1", json!({ "allow": ["tcp/443"] }))?;
+    let without = guarded(json!(false), &["10.99.0.50/24"]);
+    let network = Network::new(&lan.host, without);
+    let attachment = Attachment::new(&container);
+    network.del(&attachment)?;
+    let nft = Nft::open_in(container.netns())?;
+    for family in [Family::Netdev, Family::Inet] {
+        let tables = nft.tables(family)?;
+        ensure!(tables.is_empty(), "{tables:?}");
+    }
+    network.add(&attachment)?;
+    container.ping(Lan::ADDRESS.into(), SOON)?;
+    network.del(&attachment)
 }
 
 fn tables_of_others_stay(_: &World) -> Result {

@@ -1,7 +1,6 @@
 //! The `guard` key.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -9,6 +8,8 @@ use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+
+use crate::prefix::parse_exact_prefix;
 
 /// The `guard` key: what a container may send, and what may reach it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl fmt::Display for ParseAllowError {
         write!(
             f,
             "{:?} is neither a port (\"tcp/443\", \"udp/5353\", \"tcp/8000-8010\") nor a sender \
-             (\"from 192.168.1.0/24\")",
+             (\"from 192.168.1.0/24\", with no bits behind the prefix)",
             self.0
         )
     }
@@ -70,18 +71,11 @@ impl FromStr for Allow {
 
     fn from_str(text: &str) -> Result<Allow, ParseAllowError> {
         let parsed = match text.strip_prefix("from ") {
-            Some(sender) => parse_sender(sender).map(Allow::From),
+            Some(sender) => parse_exact_prefix(sender.trim()).map(Allow::From),
             None => parse_ports(text),
         };
         parsed.ok_or_else(|| ParseAllowError(text.to_owned()))
     }
-}
-
-/// A prefix, or an address by itself.
-fn parse_sender(text: &str) -> Option<IpNet> {
-    let text = text.trim();
-    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
-    text.parse().ok().or_else(address).map(|net| net.trunc())
 }
 
 fn parse_ports(text: &str) -> Option<Allow> {
@@ -218,7 +212,7 @@ mod tests {
                 ]),
             ),
             (
-                json!({ "Allow": ["from 192.168.1.7", "from fd00::1/8"] }),
+                json!({ "Allow": ["from 192.168.1.7", "from fd00::/8"] }),
                 Guard::Allow(vec![net("192.168.1.7/32"), net("fd00::/8")]),
             ),
         ] {
@@ -247,6 +241,7 @@ mod tests {
             "from ",
             "from lan",
             "from 10.0.0.0/33",
+            "from 10.0.0.7/8",
             "to 10.0.0.0/8",
         ] {
             let refused = key(&json!({ "allow": ["tcp/443", entry] })).unwrap_err();

@@ -38,8 +38,12 @@ pub struct Refusal {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Reason {
-    /// It is on none of these prefixes, which are the parent's.
-    NoPrefix { parent: String, own: Vec<IpNet> },
+    /// It is on none of these prefixes, which are the parent's and those of the configuration.
+    NoPrefix {
+        parent: String,
+        own: Vec<IpNet>,
+        listed: Vec<IpNet>,
+    },
     /// It is an address of the host, a peer's, or the network's or a broadcast address of a prefix
     /// of the host.
     HostAddress,
@@ -108,8 +112,11 @@ impl HostNetwork {
             .map(IpNet::prefix_len)
             .max()
         else {
-            let parent = parent.name.clone();
-            return Some(Reason::NoPrefix { parent, own });
+            return Some(Reason::NoPrefix {
+                parent: parent.name.clone(),
+                own,
+                listed: listed.to_vec(),
+            });
         };
         if self.is_gateway(to) {
             return Some(Reason::Gateway);
@@ -203,10 +210,11 @@ impl Refusal {
     pub fn advice(&self) -> String {
         let to = self.to;
         match &self.reason {
-            Reason::NoPrefix { .. } => "if your containers have addresses there, list their \
-                                        prefix, as in \"hostAccess\": [\"10.42.0.0/16\"]; \
-                                        otherwise find out who assigned it"
-                .to_owned(),
+            Reason::NoPrefix { .. } => format!(
+                "if your containers have addresses there, add their prefix to the list, or the \
+                 address by itself, as in \"hostAccess\": [\"{to}\"]; otherwise find out who \
+                 assigned it"
+            ),
             Reason::OtherAttachment => "if that container is gone, its DEL or GC removes the \
                                         route; otherwise find out who assigned the address twice"
                 .to_owned(),
@@ -223,12 +231,23 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the host must not be led to {}: ", self.to)?;
         match &self.reason {
-            Reason::NoPrefix { parent, own } if own.is_empty() => {
-                write!(f, "{parent} has no address, and so no prefix that it is on")
-            }
-            Reason::NoPrefix { parent, own } => {
-                let own: Vec<String> = own.iter().map(IpNet::to_string).collect();
-                write!(f, "it is on no prefix of {parent} ({})", own.join(", "))
+            Reason::NoPrefix {
+                parent,
+                own,
+                listed,
+            } => {
+                let list = |prefixes: &[IpNet]| {
+                    let prefixes: Vec<String> = prefixes.iter().map(IpNet::to_string).collect();
+                    prefixes.join(", ")
+                };
+                match own.is_empty() {
+                    true => write!(f, "{parent} has no address, and so no prefix that it is on"),
+                    false => write!(f, "it is on no prefix of {parent} ({})", list(own)),
+                }?;
+                match listed.is_empty() {
+                    true => Ok(()),
+                    false => write!(f, ", and on none that is listed ({})", list(listed)),
+                }
             }
             Reason::HostAddress => {
                 f.write_str("it is the host's own, a network's, or a broadcast address")

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 
-use crate::prefix::parse_prefix;
+use crate::prefix::parse_exact_prefix;
 
 /// The `hostAccess` key: whether the host gets a route to the container, and to which addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,9 +72,11 @@ impl<'de> Visitor<'de> for KeyVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<HostAccessKey, A::Error> {
         let mut prefixes = Vec::new();
         while let Some(text) = list.next_element::<String>()? {
-            match parse_prefix(&text) {
+            match parse_exact_prefix(&text) {
                 None => {
-                    let what = format_args!("{text:?} is not a prefix such as 10.42.0.0/16");
+                    let what = format_args!(
+                        "{text:?} is not a prefix such as 10.42.0.0/16, with no bits behind it"
+                    );
                     return Err(de::Error::custom(what));
                 }
                 Some(all) if all.prefix_len() == 0 => {
@@ -114,7 +116,7 @@ mod tests {
         for (value, expected) in [
             (json!(false), HostAccessKey::Off),
             (json!(true), HostAccessKey::OnLink),
-            (json!(["10.42.7.7/16"]), listed(&["10.42.0.0/16"])),
+            (json!(["10.42.0.0/16"]), listed(&["10.42.0.0/16"])),
             (
                 json!(["192.0.2.7", "fd00:42::/56"]),
                 listed(&["192.0.2.7/32", "fd00:42::/56"]),

@@ -149,7 +149,9 @@ impl AttachContext<'_> {
         let deleted = or_absent(inside.delete_link(link.index));
         if deleted.is_ok() {
             let container = &self.namespaces.container;
-            guard::remove(&self.config.guard, container, self.attachment);
+            if !self.config.guard.is_off() {
+                guard::remove(container, self.attachment);
+            }
         }
         match removed.and(deleted) {
             Ok(()) => error,

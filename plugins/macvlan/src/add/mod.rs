@@ -10,8 +10,8 @@ use std::slice;
 
 use attachment::guard::NewGuard;
 use attachment::{
-    ContainerLock, KernelError, LeftOut, OwnerMark, Plan, keep_routes, source_routing,
-    take_valid_lifetime, with_details,
+    ContainerLock, GUARDED_GROUP, KernelError, LeftOut, OwnerMark, Plan, keep_routes,
+    source_routing, take_valid_lifetime, with_details,
 };
 use cni::delegate::Ipam;
 use cni::{CniResult, Error, Interface, IpConfig, Request, Version, code};
@@ -33,6 +33,7 @@ pub(crate) struct Unfinished {
     inside: Netlink,
     index: u32,
     mark: OwnerMark,
+    is_guarded: bool,
     _lock: ContainerLock,
 }
 
@@ -47,9 +48,13 @@ impl Unfinished {
 
     /// Marks the interface as finished.
     pub(crate) fn finish(self) {
+        let group = match self.is_guarded {
+            true => GUARDED_GROUP,
+            false => 0,
+        };
         let mark = || {
             let alias = &self.mark.alias;
-            self.inside.set_alias_and_group(self.index, alias, 0)
+            self.inside.set_alias_and_group(self.index, alias, group)
         };
         let marked = (1..MARK_ATTEMPTS).fold(mark(), |marked, _| marked.or_else(|_| mark()));
         if let Err(error) = marked {
@@ -89,6 +94,7 @@ pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
         inside: namespaces.inside,
         mark,
         _lock: lock,
+        is_guarded: !config.guard.is_off(),
     };
     Ok((result, unfinished))
 }

@@ -108,6 +108,23 @@ pub(super) fn ungranted(request: &Request, result: &CniResult) -> Result<Vec<Str
     Ok(missing.map(describe).collect())
 }
 
+/// Refuses unknown keys in `servers`: a misspelt one would let any server in.
+fn verify_server_keys(source: Source<'_>, section: &Map<String, Value>) -> Result<(), Error> {
+    let servers = section
+        .iter()
+        .find(|(key, _)| key.eq_ignore_ascii_case("servers"));
+    let keys = servers
+        .and_then(|(_, servers)| servers.as_object())
+        .into_iter()
+        .flatten();
+    let known = field_names::<Servers>();
+    let is_unknown = |key: &&String| !known.iter().any(|known| key.eq_ignore_ascii_case(known));
+    match keys.map(|(key, _)| key).find(is_unknown) {
+        Some(key) => Err(source.invalid("servers", format_args!("there is no key {key:?}"))),
+        None => Ok(()),
+    }
+}
+
 impl Keys {
     /// Refuses values that are invalid for every attachment. `source` says where a key is.
     fn verify<'a>(&self, source: impl Fn(&str) -> Source<'a>) -> Result<(), Error> {
@@ -154,6 +171,7 @@ impl Config {
             file,
         };
         config.keys.verify(|key| config.source(key))?;
+        verify_server_keys(config.source("servers"), &section)?;
         Ok(config)
     }
 

@@ -385,6 +385,10 @@ fn a_bad_value_is_refused_naming_its_key() {
             "servers.deny[0]",
         ),
         (
+            json!({ "servers": { "alow": ["10.0.0.1"] } }),
+            "servers: there is no key \"alow\"",
+        ),
+        (
             json!({ "routes": [{ "dst": "10.0.0.0/33" }] }),
             "routes[0].dst",
         ),
