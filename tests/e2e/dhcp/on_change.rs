@@ -154,7 +154,9 @@ fn with_down_the_interface_is_down_while_the_address_is_lost(world: &World) -> R
     until("the interface is down", Duration::from_secs(10), || {
         !is_up(&container)
     })?;
-    ensure!(scenario.daemon.log().contains("interface set down"));
+    until("the log says so", SOON, || {
+        scenario.daemon.log().contains("interface set down")
+    })?;
     // It is asked for again, although nothing can be sent from an interface that is down.
     let before = server.received_of(MessageType::Discover).len();
     server.wait_for(MessageType::Discover, before + 1, Duration::from_secs(20))?;
