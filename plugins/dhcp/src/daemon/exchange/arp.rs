@@ -5,11 +5,11 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use attachment::guard;
 use linknet::{ArpSocket, Mac, Netns};
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep_until};
 
+use super::mark::mark;
 use crate::daemon::watchers::{close_on_thread, watch};
 
 /// How often an address is asked for, and how long each answer is waited for.
@@ -52,10 +52,7 @@ impl AsyncArp {
         let socket = netns
             .run(|| ArpSocket::open(ifindex))?
             .map_err(io::Error::other)?;
-        // Only a guard asks for it, and then the question is not sent and the log says so.
-        if let Err(error) = socket.set_mark(guard::SOCKET_MARK) {
-            tracing::debug!(%error, "cannot mark the socket");
-        }
+        mark(|mark| socket.set_mark(mark));
         Ok(AsyncArp(Some(watch(socket)?)))
     }
 

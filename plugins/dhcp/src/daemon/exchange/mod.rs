@@ -8,6 +8,7 @@ mod announcement;
 mod arp;
 mod conflict;
 mod driver;
+mod mark;
 mod permits;
 mod read_limit;
 mod sockets;

@@ -4,12 +4,12 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use attachment::guard;
 use dhcp4::{Awaited, Delivery, Transmit};
 use linknet::{Mac, Netns, PacketSocket, Pattern, Received};
 use tokio::io::unix::AsyncFd;
 
 use super::arp;
+use super::mark::mark;
 use super::permits::Permit;
 use super::read_limit::ReadLimit;
 use super::wire::Wire;
@@ -153,10 +153,7 @@ impl<'n> Sockets<'n> {
                     .netns
                     .run(|| PacketSocket::open(self.ifindex, CLIENT_PORT))?;
                 let opened = opened.map_err(io::Error::other)?;
-                // Only a guard asks for it, and then the message is not sent and the log says so.
-                if let Err(error) = opened.set_mark(guard::SOCKET_MARK) {
-                    tracing::debug!(%error, "cannot mark the socket");
-                }
+                mark(|mark| opened.set_mark(mark));
                 watch(opened)?
             }
         };

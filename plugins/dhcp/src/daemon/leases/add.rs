@@ -11,10 +11,10 @@ use tokio::time::{Instant, timeout_at};
 use tracing::field::display;
 
 use super::attempt::Attempt;
-use super::end;
 use super::lease::{ManagedLease, parent_in_other_netns};
 use super::slot::Slot;
 use super::table::{SlotGuard, Table, seed};
+use super::{detach, end};
 use crate::daemon::error::internal;
 use crate::daemon::exchange::{Permit, Sockets, now};
 use crate::daemon::store::ClientIdentity;
@@ -89,7 +89,7 @@ pub(crate) async fn add(
 pub(crate) async fn undo(table: &Rc<Table>, attachment: &Attachment, add: AddId) {
     let lease = table.get(attachment).and_then(|slot| slot.lease());
     if lease.is_some_and(|lease| lease.belongs_to_only(add)) {
-        end::del(table, attachment).await;
+        detach::del(table, attachment).await;
     }
 }
 

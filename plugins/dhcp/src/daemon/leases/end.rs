@@ -1,58 +1,26 @@
 //! The ends of a lease: it is released, or abandoned because its container is gone. A third end is
 //! in [`supersede`](super::supersede).
 
-use std::collections::HashSet;
 use std::rc::Rc;
 
 use cni::Attachment;
-use tokio::task::JoinSet;
 use tracing::field::display;
 
 use super::give_back::give_back;
 use super::lease::ManagedLease;
-use super::resume;
 use super::slot::Slot;
 use super::table::{SlotGuard, Table};
 use crate::state::{LeaseStatus, Record, Unreachable};
 
-/// How many leases GC releases at a time.
+/// How many leases are released at a time.
 pub(super) const CONCURRENT_RELEASES: usize = 32;
 
-/// DEL: releases the lease of an attachment, also one that was abandoned although its interface is
-/// still there, and cancels an ADD that is still running. If there is none of them, it does nothing.
-pub(crate) async fn del(table: &Rc<Table>, attachment: &Attachment) {
-    let slot = table.get(attachment);
-    let slot = slot.or_else(|| resume::take_up_abandoned(table, attachment));
-    let Some(slot) = slot else {
-        table.store.erase_if_unread(attachment);
-        return;
-    };
-    let _guard = SlotGuard { table, slot: &slot };
+/// Ends the lease of a slot: cancels an ADD that is still running, and releases the lease.
+pub(super) async fn end(table: &Table, slot: &Rc<Slot>) {
+    let _guard = SlotGuard { table, slot };
     slot.cancelled.notify_waiters();
     let _exchange = slot.exchange_lock.lock().await;
-    release(table, &slot).await;
-}
-
-/// GC: releases every lease of the network whose attachment is not in `keep`.
-pub(crate) async fn gc(table: &Rc<Table>, network: &str, keep: &[Attachment]) {
-    resume::resume_abandoned(table);
-    let keep: HashSet<&Attachment> = keep.iter().collect();
-    let attachments = table
-        .slots()
-        .into_iter()
-        .map(|slot| slot.attachment.clone());
-    let stale: Vec<Attachment> = attachments
-        .filter(|attachment| attachment.network() == network && !keep.contains(attachment))
-        .collect();
-    for some in stale.chunks(CONCURRENT_RELEASES) {
-        let mut tasks = JoinSet::new();
-        for attachment in some {
-            tracing::info!(%attachment, "GC: releasing the lease of an attachment that is not valid");
-            let (table, attachment) = (Rc::clone(table), attachment.clone());
-            tasks.spawn_local(async move { del(&table, &attachment).await });
-        }
-        tasks.join_all().await;
-    }
+    release(table, slot).await;
 }
 
 /// Ends the lease of a slot whose exchange lock the caller holds: records that on disk, takes the

@@ -3,6 +3,7 @@
 mod add;
 mod attempt;
 mod check;
+mod detach;
 mod end;
 mod give_back;
 mod lan;
@@ -19,7 +20,7 @@ mod unreleased;
 
 pub(super) use add::{add, undo};
 pub(super) use check::check;
-pub(super) use end::{del, gc};
+pub(super) use detach::{del, gc};
 pub(super) use maintain::{maintain_next, watch_carriers, watch_netns};
 pub(crate) use offline::{EndedLease, Outcome, release_offline};
 pub(super) use resume::{resume_abandoned, resume_all, resume_rest, retry_releases};

@@ -229,11 +229,12 @@ fn abandon(table: &Table, record: Record, lease: &ManagedLease, why: Unreachable
 
 /// Releases a lease that ended before, and whose interface still exists to send from.
 fn release(table: &Rc<Table>, record: &Record, lease: ManagedLease) {
-    let attachment = record.attachment.clone();
+    let attachment = &record.attachment;
     tracing::info!(%attachment, "releasing the lease of a container that was detached before");
-    *table.get_or_create(&attachment).lease.borrow_mut() = Some(Rc::new(lease));
+    let slot = table.get_or_create(attachment);
+    *slot.lease.borrow_mut() = Some(Rc::new(lease));
     let table = Rc::clone(table);
-    spawn_local(async move { end::del(&table, &attachment).await });
+    spawn_local(async move { end::end(&table, &slot).await });
 }
 
 /// Puts the lease into the table, and sets its timer unless it is overdue. A lease that was

@@ -143,7 +143,7 @@ impl Server {
         })?;
         let netns = descriptor.map(Netns::from_fd).transpose()?;
         if let Verb::Add { params, .. } = &mut request.verb {
-            // Whoever says so, it is the caller's.
+            // The request cannot choose the user: the socket says who the caller is.
             params.member = caller.member();
             netns
                 .as_ref()

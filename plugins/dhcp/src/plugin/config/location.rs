@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use cni::{Error, Request};
+use cni::Error;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Source;
-use super::network_file::NetworkFile;
 use crate::protocol::DEFAULT_SOCKET;
 use crate::state::StateDir;
 
@@ -43,29 +42,10 @@ impl DaemonLocation {
         self.socket.exists() || self.state.path().exists()
     }
 
-    /// Reads these keys, and no others, for a verb that a bad file of the network's must not fail:
-    /// it is warned about, and counts as absent.
-    ///
-    /// # Errors
-    /// `INVALID_NETWORK_CONFIG` (7) if a key of the `ipam` section is of the wrong type.
-    pub(crate) fn read(request: &Request) -> Result<DaemonLocation, Error> {
-        let mut section = request.config.ipam.clone().unwrap_or_default();
-        let file = NetworkFile::of_network(&request.config.name).and_then(|file| match file {
-            Some(file) => file.verify_location().map(|()| Some(file)),
-            None => Ok(None),
-        });
-        match file {
-            Ok(Some(file)) => file.complete(&mut section),
-            Ok(None) => {}
-            Err(error) => log::warn!("ignored: {error}"),
-        }
-        DaemonLocation::of(&section)
-    }
-
     /// Reads these keys of a section.
     ///
     /// # Errors
-    /// As [`DaemonLocation::read`].
+    /// `INVALID_NETWORK_CONFIG` (7) if a key is of the wrong type.
     pub(super) fn of(section: &Map<String, Value>) -> Result<DaemonLocation, Error> {
         let keys: Keys = Source::Ipam.decode(section)?;
         let socket = match keys.daemon_socket_path.as_str() {

@@ -138,6 +138,27 @@ impl Keys {
     }
 }
 
+impl DaemonLocation {
+    /// Reads these keys, and no others, for a verb that a bad file of the network's must not fail:
+    /// it is warned about, and counts as absent.
+    ///
+    /// # Errors
+    /// `INVALID_NETWORK_CONFIG` (7) if a key of the `ipam` section is of the wrong type.
+    pub(crate) fn read(request: &Request) -> Result<DaemonLocation, Error> {
+        let mut section = request.config.ipam.clone().unwrap_or_default();
+        let file = NetworkFile::of_network(&request.config.name).and_then(|file| match file {
+            Some(file) => file.verify_location().map(|()| Some(file)),
+            None => Ok(None),
+        });
+        match file {
+            Ok(Some(file)) => file.complete(&mut section),
+            Ok(None) => {}
+            Err(error) => log::warn!("ignored: {error}"),
+        }
+        DaemonLocation::of(&section)
+    }
+}
+
 impl Config {
     /// Reads the section and the network's file, and validates everything that does not depend on
     /// the attachment.
