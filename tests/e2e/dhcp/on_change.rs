@@ -39,10 +39,13 @@ fn renumber(server: &DhcpServer) {
     });
 }
 
-/// Has the server grant the addresses from before again.
-fn number_back(server: &DhcpServer) {
+/// Has the server grant the addresses from before again, and waits until the container has its own.
+fn number_back(server: &DhcpServer, container: &Node, kept: Ipv4Addr) -> Result {
     server.forget();
     server.reconfigure(|settings| settings.pool = Settings::default().pool);
+    until("the address is back", Duration::from_secs(40), || {
+        address(container).is_ok_and(|now| now == kept)
+    })
 }
 
 fn has_no_address(container: &Node) -> bool {
@@ -51,6 +54,12 @@ fn has_no_address(container: &Node) -> bool {
 
 fn is_up(container: &Node) -> bool {
     container.link("eth0").is_ok_and(|link| link.up)
+}
+
+fn wait_until_down(container: &Node) -> Result {
+    until("the interface is down", Duration::from_secs(10), || {
+        !is_up(container)
+    })
 }
 
 /// Waits until another address was offered, and no address is left.
@@ -98,10 +107,7 @@ fn a_kept_address_is_lost_without_another_until_it_is_granted_again(world: &Worl
     ensure!(is_up(&container));
     server.wait_for(MessageType::Discover, 4, Duration::from_secs(20))?;
     ensure!(has_no_address(&container) && server.leases().is_empty());
-    number_back(&server);
-    until("the address is back", Duration::from_secs(40), || {
-        address(&container).is_ok_and(|now| now == kept)
-    })?;
+    number_back(&server, &container, kept)?;
     ensure_no_other_was_asked_for(&server, kept)?;
     network.check(&attachment)?;
     container.ping(Lan::ADDRESS.into(), SOON)?;
@@ -131,10 +137,7 @@ fn an_address_that_expired_is_not_replaced_either(world: &World) -> Result {
     let log = scenario.daemon.log();
     ensure!(log.contains("address lost: expired"), "{log}");
     server.behave();
-    number_back(&server);
-    until("the address is back", Duration::from_secs(40), || {
-        address(&container).is_ok_and(|now| now == kept)
-    })?;
+    number_back(&server, &container, kept)?;
     ensure_no_other_was_asked_for(&server, kept)
 }
 
@@ -151,24 +154,15 @@ fn with_down_the_interface_is_down_while_the_address_is_lost(world: &World) -> R
     let kept = address(&container)?;
     renumber(&server);
     wait_for_loss(&scenario.daemon, &container)?;
-    until("the interface is down", Duration::from_secs(10), || {
-        !is_up(&container)
-    })?;
+    wait_until_down(&container)?;
     until("the log says so", SOON, || {
         scenario.daemon.log().contains("interface set down")
     })?;
     // It is asked for again, although nothing can be sent from an interface that is down.
     let before = server.received_of(MessageType::Discover).len();
     server.wait_for(MessageType::Discover, before + 1, Duration::from_secs(20))?;
-    until(
-        "the interface is down again",
-        Duration::from_secs(10),
-        || !is_up(&container),
-    )?;
-    number_back(&server);
-    until("the address is back", Duration::from_secs(40), || {
-        address(&container).is_ok_and(|now| now == kept)
-    })?;
+    wait_until_down(&container)?;
+    number_back(&server, &container, kept)?;
     ensure!(is_up(&container));
     ensure_no_other_was_asked_for(&server, kept)?;
     let gateways = default_gateways(&container)?;
@@ -200,13 +194,8 @@ fn a_new_daemon_takes_no_other_address_either(world: &World) -> Result {
     daemon.kill()?;
     let daemon = Daemon::start(world, &lan.host)?;
     wait_for_loss(&daemon, &container)?;
-    until("the interface is down", Duration::from_secs(10), || {
-        !is_up(&container)
-    })?;
-    number_back(&server);
-    until("the address is back", Duration::from_secs(40), || {
-        address(&container).is_ok_and(|now| now == kept)
-    })?;
+    wait_until_down(&container)?;
+    number_back(&server, &container, kept)?;
     ensure!(is_up(&container));
     ensure_no_other_was_asked_for(&server, kept)
 }
@@ -223,9 +212,7 @@ fn del_while_the_interface_is_down_leaves_nothing(world: &World) -> Result {
     network.add(&attachment)?;
     renumber(&server);
     wait_for_loss(&scenario.daemon, &container)?;
-    until("the interface is down", Duration::from_secs(10), || {
-        !is_up(&container)
-    })?;
+    wait_until_down(&container)?;
     network.del(&attachment)?;
     ensure_nothing_left(&container)?;
     // The next container of the name is given whatever there is.

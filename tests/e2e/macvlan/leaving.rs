@@ -413,15 +413,21 @@ fn noting(world: &World, seen: &Path) -> Result<Vec<PathBuf>> {
     script(world, "noting", &body)
 }
 
+/// A network whose IPAM plugin is [`noting`], and the file that it notes in.
+fn noting_network<'a>(world: &World, lan: &'a Lan) -> Result<(Network<'a>, PathBuf)> {
+    let seen = world.dir().join("seen");
+    let conflist = conflist(json!({ "ipam": { "type": "noting" } }));
+    let network = Network::with_path(&lan.host, conflist, noting(world, &seen)?);
+    Ok((network, seen))
+}
+
 /// More addresses than DEL removes one by one.
 const TOO_MANY: u32 = 300;
 
 fn an_address_is_taken_off_among_many_that_the_container_has_added(world: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
-    let seen = world.dir().join("seen");
-    let conflist = conflist(json!({ "ipam": { "type": "noting" } }));
-    let network = Network::with_path(&lan.host, conflist, noting(world, &seen)?);
+    let (network, seen) = noting_network(world, &lan)?;
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
     add_addresses(world, &container, "eth0", TOO_MANY)?;
@@ -443,9 +449,7 @@ fn an_interface_with_too_many_addresses_is_removed_before_they_are_given_back(
 ) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;
-    let seen = world.dir().join("seen");
-    let conflist = conflist(json!({ "ipam": { "type": "noting" } }));
-    let network = Network::with_path(&lan.host, conflist, noting(world, &seen)?);
+    let (network, seen) = noting_network(world, &lan)?;
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
     add_addresses(world, &container, "eth0", TOO_MANY)?;
