@@ -1,7 +1,8 @@
-//! A machine for one test: the real one's files under a layer that takes all that is written, so
-//! that runtimes can be installed and configured where they really look, in `/etc`, `/opt` and
-//! `/usr`.
+//! A machine for one test: the real one's files, or those of a bare Debian, under a layer that takes
+//! all that is written, so that runtimes can be installed and configured where they really look, in
+//! `/etc`, `/opt` and `/usr`.
 
+use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,8 +18,10 @@ use nix::unistd::{chdir, pivot_root};
 /// here.
 pub(crate) const CHECKOUT: &str = "/usr/src/leasehold";
 
-/// Below the checkout: the programs under test.
-const PROGRAMS: &str = "target/release";
+/// Below the checkout: the programs under test, where cargo puts a release.
+pub(crate) fn programs() -> String {
+    format!("target/{}-unknown-linux-gnu/release", env::consts::ARCH)
+}
 
 /// What the real machine may have of all this, and the new one is not to have.
 const REMOVED: [&str; 8] = [
@@ -45,13 +48,19 @@ const PLAIN: [&str; 4] = [
 ///
 /// To be called before the test has started anything.
 pub(crate) fn enter(world: &World) -> Result {
+    enter_root(world, Path::new("/"))
+}
+
+/// Like [`enter`], with the files of another root file system.
+pub(crate) fn enter_root(world: &World, lower: &Path) -> Result {
     let layer = world.dir().join("machine");
     let [root, upper, work] = ["root", "upper", "work"].map(|name| layer.join(name));
     for directory in [&root, &upper, &work] {
         fs::create_dir_all(directory)?;
     }
     let options = format!(
-        "lowerdir=/,upperdir={},workdir={}",
+        "lowerdir={},upperdir={},workdir={}",
+        lower.display(),
         upper.display(),
         work.display()
     );
@@ -115,7 +124,11 @@ pub(crate) fn enter(world: &World) -> Result {
 
 /// Installs the plugins in a directory, with the command that the documentation gives for it.
 pub(crate) fn install_plugins(directory: &str) -> Result {
-    run(&[&format!("{CHECKOUT}/{PROGRAMS}/dhcp"), "install", directory])?;
+    run(&[
+        &format!("{CHECKOUT}/{}/dhcp", programs()),
+        "install",
+        directory,
+    ])?;
     Ok(())
 }
 
@@ -168,7 +181,8 @@ fn attach(
 /// What a release is made from: examples, packaging, and the programs under test.
 fn copy_checkout(to: &Path) -> Result {
     let from = Path::new(env!("CARGO_MANIFEST_DIR"));
-    fs::create_dir_all(to.join(PROGRAMS))?;
+    let programs = to.join(programs());
+    fs::create_dir_all(to)?;
     for part in [
         "examples",
         "packaging",
@@ -178,12 +192,14 @@ fn copy_checkout(to: &Path) -> Result {
     ] {
         output(Command::new("cp").arg("-a").arg(from.join(part)).arg(to))?;
     }
-    // Without their debugging information, as in a release.
+    copy_programs(&programs)
+}
+
+/// Copies the programs under test without their debugging information, as they are in a release.
+pub(crate) fn copy_programs(to: &Path) -> Result {
+    fs::create_dir_all(to)?;
     for program in ["macvlan", "dhcp"] {
-        let (built, copy) = (
-            suite::plugin_dir().join(program),
-            to.join(PROGRAMS).join(program),
-        );
+        let (built, copy) = (suite::plugin_dir().join(program), to.join(program));
         output(Command::new("strip").arg("-o").arg(copy).arg(built))?;
     }
     Ok(())

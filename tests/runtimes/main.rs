@@ -8,6 +8,7 @@
 
 mod capabilities;
 mod containerd;
+mod debian;
 mod document;
 mod image;
 mod kubernetes;
@@ -38,5 +39,6 @@ fn main() -> ExitCode {
         .tests(capabilities::TESTS)
         .tests(systemd::TESTS)
         .tests(package::TESTS)
+        .afterwards(debian::remove)
         .run()
 }

@@ -3,15 +3,18 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
 use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::Settings;
+use lab::suite::Package;
 use lab::{Attachment, DhcpServer, Lan, Result, Test, World, test, until};
 
-use crate::machine::{self, run};
+use crate::debian::{DEBIAN_12, DEBIAN_13, ROOTS, Release};
+use crate::machine::{self, output, run};
 use crate::scenario::SOON;
 use crate::systemd::{self, SYSTEMD, Systemd};
 
@@ -22,7 +25,16 @@ pub(crate) const TESTS: &[Test] = &[
     test!(the_package_replaces_debians_plugins_and_restores_them_on_removal)
         .needs(SYSTEMD)
         .within(PACKAGE_TEST_TIMEOUT),
+    test!(the_units_run_beside_debian_12s_plugins)
+        .needs(&[ROOTS, MAKE])
+        .within(PACKAGE_TEST_TIMEOUT),
+    test!(the_units_run_beside_debian_13s_plugins)
+        .needs(&[ROOTS, MAKE])
+        .within(PACKAGE_TEST_TIMEOUT),
 ];
+
+/// What the package is built with.
+pub(crate) const MAKE: Package = Package::new("make", "make");
 
 /// dpkg and xz take their time on a busy machine.
 const PACKAGE_TEST_TIMEOUT: Duration = Duration::from_secs(240);
@@ -155,20 +167,120 @@ fn the_package_replaces_debians_plugins_and_restores_them_on_removal(world: &Wor
     Ok(())
 }
 
+fn the_units_run_beside_debian_12s_plugins(world: &World) -> Result {
+    the_units_run_beside_debians_plugins(world, &DEBIAN_12)
+}
+
+fn the_units_run_beside_debian_13s_plugins(world: &World) -> Result {
+    the_units_run_beside_debians_plugins(world, &DEBIAN_13)
+}
+
+/// With Debian's own package, whose maintainer scripts leave records about units of these names.
+fn the_units_run_beside_debians_plugins(world: &World, debian: &Release) -> Result {
+    let package = build_outside(world)?;
+    machine::enter_root(world, &debian.root())?;
+    let lan = Lan::new()?;
+    let systemd = Systemd::boot(world, &lan.host)?;
+    let apt = |verb: &str, package: &str| {
+        systemd
+            .run(&["apt-get", "--quiet=2", "--yes", verb, package])
+            .with_context(|| format!("apt-get {verb} {package}"))
+    };
+
+    // Theirs first, then ours; and again.
+    apt("install", THEIRS)?;
+    for _ in 0..2 {
+        apt("install", &package)?;
+        ensure_ours_run(&systemd, "after ours")?;
+        apt("remove", "leasehold")?;
+        ensure_theirs_are_back(&systemd, "disabled", "inactive")?;
+    }
+
+    // What the administrator has disabled stays so in an upgrade.
+    apt("install", &package)?;
+    systemd.run(&["systemctl", "disable", "cni-dhcp.service"])?;
+    apt("reinstall", &package)?;
+    let enabled = systemd.run(&["sh", "-c", "systemctl is-enabled cni-dhcp.service || :"])?;
+    ensure!(enabled.trim() == "disabled", "after an upgrade: {enabled}");
+    apt("remove", "leasehold")?;
+
+    // An administrator who has enabled theirs has them again.
+    systemd.run(&["systemctl", "enable", "--now", "cni-dhcp.socket"])?;
+    apt("install", &package)?;
+    ensure_ours_run(&systemd, "after theirs were enabled")?;
+    systemd.run(&["systemctl", "disable", "--now", "cni-dhcp.service"])?;
+    apt("remove", "leasehold")?;
+    ensure_theirs_are_back(&systemd, "enabled", "active")?;
+    systemd.run(&["systemctl", "disable", "--now", "cni-dhcp.socket"])?;
+
+    // Ours first, then theirs, which are purged.
+    apt("purge", "leasehold")?;
+    apt("purge", THEIRS)?;
+    apt("install", &package)?;
+    apt("install", THEIRS)?;
+    ensure_ours_run(&systemd, "after theirs")?;
+    apt("purge", THEIRS)?;
+    ensure_ours_run(&systemd, "after the purge of theirs")?;
+    apt("purge", "leasehold")?;
+    ensure!(systemd.state("cni-dhcp.socket")? == "inactive");
+    const FIND: &str = "find /etc /usr/lib /usr/share /var/lib \\( -name '*cni-dhcp*' -o -name '*.distrib*' -o -name 'leasehold*' \\)";
+    let left = run(&["sh", "-c", FIND])?;
+    ensure!(left.is_empty(), "left behind: {left}");
+    Ok(())
+}
+
+const THEIRS: &str = "containernetworking-plugins";
+
+fn ensure_ours_run(systemd: &Systemd, when: &str) -> Result {
+    for unit in ["cni-dhcp.socket", "cni-dhcp.service"] {
+        systemd
+            .run(&["systemctl", "is-enabled", unit])
+            .with_context(|| format!("{unit} {when}"))?;
+        let state = systemd.state(unit)?;
+        ensure!(
+            state == "active",
+            "{unit} {when}: {state}\n{}",
+            systemd.journal()
+        );
+    }
+    systemd.run(&["/usr/lib/cni/dhcp", "status"])?;
+    Ok(())
+}
+
+/// Whether Debian's files are theirs again, and their socket is as it was.
+fn ensure_theirs_are_back(systemd: &Systemd, enabled: &str, active: &str) -> Result {
+    let verified = systemd.run(&["dpkg", "--verify", THEIRS])?;
+    ensure!(verified.is_empty(), "{verified}");
+    ensure!(run(&["dpkg-divert", "--list", "leasehold"])?.is_empty());
+    let told = systemd.run(&["sh", "-c", "systemctl is-enabled cni-dhcp.socket || :"])?;
+    ensure!(told.trim() == enabled, "their socket is {told}");
+    let state = systemd.state("cni-dhcp.socket")?;
+    ensure!(state == active, "their socket is {state}");
+    ensure!(systemd.state("cni-dhcp.service")? == "inactive");
+    Ok(())
+}
+
 /// Builds our package in a revision, from the programs under test.
 fn build(revision: u32) -> Result<String> {
-    fs::create_dir_all("/tmp/packages")?;
-    let quickly = "DPKG_DEB_COMPRESSOR_LEVEL=0";
-    run(&[
-        "env",
-        quickly,
-        "packaging/deb",
-        "target/release",
-        "/tmp/packages",
-        &revision.to_string(),
-    ])?;
+    let programs = machine::checkout(&machine::programs());
+    build_from(
+        Path::new(machine::CHECKOUT),
+        &programs,
+        Path::new("/tmp/packages"),
+        revision,
+    )
+}
+
+fn build_from(checkout: &Path, programs: &Path, to: &Path, revision: u32) -> Result<String> {
+    fs::create_dir_all(to)?;
+    let mut command = Command::new(checkout.join("packaging/deb"));
+    command
+        .env("DPKG_DEB_COMPRESSOR_LEVEL", "0")
+        .args([programs, to])
+        .arg(revision.to_string());
+    output(&mut command)?;
     let suffix = format!("-{revision}_");
-    let package = fs::read_dir("/tmp/packages")?
+    let package = fs::read_dir(to)?
         .flatten()
         .find(|file| file.file_name().to_string_lossy().contains(&suffix));
     Ok(package
@@ -176,6 +288,14 @@ fn build(revision: u32) -> Result<String> {
         .path()
         .display()
         .to_string())
+}
+
+/// Builds our package before the machine is entered, which may have no tools for it.
+pub(crate) fn build_outside(world: &World) -> Result<String> {
+    let programs = world.dir().join("programs");
+    machine::copy_programs(&programs)?;
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
+    build_from(checkout, &programs, &world.dir().join("packages"), 1)
 }
 
 /// A package with the name and the paths of Debian's.

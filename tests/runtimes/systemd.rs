@@ -517,15 +517,21 @@ pub(crate) fn address(container: &Node) -> Result<Ipv4Addr> {
         .addr())
 }
 
+/// As root has it from `sudo`: without the toolchain of the user who has built the programs.
 fn make(target: &str) -> Result<String> {
-    let mut make = Command::new("make");
+    let mut make = Command::new("env");
     make.args([
+        "--ignore-environment",
+        "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+        "make",
         "-C",
         "packaging",
         target,
-        "programs=../target/release",
         "prefix=/usr",
         "cnidir=/usr/lib/cni",
     ]);
+    for rustc in ["/usr/bin/rustc", "/usr/bin/cargo"] {
+        let _ = fs::remove_file(rustc); // Debian's
+    }
     output(make.current_dir(machine::CHECKOUT))
 }

@@ -66,6 +66,7 @@ const PLUGIN_DIR: &str = "LEASEHOLD_PLUGIN_DIR";
 pub struct Suite {
     tests: Vec<Test>,
     plugin_dir: Option<PathBuf>,
+    afterwards: Option<fn()>,
 }
 
 impl Suite {
@@ -85,6 +86,14 @@ impl Suite {
     #[must_use]
     pub fn plugin_dir(mut self, dir: impl Into<PathBuf>) -> Suite {
         self.plugin_dir = Some(dir.into());
+        self
+    }
+
+    /// What to do once all tests have ended, for instance remove what they shared.
+    /// Not done when `LAB_KEEP` asks for the worlds of failed tests to stay.
+    #[must_use]
+    pub fn afterwards(mut self, afterwards: fn()) -> Suite {
+        self.afterwards = Some(afterwards);
         self
     }
 
@@ -176,6 +185,9 @@ impl Suite {
             return ExitCode::FAILURE;
         }
         let conclusion = libtest_mimic::run(&arguments, trials);
+        if let Some(afterwards) = self.afterwards.filter(|_| !world::keep()) {
+            afterwards();
+        }
         if let Some(dir) = other_plugins
             && !arguments.list
         {
