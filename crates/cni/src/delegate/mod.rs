@@ -1,25 +1,19 @@
 //! Delegation: running another plugin as a runtime does (spec §4).
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+mod process;
+
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::process::{Command, Output};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 
 use crate::error::{Error, code};
 use crate::printable::printable;
 use crate::request::{Request, Verb};
 use crate::result::CniResult;
-
-/// The longest output of a delegate, in octets on each stream. A result has some hundred.
-const MAX_OUTPUT: usize = 1 << 20;
+use process::Process;
 
 /// How many octets of each stream an error quotes.
 const MAX_QUOTE: usize = 4096;
@@ -61,31 +55,27 @@ impl<'r> Ipam<'r> {
         self.name
     }
 
-    /// Runs ADD. If it fails, calls `undo`, so that nothing of a partial success remains: the
-    /// specification demands that this runs [`Ipam::del`]. A plugin that knows that a DEL came in
-    /// between does not, because the delegate may serve another ADD of the attachment by now.
-    ///
-    /// # Errors
-    /// The delegate's own error, unchanged; or [`code::DELEGATE_FAILED`] if the delegate could not
-    /// be run or its answer is not valid.
-    pub fn add(&self, undo: impl FnOnce()) -> Result<CniResult, Error> {
-        self.call(Verb::Add)
-            .and_then(|answer| self.read_result(&answer))
-            .inspect_err(|_| undo())
+    /// Starts the plugin for ADD. It waits for its stdin, so it can load while the caller creates
+    /// what the addresses are for. A failure to start it is reported by [`StartedAdd::finish`].
+    pub fn start_add(&self) -> StartedAdd<'_> {
+        StartedAdd {
+            ipam: self,
+            process: self.start(Verb::Add),
+        }
     }
 
     /// Runs CHECK.
     ///
     /// # Errors
-    /// As [`Ipam::add`].
+    /// As [`StartedAdd::finish`].
     pub fn check(&self) -> Result<(), Error> {
         self.call(Verb::Check).map(drop)
     }
 
-    /// Runs DEL. A plugin that fails after [`Ipam::add`] calls this to give the addresses back.
+    /// Runs DEL. A plugin that fails after ADD calls this to give the addresses back.
     ///
     /// # Errors
-    /// As [`Ipam::add`].
+    /// As [`StartedAdd::finish`].
     pub fn del(&self) -> Result<(), Error> {
         self.call(Verb::Del).map(drop)
     }
@@ -93,7 +83,7 @@ impl<'r> Ipam<'r> {
     /// Runs STATUS.
     ///
     /// # Errors
-    /// As [`Ipam::add`].
+    /// As [`StartedAdd::finish`].
     pub fn status(&self) -> Result<(), Error> {
         self.call(Verb::Status).map(drop)
     }
@@ -101,16 +91,60 @@ impl<'r> Ipam<'r> {
     /// Runs GC.
     ///
     /// # Errors
-    /// As [`Ipam::add`].
+    /// As [`StartedAdd::finish`].
     pub fn gc(&self) -> Result<(), Error> {
         self.call(Verb::Gc).map(drop)
+    }
+}
+
+/// ADD of an IPAM plugin that has started and waits for its stdin. If this is dropped, the plugin
+/// is killed, before it knows what to do.
+#[derive(Debug)]
+pub struct StartedAdd<'r> {
+    ipam: &'r Ipam<'r>,
+    process: io::Result<Process>,
+}
+
+impl<'r> StartedAdd<'r> {
+    /// The plugin.
+    pub fn ipam(&self) -> &'r Ipam<'r> {
+        self.ipam
+    }
+
+    /// Gives the plugin its stdin, and returns its result. If it fails, calls `undo`, so that
+    /// nothing of a partial success remains: the specification demands that this runs
+    /// [`Ipam::del`]. A plugin that knows that a DEL came in between does not, because the delegate
+    /// may serve another ADD of the attachment by now.
+    ///
+    /// # Errors
+    /// The delegate's own error, unchanged; or [`code::DELEGATE_FAILED`] if the delegate could not
+    /// be run or its answer is not valid.
+    pub fn finish(self, undo: impl FnOnce()) -> Result<CniResult, Error> {
+        self.ipam
+            .finish(Verb::Add, self.process)
+            .and_then(|answer| self.ipam.read_result(&answer))
+            .inspect_err(|_| undo())
     }
 }
 
 impl Ipam<'_> {
     /// Runs the delegate for one verb. Returns its stdout if it succeeded, and its error otherwise.
     fn call(&self, verb: Verb) -> Result<Vec<u8>, Error> {
-        let output = self.execute(verb).map_err(|error| {
+        self.finish(verb, self.start(verb))
+    }
+
+    fn start(&self, verb: Verb) -> io::Result<Process> {
+        let mut command = Command::new(&self.program);
+        command
+            .env_clear()
+            .envs(self.request.env.iter())
+            .env("CNI_COMMAND", verb.as_str());
+        Process::start(&mut command)
+    }
+
+    fn finish(&self, verb: Verb, process: io::Result<Process>) -> Result<Vec<u8>, Error> {
+        let output = process.and_then(|process| process.finish(&self.request.stdin));
+        let output = output.map_err(|error| {
             let msg = format!("cannot run IPAM plugin {} for {verb}", self.name);
             Error::new(code::DELEGATE_FAILED, msg)
                 .details(format!("{}: {error}", self.program.display()))
@@ -123,20 +157,6 @@ impl Ipam<'_> {
         } else {
             Err(self.failure(verb, &output))
         }
-    }
-
-    fn execute(&self, verb: Verb) -> io::Result<Output> {
-        let mut command = Command::new(&self.program);
-        command
-            .env_clear()
-            .envs(self.request.env.iter())
-            .env("CNI_COMMAND", verb.as_str());
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let child = retry_while_busy(|| command.spawn(), thread::sleep)?;
-        communicate(child, &self.request.stdin)
     }
 
     /// The error of a delegate that exited with a status other than zero: its error document, or a
@@ -233,128 +253,6 @@ fn inspect(program: &Path) -> Found {
         Ok(metadata) if metadata.is_file() => Found::NotExecutable,
         _ => Found::Nothing,
     }
-}
-
-/// Spawns a process, and tries again for some seconds if the executable is busy (ETXTBSY). It is
-/// while an upgrade replaces the plugin.
-fn retry_while_busy<T>(
-    mut spawn: impl FnMut() -> io::Result<T>,
-    sleep: impl Fn(Duration),
-) -> io::Result<T> {
-    /// Each pause is twice as long as the one before, so these add up to five seconds. Copying a
-    /// plugin to a slow disk takes less.
-    const MAX_RETRIES: u32 = 9;
-    const FIRST_PAUSE: Duration = Duration::from_millis(10);
-    let mut pauses = (0..MAX_RETRIES).map(|n| FIRST_PAUSE * (1 << n));
-    loop {
-        match spawn() {
-            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => match pauses.next() {
-                Some(pause) => sleep(pause),
-                None => return Err(error),
-            },
-            other => return other,
-        }
-    }
-}
-
-/// Writes the delegate's stdin, and reads its output until it exits. If that fails, the delegate is
-/// killed: it must not go on while another call undoes what it does.
-fn communicate(mut child: Child, stdin: &[u8]) -> io::Result<Output> {
-    /// Every pipe buffers at least a page, so writing this much never blocks.
-    const MIN_PIPE_CAPACITY: usize = 4096;
-    let pipe = child.stdin.take();
-    // A delegate that does not read its stdin (EPIPE) may still give a valid answer.
-    let write = move || {
-        let _ = pipe.map(|mut pipe| pipe.write_all(stdin));
-    };
-    thread::scope(|scope| {
-        // Writing more can block until the delegate reads, which may itself wait until its output
-        // is read.
-        let writing = match stdin.len() {
-            ..=MIN_PIPE_CAPACITY => {
-                write();
-                Ok(())
-            }
-            _ => thread::Builder::new().spawn_scoped(scope, write).map(drop),
-        };
-        let output = writing.and_then(|()| read_output(&mut child));
-        if output.is_err() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        output
-    })
-}
-
-/// Reads both streams until the delegate has closed them, and waits for its end. (The standard
-/// library's `wait_with_output` panics if they cannot be read, and reads without a limit.)
-fn read_output(child: &mut Child) -> io::Result<Output> {
-    let mut streams = [
-        Stream::new("stdout", child.stdout.take().map(OwnedFd::from)),
-        Stream::new("stderr", child.stderr.take().map(OwnedFd::from)),
-    ];
-    while streams.iter().any(|stream| stream.pipe.is_some()) {
-        for index in readable(&streams)? {
-            streams[index].read()?;
-        }
-    }
-    let [stdout, stderr] = streams.map(|stream| stream.octets);
-    Ok(Output {
-        status: child.wait()?,
-        stdout,
-        stderr,
-    })
-}
-
-/// A stream of the delegate's: `pipe` until its end, and what was read from it.
-struct Stream {
-    name: &'static str,
-    pipe: Option<File>,
-    octets: Vec<u8>,
-}
-
-impl Stream {
-    fn new(name: &'static str, pipe: Option<OwnedFd>) -> Stream {
-        Stream {
-            name,
-            pipe: pipe.map(File::from),
-            octets: Vec::new(),
-        }
-    }
-
-    fn read(&mut self) -> io::Result<()> {
-        let Some(pipe) = &mut self.pipe else {
-            return Ok(());
-        };
-        let mut buffer = [0; 4096];
-        match pipe.read(&mut buffer) {
-            Ok(0) => self.pipe = None,
-            Ok(length) => self.octets.extend(&buffer[..length]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        if self.octets.len() > MAX_OUTPUT {
-            let problem = format!("it wrote more than {MAX_OUTPUT} octets to {}", self.name);
-            return Err(io::Error::other(problem));
-        }
-        Ok(())
-    }
-}
-
-/// Waits until a stream can be read without blocking, or is at its end; returns which.
-fn readable(streams: &[Stream]) -> io::Result<Vec<usize>> {
-    let open = streams.iter().enumerate().filter_map(|(index, stream)| {
-        let pipe = stream.pipe.as_ref()?;
-        Some((index, PollFd::new(pipe.as_fd(), PollFlags::POLLIN)))
-    });
-    let (indices, mut watched): (Vec<usize>, Vec<PollFd<'_>>) = open.unzip();
-    match poll(&mut watched, PollTimeout::NONE) {
-        Ok(_) | Err(Errno::EINTR) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    let ready = indices.into_iter().zip(watched);
-    let ready = ready.filter(|(_, fd)| fd.any() == Some(true));
-    Ok(ready.map(|(index, _)| index).collect())
 }
 
 /// The delegate's log lines, made [`printable()`] one by one.

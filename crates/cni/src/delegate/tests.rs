@@ -1,4 +1,3 @@
-use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs;
 
@@ -59,7 +58,7 @@ impl Lab {
     fn add(&self) -> Result<CniResult, Error> {
         let request = self.request("ADD", self.path().as_os_str());
         let ipam = Ipam::find(&request)?.unwrap();
-        ipam.add(|| drop(ipam.del()))
+        ipam.start_add().finish(|| drop(ipam.del()))
     }
 
     fn log(&self) -> String {
@@ -77,6 +76,23 @@ fn the_delegate_gets_the_environment_and_stdin_of_the_request() {
     // That HOME is not set shows that it is the environment of the request, not of this process.
     assert_eq!(lab.log(), "ADD c1 no home\n");
     assert_eq!(fs::read(lab.path().join("stdin")).unwrap(), lab.stdin);
+}
+
+#[test]
+fn a_started_plugin_does_nothing_before_it_has_its_stdin_and_ends_with_its_caller() {
+    let lab = Lab::new("echo {}; echo done >> $folder/log");
+    let request = lab.request("ADD", lab.path().as_os_str());
+    let ipam = Ipam::find(&request).unwrap().unwrap();
+
+    // The script reads its stdin to the end, so one that is not killed ends like the other.
+    drop(ipam.start_add());
+    ipam.start_add().finish(|| unreachable!()).unwrap();
+    let log = lab.log();
+    assert_eq!(
+        log.lines().filter(|line| *line == "done").count(),
+        1,
+        "{log}"
+    );
 }
 
 #[test]
@@ -299,31 +315,4 @@ fn a_result_without_a_version_is_read_in_the_version_of_the_configuration() {
         lab.add().unwrap().to_value(Version::V1_0_0)["ips"][0]["address"],
         "10.0.0.2/24"
     );
-}
-
-#[test]
-fn a_busy_executable_is_retried_for_five_seconds_and_other_errors_are_not() {
-    let busy = || io::Error::from(ErrorKind::ExecutableFileBusy);
-    let slept = RefCell::new(Vec::new());
-    let sleep = |pause| slept.borrow_mut().push(pause);
-
-    let mut answers = vec![Ok("ran"), Err(busy()), Err(busy())];
-    assert_eq!(
-        retry_while_busy(|| answers.pop().unwrap(), sleep).unwrap(),
-        "ran"
-    );
-    assert_eq!(
-        slept.take(),
-        [Duration::from_millis(10), Duration::from_millis(20)]
-    );
-
-    assert!(retry_while_busy(|| Err::<(), _>(busy()), sleep).is_err());
-    let total: Duration = slept.take().iter().sum();
-    assert!(
-        total > Duration::from_secs(5) && total < Duration::from_secs(6),
-        "{total:?}"
-    );
-
-    assert!(retry_while_busy(|| Err::<(), _>(ErrorKind::NotFound.into()), sleep).is_err());
-    assert_eq!(slept.take(), []);
 }

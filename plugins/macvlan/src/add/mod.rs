@@ -13,7 +13,7 @@ use attachment::{
     ContainerLock, GUARDED_GROUP, KernelError, LeftOut, OwnerMark, Plan, keep_routes,
     source_routing, take_valid_lifetime, with_details,
 };
-use cni::delegate::Ipam;
+use cni::delegate::{Ipam, StartedAdd};
 use cni::{CniResult, Error, Interface, IpConfig, Request, Version, code};
 use linknet::{Link, Netlink};
 
@@ -74,6 +74,8 @@ pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
     let lock = ContainerLock::acquire(&namespaces.container).or_kernel_error()?;
     let parent = parent::find(namespaces.outside(), &config)?;
     parent::ensure_suitable(parent.base(), &config)?;
+    // It loads while the interface is created, and then gets its stdin.
+    let started = ipam.as_ref().map(Ipam::start_add);
     let mark = OwnerMark::new(attachment);
     let context = AttachContext {
         config: &config,
@@ -83,7 +85,8 @@ pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
         parent: &parent,
         namespaces: &namespaces,
     };
-    let (from_ipam, link) = attach(&context).map_err(|error| drop_unused_vlan(&context, error))?;
+    let attached = attach(&context, started);
+    let (from_ipam, link) = attached.map_err(|error| drop_unused_vlan(&context, error))?;
     let result = complete(
         request,
         as_reported(from_ipam, version, &config, &link),
@@ -101,14 +104,17 @@ pub(crate) fn add(request: &Request) -> Result<(CniResult, Unfinished), Error> {
 
 /// Creates the interface and configures it; returns IPAM's result and the link. On failure neither
 /// the interface nor anything of IPAM's is left.
-fn attach(context: &AttachContext<'_>) -> Result<(CniResult, Link), Error> {
+fn attach(
+    context: &AttachContext<'_>,
+    started: Option<StartedAdd<'_>>,
+) -> Result<(CniResult, Link), Error> {
     let Created {
         link,
         parent,
         guard,
     } = context.create()?;
-    let assigned = or_clean_up(context, &link, || match context.ipam {
-        Some(ipam) => assign(context, &link, guard.as_ref(), ipam),
+    let assigned = or_clean_up(context, &link, || match started {
+        Some(started) => assign(context, &link, guard.as_ref(), started),
         None => Ok((CniResult::default(), link.clone())),
     });
     let obstacles = context.obstacles(&parent);
@@ -173,14 +179,15 @@ fn assign(
     context: &AttachContext<'_>,
     link: &Link,
     guard: Option<&NewGuard>,
-    ipam: &Ipam<'_>,
+    started: StartedAdd<'_>,
 ) -> Result<(CniResult, Link), Error> {
     let &AttachContext { config, mark, .. } = context;
+    let ipam = started.ipam();
     let inside = &context.namespaces.inside;
     let kept = keep_routes::find(inside, &config.keep_routes, link, mark)?;
     source_routing::ensure_table_is_free(inside, config.source_routing, link)?;
     // ADD's error says what went wrong; one of DEL's would hide it.
-    let mut result = ipam.add(|| drop(release(context, link, ipam)))?;
+    let mut result = started.finish(|| drop(release(context, link, ipam)))?;
     let plan = Plan {
         kept,
         ..Plan::new(&result, link.index, config.source_routing)
