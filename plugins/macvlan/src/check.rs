@@ -212,4 +212,26 @@ mod tests {
             );
         }
     }
+    #[test]
+    fn an_address_is_the_interfaces_if_it_names_it_or_there_is_no_other_interface() {
+        let result = |interfaces: usize, positions: &[Option<usize>]| CniResult {
+            interfaces: vec![Interface::default(); interfaces],
+            ips: (1..)
+                .zip(positions)
+                .map(|(host, &interface)| IpConfig {
+                    interface,
+                    ..IpConfig::new(format!("10.0.0.{host}/24").parse().unwrap())
+                })
+                .collect(),
+            ..CniResult::default()
+        };
+        let hosts = |result: &CniResult, position| -> Vec<String> {
+            let ours = addresses_of(result, position);
+            ours.iter().map(|net| net.addr().to_string()).collect()
+        };
+        let of_two = result(2, &[Some(0), Some(1), None]);
+        assert_eq!(hosts(&of_two, 0), ["10.0.0.1"]);
+        assert_eq!(hosts(&of_two, 1), ["10.0.0.2"]);
+        assert_eq!(hosts(&result(1, &[None]), 0), ["10.0.0.1"]);
+    }
 }

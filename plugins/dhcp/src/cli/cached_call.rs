@@ -206,6 +206,19 @@ mod tests {
     }
 
     #[test]
+    fn a_plugin_gets_the_arguments_of_its_capabilities_alone() {
+        let capabilities = json!({ "ips": true, "portMappings": false });
+        let plugin = json!({ "capabilities": capabilities });
+        let file =
+            json!({ "capabilityArgs": { "ips": ["10.99.0.7"], "portMappings": [], "mac": "" } });
+        let mut whole = self::file(&conflist());
+        whole["capabilityArgs"] = file["capabilityArgs"].clone();
+        let file: File = serde_json::from_value(whole).unwrap();
+        let passed = runtime_config(plugin.as_object().unwrap(), &file);
+        assert_eq!(Value::from(passed), json!({ "ips": ["10.99.0.7"] }));
+    }
+
+    #[test]
     fn a_file_of_before_libcni_1_has_the_namespace_in_its_result() {
         let mut file = file(&conflist());
         file["netns"] = json!("");

@@ -73,7 +73,11 @@ mod tests {
         };
 
         provide("one");
-        install_from(&source, &directory).expect("nothing is in the way");
+        let told = install_from(&source, &directory).expect("nothing is in the way");
+        assert_eq!(
+            told,
+            format!("macvlan and dhcp are in {}", directory.display())
+        );
         let running = fs::File::open(directory.join("dhcp")).expect("it is there");
         provide("two");
         install_from(&source, &directory).expect("a second time");
@@ -100,6 +104,16 @@ mod tests {
             PLUGINS.len(),
             "nothing else is left"
         );
+    }
+
+    #[test]
+    fn the_plugins_beside_the_program_are_installed() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let program = std::env::current_exe().expect("the path of this test");
+        // There are no plugins beside it.
+        let error = install(scratch.path()).expect_err("a test is not a plugin");
+        let missing = program.with_file_name("macvlan");
+        assert!(error.contains(&missing.display().to_string()), "{error}");
     }
 
     #[test]

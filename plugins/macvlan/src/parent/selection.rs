@@ -225,6 +225,27 @@ mod tests {
     }
 
     #[test]
+    fn a_vlan_is_chosen_by_its_dotted_name_or_by_the_key_vlan() {
+        let netlink = Netlink::open().unwrap();
+        let parent = Link {
+            index: 5,
+            ..device("a-name-of-its-own")
+        };
+        let vlan = Vlan {
+            base: device("eth1"),
+            id: 7,
+        };
+        let by_name = |name: &str| {
+            let selector = Selector::Name(name.to_owned());
+            matches_selector(&netlink, Some(&selector), &parent, Some(&vlan)).unwrap()
+        };
+        assert!(by_name("eth1.7"));
+        assert!(!by_name("eth1.8"), "another VLAN of the device");
+        assert!(!by_name("eth2.7"), "the VLAN of another device");
+        assert!(!by_name("eth1"), "the device below is no parent of it");
+    }
+
+    #[test]
     fn a_subnet_selects_the_device_below_the_hosts_own_macvlan() {
         let address = |index, net: &str| Address {
             index,

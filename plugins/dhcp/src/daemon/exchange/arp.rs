@@ -58,10 +58,7 @@ impl AsyncArp {
 
     /// Sends a packet. One that the link has no room for counts as lost on the way.
     pub(super) fn send(&self, send: impl Fn(&ArpSocket) -> io::Result<()>) -> io::Result<()> {
-        match send(self.socket()?.get_ref()) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            other => other,
-        }
+        sent_or_lost(send(self.socket()?.get_ref()))
     }
 
     /// Receives packets until `find` finds something, or until this time.
@@ -94,5 +91,24 @@ impl Drop for AsyncArp {
         if let Some(socket) = self.0.take() {
             close_on_thread(socket.into_inner());
         }
+    }
+}
+
+/// The outcome of sending a packet, which is lost on the way if the link has no room for it.
+fn sent_or_lost(sent: io::Result<()>) -> io::Result<()> {
+    match sent {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_that_the_link_has_no_room_for_is_lost_and_no_error() {
+        assert!(sent_or_lost(Err(io::ErrorKind::WouldBlock.into())).is_ok());
+        assert!(sent_or_lost(Err(io::ErrorKind::NetworkDown.into())).is_err());
     }
 }

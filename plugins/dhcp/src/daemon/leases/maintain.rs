@@ -41,10 +41,7 @@ async fn maintain_or_recover(table: Rc<Table>, slot: Rc<Slot>) {
 async fn catch_panic(task: impl Future<Output = ()> + 'static) -> Result<(), JoinError> {
     let mut tasks = JoinSet::new();
     tasks.spawn_local(task);
-    match tasks.join_next().await {
-        Some(Err(error)) if error.is_panic() => Err(error),
-        _ => Ok(()),
-    }
+    tasks.join_next().await.unwrap_or(Ok(()))
 }
 
 /// Renews the lease of a slot, or does whatever else is due.
@@ -164,6 +161,28 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
+    use crate::daemon::leases::lease::ManagedLease;
+    use crate::daemon::leases::table::tests::table;
+    use crate::state::LeaseStatus;
+    use crate::state::tests::record;
+
+    /// The record is of another boot, so that its container is gone.
+    #[tokio::test]
+    async fn after_a_panic_the_lease_is_read_from_disk_again() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = Rc::new(table(&directory));
+        let record = record();
+        assert!(table.store.write(&record));
+        let config = table.client_config(&record.params, record.interface.mac);
+        let client = dhcp4::Client::resume(config, 1, record.lease.clone(), now());
+        let slot = table.get_or_create(&record.attachment);
+        let lease = ManagedLease::resumed(client, record.clone(), None);
+        *slot.lease.borrow_mut() = Some(Rc::new(lease));
+        recover(&table, &slot);
+        assert_eq!(table.len(), 0);
+        let on_disk = table.store.read(&record.attachment).expect("no error");
+        assert_eq!(on_disk, Some(record.with_status(LeaseStatus::Abandoned)));
+    }
 
     #[tokio::test]
     async fn a_panic_in_one_task_leaves_the_others_running() {

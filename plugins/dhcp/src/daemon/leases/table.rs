@@ -334,23 +334,58 @@ pub(super) fn seed() -> Result<u64, Error> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::state::tests::record;
+
+    /// A table without leases, whose directory is empty.
+    pub(in crate::daemon::leases) fn table(directory: &tempfile::TempDir) -> Table {
+        let state = StateDir::at(directory.path().to_owned());
+        let flags = Flags::from_args(std::iter::empty());
+        Table::new(flags, state, 1, 1).expect("a table")
+    }
 
     #[tokio::test]
     async fn a_slot_whose_lease_has_ended_leaves_on_disk_how_it_ended() {
         let directory = tempfile::tempdir().expect("a scratch directory");
-        let state = StateDir::at(directory.path().to_owned());
-        let flags = Flags::from_args(std::iter::empty());
-        let table = Table::new(flags, state.clone(), 1, 1).expect("a table");
+        let table = table(&directory);
         let record = record().detached();
-        state.write(&record).expect("a directory of ours");
+        table.store.remember(record.clone());
         let slot = table.get_or_create(&record.attachment);
         table.persist(&slot);
-        assert_eq!(
-            state.read(&record.attachment).expect("no error"),
-            Some(record)
-        );
+        let on_disk = table.store.read(&record.attachment);
+        assert_eq!(on_disk.expect("no error"), Some(record));
+    }
+
+    #[tokio::test]
+    async fn a_slot_stays_while_it_is_in_use() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = table(&directory);
+        let attachment = record().attachment;
+        let slot = table.get_or_create(&attachment);
+        {
+            let _exchange = slot
+                .exchange_lock
+                .try_lock()
+                .expect("no exchange is running");
+            table.remove_if_empty(&slot);
+            assert!(table.has(&slot));
+        }
+        table.remove_if_empty(&slot);
+        assert!(!table.has(&slot) && table.len() == 0);
+
+        let successor = table.get_or_create(&attachment);
+        table.remove_if_empty(&slot);
+        assert!(table.has(&successor), "it is another slot");
+    }
+
+    #[test]
+    fn the_last_of_the_attempts_is_waited_for_until_the_timeout_at_least() {
+        let seconds = Duration::from_secs;
+        for (timeout, attempts) in [(0, 1), (4, 1), (5, 2), (12, 2), (13, 3), (28, 3), (29, 4)] {
+            let within = attempts_within(seconds(timeout), seconds(4));
+            assert_eq!(within, attempts, "{timeout} s");
+        }
+        assert_eq!(attempts_within(Duration::MAX, seconds(4)), 10);
     }
 }

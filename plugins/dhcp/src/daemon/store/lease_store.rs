@@ -227,6 +227,18 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_could_not_be_used_is_read_once_more() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let store = LeaseStore::new(StateDir::at(directory.path().to_owned()));
+        let record = record();
+        assert!(store.write(&record));
+        assert!(store.load_rest().is_empty());
+        store.read_later(&record.attachment);
+        assert_eq!(store.load_rest(), [record]);
+        assert!(store.load_rest().is_empty());
+    }
+
+    #[test]
     fn the_file_of_a_lease_that_has_ended_is_removed_once_it_has_expired() {
         let directory = tempfile::tempdir().expect("a scratch directory");
         let state = StateDir::at(directory.path().to_owned());

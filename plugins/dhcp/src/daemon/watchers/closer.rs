@@ -134,4 +134,15 @@ mod tests {
         });
         assert_eq!(on_thread.try_recv(), Ok(thread::current().id()));
     }
+
+    #[test]
+    fn where_no_more_threads_can_be_had_sockets_wait_for_the_one_there_is() {
+        let (dropped, on_thread) = channel();
+        let closer = Closer::new();
+        closer.close(Box::new(Socket(dropped.clone())), || Ok(()));
+        closer.close(Box::new(Socket(dropped)), || {
+            Err(io::ErrorKind::WouldBlock.into())
+        });
+        assert!(on_thread.try_recv().is_err(), "the thread has yet to run");
+    }
 }

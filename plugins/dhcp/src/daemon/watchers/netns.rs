@@ -77,10 +77,8 @@ impl NetnsWatcher {
                 Ok(Events { removed, .. }) if removed.is_empty() => {}
                 Ok(Events { removed, .. }) => return Some(removed),
                 Err(error) => {
-                    let hint = match error.raw_os_error().map(Errno::from_raw_os_error) {
-                        Some(Errno::MFILE) => ": raise the sysctl fs.inotify.max_user_instances",
-                        _ => "",
-                    };
+                    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+                    let hint = errno.map(hint).unwrap_or_default();
                     tracing::warn!(%error, "cannot watch for containers that disappear, and will try again; until then, they are noticed late{hint}");
                     self.notifier.take();
                     backoff.pause().await;
@@ -147,12 +145,31 @@ impl NetnsWatcher {
 fn add_watch(notifier: &AsyncFd<OwnedFd>, directory: &Path) -> Option<i32> {
     let flags = WatchFlags::DELETE | WatchFlags::ONLYDIR;
     inotify::add_watch(notifier, directory, flags)
-        .inspect_err(|error| {
-            let hint = match *error {
-                Errno::NOSPC => ": raise the sysctl fs.inotify.max_user_watches",
-                _ => "",
-            };
+        .inspect_err(|&error| {
+            let hint = hint(error);
             tracing::warn!(directory = %directory.display(), %error, "cannot watch a directory of network namespaces; containers that disappear from it are noticed late{hint}");
         })
         .ok()
+}
+
+/// Which of inotify's limits is reached, if that is why it fails (inotify_init(2),
+/// inotify_add_watch(2)).
+fn hint(error: Errno) -> &'static str {
+    match error {
+        Errno::MFILE => ": raise the sysctl fs.inotify.max_user_instances",
+        Errno::NOSPC => ": raise the sysctl fs.inotify.max_user_watches",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_that_is_reached_is_named() {
+        assert!(hint(Errno::MFILE).contains("max_user_instances"));
+        assert!(hint(Errno::NOSPC).contains("max_user_watches"));
+        assert_eq!(hint(Errno::NOENT), "");
+    }
 }

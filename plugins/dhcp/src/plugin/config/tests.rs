@@ -428,6 +428,35 @@ fn a_bad_value_is_refused_naming_its_key() {
 }
 
 #[test]
+fn a_value_of_the_wrong_type_is_refused_with_what_is_expected() {
+    for (keys, expected) in [
+        (json!({ "timeout": true }), "a duration such as \"30s\""),
+        (
+            json!({ "provide": [{ "option": true }] }),
+            "the name or the number of a DHCP option",
+        ),
+        (
+            json!({ "request": [{ "option": true }] }),
+            "the name or the number of a DHCP option",
+        ),
+    ] {
+        let problem = refused(keys.clone());
+        assert!(problem.contains(expected), "{keys}: {problem}");
+    }
+}
+
+#[test]
+fn a_timeout_is_a_duration_or_a_number_of_seconds() {
+    let timeout = |value: Value| params(json!({ "timeout": value }), NAMED).timeout;
+    assert_eq!(timeout(json!("1m30s")), Some(Duration::from_secs(90)));
+    assert_eq!(timeout(json!(110)), Some(Duration::from_secs(110)));
+    for outside in [json!(0), json!(111), json!("0s"), json!("111s")] {
+        let problem = refused(json!({ "timeout": outside }));
+        assert!(problem.contains("at most 110 s"), "{problem}");
+    }
+}
+
+#[test]
 fn source_routing_of_the_calling_plugin_is_read_and_an_invalid_value_is_left_to_it() {
     let source_routing = |value: Value| {
         let config = json!({

@@ -108,6 +108,18 @@ fn suppressed_parts_of_the_answer_are_not_used() {
         routes_of(&home, json!({ "suppress": ["routes", "gateway"] })),
         [""; 0]
     );
+    let modern = classless(vec![
+        server_route("192.168.8.0/24", Some("10.0.0.9")),
+        server_route("0.0.0.0/0", Some("10.0.0.2")),
+    ]);
+    assert_eq!(
+        routes_of(&modern, json!({ "suppress": ["gateway"] })),
+        ["192.168.8.0/24 via 10.0.0.9"]
+    );
+    assert_eq!(
+        routes_of(&modern, json!({ "suppress": ["routes"] })),
+        ["0.0.0.0/0 via 10.0.0.2"]
+    );
     let dns = |keys| result(&home, &params(keys), Instant::BOOT).dns;
     assert_eq!(dns(json!({})).domain, "home.example");
     assert!(dns(json!({ "suppress": ["dns"] })).is_empty());

@@ -60,10 +60,7 @@ impl LogWriter {
     /// # Errors
     /// If nothing of the line was written.
     fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
-        while !self.rest.is_empty() {
-            let written = self.sink.write(&self.rest)?;
-            self.rest.drain(..written);
-        }
+        self.write_rest()?;
         if self.dropped == 0 {
             return self.write_at_least_a_part(line);
         }
@@ -76,15 +73,18 @@ impl LogWriter {
 
     /// Writes this text, and keeps the rest for later if only a part of it fits.
     fn write_at_least_a_part(&mut self, text: &[u8]) -> io::Result<()> {
-        let mut written = self.sink.write(text)?;
-        while written < text.len() {
-            match self.sink.write(&text[written..]) {
-                Ok(more) => written += more,
-                Err(_) => {
-                    self.rest = text[written..].to_vec();
-                    break;
-                }
-            }
+        let written = self.sink.write(text)?;
+        self.rest = text[written..].to_vec();
+        // What does not fit now precedes the next line.
+        let _ = self.write_rest();
+        Ok(())
+    }
+
+    /// Writes the rest of an earlier line.
+    fn write_rest(&mut self) -> io::Result<()> {
+        while !self.rest.is_empty() {
+            let written = self.sink.write(&self.rest)?;
+            self.rest.drain(..written);
         }
         Ok(())
     }
