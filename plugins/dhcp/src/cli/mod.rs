@@ -88,3 +88,16 @@ enum Command {
         cachedir: Vec<PathBuf>,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_command_is_left_to_cni() {
+        for command in ["status", "install", "adopt"] {
+            assert!(is_command(command), "{command}");
+        }
+        assert!(!is_command("daemon") && !is_command("--help") && !is_command("stats"));
+    }
+}

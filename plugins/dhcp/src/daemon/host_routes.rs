@@ -85,6 +85,15 @@ struct Change {
     attempts: u32,
 }
 
+impl Change {
+    /// The change as it is tried again after this error; `None` if it is not.
+    fn after(self, error: &Error) -> Option<Change> {
+        let attempts = self.attempts.checked_sub(1)?;
+        let is_tried_again = error.may_pass() && attempts > 0;
+        is_tried_again.then_some(Change { attempts, ..self })
+    }
+}
+
 /// Why a route could not be changed.
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -254,9 +263,7 @@ impl Shared {
                         tracing::error!(%attachment, %error, "hostAccess: cannot update the host's route to the container");
                     }
                 }
-                let attempts = change.attempts.saturating_sub(1);
-                let is_tried_again = error.may_pass() && attempts > 0;
-                return is_tried_again.then_some(Change { attempts, ..change });
+                return change.after(&error);
             }
             Err(_) => {
                 tracing::error!(%attachment, "updating the host's route panicked; this is a bug");
@@ -332,5 +339,26 @@ impl Shared {
             inside.replace_route(&route)?;
         }
         Ok(Some(to))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_that_may_pass_is_tried_three_times() {
+        let change = || Change {
+            attachment: Attachment::new("c1", "lan", "eth0").expect("valid names"),
+            target: None,
+            attempts: ATTEMPTS,
+        };
+        let passing = Error::Unreachable(Unreachable::NetnsGone);
+        let again = |change: Change| change.after(&passing);
+        let twice = again(change()).and_then(again);
+        assert!(twice.is_some());
+        assert!(twice.and_then(again).is_none(), "three times are enough");
+        let lasting = Error::OtherNetns("eth0".to_owned());
+        assert!(change().after(&lasting).is_none());
     }
 }

@@ -127,14 +127,7 @@ impl StateDir {
         let pid: i32 = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
         let inode = fs::metadata(&path).ok()?.ino();
         let locks = fs::read_to_string("/proc/locks").ok()?;
-        // `1: FLOCK  ADVISORY  WRITE 4711 00:2a:1234 0 EOF` (proc_locks(5)).
-        let confirmed = locks.lines().any(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            words.get(1) == Some(&"FLOCK")
-                && words.get(3) == Some(&"WRITE")
-                && words.get(4) == Some(&pid.to_string().as_str())
-                && words.get(5).and_then(|file| file.rsplit(':').next()) == Some(&inode.to_string())
-        });
+        let confirmed = locks.lines().any(|line| is_lock_of(line, pid, inode));
         rustix::process::Pid::from_raw(pid).filter(|_| confirmed && !is_plugin(pid))
     }
 
@@ -355,6 +348,16 @@ fn is_no_file(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::NXIO.raw_os_error())
 }
 
+/// Whether a line of proc_locks(5) says that this process has an exclusive lock of this file:
+/// `1: FLOCK  ADVISORY  WRITE 4711 00:2a:1234 0 EOF`.
+fn is_lock_of(line: &str, pid: i32, inode: u64) -> bool {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    words.get(1) == Some(&"FLOCK")
+        && words.get(3) == Some(&"WRITE")
+        && words.get(4) == Some(&pid.to_string().as_str())
+        && words.get(5).and_then(|file| file.rsplit(':').next()) == Some(&inode.to_string())
+}
+
 /// Whether this is a directory; false if it is gone.
 fn is_directory(path: &Path) -> io::Result<bool> {
     match fs::metadata(path) {
@@ -393,5 +396,38 @@ fn set_aside(file: &Path, problem: &str) {
     tracing::error!(file = %file.display(), aside = %aside.display(), "setting an unreadable lease file aside: {problem}");
     if let Err(error) = fs::rename(file, &aside) {
         tracing::error!(file = %file.display(), %error, "cannot rename an unreadable lease file");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_exclusive_flock_of_the_process_on_the_file_confirms_a_daemon() {
+        let line = "1: FLOCK  ADVISORY  WRITE 4711 00:2a:1234 0 EOF";
+        assert!(is_lock_of(line, 4711, 1234));
+        for other in [
+            "1: POSIX  ADVISORY  WRITE 4711 00:2a:1234 0 EOF",
+            "1: FLOCK  ADVISORY  READ 4711 00:2a:1234 0 EOF",
+            "1: FLOCK  ADVISORY  WRITE 4712 00:2a:1234 0 EOF",
+            "1: FLOCK  ADVISORY  WRITE 4711 00:2a:1235 0 EOF",
+            "1: -> FLOCK  ADVISORY  WRITE 4711 00:2a:1234 0 EOF",
+            "",
+        ] {
+            assert!(!is_lock_of(other, 4711, 1234), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_gone_is_empty_and_what_cannot_be_listed_is_an_error() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let gone = scratch.path().join("gone");
+        assert!(entries(&gone).expect("no error").is_empty());
+        assert!(!is_directory(&gone).expect("no error"));
+        let file = scratch.path().join("file");
+        fs::write(&file, "").expect("writing");
+        assert!(entries(&file).is_err());
+        assert!(is_directory(&file.join("below a file")).is_err());
     }
 }

@@ -70,16 +70,19 @@ fn enable_ipv6(container: &Netns, link: &Link) -> Result<(), Error> {
     };
     match container.run(enable).map_err(cannot_enter)? {
         Err(error) if error.is_absent() => {
-            let why = match link.mtu {
-                mtu if mtu < IPV6_MIN_MTU => {
-                    format!("its MTU is {mtu}, but IPv6 needs {IPV6_MIN_MTU}")
-                }
-                _ => "this kernel has no IPv6".to_owned(),
-            };
+            let why = why_no_ipv6(link.mtu);
             let what = format!("{} cannot have an IPv6 address: {why}", link.name);
             Err(Error::new(code::INVALID_NETWORK_CONFIG, what).details(error.to_string()))
         }
         outcome => outcome.or_rejected(),
+    }
+}
+
+/// Why an interface with this MTU has no settings for IPv6.
+fn why_no_ipv6(mtu: u32) -> String {
+    match mtu {
+        0..IPV6_MIN_MTU => format!("its MTU is {mtu}, but IPv6 needs {IPV6_MIN_MTU}"),
+        _ => "this kernel has no IPv6".to_owned(),
     }
 }
 
@@ -137,5 +140,16 @@ fn wait_for_dad(
             return Err(Error::new(code::TRY_AGAIN_LATER, what));
         }
         sleep(DAD_POLL_INTERVAL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_mtu_that_is_too_small_for_ipv6_is_named() {
+        assert!(why_no_ipv6(1279).contains("1279"));
+        assert!(why_no_ipv6(1280).contains("no IPv6"));
     }
 }

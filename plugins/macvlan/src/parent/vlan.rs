@@ -337,6 +337,8 @@ mod tests {
             let error = explain(errno, text, code != codes::NO_DRIVER);
             assert!(error.code == code && error.msg.contains(words), "{error}");
             assert!(error.details.contains("create VLAN"), "{error}");
+            let has_advice = error.details.contains("modprobe");
+            assert_eq!(has_advice, code == codes::NO_DRIVER, "{error}");
         }
     }
 }

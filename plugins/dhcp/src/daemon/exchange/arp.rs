@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use linknet::{ArpSocket, Mac, Netns};
 use tokio::io::unix::AsyncFd;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::timeout;
 
 use super::mark::mark;
 use crate::daemon::watchers::{close_on_thread, watch};
@@ -31,8 +31,7 @@ pub(super) async fn look_up(
     let socket = AsyncArp::open(netns, ifindex)?;
     for _ in 0..REQUESTS {
         socket.send(|socket| socket.request(leased, address))?;
-        let reply_deadline = Instant::now() + REPLY_TIMEOUT;
-        let owner = socket.receive(reply_deadline, |socket| socket.owner(address));
+        let owner = socket.receive(REPLY_TIMEOUT, |socket| socket.owner(address));
         if let Some(mac) = owner.await? {
             return Ok(Some(mac));
         }
@@ -61,22 +60,22 @@ impl AsyncArp {
         sent_or_lost(send(self.socket()?.get_ref()))
     }
 
-    /// Receives packets until `find` finds something, or until this time.
+    /// Receives packets for this long, or until `find` finds something.
     pub(super) async fn receive<T>(
         &self,
-        until: Instant,
+        within: Duration,
         find: impl Fn(&ArpSocket) -> io::Result<Option<T>>,
     ) -> io::Result<Option<T>> {
-        loop {
-            let mut ready = tokio::select! {
-                ready = self.socket()?.readable() => ready?,
-                () = sleep_until(until) => return Ok(None),
-            };
-            match find(ready.get_inner())? {
-                None => ready.clear_ready(),
-                found => return Ok(found),
+        let receive = async {
+            loop {
+                let mut ready = self.socket()?.readable().await?;
+                match find(ready.get_inner())? {
+                    None => ready.clear_ready(),
+                    found => return Ok(found),
+                }
             }
-        }
+        };
+        timeout(within, receive).await.unwrap_or(Ok(None))
     }
 
     fn socket(&self) -> io::Result<&AsyncFd<ArpSocket>> {

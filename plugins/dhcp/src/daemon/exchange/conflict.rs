@@ -50,6 +50,12 @@ impl Pace {
             }),
         }
     }
+
+    /// The pause between two probes: the shortest for a `fraction` of 0, the longest for 1.
+    fn between_probes(&self, fraction: f64) -> Duration {
+        let (shortest, longest) = self.interval;
+        shortest + (longest - shortest).mul_f64(fraction)
+    }
 }
 
 /// Looks for another host that has the address, or probes for it too, on a link in this netns, and
@@ -103,11 +109,12 @@ pub(crate) async fn find_user(
             }
         }
         let until = Instant::now() + pause;
-        let listen = || socket.receive(until, |socket| socket.sighting(address, witnesses));
-        while let Some(sighting) = listen().await? {
-            match sighting {
-                Sighting::User(mac) => return Ok(Usage::By(mac)),
-                Sighting::Witness => silence = Usage::Silence,
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            let sighting = socket.receive(left, |socket| socket.sighting(address, witnesses));
+            match sighting.await? {
+                Some(Sighting::User(mac)) => return Ok(Usage::By(mac)),
+                Some(Sighting::Witness) => silence = Usage::Silence,
+                None => break,
             }
         }
     }
@@ -121,21 +128,42 @@ async fn find_station(
     pace: Pace,
 ) -> io::Result<Option<Mac>> {
     let socket = AsyncArp::open(netns, ifindex)?;
-    let listen = |until| socket.receive(until, |socket| socket.contender(address));
-    let mut next = Instant::now() + pace.max_delay.mul_f64(fraction()?);
+    let listen = |within| socket.receive(within, |socket| socket.contender(address));
+    let mut pause = pace.max_delay.mul_f64(fraction()?);
     for _ in 0..PROBES {
-        if let Some(mac) = listen(next).await? {
+        if let Some(mac) = listen(pause).await? {
             return Ok(Some(mac));
         }
         socket.send(|socket| socket.probe(address))?;
-        let (least, most) = pace.interval;
-        next = Instant::now() + least + (most - least).mul_f64(fraction()?);
+        pause = pace.between_probes(fraction()?);
     }
-    listen(Instant::now() + pace.listen).await
+    listen(pace.listen).await
 }
 
 /// A random number from 0 to 1: hosts that start together must not probe together.
 fn fraction() -> io::Result<f64> {
     let random = u32::from_ne_bytes(random_octets()?);
     Ok(f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_are_as_far_apart_as_rfc_5227_says() {
+        let pace = Pace::of(ConflictDetection::Rfc5227).expect("it probes");
+        let seconds = |fraction| pace.between_probes(fraction).as_secs_f64();
+        assert_eq!([seconds(0.0), seconds(0.5), seconds(1.0)], [1.0, 1.5, 2.0]);
+    }
+
+    #[test]
+    fn a_random_fraction_is_from_0_to_1_and_not_always_the_same() {
+        let some: Vec<f64> = (0..100)
+            .map(|_| fraction().expect("random octets"))
+            .collect();
+        assert!(some.iter().all(|fraction| (0.0..=1.0).contains(fraction)));
+        let is_spread = |low: f64, high: f64| some.iter().any(|it| (low..=high).contains(it));
+        assert!(is_spread(0.0, 0.4) && is_spread(0.6, 1.0), "{some:?}");
+    }
 }

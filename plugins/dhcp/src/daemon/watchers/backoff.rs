@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
-
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -17,10 +15,22 @@ impl Backoff {
         Backoff(FIRST)
     }
 
-    /// Waits before another attempt.
-    pub(super) async fn pause(&mut self) {
+    /// The pause before another attempt.
+    pub(super) fn next(&mut self) -> Duration {
         let pause = self.0;
         self.0 = (pause * 2).min(LONGEST);
-        sleep(pause).await;
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_from_a_second_to_a_minute() {
+        let mut backoff = Backoff::new();
+        let pauses: Vec<u64> = (0..8).map(|_| backoff.next().as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 }

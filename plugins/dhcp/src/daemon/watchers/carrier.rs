@@ -11,6 +11,7 @@ use std::io;
 
 use linknet::{Link, LinkEvents, LinkWatch, Netlink};
 use tokio::io::unix::AsyncFd;
+use tokio::time::sleep;
 
 use super::async_fd::watch;
 use super::backoff::Backoff;
@@ -43,7 +44,7 @@ impl CarrierWatcher {
                 Err(error) => {
                     tracing::warn!(%error, "cannot watch the carriers of links, and will try again; until then, leases are not confirmed when a cable is plugged in");
                     self.events = None;
-                    backoff.pause().await;
+                    sleep(backoff.next()).await;
                 }
             }
         }

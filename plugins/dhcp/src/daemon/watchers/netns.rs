@@ -16,6 +16,7 @@ use std::rc::Rc;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
+use tokio::time::sleep;
 
 use super::async_fd::watch;
 use super::backoff::Backoff;
@@ -81,7 +82,7 @@ impl NetnsWatcher {
                     let hint = errno.map(hint).unwrap_or_default();
                     tracing::warn!(%error, "cannot watch for containers that disappear, and will try again; until then, they are noticed late{hint}");
                     self.notifier.take();
-                    backoff.pause().await;
+                    sleep(backoff.next()).await;
                 }
             }
         }

@@ -133,12 +133,18 @@ fn machine_duid() -> Result<Vec<u8>, Error> {
         )
         .details("systemd-machine-id-setup creates it; \"name\" and \"mac\" work without it")
     };
-    let id = fs::read_to_string(FILE).map_err(|error| failed(error.to_string()))?;
-    let id = id.trim();
-    if id.len() != 32 || !id.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return Err(failed("it contains no machine id".to_owned()));
+    let content = fs::read_to_string(FILE).map_err(|error| failed(error.to_string()))?;
+    match machine_id(&content) {
+        Some(id) => Ok(client_id::duid_from_uuid(uuid_of(id))),
+        None => Err(failed("it contains no machine id".to_owned())),
     }
-    Ok(client_id::duid_from_uuid(uuid_of(id)))
+}
+
+/// The machine id in the file; `None` if it has none yet, for instance `uninitialized`.
+fn machine_id(content: &str) -> Option<&str> {
+    let id = content.trim();
+    let is_valid = id.len() == 32 && id.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_valid.then_some(id)
 }
 
 /// An application-specific UUID, from which the machine id cannot be derived.
@@ -183,5 +189,13 @@ mod tests {
         assert_eq!(uuid, uuid_of("0123456789abcdef0123456789abcdef"));
         assert_ne!(uuid, uuid_of("0123456789abcdef0123456789abcdee"));
         assert_eq!((uuid[6] >> 4, uuid[8] >> 6), (8, 0b10));
+    }
+    #[test]
+    fn a_machine_id_has_32_hexadecimal_digits() {
+        let id = "0123456789abcdef0123456789abcdef";
+        assert_eq!(machine_id(&format!("{id}\n")), Some(id));
+        for content in ["", "uninitialized\n", &id[1..], &id.replace('f', "g")] {
+            assert_eq!(machine_id(content), None, "{content:?}");
+        }
     }
 }

@@ -446,6 +446,13 @@ fn a_value_of_the_wrong_type_is_refused_with_what_is_expected() {
 }
 
 #[test]
+fn an_option_has_255_octets_at_most() {
+    let longest = json!({ "provide": [{ "option": 60, "value": "x".repeat(255) }] });
+    let params = params(longest, NAMED);
+    assert!(sent(&params).contains(&(60, &[b'x'; 255][..])));
+}
+
+#[test]
 fn a_timeout_is_a_duration_or_a_number_of_seconds() {
     let timeout = |value: Value| params(json!({ "timeout": value }), NAMED).timeout;
     assert_eq!(timeout(json!("1m30s")), Some(Duration::from_secs(90)));

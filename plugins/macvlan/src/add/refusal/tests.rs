@@ -86,10 +86,11 @@ fn a_port_of_a_bridge_or_bond_is_refused_with_the_device_to_use_instead() {
         };
         let Diagnosis { error, temporary } = case.diagnose(EBUSY, None);
         assert_eq!((error.code, temporary), (7, false));
+        let why = format!("eth1 is a port of {kind} {master}");
         assert!(
             error
                 .msg
-                .contains(&format!("eth1 is a port of {kind} {master}")),
+                .starts_with(&format!("cannot create macvlan eth0 on eth1: {why}")),
             "{error}"
         );
         assert!(

@@ -204,6 +204,13 @@ fn a_configured_route_replaces_the_servers_and_goes_through_its_router() {
 }
 
 #[test]
+fn the_destination_of_a_configured_route_is_a_network() {
+    let keys = json!({ "routes": [{ "dst": "10.20.30.40/16", "gw": "10.0.0.9" }] });
+    let routes = routes_of(&lease(Options::default()), keys);
+    assert_eq!(routes, ["10.20.0.0/16 via 10.0.0.9"]);
+}
+
+#[test]
 fn a_configured_route_to_where_no_router_forwards_is_on_the_link() {
     let keys = json!({ "routes": [
         { "dst": "10.0.0.128/25" },

@@ -65,18 +65,22 @@ fn warn_if_closed_to(directory: &Path, group: Option<u32>) {
     let (Some(group), Ok(metadata)) = (group, directory.metadata()) else {
         return;
     };
-    let search = if metadata.gid() == group {
-        0o010
-    } else {
-        0o001
-    };
-    if metadata.mode() & search == 0 {
+    if !may_enter(metadata.mode(), metadata.gid(), group) {
         tracing::warn!(
             directory = %directory.display(),
             group,
             "the group that -group admits may not enter the socket's directory"
         );
     }
+}
+
+/// Whether a process of `group` may enter a directory with this mode and this group.
+fn may_enter(mode: u32, directory_group: u32, group: u32) -> bool {
+    let search = match directory_group == group {
+        true => 0o010,
+        false => 0o001,
+    };
+    mode & search != 0
 }
 
 /// Listens on a new socket that is usable by its owner only.
@@ -139,4 +143,24 @@ fn remove_dead_socket(path: &Path) -> Result<(), ListenError> {
 
 fn is_socket(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_enters_its_own_directory_by_one_bit_and_others_by_another() {
+        const OWN: u32 = 100;
+        const OTHER: u32 = 200;
+        for (mode, own, other) in [
+            (0o755, true, true),
+            (0o750, true, false),
+            (0o705, false, true),
+            (0o766, false, false),
+        ] {
+            let enters = [may_enter(mode, OWN, OWN), may_enter(mode, OTHER, OWN)];
+            assert_eq!(enters, [own, other], "{mode:o}");
+        }
+    }
 }
