@@ -4,10 +4,17 @@
 mod adopt;
 mod halfway;
 mod host_prefix;
+mod openperouter;
 
 use lab::Test;
 
 /// All of them.
 pub(crate) fn tests() -> Vec<Test> {
-    [adopt::TESTS, halfway::TESTS, host_prefix::TESTS].concat()
+    [
+        adopt::TESTS,
+        halfway::TESTS,
+        host_prefix::TESTS,
+        openperouter::TESTS,
+    ]
+    .concat()
 }

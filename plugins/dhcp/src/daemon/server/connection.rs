@@ -54,6 +54,9 @@ pub(super) enum Refusal {
     /// The request had not come when another caller needed the place.
     #[error("it had not come yet when other callers needed the place of this one")]
     Crowded,
+    /// The caller sent nothing: it only wanted to see whether a daemon listens.
+    #[error("it was empty")]
+    Empty,
     /// The connection failed, or the request was not complete in time.
     #[error("the connection failed: {0}")]
     Failed(#[from] io::Error),
@@ -188,6 +191,7 @@ impl Connection {
                 protocol::receive(&self.stream, &mut piece, &mut descriptor)
             });
             match received {
+                Ok(0) if line.is_empty() => return Err(Refusal::Empty),
                 Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
                 Ok(length) => {
                     let piece = &piece[..length];

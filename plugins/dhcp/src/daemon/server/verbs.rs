@@ -70,6 +70,7 @@ impl Server {
         });
         let (request, netns, _member_place) = match admitted {
             Ok(admitted) => admitted,
+            Err(Refusal::Empty) => return,
             Err(refusal @ Refusal::GoPlugin) => {
                 tracing::warn!("request refused: {refusal}");
                 // A caller that does not read it is gone.
