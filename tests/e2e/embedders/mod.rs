@@ -5,6 +5,7 @@ mod adopt;
 mod halfway;
 mod host_prefix;
 mod openperouter;
+mod ovn_kubernetes;
 
 use lab::Test;
 
@@ -15,6 +16,7 @@ pub(crate) fn tests() -> Vec<Test> {
         halfway::TESTS,
         host_prefix::TESTS,
         openperouter::TESTS,
+        ovn_kubernetes::TESTS,
     ]
     .concat()
 }

@@ -8,10 +8,10 @@ mod health;
 mod mtu;
 mod result;
 
-use attachment::{Changes, Plan};
+use attachment::{Changes, OwnerMark, Plan};
 use cni::Attachment;
 use dhcp4::{Instant, Lease};
-use linknet::{Link, Netlink, Netns, Protocol};
+use linknet::{Link, Netlink, Netns, Protocol, Route};
 
 use crate::protocol::LeaseParams;
 use crate::state::Mtu;
@@ -28,12 +28,17 @@ pub(super) struct Applied {
     plan: Option<Plan>,
     /// The MTU; unknown for a lease of an earlier release's daemon.
     mtu: Option<Mtu>,
+    /// Whether the interface has been seen with a default route.
+    had_default: bool,
 }
 
 impl Applied {
     /// What is known of an interface with this MTU.
     pub(super) fn with_mtu(mtu: Option<Mtu>) -> Applied {
-        Applied { plan: None, mtu }
+        Applied {
+            mtu,
+            ..Applied::default()
+        }
     }
 
     /// The interface's MTU, for its record.
@@ -80,7 +85,9 @@ pub(super) fn apply(
     let address = new.map(|lease| lease.address);
     let guarded = guard(netns, ifindex, attachment, &params.guard, address);
     let mtu = update_mtu(&netlink, ifindex, params, applied, leases);
-    let mut transition = in_force.transition(&plan_for(new), &netlink, ifindex);
+    let mut wanted = plan_for(new);
+    leave_default_to_caller(&mut wanted, &netlink, ifindex, applied);
+    let mut transition = in_force.transition(&wanted, &netlink, ifindex);
     if transition.outcome.is_err() {
         applied.plan = Some(transition.in_force);
     }
@@ -97,6 +104,32 @@ pub(super) fn apply(
     let outcome = mtu.map(drop).and(guarded.map(drop)).and(transition.outcome);
     let outcome = outcome.and(announced);
     (transition.changes, outcome)
+}
+
+/// Takes the default route out of the plan for an interface that another plugin has made, and given
+/// none: the container's default route is then that of another interface.
+fn leave_default_to_caller(
+    plan: &mut Plan,
+    netlink: &Netlink,
+    ifindex: u32,
+    applied: &mut Applied,
+) {
+    let is_anothers = || {
+        let link = netlink.link_by_index(ifindex).ok().flatten();
+        link.is_some_and(|link| !OwnerMark::is_on(&link))
+    };
+    let is_default = |route: &Route| route.dst.prefix_len() == 0;
+    let has_default = || {
+        let routes = netlink.routes(None).unwrap_or_default();
+        let mut own = routes.iter().filter(|route| route.index == ifindex);
+        own.any(is_default)
+    };
+    if plan.routes.iter().any(is_default) && !applied.had_default && is_anothers() {
+        applied.had_default = has_default();
+        if !applied.had_default {
+            plan.routes.retain(|route| !is_default(route));
+        }
+    }
 }
 
 /// Sets the MTU of the interface to that of its first lease, if that is allowed.
