@@ -6,6 +6,7 @@ mod halfway;
 mod host_prefix;
 mod openperouter;
 mod ovn_kubernetes;
+mod pods;
 
 use lab::Test;
 
@@ -17,6 +18,7 @@ pub(crate) fn tests() -> Vec<Test> {
         host_prefix::TESTS,
         openperouter::TESTS,
         ovn_kubernetes::TESTS,
+        pods::TESTS,
     ]
     .concat()
 }

@@ -62,6 +62,21 @@ impl StateDir {
         StateDir::at(Path::new("/var/lib/cni").join(name))
     }
 
+    /// The directory beside the socket, for a daemon in a container that has nothing else of the
+    /// host's files. It does not outlive the boot, and neither do containers.
+    pub(crate) fn beside_socket(socket: &Path) -> StateDir {
+        StateDir::at(socket.with_extension("leases"))
+    }
+
+    /// The default directory, or the one beside the socket if only that is there.
+    pub(crate) fn found(socket: &Path) -> StateDir {
+        let (default, beside) = (StateDir::of_socket(socket), StateDir::beside_socket(socket));
+        match !default.directory.exists() && beside.directory.exists() {
+            true => beside,
+            false => default,
+        }
+    }
+
     /// This directory.
     pub fn at(directory: PathBuf) -> StateDir {
         StateDir { directory }

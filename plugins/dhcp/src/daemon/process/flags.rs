@@ -2,6 +2,8 @@
 //! `-name=value`).
 
 use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,7 +34,8 @@ pub(crate) struct Flags {
     pub(crate) socketpath: PathBuf,
 
     /// Keep leases in this directory, instead of one under /var/lib/cni that is named after the
-    /// socket
+    /// socket, or of one beside the socket if the daemon is in a container that has nothing else of
+    /// the host's files
     #[arg(long, value_name = "DIR")]
     pub(crate) statedir: Option<PathBuf>,
 
@@ -103,11 +106,31 @@ impl Flags {
         self.on_host(&self.socketpath)
     }
 
-    /// The directory of the leases. The plugin on the host finds the default one, too.
+    /// The directory of the leases. The plugin on the host finds the default ones, too.
     pub(crate) fn state(&self) -> StateDir {
-        let directory = self.statedir.clone();
-        let default = || self.on_host(StateDir::of_socket(&self.socketpath).path());
-        StateDir::at(directory.unwrap_or_else(default))
+        if let Some(directory) = &self.statedir {
+            return StateDir::at(directory.clone());
+        }
+        let default = StateDir::of_socket(&self.socketpath);
+        let directory = match self.would_lose(&default) {
+            true => StateDir::beside_socket(&self.socketpath),
+            false => default,
+        };
+        StateDir::at(self.on_host(directory.path()))
+    }
+
+    /// Whether the daemon runs in a container whose end this directory on the host would not
+    /// survive: it is on the container's own root file system, while the socket's is mounted.
+    fn would_lose(&self, directory: &StateDir) -> bool {
+        let device = |path: &Path| fs::metadata(path).ok().map(|file| file.dev());
+        let socket = self.socket();
+        let mut above_socket = socket.ancestors().skip(1).map(device);
+        let is_mounted = match (above_socket.next(), above_socket.next()) {
+            (Some(Some(directory)), Some(Some(above))) => directory != above,
+            _ => false,
+        };
+        let directory = self.on_host(directory.path());
+        is_mounted && directory.ancestors().find_map(device) == device(Path::new("/"))
     }
 }
 
@@ -125,7 +148,7 @@ fn with_two_dashes(arg: OsString) -> OsString {
 /// libraries, which a static program cannot do.
 fn group(text: &str) -> Result<u32, String> {
     let named = || {
-        let groups = std::fs::read_to_string("/etc/group").ok()?;
+        let groups = fs::read_to_string("/etc/group").ok()?;
         groups.lines().find_map(|line| group_number(line, text))
     };
     text.parse()

@@ -53,7 +53,7 @@ impl DaemonLocation {
             path => path.into(),
         };
         let state = match keys.state_dir.as_str() {
-            "" => StateDir::of_socket(&socket),
+            "" => StateDir::found(&socket),
             path => StateDir::at(path.into()),
         };
         Ok(DaemonLocation {
