@@ -4,6 +4,7 @@
 mod adopt;
 mod halfway;
 mod host_prefix;
+mod multus;
 mod openperouter;
 mod ovn_kubernetes;
 mod pods;
@@ -16,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
         adopt::TESTS,
         halfway::TESTS,
         host_prefix::TESTS,
+        multus::TESTS,
         openperouter::TESTS,
         ovn_kubernetes::TESTS,
         pods::TESTS,

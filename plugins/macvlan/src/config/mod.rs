@@ -103,6 +103,12 @@ pub(crate) fn keys() -> &'static [&'static str] {
     cni::go::field_names::<Keys>()
 }
 
+/// Whether the configuration has any key of the plugin's own.
+pub(crate) fn has_own_keys(request: &Request) -> bool {
+    let is_own = |key: &String| keys().iter().any(|own| own.eq_ignore_ascii_case(key));
+    request.config.raw.keys().any(is_own)
+}
+
 /// Warns about keys that are probably misspelt. They have no effect.
 pub(crate) fn warn_of_misspelt_keys(request: &Request) {
     let known = [keys(), NetworkConfig::KEYS].concat();

@@ -16,7 +16,7 @@ use cni::{Attachment, Error, Request};
 use ipnet::IpNet;
 use linknet::{Link, Netlink, Netns};
 
-use super::{failed, lock, set_return_routes};
+use super::{failed, lock, outside, set_return_routes};
 use crate::config::Config;
 use crate::netns;
 
@@ -28,7 +28,7 @@ use crate::netns;
 pub(crate) fn gc(request: &Request) -> Result<(), Error> {
     let config = Config::read(request).ok();
     let config = config.filter(|config| !config.host_access.is_off());
-    let outside = Netlink::open().map_err(|error| failed(&error))?;
+    let outside = outside()?;
     // Before the lock: what an ADD sets while this waits is not in the list of valid attachments.
     let before = destinations(&outside).map_err(|error| failed(&error))?;
     if config.is_none() && before.is_empty() && !has_shim(&outside)? {
@@ -53,7 +53,7 @@ pub(crate) fn gc(request: &Request) -> Result<(), Error> {
     removed.and(restored).and(searched)
 }
 
-fn has_shim(outside: &Netlink) -> Result<bool, Error> {
+pub(super) fn has_shim(outside: &Netlink) -> Result<bool, Error> {
     let links = outside.links().map_err(|error| failed(&error))?;
     Ok(links.iter().any(|link| SharedLink::Shim.is(link)))
 }

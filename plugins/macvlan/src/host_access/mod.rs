@@ -21,7 +21,7 @@ use cni::{Attachment, Error, Request};
 use ipnet::IpNet;
 use linknet::{Link, Netlink};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::netns;
 
 pub(crate) use gc::gc;
@@ -169,22 +169,28 @@ pub(crate) fn check(
     }
 }
 
-/// DEL: removes the host's routes to the container, even if its interface is already gone.
+/// DEL: removes the host's routes to the container, even if its interface is already gone. A
+/// configuration without any key of this plugin says nothing of `hostAccess`: some callers keep none.
 ///
 /// # Errors
 /// 111 if the kernel refuses.
 pub(crate) fn detach(request: &Request) -> Result<(), Error> {
     // ADD refuses a value of another type, and so has set nothing.
-    match SharedKeys::read(request).host_access.is_off() {
-        true => Ok(()),
-        false => remove(request.attachment()?),
+    let is_off = SharedKeys::read(request).host_access.is_off();
+    if is_off && (config::has_own_keys(request) || !gc::has_shim(&outside()?)?) {
+        return Ok(());
     }
+    remove(request.attachment()?)
 }
 
 fn remove(attachment: &Attachment) -> Result<(), Error> {
     let tag = AttachmentTag::new(attachment);
     let removed = lock()?.detach_nowait(|other, _| other == tag);
     removed.map(drop).map_err(|error| failed(&error))
+}
+
+fn outside() -> Result<Netlink, Error> {
+    Netlink::open().map_err(|error| failed(&error))
 }
 
 /// The host's macvlans and routes in the plugin's own namespace, which is the parents'.
