@@ -5,6 +5,8 @@ mod adopt;
 mod halfway;
 mod host_prefix;
 mod multus;
+mod nerdctl;
+mod nomad;
 mod openperouter;
 mod ovn_kubernetes;
 mod pods;
@@ -18,6 +20,8 @@ pub(crate) fn tests() -> Vec<Test> {
         halfway::TESTS,
         host_prefix::TESTS,
         multus::TESTS,
+        nerdctl::TESTS,
+        nomad::TESTS,
         openperouter::TESTS,
         ovn_kubernetes::TESTS,
         pods::TESTS,
