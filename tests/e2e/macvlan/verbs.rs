@@ -10,6 +10,7 @@ use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::Settings;
 use lab::plugin::Call;
 use lab::serde_json::{Value, json};
+use lab::suite::packages;
 use lab::{DhcpServer, Lan, Network, Node, Result, Test, World, network, test};
 use linknet::{NewMacvlan, Route};
 
@@ -28,6 +29,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(gc_removes_only_attachments_that_are_not_valid),
     test!(gc_without_a_list_removes_nothing),
     test!(gc_is_forwarded_to_ipam_whatever_else_fails),
+    test!(gc_does_not_fail_for_an_ipam_plugin_without_gc).needs(&[packages::GO_PLUGINS]),
     test!(gc_reports_a_namespace_that_it_cannot_search),
 ];
 
@@ -331,8 +333,20 @@ fn gc_is_forwarded_to_ipam_whatever_else_fails(world: &World) -> Result {
     let error = network::cni_error(network.gc(&[]));
     ensure!(error.code == 123, "{error:?}");
     ensure_nothing_left(&container).context("the interface goes though IPAM failed")?;
-    ensure!(fs::read_to_string(calls)? == "ADD\nGC\n");
+    ensure!(fs::read_to_string(calls)? == "ADD\nGC\nVERSION\n");
     Ok(())
+}
+
+fn gc_does_not_fail_for_an_ipam_plugin_without_gc(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let addresses = json!([{ "address": "10.99.0.50/24" }]);
+    let mut conflist = conflist(json!({ "ipam": { "type": "static", "addresses": addresses } }));
+    // Debian 12's plugins know no later version.
+    Network::new(&lan.host, conflist.clone()).add(&network::Attachment::new(&container))?;
+    conflist["cniVersion"] = json!("1.1.0");
+    Network::new(&lan.host, conflist).gc(&[])?;
+    ensure_nothing_left(&container)
 }
 
 fn gc_reports_a_namespace_that_it_cannot_search(_: &World) -> Result {

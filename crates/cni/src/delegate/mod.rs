@@ -13,6 +13,7 @@ use crate::error::{Error, code};
 use crate::printable::printable;
 use crate::request::{Request, Verb};
 use crate::result::CniResult;
+use crate::version::Version;
 use process::Process;
 
 /// How many octets of each stream an error quotes.
@@ -88,12 +89,35 @@ impl<'r> Ipam<'r> {
         self.call(Verb::Status).map(drop)
     }
 
-    /// Runs GC.
+    /// Runs GC. The specification has it forwarded to every delegate, although the versions that a
+    /// delegate supports may be older than the verb. Such a delegate has nothing to collect, and its
+    /// failure is only a warning.
     ///
     /// # Errors
     /// As [`StartedAdd::finish`].
     pub fn gc(&self) -> Result<(), Error> {
-        self.call(Verb::Gc).map(drop)
+        self.call(Verb::Gc).map(drop).or_else(|error| {
+            if self.supports(Verb::Gc) {
+                return Err(error);
+            }
+            let name = self.name;
+            log::warn!("IPAM plugin {name} supports no CNI version that has GC ({error})");
+            Ok(())
+        })
+    }
+
+    /// Whether the delegate supports a version of the specification that has this verb. One that
+    /// does not say which versions it supports is assumed to.
+    fn supports(&self, verb: Verb) -> bool {
+        let answer = self.call(Verb::Version).unwrap_or_default();
+        let document: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        let versions = document["supportedVersions"].as_array();
+        // A version that is not known here is a later one.
+        let has_verb = |version: &Value| {
+            let version = version.as_str().and_then(|text| text.parse().ok());
+            version.is_none_or(|version: Version| version >= verb.since())
+        };
+        versions.is_none_or(|versions| versions.is_empty() || versions.iter().any(has_verb))
     }
 }
 

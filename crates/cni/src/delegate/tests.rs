@@ -110,6 +110,38 @@ fn each_call_sets_cni_command_to_its_verb() {
 }
 
 #[test]
+fn gc_succeeds_if_no_version_that_the_delegate_supports_has_gc() {
+    let gc = |versions: &str| {
+        let lab = Lab::new(&format!(
+            r#"[ $CNI_COMMAND = VERSION ] && {{ echo '{versions}'; exit 0; }}
+               echo '{{ "code": 3, "msg": "missing containerID" }}'; exit 1"#
+        ));
+        let request = lab.request("DEL", lab.path().as_os_str());
+        let outcome = Ipam::find(&request).unwrap().unwrap().gc();
+        (outcome, lab.log())
+    };
+    let refused = Err(Error::new(
+        code::UNKNOWN_CONTAINER,
+        "missing containerID".to_owned(),
+    ));
+    for (versions, expected) in [
+        (r#"{ "supportedVersions": ["0.4.0", "1.0.0"] }"#, Ok(())),
+        (
+            r#"{ "supportedVersions": ["1.0.0", "1.1.0"] }"#,
+            refused.clone(),
+        ),
+        (r#"{ "supportedVersions": ["1.2.0"] }"#, refused.clone()),
+        (r#"{ "supportedVersions": [] }"#, refused.clone()),
+        ("{}", refused.clone()),
+        ("", refused.clone()),
+    ] {
+        let (outcome, log) = gc(versions);
+        assert_eq!(outcome, expected, "{versions}");
+        assert_eq!(log, "GC c1 no home\nVERSION c1 no home\n");
+    }
+}
+
+#[test]
 fn the_error_of_a_delegate_is_returned_unchanged_and_its_failed_add_is_undone() {
     let lab = Lab::new(
         r#"[ $CNI_COMMAND = DEL ] && { echo '{ "code": 99, "msg": "DEL failed too" }'; exit 1; }
