@@ -35,7 +35,7 @@ pub(crate) fn admit(
         .map_err(|error| failed(link, &error))
 }
 
-/// CHECK: the guard must be as ADD, or the last renewal, left it.
+/// CHECK: the guard must be as ADD, or the last renewal, left it, and as the configuration has it.
 ///
 /// # Errors
 /// 110 with the first difference.
@@ -55,10 +55,32 @@ pub(crate) fn check(
         link,
         addresses: &addresses,
     };
-    let compared = Nft::open_in(container).and_then(|nft| key.difference(&nft, guarded));
-    match compared.or_kernel_error()? {
+    let compare = || {
+        let nft = Nft::open_in(container)?;
+        Ok(match key.other(&nft, guarded)? {
+            Some(other) => Some(format!(
+                "its rules are for {}, and the configuration has {}; if that was changed since \
+                 ADD, recreate the container, which it does not reach otherwise",
+                in_words(&other),
+                in_words(key)
+            )),
+            None => key.difference(&nft, guarded)?,
+        })
+    };
+    match compare().or_kernel_error()? {
         None => Ok(()),
         Some(how) => Err(differs(&link.name, format_args!("guard: {how}"))),
+    }
+}
+
+/// What a guard lets in, as the configuration has it.
+fn in_words(key: &Guard) -> String {
+    match key {
+        Guard::Off | Guard::On => "no `allow`".to_owned(),
+        Guard::Allow(entries) => {
+            let entries: Vec<String> = entries.iter().map(|it| format!("\"{it}\"")).collect();
+            format!("`allow` [{}]", entries.join(", "))
+        }
     }
 }
 
@@ -111,5 +133,13 @@ pub(crate) fn gc(request: &Request, valid: &BTreeSet<String>) -> Result<(), Erro
 /// The error for a guard that the kernel refuses.
 pub(crate) fn failed(link: &Link, error: &linknet::Error) -> Error {
     let what = format!("cannot guard {}", link.name);
-    Error::new(kernel_code(error), what).details(error.to_string())
+    let mut details = error.to_string();
+    // The kernel refuses like this, with an explanation, only what another program keeps to itself.
+    if error.is_denied() && error.kernel_text().is_some() {
+        details.push_str(
+            "; end that program, which runs in the container's network namespace, or give the \
+             container a new one",
+        );
+    }
+    Error::new(kernel_code(error), what).details(details)
 }

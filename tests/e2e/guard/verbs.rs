@@ -24,6 +24,7 @@ use crate::scenario::{SOON, conflist, ensure_nothing_left};
 pub(super) const TESTS: &[Test] = &[
     test!(nft_shows_the_rules_with_their_reasons).needs(&[NFTABLES, packages::GO_PLUGINS]),
     test!(check_fails_when_the_guard_is_gone_or_changed).needs(&[packages::GO_PLUGINS]),
+    test!(check_says_that_the_configuration_has_changed).needs(&[packages::GO_PLUGINS]),
     test!(del_leaves_nothing_and_gc_neither),
     test!(del_removes_a_guard_that_is_not_configured_any_more).needs(&[packages::GO_PLUGINS]),
     test!(a_table_that_a_program_owns_stops_neither_del_nor_gc).needs(&[NFTABLES]),
@@ -110,6 +111,30 @@ fn check_fails_when_the_guard_is_gone_or_changed(_: &World) -> Result {
     Ok(())
 }
 
+fn check_says_that_the_configuration_has_changed(_: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let network = |guard| Network::new(&lan.host, guarded(guard, &["10.99.0.50/24"]));
+    let attachment = Attachment::new(&container);
+    let added = network(json!({ "allow": ["tcp/443", "from 10.1.0.0/16"] }));
+    let result = added.add(&attachment)?;
+    added.check(&attachment)?;
+    for (guard, now) in [
+        (json!({ "allow": ["tcp/443"] }), "`allow` [\"tcp/443\"]"),
+        (json!({ "allow": [] }), "`allow` []"),
+        (json!(true), "no `allow`"),
+    ] {
+        let call = network(guard).prepare("CHECK", 0, &attachment, Some(&result))?;
+        let error = call.run(&lan.host)?.error()?;
+        let text = format!(
+            "its rules are for `allow` [\"tcp/443\", \"from 10.1.0.0/16\"], and the configuration \
+             has {now}; if that was changed since ADD, recreate the container"
+        );
+        ensure!(error.code == 110 && error.msg.contains(&text), "{error:?}");
+    }
+    Ok(())
+}
+
 fn nft_delete(nft: &Nft, table: &Table) -> linknet::Result<()> {
     nft.delete(table.family, &table.name)
 }
@@ -180,6 +205,7 @@ fn a_table_that_a_program_owns_stops_neither_del_nor_gc(world: &World) -> Result
          (its netlink port, which is usually its process ID, is {owner})"
     );
     ensure!(error.contains(&whose), "{error}");
+    ensure!(error.contains("end that program, which runs in"), "{error}");
     ensure!(!error.contains("removing eth0 failed too"), "{error}");
     ensure!(is_gone()?, "{:?}", container.links()?);
     ensure!(tables(&container)? == ["netdev leasehold-eth0"]);
@@ -285,7 +311,7 @@ fn the_guard_needs_addresses_to_know(_: &World) -> Result {
         (json!({ "guard": true }), "guard needs ipam"),
         (
             json!({ "guard": { "allow": ["tpc/443"] } }),
-            "guard.allow[0]: \"tpc/443\" is neither a port",
+            "guard.allow[0]: \"tpc/443\": the protocol before the slash is",
         ),
     ] {
         let network = Network::new(&lan.host, conflist(keys));

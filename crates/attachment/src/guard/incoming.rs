@@ -9,6 +9,9 @@ use linknet::nft::{Chain, Hook, HookPoint, Match, Policy, Rule, Verdict};
 
 use super::key::{Allow, Transport};
 
+/// The name of the chain.
+pub(super) const CHAIN: &str = "incoming";
+
 /// Behind connection tracking (`NF_IP_PRI_CONNTRACK`, -200), before destinations are rewritten
 /// (`NF_IP_PRI_NAT_DST`, -100).
 const PRIORITY: i32 = -150;
@@ -50,7 +53,7 @@ pub(super) fn chain(link: u32, allowed: &[Allow]) -> Chain {
     };
     let allowed = allowed.iter().map(allow);
     Chain {
-        name: "incoming".to_owned(),
+        name: CHAIN.to_owned(),
         hook: Some(hook),
         rules: always.into_iter().chain(allowed).chain([rest]).collect(),
     }

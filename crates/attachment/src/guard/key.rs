@@ -1,6 +1,7 @@
 //! The `guard` key.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -9,7 +10,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::prefix::parse_exact_prefix;
+use crate::prefix::{parse_exact_prefix, parse_prefix};
 
 /// The `guard` key: what a container may send, and what may reach it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,16 +54,14 @@ impl Guard {
 
 /// An entry of `allow` that is none.
 #[derive(Debug, PartialEq, Eq)]
-pub struct ParseAllowError(String);
+pub struct ParseAllowError {
+    entry: String,
+    problem: String,
+}
 
 impl fmt::Display for ParseAllowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?} is neither a port (\"tcp/443\", \"udp/5353\", \"tcp/8000-8010\") nor a sender \
-             (\"from 192.168.1.0/24\", with no bits behind the prefix)",
-            self.0
-        )
+        write!(f, "{:?}: {}", self.entry, self.problem)
     }
 }
 
@@ -70,29 +69,68 @@ impl FromStr for Allow {
     type Err = ParseAllowError;
 
     fn from_str(text: &str) -> Result<Allow, ParseAllowError> {
-        let parsed = match text.strip_prefix("from ") {
-            Some(sender) => parse_exact_prefix(sender.trim()).map(Allow::From),
-            None => parse_ports(text),
+        let parsed = match (text.strip_prefix("from "), text.split_once('/')) {
+            (Some(sender), _) => parse_sender(sender.trim()).map(Allow::From),
+            (None, Some((transport, ports))) => parse_ports(transport, ports),
+            (None, None) => Err(
+                "it is neither a port (\"tcp/443\", \"udp/5000-5010\") nor a sender \
+                 (\"from 192.168.1.0/24\")"
+                    .to_owned(),
+            ),
         };
-        parsed.ok_or_else(|| ParseAllowError(text.to_owned()))
+        parsed.map_err(|problem| ParseAllowError {
+            entry: text.to_owned(),
+            problem,
+        })
     }
 }
 
-fn parse_ports(text: &str) -> Option<Allow> {
-    let (transport, ports) = text.split_once('/')?;
+fn parse_sender(text: &str) -> Result<IpNet, String> {
+    if let Some(sender) = parse_exact_prefix(text) {
+        return Ok(sender);
+    }
+    // There are bits beyond it, because a single address may have been meant.
+    if let (Some(prefix), Some((address, _))) = (parse_prefix(text), text.split_once('/')) {
+        return Err(format!(
+            "{address} is not the first address of its prefix: write \"from {prefix}\" for the \
+             prefix, or \"from {address}\" for the one address"
+        ));
+    }
+    let address = text
+        .split_once('/')
+        .map(|(address, _)| address.parse::<IpAddr>());
+    Err(match address {
+        Some(Ok(address)) => {
+            let max = IpNet::from(address).max_prefix_len();
+            format!("the length of the prefix is not a number from 0 to {max}")
+        }
+        _ => format!("{text:?} is neither an address nor a prefix such as 192.168.1.0/24"),
+    })
+}
+
+fn parse_ports(transport: &str, ports: &str) -> Result<Allow, String> {
     let transport = match transport {
         "tcp" => Transport::Tcp,
         "udp" => Transport::Udp,
-        _ => return None,
+        _ => {
+            return Err(format!(
+                "the protocol before the slash is \"tcp\" or \"udp\", not {transport:?}; an address \
+                 has \"from\" before it"
+            ));
+        }
     };
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    let ports = parse_port(first)?..=parse_port(last)?;
-    (!ports.is_empty()).then_some(Allow::Ports(transport, ports))
+    let (first, last) = (parse_port(first)?, parse_port(last)?);
+    match first <= last {
+        true => Ok(Allow::Ports(transport, first..=last)),
+        false => Err(format!("the last port, {last}, is lower than the first")),
+    }
 }
 
-fn parse_port(text: &str) -> Option<u16> {
+fn parse_port(text: &str) -> Result<u16, String> {
     let is_number = text.bytes().all(|octet| octet.is_ascii_digit());
-    text.parse().ok().filter(|port| is_number && *port != 0)
+    let port = text.parse().ok().filter(|port| is_number && *port != 0);
+    port.ok_or_else(|| format!("{text:?} is not a port from 1 to {}", u16::MAX))
 }
 
 impl fmt::Display for Allow {
@@ -224,29 +262,39 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_none_is_named() {
-        for entry in [
-            "",
-            "443",
-            "tcp",
-            "tcp/",
-            "tcp/0",
-            "tcp/+1",
-            "tcp/65536",
-            "tcp/20-10",
-            "tcp/1-2-3",
-            "TCP/443",
-            "icmp/8",
-            "from",
-            "from ",
-            "from lan",
-            "from 10.0.0.0/33",
-            "from 10.0.0.7/8",
-            "to 10.0.0.0/8",
+    fn an_entry_that_is_none_is_named_with_the_reason() {
+        let neither = "it is neither a port (\"tcp/443\", \"udp/5000-5010\") nor a sender";
+        for (entry, reason) in [
+            ("", neither),
+            ("443", neither),
+            ("tcp", neither),
+            ("from", neither),
+            ("tcp/", "\"\" is not a port from 1 to 65535"),
+            ("tcp/0", "\"0\" is not a port from 1 to 65535"),
+            ("tcp/+1", "\"+1\" is not a port"),
+            ("tcp/65536", "\"65536\" is not a port"),
+            ("tcp/1-2-3", "\"2-3\" is not a port"),
+            ("tcp/20-10", "the last port, 10, is lower than the first"),
+            ("TCP/443", "is \"tcp\" or \"udp\", not \"TCP\""),
+            ("icmp/8", "is \"tcp\" or \"udp\", not \"icmp\""),
+            ("10.0.0.0/8", "an address has \"from\" before it"),
+            ("to 10.0.0.0/8", "an address has \"from\" before it"),
+            ("from ", "\"\" is neither an address nor a prefix"),
+            ("from lan", "\"lan\" is neither an address nor a prefix"),
+            ("from lan/8", "\"lan/8\" is neither an address nor a prefix"),
+            ("from 10.0.0.0/33", "is not a number from 0 to 32"),
+            ("from fd00::/x", "is not a number from 0 to 128"),
+            (
+                "from 10.0.0.7/8",
+                "write \"from 10.0.0.0/8\" for the prefix, or \"from 10.0.0.7\" for the one",
+            ),
         ] {
             let refused = key(&json!({ "allow": ["tcp/443", entry] })).unwrap_err();
-            let named = format!("guard.allow[1]: {entry:?} is neither a port");
-            assert!(refused.contains(&named), "{refused}");
+            let named = format!("guard.allow[1]: {entry:?}: ");
+            assert!(
+                refused.contains(&named) && refused.contains(reason),
+                "{refused}"
+            );
         }
     }
 

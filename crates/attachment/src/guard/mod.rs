@@ -105,6 +105,25 @@ impl Guard {
         Ok(None)
     }
 
+    /// The guard that the tables are of, if they are whole, and if it lets in only what it lists, but
+    /// something else than this one: the configuration may have changed since.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn other(&self, nft: &Nft, guarded: Guarded<'_>) -> Result<Option<Guard>> {
+        let incoming = table(guarded.attachment, Family::Inet, Vec::new());
+        let comments = nft.comments(&incoming, incoming::CHAIN)?;
+        let entries = comments.iter().filter_map(|comment| comment.parse().ok());
+        let other = Guard::Allow(entries.collect());
+        match other == *self || comments.is_empty() {
+            true => Ok(None),
+            false => {
+                let is_whole = other.difference(nft, guarded)?.is_none();
+                Ok(Some(other).filter(|_| is_whole))
+            }
+        }
+    }
+
     /// Replaces the tables if they are not as they should be. Returns whether they were not. There
     /// is no moment in which the container can send what neither the old rules nor the new ones
     /// allow.

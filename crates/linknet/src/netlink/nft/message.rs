@@ -51,7 +51,7 @@ const HOOK_DEVICE: u16 = 3;
 const RULE_TABLE: u16 = 1;
 const RULE_CHAIN: u16 = 2;
 const RULE_EXPRESSIONS: u16 = 4;
-const RULE_USERDATA: u16 = 7;
+pub(super) const RULE_USERDATA: u16 = 7;
 
 /// `NFTA_LIST_ELEM`
 const LIST_ELEMENT: u16 = 1;
@@ -164,9 +164,12 @@ pub(super) fn rules_of(table: &Table) -> Attributes {
     Attributes::default().text(RULE_TABLE, &table.name)
 }
 
+pub(super) fn rules_in(table: &Table, chain: &str) -> Attributes {
+    rules_of(table).text(RULE_CHAIN, chain)
+}
+
 pub(super) fn new_rule(table: &Table, chain: &Chain, rule: &Rule) -> Attributes {
-    rules_of(table)
-        .text(RULE_CHAIN, &chain.name)
+    rules_in(table, &chain.name)
         .nested(RULE_EXPRESSIONS, &expressions(rule))
         .octets(RULE_USERDATA, &comment(&rule.comment))
 }

@@ -176,6 +176,24 @@ impl Nft {
         Ok(named.collect())
     }
 
+    /// The comments of the rules in a chain of this table, in their order: none if there is no such
+    /// chain.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn comments(&self, table: &Table, chain: &str) -> Result<Vec<String>> {
+        let selection = message::rules_of(table);
+        let rules = self.dump("rules", message::GET_RULE, table.family, &selection)?;
+        let in_chain = message::rules_in(table, chain);
+        let rules = rules.iter().filter(|shown| in_chain.are_in(shown));
+        let comments = rules.map(|rule| {
+            let mut comments = attributes(rule).filter(|it| it.kind() == message::RULE_USERDATA);
+            let comment = comments.next().map(|it| message::comment_text(it.value()));
+            comment.unwrap_or_default()
+        });
+        Ok(comments.collect())
+    }
+
     /// The netlink port of the socket that alone may change a table (flag `owner` of nft(8)): usually
     /// its process's number, in the process's own PID namespace. `None` if every program may, or if
     /// there is no such table.
