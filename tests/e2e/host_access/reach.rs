@@ -165,7 +165,7 @@ fn a_host_without_an_address_is_led_to_listed_prefixes(_: &World) -> Result {
     ensure!(
         outcome
             .stderr
-            .contains("no address from which to reach 10.99.0.61"),
+            .contains("the host has no IPv4 address to speak from, so it and the container do not reach each other at 10.99.0.61"),
         "{outcome:?}"
     );
     outcome.success()?;

@@ -4,12 +4,13 @@ use std::net::IpAddr;
 
 use attachment::HostLock;
 use attachment::host_access::{AttachmentTag, HostAccess, HostAccessKey};
+use ipnet::IpNet;
 use lab::anyhow::{Context, ensure};
 use lab::plugin::Call;
 use lab::serde_json::{Value, json};
 use lab::suite::packages;
 use lab::{Lan, Network, Node, Result, Test, World, network, test, until};
-use linknet::NewMacvlan;
+use linknet::{NewMacvlan, Route};
 
 use super::{
     HOST, HOST6, SHIM, container, ensure_host_is_clean, ensure_they_talk, lan, network_of, reached,
@@ -54,9 +55,9 @@ fn attached(lan: &Lan, name: &str, network: &Network<'_>) -> Result<(Node, netwo
 }
 
 /// The routes to containers that packets take.
-fn host_routes(lan: &Lan) -> Result<Vec<linknet::Route>> {
+fn host_routes(lan: &Lan) -> Result<Vec<Route>> {
     let mut routes = (lan.host.netlink()?).routes_with_protocol(attachment::PROTOCOL)?;
-    routes.retain(|route| route.table == linknet::Route::MAIN);
+    routes.retain(|route| route.table == Route::MAIN);
     Ok(routes)
 }
 
@@ -75,7 +76,7 @@ fn check_fails_without_the_hosts_macvlan_or_route(_: &World) -> Result {
     for route in &routes {
         netlink.delete_route(route)?;
         differs(&format!(
-            "the host's route to {} through lh-eth1 is missing",
+            "the host's route to {} through lh-eth1 is missing: GC restores it, and so does",
             route.dst.addr()
         ))?;
         netlink.add_route(route)?;
@@ -86,7 +87,19 @@ fn check_fails_without_the_hosts_macvlan_or_route(_: &World) -> Result {
     lan.host.set_down(SHIM)?;
     differs("the host's lh-eth1 is down")?;
     netlink.delete_link(index)?;
-    differs("the host's own macvlan is missing")
+    differs(
+        "the host's own macvlan on eth1 is missing, with its routes to containers: GC restores",
+    )?;
+    // GC would remove it, too.
+    let gateway = Route::new(
+        "192.0.2.0/24".parse::<IpNet>()?,
+        lan.host.link("eth1")?.index,
+    );
+    netlink.add_route(&gateway.via("10.99.0.61".parse::<IpAddr>()?))?;
+    differs(
+        "because the host must not be led to 10.99.0.61: it is a gateway of the host (if the \
+         container is meant to have it, list the address itself",
+    )
 }
 
 fn gc_removes_the_routes_of_attachments_that_are_not_valid(world: &World) -> Result {
@@ -228,7 +241,7 @@ fn gc_follows_the_hosts_address(world: &World) -> Result {
     let network = newest(world, &lan, "lan", &["10.99.0.61/24"])?;
     let (container, attachment) = attached(&lan, "c1", &network)?;
     let parent = lan.host.link(Lan::MASTER)?.index;
-    netlink.delete_address(parent, format!("{HOST}/24").parse::<ipnet::IpNet>()?)?;
+    netlink.delete_address(parent, format!("{HOST}/24").parse::<IpNet>()?)?;
     ensure!(
         reached(&lan)?.is_empty(),
         "the kernel takes a route away with the address that it names"

@@ -137,7 +137,7 @@ fn restore(
         let ours = records.iter().filter(|record| record.tag == tag);
         let mut reachable = Vec::new();
         for record in ours {
-            match restore_route(host, config, record) {
+            match restore_route(host, config, attachment, record) {
                 Ok(restored) => reachable.extend(restored),
                 Err(error) => outcome = outcome.and(Err(failed(&error))),
             }
@@ -158,13 +158,15 @@ fn restore(
 fn restore_route(
     host: &HostAccess,
     config: &Config,
+    attachment: &Attachment,
     record: &Record,
 ) -> linknet::Result<Vec<Reachable>> {
     let &Record { tag, to, parent } = record;
     match host.attach(parent, tag, &[to], &config.host_access) {
         Ok(reachable) => Ok(reachable),
         Err(AttachError::Refused(refusal)) => {
-            log::warn!("hostAccess: {refusal} ({})", refusal.advice());
+            let advice = refusal.advice();
+            log::warn!("hostAccess: no host route to {attachment}: {refusal} ({advice})");
             host.withhold(record)?;
             Ok(Vec::new())
         }

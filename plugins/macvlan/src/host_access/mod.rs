@@ -98,9 +98,11 @@ fn refused(refusal: &Refusal) -> Error {
 /// first.
 fn warn_of_limits(reachable: &[Reachable]) {
     for Reachable { to, .. } in reachable.iter().filter(|it| it.from.is_none()) {
+        let version = if to.is_ipv4() { "IPv4" } else { "IPv6" };
         log::warn!(
-            "hostAccess: the host has no address from which to reach {to}; once it has one, \
-             GC sets the route"
+            "hostAccess: the host has no {version} address to speak from, so it and the container \
+             do not reach each other at {to}; give the host one, then have the runtime call GC or \
+             recreate the container"
         );
     }
     if reachable.iter().any(|it| it.to.is_ipv4()) && !host_answers_arp_for_other_links() {
@@ -162,7 +164,8 @@ pub(crate) fn check(
         return Ok(());
     }
     let tag = AttachmentTag::new(attachment);
-    let difference = attachment::host_access::difference(outside, link, tag, addresses);
+    let key = &config.host_access;
+    let difference = attachment::host_access::difference(outside, link, tag, addresses, key);
     match difference.or_kernel_error()? {
         None => Ok(()),
         Some(how) => Err(differs(&link.name, format_args!("hostAccess: {how}"))),
