@@ -22,7 +22,7 @@ pub use event::{Event, LossReason, Nak};
 pub use hostname::{fqdn, hostname};
 pub use lease::{Assumption, Lease};
 pub use options::{Options, RawOption, Route, names};
-pub use report::{IgnoreReason, Ignored, PacketKind, Report};
+pub use report::{ExcludedServer, IgnoreReason, Ignored, PacketKind, Report};
 pub use state_name::StateName;
 pub use time::Instant;
 pub use transmit::{Awaited, Delivery, OutgoingKind, Transmit};

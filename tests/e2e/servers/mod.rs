@@ -189,7 +189,7 @@ fn with_an_exhausted_pool_is_reported_as_giving_no_answer(
     let impatient = network(json!({ "timeout": "600ms" }));
     let error = network::cni_error(impatient.add(&Attachment::new(&other)));
     ensure!(
-        error.code == 11 && error.details.contains("received 0 frames"),
+        error.code == 11 && error.details.contains("received no reply"),
         "{error:?}"
     );
     ensure_nothing_left(&other)?;

@@ -7,7 +7,7 @@ use super::state::{Client, Fallback, MAX_OTHERS, Offer, Server, State};
 use crate::address::is_host;
 use crate::event::{Event, LossReason, Nak};
 use crate::lease::Lease;
-use crate::report::{IgnoreReason, Ignored, PacketKind};
+use crate::report::{ExcludedServer, IgnoreReason, Ignored, PacketKind};
 use crate::time::Instant;
 use crate::wire::{Reply, ReplyKind};
 
@@ -54,7 +54,11 @@ impl Client {
             return Err(IgnoreReason::NoServerId);
         }
         if !self.config.servers.accepts(server.address(), from) {
-            return Err(IgnoreReason::ServerNotAllowed);
+            let excluded = ExcludedServer {
+                id: server.address(),
+                source: from,
+            };
+            return Err(IgnoreReason::ServerNotAllowed(Some(excluded)));
         }
         Ok(server)
     }

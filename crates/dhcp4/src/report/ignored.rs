@@ -1,6 +1,7 @@
 //! Packets that a client does not act upon.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use crate::state_name::StateName;
 
@@ -50,8 +51,8 @@ pub enum IgnoreReason {
     WrongClientId,
     /// It does not name its server, and does not come from an address that a server can have.
     NoServerId,
-    /// It is from a server that the configuration excludes.
-    ServerNotAllowed,
+    /// It is from a server that the configuration excludes; `None` if it is one of many.
+    ServerNotAllowed(Option<ExcludedServer>),
     /// It is from a server that was not asked.
     WrongServer,
     /// The client expects no such message in this state.
@@ -72,6 +73,26 @@ pub enum IgnoreReason {
     NoLeaseTime,
     /// The lease that it grants has expired already.
     TooLate,
+}
+
+/// A server that the configuration excludes, as its message names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExcludedServer {
+    /// The server identifier (option 54); the source, if there is none.
+    pub id: Ipv4Addr,
+    /// The IP source of the message: the server's address, or that of a relay.
+    pub source: Ipv4Addr,
+}
+
+impl fmt::Display for ExcludedServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ExcludedServer { id, source } = self;
+        write!(f, "server {id}")?;
+        match id == source {
+            true => Ok(()),
+            false => write!(f, " (at {source})"),
+        }
+    }
 }
 
 impl fmt::Display for PacketKind {
@@ -98,7 +119,10 @@ impl fmt::Display for IgnoreReason {
             IgnoreReason::WrongXid => "wrong transaction id",
             IgnoreReason::WrongClientId => "wrong client identifier",
             IgnoreReason::NoServerId => "no server identifier",
-            IgnoreReason::ServerNotAllowed => "server not allowed",
+            IgnoreReason::ServerNotAllowed(None) => "server not allowed",
+            IgnoreReason::ServerNotAllowed(Some(server)) => {
+                return write!(f, "{server} not allowed");
+            }
             IgnoreReason::WrongServer => "not from the server asked",
             IgnoreReason::NotAwaited(state) => return write!(f, "not awaited in {state}"),
             IgnoreReason::NotRapidCommit => "no rapid commit",

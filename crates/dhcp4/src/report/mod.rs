@@ -5,11 +5,14 @@ mod ignored;
 use std::collections::BTreeMap;
 use std::fmt;
 
-pub use ignored::{IgnoreReason, Ignored, PacketKind};
+pub use ignored::{ExcludedServer, IgnoreReason, Ignored, PacketKind};
 
 use crate::event::Nak;
 use crate::lease::Assumption;
 use crate::transmit::OutgoingKind;
+
+/// How many servers are named that the configuration excludes.
+const MAX_SERVERS: usize = 8;
 
 /// What a client sent and received since it was made.
 ///
@@ -43,7 +46,17 @@ impl Report {
         *self.sent.entry(kind).or_default() += 1;
     }
 
-    pub(crate) fn count_ignored(&mut self, ignored: Ignored) {
+    /// Counts a payload that was ignored. A few servers are told apart: anybody on the LAN can make
+    /// up more.
+    pub(crate) fn count_ignored(&mut self, mut ignored: Ignored) {
+        let names_server =
+            |it: &Ignored| matches!(it.reason, IgnoreReason::ServerNotAllowed(Some(_)));
+        if names_server(&ignored)
+            && !self.ignored.contains_key(&ignored)
+            && self.ignored.keys().filter(|it| names_server(it)).count() >= MAX_SERVERS
+        {
+            ignored.reason = IgnoreReason::ServerNotAllowed(None);
+        }
         *self.ignored.entry(ignored).or_default() += 1;
     }
 }
@@ -57,8 +70,12 @@ impl fmt::Display for Report {
             let before = if index == 0 { "sent" } else { "," };
             write!(f, "{before} {count} {kind}")?;
         }
-        let s = if self.received == 1 { "" } else { "s" };
-        write!(f, ", received {} frame{s}", self.received)?;
+        match self.received {
+            // The kernel passes on only what may be a reply to this client.
+            0 => f.write_str(", received no reply")?,
+            1 => f.write_str(", received 1 frame")?,
+            many => write!(f, ", received {many} frames")?,
+        }
         for (Ignored { kind, reason }, count) in &self.ignored {
             let s = if *count == 1 { "" } else { "s" };
             write!(f, "; {count} {kind}{s} ignored: {reason}")?;
@@ -80,11 +97,37 @@ mod tests {
     #[test]
     fn the_report_of_a_client_without_answers_says_what_it_sent() {
         let mut report = Report::default();
-        assert_eq!(report.to_string(), "sent nothing, received 0 frames");
+        assert_eq!(report.to_string(), "sent nothing, received no reply");
         for _ in 0..5 {
             report.count_sent(OutgoingKind::Discover);
         }
-        assert_eq!(report.to_string(), "sent 5 DISCOVER, received 0 frames");
+        assert_eq!(report.to_string(), "sent 5 DISCOVER, received no reply");
+    }
+
+    #[test]
+    fn a_server_that_is_not_allowed_is_named_unless_there_are_many() {
+        let mut report = Report::default();
+        for last in 1..=20 {
+            let excluded = ExcludedServer {
+                id: [10, 0, 0, last].into(),
+                source: [10, 0, 0, 1].into(),
+            };
+            for _ in 0..2 {
+                report.count_ignored(Ignored {
+                    kind: PacketKind::Offer,
+                    reason: IgnoreReason::ServerNotAllowed(Some(excluded)),
+                });
+            }
+        }
+        assert_eq!(report.ignored.len(), 9);
+        let text = report.to_string();
+        for words in [
+            "; 24 offers ignored: server not allowed",
+            "; 2 offers ignored: server 10.0.0.1 not allowed",
+            "; 2 offers ignored: server 10.0.0.8 (at 10.0.0.1) not allowed",
+        ] {
+            assert!(text.contains(words), "{text}");
+        }
     }
 
     #[test]

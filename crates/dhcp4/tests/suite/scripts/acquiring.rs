@@ -43,7 +43,7 @@ fn discovery_never_ends_but_slows_down_and_asks_for_broadcast_replies_from_the_t
     );
     assert_eq!(
         client.report().to_string(),
-        "sent 9 DISCOVER, received 0 frames"
+        "sent 9 DISCOVER, received no reply"
     );
 }
 
@@ -168,7 +168,7 @@ fn each_unacceptable_answer_to_a_discover_is_ignored_for_its_own_reason() {
         0.1    x OFFER 10.0.0.5 from=10.0.0.1 lease=60 xid=1 / wrong transaction id
         0.1    x OFFER 10.0.0.5 from=10.0.0.1 lease=60 id=other / wrong client identifier
         0.1    x OFFER 10.0.0.5 lease=60 / no server identifier
-        0.1    x OFFER 10.0.0.5 from=10.0.0.9 lease=60 / server not allowed
+        0.1    x OFFER 10.0.0.5 from=10.0.0.9 lease=60 / server 10.0.0.9 not allowed
         0.1    x OFFER 0.0.0.0 from=10.0.0.1 lease=60 / no usable address
         0.1    x OFFER 255.255.255.255 from=10.0.0.1 lease=60 / no usable address
         0.1    x OFFER 127.0.0.1 from=10.0.0.1 lease=60 / no usable address
@@ -214,8 +214,8 @@ fn only_offers_of_allowed_servers_are_taken() {
         }),
         "
         0      > DISCOVER to=all
-        0.1    x OFFER 10.0.0.5 from=10.0.0.2 lease=60 / server not allowed
-        0.1    x OFFER 10.0.0.5 from=10.0.0.3 lease=60 / server not allowed
+        0.1    x OFFER 10.0.0.5 from=10.0.0.2 lease=60 / server 10.0.0.2 not allowed
+        0.1    x OFFER 10.0.0.5 from=10.0.0.3 source=10.0.0.9 lease=60 / server 10.0.0.3 (at 10.0.0.9) not allowed
         0.1    < OFFER 10.0.0.5 from=10.0.0.1 lease=60
         0.1    > REQUEST to=all 50=10.0.0.5 54=10.0.0.1
         ",
