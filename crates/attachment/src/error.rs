@@ -25,7 +25,7 @@ pub trait KernelError<T> {
 
 impl<T> KernelError<T> for linknet::Result<T> {
     fn or_kernel_error(self) -> Result<T, Error> {
-        self.map_err(|error| Error::new(kernel_code(&error), format!("cannot {error}")))
+        self.map_err(|error| kernel_error(kernel_code(&error), &error))
     }
 
     fn or_rejected(self) -> Result<T, Error> {
@@ -34,10 +34,22 @@ impl<T> KernelError<T> for linknet::Result<T> {
                 codes::KERNEL if !error.is_denied() => code::INVALID_NETWORK_CONFIG,
                 code => code,
             };
-            Error::new(code, format!("cannot {error}"))
+            kernel_error(code, &error)
         })
     }
 }
+
+fn kernel_error(code: u32, error: &linknet::Error) -> Error {
+    let what = Error::new(code, format!("cannot {error}"));
+    match error.is_denied() && error.kernel_text().is_none() {
+        true => what.details(NEEDS_ROOT),
+        false => what,
+    }
+}
+
+/// What to do where the kernel denies something without an explanation.
+pub const NEEDS_ROOT: &str = "the plugins need root's capabilities in the host's namespaces, \
+                              CAP_NET_ADMIN and CAP_SYS_ADMIN among them: run them as root";
 
 /// The code for a failed request: 11 where another process holds a lock, and 111 else.
 pub fn kernel_code(error: &linknet::Error) -> u32 {

@@ -12,6 +12,7 @@
 //! - [`guard`]: rules that let the container speak only as itself (`guard`).
 //! - [`HostLock`], [`ContainerLock`]: mutual exclusion between processes that change links which
 //!   containers share, or attach one container.
+//! - [`no_link`]: why nothing gets from a parent to the LAN.
 //! - [`codes`]: leasehold's own error codes.
 
 pub mod codes;
@@ -21,17 +22,19 @@ pub mod host_access;
 mod identity;
 mod keys;
 mod lifetime;
+mod link_state;
 mod lock;
 mod ownership;
 mod plan;
 mod prefix;
 mod shared_link;
 
-pub use error::{KernelError, differs, kernel_code, with_details};
+pub use error::{KernelError, NEEDS_ROOT, differs, kernel_code, with_details};
 pub use guard::Guard;
 pub use identity::{stable_mac, stable_name};
 pub use keys::SharedKeys;
 pub use lifetime::{set_valid_lifetime, take_valid_lifetime};
+pub use link_state::no_link;
 pub use lock::{ContainerLock, HostLock, lock_within};
 pub use ownership::{GUARDED_GROUP, OwnerMark, PROTOCOL, is_macvlan};
 pub use plan::{Changes, LeftOut, Plan, Transition, gateways, keep_routes, source_routing};

@@ -17,6 +17,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_lan_that_the_host_reaches_may_admit_only_one_mac),
     test!(a_parent_inside_the_container_is_named),
     test!(where_a_server_answers_nobody_is_asked_whether_there_is_one),
+    test!(a_missing_carrier_is_reported_once),
     test!(a_carrier_that_came_during_an_add_is_not_reported_as_missing),
 ];
 
@@ -84,6 +85,20 @@ fn where_a_server_answers_nobody_is_asked_whether_there_is_one(world: &World) ->
                 && error.details.ends_with("is up and has a carrier")
         })
     })
+}
+
+fn a_missing_carrier_is_reported_once(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    scenario.lan.lan.set_down(Lan::SERVER_LINK)?;
+    until("the carrier is gone", SOON, || {
+        let parent = scenario.lan.host.link(Lan::MASTER);
+        parent.is_ok_and(|parent| !parent.carrier)
+    })?;
+    let details = refused(&scenario, "c1")?.details;
+    let text = "eth0 is up, but eth1 has no carrier: is the cable plugged in?";
+    ensure!(details.contains(text), "{details}");
+    ensure!(details.matches("carrier").count() == 1, "{details}");
+    Ok(())
 }
 
 fn a_carrier_that_came_during_an_add_is_not_reported_as_missing(world: &World) -> Result {

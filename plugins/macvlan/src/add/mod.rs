@@ -125,9 +125,13 @@ fn attach(
             }
             return Ok(assigned);
         }
-        Err(error) => obstacles
-            .iter()
-            .fold(error, |error, obstacle| with_details(error, obstacle)),
+        // The dhcp daemon looks at the parent too, and says the same of it.
+        Err(error) => obstacles.iter().fold(error, |error, obstacle| {
+            match error.details.contains(obstacle) {
+                true => error,
+                false => with_details(error, obstacle),
+            }
+        }),
     };
     Err(roll_back(context, &link, error))
 }

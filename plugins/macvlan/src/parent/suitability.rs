@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use attachment::no_link;
 use cni::{Error, code};
 use linknet::{Link, MacvlanMode};
 
@@ -55,11 +56,7 @@ pub(crate) fn ensure_suitable(parent: &Link, config: &Config) -> Result<(), Erro
 pub(crate) fn obstacles(parent: &Link, sysfs: Option<&Path>) -> Vec<String> {
     let name = &parent.name;
     let mut obstacles = Vec::new();
-    if !parent.up {
-        obstacles.push(format!("{name} is down (ip link set {name} up)"));
-    } else if !parent.carrier {
-        obstacles.push(format!("{name} has no carrier: is the cable plugged in?"));
-    }
+    obstacles.extend(no_link(parent));
     let wireless = |folder: &Path| {
         let device = folder.join(name);
         device.join("wireless").exists() || device.join("phy80211").exists()
