@@ -91,7 +91,7 @@ impl de::Error for Invalid {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Invalid {
-        let (expected, found) = (expected_in_words(expected), found_in_words(found));
+        let (expected, found) = (expected_in_words(&expected), found_in_words(found));
         Invalid::new(format!("expected {expected}, found {found}"))
     }
 
@@ -109,8 +109,25 @@ impl de::Error for Invalid {
     }
 }
 
+/// The text of an error of `serde_json`, with the words of JSON for types of Rust's: `invalid type:
+/// a list, expected an object at line 1 column 7`.
+pub fn json_problem(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let Some((found, expected)) = text.split_once(", expected ") else {
+        return text;
+    };
+    let found = found
+        .replace("invalid type: sequence", "invalid type: a list")
+        .replace("invalid type: map", "invalid type: an object");
+    let (expected, place) = match expected.rfind(" at line ") {
+        Some(place) => expected.split_at(place),
+        None => (expected, ""),
+    };
+    format!("{found}, expected {}{place}", expected_in_words(&expected))
+}
+
 /// What a type of Rust's is to somebody who writes JSON.
-fn expected_in_words(expected: &dyn Expected) -> String {
+fn expected_in_words(expected: &dyn fmt::Display) -> String {
     let text = expected.to_string();
     let number = |max: u64| format!("a number from 0 to {max}");
     match text.as_str() {
@@ -173,6 +190,34 @@ mod tests {
             (problem::<String>(), "a string"),
         ] {
             assert_eq!(problem, format!("expected {expected}, found true"));
+        }
+    }
+
+    #[test]
+    fn a_document_that_cannot_be_read_is_described_in_the_words_of_json() {
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "it is never read")]
+        struct Small {
+            number: u8,
+        }
+        let problem = |text: &str| json_problem(&serde_json::from_str::<Small>(text).unwrap_err());
+        for (text, expected) in [
+            (
+                "7",
+                "invalid type: integer `7`, expected an object at line 1 column 1",
+            ),
+            (
+                r#"{"number":[]}"#,
+                "invalid type: a list, expected a number from 0 to 255 at line 1 column 10",
+            ),
+            (
+                r#"{"number":{}}"#,
+                "invalid type: an object, expected a number from 0 to 255 at line 1 column 10",
+            ),
+            ("{}", "missing field `number` at line 1 column 2"),
+            ("", "EOF while parsing a value at line 1 column 0"),
+        ] {
+            assert_eq!(problem(text), expected);
         }
     }
 

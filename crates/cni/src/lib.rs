@@ -149,6 +149,7 @@ mod version;
 mod warnings;
 
 pub use error::{Error, code};
+pub use invalid::json_problem;
 pub use plugin::{About, Plugin};
 pub use printable::printable;
 pub use request::{

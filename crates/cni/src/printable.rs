@@ -1,4 +1,4 @@
-//! Text from outside, made fit for a terminal or a log.
+//! Text, made fit for a terminal or a log.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,35 @@ use std::borrow::Cow;
 /// Containers, servers and other programs choose names and messages, so each text that this process
 /// shows must go through here. It need not be done where the text is made: the error document, the
 /// warnings on stderr and the daemon's log do it for all of theirs.
+///
+/// The number that Rust appends to an error of the system, ` (os error 13)`, is left out: it tells a
+/// reader nothing that the words before it do not.
 pub fn printable(text: &str) -> Cow<'_, str> {
+    match without_numbers(text) {
+        Cow::Borrowed(text) => escaped(text),
+        Cow::Owned(text) => Cow::Owned(escaped(&text).into_owned()),
+    }
+}
+
+fn without_numbers(text: &str) -> Cow<'_, str> {
+    const BEFORE: &str = " (os error ";
+    let mut parts = text.split(BEFORE);
+    let mut kept = Cow::Borrowed(parts.next().unwrap_or_default());
+    for part in parts {
+        let kept = kept.to_mut();
+        let rest = part.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        match rest.strip_prefix(')') {
+            Some(rest) if rest.len() + 1 < part.len() => kept.push_str(rest),
+            _ => {
+                kept.push_str(BEFORE);
+                kept.push_str(part);
+            }
+        }
+    }
+    kept
+}
+
+fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unprintable) {
         return Cow::Borrowed(text);
     }
@@ -51,6 +79,19 @@ mod tests {
             ("\u{2028}\u{2029}", r"\u{2028}\u{2029}"),
         ] {
             assert_eq!(printable(text), shown);
+        }
+    }
+
+    #[test]
+    fn the_numbers_of_system_errors_are_left_out() {
+        let denied = std::io::Error::from_raw_os_error(13);
+        let text = format!("cannot open /a: {denied}; cannot open /b: {denied}\n");
+        assert_eq!(
+            printable(&text),
+            r"cannot open /a: Permission denied; cannot open /b: Permission denied\n"
+        );
+        for text in ["a (os error )", "a (os error 1x)", "a (os error 1"] {
+            assert_eq!(printable(text), text);
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::net::Ipv4Addr;
 
-use cni::{Env, KnownArgs, Request};
+use cni::{Env, KnownArgs, Request, json_problem};
 use data_encoding::BASE64;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -43,7 +43,7 @@ impl CachedCall {
     /// # Errors
     /// What is wrong with the file, or missing in it.
     pub(crate) fn parse(document: &[u8]) -> Result<Option<CachedCall>, String> {
-        let file: File = serde_json::from_slice(document).map_err(|error| error.to_string())?;
+        let file: File = serde_json::from_slice(document).map_err(|error| json_problem(&error))?;
         if file.kind != "cniCacheV1" {
             return Err(format!("its kind is {:?}, not \"cniCacheV1\"", file.kind));
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cni::Attachment;
+use cni::{Attachment, json_problem};
 use dhcp4::Lease;
 use linknet::Mac;
 use serde::{Deserialize, Serialize};
@@ -92,13 +92,13 @@ impl Record {
             version: u32,
         }
         let Versioned { version } =
-            serde_json::from_slice(document).map_err(|error| error.to_string())?;
+            serde_json::from_slice(document).map_err(|error| json_problem(&error))?;
         if version != VERSION {
             return Err(format!(
                 "the file has version {version}, but this daemon reads version {VERSION}"
             ));
         }
-        serde_json::from_slice(document).map_err(|error| error.to_string())
+        serde_json::from_slice(document).map_err(|error| json_problem(&error))
     }
 
     /// An active lease, as of now.

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use cni::{Attachment, code};
+use cni::{Attachment, code, json_problem};
 use linknet::NetnsError;
 use serde_json::Value;
 use tokio::io::{AsyncWriteExt, Interest};
@@ -35,10 +35,10 @@ pub(super) enum Refusal {
     #[error("the request is longer than {MAX_REQUEST} octets")]
     TooLong,
     /// It is not JSON, or not a request.
-    #[error("the request cannot be parsed: {0}")]
+    #[error("the request cannot be parsed: {}", json_problem(.0))]
     Malformed(#[from] serde_json::Error),
     /// A name in the attachment that CNI does not allow.
-    #[error("invalid attachment: {0}")]
+    #[error("invalid attachment: {}", json_problem(.0))]
     Attachment(#[source] serde_json::Error),
     /// Its descriptor is not that of a netns.
     #[error("CNI_NETNS: {0}")]

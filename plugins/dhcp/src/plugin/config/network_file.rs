@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use cni::{Attachment, Error, code};
+use cni::{Attachment, Error, code, json_problem};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde_json::{Map, Value};
@@ -18,6 +18,9 @@ pub(crate) const DIRECTORY: &str = "/etc/leasehold/networks.d";
 
 /// The ending of a file's name, after the network's.
 const EXTENSION: &str = "json";
+
+/// What a user reads who has no right to.
+const UNREADABLE: &str = "no permission to read it: run this as root";
 
 /// The longest file, in octets.
 const MAX_LEN: u64 = 64 * 1024;
@@ -48,6 +51,9 @@ impl NetworkFile {
             {
                 Ok(None)
             }
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                Err(invalid(&path, UNREADABLE))
+            }
             Err(error) => Err(invalid(&path, error)),
         }
     }
@@ -60,7 +66,7 @@ impl NetworkFile {
         match serde_json::from_slice(content) {
             Ok(Value::Object(keys)) => Ok(NetworkFile { path, keys }),
             Ok(_) => Err(invalid(&path, "it contains no JSON object")),
-            Err(error) => Err(invalid(&path, error)),
+            Err(error) => Err(invalid(&path, json_problem(&error))),
         }
     }
 
@@ -121,6 +127,9 @@ pub(crate) fn problems() -> Vec<String> {
     let entries = match std::fs::read_dir(DIRECTORY) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Vec::new(),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            return vec![format!("{DIRECTORY}: {UNREADABLE}")];
+        }
         Err(error) => return vec![format!("{DIRECTORY}: {error}")],
     };
     let paths = entries.flatten().map(|entry| entry.path());
