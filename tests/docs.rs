@@ -103,6 +103,68 @@ fn every_link_leads_to_a_file_and_a_heading_that_exist() {
     }
 }
 
+/// The README shows the demo's output, in parts. Numbers change with each run, and the rest is in the
+/// demo's own texts.
+#[test]
+fn the_sample_of_the_demo_is_what_the_demo_prints() {
+    let demo = read("examples/demo.rs");
+    let templates: Vec<String> = literals(&demo).collect();
+    let readme = read("README.md");
+    let (_, sample) = readme
+        .split_once("$ cargo run --release --example demo\n")
+        .expect("a sample");
+    let (sample, _) = sample.split_once("```").expect("it ends");
+    let lines: Vec<&str> = sample
+        .lines()
+        .filter(|it| !matches!(*it, "" | "…"))
+        .collect();
+    for line in &lines {
+        let is_printed = templates.iter().any(|template| fits(line, template));
+        assert!(is_printed, "the demo prints no line like {line:?}");
+    }
+    for heading in [
+        "The LAN:",
+        "The daemon:",
+        "ADD:",
+        "RENEWAL:",
+        "DEL:",
+        "Everything",
+    ] {
+        assert!(demo.contains(heading), "{heading}");
+        let is_shown = lines.iter().any(|line| line.starts_with(heading));
+        assert!(is_shown, "the README does not show {heading:?}");
+    }
+}
+
+/// The string literals of a program, as they are written, without the line feeds around them.
+fn literals(program: &str) -> impl Iterator<Item = String> {
+    let quoted = program.split('"').skip(1).step_by(2);
+    quoted.map(|literal| literal.replace("\\n", "").trim_end().to_owned())
+}
+
+/// Whether a line can come from a template, which has something in braces for each value.
+fn fits(line: &str, template: &str) -> bool {
+    let mut fixed = template.split('{').map(|part| match part.split_once('}') {
+        Some((_, fixed)) => fixed,
+        None => part,
+    });
+    let Some(mut rest) = line.strip_prefix(fixed.next().unwrap_or_default()) else {
+        return false;
+    };
+    let mut length = 0;
+    for part in fixed {
+        let Some(place) = rest.find(part) else {
+            return false;
+        };
+        length += part.trim().len();
+        rest = &rest[place + part.len()..];
+    }
+    // A template of values alone would fit every line: it must be a table's, with as many columns.
+    let columns = line.split("  ").filter(|it| !it.is_empty()).count();
+    let values = template.matches('{').count();
+    line == template || length > 0 || (values > 2 && values == columns)
+}
+
 #[test]
 fn the_index_lists_every_page() {
     let index = read("docs/README.md");
