@@ -60,6 +60,11 @@ impl Server {
             () = place.needed() => Err(Refusal::Crowded),
         };
         place.keep();
+        let attachment = received.as_ref().ok().and_then(|(_, request, _)| {
+            let attachment = request.verb.attachment()?;
+            Some(attachment.clone())
+        });
+        let attachment = attachment.as_ref().map(display);
         let admitted = received.and_then(|(caller, request, descriptor)| {
             let (request, netns) = self.admit(caller, request, descriptor)?;
             let is_add = matches!(request.verb, Verb::Add { .. });
@@ -78,7 +83,7 @@ impl Server {
                 return;
             }
             Err(refusal) => {
-                tracing::warn!("request refused: {refusal}");
+                tracing::warn!(attachment, "request refused: {refusal}");
                 let what = format!("the dhcp daemon refused the request: {refusal}");
                 let error = Error::new(refusal.code(), what);
                 return reply(&mut connection, Err(error)).await;
