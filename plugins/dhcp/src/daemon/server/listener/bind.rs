@@ -83,6 +83,25 @@ fn may_enter(mode: u32, directory_group: u32, group: u32) -> bool {
     mode & search != 0
 }
 
+/// Warns if everybody can create files in the directory of a socket. The plugins believe only a
+/// daemon of root, of their own user, or of the directory's owner.
+pub(super) fn warn_if_open_to_all(socket: &Path) {
+    let Some(directory) = socket.parent() else {
+        return;
+    };
+    let is_open = directory
+        .metadata()
+        .is_ok_and(|metadata| metadata.mode() & 0o002 != 0);
+    if is_open {
+        tracing::warn!(
+            directory = %directory.display(),
+            "everybody may create files in the socket's directory, so any user can listen on that \
+             path while no daemon does: root's plugins do not believe such a process, but ADD fails \
+             until it is gone. Choose a -socketpath in a directory that only root can write"
+        );
+    }
+}
+
 /// Listens on a new socket that is usable by its owner only.
 fn listen_for_owner(path: &Path) -> io::Result<UnixListener> {
     /// As long as the system allows (`net.core.somaxconn`).

@@ -7,7 +7,7 @@ mod takeover;
 
 use std::cell::RefCell;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -48,14 +48,24 @@ impl Listener {
         if let Some(socket) = activation::passed_socket()? {
             return Ok(Listener::new(socket, path, None));
         }
-        if take_over && let Ok(stream) = UnixStream::connect(path) {
-            let taken = takeover::take_over(path, stream);
-            let (socket, lock) = taken.map_err(|source| ListenError::Io {
-                what: "take over",
-                path: path.to_path_buf(),
-                source,
-            })?;
-            return Ok(Listener::new(socket, path, lock));
+        bind::warn_if_open_to_all(path);
+        let failed = |source| ListenError::Io {
+            what: "take over",
+            path: path.to_path_buf(),
+            source,
+        };
+        if take_over {
+            match UnixStream::connect(path) {
+                Ok(stream) => {
+                    let (socket, lock) = takeover::take_over(path, stream).map_err(failed)?;
+                    return Ok(Listener::new(socket, path, lock));
+                }
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    return Err(failed(error));
+                }
+                // Nobody listens there.
+                Err(_) => {}
+            }
         }
         let (socket, lock) = bind::bind(path, group)?;
         Ok(Listener::new(socket, path, Some(lock)))

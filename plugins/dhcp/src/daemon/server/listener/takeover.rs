@@ -9,7 +9,7 @@ use std::time::Duration;
 use attachment::lock_within;
 
 use super::bind::{lock_file, open_lock};
-use crate::protocol::{self, Request, VERSION, Verb};
+use crate::protocol::{self, Reply, Request, VERSION, Verb};
 
 /// How long the other daemon may take to hand over its socket.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,14 +49,50 @@ fn ask_for_socket(mut stream: UnixStream) -> io::Result<UnixListener> {
     let mut answer = [0; 4096];
     let length = protocol::receive(&stream, &mut answer, &mut descriptor)?;
     let answer = String::from_utf8_lossy(&answer[..length]);
-    let descriptor = descriptor
-        .ok_or_else(|| io::Error::other(format!("the other daemon answered {}", answer.trim())))?;
+    let descriptor = descriptor.ok_or_else(|| io::Error::other(refusal(&answer)))?;
     Ok(UnixListener::from(descriptor))
+}
+
+/// Why another daemon does not hand over its socket, from its answer.
+fn refusal(answer: &str) -> String {
+    // The Go plugins' RPC begins with HTTP.
+    if answer.starts_with("HTTP/") {
+        return "the daemon of the Go plugins listens there, which hands nothing over: stop it, and \
+                start this one without -takeover"
+            .to_owned();
+    }
+    match serde_json::from_str(answer) {
+        Ok(Reply::Error { msg, details, .. }) if details.is_empty() => msg,
+        Ok(Reply::Error { msg, details, .. }) => format!("{msg}; {details}"),
+        _ if answer.is_empty() => "the other daemon closed the connection: try again".to_owned(),
+        _ => "the process that listens there is no dhcp daemon of leasehold: stop it first, or \
+              choose another -socketpath"
+            .to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_is_a_sentence() {
+        let refused =
+            r#"{"error":{"code":5,"msg":"only root may request a takeover","details":""}}"#;
+        for (answer, sentence) in [
+            (refused, "only root may request a takeover"),
+            (
+                "HTTP/1.1 400 Bad Request\r\n",
+                "the daemon of the Go plugins listens there",
+            ),
+            ("", "the other daemon closed the connection"),
+            ("{\"done\":1}", "is no dhcp daemon of leasehold"),
+            ("220 smtp", "is no dhcp daemon of leasehold"),
+        ] {
+            let shown = refusal(answer);
+            assert!(shown.contains(sentence) && !shown.contains('{'), "{shown}");
+        }
+    }
 
     #[test]
     fn a_lock_that_another_process_keeps_is_not_waited_for_without_end() {
