@@ -1,6 +1,7 @@
 //! The daemon's socket: callers with and without rights, silent ones, and requests that no plugin
 //! would send.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -21,6 +22,7 @@ use lab::{
     DhcpServer, Lan, Network, Process, Result, Test, World, deadline, network, suite, test, until,
 };
 use linknet::{Netlink, Netns, NewMacvlan};
+use nix::mount::{MsFlags, mount};
 use rustix::fs::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
@@ -37,6 +39,10 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_member_of_the_group_does_not_learn_which_paths_exist),
     test!(a_stranger_who_listens_on_the_socket_is_not_believed),
     test!(a_lock_of_the_socket_that_somebody_keeps_holds_up_no_takeover),
+    test!(a_user_without_rights_reads_who_has_them),
+    test!(a_refused_takeover_is_a_sentence),
+    test!(the_example_of_a_group_works_as_printed),
+    test!(a_socket_in_a_directory_for_everybody_is_warned_of),
     test!(silent_callers_do_not_keep_others_waiting),
     test!(requests_that_no_plugin_sends_disturb_nobody).within(Duration::from_secs(180)),
 ];
@@ -176,6 +182,11 @@ fn a_member_of_the_group_touches_neither_the_host_nor_the_containers_of_others(
         others["addresses"] = json!([]);
         ensure_refused(socket, &others, None)?;
     }
+    until("the log says whose lease it is", SOON, || {
+        let log = scenario.daemon.log();
+        let mut lines = log.lines();
+        lines.any(|it| it.contains("request refused: ") && it.contains("attachment=other/"))
+    })?;
     Ok(())
 }
 
@@ -345,6 +356,173 @@ fn a_lock_of_the_socket_that_somebody_keeps_holds_up_no_takeover(world: &World) 
     })?;
     let log = successor.log();
     ensure!(log.contains("keeps the lock of the socket"), "{log}");
+    Ok(())
+}
+
+/// `dhcp` with these arguments, as a user without privileges.
+fn dhcp_as_stranger(arguments: &[&OsStr]) -> Command {
+    let mut command = Command::new(suite::plugin_dir().join("dhcp"));
+    command.args(arguments).uid(USER).gid(GROUP);
+    command
+}
+
+fn a_user_without_rights_reads_who_has_them(world: &World) -> Result {
+    if !has_other_users()? {
+        return Ok(());
+    }
+    let scenario = Scenario::new(world)?;
+    let socket = scenario.daemon.socket();
+    fs::set_permissions(world.dir(), fs::Permissions::from_mode(0o755))?;
+    let output = |mut command: Command| {
+        let output = scenario.lan.host.run(|| command.output())??;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        ensure!(!output.status.success(), "{text}");
+        ensure!(!text.contains("os error"), "{text}");
+        Ok(text)
+    };
+    let words =
+        "only root may, and members of the group that the daemon admits (-group), not uid 4241";
+    let status = [
+        OsStr::new("status"),
+        OsStr::new("--socketpath"),
+        socket.as_os_str(),
+    ];
+    let text = output(dhcp_as_stranger(&status))?;
+    ensure!(text.contains(words), "{text}");
+
+    let stdin = json!({
+        "cniVersion": "1.1.0", "name": "lan", "type": "dhcp",
+        "ipam": { "type": "dhcp", "daemonSocketPath": socket },
+    });
+    let file = world.dir().join("stdin");
+    fs::write(&file, stdin.to_string())?;
+    let mut plugin = dhcp_as_stranger(&[]);
+    plugin.env("CNI_COMMAND", "STATUS").env("CNI_PATH", "/");
+    plugin.stdin(fs::File::open(&file)?);
+    let text = output(plugin)?;
+    ensure!(text.contains(words), "{text}");
+
+    // A daemon that cannot use the socket's directory, and one that has no capabilities.
+    let theirs = world.dir().join("theirs");
+    fs::create_dir(&theirs)?;
+    std::os::unix::fs::chown(&theirs, Some(USER), Some(GROUP))?;
+    let daemon = |socket: &Path| {
+        let mut arguments = ["daemon", "-statedir"].map(OsStr::new).to_vec();
+        arguments.extend([
+            theirs.as_os_str(),
+            OsStr::new("-socketpath"),
+            socket.as_os_str(),
+        ]);
+        dhcp_as_stranger(&arguments)
+    };
+    let text = output(daemon(socket))?;
+    ensure!(
+        text.contains("(the daemon must be started as root)"),
+        "{text}"
+    );
+    let socket = theirs.join("dhcp.sock");
+    let daemon = Process::spawn(world, &scenario.lan.host, "theirs", daemon(&socket))?;
+    until("it listens", SOON, || UnixStream::connect(&socket).is_ok())?;
+    let why = "cannot lease addresses without CAP_SYS_ADMIN, CAP_NET_RAW, CAP_NET_ADMIN";
+    until("it says what it cannot do", SOON, || {
+        daemon.log().contains(why)
+    })?;
+    ensure!(!daemon.log().contains("is ready"), "{}", daemon.log());
+    let status = json!({ "protocol": 1, "verb": "status" });
+    let answer = ask(&socket, &status, None)?;
+    ensure!(
+        answer["error"]["code"] == 50 && answer.to_string().contains(why),
+        "{answer}"
+    );
+    Ok(())
+}
+
+fn a_refused_takeover_is_a_sentence(world: &World) -> Result {
+    if !has_other_users()? {
+        return Ok(());
+    }
+    let scenario = with_group(world)?;
+    let socket = scenario.daemon.socket();
+    let arguments = ["daemon", "-takeover", "-socketpath"].map(OsStr::new);
+    let arguments = [&arguments[..], &[socket.as_os_str()]].concat();
+    let takeover = |group: u32| {
+        let mut command = dhcp_as_stranger(&arguments);
+        command.gid(group);
+        let output = scenario.lan.host.run(|| command.output())??;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(!output.status.success(), "{text}");
+        ensure!(!text.contains('{') && !text.contains("os error"), "{text}");
+        Ok(text)
+    };
+    let text = takeover(GROUP)?;
+    ensure!(
+        text.contains("cannot take over") && text.contains("only root may request a takeover"),
+        "{text}"
+    );
+    let text = takeover(USER)?;
+    ensure!(
+        text.contains("cannot take over") && text.contains("Permission denied"),
+        "{text}"
+    );
+    Ok(())
+}
+
+/// What docs/daemon.md has for `-group`, but for creating the group.
+fn the_example_of_a_group_works_as_printed(world: &World) -> Result {
+    if !has_other_users()? {
+        return Ok(());
+    }
+    let mut lines = include_str!("../../docs/daemon.md").lines();
+    let mut next = |prefix: &str| lines.find_map(|line| line.strip_prefix(prefix));
+    let start = next("# /opt/cni/bin/dhcp ").context("the command of root's")?;
+    let ask = next("$ /opt/cni/bin/dhcp ").context("alice's command")?;
+    let expected = next("the dhcp daemon").context("its output")?;
+
+    let groups = world.dir().join("group");
+    fs::write(&groups, format!("root:x:0:\nlan:x:{GROUP}:alice\n"))?;
+    let none = None::<&str>;
+    mount(Some(&groups), "/etc/group", none, MsFlags::MS_BIND, none)?;
+    let lan = Lan::new()?;
+    let mut command = Command::new(suite::plugin_dir().join("dhcp"));
+    command.args(start.split(' '));
+    let daemon = Process::spawn(world, &lan.host, "daemon", command)?;
+    until("it is ready", SOON, || {
+        daemon.log().contains("daemon is ready")
+    })?;
+    let arguments: Vec<&OsStr> = ask.split(' ').map(OsStr::new).collect();
+    let mut command = dhcp_as_stranger(&arguments);
+    let output = lan.host.run(|| command.output())??;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(
+        text == format!("the dhcp daemon{expected}\n"),
+        "{output:?}\n{}",
+        daemon.log()
+    );
+    Ok(())
+}
+
+fn a_socket_in_a_directory_for_everybody_is_warned_of(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let directory = world.dir().join("shared");
+    fs::create_dir(&directory)?;
+    let socket = directory.join("dhcp.sock");
+    let warning = "everybody may create files in the socket's directory";
+    for (mode, is_warned_of) in [(0o1777, true), (0o755, false)] {
+        fs::set_permissions(&directory, fs::Permissions::from_mode(mode))?;
+        let mut command = Command::new(suite::plugin_dir().join("dhcp"));
+        command.args(["daemon", "-socketpath"]).arg(&socket);
+        let mut daemon = Process::spawn(world, &lan.host, "daemon", command)?;
+        until("it is ready", SOON, || {
+            daemon.log().contains("daemon is ready")
+        })?;
+        ensure!(
+            daemon.log().contains(warning) == is_warned_of,
+            "{}",
+            daemon.log()
+        );
+        daemon.stop()?;
+    }
     Ok(())
 }
 

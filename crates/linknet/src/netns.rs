@@ -56,6 +56,16 @@ pub enum NetnsError {
     },
 }
 
+impl NetnsError {
+    /// EPERM or EACCES: a capability is missing.
+    pub fn is_denied(&self) -> bool {
+        match self {
+            NetnsError::NotFound(_) | NetnsError::NotNetns(_) => false,
+            NetnsError::Io { error, .. } => error.kind() == io::ErrorKind::PermissionDenied,
+        }
+    }
+}
+
 impl Netns {
     /// The namespace at a path such as `/run/netns/blue` or `/proc/1234/ns/net`.
     ///

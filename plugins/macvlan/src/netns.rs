@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use attachment::{KernelError, codes, is_macvlan};
+use attachment::{KernelError, NEEDS_ROOT, codes, is_macvlan};
 use cni::{Error, Request, code};
 use linknet::{Link, Netlink, Netns, NetnsError, NetnsId};
 
@@ -180,5 +180,9 @@ fn cannot_open(error: &NetnsError) -> Error {
         NetnsError::NotNetns(_) => code::INVALID_ENVIRONMENT,
         NetnsError::Io { .. } => codes::KERNEL,
     };
-    Error::new(code, format!("CNI_NETNS: {error}"))
+    let cannot = Error::new(code, format!("CNI_NETNS: {error}"));
+    match error.is_denied() {
+        true => cannot.details(NEEDS_ROOT),
+        false => cannot,
+    }
 }

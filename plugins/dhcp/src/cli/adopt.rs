@@ -41,6 +41,15 @@ enum Outcome {
 pub(super) fn adopt(caches: &[PathBuf]) -> Result<String, String> {
     let mut lines = Vec::new();
     let mut is_complete = true;
+    for cache in caches {
+        if let Err(error) = fs::read_dir(cache)
+            && error.kind() != ErrorKind::NotFound
+        {
+            let cache = cache.display();
+            lines.push(format!("{cache}: {error}; run this as root"));
+            is_complete = false;
+        }
+    }
     for path in caches.iter().flat_map(|cache| files(cache)) {
         let shown = path.display();
         let call = match read(&path).and_then(|document| CachedCall::parse(&document)) {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::error::cannot;
 use super::leases::{self, Table};
-use super::process::{log, notify_ready, notify_stopping, send_heartbeats};
+use super::process::{log, missing_capabilities, notify_ready, notify_stopping, send_heartbeats};
 use super::server::{Place, Places, Server};
 use super::watchers::CarrierWatcher;
 
@@ -54,7 +54,11 @@ pub(super) async fn run(
     let carriers = CarrierWatcher::new();
     leases::resume_all(table)?;
     let version = env!("CARGO_PKG_VERSION");
-    tracing::info!(version, leases = table.len(), "dhcp daemon is ready");
+    let leases = table.len();
+    match missing_capabilities() {
+        None => tracing::info!(version, leases, "dhcp daemon is ready"),
+        Some(why) => tracing::error!(version, leases, "{why}"),
+    }
     notify_ready();
     let mut upkeep = pin!(upkeep(table, carriers));
     let mut last_lease = Instant::now();

@@ -20,16 +20,18 @@ mod watchers;
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 use std::rc::Rc;
 
+use rustix::process::geteuid;
 use tokio::net::UnixListener;
 use tokio::task::LocalSet;
 
 use crate::state::StateDir;
 use error::cannot;
 use leases::Table;
-use process::{Flags, PidFile, confine, lock_state, log, warn_of_missing_capabilities};
+use process::{Flags, PidFile, confine, lock_state, log};
 use server::{Limits, Listener, Server};
 
 pub(crate) use leases::{EndedLease, Outcome, release_offline};
@@ -51,14 +53,17 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     match run(flags, state) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{}", with_causes(&*error));
+            let advice = match is_denied(&*error) {
+                true => " (the daemon must be started as root)",
+                false => "",
+            };
+            tracing::error!("{}{advice}", with_causes(&*error));
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(flags: Flags, state: StateDir) -> Result<(), Box<dyn Error>> {
-    warn_of_missing_capabilities();
     let limits = Limits::of_process();
     let path = flags.socket();
     let listener = Listener::open(&path, flags.takeover, flags.group)?;
@@ -89,6 +94,15 @@ fn run(flags: Flags, state: StateDir) -> Result<(), Box<dyn Error>> {
     // host routes that are not done. The kernel unlocks it when all threads have ended.
     std::mem::forget(lock);
     Ok(())
+}
+
+/// Whether the daemon's user lacked a right, and is not root.
+fn is_denied(error: &(dyn Error + 'static)) -> bool {
+    let is_denied = |error: &(dyn Error + 'static)| {
+        let error = error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    };
+    !geteuid().is_root() && (is_denied(error) || error.source().is_some_and(is_denied))
 }
 
 /// The error and what caused it, on one line.

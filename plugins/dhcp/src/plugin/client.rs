@@ -6,7 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use cni::{Error, code};
+use cni::{Error, code, json_problem};
+use rustix::process::geteuid;
 
 use crate::protocol::{self, MAX_REPLY, Reply, Request, Verb};
 
@@ -77,7 +78,10 @@ pub(crate) fn ask(
             Err(Failure::Failed(Error::new(code, msg).details(details)))
         }
         Ok(reply) => Ok(reply),
-        Err(error) => Err(failed(socket, format!("cannot parse its reply: {error}"))),
+        Err(error) => Err(failed(
+            socket,
+            format!("cannot parse its reply: {}", json_problem(&error)),
+        )),
     }
 }
 
@@ -98,8 +102,14 @@ pub(crate) fn ask_to(
 
 /// The error for a reply that does not belong to the verb.
 pub(crate) fn unexpected(reply: &Reply) -> Error {
-    let what = format!("the dhcp daemon sent a reply that does not fit the request: {reply:?}");
+    let kind = match reply {
+        Reply::Done => "\"done\"",
+        Reply::Lease(_) => "a lease",
+        Reply::Error { .. } => "an error",
+    };
+    let what = format!("the dhcp daemon sent a reply that does not fit the request: {kind}");
     Error::new(code::IO_FAILURE, what)
+        .details("install plugin and daemon from the same release, and restart the daemon")
 }
 
 /// Sends the request and reads the line that is the reply; an empty one if there is none.
@@ -123,12 +133,25 @@ fn cannot_connect(socket: &Path, error: &io::Error) -> Failure {
     let why = match error.kind() {
         io::ErrorKind::NotFound => "there is no such socket",
         io::ErrorKind::ConnectionRefused => "the socket exists, but no process listens on it",
+        io::ErrorKind::PermissionDenied => return Failure::Failed(not_permitted(socket)),
         _ => return failed(socket, error.to_string()),
     };
     let what = format!("no dhcp daemon at {}: {why}", socket.display());
     Failure::NoDaemon(Error::new(code::PLUGIN_NOT_AVAILABLE, what).details(
         "start it with `dhcp daemon`, or enable cni-dhcp.socket; if it listens on another socket, \
          set `daemonSocketPath` in the ipam section",
+    ))
+}
+
+fn not_permitted(socket: &Path) -> Error {
+    let what = format!(
+        "no permission to use the dhcp daemon at {}",
+        socket.display()
+    );
+    let uid = geteuid().as_raw();
+    Error::new(code::IO_FAILURE, what).details(format!(
+        "only root may, and members of the group that the daemon admits (-group), not uid {uid}: run \
+         this as root, or as a member of that group"
     ))
 }
 

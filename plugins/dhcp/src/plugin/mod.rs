@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use attachment::take_valid_lifetime;
+use attachment::{NEEDS_ROOT, take_valid_lifetime};
 use cni::{About, Attachment, CniResult, Error, KnownArgs, Plugin, Request, Version, code};
 use linknet::{Netns, NetnsError};
 
@@ -75,7 +75,11 @@ impl Plugin for Dhcp {
                 NetnsError::NotNetns(_) => code::INVALID_ENVIRONMENT,
                 NetnsError::Io { .. } => code::IO_FAILURE,
             };
-            Error::new(code, format!("CNI_NETNS: {error}"))
+            let cannot = Error::new(code, format!("CNI_NETNS: {error}"));
+            match error.is_denied() {
+                true => cannot.details(NEEDS_ROOT),
+                false => cannot,
+            }
         })?;
         let daemon = config.daemon.clone();
         let max_wait = absence::MAX_WAIT.min(config.timeout().unwrap_or(absence::MAX_WAIT));

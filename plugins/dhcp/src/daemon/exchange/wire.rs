@@ -85,7 +85,7 @@ impl Wire {
 }
 
 /// What the client's report does not have: `; 2 frames dropped: wrong UDP checksum; 1 message could
-/// not be sent: Network is down (os error 100)`. Empty if there is nothing of that kind.
+/// not be sent: Network is down`. Empty if there is nothing of that kind.
 impl fmt::Display for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = |count| if count == 1 { "" } else { "s" };

@@ -18,7 +18,7 @@ use super::unreleased::Unreleased;
 use crate::daemon::error::{cannot, internal};
 use crate::daemon::exchange::{Permits, now};
 use crate::daemon::host_routes::HostRouteWorker;
-use crate::daemon::process::Flags;
+use crate::daemon::process::{Flags, missing_capabilities};
 use crate::daemon::store::LeaseStore;
 use crate::daemon::watchers::NetnsWatcher;
 use crate::protocol::LeaseParams;
@@ -87,8 +87,11 @@ impl Table {
     /// Whether an ADD could be served.
     ///
     /// # Errors
-    /// `PLUGIN_NOT_AVAILABLE` (50) if leases cannot be written to disk.
+    /// `PLUGIN_NOT_AVAILABLE` (50) if capabilities are missing, or leases cannot be written to disk.
     pub(crate) fn status(&self) -> Result<(), Error> {
+        if let Some(why) = missing_capabilities() {
+            return Err(Error::new(code::PLUGIN_NOT_AVAILABLE, why));
+        }
         self.store.can_write().map_err(|error| {
             Error::new(
                 code::PLUGIN_NOT_AVAILABLE,

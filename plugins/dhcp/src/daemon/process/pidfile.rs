@@ -7,8 +7,6 @@ use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
-use crate::daemon::error::cannot;
-
 /// A pid file, which is removed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct PidFile(PathBuf);
@@ -26,7 +24,10 @@ impl PidFile {
             .write(true)
             .custom_flags(flags.bits().cast_signed())
             .open(&path)
-            .map_err(cannot(&format!("write the pid file {}", path.display())))?;
+            .map_err(|error| {
+                let what = format!("cannot write the pid file {}: {error}", path.display());
+                io::Error::new(error.kind(), what)
+            })?;
         write!(file, "{}", std::process::id())?;
         Ok(PidFile(path))
     }

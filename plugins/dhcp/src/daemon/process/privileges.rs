@@ -9,18 +9,16 @@ const NEEDED: [(CapabilitySet, &str); 3] = [
     (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
 ];
 
-/// Warns if a capability is missing: every ADD would fail, and the reason is easily overlooked.
-pub(crate) fn warn_of_missing_capabilities() {
-    let Ok(sets) = capabilities(None) else {
-        return;
-    };
-    let missing = missing(sets.effective);
-    if !missing.is_empty() {
+/// Why the daemon cannot lease addresses, and what to do, if it lacks capabilities.
+pub(crate) fn missing_capabilities() -> Option<String> {
+    let missing = missing(capabilities(None).ok()?.effective);
+    (!missing.is_empty()).then(|| {
         let missing = missing.join(", ");
-        tracing::warn!(
-            "the daemon cannot lease addresses without {missing}: start it as root, or as a service with these capabilities"
-        );
-    }
+        format!(
+            "the dhcp daemon cannot lease addresses without {missing}: start it as root, or as a \
+             service with these capabilities"
+        )
+    })
 }
 
 fn missing(effective: CapabilitySet) -> Vec<&'static str> {

@@ -1,6 +1,7 @@
 //! Locking the state directory at the start.
 
 use std::error::Error;
+use std::io;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -42,9 +43,10 @@ fn wait_for_lock(state: &StateDir, take_over: bool) -> Result<StateLock, Box<dyn
     let start = Instant::now();
     let (mut may_ask, mut may_log) = (take_over, true);
     loop {
-        let lock = state
-            .lock()
-            .map_err(|error| format!("cannot use the state directory {directory}: {error}"))?;
+        let lock = state.lock().map_err(|error| {
+            let what = format!("cannot use the state directory {directory}: {error}");
+            io::Error::new(error.kind(), what)
+        })?;
         if let Some(lock) = lock {
             return Ok(lock);
         }
