@@ -11,6 +11,7 @@ use lab::serde_json::{Value, json};
 use lab::{DhcpServer, Lan, Network, Process, Result, Test, World, network, suite, test, until};
 
 use crate::daemon::SYSTEMD;
+use crate::macvlan::script;
 use crate::scenario::{SOON, conflist, reported};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -25,7 +26,14 @@ fn the_plugin_starts_a_daemon_in_a_session_of_its_own(world: &World) -> Result {
     let lan = Lan::new()?;
     let server = DhcpServer::start(&lan.lan, Settings::default())?;
     let socket = world.dir().join("auto.sock");
-    let network = Network::new(&lan.host, autostarting(&socket));
+    // A runtime may leave descriptors open that are none of the daemon's business.
+    let inherited = world.dir().join("inherited");
+    fs::write(&inherited, "")?;
+    let real = suite::plugin_dir().join("dhcp");
+    let body = format!("exec {} 7<'{}'\n", real.display(), inherited.display());
+    let mut path = script(world, "dhcp", &body)?;
+    path.swap(0, 1);
+    let network = Network::with_path(&lan.host, autostarting(&socket), path);
     let containers = [lan.container("c1")?, lan.container("c2")?];
     for container in &containers {
         reported(
@@ -47,6 +55,11 @@ fn the_plugin_starts_a_daemon_in_a_session_of_its_own(world: &World) -> Result {
         "{}",
         String::from_utf8_lossy(&environment)
     );
+    for descriptor in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        let file = fs::read_link(descriptor.path());
+        let is_open = file.is_ok_and(|file| file == inherited);
+        ensure!(!is_open, "it has {descriptor:?}");
+    }
     for container in &containers {
         network.check(&network::Attachment::new(container))?;
         network.del(&network::Attachment::new(container))?;

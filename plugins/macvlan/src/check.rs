@@ -212,6 +212,7 @@ mod tests {
             );
         }
     }
+
     #[test]
     fn an_address_is_the_interfaces_if_it_names_it_or_there_is_no_other_interface() {
         let result = |interfaces: usize, positions: &[Option<usize>]| CniResult {

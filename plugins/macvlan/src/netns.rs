@@ -186,3 +186,34 @@ fn cannot_open(error: &NetnsError) -> Error {
         false => cannot,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cni::{Env, KnownArgs};
+
+    use super::*;
+
+    fn request(netns: &str, is_override: &str) -> Request {
+        let env: Env = [
+            ("CNI_COMMAND", "ADD"),
+            ("CNI_CONTAINERID", "c1"),
+            ("CNI_NETNS", netns),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_NETNS_OVERRIDE", is_override),
+        ]
+        .into_iter()
+        .collect();
+        let config = r#"{ "cniVersion": "1.1.0", "name": "lan", "type": "macvlan" }"#;
+        Request::parse(&env, config.as_bytes(), KnownArgs::Any).unwrap()
+    }
+
+    #[test]
+    fn the_hosts_own_namespace_is_no_containers_unless_the_caller_insists() {
+        const OWN: &str = "/proc/self/ns/net";
+        let refused = open(&request(OWN, "")).unwrap_err();
+        assert_eq!(refused.code, code::INVALID_ENVIRONMENT);
+        assert!(open(&request(OWN, "1")).is_ok());
+        let missing = open(&request("/run/netns/there-is-none", "")).unwrap_err();
+        assert_eq!(missing.code, code::UNKNOWN_CONTAINER);
+    }
+}

@@ -191,6 +191,8 @@ fn a_new_daemon_takes_no_other_address_either(world: &World) -> Result {
     // The lease is active; then it is lost.
     let daemon = Daemon::start(world, &lan.host)?;
     wait_for_loss(&daemon, &container)?;
+    // The next one sets it up to send anything.
+    wait_until_down(&container)?;
     daemon.kill()?;
     let daemon = Daemon::start(world, &lan.host)?;
     wait_for_loss(&daemon, &container)?;

@@ -25,6 +25,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(the_hosts_route_goes_with_a_lost_lease_and_returns_with_the_next),
     test!(a_renewal_restores_the_hosts_route),
     test!(a_restarted_daemon_restores_missing_routes_and_removes_stale_ones),
+    test!(a_restarted_daemon_leads_the_host_to_every_container),
     test!(the_hosts_route_goes_with_a_container_that_vanishes),
     test!(a_recreated_container_keeps_its_own_route),
     test!(many_dels_during_renewals_leave_nothing).within(Duration::from_secs(120)),
@@ -244,6 +245,43 @@ fn a_restarted_daemon_restores_missing_routes_and_removes_stale_ones(world: &Wor
     };
     leasing.wait_for_route(kept)?;
     ensure_they_talk((&leasing.lan.host, HOST.into()), (&stays, kept.into()))
+}
+
+fn a_restarted_daemon_leads_the_host_to_every_container(world: &World) -> Result {
+    let leasing = Leasing::new(world, Settings::default())?;
+    let containers = [
+        container(&leasing.lan, "c1")?,
+        container(&leasing.lan, "c2")?,
+    ];
+    let mut leased = Vec::new();
+    for container in &containers {
+        leasing
+            .network()
+            .add(&network::Attachment::new(container))?;
+        leased.push(IpAddr::V4(address(container)?));
+    }
+    leased.sort();
+    let Leasing {
+        lan,
+        daemon,
+        server: _server,
+    } = leasing;
+    daemon.kill()?;
+    let netlink = lan.host.netlink()?;
+    for route in netlink.routes_with_protocol(attachment::PROTOCOL)? {
+        if leased.contains(&route.dst.addr()) {
+            netlink.delete_route(&route)?;
+        }
+    }
+    ensure!(reached(&lan)?.is_empty());
+    let _daemon = Daemon::start(world, &lan.host)?;
+    until("the host has both routes", SOON, || {
+        let all = reached(&lan).map(|mut all| {
+            all.sort();
+            all
+        });
+        all.is_ok_and(|all| all == leased)
+    })
 }
 
 fn the_hosts_route_goes_with_a_container_that_vanishes(world: &World) -> Result {

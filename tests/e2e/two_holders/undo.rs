@@ -15,10 +15,11 @@ use nix::sys::signal::Signal;
 
 use crate::limits::dhcp;
 use crate::persistence::{attach_without_lease, ipam_alone};
-use crate::scenario::{SOON, Scenario, address};
+use crate::scenario::{SOON, Scenario, address, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
     test!(an_add_whose_caller_is_gone_releases_the_lease_that_it_obtained),
+    test!(an_add_of_macvlan_whose_caller_is_gone_leaves_neither_interface_nor_lease),
     test!(an_add_whose_caller_is_gone_leaves_the_lease_that_an_earlier_add_obtained),
     test!(an_add_that_is_cancelled_leaves_the_lease_of_the_container_that_follows),
     test!(an_add_for_a_container_that_was_replaced_leaves_the_lease_of_its_successor),
@@ -36,6 +37,23 @@ fn an_add_whose_caller_is_gone_releases_the_lease_that_it_obtained(world: &World
     ensure!(!outcome.status.success(), "{outcome:?}");
     server.wait_for(MessageType::Release, 2, SOON)?;
     until("the lease is released", SOON, || server.leases().is_empty())
+}
+
+fn an_add_of_macvlan_whose_caller_is_gone_leaves_neither_interface_nor_lease(
+    world: &World,
+) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let outcome = network
+        .prepare("ADD", 0, &Attachment::new(&container), None)?
+        .unread()
+        .run(&scenario.lan.host)?;
+    ensure!(!outcome.status.success(), "{outcome:?}");
+    ensure_nothing_left(&container)?;
+    server.wait_for(MessageType::Release, 1, SOON)?;
+    Ok(())
 }
 
 fn an_add_whose_caller_is_gone_leaves_the_lease_that_an_earlier_add_obtained(

@@ -160,3 +160,21 @@ impl InterfaceRef {
         link.mac == Some(self.mac) || (link.mac.is_some() && !is_anothers)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_stays_the_same_with_another_mac_but_not_under_another_index() {
+        let interface = crate::state::tests::record().interface;
+        let renamed = interface.clone().with_mac(Mac([2, 0, 0, 0, 0, 9]));
+        assert_ne!(renamed, interface);
+        assert!(interface.is_same(&renamed) && renamed.is_same(&interface));
+        let other = InterfaceRef {
+            ifindex: interface.ifindex + 1,
+            ..interface.clone()
+        };
+        assert!(!interface.is_same(&other));
+    }
+}

@@ -1,5 +1,6 @@
 //! Files as earlier releases wrote them, word for word, and files that are in the way.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
@@ -177,6 +178,9 @@ fn a_new_record_is_read_as_it_was_written() {
     let written = serde_json::to_vec(&record).unwrap();
     assert_eq!(Record::parse(&written).unwrap(), record);
     assert_eq!(record.is_of_this_boot(), Some(true));
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let written: Value = serde_json::from_slice(&written).unwrap();
+    assert_eq!(written["bootId"], boot.trim());
 }
 
 #[test]
@@ -194,6 +198,18 @@ fn leases_of_any_attachment_that_cni_allows_are_written_and_read_again() {
         assert_eq!(state.read(&record.attachment).unwrap(), Some(record));
     }
     assert!(scratch.path().join("lan/c1:eth0.json").is_file());
+    // As long as a name may be; the file of a longer one is named by a hash.
+    let longest = record_of(&"c".repeat(245), &"n".repeat(255)).attachment;
+    assert!(
+        state
+            .file(&longest)
+            .ends_with(format!("{}:eth0.json", "c".repeat(245)))
+    );
+    for (container, network) in [(246, 255), (245, 256)] {
+        let longer = record_of(&"c".repeat(container), &"n".repeat(network)).attachment;
+        let file = state.file(&longer);
+        assert_eq!(file.extension().and_then(OsStr::to_str), Some("lease"));
+    }
     assert!(
         state.lock().unwrap().is_some(),
         "its file is not in the way"

@@ -132,6 +132,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn timers_for_the_same_time_expire_each() {
+        let timers = TimerQueue::new().expect("a timer");
+        let time = now();
+        for lease in ["one", "two", "three"] {
+            timers.set(time, lease);
+        }
+        for expected in ["one", "two", "three"] {
+            assert_eq!(timers.next(now).await.expect("the timer works"), expected);
+        }
+    }
+
+    #[tokio::test]
     async fn an_earlier_timer_set_while_waiting_is_not_missed() {
         let timers = TimerQueue::new().expect("a timer");
         timers.set(now() + Duration::from_secs(3600), "in an hour");

@@ -239,6 +239,17 @@ mod tests {
     }
 
     #[test]
+    fn a_lost_address_is_noted_on_disk() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let store = LeaseStore::new(StateDir::at(directory.path().to_owned()));
+        let record = record();
+        assert!(store.write(&record));
+        store.mark_lost(&record.attachment);
+        let on_disk = store.read(&record.attachment).expect("no error");
+        assert_eq!(on_disk, Some(record.with_status(LeaseStatus::Lost)));
+    }
+
+    #[test]
     fn the_file_of_a_lease_that_has_ended_is_removed_once_it_has_expired() {
         let directory = tempfile::tempdir().expect("a scratch directory");
         let state = StateDir::at(directory.path().to_owned());

@@ -181,6 +181,7 @@ mod tests {
         assert_ne!(one, other);
         assert!((MIN_LEN..=MAX_LEN).contains(&one.len()));
         assert_eq!(from_name(&"a".repeat(254)).len(), MAX_LEN);
+        assert!(from_name(&"a".repeat(255)).len() <= MAX_LEN);
     }
 
     #[test]
@@ -190,6 +191,7 @@ mod tests {
         assert_ne!(uuid, uuid_of("0123456789abcdef0123456789abcdee"));
         assert_eq!((uuid[6] >> 4, uuid[8] >> 6), (8, 0b10));
     }
+
     #[test]
     fn a_machine_id_has_32_hexadecimal_digits() {
         let id = "0123456789abcdef0123456789abcdef";

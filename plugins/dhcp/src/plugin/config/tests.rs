@@ -363,6 +363,16 @@ fn options_reach_the_client_unchanged() {
 }
 
 #[test]
+fn a_declined_address_is_replaced_soon_unless_the_rfc_is_followed_to_the_letter() {
+    let pause = |detection: &str| {
+        let params = params(json!({ "conflictDetection": detection }), "");
+        let config = params.client_config(linknet::Mac([2, 0, 0, 0, 0, 1]));
+        config.retry.after_decline.as_secs()
+    };
+    assert_eq!(["off", "fast", "rfc5227"].map(pause), [1, 1, 10]);
+}
+
+#[test]
 fn a_bad_value_is_refused_naming_its_key() {
     for (keys, expected) in [
         (json!({ "clientId": "hostname" }), "clientId"),
