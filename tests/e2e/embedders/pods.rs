@@ -126,6 +126,9 @@ fn leases_outlive(pod: &Pod, world: &World) -> Result {
         ..Attachment::new(container)
     };
     let mut daemon = pod.start(world, &lan.host)?;
+    until("the log says where leases are kept", SOON, || {
+        daemon.log().contains("/run/cni/dhcp.leases")
+    })?;
     for container in [&first, &second] {
         network.add(&attachment(container))?;
     }

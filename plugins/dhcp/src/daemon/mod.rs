@@ -64,6 +64,10 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(flags: Flags, state: StateDir) -> Result<(), Box<dyn Error>> {
+    if state.is_beside_socket() {
+        let directory = state.path().display();
+        tracing::info!("leases are kept in {directory}: nothing else here outlives this container");
+    }
     let limits = Limits::of_process();
     let path = flags.socket();
     let listener = Listener::open(&path, flags.takeover, flags.group)?;

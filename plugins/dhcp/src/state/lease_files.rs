@@ -30,6 +30,9 @@ const HASHED: &str = "@";
 /// The daemon's own files in the directory.
 const OWN_FILES: [&str; 2] = ["lock", "log"];
 
+/// What ends the name of a directory that is beside its socket.
+const BESIDE_SOCKET: &str = "leases";
+
 /// What was read from the directory.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
@@ -65,7 +68,13 @@ impl StateDir {
     /// The directory beside the socket, for a daemon in a container that has nothing else of the
     /// host's files. It does not outlive the boot, and neither do containers.
     pub(crate) fn beside_socket(socket: &Path) -> StateDir {
-        StateDir::at(socket.with_extension("leases"))
+        StateDir::at(socket.with_extension(BESIDE_SOCKET))
+    }
+
+    /// Whether it is called like such a directory.
+    pub(crate) fn is_beside_socket(&self) -> bool {
+        let extension = self.directory.extension();
+        extension.is_some_and(|extension| extension == BESIDE_SOCKET)
     }
 
     /// The default directory, or the one beside the socket if only that is there.
