@@ -297,6 +297,14 @@ mod tests {
     }
 
     #[test]
+    fn only_the_removal_of_an_absent_object_succeeds_nevertheless() {
+        assert_eq!(or_absent(Ok(())), Ok(()));
+        assert_eq!(or_absent(Err(Error::new("", Errno::ESRCH))), Ok(()));
+        let busy = Error::new("", Errno::EBUSY);
+        assert_eq!(or_absent(Err(busy.clone())), Err(busy));
+    }
+
+    #[test]
     fn a_caller_can_refuse_as_the_kernel_would() {
         let error = Error::refusal("create eth0", libc::EBUSY, Some("not now"));
         assert!(error.is_busy());

@@ -141,6 +141,7 @@ mod tests {
     fn it_is_displayed_in_lower_case_and_parsed_back() {
         assert_eq!(MAC.to_string(), "02:42:ac:11:00:fe");
         assert_eq!(MAC.to_string().parse(), Ok(MAC));
+        assert_eq!(format!("{MAC:?}"), "Mac(02:42:ac:11:00:fe)");
     }
 
     #[cfg(feature = "serde")]

@@ -42,16 +42,40 @@ pub fn peer_groups(socket: &impl AsFd) -> io::Result<Vec<gid_t>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::os::unix::net::UnixStream;
+    use std::thread;
 
     use nix::unistd::getgroups;
 
     use super::*;
 
+    /// Gives groups to this thread alone, and returns those that it has then: the old ones without
+    /// CAP_SETGID.
+    fn join(groups: &[gid_t]) -> Vec<gid_t> {
+        // SAFETY: the kernel reads as many groups as there are.
+        unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+        let own = getgroups().unwrap().into_iter();
+        own.map(gid_t::from).collect()
+    }
+
     #[test]
-    fn the_groups_are_those_of_the_peer() {
-        let (here, _there) = UnixStream::pair().unwrap();
-        let own: Vec<gid_t> = getgroups().unwrap().into_iter().map(gid_t::from).collect();
-        assert_eq!(peer_groups(&here).unwrap(), own);
+    fn the_groups_are_those_of_the_peer_however_many_they_are() {
+        for count in [0, 1, 31, 32, 33, 300] {
+            let groups: Vec<gid_t> = (1000..1000 + count).collect();
+            let member = thread::spawn(move || {
+                let own = join(&groups);
+                (UnixStream::pair().unwrap(), own)
+            });
+            let ((here, _there), own) = member.join().unwrap();
+            assert_eq!(peer_groups(&here).unwrap(), own);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_has_no_peer() {
+        let file = File::open("/dev/null").unwrap();
+        let error = peer_groups(&file).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTSOCK));
     }
 }

@@ -8,7 +8,8 @@ use libc::{IFA_LABEL, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR};
 use rtnetlink::AddressMessageBuilder;
 use rtnetlink::packet_core::{DecodeError, Emitable};
 use rtnetlink::packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeader, AddressMessage, AddressScope, CacheInfo,
+    AddressAttribute, AddressFlags, AddressHeader, AddressHeaderFlags, AddressMessage,
+    AddressScope, CacheInfo,
 };
 
 use super::attribute::decode_all_but;
@@ -305,7 +306,8 @@ pub(super) fn parse(payload: &[u8]) -> Result<AddressMessage, DecodeError> {
 fn read(message: &AddressMessage) -> Option<Address> {
     let mut local = None;
     let mut address = None;
-    let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
+    // The header has the first eight flags, which include all of these.
+    let flags = message.header.flags;
     let mut broadcast = None;
     let mut lifetimes = (FOREVER, FOREVER);
     let mut metric = None;
@@ -315,7 +317,6 @@ fn read(message: &AddressMessage) -> Option<Address> {
             AddressAttribute::Local(it) => local = Some(*it),
             AddressAttribute::Address(it) => address = Some(*it),
             AddressAttribute::Broadcast(it) => broadcast = Some(*it),
-            AddressAttribute::Flags(it) => flags = *it,
             AddressAttribute::CacheInfo(it) => lifetimes = (it.ifa_valid, it.ifa_preferred),
             AddressAttribute::RoutePriority(it) => metric = Some(*it),
             AddressAttribute::Protocol(it) => protocol = Some(Protocol((*it).into())),
@@ -325,9 +326,11 @@ fn read(message: &AddressMessage) -> Option<Address> {
     // IFA_ADDRESS differs from IFA_LOCAL only on a point-to-point link, where it is the peer's. For
     // IPv6 the kernel sends IFA_LOCAL only in that case (linux/if_addr.h).
     let own = local.or(address)?;
-    let dad = if flags.contains(AddressFlags::Dadfailed) {
+    let dad = if flags.contains(AddressHeaderFlags::Dadfailed) {
         Dad::Failed
-    } else if flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic) {
+    } else if flags.contains(AddressHeaderFlags::Tentative)
+        && !flags.contains(AddressHeaderFlags::Optimistic)
+    {
         Dad::Tentative
     } else {
         Dad::Done
@@ -341,7 +344,7 @@ fn read(message: &AddressMessage) -> Option<Address> {
         valid: from_seconds(lifetimes.0),
         preferred: from_seconds(lifetimes.1),
         dad,
-        secondary: own.is_ipv4() && flags.contains(AddressFlags::Secondary),
+        secondary: own.is_ipv4() && flags.contains(AddressHeaderFlags::Secondary),
         metric,
         protocol,
     })

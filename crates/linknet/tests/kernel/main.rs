@@ -17,6 +17,7 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, ExitCode};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -60,8 +61,13 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
+/// The namespace that this process was started in.
+static HOST: OnceLock<Netns> = OnceLock::new();
+
 /// Moves this process into new user, network and mount namespaces, as root with an empty `/run`.
 fn enter_world() -> std::io::Result<()> {
+    let host = Netns::current().map_err(std::io::Error::other)?;
+    HOST.get_or_init(|| host);
     let (uid, gid): (Uid, Gid) = (getuid(), getgid());
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)?;
     fs::write("/proc/self/setgroups", "deny")?;

@@ -1,9 +1,11 @@
 //! Namespaces.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 
 use linknet::{Netlink, Netns, NetnsError, NewMacvlan};
 use nix::errno::Errno;
@@ -12,7 +14,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::{Space, Test, new_netns};
+use crate::{HOST, Space, Test, new_netns};
 
 crate::tests![
     a_path_that_does_not_exist_is_not_found,
@@ -26,6 +28,7 @@ crate::tests![
     a_namespace_has_the_number_that_links_give_for_their_parents,
     a_socket_stays_in_its_namespace_and_sees_no_other,
     a_sockets_namespace_can_be_found,
+    a_namespace_belongs_to_who_created_it,
 ];
 
 fn a_path_that_does_not_exist_is_not_found() -> Test {
@@ -81,9 +84,21 @@ fn a_file_that_is_no_namespace_is_not_opened() -> Test {
     Ok(())
 }
 
+fn a_namespace_belongs_to_who_created_it() -> Test {
+    assert_eq!(new_netns()?.owner()?, 0);
+    // The user namespace that owns it is above that of the tests.
+    let above = HOST.get().ok_or("the host's namespace")?;
+    let error = above.owner().expect_err("out of sight");
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    Ok(())
+}
+
 fn a_function_runs_in_the_namespace_and_its_caller_stays_outside() -> Test {
     let here = Netns::current()?.id()?;
     let there = new_netns()?;
+    let thread = thread::current().id();
+    let is_same = there.run(|| thread::current().id() == thread)?;
+    assert!(is_same, "another thread would take long to start");
     let inside = there.run(|| Netns::current().map(|netns| netns.id()))???;
     assert_eq!(inside, there.id()?);
     assert_ne!(inside, here);

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::thread;
 
 use libtest_mimic::Failed;
 use linknet::frame::Rejected;
@@ -10,6 +11,8 @@ use linknet::{
     ArpSocket, Mac, Netns, NewAddress, NewMacvlan, PacketSocket, Pattern, Received, announce,
     sysctl,
 };
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket};
 
 use crate::{Space, Test, cable, until};
@@ -36,6 +39,7 @@ crate::tests![
     an_announcement_of_an_ipv6_address_is_a_neighbour_advertisement,
     a_link_without_ipv6_can_be_announced,
     a_setting_is_read_back_and_an_unknown_one_is_absent,
+    settings_that_are_as_wanted_are_not_written,
 ];
 
 const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
@@ -498,4 +502,33 @@ fn a_setting_is_read_back_and_an_unknown_one_is_absent() -> Test {
     assert!(error.is_absent(), "{error}");
     assert!(error.to_string().contains("eth9"), "{error}");
     Ok(())
+}
+
+fn settings_that_are_as_wanted_are_not_written() -> Test {
+    let space = Space::new()?;
+    let link = space.plug("eth0")?;
+    let arp = ["ipv4", "conf", "eth0", "arp_notify"];
+    let ndisc = ["ipv6", "conf", "eth0", "ndisc_notify"];
+    inside(&space, || sysctl::set(&arp, "1"))?;
+    let error = with_read_only_settings(|| announce(&space.netns, link.index))?;
+    let error = error
+        .expect_err("IPv6's setting is to be changed")
+        .to_string();
+    assert!(error.contains("write 1 to /proc/sys/net/ipv6"), "{error}");
+    inside(&space, || sysctl::set(&ndisc, "1"))?;
+    with_read_only_settings(|| announce(&space.netns, link.index))??;
+    Ok(())
+}
+
+/// Calls `f` where `/proc/sys` is read-only, as in most containers.
+fn with_read_only_settings<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T, Failed> {
+    let (none, settings) = (None::<&str>, "/proc/sys");
+    let in_a_world_of_its_own = || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        mount(Some(settings), settings, none, MsFlags::MS_BIND, none)?;
+        let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(none, settings, none, read_only, none)?;
+        Ok(f())
+    };
+    thread::scope(|scope| scope.spawn(in_a_world_of_its_own).join().expect("no panic"))
 }

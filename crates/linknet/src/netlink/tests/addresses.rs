@@ -131,6 +131,24 @@ fn a_lifetime_is_at_least_a_second_and_the_preferred_one_no_longer_than_the_vali
 }
 
 #[test]
+fn a_lifetime_that_is_too_long_for_the_kernel_is_not_forever() {
+    let new = NewAddress {
+        valid: Some(Duration::MAX),
+        ..NewAddress::new(net("fd00::5/64"))
+    };
+    let mut message = address_message(AddressFamily::Inet6, 64);
+    message.attributes = vec![
+        AddressAttribute::Local(ip("fd00::5")),
+        AddressAttribute::Address(ip("fd00::5")),
+        lifetimes(u32::MAX - 1, u32::MAX - 1),
+    ];
+    assert_eq!(
+        sent(|netlink| netlink.add_address(LINK, &new)),
+        request(RTM_NEWADDR, CREATE, &message)
+    );
+}
+
+#[test]
 fn an_address_is_deleted_by_its_value_and_prefix_length() {
     for (family, text, prefix) in [
         (AddressFamily::Inet, "10.99.3.5", 22),
@@ -149,6 +167,16 @@ fn an_address_is_deleted_by_its_value_and_prefix_length() {
             request(RTM_DELADDR, SET, &message)
         );
     }
+}
+
+#[test]
+fn an_ipv4_address_is_taken_off_whatever_its_prefix() {
+    let mut message = address_message(AddressFamily::Inet, 0);
+    message.attributes = vec![AddressAttribute::Local(ip("10.99.3.5"))];
+    assert_eq!(
+        sent(|netlink| netlink.take_off(LINK, ip("10.99.3.5"))),
+        request(RTM_DELADDR, SET, &message)
+    );
 }
 
 #[test]

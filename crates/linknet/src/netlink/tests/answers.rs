@@ -36,6 +36,33 @@ fn a_list_is_complete_but_for_objects_that_cannot_be_decoded() {
     assert_eq!(nets, Ok(vec![net("10.99.0.5/24")]));
 }
 
+#[test]
+fn an_address_can_be_used_while_it_is_optimistic_but_not_while_it_is_tentative() {
+    const SECONDARY: u8 = 0x01;
+    const OPTIMISTIC: u8 = 0x04;
+    const FAILED: u8 = 0x08;
+    const TENTATIVE: u8 = 0x40;
+    for (flags, dad) in [
+        (0, Dad::Done),
+        (SECONDARY, Dad::Done), // a temporary address of the privacy extensions
+        (OPTIMISTIC, Dad::Done),
+        (TENTATIVE, Dad::Tentative),
+        (TENTATIVE | OPTIMISTIC, Dad::Done),
+        (TENTATIVE | FAILED, Dad::Failed),
+    ] {
+        let header = [10, 64, flags, 0, 1, 0, 0, 0];
+        let address = [&[20, 0, 1, 0, 0xfd][..], &[0; 14], &[5]].concat();
+        let described = [&header[..], &address].concat();
+        let found = answered(
+            &[(RTM_NEWADDR, &described), (NLMSG_DONE, &[0; 4])],
+            Netlink::all_addresses,
+        );
+        let found = found.expect("a list").remove(0);
+        assert_eq!(found.net, net("fd00::5/64"));
+        assert_eq!((found.dad, found.secondary), (dad, false), "{flags:#x}");
+    }
+}
+
 /// The last message of a list that the kernel has not completed.
 fn end(errno: i32) -> [u8; 4] {
     (-errno).to_ne_bytes()
