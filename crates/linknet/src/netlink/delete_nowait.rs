@@ -16,7 +16,7 @@ use rtnetlink::LinkUnspec;
 use rtnetlink::packet_core::NLM_F_ACK;
 
 use super::events::{LinkEvents, LinkWatch};
-use super::socket::{Change, Netlink};
+use super::socket::Netlink;
 use crate::error::{Result, or_absent};
 use crate::netns::Netns;
 
@@ -50,8 +50,7 @@ impl Netlink {
     fn delete_link_watching(&self, watch: &LinkWatch, index: u32) -> Result<()> {
         let what = || format!("delete link {index}");
         let message = LinkUnspec::new_with_index(index).build();
-        let flags = NLM_F_ACK | Change::Existing.flags();
-        let request = self.encode(RTM_DELLINK, flags, &message);
+        let request = self.encode(RTM_DELLINK, NLM_F_ACK, &message);
         // SAFETY: the child of a process with threads may call only async-signal-safe functions.
         // `send_and_exit` makes plain system calls, and allocates nothing.
         match unsafe { fork() } {

@@ -36,6 +36,7 @@ crate::tests![
     a_macvlan_with_thousands_of_sources_is_read_whole,
     a_macvlan_with_more_sources_than_a_length_can_tell_is_known_as_one,
     a_watch_reports_a_lost_carrier_its_return_and_a_removed_link,
+    a_watch_that_is_read_too_late_says_that_notifications_are_lost,
 ];
 
 const MAC: Mac = Mac([0x02, 0, 0, 0, 0, 0x11]);
@@ -424,6 +425,11 @@ fn a_renamed_links_mac_mtu_and_flags_can_be_changed() -> Test {
     );
     netlink.set_down(index)?;
     assert!(!space.link("eth7")?.up);
+    for (switch, is_on) in [("on", true), ("off", false)] {
+        space.ip(&format!("link set eth7 promisc {switch}"))?;
+        let link = space.link("eth7")?;
+        assert_eq!((link.promiscuous, link.promiscuity > 0), (is_on, is_on));
+    }
     Ok(())
 }
 
@@ -524,6 +530,21 @@ fn a_watch_reports_a_lost_carrier_its_return_and_a_removed_link() -> Test {
         };
         Ok(removed.contains(&index).then_some(()))
     })
+}
+
+fn a_watch_that_is_read_too_late_says_that_notifications_are_lost() -> Test {
+    let space = Space::new()?;
+    let index = space.plug("eth0")?.index;
+    let watch = space.netns.run(LinkWatch::open)??;
+    for change in 0..2000 {
+        space.netlink.set_mtu(index, 1400 + change % 2)?;
+    }
+    assert_eq!(watch.next()?, LinkEvents::Overflow);
+    let LinkEvents::Changes { changed, .. } = watch.next()? else {
+        return Err("those that did fit are still reported".into());
+    };
+    assert_eq!(changed[0].index, index);
+    Ok(())
 }
 
 /// Whether the watch reports that `left` has a carrier, or has none.

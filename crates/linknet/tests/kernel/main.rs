@@ -5,6 +5,7 @@
 //! namespace. `main` does so before the first test's thread starts.
 
 mod addresses;
+mod first_process;
 mod links;
 mod netns;
 mod nft;
@@ -30,14 +31,12 @@ use nix::unistd::{Gid, Uid, getgid, getuid};
 type Test = Result<(), Failed>;
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some(netns::GUEST) {
-        return match netns::guest() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(failed) => {
-                eprintln!("{failed:?}");
-                ExitCode::FAILURE
-            }
-        };
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    let given: Vec<&str> = given.iter().map(String::as_str).collect();
+    match given.as_slice() {
+        [netns::GUEST] => return exit_code(netns::guest()),
+        [first_process::GUEST, name] => return exit_code(first_process::guest(name)),
+        _ => {}
     }
     let arguments = Arguments::from_args();
     if let Err(error) = enter_world() {
@@ -47,6 +46,7 @@ fn main() -> ExitCode {
     }
     let tests = [
         netns::tests(),
+        first_process::tests(),
         nft::tests(),
         links::tests(),
         addresses::tests(),
@@ -59,6 +59,16 @@ fn main() -> ExitCode {
         .map(|(name, test)| Trial::test(name, test))
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn exit_code(outcome: Test) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            eprintln!("{failed:?}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The namespace that this process was started in.

@@ -2,18 +2,20 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::thread;
 
 use libtest_mimic::Failed;
 use linknet::frame::Rejected;
 use linknet::{
-    ArpSocket, Mac, Netns, NewAddress, NewMacvlan, PacketSocket, Pattern, Received, announce,
-    sysctl,
+    ArpSocket, LinkWatch, Mac, Netns, NewAddress, NewMacvlan, PacketSocket, Pattern, Received,
+    announce, sysctl,
 };
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, getsockopt, recv, socket, sockopt,
+};
 
 use crate::{Space, Test, cable, until};
 
@@ -40,6 +42,7 @@ crate::tests![
     a_link_without_ipv6_can_be_announced,
     a_setting_is_read_back_and_an_unknown_one_is_absent,
     settings_that_are_as_wanted_are_not_written,
+    every_socket_gives_event_loops_its_descriptor,
 ];
 
 const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
@@ -531,4 +534,20 @@ fn with_read_only_settings<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T, F
         Ok(f())
     };
     thread::scope(|scope| scope.spawn(in_a_world_of_its_own).join().expect("no panic"))
+}
+
+fn every_socket_gives_event_loops_its_descriptor() -> Test {
+    /// A descriptor that is open and a socket, the same for both traits.
+    fn is_given<S: AsFd + AsRawFd>(socket: &S) {
+        assert_eq!(socket.as_fd().as_raw_fd(), socket.as_raw_fd());
+        let is_socket = getsockopt(&socket.as_fd(), sockopt::SockType);
+        assert!(is_socket.is_ok(), "{is_socket:?}");
+    }
+    let space = Space::new()?;
+    space.plug("eth0")?;
+    is_given(&space.netlink);
+    is_given(&inside(&space, LinkWatch::open)?);
+    is_given(&packet_socket(&space, "eth0", 68)?);
+    is_given(&arp_socket(&space, "eth0")?);
+    Ok(())
 }

@@ -100,6 +100,20 @@ fn links_are_asked_for_one_by_one_and_one_that_is_too_long_is_left_out() {
 }
 
 #[test]
+fn a_refusal_to_describe_a_link_is_an_error() {
+    let counters = [0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0];
+    let denied = [&end(libc::EPERM)[..], &[0; 16]].concat();
+    let found = answered_in_turn(
+        &[
+            &[(RTM_NEWSTATS, &counters), (NLMSG_DONE, &end(0))],
+            &[(NLMSG_ERROR, &denied)],
+        ],
+        Netlink::links_one_by_one,
+    );
+    assert!(found.is_err_and(|error| error.is_denied()));
+}
+
+#[test]
 fn one_by_one_the_links_are_the_same_as_in_a_list() {
     let netlink = Netlink::open().expect("a socket");
     let indices = |links: Result<Vec<Link>>| {
@@ -178,6 +192,19 @@ fn no_answer_makes_the_reader_panic() {
                 read(&changed);
             }
         }
+    }
+}
+
+#[test]
+fn a_socket_is_shown_without_what_it_has_received() {
+    let netlink = Netlink::open().expect("a socket");
+    netlink.links().expect("links");
+    let watch = LinkWatch::open().expect("a socket");
+    for (shown, name) in [
+        (format!("{netlink:?}"), "Netlink { socket: "),
+        (format!("{watch:?}"), "LinkWatch { socket: "),
+    ] {
+        assert!(shown.starts_with(name) && shown.len() < 100, "{shown}");
     }
 }
 
