@@ -79,8 +79,7 @@ fn links_are_asked_for_one_by_one_and_one_that_is_too_long_is_left_out() {
     let list = [1, 2, 3].map(counters);
     let links = [1, 3].map(|index| link_payload(index, &[]));
     let done = end(0);
-    let too_long = [&end(libc::ENOBUFS)[..], &[0; 16]].concat();
-    let acknowledged = [&done[..], &[0; 16]].concat();
+    let (too_long, acknowledged) = (refusal(libc::ENOBUFS), refusal(0));
     let found = answered_in_turn(
         &[
             &[
@@ -102,7 +101,7 @@ fn links_are_asked_for_one_by_one_and_one_that_is_too_long_is_left_out() {
 #[test]
 fn a_refusal_to_describe_a_link_is_an_error() {
     let counters = [0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0];
-    let denied = [&end(libc::EPERM)[..], &[0; 16]].concat();
+    let denied = refusal(libc::EPERM);
     let found = answered_in_turn(
         &[
             &[(RTM_NEWSTATS, &counters), (NLMSG_DONE, &end(0))],

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use libc::{RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK};
-use rtnetlink::packet_core::DefaultNla;
+use rtnetlink::packet_core::{DefaultNla, NLMSG_ERROR};
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoMacVlan, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
     LinkMessage, MacVlanFlags, MacVlanMacAddressMode, MacVlanMode,
@@ -155,6 +155,98 @@ fn one_message_creates_a_macvlan_with_all_its_properties() {
         sent(|netlink| netlink.add_macvlan(&new, &netns, netlink)),
         request(RTM_NEWLINK, CREATE, &message)
     );
+}
+
+/// The description of the link with this index.
+fn described(index: u8) -> [u8; 16] {
+    let mut octets = [0; 16];
+    octets[4] = index;
+    octets
+}
+
+/// The requests with which a macvlan is created on a kernel that refuses its name, and that gives
+/// this verdict on its new name.
+fn renamed(new: &NewMacvlan<'_>, verdict: i32) -> (Result<Link>, Vec<Request>) {
+    let [exists, absent, done, verdict] = [libc::EEXIST, libc::ENODEV, 0, verdict].map(refusal);
+    let link = described(9);
+    let found: [Message<'_>; 2] = [(RTM_NEWLINK, &link), (NLMSG_ERROR, &done)];
+    let answers: [&[Message<'_>]; 6] = [
+        &[(NLMSG_ERROR, &exists)],
+        &[(NLMSG_ERROR, &absent)],
+        &[(NLMSG_ERROR, &done)],
+        &found,
+        &[(NLMSG_ERROR, &verdict)],
+        &found,
+    ];
+    exchanged(&answers, |netlink| {
+        netlink.add_macvlan(new, &here(), netlink)
+    })
+}
+
+#[test]
+fn where_its_parents_namespace_has_the_name_a_macvlan_is_created_under_another() {
+    let plain = NewMacvlan::new("eth0", LINK);
+    for (new, temporary) in [
+        (plain.clone(), None),
+        (
+            NewMacvlan {
+                up: true,
+                group: 0x6c68,
+                ..plain
+            },
+            Some("mv00006c68"),
+        ),
+    ] {
+        let (created, requests) = renamed(&new, 0);
+        assert_eq!(created.map(|link| link.index), Ok(9));
+        let (_, name) = &requests[2].attributes[0];
+        let name = std::str::from_utf8(name).unwrap().trim_end_matches('\0');
+        match temporary {
+            Some(temporary) => assert_eq!(name, temporary),
+            None => assert!(name.starts_with("mv") && name.len() == 14, "{name}"),
+        }
+        assert_eq!(
+            requests[2].header[8..],
+            [0; 8],
+            "it is up only when it is named"
+        );
+
+        let mut message = link_message(9, vec![LinkAttribute::IfName("eth0".to_owned())]);
+        if new.up {
+            message.header.flags = LinkFlags::Up;
+            message.header.change_mask = LinkFlags::Up;
+        }
+        assert_eq!(requests[4], request(RTM_SETLINK, SET, &message));
+    }
+}
+
+#[test]
+fn a_macvlan_that_cannot_have_its_name_is_deleted() {
+    let (refused, requests) = renamed(&NewMacvlan::new("eth0", LINK), libc::EPERM);
+    assert!(refused.is_err_and(|error| error.is_denied()));
+    assert_eq!(
+        requests[5],
+        request(RTM_DELLINK, SET, &link_message(9, vec![]))
+    );
+}
+
+#[test]
+fn a_link_that_is_gone_as_soon_as_it_was_created_is_an_error() {
+    let [done, absent] = [0, libc::ENODEV].map(refusal);
+    let new = NewVlan {
+        name: "eth1.228",
+        parent: LINK,
+        id: 228,
+        up: true,
+        group: 0,
+    };
+    let created = answered_in_turn(
+        &[&[(NLMSG_ERROR, &done)], &[(NLMSG_ERROR, &absent)]],
+        |netlink| netlink.add_vlan(&new),
+    );
+    let error = created.unwrap_err();
+    assert!(error.is_absent());
+    assert_eq!(error.kernel_text(), Some("it disappeared at once"));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use libc::{
 };
 use rtnetlink::packet_core::{
     Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
-    NetlinkBuffer, NlasIterator,
+    NLMSG_ERROR, NetlinkBuffer, NlasIterator,
 };
 use rtnetlink::sys::protocols::NETLINK_USERSOCK;
 use rtnetlink::sys::{Socket, SocketAddr};
@@ -82,32 +82,16 @@ fn request(kind: u16, flags: u16, message: &impl Emitable) -> Request {
 }
 
 /// The first request that `operation` sends.
-fn sent<T>(operation: impl FnOnce(&Netlink) -> Result<T>) -> Request {
-    let mut kernel = Socket::new(NETLINK_USERSOCK).expect("a netlink socket");
-    let address = kernel.bind_auto().expect("a port");
-    let socket = Socket::new(NETLINK_USERSOCK).expect("a netlink socket");
-    socket.connect(&address).expect("connected");
-    let netlink = Netlink::over(socket);
-    thread::scope(|scope| {
-        let recorded = scope.spawn(|| record_and_refuse(&kernel));
-        assert!(operation(&netlink).is_err_and(|error| error.is_denied()));
-        recorded.join().expect("one request")
-    })
+fn sent<T: Send>(operation: impl FnOnce(&Netlink) -> Result<T>) -> Request {
+    let denied = refusal(libc::EPERM);
+    let (outcome, requests) = exchanged(&[&[(NLMSG_ERROR, &denied)]], operation);
+    assert!(outcome.is_err_and(|error| error.is_denied()));
+    requests.into_iter().next().expect("a request")
 }
 
-fn record_and_refuse(kernel: &Socket) -> Request {
-    let (datagram, client) = kernel.recv_from_full().expect("a request");
-    let message = NetlinkBuffer::new_checked(&datagram[..]).expect("a whole message");
-    let request = Request::new(message.message_type(), message.flags(), message.payload());
-    // NLMSG_ERROR with the request's sequence number, -EPERM, and the request's header.
-    let mut refusal = vec![36, 0, 0, 0, 2, 0, 0, 0];
-    refusal.extend(message.sequence_number().to_ne_bytes());
-    refusal.extend(0_u32.to_ne_bytes());
-    refusal.extend((-libc::EPERM).to_ne_bytes());
-    refusal.extend(&datagram[..16]);
-    let client = SocketAddr::new(client.port_number(), 0);
-    kernel.send_to(&refusal, &client, 0).expect("answered");
-    request
+/// The payload of an `NLMSG_ERROR`: a refusal, or with 0 an acknowledgement.
+fn refusal(errno: i32) -> Vec<u8> {
+    [&(-errno).to_ne_bytes()[..], &[0; 16]].concat()
 }
 
 /// A message of an answer: its type and payload.
@@ -126,30 +110,55 @@ fn answered_in_turn<T: Send>(
     answers: &[&[Message<'_>]],
     operation: impl FnOnce(&Netlink) -> Result<T>,
 ) -> Result<T> {
+    exchanged(answers, operation).0
+}
+
+/// What `operation` makes of these answers to its requests, and those requests that were answered.
+fn exchanged<T: Send>(
+    answers: &[&[Message<'_>]],
+    operation: impl FnOnce(&Netlink) -> Result<T>,
+) -> (Result<T>, Vec<Request>) {
     let mut kernel = Socket::new(NETLINK_USERSOCK).expect("a netlink socket");
     let address = kernel.bind_auto().expect("a port");
     let socket = Socket::new(NETLINK_USERSOCK).expect("a netlink socket");
     socket.connect(&address).expect("connected");
     let netlink = Netlink::over(socket);
     thread::scope(|scope| {
-        scope.spawn(|| {
-            for messages in answers {
-                let (request, client) = kernel.recv_from_full().expect("a request");
-                let mut answer = Vec::new();
-                for (kind, payload) in *messages {
-                    answer.extend((16 + payload.len() as u32).to_ne_bytes());
-                    answer.extend(kind.to_ne_bytes());
-                    answer.extend([0; 2]);
-                    answer.extend(&request[8..12]); // its sequence number
-                    answer.extend([0; 4]);
-                    answer.extend(*payload);
-                }
-                let client = SocketAddr::new(client.port_number(), 0);
-                kernel.send_to(&answer, &client, 0).expect("answered");
-            }
-        });
-        operation(&netlink)
+        let answering = scope.spawn(|| answer(&kernel, answers));
+        let outcome = operation(&netlink);
+        let end = Socket::new(NETLINK_USERSOCK).expect("a netlink socket");
+        end.send_to(END, &address, 0).expect("sent");
+        (outcome, answering.join().expect("requests"))
     })
+}
+
+/// What is sent to the stand-in for the kernel after the last request.
+const END: &[u8] = b"end";
+
+/// Answers requests, and returns them.
+fn answer(kernel: &Socket, answers: &[&[Message<'_>]]) -> Vec<Request> {
+    let mut requests = Vec::new();
+    for messages in answers {
+        let (datagram, client) = kernel.recv_from_full().expect("a request");
+        if datagram == END {
+            break;
+        }
+        let request = NetlinkBuffer::new_checked(&datagram[..]).expect("a whole message");
+        let (kind, flags) = (request.message_type(), request.flags());
+        requests.push(Request::new(kind, flags, request.payload()));
+        let mut answer = Vec::new();
+        for (kind, payload) in *messages {
+            answer.extend((16 + payload.len() as u32).to_ne_bytes());
+            answer.extend(kind.to_ne_bytes());
+            answer.extend([0; 2]);
+            answer.extend(request.sequence_number().to_ne_bytes());
+            answer.extend([0; 4]);
+            answer.extend(*payload);
+        }
+        let client = SocketAddr::new(client.port_number(), 0);
+        kernel.send_to(&answer, &client, 0).expect("answered");
+    }
+    requests
 }
 
 fn net(text: &str) -> IpNet {
