@@ -401,6 +401,26 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn each_operational_state_of_the_kernels_is_read_and_shown() {
+        for (number, state, shown) in [
+            (0, OperState::Unknown, "unknown"),
+            (1, OperState::NotPresent, "not present"),
+            (2, OperState::Down, "down"),
+            (3, OperState::LowerLayerDown, "lower layer down"),
+            (4, OperState::Testing, "testing"),
+            (5, OperState::Dormant, "dormant"),
+            (6, OperState::Up, "up"),
+            (7, OperState::Unknown, "unknown"), // that of a kernel to come
+        ] {
+            let [low, high] = IFLA_OPERSTATE.to_ne_bytes();
+            let attribute = [5, 0, low, high, number, 0, 0, 0];
+            let described = [&[0; 16][..], &attribute].concat();
+            let link = parse(&described).unwrap();
+            assert_eq!((link.state, state.to_string().as_str()), (state, shown));
+        }
+    }
+
     // The kernels that build machines run may lack VLANs, so nothing else may read one back.
     #[test]
     fn a_vlan_is_read_with_its_identifier_and_protocol() {

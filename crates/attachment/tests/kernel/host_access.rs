@@ -1,7 +1,6 @@
-//! What only a kernel can tell: host access and the lock, each test in namespaces of its own.
+//! Host access, and the lock.
 
 use std::net::IpAddr;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use attachment::host_access::{AttachmentTag, HostAccess, HostAccessKey, HostRoute, Record};
@@ -9,10 +8,10 @@ use attachment::{HostLock, SharedLink};
 use cni::Attachment;
 use ipnet::IpNet;
 use lab::anyhow::{Context, ensure};
-use lab::{Lan, Result, Suite, Test, World, test};
+use lab::{Lan, Result, Test, World, test};
 use linknet::{Link, NewMacvlan};
 
-const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     test!(two_attachments_share_the_shim_and_the_last_removes_it),
     test!(an_attachment_that_moves_to_another_parent_leaves_no_record),
     test!(an_unfinished_shim_is_completed),
@@ -21,10 +20,6 @@ const TESTS: &[Test] = &[
 ];
 
 const ON_LINK: HostAccessKey = HostAccessKey::OnLink;
-
-fn main() -> ExitCode {
-    Suite::new().tests(TESTS).run()
-}
 
 /// A LAN whose host has 10.99.0.2 and fd99::2 on its parent, and the parent's index.
 fn lan() -> Result<(Lan, u32)> {
