@@ -156,7 +156,44 @@ fn is_init(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
+    use nix::sys::wait::waitpid;
+    use nix::unistd::write;
+
     use super::*;
+
+    #[test]
+    fn a_child_closes_all_descriptors_but_those_that_it_keeps() {
+        let open = || OwnedFd::from(File::open("/dev/null").unwrap());
+        let before = [open(), open(), open()];
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let after = [open(), open()];
+        let all = [
+            &before[0], &before[1], &before[2], &writer, &after[0], &after[1],
+        ];
+        let all = all.map(AsRawFd::as_raw_fd);
+        let mut kept = [before[1].as_raw_fd(), writer.as_raw_fd()];
+        kept.sort_unstable();
+        // SAFETY: the child of a process with threads may call only async-signal-safe functions. It
+        // makes plain system calls, and allocates nothing.
+        let child = match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => child,
+            ForkResult::Child => {
+                close_all_but(kept);
+                // SAFETY: the call takes no pointer.
+                let is_open = |fd| unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0;
+                let _ = write(&writer, &all.map(|fd| u8::from(is_open(fd))));
+                // SAFETY: `_exit` takes no pointer.
+                unsafe { libc::_exit(0) }
+            }
+        };
+        drop(writer);
+        let mut are_open = [9; 6];
+        read(&reader, &mut are_open).unwrap();
+        waitpid(child, None).unwrap();
+        assert_eq!(are_open, [0, 1, 0, 1, 0, 0]);
+    }
 
     #[test]
     fn an_init_is_known_by_its_name() {
