@@ -74,3 +74,43 @@ pub fn with_details(mut error: Error, more: &str) -> Error {
     error.details.push_str(more);
     error
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_has_a_code_by_what_can_be_done_about_it() {
+        for (errno, kernel, rejected) in [
+            (
+                libc::ENETUNREACH,
+                codes::KERNEL,
+                code::INVALID_NETWORK_CONFIG,
+            ),
+            (libc::EPERM, codes::KERNEL, codes::KERNEL),
+            (
+                libc::EWOULDBLOCK,
+                code::TRY_AGAIN_LATER,
+                code::TRY_AGAIN_LATER,
+            ),
+        ] {
+            let refused = || -> linknet::Result<()> {
+                Err(linknet::Error::refusal("set eth0 up", errno, None))
+            };
+            let error = refused().or_kernel_error().unwrap_err();
+            assert_eq!(error.code, kernel, "{error:?}");
+            assert!(error.msg.starts_with("cannot set eth0 up: "), "{error:?}");
+            let error = refused().or_rejected().unwrap_err();
+            assert_eq!(error.code, rejected, "{error:?}");
+        }
+        assert_eq!(Ok(7).or_kernel_error(), Ok(7));
+        assert_eq!(Ok(7).or_rejected(), Ok(7));
+    }
+
+    #[test]
+    fn details_are_added_to_those_that_are_there() {
+        let error = with_details(differs("eth0", "it is down"), "first");
+        assert_eq!((error.code, error.details.as_str()), (110, "first"));
+        assert_eq!(with_details(error, "second").details, "first; second");
+    }
+}

@@ -27,3 +27,31 @@ impl SharedKeys {
         cni::go::decode(&request.config.raw).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cni::{Env, KnownArgs};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(keys: Value) -> SharedKeys {
+        let mut config = json!({ "cniVersion": "1.1.0", "name": "lan", "type": "macvlan" });
+        let entries = config.as_object_mut().unwrap();
+        entries.extend(keys.as_object().unwrap().clone());
+        let env: Env = [("CNI_COMMAND", "STATUS")].into_iter().collect();
+        let config = config.to_string();
+        let request = Request::parse(&env, config.as_bytes(), KnownArgs::Any).unwrap();
+        SharedKeys::read(&request)
+    }
+
+    #[test]
+    fn the_keys_that_both_plugins_know_are_read_from_the_configuration() {
+        let keys = read(json!({ "hostAccess": true, "sourceRouting": 7, "guard": true }));
+        assert_eq!(keys.host_access, HostAccessKey::OnLink);
+        assert_eq!(keys.source_routing, SourceRouting::Table(7));
+        assert_eq!(keys.guard, Guard::On);
+        let keys = read(json!({ "hostAccess": "yes" }));
+        assert!(keys.host_access.is_off() && keys.source_routing.is_off() && keys.guard.is_off());
+    }
+}

@@ -91,9 +91,13 @@ impl ContainerLock {
     /// # Errors
     /// EWOULDBLOCK if another process held it all the time.
     pub fn acquire(netns: &Netns) -> Result<ContainerLock> {
+        ContainerLock::acquire_within(netns, CONTAINER_LOCK_WAIT)
+    }
+
+    fn acquire_within(netns: &Netns, timeout: Duration) -> Result<ContainerLock> {
         let lock = || {
             let file = File::from(netns.as_fd().try_clone_to_owned()?);
-            lock_in_turn(&file, CONTAINER_LOCK_WAIT)?;
+            lock_in_turn(&file, timeout)?;
             Ok(ContainerLock { _netns: file })
         };
         lock().map_err(|error: io::Error| match error.kind() {
@@ -194,5 +198,31 @@ mod tests {
         let next = open();
         lock_in_turn(&next, Duration::from_secs(10)).unwrap();
         lock_in_turn(&late, Duration::from_millis(1)).unwrap_err();
+    }
+
+    #[test]
+    fn a_lock_is_tried_for_as_long_as_the_caller_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let open = || File::create(&path).unwrap();
+        let (holder, other) = (open(), open());
+        assert!(lock_within(&holder, Duration::ZERO).unwrap());
+        let (timeout, start) = (Duration::from_millis(20), Instant::now());
+        assert!(!lock_within(&other, timeout).unwrap());
+        assert!(start.elapsed() >= timeout);
+        drop(holder);
+        assert!(lock_within(&other, Duration::ZERO).unwrap());
+    }
+
+    #[test]
+    fn a_container_is_locked_for_one_process_at_a_time() {
+        let open = || Netns::current().unwrap();
+        let (one, other) = (open(), open());
+        let held = ContainerLock::acquire(&one).unwrap();
+        let error = ContainerLock::acquire_within(&other, Duration::from_millis(1)).unwrap_err();
+        assert_eq!(error.errno(), Some(libc::EWOULDBLOCK));
+        assert!(error.to_string().contains("another ADD"), "{error}");
+        drop((held, one));
+        ContainerLock::acquire(&other).unwrap();
     }
 }

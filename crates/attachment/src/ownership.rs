@@ -234,5 +234,6 @@ mod tests {
             ..ours
         };
         assert!(!mark.is_finished(&veth) && !mark.is_unfinished(&veth));
+        assert!(!OwnerMark::is_on(&Link::default()) && !OwnerMark::is_on(&macvlan("uplink")));
     }
 }

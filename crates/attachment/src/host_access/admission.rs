@@ -522,6 +522,28 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_is_valid_on_its_link_alone_brings_no_prefix() {
+        let mut host = host();
+        let of_the_link = Address {
+            scope: Scope::LINK,
+            ..address(PARENT, "10.77.0.2/24")
+        };
+        host.addresses.push(of_the_link);
+        let reason = objection(&host, "10.77.0.61", &[]);
+        assert!(is_on_no_prefix(reason.as_ref()), "{reason:?}");
+    }
+
+    #[test]
+    fn only_another_attachment_may_soon_be_gone() {
+        let refusal = |reason| Refusal {
+            to: ip("10.99.0.61"),
+            reason,
+        };
+        assert!(refusal(Reason::OtherAttachment).is_temporary());
+        assert!(!refusal(Reason::HostAddress).is_temporary());
+    }
+
+    #[test]
     fn a_refusal_names_the_address_the_reason_and_a_remedy() {
         let parent = Link {
             index: PARENT,

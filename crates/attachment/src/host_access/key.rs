@@ -123,6 +123,12 @@ mod tests {
             ),
         ] {
             assert_eq!(key(value.clone()).as_ref(), Ok(&expected), "{value}");
+            assert_eq!(expected.is_off(), value == json!(false));
+            let prefixes = match &expected {
+                HostAccessKey::Listed(prefixes) => prefixes.as_slice(),
+                _ => &[],
+            };
+            assert_eq!(expected.listed(), prefixes);
             let written = serde_json::to_value(&expected).unwrap();
             assert_eq!(key(written), Ok(expected), "{value}");
         }

@@ -75,6 +75,7 @@ mod tests {
         };
         let on_link = ["10.0.0.5/24".parse().unwrap()];
         let routes = return_routes(&[reachable], 2, &on_link, source_routing);
+        assert!(routes.iter().all(|route| route.protocol == PROTOCOL));
         let show = |route: &Route| format!("{} {} {:?}", route.table, route.dst, route.gateway);
         routes.iter().map(show).collect()
     }

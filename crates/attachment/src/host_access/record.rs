@@ -62,6 +62,8 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
+    use linknet::Protocol;
+
     use super::*;
 
     #[test]
@@ -73,10 +75,21 @@ mod tests {
         };
         let route = record.to_route();
         assert_eq!(Record::from_route(&route), Some(record));
-        let main = Route {
-            table: Route::MAIN,
-            ..route
-        };
-        assert_eq!(Record::from_route(&main), None);
+        for other in [
+            Route {
+                table: Route::MAIN,
+                ..route.clone()
+            },
+            Route {
+                protocol: Protocol::DHCP,
+                ..route.clone()
+            },
+            Route {
+                dst: "fd99::/64".parse().unwrap(),
+                ..route
+            },
+        ] {
+            assert_eq!(Record::from_route(&other), None, "{other:?}");
+        }
     }
 }

@@ -49,3 +49,40 @@ impl HostRoute {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use linknet::Protocol;
+
+    use super::*;
+
+    #[test]
+    fn a_host_route_is_read_back_and_no_other_route_is_taken_for_one() {
+        let host_route = HostRoute {
+            tag: AttachmentTag(7),
+            to: "10.99.0.61".parse().unwrap(),
+            index: 12,
+        };
+        let source: IpAddr = "10.99.0.2".parse().unwrap();
+        let route = host_route.to_route(Some(source));
+        assert_eq!((route.metric, route.source), (7, Some(source)));
+        assert_eq!(HostRoute::from_route(&route), Some(host_route));
+        for other in [
+            Route {
+                protocol: Protocol::DHCP,
+                ..route.clone()
+            },
+            Route {
+                dst: "10.99.0.0/24".parse().unwrap(),
+                ..route.clone()
+            },
+            Route {
+                table: 100,
+                ..route.clone()
+            },
+            route.via(source),
+        ] {
+            assert_eq!(HostRoute::from_route(&other), None, "{other:?}");
+        }
+    }
+}

@@ -133,6 +133,26 @@ mod tests {
     }
 
     #[test]
+    fn the_route_to_a_gateway_is_on_the_link_in_the_place_of_the_route_through_it() {
+        for (address, dst, gateway, on_link) in [
+            ("10.0.0.5/32", "0.0.0.0/0", "192.0.2.1", "0.0.0.0"),
+            ("fd00::5/128", "::/0", "fd01::1", "::"),
+        ] {
+            let (gateway, on_link): (IpAddr, IpAddr) =
+                (gateway.parse().unwrap(), on_link.parse().unwrap());
+            let route = |dst, gateway| cni::Route {
+                gw: Some(gateway),
+                priority: Some(7),
+                table: Some(100),
+                ..cni::Route::new(dst)
+            };
+            let default = route(dst.parse().unwrap(), gateway);
+            let complete = with_gateway_routes([address.parse().unwrap()], [default.clone()]);
+            assert_eq!(complete, [route(gateway.into(), on_link), default]);
+        }
+    }
+
+    #[test]
     fn a_gateway_is_looked_up_in_the_routes_own_table_and_the_main_one() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         let mut reach = Reach::of([

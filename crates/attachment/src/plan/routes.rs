@@ -291,6 +291,13 @@ mod tests {
             }
         ));
         assert!(!serves_as(&there, &via("::/0", "fe80::2")));
+        let with_more = Route {
+            source: Some(ip("fd00::5")),
+            advmss: Some(1300),
+            ..there.clone()
+        };
+        assert!(serves_as(&with_more, &asked));
+        assert!(!serves_as(&there, &with_more));
         assert!(!serves_as(
             &there,
             &Route {

@@ -1,9 +1,12 @@
 //! Host access, and the lock.
 
+use std::fs;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use attachment::host_access::{AttachmentTag, HostAccess, HostAccessKey, HostRoute, Record};
+use attachment::host_access::{
+    AttachmentTag, HostAccess, HostAccessKey, HostRoute, Record, destinations, difference,
+};
 use attachment::{HostLock, SharedLink};
 use cni::Attachment;
 use ipnet::IpNet;
@@ -11,10 +14,16 @@ use lab::anyhow::{Context, ensure};
 use lab::{Lan, Result, Test, World, test};
 use linknet::{Link, NewMacvlan};
 
+use crate::container;
+
 pub(crate) const TESTS: &[Test] = &[
     test!(two_attachments_share_the_shim_and_the_last_removes_it),
     test!(an_attachment_that_moves_to_another_parent_leaves_no_record),
     test!(an_unfinished_shim_is_completed),
+    test!(a_withheld_route_leaves_its_record),
+    test!(a_route_that_is_missing_is_named),
+    test!(a_parent_that_is_gone_is_an_error),
+    test!(the_host_is_not_led_to_its_name_server),
     test!(only_one_process_holds_the_lock_and_the_others_need_not_wait_forever),
     test!(a_child_of_the_process_that_had_the_lock_does_not_keep_it),
 ];
@@ -85,7 +94,8 @@ fn two_attachments_share_the_shim_and_the_last_removes_it(_: &World) -> Result {
     let removed = host_access(&lan)?.detach(|tag, _| tag == first)?;
     ensure!(removed.len() == 2, "{removed:?}");
     ensure!(shim(&lan)?.index == created.index);
-    host_access(&lan)?.detach(|tag, _| tag == second)?;
+    let removed = host_access(&lan)?.detach_nowait(|tag, _| tag == second)?;
+    ensure!(removed.len() == 1, "{removed:?}");
     ensure!(host.link("lh-eth1")?.is_none());
     let left = host.routes_with_protocol(attachment::PROTOCOL)?;
     ensure!(left.is_empty(), "{left:?}");
@@ -159,5 +169,80 @@ fn a_child_of_the_process_that_had_the_lock_does_not_keep_it(_: &World) -> Resul
     host.delete_link_nowait(lan.host.netns(), link.index)?;
     drop(held);
     HostLock::acquire_within(Duration::ZERO)?;
+    Ok(())
+}
+
+fn a_withheld_route_leaves_its_record(_: &World) -> Result {
+    let (lan, parent) = lan()?;
+    let host = lan.host.netlink()?;
+    let (first, second) = (tag("c1")?, tag("c2")?);
+    let [withheld, other, anothers] = ["10.99.0.61", "10.99.0.63", "10.99.0.62"].map(ip);
+    let access = host_access(&lan)?;
+    access.attach(parent, first, &[withheld, other], &ON_LINK)?;
+    access.attach(parent, second, &[anothers], &ON_LINK)?;
+    let record = Record {
+        tag: first,
+        to: withheld,
+        parent,
+    };
+    access.withhold(&record)?;
+    let mut left: Vec<IpAddr> = access.routes()?.iter().map(|route| route.to).collect();
+    left.sort();
+    ensure!(left == [anothers, other], "{left:?}");
+    ensure!(access.records()?.len() == 3);
+    let all = [(first, withheld), (first, other), (second, anothers)];
+    ensure!(destinations(&host)? == all.into_iter().collect());
+    Ok(())
+}
+
+fn a_route_that_is_missing_is_named(_: &World) -> Result {
+    let (lan, parent) = lan()?;
+    let host = lan.host.netlink()?;
+    let (_, interface) = container(&lan, "c1")?;
+    let (tag, other) = (tag("c1")?, tag("c2")?);
+    let address: IpNet = "10.99.0.61/24".parse()?;
+    let missing = |tag| -> Result<String> {
+        let difference = difference(&host, &interface, tag, &[address])?;
+        Ok(difference.unwrap_or_default())
+    };
+    ensure!(missing(tag)? == "the host's own macvlan is missing");
+    host_access(&lan)?.attach(parent, tag, &[address.addr()], &ON_LINK)?;
+    ensure!(missing(tag)?.is_empty());
+    ensure!(missing(other)? == "the host's route to 10.99.0.61 through lh-eth1 is missing");
+    lan.host.set_down("lh-eth1")?;
+    ensure!(missing(tag)? == "the host's lh-eth1 is down");
+    // A shim that is down is set up by the next ADD.
+    host_access(&lan)?.attach(parent, tag, &[address.addr()], &ON_LINK)?;
+    ensure!(missing(tag)?.is_empty());
+    Ok(())
+}
+
+fn a_parent_that_is_gone_is_an_error(_: &World) -> Result {
+    let (lan, _) = lan()?;
+    let attached = host_access(&lan)?.attach(4711, tag("c1")?, &[ip("10.99.0.61")], &ON_LINK);
+    let error = attached.err().context("there is no such link")?.to_string();
+    ensure!(error.contains("macvlan on link 4711"), "{error}");
+    Ok(())
+}
+
+fn the_host_is_not_led_to_its_name_server(world: &World) -> Result {
+    let (lan, parent) = lan()?;
+    let file = world.dir().join("resolv.conf");
+    fs::write(&file, "nameserver 10.99.0.53\n")?;
+    let file = file.display().to_string();
+    lan.host
+        .output(&["mount", "--bind", &file, "/etc/resolv.conf"])?;
+    let refused = || -> Result<String> {
+        let attached = host_access(&lan)?.attach(parent, tag("c1")?, &[ip("10.99.0.53")], &ON_LINK);
+        Ok(attached.err().context("it is refused")?.to_string())
+    };
+    ensure!(refused()?.contains("a name server of the host"));
+    // Without knowing its name servers, nothing can be admitted.
+    fs::create_dir_all("/run/systemd/resolve/resolv.conf")?;
+    let error = refused()?;
+    ensure!(
+        error.starts_with("read /run/systemd/resolve/resolv.conf"),
+        "{error}"
+    );
     Ok(())
 }

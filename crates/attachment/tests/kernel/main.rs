@@ -2,6 +2,9 @@
 
 mod guard;
 mod host_access;
+mod keep_routes;
+mod plan;
+mod source_routing;
 
 use std::process::ExitCode;
 
@@ -9,7 +12,14 @@ use lab::{Lan, Node, Result, Suite, Test};
 use linknet::{Link, NewMacvlan};
 
 fn main() -> ExitCode {
-    let tests: Vec<Test> = [host_access::TESTS, guard::TESTS].concat();
+    let tests: Vec<Test> = [
+        host_access::TESTS,
+        guard::TESTS,
+        plan::TESTS,
+        keep_routes::TESTS,
+        source_routing::TESTS,
+    ]
+    .concat();
     Suite::new().tests(&tests).run()
 }
 
