@@ -51,6 +51,8 @@ mod tests {
         assert_eq!(keys.host_access, HostAccessKey::OnLink);
         assert_eq!(keys.source_routing, SourceRouting::Table(7));
         assert_eq!(keys.guard, Guard::On);
+        assert!(!keys.host_access.is_off() && !keys.source_routing.is_off());
+        assert!(!keys.guard.is_off());
         let keys = read(json!({ "hostAccess": "yes" }));
         assert!(keys.host_access.is_off() && keys.source_routing.is_off() && keys.guard.is_off());
     }

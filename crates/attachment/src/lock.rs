@@ -215,6 +215,18 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_of_the_descriptor_does_not_keep_the_hosts_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let file = File::create(&path).unwrap();
+        file.lock().unwrap();
+        let copy = file.try_clone().unwrap();
+        drop(HostLock { file });
+        assert!(lock_within(&File::create(&path).unwrap(), Duration::ZERO).unwrap());
+        drop(copy);
+    }
+
+    #[test]
     fn a_container_is_locked_for_one_process_at_a_time() {
         let open = || Netns::current().unwrap();
         let (one, other) = (open(), open());

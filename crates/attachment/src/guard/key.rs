@@ -311,6 +311,7 @@ mod tests {
         for value in [json!("true"), json!(1), json!(["tcp/443"])] {
             let refused = key(&value).unwrap_err();
             assert!(refused.contains("guard: expected"), "{refused}");
+            assert!(refused.contains("true, false, or an object"), "{refused}");
         }
     }
 }

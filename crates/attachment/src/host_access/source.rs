@@ -62,6 +62,8 @@ fn is_usable(address: &Address) -> bool {
 mod tests {
     use std::time::Duration;
 
+    use linknet::Vlan;
+
     use super::*;
     use crate::host_access::testing::address;
 
@@ -115,5 +117,27 @@ mod tests {
             ..address(2, "fd00::1/64")
         };
         assert_eq!(chosen(&[link_local, tentative], "fd00::7"), None);
+    }
+
+    #[test]
+    fn the_link_below_a_vlan_lends_its_address_and_that_below_a_macvlan_does_not() {
+        let all = [address(3, "192.0.2.1/24")];
+        let parent = |vlan, parent_netnsid| Link {
+            index: 2,
+            parent: Some(3),
+            parent_netnsid,
+            vlan,
+            ..Link::default()
+        };
+        let netlink = Netlink::open().unwrap();
+        let source = |parent: &Link| choose(&netlink, &all, parent, "192.0.2.7".parse().unwrap());
+        let vlan = Some(Vlan {
+            id: 5,
+            protocol: Vlan::C_TAG,
+        });
+        let lent = Some(all[0].net.addr());
+        assert_eq!(source(&parent(vlan, None)), Ok(lent));
+        assert_eq!(source(&parent(vlan, Some(1))), Ok(None));
+        assert_eq!(source(&parent(None, None)), Ok(None));
     }
 }

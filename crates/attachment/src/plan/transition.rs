@@ -326,6 +326,23 @@ mod tests {
     }
 
     #[test]
+    fn only_the_error_that_makes_no_difference_is_none() {
+        let refused = |errno| Err(Error::refusal("add a route", errno, None));
+        assert_eq!(tolerate(Ok(()), Error::is_exists), Ok(()));
+        assert_eq!(tolerate(refused(libc::EEXIST), Error::is_exists), Ok(()));
+        let denied = refused(libc::EPERM);
+        assert_eq!(tolerate(denied.clone(), Error::is_exists), denied);
+    }
+
+    #[test]
+    fn a_change_can_come_before_all_others() {
+        let mut changes = Changes(vec!["second".to_owned()]);
+        assert!(!changes.is_empty() && Changes::default().is_empty());
+        changes.prepend("first".to_owned());
+        assert_eq!(changes.to_string(), "first, second");
+    }
+
+    #[test]
     fn a_lease_that_stays_only_sets_its_address_again() {
         let (plan, present) = in_force();
         assert_eq!(diff(&plan, &plan, &present), [""; 0]);

@@ -12,7 +12,7 @@ use cni::Attachment;
 use ipnet::IpNet;
 use lab::anyhow::{Context, ensure};
 use lab::{Lan, Result, Test, World, test};
-use linknet::{Link, NewMacvlan};
+use linknet::{Link, NewAddress, NewMacvlan, Scope};
 
 use crate::container;
 
@@ -23,6 +23,8 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_withheld_route_leaves_its_record),
     test!(a_route_that_is_missing_is_named),
     test!(a_parent_that_is_gone_is_an_error),
+    test!(a_parent_without_ipv6_has_a_shim),
+    test!(the_hosts_source_is_an_address_that_others_reach),
     test!(the_host_is_not_led_to_its_name_server),
     test!(only_one_process_holds_the_lock_and_the_others_need_not_wait_forever),
     test!(a_child_of_the_process_that_had_the_lock_does_not_keep_it),
@@ -97,6 +99,10 @@ fn two_attachments_share_the_shim_and_the_last_removes_it(_: &World) -> Result {
     let removed = host_access(&lan)?.detach_nowait(|tag, _| tag == second)?;
     ensure!(removed.len() == 1, "{removed:?}");
     ensure!(host.link("lh-eth1")?.is_none());
+    // Neighbours who know its MAC find it again.
+    host_access(&lan)?.attach(parent, first, &addresses, &ON_LINK)?;
+    ensure!(shim(&lan)?.mac == created.mac);
+    host_access(&lan)?.detach(|tag, _| tag == first)?;
     let left = host.routes_with_protocol(attachment::PROTOCOL)?;
     ensure!(left.is_empty(), "{left:?}");
     Ok(())
@@ -244,5 +250,33 @@ fn the_host_is_not_led_to_its_name_server(world: &World) -> Result {
         error.starts_with("read /run/systemd/resolve/resolv.conf"),
         "{error}"
     );
+    Ok(())
+}
+
+fn a_parent_without_ipv6_has_a_shim(_: &World) -> Result {
+    let (lan, parent) = lan()?;
+    lan.host.netlink()?.set_mtu(parent, 1000)?; // too little for IPv6
+    host_access(&lan)?.attach(parent, tag("c1")?, &[ip("10.99.0.61")], &ON_LINK)?;
+    ensure!(shim(&lan)?.up);
+    Ok(())
+}
+
+fn the_hosts_source_is_an_address_that_others_reach(_: &World) -> Result {
+    let (lan, parent) = lan()?;
+    lan.host.add_bridge("eth2")?;
+    let without_address = lan.host.link("eth2")?.index;
+    let of_the_link = NewAddress {
+        scope: Scope::LINK,
+        ..NewAddress::new("10.98.0.2/24".parse::<IpNet>()?)
+    };
+    lan.host.netlink()?.add_address(parent, &of_the_link)?;
+    for (to, expected) in [
+        (ip("10.99.0.61"), Some(ip("10.99.0.2"))),
+        (ip("10.98.0.61"), None),
+    ] {
+        let key = HostAccessKey::Listed(vec![to.into()]);
+        let reachable = host_access(&lan)?.attach(without_address, tag("c1")?, &[to], &key)?;
+        ensure!(reachable[0].from == expected, "{reachable:?}");
+    }
     Ok(())
 }

@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(another_lease_replaces_addresses_routes_and_rules),
     test!(what_the_kernel_refuses_is_not_in_force),
     test!(an_old_route_stays_if_its_successor_is_refused),
+    test!(what_can_only_be_set_after_the_rest_is_set_in_the_end),
 ];
 
 /// A container, its interface, and a socket in it.
@@ -211,6 +212,15 @@ fn another_lease_replaces_addresses_routes_and_rules(_: &World) -> Result {
     );
     ensure!(subject.missing(&new)?.is_empty());
 
+    ensure!(!again.changes.is_empty() && again.in_force == new);
+    let without_rules = Plan {
+        rules: Vec::new(),
+        ..new.clone()
+    };
+    let again = new.transition(&without_rules, inside, index);
+    ensure!(again.in_force == without_rules, "{:?}", again.in_force);
+    again.outcome?;
+
     let nothing = Plan::default();
     let left = new.transition(&nothing, inside, index);
     ensure!(left.in_force == nothing && inside.routes(Some(index))?.len() < 4);
@@ -259,5 +269,27 @@ fn an_old_route_stays_if_its_successor_is_refused(_: &World) -> Result {
         in_force.contains(&old.routes[0]) && in_force.len() == 2,
         "{in_force:?}"
     );
+    Ok(())
+}
+
+fn what_can_only_be_set_after_the_rest_is_set_in_the_end(_: &World) -> Result {
+    let subject = Subject::new()?;
+    let (inside, index) = (&subject.inside, subject.link.index);
+    let to_gateway = Route::new(net("192.0.2.1/32"), index);
+    let through_it = Route::new(net("10.8.0.0/16"), index).via(ip("192.0.2.1"));
+    let new = Plan {
+        addresses: vec![NewAddress::new(net("10.99.0.50/24"))],
+        routes: vec![through_it, to_gateway],
+        ..Plan::default()
+    };
+    let transition = Plan::default().transition(&new, inside, index);
+    ensure!(transition.in_force == new && transition.has_new_address);
+    let changes = transition.changes.to_string();
+    ensure!(
+        changes.ends_with("route 10.8.0.0/16 via 192.0.2.1 added"),
+        "{changes}"
+    );
+    transition.outcome?;
+    ensure!(subject.missing(&new)?.is_empty());
     Ok(())
 }

@@ -125,7 +125,7 @@ fn is_well_formed(code: u8, data: &[u8]) -> bool {
         code::LEASE_TIME | code::T1 | code::T2 => len == 4,
         code::ROUTERS | code::DNS => len > 0 && len.is_multiple_of(4),
         code::STATIC_ROUTES => len > 0 && len.is_multiple_of(8),
-        code::DOMAIN_NAME => len > 0,
+        code::DOMAIN_NAME => true,
         code::DOMAIN_SEARCH => (1..=MAX_SEARCH_LEN).contains(&len),
         code::CLASSLESS_ROUTES => len > 0 && are_classless_routes(data),
         _ => false,

@@ -9,7 +9,7 @@ use super::socket::Netlink;
 use crate::error::Result;
 
 /// `RTM_GETNEXTHOP` of linux/rtnetlink.h.
-const RTM_GETNEXTHOP: u16 = 106;
+pub(super) const RTM_GETNEXTHOP: u16 = 106;
 
 /// `NHA_GATEWAY` of linux/nexthop.h.
 const NHA_GATEWAY: u16 = 6;
@@ -42,9 +42,7 @@ impl Emitable for NexthopQuery {
         HEADER_LEN
     }
 
-    fn emit(&self, buffer: &mut [u8]) {
-        buffer.fill(0);
-    }
+    fn emit(&self, _zeroes: &mut [u8]) {}
 }
 
 /// The gateway of the object that a message describes; `None` for a group, a blackhole, and an

@@ -382,7 +382,6 @@ fn through(route: &Route, hop: &RouteNextHop) -> Route {
 fn read_gateway(route: &mut Route, attribute: &RouteAttribute) {
     match attribute {
         RouteAttribute::Gateway(address) => route.gateway = ip(address),
-        RouteAttribute::Via(RouteVia::Inet(address)) => route.gateway = Some((*address).into()),
         RouteAttribute::Via(RouteVia::Inet6(address)) => route.gateway = Some((*address).into()),
         _ => {}
     }

@@ -6,15 +6,16 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::thread;
 
 use libtest_mimic::Failed;
-use linknet::frame::Rejected;
+use linknet::frame::{self, Rejected};
 use linknet::{
     ArpSocket, LinkWatch, Mac, Netns, NewAddress, NewMacvlan, PacketSocket, Pattern, Received,
-    announce, sysctl,
+    Sighting, announce, sysctl,
 };
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, getsockopt, recv, socket, sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, getsockopt, recv, send, socket,
+    sockopt,
 };
 
 use crate::{Space, Test, cable, until};
@@ -43,6 +44,10 @@ crate::tests![
     a_setting_is_read_back_and_an_unknown_one_is_absent,
     settings_that_are_as_wanted_are_not_written,
     every_socket_gives_event_loops_its_descriptor,
+    an_inquiry_is_answered_and_contests_nothing,
+    an_announced_address_has_an_owner,
+    a_damaged_datagram_is_rejected,
+    a_tagged_frame_is_received_if_its_tag_is_only_a_priority,
 ];
 
 const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
@@ -550,4 +555,83 @@ fn every_socket_gives_event_loops_its_descriptor() -> Test {
     is_given(&packet_socket(&space, "eth0", 68)?);
     is_given(&arp_socket(&space, "eth0")?);
     Ok(())
+}
+
+fn an_inquiry_is_answered_and_contests_nothing() -> Test {
+    let (left, right) = cable()?;
+    give(&right, "right", SERVER)?;
+    let witness = Ipv4Addr::new(10, 99, 0, 2);
+    give(&right, "right", SocketAddrV4::new(witness, 0))?;
+    let (one, other) = (arp_socket(&left, "left")?, arp_socket(&right, "right")?);
+    let probes = arp_socket(&right, "right")?;
+    let theirs = right.link("right")?.mac.expect("an Ethernet link");
+    one.inquire(*SERVER.ip())?;
+    let seen = until("the owner", || Ok(one.sighting(*SERVER.ip(), &[])?))?;
+    assert_eq!(seen, Sighting::User(theirs));
+    one.inquire(witness)?;
+    let seen = until(
+        "the witness",
+        || Ok(one.sighting(*CLIENT.ip(), &[witness])?),
+    )?;
+    assert_eq!(seen, Sighting::Witness);
+
+    one.inquire(*CLIENT.ip())?;
+    let later = Ipv4Addr::new(10, 99, 0, 51);
+    one.probe(later)?;
+    until("the probe behind it", || Ok(probes.contender(later)?))?;
+    assert_eq!(other.contender(*CLIENT.ip())?, None);
+    Ok(())
+}
+
+fn an_announced_address_has_an_owner() -> Test {
+    let (left, right) = cable()?;
+    let (one, other) = (arp_socket(&left, "left")?, arp_socket(&right, "right")?);
+    one.announce(*CLIENT.ip())?;
+    let owner = until("an announcement", || Ok(other.owner(*CLIENT.ip())?))?;
+    assert_eq!(Some(owner), left.link("left")?.mac);
+    Ok(())
+}
+
+/// The frame that carries a datagram from the server to all.
+fn to_all(server: &PacketSocket, payload: &[u8]) -> Result<Vec<u8>, Failed> {
+    Ok(frame::build(&frame::Datagram {
+        source_mac: server.mac(),
+        destination_mac: Mac::BROADCAST,
+        source: SERVER,
+        destination: CLIENT,
+        payload,
+    })?)
+}
+
+fn a_damaged_datagram_is_rejected() -> Test {
+    let (left, right) = cable()?;
+    let (client, server) = (
+        packet_socket(&left, "left", 68)?,
+        packet_socket(&right, "right", 67)?,
+    );
+    let mut damaged = to_all(&server, b"damaged")?;
+    *damaged.last_mut().expect("octets") ^= 1;
+    send(server.as_raw_fd(), &damaged, MsgFlags::empty())?;
+    next(&client, 2048, |received| {
+        assert_eq!(received, Received::Rejected(Rejected::BadUdpChecksum));
+    })
+}
+
+fn a_tagged_frame_is_received_if_its_tag_is_only_a_priority() -> Test {
+    let (left, right) = cable()?;
+    let (client, server) = (
+        packet_socket(&left, "left", 68)?,
+        packet_socket(&right, "right", 67)?,
+    );
+    let tagged = |tag: [u8; 2], payload| -> Test {
+        let mut frame = to_all(&server, payload)?;
+        frame.splice(12..12, [0x81, 0, tag[0], tag[1]]);
+        send(server.as_raw_fd(), &frame, MsgFlags::empty())?;
+        Ok(())
+    };
+    for of_a_vlan in [[0, 1], [0x0f, 0xfe], [0x60, 5]] {
+        tagged(of_a_vlan, b"of a VLAN")?;
+    }
+    tagged([0x60, 0], b"urgent")?;
+    next_is(&client, b"urgent")
 }

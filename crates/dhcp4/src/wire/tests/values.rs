@@ -97,6 +97,7 @@ fn addresses_that_no_host_can_have_are_left_out_of_lists() {
 fn a_domain_loses_its_trailing_nulls_and_must_be_valid() {
     let read = options(&option(15, b"example.com.\0\0"));
     assert_eq!(read.domain.as_deref(), Some("example.com"));
+    assert_eq!(read.search, [""; 0], "a resolver searches it anyway");
     for text in [&b"$(reboot)"[..], b"a;b", b"\0", b"a\0b", b"-a"] {
         assert_eq!(options(&option(15, text)).domain, None, "{text:?}");
     }
@@ -172,12 +173,14 @@ fn classless_routes_are_read_as_rfc_3442_writes_them() {
         expected[..1],
         "121 before 249"
     );
-    let bad = [option(121, &[99]), option(249, &list[..5])].concat();
-    assert_eq!(
-        options(&bad).classless_routes,
-        expected[..1],
-        "249 where 121 is malformed"
-    );
+    for malformed in [&[121, 1, 99][..], &[121, 0]] {
+        let bad = [malformed, &option(249, &list[..5])].concat();
+        assert_eq!(
+            options(&bad).classless_routes,
+            expected[..1],
+            "249 where 121 is malformed: {malformed:?}"
+        );
+    }
 }
 
 #[test]
@@ -188,6 +191,17 @@ fn a_default_route_among_static_routes_is_left_out() {
         gateway: Some([10, 0, 0, 2].into()),
     };
     assert_eq!(options(&option(33, &list)).static_routes, [expected]);
+}
+
+#[test]
+fn a_broadcast_address_is_one_that_stations_can_be_reached_at() {
+    for (address, expected) in [
+        ([10, 0, 0, 255], Some([10, 0, 0, 255].into())),
+        ([255; 4], Some(Ipv4Addr::BROADCAST)),
+        ([0; 4], None),
+    ] {
+        assert_eq!(options(&option(28, &address)).broadcast, expected);
+    }
 }
 
 #[test]

@@ -227,7 +227,11 @@ fn a_range_can_be_negated() {
             .nested(4, &value(&[1, 187])),
     );
     assert_eq!(expressions(&outside)[1..2], [expected]);
-    let other_order = Match::transport(2, &[0, 80]).negated().up_to(&[1, 187]);
+    let one_value = Match::transport(2, &[0, 80]);
+    assert_eq!(one_value.clone().up_to(&[0, 80]), one_value);
+    let any_other = one_value.clone().negated();
+    assert_eq!(any_other.clone().up_to(&[0, 80]), any_other);
+    let other_order = any_other.up_to(&[1, 187]);
     assert_eq!(range.clone().negated(), other_order);
     assert_eq!(other_order.negated(), range);
 }

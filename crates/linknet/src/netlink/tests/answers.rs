@@ -63,6 +63,26 @@ fn an_address_can_be_used_while_it_is_optimistic_but_not_while_it_is_tentative()
     }
 }
 
+#[test]
+fn a_kernel_without_next_hop_objects_or_rules_has_none() {
+    let refused = |errno, operation: fn(&Netlink) -> Result<usize>| {
+        let (refusal, end) = (refusal(errno), end(0));
+        let answers: [&[Message<'_>]; 2] = [&[(NLMSG_ERROR, &refusal)], &[(NLMSG_DONE, &end)]];
+        answered_in_turn(&answers, operation)
+    };
+    let nexthops = |netlink: &Netlink| Ok(netlink.nexthop_gateways()?.len());
+    let rules = |netlink: &Netlink| Ok(netlink.rules()?.len());
+    for errno in [libc::EOPNOTSUPP, libc::EINVAL] {
+        assert_eq!(refused(errno, nexthops), Ok(0), "{errno}");
+    }
+    for errno in [libc::EOPNOTSUPP, libc::EAFNOSUPPORT] {
+        assert_eq!(refused(errno, rules), Ok(0), "{errno}");
+    }
+    for operation in [nexthops, rules] {
+        assert!(refused(libc::EPERM, operation).is_err_and(|error| error.is_denied()));
+    }
+}
+
 /// The last message of a list that the kernel has not completed.
 fn end(errno: i32) -> [u8; 4] {
     (-errno).to_ne_bytes()

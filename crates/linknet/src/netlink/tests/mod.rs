@@ -29,6 +29,7 @@ use rtnetlink::sys::{Socket, SocketAddr};
 use super::*;
 use crate::error::Result;
 use crate::mac::Mac;
+use crate::netlink::nexthop::RTM_GETNEXTHOP;
 use crate::netns::Netns;
 
 const LINK: u32 = 7;
@@ -56,7 +57,7 @@ impl Request {
     fn new(kind: u16, flags: u16, body: &[u8]) -> Request {
         let (header, attributes) = body.split_at(match kind {
             RTM_NEWLINK | RTM_SETLINK | RTM_GETLINK | RTM_DELLINK => 16,
-            RTM_NEWADDR | RTM_GETADDR | RTM_DELADDR => 8,
+            RTM_NEWADDR | RTM_GETADDR | RTM_DELADDR | RTM_GETNEXTHOP => 8,
             RTM_GETNSID => 4,
             _ => 12,
         });

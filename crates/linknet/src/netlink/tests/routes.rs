@@ -18,6 +18,47 @@ fn route_message(family: AddressFamily, prefix: u8) -> RouteMessage {
 }
 
 #[test]
+fn two_routes_are_the_same_whatever_the_kernel_ignores_in_them() {
+    for (dst, ignores_scope) in [("10.1.0.0/16", false), ("fd01::/64", true)] {
+        let route = Route {
+            metric: 7,
+            ..Route::new(net(dst), LINK)
+        };
+        let with_metric = |metric| Route {
+            metric,
+            ..route.clone()
+        };
+        let others = Route {
+            protocol: Protocol::DHCP,
+            ..route.clone()
+        };
+        assert!(route.is_same(&others) && route.competes_with(&others));
+        let of_the_site = Route {
+            scope: Scope(200),
+            ..route.clone()
+        };
+        assert_eq!(route.is_same(&of_the_site), ignores_scope, "{dst}");
+        assert!(route.competes_with(&of_the_site));
+        let through_another = Route {
+            index: LINK + 1,
+            ..route.clone()
+        };
+        assert!(!route.is_same(&through_another) && route.competes_with(&through_another));
+        let in_another_table = Route {
+            table: 100,
+            ..route.clone()
+        };
+        for elsewhere in [in_another_table, with_metric(8)] {
+            assert!(!route.is_same(&elsewhere) && !route.competes_with(&elsewhere));
+        }
+        // IPv6 has no metric 0.
+        let is_same = with_metric(0).is_same(&with_metric(1024));
+        assert_eq!(is_same, dst.contains(':'), "{dst}");
+        assert!(!route.is_same(&with_metric(1024)));
+    }
+}
+
+#[test]
 fn a_route_on_the_link_goes_into_the_main_table() {
     let mut message = route_message(AddressFamily::Inet, 16);
     message.header.kind = RouteType::Unicast;

@@ -177,6 +177,7 @@ fn each_rejection_states_its_reason() {
         (38, &[0, 7], false, Rejected::BadUdpLength),
         (38, &[0xff, 0xff], false, Rejected::BadUdpLength),
         (16, &[0, 27], true, Rejected::BadUdpLength),
+        (16, &[0, 20], true, Rejected::BadUdpLength),
         (42, &[0], false, Rejected::BadUdpChecksum),
     ];
     for &(offset, octets, repair, reason) in cases {
@@ -192,6 +193,24 @@ fn each_rejection_states_its_reason() {
             Err(reason),
             "{octets:02x?} at {offset}"
         );
+    }
+}
+
+#[test]
+fn each_rejection_is_shown_in_words_of_its_own() {
+    let all = [
+        (Rejected::Truncated, "truncated frame"),
+        (Rejected::TooLong, "frame too long"),
+        (Rejected::NotIpv4, "not IPv4"),
+        (Rejected::BadIpHeader, "bad length in the IP header"),
+        (Rejected::BadIpChecksum, "wrong IP checksum"),
+        (Rejected::Fragment, "IP fragment"),
+        (Rejected::NotUdp, "not UDP"),
+        (Rejected::BadUdpLength, "bad UDP length"),
+        (Rejected::BadUdpChecksum, "wrong UDP checksum"),
+    ];
+    for (reason, shown) in all {
+        assert_eq!(reason.to_string(), shown);
     }
 }
 
