@@ -195,12 +195,15 @@ fn an_add_that_is_killed_while_it_probes_gives_the_lease_back_to_the_container_b
     until("the address is the other's", SOON, || {
         old.ipv4("eth0").is_ok_and(|addresses| addresses.is_empty())
     })?;
+    let asked = server.received_of(MessageType::Request).len();
     adding.kill()?;
     slow.del(&web(&new))?;
     until("the address is back", SOON, || {
         address(&old).is_ok_and(|address| address == leased)
     })
     .with_context(|| scenario.daemon.log())?;
+    // The server may not agree.
+    server.wait_for(MessageType::Request, asked + 1, SOON)?;
     network.check(&web(&old))?;
     ensure_kept(&server, &old, &network, &scenario.lan)
 }

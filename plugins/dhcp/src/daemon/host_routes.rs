@@ -280,34 +280,23 @@ impl Shared {
         target: Option<&Target>,
     ) -> Result<Option<String>, Error> {
         let tag = AttachmentTag::new(attachment);
-        let before = access.routes()?;
+        // IPv6 routes do not depend on the lease.
+        let is_ours = |other: AttachmentTag, to: IpAddr| other == tag && to.is_ipv4();
+        let before = access.routes()?.into_iter();
+        let before = before.filter(|route| is_ours(route.tag, route.to));
+        let before: Vec<IpAddr> = before.map(|route| route.to).collect();
         let reached = match target {
             Some(target) => self.attach(access, attachment, target).or_else(|error| {
                 // The address of a route that is there is the container's no more. A shim that was
                 // created for an attempt that failed has no route, and is removed.
                 let is_refused = matches!(error, Error::Refused(_));
-                access.detach(|other, to| is_refused && other == tag && to.is_ipv4())?;
+                access.detach(|other, to| is_refused && is_ours(other, to))?;
                 Err(error)
             })?,
             None => None,
         };
-        // IPv6 routes do not depend on the lease.
-        access.detach(|other, to| other == tag && to.is_ipv4() && Some(to) != reached)?;
-        let is_new = |to: &IpAddr| {
-            !before
-                .iter()
-                .any(|route| route.tag == tag && route.to == *to)
-        };
-        let had = before
-            .iter()
-            .any(|route| route.tag == tag && route.to.is_ipv4());
-        Ok(match reached {
-            Some(to) if is_new(&to) => {
-                Some(format!("the host now has a route to the container at {to}"))
-            }
-            None if had => Some("the host no longer has a route to the container".to_owned()),
-            Some(_) | None => None,
-        })
+        access.detach(|other, to| is_ours(other, to) && Some(to) != reached)?;
+        Ok(difference(&before, reached))
     }
 
     /// Makes the host reach the container, and returns the container's address; `None` if the
@@ -342,6 +331,17 @@ impl Shared {
     }
 }
 
+/// What has changed for the host that reached the container at these addresses; `None` if nothing
+/// has.
+fn difference(before: &[IpAddr], now: Option<IpAddr>) -> Option<String> {
+    match now {
+        Some(to) if before.contains(&to) => None,
+        Some(to) => Some(format!("the host now has a route to the container at {to}")),
+        None if before.is_empty() => None,
+        None => Some("the host no longer has a route to the container".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -360,5 +360,16 @@ mod tests {
         assert!(twice.and_then(again).is_none(), "three times are enough");
         let lasting = Error::OtherNetns("eth0".to_owned());
         assert!(change().after(&lasting).is_none());
+    }
+
+    #[test]
+    fn only_a_route_that_comes_or_goes_is_worth_a_line() {
+        let [one, other] = [1, 2].map(|host| IpAddr::from([10, 0, 0, host]));
+        let says = |before: &[IpAddr], now| difference(before, now).unwrap_or_default();
+        assert_eq!(says(&[], None), "");
+        assert_eq!(says(&[one], Some(one)), "");
+        assert!(says(&[], Some(one)).ends_with("at 10.0.0.1"));
+        assert!(says(&[one], Some(other)).ends_with("at 10.0.0.2"));
+        assert!(says(&[one], None).contains("no longer"));
     }
 }

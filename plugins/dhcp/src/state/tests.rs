@@ -103,7 +103,7 @@ pub(crate) fn record() -> Record {
 }
 
 /// The record of an active lease of another attachment.
-fn record_of(container: &str, network: &str) -> Record {
+pub(crate) fn record_of(container: &str, network: &str) -> Record {
     let document = file(MINIMAL, "held");
     let document = document.replace("\"c1\"", &format!("{container:?}"));
     let document = document.replace("\"lan\"", &format!("{network:?}"));

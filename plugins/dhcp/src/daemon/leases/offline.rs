@@ -93,6 +93,12 @@ fn rivals(state: &StateDir, some: &[EndedLease], ended: &[EndedLease]) -> Vec<Re
     records
 }
 
+/// Whether a server takes both leases for one.
+fn has_same_lease(one: &Record, other: &Record) -> bool {
+    one.lease.address == other.lease.address
+        && ClientIdentity::of(one).is_same_client(&ClientIdentity::of(other))
+}
+
 /// The LAN of a record's interface; `None` if it is unknown.
 fn lan_of(record: &Record) -> Option<Lan> {
     let (netns, link) = record.interface.lookup(&record.attachment, None).ok()?;
@@ -116,13 +122,10 @@ async fn release(
     let client = Client::resume(config, seed, record.lease.clone(), now());
     let lease = ManagedLease::resumed(client, record.clone(), netns);
     let is_held_by_another = || {
-        let identity = ClientIdentity::of(&record);
-        let is_rival = others.iter().any(|other| {
-            other.lease.address == record.lease.address
-                && ClientIdentity::of(other).is_same_client(&identity)
-                && Lan::may_be_same(lan_of(other), lease.lan())
-        });
-        is_rival || state.read(&record.attachment).ok() != Some(on_disk.clone())
+        let is_rival = |other: &Record| {
+            has_same_lease(&record, other) && Lan::may_be_same(lan_of(other), lease.lan())
+        };
+        others.iter().any(is_rival) || state.read(&record.attachment).ok() != Some(on_disk.clone())
     };
     match give_back(&lease, is_held_by_another).await {
         Ok(()) => Outcome::Released,
@@ -134,5 +137,58 @@ async fn release(
             }
             Outcome::Kept
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use linknet::Mac;
+
+    use super::*;
+    use crate::protocol::{ClientId, Hex};
+    use crate::state::tests::record_of;
+
+    fn ended(record: Record) -> EndedLease {
+        EndedLease {
+            on_disk: Some(record.clone()),
+            record,
+        }
+    }
+
+    #[test]
+    fn only_active_leases_are_rivals_and_only_of_clients_that_others_may_be() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let state = StateDir::at(directory.path().to_owned());
+        let [gone, active, lost] = ["gone", "active", "lost"].map(|id| record_of(id, "lan"));
+        let lost = lost.with_status(LeaseStatus::Lost);
+        for record in [&gone, &active, &lost] {
+            state.write(record).expect("a directory of ours");
+        }
+        let rivals_of = |record: &Record| {
+            let ended = [ended(record.clone())];
+            rivals(&state, &ended, &ended)
+        };
+        assert_eq!(rivals_of(&gone), [active]);
+
+        let mut with_own_id = gone.clone();
+        let body = ClientId::body_of(&gone.attachment);
+        with_own_id.params.client_id = ClientId::Sent(Hex(body));
+        assert_eq!(rivals_of(&with_own_id), []);
+
+        let mut kept = gone;
+        kept.params.release = ReleasePolicy::Never;
+        assert_eq!(rivals_of(&kept), []);
+    }
+
+    #[test]
+    fn leases_are_the_same_with_one_address_for_one_client() {
+        let (one, other) = (record_of("c1", "lan"), record_of("c2", "lan"));
+        assert!(has_same_lease(&one, &other));
+        let mut elsewhere = other.clone();
+        elsewhere.lease.address = [10, 99, 0, 7].into();
+        assert!(!has_same_lease(&one, &elsewhere));
+        let mut stranger = other;
+        stranger.interface = stranger.interface.with_mac(Mac([2, 0, 0, 0, 0, 9]));
+        assert!(!has_same_lease(&one, &stranger));
     }
 }

@@ -230,4 +230,14 @@ mod tests {
         assert_eq!(refusal.code(), code::INVALID_ENVIRONMENT);
         assert!(refusal.to_string().contains("containerID"), "{refusal}");
     }
+
+    #[test]
+    fn a_caller_is_told_whether_to_try_again() {
+        assert_eq!(Refusal::Crowded.code(), code::TRY_AGAIN_LATER);
+        let crowded = Refusal::Denied(Denied::Crowded);
+        assert_eq!(crowded.code(), code::TRY_AGAIN_LATER);
+        let stranger = Refusal::Denied(Denied::Stranger(1000));
+        assert_eq!(stranger.code(), code::IO_FAILURE);
+        assert_eq!(Refusal::GoPlugin.code(), code::IO_FAILURE);
+    }
 }
