@@ -14,6 +14,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+#[path = "runtimes/document/blocks.rs"]
+mod blocks;
+
 /// Where the keys are described.
 const REFERENCE: &str = "docs/configuration.md";
 
@@ -36,6 +39,88 @@ fn the_reference_lists_exactly_the_keys_that_dhcp_takes() {
     documented.extend(names(&keys("Entries")));
     let taken: BTreeSet<String> = leasehold_dhcp::configuration_keys().into_iter().collect();
     assert_eq!(documented, taken);
+}
+
+/// Sections whose shell blocks the tests of the runtimes run, in order.
+const RUN: [(&str, &str); 14] = [
+    ("README.md", "Install"),
+    ("README.md", "Podman 4.x with CNI"),
+    ("README.md", "containerd and nerdctl"),
+    ("README.md", "cnitool"),
+    ("docs/addresses.md", "With Podman"),
+    ("docs/daemon.md", "The daemon"),
+    ("docs/host-access.md", "When it does not work"),
+    ("docs/networks.md", "Two networks with Podman"),
+    ("docs/runtimes.md", "Debian 12 with the package"),
+    ("docs/runtimes.md", "Debian 12 with the two files"),
+    ("docs/runtimes.md", "Debian 13 with the package"),
+    ("docs/runtimes.md", "Debian 13 with the two files"),
+    ("docs/runtimes.md", "In CI"),
+    ("docs/troubleshooting.md", "Troubleshooting"),
+];
+
+/// Blocks that no test runs, by what they begin with, and why.
+const NOT_RUN: [(&str, &str); 10] = [
+    (
+        "kubectl apply",
+        "there is no cluster; the pods of these manifests are run",
+    ),
+    ("# nerdctl run", "Debian does not have nerdctl"),
+    (
+        "# groupadd ",
+        "adds a user's group; the socket's own tests use -group",
+    ),
+    (
+        "$ /opt/cni/bin/dhcp status",
+        "shows what the tests of `dhcp status` read",
+    ),
+    ("docker network create", "an example of what others write"),
+    ("$ cargo ", "the checkout's own tests, demo and benchmark"),
+    ("$ LEASEHOLD_PLUGIN_DIR=", "the checkout's own tests"),
+    (
+        "# nsenter --net=/run/netns/web nft",
+        "shows what guard's own tests read",
+    ),
+    ("# ip rule", "shows what sourceRouting's own tests read"),
+    (
+        "ip link set eth1.228 alias ''",
+        "VLANs need a kernel with 8021q, as the virtual machine's",
+    ),
+];
+
+#[test]
+fn every_command_in_the_documentation_is_run_or_is_known_not_to_be() {
+    let in_docs = fs::read_dir(root().join("docs")).expect("docs").flatten();
+    let mut paths: BTreeSet<String> = in_docs
+        .map(|file| format!("docs/{}", file.file_name().display()))
+        .collect();
+    paths.insert("README.md".to_owned());
+    let known = blocks::DOCUMENTS.iter().map(|(path, _)| (*path).to_owned());
+    assert_eq!(known.collect::<BTreeSet<_>>(), paths);
+
+    let (mut run, mut not_run) = (BTreeSet::new(), BTreeSet::new());
+    for block in blocks::blocks() {
+        assert!(!block.language.is_empty(), "which language? {block:?}");
+        if !["sh", "console"].contains(&block.language) {
+            continue;
+        }
+        let section = (block.document, block.heading);
+        let listed = NOT_RUN
+            .iter()
+            .find(|(start, _)| block.text.starts_with(start));
+        if let Some((start, _)) = listed {
+            not_run.insert(*start);
+        } else {
+            assert!(
+                block.language == "sh" && RUN.contains(&section),
+                "no test runs this, and NOT_RUN does not say why: {block:?}"
+            );
+            run.insert(section);
+        }
+    }
+    assert_eq!(run, BTreeSet::from(RUN), "a section without commands");
+    let listed = NOT_RUN.map(|(start, _)| start);
+    assert_eq!(not_run, BTreeSet::from(listed), "a block that is gone");
 }
 
 #[test]

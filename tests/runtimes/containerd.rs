@@ -35,7 +35,7 @@ const SOCKET: &str = "/run/containerd/containerd.sock";
 fn a_pod_of_containerds_cri_gets_its_address_from_the_lan(world: &World) -> Result {
     machine::enter(world)?;
     let scenario = Scenario::new(world, PLUGINS, &[])?;
-    for commands in document::commands("containerd") {
+    for commands in document::commands("README.md", "containerd") {
         scenario.shell(commands)?;
     }
     let _containerd = start(world, &scenario)?;

@@ -21,7 +21,7 @@ pub(crate) struct Release {
 
 pub(crate) const DEBIAN_12: Release = Release {
     name: "bookworm",
-    fetched: "podman netavark containernetworking-plugins",
+    fetched: "podman containernetworking-plugins dnsmasq-base",
 };
 pub(crate) const DEBIAN_13: Release = Release {
     name: "trixie",

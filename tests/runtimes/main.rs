@@ -6,6 +6,7 @@
 //! It is for root: container runtimes mount, own files of many users and make devices. So it is no
 //! part of a plain `cargo test`; `sudo cargo test --test runtimes` runs it.
 
+mod bare;
 mod capabilities;
 mod containerd;
 mod debian;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         .tests(capabilities::TESTS)
         .tests(systemd::TESTS)
         .tests(package::TESTS)
+        .tests(bare::TESTS)
         .afterwards(debian::remove)
         .run()
 }

@@ -39,7 +39,7 @@ fn podman_runs_what_the_documentation_says(world: &World) -> Result {
     machine::enter(world)?;
     configure()?;
     let scenario = Scenario::new(world, PLUGINS, &["02:11:22:33:44:55,10.99.0.42"])?;
-    let sections = document::commands("Podman");
+    let sections = document::commands("README.md", "Podman");
     let [configuration, create, run, inspect, fixed, restart, remove] = sections[..] else {
         bail!("the section has other commands than this test knows: {sections:#?}");
     };
@@ -138,7 +138,8 @@ fn a_pool_of_fixed_addresses_is_written_and_used_as_documented(world: &World) ->
     let scenario = Scenario::new(world, PLUGINS, &[])?;
     image::busybox(Path::new("/tmp/busybox.tar"))?;
     scenario.shell("podman load --input /tmp/busybox.tar")?;
-    let [create, run, fixed, remove] = document::commands("With Podman")[..] else {
+    let [create, run, fixed, remove] = document::commands("docs/addresses.md", "With Podman")[..]
+    else {
         bail!("the section has other commands than this test knows");
     };
     scenario.shell(create)?;
@@ -190,7 +191,9 @@ fn a_container_on_two_networks_answers_on_both(world: &World) -> Result {
     let server = DhcpServer::start(&lan2, settings)?;
     image::busybox(Path::new("/tmp/busybox.tar"))?;
     scenario.shell("podman load --input /tmp/busybox.tar")?;
-    let [create, run, remove] = document::commands("Two networks with Podman")[..] else {
+    let [create, run, remove] =
+        document::commands("docs/networks.md", "Two networks with Podman")[..]
+    else {
         bail!("the section has other commands than this test knows");
     };
     scenario.shell(create)?;
