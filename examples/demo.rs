@@ -293,15 +293,13 @@ impl Stage {
             "\nRENEWAL: due at T1, {} s after each lease began",
             T1.as_secs()
         );
-        for nth in 1..=containers.len() {
-            let request =
-                self.server
-                    .wait_for(MessageType::Request, containers.len() + nth, T1 + SOON)?;
-            let of = containers
-                .iter()
-                .find(|one| one.address.addr() == *request.source.ip());
-            let of = of.with_context(|| {
-                format!("a renewal comes from the leased address, not: {request}")
+        for one in containers {
+            let name = one.container.name();
+            let address = one.address.addr();
+            let requests = || self.server.received_of(MessageType::Request).into_iter();
+            let what = format!("{name} renews its lease from {address}");
+            let request = lab::until(&what, T1 + SOON, || {
+                requests().find(|request| *request.source.ip() == address)
             })?;
             let unicast = *request.destination.ip() == Lan::ADDRESS
                 && request.ethernet_destination[0] & 1 == 0;
@@ -310,15 +308,15 @@ impl Stage {
                 "a renewal is unicast to the server (RFC 2131, section 4.4.5): {request}"
             );
             lab::until("the renewal is acknowledged", SOON, || {
-                self.acks(of.address.addr()).count() == 2
+                self.acks(address).count() >= 2
             })?;
             println!(
                 "  {:<9}  {} asks {}, unicast, {:.2} s after ADD; acknowledged for {} s",
-                of.container.name(),
+                name,
                 request.source.ip(),
                 request.destination.ip(),
-                request.at.duration_since(of.at).as_secs_f64(),
-                self.lease_time(of.address.addr())?.as_secs()
+                request.at.duration_since(one.at).as_secs_f64(),
+                self.lease_time(address)?.as_secs()
             );
         }
         Ok(())
