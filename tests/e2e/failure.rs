@@ -55,7 +55,7 @@ fn without_a_server_add_reports_its_progress_and_succeeds_once_one_runs(world: &
     let error = network::cni_error(impatient.add(&attachment));
     ensure!(error.code == 11 && error.msg.contains("eth0"), "{error:?}");
     ensure!(
-        error.details.contains("DISCOVER") && error.details.contains("received 0"),
+        error.details.contains("DISCOVER") && error.details.contains("received no reply"),
         "{error:?}"
     );
     ensure_nothing_left(&container)?;

@@ -12,7 +12,7 @@ use crate::parent::{self, Detached, Parent, SharedVlan};
 use crate::{cleanup, guard, host_access, netns};
 
 /// Detaches the container. Every step is tried, whichever failed before it: above all the interface
-/// is removed.
+/// is removed. Only while the kernel does not say whether there is one, nothing is given back.
 ///
 /// The addresses are taken off before IPAM gives them back, so that no other container gets one
 /// that this one still answers for. The interface is removed after that, because a DHCP RELEASE is
@@ -27,17 +27,19 @@ use crate::{cleanup, guard, host_access, netns};
 pub(crate) fn del(request: &Request) -> Result<(), Error> {
     let attachment = request.attachment()?;
     let mut steps = Steps::default();
-    let container = steps.note(Container::open(request, attachment)).flatten();
+    let opened = steps.note(Container::open(request, attachment));
     let config = Config::read(request).ok();
     let reported = Reported::find(request, attachment);
-    let ours = match &container {
+    let found = opened.as_ref().and_then(|container| match container {
         Some(container) => {
-            let found = container.our_links(attachment, config.as_ref(), reported.as_ref());
-            steps.note(found)
+            steps.note(container.our_links(attachment, config.as_ref(), reported.as_ref()))
         }
-        None => None,
-    };
-    let ours = ours.unwrap_or_default();
+        None => Some(Vec::new()),
+    });
+    // An interface that was not found may still answer for its addresses.
+    let is_found = found.is_some();
+    let ours = found.unwrap_or_default();
+    let container = opened.flatten();
     let mark = OwnerMark::new(attachment);
     if let Some(container) = &container {
         let given = reported.as_ref().map(|reported| &*reported.addresses);
@@ -49,7 +51,9 @@ pub(crate) fn del(request: &Request) -> Result<(), Error> {
             steps.note(removed.map_err(|error| failed(attachment, &error)));
         }
     }
-    steps.note(Ipam::find(request).and_then(|ipam| ipam.map_or(Ok(()), |ipam| ipam.del())));
+    if is_found {
+        steps.note(Ipam::find(request).and_then(|ipam| ipam.map_or(Ok(()), |ipam| ipam.del())));
+    }
     let netns = container.as_ref().map(|container| &container.netns);
     let vlan = steps.note(shared_vlan(config, netns, &ours)).flatten();
     // The daemon, which could have changed them, has released the lease by now.
@@ -57,7 +61,7 @@ pub(crate) fn del(request: &Request) -> Result<(), Error> {
     if let Some(container) = &container {
         let removed = container.remove(&mark, &ours);
         let removed = steps.note(removed.map_err(|error| failed(attachment, &error)));
-        if removed.is_some() {
+        if removed.is_some() && is_found {
             // ADD refuses a value of another type, and so has set nothing.
             let key = SharedKeys::read(request).guard;
             if guard::is_on(&key, &ours) {

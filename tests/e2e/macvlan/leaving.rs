@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -26,6 +27,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(del_removes_the_interface_even_if_the_hosts_lock_cannot_be_had)
         .within(Duration::from_secs(120)),
     test!(the_addresses_are_gone_when_ipam_gives_them_back),
+    test!(links_that_keep_changing_do_not_stop_del).within(Duration::from_secs(120)),
     test!(del_works_with_malformed_arguments),
     test!(the_netns_can_be_unmounted_right_after_del),
     test!(an_add_without_the_hosts_lock_ends_and_releases_nothing_in_use)
@@ -50,6 +52,42 @@ fn made(lan: &Lan, name: &str, conflist: &Value) -> Result<(lab::Node, Value)> {
     let network = Network::new(&lan.host, conflist.clone());
     let result = network.add(&network::Attachment::new(&container))?;
     Ok((container, result))
+}
+
+fn links_that_keep_changing_do_not_stop_del(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let run = |name: &str, commands: String| -> Result<Command> {
+        let batch = world.dir().join(name);
+        fs::write(&batch, commands)?;
+        let mut ip = Command::new("ip");
+        ip.args(["-force", "-batch"]).arg(batch);
+        Ok(ip)
+    };
+    // So many that the kernel lists them in several parts, between which others come and go.
+    let bridges = |numbers: Range<u32>| {
+        let add = numbers.map(|number| format!("link add b{number} type bridge\n"));
+        add.collect::<String>()
+    };
+    let many = container
+        .spawn(&mut run("many", bridges(0..300))?)?
+        .wait()?;
+    ensure!(many.success());
+    let more = run("more", bridges(300..3000))?;
+    let mut churn = Process::spawn(world, &container, "ip", more)?;
+    churn.until("links are added", SOON, || {
+        container.find_link("b300").is_ok_and(|link| link.is_some())
+    })?;
+
+    let network = Network::new(&lan.host, conflist(json!({})));
+    let attachment = network::Attachment::new(&container);
+    for _ in 0..5 {
+        network.add(&attachment)?;
+        network.del(&attachment)?;
+        let left = container.find_link("eth0")?;
+        ensure!(left.is_none(), "the interface is still there: {left:?}");
+    }
+    Ok(())
 }
 
 fn the_addresses_are_gone_when_ipam_gives_them_back(world: &World) -> Result {

@@ -135,13 +135,15 @@ impl Netlink {
     }
 
     /// All links. One that is too long even for an answer of its own is left out, with a warning in
-    /// the log.
+    /// the log. If links come and go all the time, as root in a container can arrange, some that are
+    /// gone may be among them.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
     pub fn links(&self) -> Result<Vec<Link>> {
         let what = || "list links".to_owned();
-        match self.dump(&what, RTM_GETLINK, &query(0).build(), parse) {
+        let all = query(0).build();
+        match self.dump_despite_changes(&what, RTM_GETLINK, &all, parse, |link| link.index) {
             Err(error) if error.is_too_long() => self.reopen()?.links_one_by_one(),
             listed => listed,
         }
@@ -164,10 +166,11 @@ impl Netlink {
     /// The indices of all links, from the list of their traffic counters, which is never too long.
     fn indices(&self) -> Result<Vec<u32>> {
         let what = || "list the indices of links".to_owned();
-        self.dump(&what, RTM_GETSTATS, &StatsQuery, |payload| {
+        let index = |payload: &[u8]| {
             let index = payload.get(4..8).ok_or("a header is cut off")?;
             parse_u32(index)
-        })
+        };
+        self.dump_despite_changes(&what, RTM_GETSTATS, &StatsQuery, index, |index| *index)
     }
 
     /// Sets a link up.

@@ -1,6 +1,7 @@
 //! The rtnetlink socket: sending a request and receiving the answer to it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -36,7 +37,7 @@ pub(super) const BUFFER_LEN: usize = 32 * 1024;
 
 /// How many times a dump is attempted before an error is returned. An attempt fails only if
 /// something changes during the microseconds that it takes.
-const MAX_DUMP_ATTEMPTS: usize = 10;
+pub(super) const MAX_DUMP_ATTEMPTS: usize = 10;
 
 impl Netlink {
     /// Opens a socket in the calling thread's namespace.
@@ -118,15 +119,9 @@ impl Netlink {
         decode: impl Fn(&[u8]) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>> {
         for _ in 0..MAX_DUMP_ATTEMPTS {
-            let mut found = Vec::new();
-            self.send(what, kind, NLM_F_DUMP, body)?;
-            let end = self.receive(what, |payload| match decode(payload) {
-                Ok(object) => found.push(object),
-                Err(problem) => log::warn!("{}: left out an object: {problem}", what()),
-            })?;
-            match end {
-                Consistency::Consistent => return Ok(found),
-                Consistency::Interrupted => {}
+            match self.attempt_dump(what, kind, body, &decode)? {
+                (found, Consistency::Consistent) => return Ok(found),
+                (_, Consistency::Interrupted) => {}
             }
         }
         Err(Error::kernel(
@@ -134,6 +129,44 @@ impl Netlink {
             Errno::EINTR,
             Some("it changed during every attempt to read it".to_owned()),
         ))
+    }
+
+    /// Asks for all objects of a kind, which a key identifies. If they change during every attempt,
+    /// returns those that were in any of the lists: one that existed all the time is among them.
+    pub(super) fn dump_despite_changes<T, K: Ord>(
+        &self,
+        what: &dyn Fn() -> String,
+        kind: u16,
+        body: &impl Emitable,
+        decode: impl Fn(&[u8]) -> Result<T, DecodeError>,
+        key: impl Fn(&T) -> K,
+    ) -> Result<Vec<T>> {
+        let mut seen = BTreeMap::new();
+        for _ in 0..MAX_DUMP_ATTEMPTS {
+            match self.attempt_dump(what, kind, body, &decode)? {
+                (found, Consistency::Consistent) => return Ok(found),
+                (found, Consistency::Interrupted) => {
+                    seen.extend(found.into_iter().map(|object| (key(&object), object)));
+                }
+            }
+        }
+        Ok(seen.into_values().collect())
+    }
+
+    fn attempt_dump<T>(
+        &self,
+        what: &dyn Fn() -> String,
+        kind: u16,
+        body: &impl Emitable,
+        decode: impl Fn(&[u8]) -> Result<T, DecodeError>,
+    ) -> Result<(Vec<T>, Consistency)> {
+        let mut found = Vec::new();
+        self.send(what, kind, NLM_F_DUMP, body)?;
+        let end = self.receive(what, |payload| match decode(payload) {
+            Ok(object) => found.push(object),
+            Err(problem) => log::warn!("{}: left out an object: {problem}", what()),
+        })?;
+        Ok((found, end))
     }
 
     fn send(

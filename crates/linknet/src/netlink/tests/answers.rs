@@ -12,6 +12,7 @@ use rtnetlink::packet_route::rule::{RuleAttribute, RuleMessage};
 use super::addresses::address_message;
 use super::links::link_message;
 use super::*;
+use crate::netlink::socket::MAX_DUMP_ATTEMPTS;
 
 #[test]
 fn a_list_is_complete_but_for_objects_that_cannot_be_decoded() {
@@ -81,6 +82,31 @@ fn a_kernel_without_next_hop_objects_or_rules_has_none() {
     for operation in [nexthops, rules] {
         assert!(refused(libc::EPERM, operation).is_err_and(|error| error.is_denied()));
     }
+}
+
+#[test]
+fn of_links_that_change_during_every_attempt_all_that_were_seen_are_listed() {
+    let [one, two, three] = [1, 2, 3].map(|index| link_payload(index, &[]));
+    let changed = (NLMSG_DONE, CHANGED);
+    let first = [(RTM_NEWLINK, &*one), (RTM_NEWLINK, &*two), changed];
+    let later = [(RTM_NEWLINK, &*one), (RTM_NEWLINK, &*three), changed];
+    let answers: Vec<&[_]> = [&first[..]]
+        .into_iter()
+        .chain([&later[..]; MAX_DUMP_ATTEMPTS - 1])
+        .collect();
+    let indices = |links: Vec<Link>| links.iter().map(|link| link.index).collect::<Vec<_>>();
+    let found = answered_in_turn(&answers, Netlink::links);
+    assert_eq!(found.map(indices), Ok(vec![1, 2, 3]));
+
+    let whole = [(RTM_NEWLINK, &*three), (NLMSG_DONE, &[0; 4])];
+    let found = answered_in_turn(&[&first, &whole], Netlink::links);
+    assert_eq!(found.map(indices), Ok(vec![3]));
+
+    let addresses = answered_in_turn(
+        &[&[changed] as &[_]; MAX_DUMP_ATTEMPTS],
+        Netlink::all_addresses,
+    );
+    assert!(addresses.is_err_and(|error| error.is_interrupted()));
 }
 
 /// The last message of a list that the kernel has not completed.

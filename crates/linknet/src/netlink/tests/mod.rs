@@ -20,8 +20,8 @@ use libc::{
     RTM_SETLINK,
 };
 use rtnetlink::packet_core::{
-    Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
-    NLMSG_ERROR, NetlinkBuffer, NlasIterator,
+    Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE,
+    NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NlasIterator,
 };
 use rtnetlink::sys::protocols::NETLINK_USERSOCK;
 use rtnetlink::sys::{Socket, SocketAddr};
@@ -136,6 +136,9 @@ fn exchanged<T: Send>(
 /// What is sent to the stand-in for the kernel after the last request.
 const END: &[u8] = b"end";
 
+/// The payload of the end of a list that changed while the kernel made it.
+const CHANGED: &[u8] = b"\0\0\0\0changed";
+
 /// Answers requests, and returns them.
 fn answer(kernel: &Socket, answers: &[&[Message<'_>]]) -> Vec<Request> {
     let mut requests = Vec::new();
@@ -151,7 +154,12 @@ fn answer(kernel: &Socket, answers: &[&[Message<'_>]]) -> Vec<Request> {
         for (kind, payload) in *messages {
             answer.extend((16 + payload.len() as u32).to_ne_bytes());
             answer.extend(kind.to_ne_bytes());
-            answer.extend([0; 2]);
+            let flags = if *payload == CHANGED {
+                NLM_F_DUMP_INTR
+            } else {
+                0
+            };
+            answer.extend(flags.to_ne_bytes());
             answer.extend(request.sequence_number().to_ne_bytes());
             answer.extend([0; 4]);
             answer.extend(*payload);
