@@ -6,7 +6,7 @@ use libc::{
     IFLA_ADDRESS, IFLA_ALT_IFNAME, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA,
     IFLA_INFO_KIND, IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER,
     IFLA_MTU, IFLA_OPERSTATE, IFLA_PROMISCUITY, IFLA_PROP_LIST, IFNAMSIZ, RTM_DELLINK, RTM_GETLINK,
-    RTM_GETSTATS, RTM_SETLINK,
+    RTM_SETLINK,
 };
 use rtnetlink::packet_core::{
     DecodeError, DefaultNla, Emitable, NLA_TYPE_MASK, NlaBuffer, Parseable, parse_i32, parse_u32,
@@ -252,6 +252,9 @@ impl Netlink {
         self.change(what, RTM_SETLINK, Change::Existing, &link.build())
     }
 }
+
+/// Of linux/rtnetlink.h. The `libc` crate has it for glibc alone.
+const RTM_GETSTATS: u16 = 94;
 
 /// A request for the counters of all links: `struct if_stats_msg` of linux/if_link.h.
 struct StatsQuery;
