@@ -1,5 +1,8 @@
 //! What is made of an answer.
 
+use std::cell::RefCell;
+use std::sync::Once;
+
 use libc::{RTM_NEWADDR, RTM_NEWLINK, RTM_NEWSTATS};
 use rtnetlink::packet_core::{Emitable, NLMSG_DONE, NLMSG_ERROR};
 use rtnetlink::packet_route::AddressFamily;
@@ -35,6 +38,56 @@ fn a_list_is_complete_but_for_objects_that_cannot_be_decoded() {
     );
     let nets = addresses.map(|found| found.iter().map(|it| it.net).collect::<Vec<_>>());
     assert_eq!(nets, Ok(vec![net("10.99.0.5/24")]));
+}
+
+thread_local! {
+    static WARNINGS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Collects what is logged, by thread.
+struct Recorder;
+
+impl log::Log for Recorder {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.level() == log::Level::Warn {
+            WARNINGS.with_borrow_mut(|warnings| warnings.push(record.args().to_string()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// The warnings that `operation` logs.
+fn warnings_of(operation: impl FnOnce()) -> Vec<String> {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        log::set_logger(&Recorder).expect("no other logger");
+        log::set_max_level(log::LevelFilter::Warn);
+    });
+    WARNINGS.take();
+    operation();
+    WARNINGS.take()
+}
+
+#[test]
+fn an_object_that_cannot_be_decoded_is_warned_of() {
+    let [odd, whole] = [vec![9; 8], link_payload(1, &[])];
+    let done = end(0);
+    let warnings = |objects: &[Message<'_>]| {
+        let answer = [objects, &[(NLMSG_DONE, &done)]].concat();
+        warnings_of(|| drop(answered(&answer, Netlink::links).expect("a list")))
+    };
+    assert_eq!(warnings(&[(RTM_NEWLINK, &whole)]), [""; 0]);
+    let warnings = warnings(&[(RTM_NEWLINK, &odd), (RTM_NEWLINK, &whole)]);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("list links: left out an object: "),
+        "{warnings:?}"
+    );
 }
 
 #[test]
