@@ -157,3 +157,23 @@ async fn idle_since(last_lease: Instant, idle: Option<Duration>) {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the daemon would exit if its last lease ended so long ago.
+    async fn exits(since: Duration, idle: Duration) -> bool {
+        let last_lease = Instant::now().checked_sub(since).expect("a time");
+        let end = idle_since(last_lease, Some(idle));
+        timeout(Duration::ZERO, end).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn an_idle_time_of_hours_is_counted_from_the_last_lease() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        assert!(!exits(4 * HOUR, 5 * HOUR).await);
+        assert!(exits(5 * HOUR, 5 * HOUR).await);
+        assert!(!exits(5 * HOUR, Duration::MAX).await, "no such time");
+    }
+}
