@@ -2,8 +2,10 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Seek;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -274,6 +276,24 @@ fn what_cannot_be_read_keeps_its_name_and_is_read_later() {
     assert_eq!(
         (loaded.records, loaded.unread),
         (vec![record], vec![network])
+    );
+}
+
+#[test]
+fn what_cannot_be_read_is_logged_with_its_path() {
+    let (scratch, state) = scratch();
+    let directory = scratch.path().join("other");
+    symlink(&directory, &directory).unwrap();
+    let mut log = tempfile::tempfile().unwrap();
+    let writer = Arc::new(log.try_clone().unwrap());
+    let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
+    let loaded = tracing::subscriber::with_default(subscriber, || state.load()).unwrap();
+    assert_eq!(loaded.unread, std::slice::from_ref(&directory));
+    log.rewind().unwrap();
+    let log = std::io::read_to_string(log).unwrap();
+    assert!(
+        log.contains("cannot read leases") && log.contains(&*directory.to_string_lossy()),
+        "{log}"
     );
 }
 
