@@ -113,4 +113,26 @@ mod tests {
         let unseen = "eth0 has no carrier: is its parent up, and the cable plugged in?";
         assert_eq!(describe(None), unseen);
     }
+
+    #[test]
+    fn a_server_on_the_host_is_suspected_with_and_without_host_access() {
+        let link = |name: &str| Link {
+            name: name.to_owned(),
+            up: true,
+            carrier: true,
+            ..Link::default()
+        };
+        let clues = Clues {
+            server_on_host: true,
+            neighbour: None,
+        };
+        let text = "eth0 (on eth1) is up and has a carrier: is there a DHCP server on this network? \
+                    A process on this host has UDP port 67: if it is the DHCP server, the container \
+                    cannot reach it, because a macvlan and the host's own eth1 do not reach each \
+                    other, and hostAccess does not pass broadcasts on to eth1";
+        let describe =
+            |has_answer| describe(&link("eth0"), Some(&link("eth1")), has_answer, &clues);
+        assert_eq!(describe(false), text);
+        assert_eq!(describe(true), "eth0 (on eth1) is up and has a carrier");
+    }
 }
