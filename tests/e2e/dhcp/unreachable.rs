@@ -1,19 +1,25 @@
 //! Containers that no server answers, and what the error says about why.
 
 use std::net::UdpSocket;
+use std::process::Command;
 
-use lab::anyhow::ensure;
+use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::MessageType;
 use lab::plugin::CniError;
 use lab::serde_json::json;
-use lab::{Attachment, DhcpServer, Lan, Network, Result, Test, World, network, test, until};
+use lab::servers::DNSMASQ;
+use lab::{
+    Attachment, DhcpServer, Lan, Network, Process, Result, Test, World, network, test, until,
+};
 
-use crate::macvlan::plug;
-use crate::scenario::{SOON, Scenario};
+use crate::macvlan::{given, plug};
+use crate::scenario::{SOON, Scenario, conflist};
 
 pub(super) const TESTS: &[Test] = &[
     test!(a_server_on_the_containers_own_host_is_named_as_a_cause),
+    test!(a_server_on_the_containers_own_host_is_not_reached_by_host_access)
+        .needs(&[DNSMASQ.package]),
     test!(a_lan_that_the_host_reaches_may_admit_only_one_mac),
     test!(a_parent_inside_the_container_is_named),
     test!(where_a_server_answers_nobody_is_asked_whether_there_is_one),
@@ -37,6 +43,62 @@ fn a_server_on_the_containers_own_host_is_named_as_a_cause(world: &World) -> Res
     let _server = scenario.lan.host.run(|| UdpSocket::bind("0.0.0.0:67"))??;
     let error = refused(&scenario, "c2")?;
     ensure!(error.details.contains(cause), "{error:?}");
+    Ok(())
+}
+
+/// The host has its own macvlan on the parent already, for another container.
+fn a_server_on_the_containers_own_host_is_not_reached_by_host_access(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let Scenario { lan, daemon } = &scenario;
+    let host = &lan.host;
+    host.add_address(
+        Lan::MASTER,
+        "10.99.0.2/24".parse::<ipnet::Ipv4Net>()?.into(),
+    )?;
+    let host_access = json!({ "hostAccess": ["10.99.0.0/24"] });
+    let result = json!({ "ips": [{ "address": "10.99.0.60/24" }] });
+    let other = lan.container("c1")?;
+    given(world, lan, conflist(host_access), &result)?.add(&Attachment::new(&other))?;
+    other.ping("10.99.0.2".parse()?, SOON)?;
+
+    let leases = world.dir().join("hosts-leases");
+    let mut dnsmasq = Command::new("dnsmasq");
+    dnsmasq
+        .args([
+            "--no-daemon",
+            "--user=root",
+            "--conf-file=/dev/null",
+            "--pid-file=",
+        ])
+        .args([
+            "--log-facility=-",
+            "--port=0",
+            "--no-ping",
+            "--dhcp-authoritative",
+        ])
+        .arg(format!("--interface={}", Lan::MASTER))
+        .arg("--dhcp-range=10.99.0.200,10.99.0.210,2m")
+        .arg(format!("--dhcp-leasefile={}", leases.display()));
+    let dnsmasq = Process::spawn(world, host, "hosts-dnsmasq", dnsmasq)?;
+    until("the host's server serves", SOON, || {
+        dnsmasq.log().contains("DHCP, IP range")
+    })
+    .with_context(|| dnsmasq.log())?;
+
+    let container = lan.container("c2")?;
+    let ipam = json!({
+        "type": "dhcp", "daemonSocketPath": daemon.socket(), "timeout": "600ms",
+    });
+    let keys = json!({ "hostAccess": ["10.99.0.0/24"], "ipam": ipam });
+    let outcome = Network::new(host, conflist(keys)).add(&Attachment::new(&container));
+    let error = network::cni_error(outcome);
+    let cause = "A process on this host has UDP port 67: if it is the DHCP server, the container \
+                 cannot reach it, because a macvlan and the host's own eth1 do not reach each \
+                 other, and hostAccess does not pass broadcasts on to eth1";
+    ensure!(
+        error.code == 11 && error.details.contains(cause),
+        "{error:?}"
+    );
     Ok(())
 }
 

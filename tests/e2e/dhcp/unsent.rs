@@ -14,11 +14,14 @@ use lab::{
     Attachment, Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, suite, test, until,
 };
 
+use super::independence::NFTABLES;
 use super::set_mtu;
-use crate::scenario::{SOON, Scenario, ensure_nothing_left};
+use crate::persistence::ipam_alone;
+use crate::scenario::{SOON, Scenario, conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
     test!(messages_that_do_not_fit_the_mtu_are_an_error_of_the_configuration),
+    test!(only_messages_that_were_sent_are_counted_as_sent).needs(&[NFTABLES]),
     test!(frames_that_cannot_be_read_are_counted_in_the_error),
     test!(an_answer_in_a_vlan_is_not_the_links_and_one_with_a_priority_is),
     test!(a_jumbo_answer_is_read_whole).needs(&[IPROUTE2]),
@@ -41,6 +44,39 @@ fn messages_that_do_not_fit_the_mtu_are_an_error_of_the_configuration(world: &Wo
         "{error:?}"
     );
     ensure!(server.received().is_empty(), "{}", server.transcript());
+    Ok(())
+}
+
+/// A firewall that drops what leaves an interface makes sending fail.
+fn only_messages_that_were_sent_are_counted_as_sent(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    server.when(MessageType::Discover).then(Reaction::silence());
+    let container = scenario.lan.container("c1")?;
+    let host = &scenario.lan.host;
+    Network::new(host, conflist(json!({}))).add(&Attachment::new(&container))?;
+    let chain = "type filter hook egress device eth0 priority 0; policy drop;";
+    let rules = format!("add table netdev t; add chain netdev t c {{ {chain} }}");
+    container.output(&["nft", &rules])?;
+
+    let socket = scenario.daemon.socket();
+    let ipam = json!({ "type": "dhcp", "daemonSocketPath": socket, "timeout": "4s" });
+    let config = json!({ "cniVersion": "1.0.0", "name": "lan", "type": "dhcp", "ipam": ipam });
+    let add = ipam_alone("ADD", &container, socket)?
+        .config(&config)
+        .start(host)?;
+    until("a message cannot be sent", SOON, || {
+        scenario.daemon.log().contains("cannot send a message")
+    })?;
+    container.output(&["nft", "delete table netdev t"])?;
+    let error = add.finish()?.error()?;
+    let heard = server.received_of(MessageType::Discover).len();
+    let counted = format!("sent {heard} DISCOVER, ");
+    ensure!(
+        heard > 0 && error.details.contains(&counted),
+        "{heard} were heard: {error:?}"
+    );
+    ensure!(error.details.contains("could not be sent"), "{error:?}");
     Ok(())
 }
 
