@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use attachment::HostLock;
+use attachment::{HostLock, OwnerMark};
+use cni::Attachment;
 use lab::anyhow::{Context, ensure};
-use lab::plugin::DEBIANS_PLUGINS;
+use lab::plugin::{DEBIANS_PLUGINS, Outcome};
 use lab::serde_json::{Value, json};
 use lab::suite::{packages, plugin_dir};
 use lab::{Lan, Network, Process, Result, Test, World, network, test, until};
@@ -32,6 +33,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(the_netns_can_be_unmounted_right_after_del),
     test!(an_add_without_the_hosts_lock_ends_and_releases_nothing_in_use)
         .within(Duration::from_secs(180)),
+    test!(the_hosts_lock_is_free_while_ipam_gives_addresses_back),
     test!(del_leaves_no_zombie_where_nobody_reaps),
     test!(del_succeeds_when_the_parent_is_gone),
     test!(del_succeeds_when_the_netns_is_gone),
@@ -122,6 +124,80 @@ fn the_addresses_are_gone_when_ipam_gives_them_back(world: &World) -> Result {
         );
     }
     Ok(())
+}
+
+/// A network with `hostAccess` whose IPAM plugin gives this result. At DEL it creates the file
+/// `asked` and waits until somebody writes to the pipe `answer`.
+struct SlowIpam<'a> {
+    lan: &'a Lan,
+    network: Network<'a>,
+    asked: PathBuf,
+    answer: PathBuf,
+}
+
+impl<'a> SlowIpam<'a> {
+    fn new(world: &World, lan: &'a Lan, result: &Value) -> Result<SlowIpam<'a>> {
+        let [asked, answer] = ["asked", "answer"].map(|name| world.dir().join(name));
+        if !answer.exists() {
+            lan.host
+                .output(&["mkfifo", &answer.display().to_string()])?;
+        }
+        let body = format!(
+            "cat >/dev/null\ncase $CNI_COMMAND in\nADD) echo '{result}';;\n\
+             DEL) touch {}; read line <{};;\nesac\n",
+            asked.display(),
+            answer.display()
+        );
+        let path = script(world, "slow", &body)?;
+        let keys = json!({ "hostAccess": ["10.99.0.0/24"], "ipam": { "type": "slow" } });
+        Ok(SlowIpam {
+            lan,
+            network: Network::with_path(&lan.host, conflist(keys), path),
+            asked,
+            answer,
+        })
+    }
+
+    /// Takes the host's lock while IPAM's DEL runs in this call of the plugin.
+    fn lock_during(&self, verb: &str, attachment: &network::Attachment) -> Result<Outcome> {
+        let result = self.network.cached(attachment);
+        let call = self.network.prepare(verb, 0, attachment, result.as_ref())?;
+        let running = call.start(&self.lan.host)?;
+        until("IPAM's DEL runs", SOON, || self.asked.exists())?;
+        drop(HostLock::acquire().with_context(|| format!("during {verb}"))?);
+        fs::write(&self.answer, "go on\n")?;
+        fs::remove_file(&self.asked)?;
+        running.finish()
+    }
+}
+
+fn the_hosts_lock_is_free_while_ipam_gives_addresses_back(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let attachment = network::Attachment::new(&container);
+    let address = json!({ "cniVersion": "1.0.0", "ips": [{ "address": "10.99.0.50/24" }] });
+    let slow = SlowIpam::new(world, &lan, &address)?;
+    slow.network.add(&attachment)?;
+    slow.lock_during("DEL", &attachment)?.success()?;
+    ensure_nothing_left(&container)?;
+
+    // An interrupted ADD has left an interface behind, and the next one replaces it.
+    let (host, inside) = (lan.host.netlink()?, container.netlink()?);
+    let owner = Attachment::new("c1", "lan", "eth0")?;
+    let unfinished = NewMacvlan {
+        group: OwnerMark::new(&owner).group,
+        ..NewMacvlan::new("eth0", lan.host.link(Lan::MASTER)?.index)
+    };
+    host.add_macvlan(&unfinished, container.netns(), &inside)?;
+    slow.lock_during("ADD", &attachment)?.success()?;
+    slow.lock_during("DEL", &attachment)?.success()?;
+
+    // This ADD fails after IPAM's.
+    let none = json!({ "cniVersion": "1.0.0", "ips": [] });
+    let slow = SlowIpam::new(world, &lan, &none)?;
+    let error = slow.lock_during("ADD", &attachment)?.error()?;
+    ensure!(error.msg.contains("assigned no address"), "{error:?}");
+    ensure_nothing_left(&container)
 }
 
 /// A process that was stopped holds the lock.
