@@ -12,7 +12,7 @@ use lab::{Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, network, 
 
 use crate::limits::{add_request, ask};
 use crate::macvlan::{given, script};
-use crate::scenario::{SOON, Scenario, conflist, ensure_nothing_left};
+use crate::scenario::{SOON, Scenario, conflist, ensure_nothing_left, reported};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(names_that_are_not_utf_8_disturb_no_verb),
@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(no_error_of_a_plugin_controls_the_terminal_that_shows_it),
     test!(no_request_controls_the_terminal_that_shows_the_log),
     test!(a_stderr_that_cannot_be_written_changes_nothing),
+    test!(an_add_whose_warnings_cannot_be_written_succeeds),
 ];
 
 /// Gives a node a link, an alternative name, aliases, an address label and a rule that are not
@@ -363,6 +364,38 @@ fn a_stderr_that_cannot_be_written_changes_nothing(world: &World) -> Result {
         .host
         .output(&["sh", "-c", &format!("{status}; echo $?")])?;
     ensure!(outcome == "1\n", "no daemon listens: {outcome}");
+    Ok(())
+}
+
+fn an_add_whose_warnings_cannot_be_written_succeeds(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let attachment = network::Attachment::new(&container);
+    // Each plugin warns of a misspelt key.
+    let mut conflist = scenario.dhcp_with(json!({ "hostnam": "c1" }));
+    conflist["plugins"][0]["hostAcces"] = json!(["10.99.0.0/24"]);
+    let host = &scenario.lan.host;
+    let network = Network::new(host, conflist.clone());
+    let outcome = network.prepare("ADD", 0, &attachment, None)?.run(host)?;
+    for key in ["hostnam", "hostAcces"] {
+        ensure!(outcome.stderr.contains(key), "{outcome:?}");
+    }
+    outcome.success()?;
+    network.del(&attachment)?;
+
+    let real = plugin_dir().join("macvlan");
+    for redirection in ["2>/dev/full", "2>&-"] {
+        let body = format!("exec {} {redirection}\n", real.display());
+        let mut path = script(world, "macvlan", &body)?;
+        path.swap(0, 1);
+        let network = Network::with_path(host, conflist.clone(), path);
+        let result = network.add(&attachment).context(redirection)?;
+        reported(&result, &container).context(redirection)?;
+        network.check(&attachment).context(redirection)?;
+        network.del(&attachment).context(redirection)?;
+        ensure_nothing_left(&container)?;
+    }
     Ok(())
 }
 
