@@ -4,6 +4,8 @@
 mod interface;
 mod layer3;
 mod refusal;
+#[cfg(test)]
+mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::slice;
