@@ -1,5 +1,6 @@
 //! Hundreds of containers at a time, and few descriptors.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::thread;
@@ -22,6 +23,7 @@ pub(super) const TESTS: &[Test] = &[
         .within(Duration::from_secs(120)),
     test!(adds_on_a_lan_without_a_server_do_not_hold_up_another_lan),
     test!(gc_of_thousands_of_attachments_is_served),
+    test!(a_restart_with_many_overdue_leases_is_no_burst).within(Duration::from_secs(120)),
 ];
 
 fn three_hundred_adds_at_a_time_all_succeed(world: &World) -> Result {
@@ -217,4 +219,56 @@ fn gc_of_thousands_of_attachments_is_served(world: &World) -> Result {
         server.leases().len() == 1
     })?;
     network.check(&kept)
+}
+
+/// The daemon leaves 10 ms between two overdue leases. A busy machine may hold some of them up, and
+/// then they are asked for together.
+fn a_restart_with_many_overdue_leases_is_no_burst(world: &World) -> Result {
+    const LEASES: usize = 40;
+    const SPREAD: Duration = Duration::from_millis(300);
+    const RESTARTS: usize = 5;
+    let lan = Lan::new()?;
+    let t1 = Duration::from_secs(3);
+    let server = DhcpServer::start(
+        &lan.lan,
+        Settings {
+            t1: Some(t1),
+            ..Settings::default()
+        },
+    )?;
+    let mut daemon = Daemon::start(world, &lan.host)?;
+    let network = Network::new(&lan.host, dhcp(daemon.socket()));
+    for number in 0..LEASES {
+        let container = lan.container(&format!("c{number}"))?;
+        network
+            .add(&network::Attachment::new(&container))
+            .with_context(|| daemon.log())?;
+    }
+    // They stay overdue.
+    server.when(MessageType::Request).then(Reaction::silence());
+    let last = Instant::now();
+    until("all leases are overdue", SOON, || last.elapsed() > t1)?;
+    let mut spreads = Vec::new();
+    for _ in 0..RESTARTS {
+        daemon.kill()?;
+        let before = server.received_of(MessageType::Request).len();
+        daemon = Daemon::start(world, &lan.host)?;
+        let first_requests = until("every lease is asked for", SOON, || {
+            let mut asked = BTreeMap::new();
+            for request in server.received_of(MessageType::Request).split_off(before) {
+                asked.entry(request.ethernet_source).or_insert(request.at);
+            }
+            Some(asked).filter(|asked| asked.len() == LEASES)
+        })?;
+        let times = || first_requests.values();
+        let spread = times()
+            .max()
+            .zip(times().min())
+            .map(|(last, first)| *last - *first);
+        if spread.is_some_and(|spread| spread >= SPREAD) {
+            return Ok(());
+        }
+        spreads.extend(spread);
+    }
+    lab::anyhow::bail!("{LEASES} REQUESTs within {spreads:?}")
 }
