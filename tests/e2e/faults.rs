@@ -20,6 +20,7 @@ use lab::{
 use crate::chaos::lease_files;
 use crate::confinement::setpriv;
 use crate::limits::{dhcp, dhcp_with};
+use crate::persistence::under_strace;
 use crate::scenario::SOON;
 
 pub(crate) const TESTS: &[Test] = &[
@@ -29,6 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(whichever_syscall_fails_a_daemon_goes_on_serving)
         .needs(&[STRACE])
         .within(Duration::from_secs(180)),
+    test!(a_daemon_that_gets_no_thread_serves_and_renews).needs(&[STRACE]),
 ];
 
 /// Everything that can fail for want of something, except the way back from a namespace: a process
@@ -126,6 +128,31 @@ fn whichever_syscall_fails_a_daemon_goes_on_serving(world: &World) -> Result {
     until("only one address is leased", SOON, || {
         server.leases().len() == 1
     })
+}
+
+/// As at a limit of processes (`pids.max`), which counts threads.
+fn a_daemon_that_gets_no_thread_serves_and_renews(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let settings = Settings {
+        t1: Some(Duration::from_secs(1)),
+        ..Settings::default()
+    };
+    let server = DhcpServer::start(&lan.lan, settings)?;
+    let fault = "-e trace=clone,clone3 -e inject=clone,clone3:error=EAGAIN";
+    let daemon = Daemon::start_program(world, &lan.host, &under_strace(world, fault)?, &[])?;
+    let container = lan.container("c1")?;
+    let network = Network::new(&lan.host, with_host_access(daemon.socket()));
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    until("the lease is renewed", SOON, || {
+        daemon.log().contains("lease renewed")
+    })
+    .with_context(|| daemon.log())?;
+    network.check(&attachment)?;
+    network.del(&attachment)?;
+    server.wait_for(MessageType::Release, 1, SOON)?;
+    network.add(&attachment).context("another ADD")?;
+    Ok(())
 }
 
 /// The system calls of a start.
