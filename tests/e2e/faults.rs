@@ -139,11 +139,13 @@ fn a_daemon_that_gets_no_thread_serves_and_renews(world: &World) -> Result {
     };
     let server = DhcpServer::start(&lan.lan, settings)?;
     let fault = "-e trace=clone,clone3 -e inject=clone,clone3:error=EAGAIN";
-    let daemon = Daemon::start_program(world, &lan.host, &under_strace(world, fault)?, &[])?;
+    let mut daemon = Daemon::start_program(world, &lan.host, &under_strace(world, fault)?, &[])?;
     let container = lan.container("c1")?;
     let network = Network::new(&lan.host, with_host_access(daemon.socket()));
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
+    let threads = fs::read_dir(format!("/proc/{}/task", daemon.process().pid()))?.count();
+    ensure!(threads == 1, "{threads} threads");
     until("the lease is renewed", SOON, || {
         daemon.log().contains("lease renewed")
     })
