@@ -27,6 +27,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_container_cannot_have_the_host_led_to_addresses_that_it_adds),
     test!(the_gateways_of_next_hop_objects_are_gateways),
     test!(what_the_host_refuses_to_reach_stays_out_of_reach),
+    test!(a_vpn_with_the_lans_prefix_keeps_what_the_host_sends_to_it),
+    test!(a_second_link_to_the_lan_is_no_obstacle),
     test!(the_ends_of_the_hosts_prefixes_are_nobodys_address),
     test!(an_attachment_cannot_take_another_ones_address),
     test!(an_attachment_waits_for_another_that_ends),
@@ -38,6 +40,7 @@ pub(super) const TESTS: &[Test] = &[
 /// The host's gateway, name server, and a network behind another link.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 53);
+const LAN: &str = "10.99.0.0/24";
 const TUNNEL: &str = "10.99.0.192/26";
 const IN_TUNNEL: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 200);
 
@@ -350,6 +353,63 @@ fn what_the_host_refuses_to_reach_stays_out_of_reach(world: &World) -> Result {
         ensure_refused(world, &lan, prize, &reason)?;
     }
     Ok(())
+}
+
+/// A LAN whose host has a route to it with metric 100, and another one through the bridge `other`.
+fn lan_with_another_link(metric: &str) -> Result<Lan> {
+    let lan = Lan::new()?;
+    let ip = |command: &str| {
+        let command: Vec<&str> = ["ip"].into_iter().chain(command.split(' ')).collect();
+        lan.host.output(&command)
+    };
+    let address = format!("{HOST}/24");
+    let parent = Lan::MASTER;
+    ip(&format!("address add {address} dev {parent} noprefixroute"))?;
+    ip(&format!(
+        "route add {LAN} dev {parent} src {HOST} metric 100"
+    ))?;
+    lan.host.add_bridge("other")?;
+    lan.host.set_up("other")?;
+    ip(&format!("route add {LAN} dev other metric {metric}"))?;
+    Ok(lan)
+}
+
+fn a_vpn_with_the_lans_prefix_keeps_what_the_host_sends_to_it(world: &World) -> Result {
+    // NetworkManager's metrics of a VPN and of Ethernet.
+    let lan = lan_with_another_link("50")?;
+    let taken = Ipv4Addr::new(10, 99, 0, 77);
+    let server = DhcpServer::start(&lan.lan, rogue(taken))?;
+    let daemon = Daemon::start(world, &lan.host)?;
+    let network = Network::new(&lan.host, dhcp(&daemon));
+    let container = container(&lan, "c1")?;
+    let attachment = network::Attachment::new(&container);
+    let error = refusal(&network, &attachment)?;
+    let reason = format!("the host has a route of its own to {LAN}");
+    ensure!(error.msg.contains(&reason), "{error:?}");
+    ensure_nothing_left(&container)?;
+    ensure_host_is_clean(&lan.host)?;
+    until("the address is given back", SOON, || {
+        server.leases().is_empty()
+    })?;
+    let route = lan.host.netlink()?.route_get(taken.into())?;
+    let other = lan.host.link("other")?.index;
+    ensure!(route.is_some_and(|route| route.index == other));
+    Ok(())
+}
+
+fn a_second_link_to_the_lan_is_no_obstacle(world: &World) -> Result {
+    let lan = lan_with_another_link("101")?;
+    let result = json!({ "ips": [{ "address": "10.99.0.61/24" }] });
+    let network = given(world, &lan, with_access(json!({})), &result)?;
+    let container = container(&lan, "c1")?;
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    ensure_they_talk(
+        (&lan.host, HOST.into()),
+        (&container, "10.99.0.61".parse()?),
+    )?;
+    network.check(&attachment)?;
+    network.del(&attachment)
 }
 
 fn the_ends_of_the_hosts_prefixes_are_nobodys_address(world: &World) -> Result {

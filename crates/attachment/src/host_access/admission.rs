@@ -4,6 +4,7 @@
 //! comes from a DHCP server on the LAN, or from the author of a pod. So a route to a container must
 //! not replace one that the host already has.
 
+use std::cmp::{Ordering, Reverse};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -21,8 +22,9 @@ pub(super) struct HostNetwork {
     pub(super) addresses: Vec<Address>,
     /// The unicast routes of all tables, leasehold's own among them.
     pub(super) routes: Vec<Route>,
-    /// The destinations that the host sends no packets to: blackhole, unreachable and prohibit.
-    pub(super) refused: Vec<IpNet>,
+    /// The routes to destinations that the host sends no packets to: blackhole, unreachable and
+    /// prohibit.
+    pub(super) refused: Vec<Route>,
     /// The gateways that routes name by the number of a next-hop object.
     pub(super) nexthops: Vec<IpAddr>,
     /// The name servers that the host asks.
@@ -53,7 +55,7 @@ enum Reason {
     Gateway,
     /// The host resolves names there.
     Resolver,
-    /// The host has a route of its own to it, or to this part of the prefix.
+    /// The host has a route of its own to it, to this part of the prefix, or to all of the prefix.
     HostRoute(IpNet),
 }
 
@@ -124,19 +126,35 @@ impl HostNetwork {
         if self.resolvers.contains(&to) {
             return Some(Reason::Resolver);
         }
-        let is_more_specific = |route: &&Route| {
-            let is_parents = route.index == parent.index && route.gateway.is_none();
-            let is_single = route.dst.prefix_len() == route.dst.max_prefix_len();
+        let is_listed = listed
+            .iter()
+            .any(|prefix| prefix.contains(&to) && prefix.prefix_len() == prefix_len);
+        let mut routes = self.routes.iter().chain(&self.refused);
+        let obstacle = routes.find(|route| {
             route.protocol != PROTOCOL
                 && route.dst.contains(&to)
-                && route.dst.prefix_len() > prefix_len
-                && (is_single || !is_parents)
-        };
-        let refused = self.refused.iter();
-        let mut refused = refused.filter(|dst| dst.contains(&to) && dst.prefix_len() > prefix_len);
-        let route = self.routes.iter().find(is_more_specific);
-        let dst = route.map(|route| &route.dst).or_else(|| refused.next())?;
-        Some(Reason::HostRoute(*dst))
+                && match route.dst.prefix_len().cmp(&prefix_len) {
+                    Ordering::Less => false,
+                    Ordering::Equal => !is_listed && self.wins(route, parent, to),
+                    Ordering::Greater => is_single(route) || !is_on_link(route, parent),
+                }
+        })?;
+        Some(Reason::HostRoute(obstacle.dst))
+    }
+
+    /// Whether the host uses this route to an address instead of the parent's own ones. Of other
+    /// tables than the main one, rules decide which packets they are for: a host with two links to
+    /// a LAN may have a table for each.
+    fn wins(&self, route: &Route, parent: &Link, to: IpAddr) -> bool {
+        let rank = |route: &Route| (Reverse(route.dst.prefix_len()), route.metric);
+        let is_main = |route: &Route| route.table == Route::MAIN;
+        is_main(route)
+            && !self.routes.iter().any(|own| {
+                is_main(own)
+                    && is_on_link(own, parent)
+                    && own.dst.contains(&to)
+                    && rank(own) <= rank(route)
+            })
     }
 
     fn is_gateway(&self, to: IpAddr) -> bool {
@@ -172,6 +190,15 @@ impl HostNetwork {
         prefixes.dedup();
         prefixes
     }
+}
+
+/// Whether the route's destination is on the link itself, rather than behind a router.
+fn is_on_link(route: &Route, link: &Link) -> bool {
+    route.index == link.index && route.gateway.is_none()
+}
+
+fn is_single(route: &Route) -> bool {
+    route.dst.prefix_len() == route.dst.max_prefix_len()
 }
 
 /// The prefix that an address puts on its link. With a peer, it is the peer's.
@@ -436,15 +463,89 @@ mod tests {
     #[test]
     fn a_part_of_the_prefix_that_the_host_refuses_to_reach_is_refused() {
         let mut host = host();
-        let blackhole: IpNet = "10.99.0.128/26".parse().unwrap();
-        // The whole prefix is no part of it.
-        host.refused = vec!["10.99.0.0/24".parse().unwrap(), blackhole];
+        let blackhole = route("10.99.0.128/26", 0);
+        host.refused = vec![blackhole.clone()];
         assert_eq!(
             objection(&host, "10.99.0.130", &[]),
-            Some(Reason::HostRoute(blackhole))
+            Some(Reason::HostRoute(blackhole.dst))
         );
         assert_eq!(objection(&host, "10.99.0.61", &[]), None);
         assert_eq!(objection(&host, "10.99.0.130", &["10.99.0.130"]), None);
+    }
+
+    #[test]
+    fn another_route_to_the_whole_prefix_is_an_obstacle_if_the_host_prefers_it() {
+        let mut host = host();
+        host.routes[2].metric = 100;
+        let with = |others: &[Route]| HostNetwork {
+            routes: host.routes.iter().chain(others).cloned().collect(),
+            ..host.clone()
+        };
+        let tunnel = |metric| Route {
+            metric,
+            ..route("10.99.0.0/24", OTHER)
+        };
+        let refused = Some(Reason::HostRoute(tunnel(50).dst));
+        assert_eq!(objection(&with(&[tunnel(50)]), "10.99.0.61", &[]), refused);
+        assert_eq!(
+            objection(&with(&[tunnel(50)]), "10.99.0.61", &["10.0.0.0/8"]),
+            refused
+        );
+        // Through a router it is no different.
+        let behind = Route {
+            index: PARENT,
+            ..tunnel(50).via(ip("10.99.0.9"))
+        };
+        assert_eq!(objection(&with(&[behind]), "10.99.0.61", &[]), refused);
+
+        // The host's second link to the LAN.
+        for metric in [100, 101] {
+            assert_eq!(
+                objection(&with(&[tunnel(metric)]), "10.99.0.61", &[]),
+                None,
+                "{metric}"
+            );
+        }
+        // Packets from that link's address have a table of their own.
+        let of_source = Route {
+            table: 102,
+            ..tunnel(0)
+        };
+        assert_eq!(objection(&with(&[of_source]), "10.99.0.61", &[]), None);
+        // Who lists the prefix means all of it.
+        assert_eq!(
+            objection(&with(&[tunnel(50)]), "10.99.0.61", &["10.99.0.0/24"]),
+            None
+        );
+        // A part of it that is on the parent's link stays there.
+        let part = route("10.99.0.64/26", PARENT);
+        let routes = [tunnel(50), part];
+        assert_eq!(objection(&with(&routes), "10.99.0.65", &[]), None);
+        assert_eq!(objection(&with(&routes), "10.99.0.61", &[]), refused);
+        // Without a route of the parent's to the prefix, any other is used.
+        host.routes.remove(2);
+        host.routes.push(Route {
+            table: 102,
+            ..route("10.99.0.0/24", PARENT)
+        });
+        host.routes.push(tunnel(100));
+        assert_eq!(objection(&host, "10.99.0.61", &[]), refused);
+    }
+
+    #[test]
+    fn a_prefix_that_the_host_refuses_to_reach_is_an_obstacle_if_the_host_prefers_that() {
+        let mut host = host();
+        host.routes[3].metric = 256;
+        for (metric, expected) in [
+            (100, Some(Reason::HostRoute(host.routes[3].dst))),
+            (1024, None),
+        ] {
+            host.refused = vec![Route {
+                metric,
+                ..route("fd99::/64", 1)
+            }];
+            assert_eq!(objection(&host, "fd99::61", &[]), expected, "{metric}");
+        }
     }
 
     #[test]

@@ -144,18 +144,18 @@ impl Netlink {
         Ok(routes)
     }
 
-    /// All unicast routes, as [`Netlink::routes`] lists them, and the destinations of the routes
-    /// that refuse packets: blackhole, unreachable and prohibit.
+    /// All unicast routes, as [`Netlink::routes`] lists them, and the routes that refuse packets:
+    /// blackhole, unreachable and prohibit. Those lead through no link that matters.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    pub fn routes_and_refused(&self) -> Result<(Vec<Route>, Vec<IpNet>)> {
+    pub fn routes_and_refused(&self) -> Result<(Vec<Route>, Vec<Route>)> {
         let (refusing, unicast): (Vec<_>, Vec<_>) = (self.dump_messages(|_| {})?)
             .into_iter()
             .filter(|found| found.header.kind == RouteType::Unicast || is_refusing(found))
             .partition(is_refusing);
-        let refused = refusing.iter().flat_map(read).map(|route| route.dst);
-        Ok((unicast.iter().flat_map(read).collect(), refused.collect()))
+        let read = |messages: &[RouteMessage]| messages.iter().flat_map(read).collect();
+        Ok((read(&unicast), read(&refusing)))
     }
 
     /// The unicast routes that match `filter`. A kernel without strict checking returns others too.

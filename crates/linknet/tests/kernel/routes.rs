@@ -375,9 +375,10 @@ fn destinations_that_the_host_refuses_to_reach_are_listed_apart() -> Test {
         ("prohibit", "10.1.0.0/16"),
         ("blackhole", "fd00::80/121"),
     ] {
-        space.ip(&format!("route add {kind} {dst} table 77"))?;
+        space.ip(&format!("route add {kind} {dst} table 77 metric 5"))?;
         let (unicast, refused) = space.netlink.routes_and_refused()?;
-        assert!(refused.contains(&net(dst)), "{kind} {dst}: {refused:?}");
+        let is_it = |route: &Route| (route.dst, route.table, route.metric) == (net(dst), 77, 5);
+        assert!(refused.iter().any(is_it), "{kind} {dst}: {refused:?}");
         assert_eq!(unicast, before.0);
     }
     let route = Route::new(net("10.1.0.0/16"), index);
