@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -35,6 +36,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_member_of_the_group_may_ask_for_a_lease_but_not_for_the_socket_or_gc),
     test!(a_member_of_the_group_touches_neither_the_host_nor_the_containers_of_others),
     test!(members_of_the_group_leave_places_for_root),
+    test!(a_member_of_the_group_cannot_have_all_addresses_of_the_lan),
     test!(a_supplementary_group_counts_and_the_sockets_new_directory_admits_it),
     test!(a_member_of_the_group_does_not_learn_which_paths_exist),
     test!(a_stranger_who_listens_on_the_socket_is_not_believed),
@@ -219,6 +221,39 @@ fn members_of_the_group_leave_places_for_root(world: &World) -> Result {
         log.contains("too many ADDs of members of the group")
     })?;
     drop(waiting);
+    Ok(())
+}
+
+fn a_member_of_the_group_cannot_have_all_addresses_of_the_lan(world: &World) -> Result {
+    if !has_other_users()? {
+        return Ok(());
+    }
+    let scenario = with_group(world)?;
+    let settings = Settings {
+        pool: Ipv4Addr::new(10, 99, 1, 0)..=Ipv4Addr::new(10, 99, 9, 255),
+        prefix_len: 16,
+        ..Settings::default()
+    };
+    let _server = DhcpServer::start(&scenario.lan.lan, settings)?;
+    let (_process, own) = own_container(world, &scenario.lan)?;
+    let (mut add, _) = own_add(&scenario)?;
+    let socket = scenario.daemon.socket();
+    let mut add = |number: usize| {
+        add["attachment"]["containerID"] = json!(format!("c{number}"));
+        add["terms"]["clientId"] = json!({ "sent": format!("00{number:08x}") });
+        as_stranger(|| ask(socket, &add, Some(own.as_fd())))
+    };
+    for number in 0..256 {
+        let answer = add(number)?;
+        ensure!(answer["lease"].is_object(), "{number}: {answer}");
+    }
+    let answer = add(256)?;
+    ensure!(answer["error"]["code"] == 11, "{answer}");
+    let why = answer["error"]["msg"].as_str().unwrap_or_default();
+    ensure!(why.contains("has 256 leases"), "{answer}");
+    // The ones that it has, it may request again.
+    let answer = add(0)?;
+    ensure!(answer["lease"].is_object(), "{answer}");
     Ok(())
 }
 

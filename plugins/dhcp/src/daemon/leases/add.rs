@@ -21,6 +21,10 @@ use crate::daemon::store::ClientIdentity;
 use crate::protocol::{AddId, LeaseParams};
 use crate::state::{InterfaceRef, LeaseStatus, Record};
 
+/// The most leases of one member of the group that `-group` admits. More are of no use to a user's
+/// containers, and could take all addresses of a LAN.
+const MAX_LEASES_OF_MEMBER: usize = 256;
+
 /// The parameters of an ADD, and its deadline.
 struct AddRequest {
     netns: Netns,
@@ -114,6 +118,7 @@ async fn add_in_slot(
         return Ok(Some(result));
     }
     ensure_not_replaced(slot, request)?;
+    ensure_not_too_many(table, slot, request.params.member)?;
     end::release(table, slot).await;
     let permit = permit(table, attachment, request, &link).await?;
     let sockets = Sockets::new(&request.netns, interface.ifindex).with_permit(permit);
@@ -158,6 +163,25 @@ fn ensure_not_replaced(slot: &Slot, request: &AddRequest) -> Result<(), Error> {
         return Err(Error::new(code::UNKNOWN_CONTAINER, what));
     }
     Ok(())
+}
+
+/// Refuses a further lease of a member of the group that `-group` admits, if it has too many.
+///
+/// # Errors
+/// `TRY_AGAIN_LATER` (11).
+fn ensure_not_too_many(table: &Table, slot: &Rc<Slot>, member: Option<u32>) -> Result<(), Error> {
+    let Some(uid) = member else {
+        return Ok(());
+    };
+    let is_another = |other: &&Rc<Slot>| other.member() == member && !Rc::ptr_eq(other, slot);
+    if table.slots().iter().filter(is_another).count() < MAX_LEASES_OF_MEMBER {
+        return Ok(());
+    }
+    let what = format!(
+        "uid {uid} has {MAX_LEASES_OF_MEMBER} leases, and a member of the group that -group admits \
+         may have no more"
+    );
+    Err(Error::new(code::TRY_AGAIN_LATER, what).details("detach one of its containers"))
 }
 
 /// Refuses a lease of a member of the group that `-group` admits, under the identity of a lease that
@@ -260,5 +284,40 @@ impl AddRequest {
         let what = format!("no address for {attachment} within {:?}", self.timeout);
         Error::new(code::TRY_AGAIN_LATER, what)
             .details(format!("all of that time was spent {waiting}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::leases::table::tests::table;
+
+    #[tokio::test]
+    async fn a_member_may_have_some_leases_and_root_any_number() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = table(&directory);
+        let slot = |number: usize, member| {
+            let attachment = Attachment::new(format!("c{number}"), "lan", "eth0").unwrap();
+            let slot = table.get_or_create(&attachment);
+            slot.requested_by.set(member);
+            slot
+        };
+        for number in 1..MAX_LEASES_OF_MEMBER {
+            slot(number, Some(1000));
+        }
+        slot(1001, Some(1001));
+        slot(1002, None);
+        let last = slot(0, Some(1000));
+        assert_eq!(ensure_not_too_many(&table, &last, Some(1000)), Ok(()));
+        for (member, is_refused) in [(Some(1000), true), (Some(1001), false), (None, false)] {
+            let further = slot(1003, member);
+            let refused = ensure_not_too_many(&table, &further, member).err();
+            let code = refused.map(|error| error.code);
+            assert_eq!(
+                code,
+                is_refused.then_some(code::TRY_AGAIN_LATER),
+                "{member:?}"
+            );
+        }
     }
 }
