@@ -16,6 +16,7 @@ use crate::scenario::{SOON, conflist, reported};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(the_plugin_starts_a_daemon_in_a_session_of_its_own),
+    test!(a_detached_daemon_keeps_no_stream_of_its_caller),
     test!(status_is_good_where_add_would_start_a_daemon),
     test!(an_idle_daemon_exits),
     test!(a_watchdog_and_callers_without_a_lease_keep_no_idle_daemon_running),
@@ -68,6 +69,23 @@ fn the_plugin_starts_a_daemon_in_a_session_of_its_own(world: &World) -> Result {
         server.leases().is_empty()
     })?;
     Ok(())
+}
+
+fn a_detached_daemon_keeps_no_stream_of_its_caller(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let socket = world.dir().join("detached.sock");
+    let mut command = std::process::Command::new(suite::plugin_dir().join("dhcp"));
+    command
+        .args(["daemon", "-detach", "-socketpath"])
+        .arg(&socket);
+    let mut daemon = Process::spawn(world, &lan.host, "detached-daemon", command)?;
+    daemon.until("it listens", SOON, || UnixStream::connect(&socket).is_ok())?;
+    for stream in 0..=2 {
+        let file = fs::read_link(format!("/proc/{}/fd/{stream}", daemon.pid()))?;
+        ensure!(file == Path::new("/dev/null"), "{stream} is {file:?}");
+    }
+    ensure!(daemon.log().is_empty(), "{}", daemon.log());
+    daemon.stop()
 }
 
 fn status_is_good_where_add_would_start_a_daemon(world: &World) -> Result {

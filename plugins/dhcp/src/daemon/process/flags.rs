@@ -51,8 +51,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) idle: Option<Duration>,
 
-    /// Run in a session of its own, without the caller's descriptors, and log to the journal (or,
-    /// if there is none, to a file in the state directory)
+    /// Run without the caller's descriptors, in a session of its own (unless it leads a process
+    /// group), and log to the journal (or, if there is none, to a file in the state directory)
     #[arg(long)]
     pub(crate) detach: bool,
 

@@ -40,6 +40,7 @@ pub(crate) fn to_stderr(level: LevelFilter) {
 /// anything is opened.
 pub(crate) fn detach(directory: &Path, level: LevelFilter) -> io::Result<()> {
     close_inherited()?;
+    silence_standard_streams()?;
     // This fails for the leader of a process group, which has no terminal to detach from.
     let _ = rustix::process::setsid();
     std::env::set_current_dir("/")?;
@@ -93,5 +94,15 @@ fn close_inherited() -> io::Result<()> {
         // This fails for the descriptor that listed the directory, which is closed already.
         let _ = nix::unistd::close(fd);
     }
+    Ok(())
+}
+
+/// Replaces the standard streams by `/dev/null`. If they were closed, the next files to be opened
+/// would take their places.
+fn silence_standard_streams() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
     Ok(())
 }
