@@ -20,6 +20,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(leases_of_the_go_daemon_are_adopted).needs(&[packages::GO_PLUGINS, cnitool::CNITOOL]),
     test!(a_container_without_its_address_is_not_adopted)
         .needs(&[packages::GO_PLUGINS, cnitool::CNITOOL]),
+    test!(each_file_that_cannot_be_read_is_reported_on_a_line),
 ];
 
 /// A LAN whose containers the Go plugins attached, with a daemon that has lost its leases since.
@@ -128,6 +129,26 @@ fn a_container_without_its_address_is_not_adopted(world: &World) -> Result {
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(
         output.status.success() && text.contains("skipped: the container is gone"),
+        "{output:?}"
+    );
+    Ok(())
+}
+
+fn each_file_that_cannot_be_read_is_reported_on_a_line(world: &World) -> Result {
+    for name in ["lan-c1-eth0", "lan-c2-eth0", "forged\nadopted"] {
+        fs::write(world.dir().join(name), "{")?;
+    }
+    let mut command = Command::new(suite::plugin_dir().join("dhcp"));
+    let output = command
+        .args(["adopt", "--cachedir"])
+        .arg(world.dir())
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let mut lines = text.lines();
+    ensure!(
+        !output.status.success()
+            && text.lines().count() == 3
+            && lines.all(|line| line.starts_with("dhcp: /") && line.contains(": ")),
         "{output:?}"
     );
     Ok(())

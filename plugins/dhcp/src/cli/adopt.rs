@@ -38,7 +38,7 @@ enum Outcome {
 ///
 /// # Errors
 /// The lines, if one of the containers is left without a lease.
-pub(super) fn adopt(caches: &[PathBuf]) -> Result<String, String> {
+pub(super) fn adopt(caches: &[PathBuf]) -> Result<Vec<String>, Vec<String>> {
     let mut lines = Vec::new();
     let mut is_complete = true;
     for cache in caches {
@@ -83,8 +83,8 @@ pub(super) fn adopt(caches: &[PathBuf]) -> Result<String, String> {
         lines.push("no cached attachment uses the dhcp plugin".to_owned());
     }
     match is_complete {
-        true => Ok(lines.join("\n")),
-        false => Err(lines.join("\n")),
+        true => Ok(lines),
+        false => Err(lines),
     }
 }
 

@@ -26,20 +26,31 @@ pub(crate) fn is_command(word: &str) -> bool {
 pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args = std::iter::once(OsString::from("dhcp")).chain(args);
     let outcome = match Cli::parse_from(args).command {
-        Command::Status { socketpath } => status::status(&socketpath),
-        Command::Install { directory } => install::install(&directory),
+        Command::Status { socketpath } => one_line(status::status(&socketpath)),
+        Command::Install { directory } => one_line(install::install(&directory)),
         Command::Adopt { cachedir } => adopt::adopt(&cachedir),
     };
-    // The exit status says what matters, even if nobody reads the text.
     match outcome {
-        Ok(report) => {
-            let _ = writeln!(io::stdout(), "{}", printable(&report));
+        Ok(lines) => {
+            print(&mut io::stdout(), "", &lines);
             ExitCode::SUCCESS
         }
-        Err(why) => {
-            let _ = writeln!(io::stderr(), "dhcp: {}", printable(&why));
+        Err(lines) => {
+            print(&mut io::stderr(), "dhcp: ", &lines);
             ExitCode::FAILURE
         }
+    }
+}
+
+fn one_line(outcome: Result<String, String>) -> Result<Vec<String>, Vec<String>> {
+    outcome.map(|line| vec![line]).map_err(|line| vec![line])
+}
+
+/// Writes the lines, each after `prefix`.
+fn print(stream: &mut impl Write, prefix: &str, lines: &[String]) {
+    for line in lines {
+        // The exit status says what matters, even if nobody reads the text.
+        let _ = writeln!(stream, "{prefix}{}", printable(line));
     }
 }
 
@@ -99,5 +110,14 @@ mod tests {
             assert!(is_command(command), "{command}");
         }
         assert!(!is_command("daemon") && !is_command("--help") && !is_command("stats"));
+    }
+
+    #[test]
+    fn each_line_of_a_report_is_printed_as_one() {
+        let mut printed = Vec::new();
+        let lines = ["first\u{1b}[2J", "second\nthird"].map(str::to_owned);
+        print(&mut printed, "dhcp: ", &lines);
+        let printed = String::from_utf8(printed).unwrap();
+        assert_eq!(printed, "dhcp: first\\u{1b}[2J\ndhcp: second\\nthird\n");
     }
 }
