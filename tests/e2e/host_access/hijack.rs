@@ -11,7 +11,8 @@ use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::Settings;
 use lab::plugin::CniError;
 use lab::serde_json::{Value, json};
-use lab::{Daemon, DhcpServer, Lan, Network, Result, Test, World, network, test, until};
+use lab::suite::packages;
+use lab::{Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, network, test, until};
 use linknet::{Route, sysctl};
 use nix::mount::{MsFlags, mount};
 
@@ -24,6 +25,8 @@ use crate::scenario::{SOON, address, ensure_nothing_left};
 pub(super) const TESTS: &[Test] = &[
     test!(a_server_cannot_have_the_host_led_to_an_address_that_it_uses),
     test!(a_renewal_cannot_have_the_host_led_to_an_address_that_it_uses),
+    test!(a_pods_author_cannot_have_the_host_led_to_an_address_that_it_uses)
+        .needs(&[packages::GO_PLUGINS]),
     test!(a_container_cannot_have_the_host_led_to_addresses_that_it_adds),
     test!(the_gateways_of_next_hop_objects_are_gateways),
     test!(what_the_host_refuses_to_reach_stays_out_of_reach),
@@ -190,6 +193,33 @@ fn a_renewal_cannot_have_the_host_led_to_an_address_that_it_uses(world: &World) 
     ensure_they_talk((&lan.host, HOST.into()), (&container, first.into()))?;
     network.del(&attachment)?;
     ensure_host_is_clean(&lan.host)
+}
+
+/// The address comes in `runtimeConfig.ips`, and Debian's `static` hands it out.
+fn a_pods_author_cannot_have_the_host_led_to_an_address_that_it_uses(world: &World) -> Result {
+    let lan = used_lan()?;
+    set_resolvers(world, &[RESOLVER.into()])?;
+    let keys = json!({ "capabilities": { "ips": true }, "ipam": { "type": "static" } });
+    let network = Network::new(&lan.host, with_access(keys));
+    let wish = |container: &Node, address: IpAddr| {
+        let mut attachment = network::Attachment::new(container);
+        let ips = json!([format!("{address}/24")]);
+        attachment.capabilities.insert("ips".to_owned(), ips);
+        attachment
+    };
+    let container = container(&lan, "c1")?;
+    for prize in PRIZES {
+        let attachment = wish(&container, prize.into());
+        let error = refusal(&network, &attachment).with_context(|| prize.to_string())?;
+        ensure!(error.msg.contains(&prize.to_string()), "{error:?}");
+        ensure_nothing_left(&container)?;
+        ensure_host_is_clean(&lan.host)?;
+    }
+    let good: IpAddr = "10.99.0.61".parse()?;
+    let attachment = wish(&container, good);
+    network.add(&attachment)?;
+    ensure_they_talk((&lan.host, HOST.into()), (&container, good))?;
+    network.del(&attachment)
 }
 
 fn a_container_cannot_have_the_host_led_to_addresses_that_it_adds(world: &World) -> Result {
