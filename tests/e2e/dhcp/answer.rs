@@ -7,6 +7,7 @@ use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::{DhcpOption, MessageType, OptionCode, UnknownOption};
 use lab::serde_json::{Value, json};
+use lab::suite::packages;
 use lab::{Attachment, DhcpServer, Lan, Network, Node, Result, Test, World, test, until};
 use linknet::ArpSocket;
 
@@ -14,6 +15,7 @@ use crate::scenario::{SOON, Scenario, address, default_gateways};
 
 pub(super) const TESTS: &[Test] = &[
     test!(classless_routes_override_routers_and_static_routes),
+    test!(a_go_plugin_installs_a_classless_route_on_the_link).needs(&[packages::GO_PLUGINS]),
     test!(option_249_is_read_as_classless_routes),
     test!(a_gateway_outside_a_32_bit_prefix_is_reached),
     test!(a_renewal_keeps_options_suppressed_and_configured_routes_in_place),
@@ -94,6 +96,38 @@ fn classless_routes_override_routers_and_static_routes(world: &World) -> Result 
     let expected = ["0.0.0.0/0 via 10.99.0.1", "192.168.9.0/24 via 10.99.0.8"];
     ensure!(routes(&other)? == expected, "{:?}", routes(&other)?);
     Ok(())
+}
+
+/// Debian's `bridge` passes on to the kernel what the IPAM plugin says.
+fn a_go_plugin_installs_a_classless_route_on_the_link(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let host = &scenario.lan.host;
+    host.add_bridge("br-lan")?;
+    host.add_bridge_port("br-lan", Lan::MASTER)?;
+    for link in ["br-lan", Lan::MASTER] {
+        host.set_up(link)?;
+    }
+    let route = |dst: &str, gateway| Result::Ok((dst.parse()?, gateway));
+    let classless = vec![
+        route("172.16.0.0/16", Ipv4Addr::UNSPECIFIED)?,
+        route("0.0.0.0/0", Lan::ADDRESS)?,
+    ];
+    let settings = Settings {
+        options: vec![DhcpOption::ClasslessStaticRoute(classless)],
+        ..Settings::default()
+    };
+    let _server = DhcpServer::start(&scenario.lan.lan, settings)?;
+    let mut conflist = scenario.dhcp();
+    let ipam = conflist["plugins"][0]["ipam"].take();
+    conflist["plugins"] = json!([{ "type": "bridge", "bridge": "br-lan", "ipam": ipam }]);
+    let network = Network::new(host, conflist);
+    let container = scenario.lan.container("c1")?;
+    let attachment = Attachment::new(&container);
+    network.add(&attachment)?;
+    let expected = ["0.0.0.0/0 via 10.99.0.1", "172.16.0.0/16"];
+    ensure!(routes(&container)? == expected, "{:?}", routes(&container)?);
+    // Its CHECK looks for the gateway 0.0.0.0, which the kernel does not keep.
+    network.del(&attachment)
 }
 
 fn option_249_is_read_as_classless_routes(world: &World) -> Result {
