@@ -42,7 +42,7 @@ fn the_reference_lists_exactly_the_keys_that_dhcp_takes() {
 }
 
 /// Sections whose shell blocks the tests of the runtimes run, in order.
-const RUN: [(&str, &str); 14] = [
+const RUN: [(&str, &str); 15] = [
     ("README.md", "Install"),
     ("README.md", "Podman 4.x with CNI"),
     ("README.md", "containerd and nerdctl"),
@@ -55,6 +55,7 @@ const RUN: [(&str, &str); 14] = [
     ("docs/runtimes.md", "Debian 12 with the two files"),
     ("docs/runtimes.md", "Debian 13 with the package"),
     ("docs/runtimes.md", "Debian 13 with the two files"),
+    ("docs/runtimes.md", "Fedora, with the RPM"),
     ("docs/runtimes.md", "In CI"),
     ("docs/troubleshooting.md", "Troubleshooting"),
 ];

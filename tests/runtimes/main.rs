@@ -16,6 +16,7 @@ mod kubernetes;
 mod machine;
 mod package;
 mod podman;
+mod rpm;
 mod scenario;
 mod systemd;
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         .tests(capabilities::TESTS)
         .tests(systemd::TESTS)
         .tests(package::TESTS)
+        .tests(rpm::TESTS)
         .tests(bare::TESTS)
         .afterwards(debian::remove)
         .run()

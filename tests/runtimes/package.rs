@@ -342,7 +342,7 @@ fn without_debians_plugins() -> Result {
     Ok(())
 }
 
-fn main_pid(systemd: &Systemd) -> Result<String> {
+pub(crate) fn main_pid(systemd: &Systemd) -> Result<String> {
     systemd.run(&[
         "systemctl",
         "show",
@@ -351,17 +351,17 @@ fn main_pid(systemd: &Systemd) -> Result<String> {
     ])
 }
 
-/// All places where the package may leave something.
-fn listing() -> Result<Vec<String>> {
+/// All places where a package may leave something.
+pub(crate) fn listing() -> Result<Vec<String>> {
     // Not every one of these directories need be there.
-    const FIND: &str = "find /etc /lib/systemd/ /usr/lib/cni /usr/share /var/lib/cni /var/lib/systemd ! -type d 2>/dev/null | sort";
+    const FIND: &str = "find /etc /lib/systemd/ /opt /usr/lib/cni /usr/share /var/lib/cni /var/lib/systemd ! -type d 2>/dev/null | sort";
     Ok(run(&["sh", "-c", FIND])?
         .lines()
         .map(str::to_owned)
         .collect())
 }
 
-fn differences<'a>(before: &'a [String], after: &'a [String]) -> Vec<&'a String> {
+pub(crate) fn differences<'a>(before: &'a [String], after: &'a [String]) -> Vec<&'a String> {
     let only = |in_this: &'a [String], not_in: &'a [String]| {
         in_this.iter().filter(move |file| !not_in.contains(file))
     };

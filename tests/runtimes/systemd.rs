@@ -420,6 +420,8 @@ impl Systemd {
             "--output=short",
             "--unit=cni-dhcp.service",
             "--unit=cni-dhcp.socket",
+            "--unit=leasehold-dhcp.service", // the RPM's name for it
+            "--unit=leasehold-dhcp.socket",
         ]);
         output(&mut command).unwrap_or_else(|error| error.to_string())
     }
@@ -485,7 +487,12 @@ fn state_in(unshare: Pid, unit: &str) -> Result<String> {
 
 /// The example's network, with the plugins where Debian has them.
 pub(crate) fn network(host: &Node) -> Result<Network<'_>> {
-    Ok(Network::with_path(host, example()?, vec![PLUGINS.into()]))
+    network_with(host, PLUGINS)
+}
+
+/// The example's network, with the plugins in another directory.
+pub(crate) fn network_with<'a>(host: &'a Node, plugins: &str) -> Result<Network<'a>> {
+    Ok(Network::with_path(host, example()?, vec![plugins.into()]))
 }
 
 fn example() -> Result<Value> {
