@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lab::anyhow::{Context, ensure};
-use lab::crash_injector::{STRACE, Syscall, syscalls_of};
+use lab::crash_injector::{ERRORS, STRACE, Syscall, syscalls_of};
 use lab::dhcp_server::Settings;
 use lab::dhcproto::v4::MessageType;
 use lab::serde_json::{self, Value, json};
@@ -41,9 +41,6 @@ const CALLS: &str = "socket,bind,listen,connect,sendto,recvfrom,sendmsg,recvmsg,
                      timerfd_settime,inotify_init1,inotify_add_watch,epoll_create1,epoll_ctl,\
                      eventfd2,socketpair,clone3,prctl,landlock_create_ruleset,landlock_add_rule,\
                      landlock_restrict_self";
-
-/// Errors that any of these calls may have.
-const ERRORS: [&str; 3] = ["ENOMEM", "EMFILE", "EIO"];
 
 fn whichever_syscall_fails_a_daemon_that_starts_loses_no_lease(world: &World) -> Result {
     let lan = Lan::new()?;

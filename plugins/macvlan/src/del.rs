@@ -27,19 +27,15 @@ use crate::{cleanup, guard, host_access, netns};
 pub(crate) fn del(request: &Request) -> Result<(), Error> {
     let attachment = request.attachment()?;
     let mut steps = Steps::default();
-    let opened = steps.note(Container::open(request, attachment));
     let config = Config::read(request).ok();
     let reported = Reported::find(request, attachment);
-    let found = opened.as_ref().and_then(|container| match container {
-        Some(container) => {
-            steps.note(container.our_links(attachment, config.as_ref(), reported.as_ref()))
-        }
-        None => Some(Vec::new()),
-    });
+    let find = || Container::find(request, attachment, config.as_ref(), reported.as_ref());
+    // Without this nothing could be removed, and what failed may work a moment later.
+    let found = steps.note(find().or_else(|_| find()));
     // An interface that was not found may still answer for its addresses.
     let is_found = found.is_some();
-    let ours = found.unwrap_or_default();
-    let container = opened.flatten();
+    let (container, ours) = found.flatten().unzip();
+    let ours = ours.unwrap_or_default();
     let mark = OwnerMark::new(attachment);
     if let Some(container) = &container {
         let given = reported.as_ref().map(|reported| &*reported.addresses);
@@ -61,7 +57,7 @@ pub(crate) fn del(request: &Request) -> Result<(), Error> {
     if let Some(container) = &container {
         let removed = container.remove(&mark, &ours);
         let removed = steps.note(removed.map_err(|error| failed(attachment, &error)));
-        if removed.is_some() && is_found {
+        if removed.is_some() {
             // ADD refuses a value of another type, and so has set nothing.
             let key = SharedKeys::read(request).guard;
             if guard::is_on(&key, &ours) {
@@ -106,6 +102,20 @@ struct Container {
 }
 
 impl Container {
+    /// The namespace, and the attachment's interfaces in it.
+    fn find(
+        request: &Request,
+        attachment: &Attachment,
+        config: Option<&Config>,
+        reported: Option<&Reported>,
+    ) -> Result<Option<(Container, Vec<Link>)>, Error> {
+        let Some(container) = Container::open(request, attachment)? else {
+            return Ok(None);
+        };
+        let ours = container.our_links(attachment, config, reported)?;
+        Ok(Some((container, ours)))
+    }
+
     /// `None` if the namespace is gone.
     fn open(request: &Request, attachment: &Attachment) -> Result<Option<Container>, Error> {
         let Some(netns) = netns::open_if_exists(request)? else {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use lab::anyhow::{Context, ensure};
-use lab::crash_injector::STRACE;
+use lab::crash_injector::{ERRORS, STRACE};
 use lab::dhcp_server::Settings;
 use lab::dhcproto::v4::DhcpOption;
 use lab::{
@@ -28,9 +28,6 @@ pub(super) const TESTS: &[Test] = &[
         .needs(&[STRACE])
         .within(Duration::from_secs(300)),
 ];
-
-/// What calls fail with in turn.
-const ERRORS: [&str; 5] = ["EIO", "ENOMEM", "EINTR", "ENOBUFS", "EMFILE"];
 
 /// How long a lease may take to come right. A renewal that fails is tried again after ten seconds.
 const REPAIRED_WITHIN: Duration = Duration::from_secs(25);

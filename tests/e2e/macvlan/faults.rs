@@ -1,5 +1,5 @@
-//! Every system call failing once: ADD succeeds or leaves nothing, DEL and GC remove the interface
-//! or say that they could not, and the next one removes the rest, and CHECK changes nothing. Every
+//! Every system call failing once: ADD succeeds or leaves nothing, DEL removes the interface,
+//! GC removes it or says that it could not, the next one removes the rest, and CHECK changes nothing. Every
 //! failure is a CNI error.
 
 use std::fs;
@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lab::anyhow::{Context, ensure};
-use lab::crash_injector::{STRACE, Syscall};
-use lab::plugin::CniError;
+use lab::crash_injector::{self, STRACE, Syscall};
+use lab::plugin::{CniError, NoDocument};
 use lab::serde_json::json;
 use lab::{CrashInjector, Lan, Network, Node, Result, Test, World, network, test};
 
@@ -22,7 +22,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(whichever_syscall_fails_check_changes_nothing)
         .needs(&[STRACE])
         .within(Duration::from_secs(180)),
-    test!(whichever_syscall_fails_del_removes_the_interface_or_fails)
+    test!(whichever_syscall_fails_del_removes_the_interface)
         .needs(&[STRACE])
         .within(Duration::from_secs(180)),
     test!(whichever_syscall_fails_gc_removes_what_is_not_valid_or_fails)
@@ -30,10 +30,11 @@ pub(super) const TESTS: &[Test] = &[
         .within(Duration::from_secs(180)),
 ];
 
-/// Everything that can fail for want of something, except the way back from a namespace: a process
-/// that is in the wrong one ends at once.
-const CALLS: &str = "socket,connect,sendto,recvfrom,openat,read,poll,ioctl,flock,vfork,\
-                     clone3,pipe2,fcntl,wait4";
+/// Everything that can fail for want of something, or because a file or a socket does. Without
+/// memory, Rust ends the process.
+const CALLS: &str = "socket,bind,connect,setsockopt,sendto,recvfrom,openat,read,write,readlink,\
+                     statx,newfstatat,fstatfs,getdents64,ioctl,flock,fcntl,poll,setns,clone,\
+                     clone3,vfork,pipe2,wait4,getrandom";
 
 /// A network whose macvlan can be made to fail, with an IPAM plugin that has a file for each
 /// container, which is empty once the address is given back.
@@ -83,14 +84,6 @@ impl Faults<'_> {
     }
 }
 
-/// An error of the system call: `poll` has no EIO, at which Rust's start-up code ends the process.
-fn error_of((name, _): &Syscall) -> &'static str {
-    match name.as_str() {
-        "poll" => "ENOMEM",
-        _ => "EIO",
-    }
-}
-
 /// Whether the plugin succeeded. Its failure must be a CNI error: one document.
 fn is_success<T>(outcome: Result<T>) -> Result<bool> {
     match outcome {
@@ -98,6 +91,20 @@ fn is_success<T>(outcome: Result<T>) -> Result<bool> {
         Err(error) if error.downcast_ref::<CniError>().is_some() => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Like [`is_success`], with the plugin's death at a system call for which it has to end.
+fn is_success_or_death<T>(syscall: &Syscall, outcome: Result<T>) -> Result<bool> {
+    match outcome {
+        Err(error) if is_way_back(syscall) && error.is::<NoDocument>() => Ok(false),
+        outcome => is_success(outcome),
+    }
+}
+
+/// Whether the system call is the way back from a namespace, without which whatever follows would
+/// be done in the wrong one. Each visit tries whether it can come back, enters, and returns.
+fn is_way_back((name, nth): &Syscall) -> bool {
+    name == "setns" && nth % 3 == 0
 }
 
 /// The guard may be left, which does no harm without the interface.
@@ -115,26 +122,30 @@ fn whichever_syscall_fails_add_succeeds_or_leaves_nothing(world: &World) -> Resu
     let add = || is_success(faults.network.add(&attachment));
     let syscalls = faults.injector.syscalls(add)?;
     faults.network.del(&attachment)?;
-    for syscall in syscalls {
+    for (syscall, error) in crash_injector::faults(syscalls, 0) {
+        let add = || match faults.network.add(&attachment) {
+            // The result itself could not be written.
+            Err(error) if syscall.0 == "write" && error.is::<NoDocument>() => Ok(false),
+            outcome => is_success_or_death(&syscall, outcome),
+        };
         let outcome = || -> Result {
-            let add = || is_success(faults.network.add(&attachment));
-            if faults.injector.fail_at(&syscall, "ENOMEM", add)? {
+            if faults.injector.fail_at(&syscall, error, add)? {
                 let alias = container.link("eth0")?.alias;
                 ensure!(
                     alias.as_deref() == Some("leasehold:eth0/c1/lan"),
                     "not marked as finished: {alias:?}"
                 );
-            } else {
+            } else if !is_way_back(&syscall) {
                 ensure_nothing_left(&container)?;
                 faults.ensure_no_lease()?;
             }
             faults
                 .injector
-                .syscalls(|| is_success(faults.network.del(&attachment)))?;
+                .undisturbed(|| faults.network.del(&attachment))?;
             ensure_nothing_left(&container)?;
             faults.ensure_no_lease()
         };
-        outcome().with_context(|| format!("{syscall:?} failed"))?;
+        outcome().with_context(|| format!("{syscall:?} failed with {error}"))?;
     }
     Ok(())
 }
@@ -147,41 +158,54 @@ fn whichever_syscall_fails_check_changes_nothing(world: &World) -> Result {
     let check = || is_success(faults.network.check(&attachment));
     faults
         .injector
-        .syscalls(|| is_success(faults.network.add(&attachment)))?;
-    for syscall in faults.injector.syscalls(check)? {
+        .undisturbed(|| faults.network.add(&attachment))?;
+    for (syscall, error) in crash_injector::faults(faults.injector.syscalls(check)?, 1) {
+        let check_once = || is_success_or_death(&syscall, faults.network.check(&attachment));
         let outcome = || -> Result {
+            faults.injector.fail_at(&syscall, error, check_once)?;
             faults
                 .injector
-                .fail_at(&syscall, error_of(&syscall), check)?;
-            faults.injector.syscalls(check)?;
-            Ok(())
+                .undisturbed(|| faults.network.check(&attachment))
         };
-        outcome().with_context(|| format!("{syscall:?} failed"))?;
+        outcome().with_context(|| format!("{syscall:?} failed with {error}"))?;
     }
     Ok(())
 }
 
-fn whichever_syscall_fails_del_removes_the_interface_or_fails(world: &World) -> Result {
+fn whichever_syscall_fails_del_removes_the_interface(world: &World) -> Result {
     let lan = Lan::new()?;
     let faults = Faults::new(world, &lan)?;
     let container = lan.container("c1")?;
     let attachment = network::Attachment::new(&container);
-    let add = || is_success(faults.network.add(&attachment));
+    let add = || faults.network.add(&attachment);
     let del = || is_success(faults.network.del(&attachment));
-    faults.injector.syscalls(add)?;
-    for syscall in faults.injector.syscalls(del)? {
+    faults.injector.undisturbed(add)?;
+    for (syscall, error) in crash_injector::faults(faults.injector.syscalls(del)?, 2) {
         let outcome = || -> Result {
-            faults.injector.syscalls(add)?;
-            if faults.injector.fail_at(&syscall, error_of(&syscall), del)? {
+            faults.injector.undisturbed(add)?;
+            let deleted = || Ok(faults.network.del(&attachment));
+            let deleted = faults.injector.fail_at(&syscall, error, deleted)?;
+            if !is_without_request(&deleted) && !is_way_back(&syscall) {
                 ensure_no_interface(&container)?;
             }
-            faults.injector.syscalls(del)?;
+            is_success_or_death(&syscall, deleted)?;
+            faults
+                .injector
+                .undisturbed(|| faults.network.del(&attachment))?;
             ensure_nothing_left(&container)?;
             faults.ensure_no_lease()
         };
-        outcome().with_context(|| format!("{syscall:?} failed"))?;
+        outcome().with_context(|| format!("{syscall:?} failed with {error}"))?;
     }
     Ok(())
+}
+
+/// Whether the plugin could not read what it was asked to do.
+fn is_without_request(outcome: &Result) -> bool {
+    let error = outcome.as_ref().err();
+    error
+        .and_then(|error| error.downcast_ref::<CniError>())
+        .is_some_and(|error| error.msg.contains("stdin"))
 }
 
 fn whichever_syscall_fails_gc_removes_what_is_not_valid_or_fails(world: &World) -> Result {
@@ -192,23 +216,23 @@ fn whichever_syscall_fails_gc_removes_what_is_not_valid_or_fails(world: &World) 
     let add = |attachment| {
         faults
             .injector
-            .syscalls(|| is_success(faults.network.add(attachment)))
+            .undisturbed(|| faults.network.add(attachment))
     };
     let gc = || is_success(faults.network.gc(&[&valid]));
     add(&valid)?;
     add(&gone)?;
-    for syscall in faults.injector.syscalls(gc)? {
+    for (syscall, error) in crash_injector::faults(faults.injector.syscalls(gc)?, 3) {
+        let gc_once = || is_success_or_death(&syscall, faults.network.gc(&[&valid]));
         let outcome = || -> Result {
             ensure_nothing_left(&stale)?;
             add(&gone)?;
-            if faults.injector.fail_at(&syscall, error_of(&syscall), gc)? {
+            if faults.injector.fail_at(&syscall, error, gc_once)? {
                 ensure_no_interface(&stale)?;
             }
             kept.link("eth0")?;
-            faults.injector.syscalls(gc)?;
-            Ok(())
+            faults.injector.undisturbed(|| faults.network.gc(&[&valid]))
         };
-        outcome().with_context(|| format!("{syscall:?} failed"))?;
+        outcome().with_context(|| format!("{syscall:?} failed with {error}"))?;
     }
     Ok(())
 }

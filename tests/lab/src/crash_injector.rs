@@ -15,6 +15,9 @@ use crate::{
 /// The package that a test with a [`CrashInjector`] needs.
 pub const STRACE: Package = Package::new("strace", "strace");
 
+/// What system calls fail with in turn.
+pub const ERRORS: [&str; 5] = ["EIO", "ENOMEM", "EINTR", "ENOBUFS", "EMFILE"];
+
 /// A system call by name, and which of the plugin's calls of that name it is, from 1.
 pub type Syscall = (String, usize);
 
@@ -45,9 +48,9 @@ impl CrashInjector {
         let real = suite::plugin_dir().join(plugin);
         let arguments = folder.join("arguments");
         let script = format!(
-            "#!/bin/sh\nexec strace -qq $(cat {}) {}\n",
-            arguments.display(),
-            real.display()
+            "#!/bin/sh\n[ -s {arguments} ] || exec {real}\nexec strace -qq $(cat {arguments}) {real}\n",
+            arguments = arguments.display(),
+            real = real.display()
         );
         fs::write(folder.join(plugin), script)?;
         fs::set_permissions(folder.join(plugin), fs::Permissions::from_mode(0o755))?;
@@ -69,6 +72,15 @@ impl CrashInjector {
         self.write_arguments(&format!("-o {} -e trace={}", log.display(), self.traced))?;
         ensure!(run()?, "a plugin that is not killed must succeed");
         Ok(syscalls_of(&fs::read_to_string(&log)?))
+    }
+
+    /// `run` with the plugin as it is, without strace, which would make it slower.
+    ///
+    /// # Errors
+    /// Those of `run`.
+    pub fn undisturbed<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.write_arguments("")?;
+        run()
     }
 
     /// `run` with a plugin that is killed on entry to this system call.
@@ -107,8 +119,21 @@ impl CrashInjector {
     }
 }
 
+/// Each of the system calls with the error that it is to fail with, beginning with the `first` of
+/// [`ERRORS`]. `poll` fails only with errors that it has: at others, Rust's start-up code ends the
+/// process.
+pub fn faults(syscalls: Vec<Syscall>, first: usize) -> Vec<(Syscall, &'static str)> {
+    let errors = ERRORS.into_iter().cycle().skip(first);
+    let with_error = |(syscall, error): (Syscall, &'static str)| match error {
+        "EIO" | "ENOBUFS" | "EMFILE" if syscall.0 == "poll" => (syscall, "ENOMEM"),
+        _ => (syscall, error),
+    };
+    syscalls.into_iter().zip(errors).map(with_error).collect()
+}
+
 /// The system calls in a record of strace's, in order. Those by which tokio's runtime wakes itself
-/// are left out: it panics if they fail.
+/// are left out: it panics if they fail. So are those by which debug builds make sure that what
+/// they close is open.
 pub fn syscalls_of(record: &str) -> Vec<Syscall> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut syscalls = Vec::new();
@@ -126,7 +151,7 @@ pub fn syscalls_of(record: &str) -> Vec<Syscall> {
         }
         let count = counts.entry(name.to_owned()).or_default();
         *count += 1;
-        if !rest.contains(WAKE_UP) {
+        if !rest.contains(WAKE_UP) && !rest.contains("F_GETFD)") {
             syscalls.push((name.to_owned(), *count));
         }
     }
@@ -143,7 +168,7 @@ mod tests {
     #[test]
     fn a_record_of_one_thread_and_of_several_has_the_same_calls() {
         let one = "openat(AT_FDCWD, \"a\") = 3\nread(3, \"\", 8) = 0\nread(3, 0x1, 8) = ? ERESTARTSYS\n\
-                   write(4, \"\\1\\0\\0\\0\\0\\0\\0\\0\", 8) = 8\nwrite(1, \"\", 1) = 1\n--- SIGTERM {si_signo=SIGTERM} ---\n";
+                   write(4, \"\\1\\0\\0\\0\\0\\0\\0\\0\", 8) = 8\nwrite(1, \"\", 1) = 1\nfcntl(3, F_GETFD) = 0\n--- SIGTERM {si_signo=SIGTERM} ---\n";
         let several = "12  openat(AT_FDCWD, \"a\") = 3\n12  read(3,  <unfinished ...>\n\
                        13 write(4, \"\\1\\0\\0\\0\\0\\0\\0\\0\", 8) = 8\n12  <... read resumed>\"(\", 8) = 0\n13 write(1, \"\", 1) = 1\n";
         let calls = [("openat", 1), ("read", 1), ("write", 2)];

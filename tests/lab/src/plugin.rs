@@ -290,7 +290,7 @@ impl Outcome {
     /// The error of a plugin that failed as the CNI specification wants it (section 5, "Error").
     ///
     /// # Errors
-    /// When it succeeded, or failed without such a document.
+    /// When it succeeded, or failed without such a document; [`NoDocument`] without any.
     pub fn error(self) -> Result<CniError> {
         let Outcome {
             what,
@@ -300,6 +300,9 @@ impl Outcome {
             ..
         } = self;
         ensure!(!status.success(), "{what} succeeded: {document:?}");
+        if document.is_none() {
+            return Err(NoDocument(format!("{what} ({status}): {stderr}")).into());
+        }
         let error = document.as_ref().and_then(|document| {
             Some(CniError {
                 code: document.get("code")?.as_u64()?,
@@ -349,3 +352,16 @@ impl fmt::Display for CniError {
 }
 
 impl std::error::Error for CniError {}
+
+/// A failure without any document: the plugin has died, or could not write. Found in a [`Result`]'s
+/// error with `downcast_ref`.
+#[derive(Clone, Debug)]
+pub struct NoDocument(String);
+
+impl fmt::Display for NoDocument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "failed without a document: {}", self.0)
+    }
+}
+
+impl std::error::Error for NoDocument {}
