@@ -10,6 +10,7 @@ mod link;
 mod mac;
 mod misbehaving;
 mod on_change;
+mod plugin_faults;
 mod renewal;
 mod unreachable;
 mod unsent;
@@ -34,6 +35,7 @@ pub(crate) fn tests() -> Vec<Test> {
         mac::TESTS,
         misbehaving::TESTS,
         on_change::TESTS,
+        plugin_faults::TESTS,
         unsent::TESTS,
         renewal::TESTS,
         unreachable::TESTS,
