@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(tuning_with_an_mtu).needs(&[packages::GO_PLUGINS]),
     test!(tuning_with_promiscuous_mode).needs(&[packages::GO_PLUGINS]),
     test!(tuning_with_all_multicasts).needs(&[packages::GO_PLUGINS]),
+    // `tuning` has no `txQLen` in Debian's version; it came with 1.2.0.
     test!(sbr_moves_routes).needs(&[packages::GO_PLUGINS]),
     test!(portmap_and_firewall).needs(&[packages::GO_PLUGINS, IPTABLES]),
     test!(bandwidth_without_limits).needs(&[packages::GO_PLUGINS]),
