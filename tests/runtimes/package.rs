@@ -1,6 +1,7 @@
 //! The Debian package's life on a machine: installed, upgraded, removed and purged, alone and
 //! beside containernetworking-plugins, with systemd running.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -362,8 +363,6 @@ pub(crate) fn listing() -> Result<Vec<String>> {
 }
 
 pub(crate) fn differences<'a>(before: &'a [String], after: &'a [String]) -> Vec<&'a String> {
-    let only = |in_this: &'a [String], not_in: &'a [String]| {
-        in_this.iter().filter(move |file| !not_in.contains(file))
-    };
-    only(before, after).chain(only(after, before)).collect()
+    let [before, after] = [before, after].map(|files| files.iter().collect::<BTreeSet<_>>());
+    before.symmetric_difference(&after).copied().collect()
 }

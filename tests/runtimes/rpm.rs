@@ -6,7 +6,6 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use lab::anyhow::{Context, bail, ensure};
 use lab::dhcp_server::Settings;
@@ -21,9 +20,7 @@ use crate::systemd::{self, SYSTEMD, Systemd};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(the_rpm_has_programs_units_and_pages_in_their_places).needs(NEEDS),
-    test!(the_rpm_lives_beside_the_go_plugins_and_loses_no_lease)
-        .needs(NEEDS)
-        .within(Duration::from_secs(120)),
+    test!(the_rpm_lives_beside_the_go_plugins_and_loses_no_lease).needs(NEEDS),
 ];
 
 const NEEDS: &[Package] = &[
