@@ -13,7 +13,9 @@ use lab::serde_json::{Value, json};
 use lab::{DhcpServer, Lan, Network, Result, Test, World, network, test, until};
 
 use crate::chaos::lease_files;
-use crate::scenario::{SOON, Scenario, address, conflist, ensure_nothing_left, reported};
+use crate::scenario::{
+    SOON, Scenario, address, conflist, default_gateways, ensure_nothing_left, reported,
+};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(invalid_names_from_a_server_reach_no_result_file_or_log),
@@ -26,6 +28,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(frames_with_wrong_lengths_cost_no_lease),
     test!(a_disguised_interface_loses_its_address_before_that_is_released),
     test!(an_address_is_released_however_many_others_the_container_has_added),
+    test!(a_container_with_very_many_routes_neither_loses_its_lease_nor_delays_others),
 ];
 
 /// Root in the container changes everything but the interface's index.
@@ -81,6 +84,66 @@ fn an_address_is_released_however_many_others_the_container_has_added(world: &Wo
     network.del(&attachment)?;
     ensure_nothing_left(&container)?;
     until("the address is given back", SOON, || {
+        server.leases().is_empty()
+    })
+    .with_context(|| scenario.daemon.log())
+}
+
+fn a_container_with_very_many_routes_neither_loses_its_lease_nor_delays_others(
+    world: &World,
+) -> Result {
+    let scenario = Scenario::new(world)?;
+    let settings = Settings {
+        t1: Some(Duration::from_secs(1)),
+        options: vec![DhcpOption::Router(vec![Lan::ADDRESS])],
+        ..Settings::default()
+    };
+    let server = DhcpServer::start(&scenario.lan.lan, settings)?;
+    let [flooded, other] = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    for container in [&flooded, &other] {
+        network.add(&network::Attachment::new(container))?;
+    }
+    let script = world.dir().join("routes");
+    let dst = |nth: u32| Ipv4Addr::from(u32::from(Ipv4Addr::new(20, 0, 0, 0)) + nth);
+    let lines = (0..20_000).map(|nth| format!("route add {} dev eth0\n", dst(nth)));
+    fs::write(&script, lines.collect::<String>())?;
+    flooded.output(&["ip", "-batch", &script.display().to_string()])?;
+    let routes = flooded.routes()?;
+    // The default route is restored where the routes can be read.
+    for container in [&flooded, &other] {
+        container.output(&["ip", "route", "del", "default"])?;
+    }
+    let lines_of = |container: &str, text: &str| -> usize {
+        let log = scenario.daemon.log();
+        let of_it = log.lines().filter(|line| line.contains(container));
+        of_it.filter(|line| line.contains(text)).count()
+    };
+    let left_out = "WARN part of the interface is not compared with its lease: \
+                    cannot list routes: there are more than 4096 of them";
+    until("a line says what is left out", SOON, || {
+        lines_of("c1/", left_out) > 0
+    })
+    .with_context(|| scenario.daemon.log())?;
+    let renewals = |container: &str| lines_of(container, "lease renewed");
+    let (before, others) = (renewals("c1/"), renewals("c2/"));
+    until("both leases are renewed, more than once", SOON, || {
+        renewals("c1/") > before + 1 && renewals("c2/") > others + 1
+    })
+    .with_context(|| scenario.daemon.log())?;
+    ensure!(lines_of("c2/", "not compared") == 0);
+    ensure!(lines_of("", "ERROR") == 0, "{}", scenario.daemon.log());
+    network.check(&network::Attachment::new(&other))?;
+    ensure!(default_gateways(&flooded)?.is_empty());
+    ensure!(flooded.routes()?.len() == routes.len() - 1);
+    let lifetime = flooded.netlink()?.all_addresses()?.into_iter();
+    let lifetime = lifetime.filter(|it| it.net.addr().is_ipv4() && it.valid.is_some());
+    ensure!(lifetime.count() == 1, "the address ends with its lease");
+    for container in [&flooded, &other] {
+        network.del(&network::Attachment::new(container))?;
+        ensure_nothing_left(container)?;
+    }
+    until("the addresses are given back", SOON, || {
         server.leases().is_empty()
     })
     .with_context(|| scenario.daemon.log())

@@ -91,6 +91,12 @@ impl Error {
         self.is(&[Errno::EMSGSIZE, Errno::ENOBUFS])
     }
 
+    /// E2BIG: a list is longer than its reader allows
+    /// ([`Netlink::limited`](crate::Netlink::limited)).
+    pub fn is_too_many(&self) -> bool {
+        self.is(&[Errno::E2BIG])
+    }
+
     /// EINVAL: a value is invalid, or conflicts with others.
     pub fn is_invalid(&self) -> bool {
         self.is(&[Errno::EINVAL])
@@ -223,7 +229,7 @@ mod tests {
     #[test]
     fn each_errno_has_its_condition_and_no_other() {
         type Condition = (&'static str, fn(&Error) -> bool);
-        let conditions: [Condition; 11] = [
+        let conditions: [Condition; 12] = [
             ("exists", Error::is_exists),
             ("absent", Error::is_absent),
             ("unreachable", Error::is_unreachable),
@@ -235,6 +241,7 @@ mod tests {
             ("rejected", Error::is_rejected),
             ("exhausted", Error::is_exhausted),
             ("interrupted", Error::is_interrupted),
+            ("too many", Error::is_too_many),
         ];
         let fulfilled = |error: &Error| -> Vec<&str> {
             let fulfilled = conditions.iter().filter(|(_, is)| is(error));
@@ -260,6 +267,7 @@ mod tests {
             (Errno::ENOMEM, &["exhausted"]),
             (Errno::ENOBUFS, &["exhausted"]),
             (Errno::EINTR, &["interrupted"]),
+            (Errno::E2BIG, &["too many"]),
             (Errno::EIO, &[]),
         ] {
             let plain = Error::new("", errno);

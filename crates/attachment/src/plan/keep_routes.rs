@@ -83,8 +83,8 @@ pub fn difference(inside: &Netlink, link: &Link, keep: &[IpNet]) -> Result<Optio
 
 /// The routes of the main table through interfaces other than ours.
 fn through_others(inside: &Netlink, link: &Link) -> Result<Vec<Route>, Error> {
-    let mut routes = inside.routes(None).or_kernel_error()?;
-    routes.retain(|route| route.table == Route::MAIN && route.index != link.index);
+    let mut routes = inside.routes_in_table(Route::MAIN).or_kernel_error()?;
+    routes.retain(|route| route.index != link.index);
     Ok(routes)
 }
 

@@ -157,17 +157,26 @@ impl Plan {
     /// # Errors
     /// 111 if the kernel cannot be asked.
     pub fn difference(&self, inside: &Netlink, link: &Link) -> Result<Option<String>, Error> {
-        let present = Present::read(inside, link.index, &[self]).or_kernel_error()?;
+        let (present, problems) = Present::read(inside, link.index, &[self], Present::default());
+        (problems.into_iter().next())
+            .map_or(Ok(()), Err)
+            .or_kernel_error()?;
         let mut addresses = self.addresses.iter();
         let missing_address = addresses.find(|wanted| !present.addresses.contains(&wanted.net));
-        let is_missing = |wanted: &&Route| {
-            let mut routes = present.routes.iter();
-            present.has_place_for(wanted) && !routes.any(|it| present::replaces(it, wanted))
+        let missing_among = |routes: &[Route]| {
+            let is_present = |wanted| routes.iter().any(|it| present::replaces(it, wanted));
+            let mut expected = self.routes.iter().filter(|it| present.has_place_for(it));
+            expected.find(|wanted| !is_present(wanted))
         };
-        let missing_route = self.routes.iter().find(is_missing);
-        let missing_rule = self.rules.iter().find(|wanted| {
-            !present.has_rule(wanted) && present.leads_somewhere(wanted, link.index)
-        });
+        let missing_route = match missing_among(&present.routes) {
+            // Another plugin's may lead through another interface.
+            Some(_) => missing_among(&inside.routes(None).or_kernel_error()?),
+            None => None,
+        };
+        let missing_rule = self
+            .rules
+            .iter()
+            .find(|wanted| !present.has_rule(wanted) && present.leads_somewhere(wanted));
         Ok(missing_address
             .map(|address| format!("address {}", address.net))
             .or_else(|| missing_route.map(|route| format!("route {}", route_text(route))))

@@ -1,12 +1,12 @@
 //! The addresses, routes and rules that are present in the kernel, which plans are compared with.
 
 use ipnet::IpNet;
-use linknet::{Netlink, Result, Route, Rule};
+use linknet::{Error, Netlink, Result, Route, Rule};
 
 use super::Plan;
 use super::source_routing;
 
-/// The addresses of an interface, and all routes and rules of its network namespace.
+/// The addresses of an interface, the routes through it, and the rules of its network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Present {
     pub(super) addresses: Vec<IpNet>,
@@ -18,22 +18,24 @@ pub(super) struct Present {
 }
 
 impl Present {
-    /// Reads what these plans for the interface `ifindex` are compared with.
-    ///
-    /// # Errors
-    /// If the kernel cannot be asked.
-    pub(super) fn read(netlink: &Netlink, ifindex: u32, plans: &[&Plan]) -> Result<Present> {
-        let link = netlink.link_by_index(ifindex)?;
+    /// Reads what these plans for the interface `ifindex` are compared with. What cannot be read is
+    /// as `assumed`; the errors say why.
+    pub(super) fn read(
+        netlink: &Netlink,
+        ifindex: u32,
+        plans: &[&Plan],
+        assumed: Present,
+    ) -> (Present, Vec<Error>) {
+        let mut errors = Vec::new();
         let have_rules = plans.iter().any(|plan| !plan.rules.is_empty());
-        Ok(Present {
-            addresses: (netlink.addresses(ifindex)?.iter().map(|it| it.net)).collect(),
-            routes: netlink.routes(None)?,
-            is_in_vrf: link.is_some_and(|link| link.port_kind.as_deref() == Some("vrf")),
-            rules: match have_rules {
-                true => netlink.rules()?,
-                false => Vec::new(),
-            },
-        })
+        let rules = have_rules.then(|| netlink.rules());
+        let present = Present {
+            addresses: read_or(addresses(netlink, ifindex), assumed.addresses, &mut errors),
+            routes: read_or(netlink.routes(Some(ifindex)), assumed.routes, &mut errors),
+            is_in_vrf: read_or(is_in_vrf(netlink, ifindex), assumed.is_in_vrf, &mut errors),
+            rules: read_or(rules.unwrap_or(Ok(Vec::new())), assumed.rules, &mut errors),
+        };
+        (present, errors)
     }
 
     /// What is present if the kernel has exactly what is planned: a guess for when it cannot be
@@ -59,10 +61,10 @@ impl Present {
         self.rules.iter().any(is_wanted)
     }
 
-    /// Whether the rule has routes through the interface `ifindex` to lead to.
-    pub(super) fn leads_somewhere(&self, rule: &Rule, ifindex: u32) -> bool {
+    /// Whether the rule has routes through the interface to lead to.
+    pub(super) fn leads_somewhere(&self, rule: &Rule) -> bool {
         let mut routes = self.routes.iter();
-        routes.any(|route| route.index == ifindex && source_routing::leads_to(rule, route))
+        routes.any(|route| source_routing::leads_to(rule, route))
     }
 
     /// The wanted route of the plan through its own interface: as planned, or in the table that
@@ -74,21 +76,29 @@ impl Present {
             let mut planned = plan.routes.iter();
             planned.any(|other| (other.dst, other.table) == (route.dst, route.table))
         };
-        let candidates = || {
-            let through_link = |route: &&Route| route.index == wanted.index;
-            let all = self.routes.iter().filter(through_link);
-            all.filter(|route| fulfils(route, wanted))
-        };
+        let candidates = || self.routes.iter().filter(|route| fulfils(route, wanted));
         candidates()
             .find(in_place)
             .or_else(|| candidates().find(|route| !is_planned_there(route)))
     }
+}
 
-    /// Whether there is a route to the same destination, with the same metric and in the same
-    /// table, so that only one of the two can be used.
-    pub(super) fn has_rival(&self, of: &Route) -> bool {
-        self.routes.iter().any(|route| route.competes_with(of))
-    }
+/// What was read, or what is assumed because of an error.
+fn read_or<T>(read: Result<T>, assumed: T, errors: &mut Vec<Error>) -> T {
+    read.unwrap_or_else(|error| {
+        errors.push(error);
+        assumed
+    })
+}
+
+fn addresses(netlink: &Netlink, ifindex: u32) -> Result<Vec<IpNet>> {
+    let addresses = netlink.addresses(ifindex)?;
+    Ok(addresses.iter().map(|it| it.net).collect())
+}
+
+fn is_in_vrf(netlink: &Netlink, ifindex: u32) -> Result<bool> {
+    let link = netlink.link_by_index(ifindex)?;
+    Ok(link.is_some_and(|link| link.port_kind.as_deref() == Some("vrf")))
 }
 
 /// Whether the kernel's route is the wanted one, or the form that a later plugin gave it.

@@ -6,10 +6,12 @@
 //!   lost (a link that goes down loses its routes), or could not be set the last time.
 //! - A route that somebody moved to another table is present, and its successor goes to that table.
 //! - A route that is gone, while another one has its destination, metric and table, was replaced on
-//!   purpose. That one stays, whatever the new plan has in its place.
+//!   purpose. That one stays, whatever the new plan has in its place: the kernel is asked to add a
+//!   route only if there is no such one.
 //! - The routes of an interface in a VRF belong to the VRF's table: none is set in the main one.
 //! - What the plan in force has and the new plan lacks is removed, if it is present.
 //! - Everything else belongs to somebody else, and stays.
+//! - A list that is too long to be read is taken to be as the plan in force says.
 
 use std::fmt;
 
@@ -28,6 +30,8 @@ pub struct Transition {
     /// Whether the interface has an address that it did not have before.
     pub has_new_address: bool,
     has_removed_address: bool,
+    /// Why a part was not compared with the kernel: somebody has added too many objects to it.
+    pub not_compared: Option<Error>,
     /// The kernel's first refusal that was not overcome.
     pub outcome: Result<()>,
 }
@@ -81,6 +85,7 @@ impl Transition {
             in_force,
             has_new_address: false,
             has_removed_address: false,
+            not_compared: None,
             outcome: Ok(()),
         }
     }
@@ -90,6 +95,7 @@ impl Transition {
         self.changes.0.extend(second.changes.0);
         self.in_force = second.in_force;
         self.has_new_address |= second.has_new_address;
+        self.not_compared = second.not_compared;
         self.outcome = second.outcome;
     }
 
@@ -107,10 +113,13 @@ impl Transition {
 /// Compares, and makes all changes once.
 fn pass(old: &Plan, new: &Plan, netlink: &Netlink, ifindex: u32) -> Transition {
     let mut transition = Transition::new(new.clone());
-    let present = Present::read(netlink, ifindex, &[old, new]).unwrap_or_else(|error| {
-        transition.outcome = Err(error);
-        Present::assumed(old)
-    });
+    let (present, errors) = Present::read(netlink, ifindex, &[old, new], Present::assumed(old));
+    for error in errors {
+        match error.is_too_many() {
+            true => transition.not_compared = Some(error),
+            false => transition.outcome = transition.outcome.and(Err(error)),
+        }
+    }
     Diff::new(old, new, &present).apply(netlink, ifindex, &mut transition);
     transition
 }
@@ -122,10 +131,20 @@ struct Diff<'a> {
     /// lifetimes.
     addresses: Vec<(&'a NewAddress, bool)>,
     stale_addresses: Vec<&'a NewAddress>,
-    missing_routes: Vec<RouteChange<'a>>,
+    missing_routes: Vec<MissingRoute<'a>>,
     stale_routes: Vec<RouteChange<'a>>,
     missing_rules: Vec<&'a Rule>,
     stale_rules: Vec<&'a Rule>,
+}
+
+/// A planned route that the kernel lacks.
+#[derive(Debug, PartialEq, Eq)]
+struct MissingRoute<'a> {
+    planned: &'a Route,
+    /// The route to set for it, which may be in another table.
+    actual: Route,
+    /// Whether it, or its predecessor, should be there. Another one in its place stays.
+    is_lost: bool,
 }
 
 /// A planned route, and the kernel's route for it, which may be in another table.
@@ -138,10 +157,8 @@ struct RouteChange<'a> {
 impl<'a> Diff<'a> {
     fn new(old: &'a Plan, new: &'a Plan, present: &Present) -> Diff<'a> {
         let is_new = |address: &NewAddress| new.addresses.iter().any(|it| it.net == address.net);
-        let missing_routes = new.routes.iter().filter_map(|planned| {
-            let actual = missing_route(planned, old, new, present)?;
-            Some(RouteChange { planned, actual })
-        });
+        let missing_routes =
+            (new.routes.iter()).filter_map(|planned| missing_route(planned, old, new, present));
         let stale_routes = old.routes.iter().filter_map(|planned| {
             let actual = stale_route(planned, old, new, present)?;
             Some(RouteChange { planned, actual })
@@ -181,9 +198,23 @@ impl<'a> Diff<'a> {
     }
 
     fn add_routes(&self, netlink: &Netlink, transition: &mut Transition) {
-        for RouteChange { planned, actual } in &self.missing_routes {
-            // A route of another interface to the same destination stays.
-            let added = tolerate(netlink.prepend_route(actual), Error::is_exists);
+        let mut set: Vec<&Route> = Vec::new();
+        for MissingRoute {
+            planned,
+            actual,
+            is_lost,
+        } in &self.missing_routes
+        {
+            let has_place_of_set = set.iter().any(|it| it.competes_with(actual));
+            let added = match *is_lost && !has_place_of_set {
+                true => match netlink.add_route(actual) {
+                    Err(error) if error.is_exists() => continue, // somebody replaced it
+                    outcome => outcome,
+                },
+                // A route of another interface to the same destination stays.
+                false => tolerate(netlink.prepend_route(actual), Error::is_exists),
+            };
+            set.push(actual);
             if !transition.note(added, || format!("route {} added", route_text(actual))) {
                 transition.in_force.routes.retain(|it| it != *planned);
             }
@@ -236,22 +267,32 @@ impl<'a> Diff<'a> {
     }
 }
 
-/// The route to set for a planned one, unless it is present, or somebody has replaced it.
-fn missing_route(planned: &Route, old: &Plan, new: &Plan, present: &Present) -> Option<Route> {
+/// The route to set for a planned one, unless it is present.
+fn missing_route<'a>(
+    planned: &'a Route,
+    old: &Plan,
+    new: &Plan,
+    present: &Present,
+) -> Option<MissingRoute<'a>> {
     if present.route(planned, new).is_some() {
         return None;
     }
     let before = old.routes.iter().find(|it| it.competes_with(planned));
-    match before.map(|before| present.route(before, old)) {
-        Some(Some(actual)) => Some(Route {
-            table: actual.table,
-            ..planned.clone()
-        }),
-        Some(None) if present.has_rival(planned) => None,
+    let (actual, is_lost) = match before.map(|before| present.route(before, old)) {
+        Some(Some(actual)) => {
+            let table = actual.table;
+            let successor = planned.clone();
+            (Route { table, ..successor }, false)
+        }
         // In the main table it would be for the container's other interfaces.
-        _ if !present.has_place_for(planned) => None,
-        _ => Some(planned.clone()),
-    }
+        _ if !present.has_place_for(planned) => return None,
+        before => (planned.clone(), before.is_some()),
+    };
+    Some(MissingRoute {
+        planned,
+        actual,
+        is_lost,
+    })
 }
 
 /// The route to delete for one of the old plan, if it is present and not part of the new plan.
@@ -283,7 +324,6 @@ mod tests {
     use super::*;
 
     const OURS: u32 = 7;
-    const ANOTHER_LINK: u32 = 8;
 
     fn net(text: &str) -> IpNet {
         text.parse().unwrap()
@@ -312,11 +352,15 @@ mod tests {
     fn diff(old: &Plan, new: &Plan, present: &Present) -> Vec<String> {
         let diff = Diff::new(old, new, present);
         let missing = diff.addresses.iter().filter(|(_, is_missing)| *is_missing);
-        let text =
-            |sign: &str, change: &RouteChange| format!("{sign} {}", route_text(&change.actual));
+        let text = |sign: &str, route: &Route| format!("{sign} {}", route_text(route));
+        let added = |missing: &MissingRoute| {
+            // One that was lost is set only if nobody has replaced it.
+            let sign = if missing.is_lost { "?" } else { "+" };
+            text(sign, &missing.actual)
+        };
         (missing.map(|(address, _)| format!("+ {}", address.net)))
-            .chain(diff.missing_routes.iter().map(|change| text("+", change)))
-            .chain(diff.stale_routes.iter().map(|change| text("-", change)))
+            .chain(diff.missing_routes.iter().map(added))
+            .chain((diff.stale_routes.iter()).map(|change| text("-", &change.actual)))
             .chain(
                 diff.stale_addresses
                     .iter()
@@ -377,9 +421,9 @@ mod tests {
     fn what_was_lost_is_set_again() {
         let (plan, mut present) = in_force();
         present.routes.clear();
-        assert_eq!(diff(&plan, &plan, &present), ["+ 0.0.0.0/0 via 10.0.0.1"]);
+        assert_eq!(diff(&plan, &plan, &present), ["? 0.0.0.0/0 via 10.0.0.1"]);
         present.addresses.clear();
-        let expected = ["+ 10.0.0.5/24", "+ 0.0.0.0/0 via 10.0.0.1"];
+        let expected = ["+ 10.0.0.5/24", "? 0.0.0.0/0 via 10.0.0.1"];
         assert_eq!(diff(&plan, &plan, &present), expected);
     }
 
@@ -387,28 +431,17 @@ mod tests {
     fn a_route_that_could_not_be_set_is_set_beside_another_interfaces() {
         let (new, mut present) = in_force();
         let refused = plan("10.0.0.5/24", &[]);
-        present.routes = vec![Route {
-            index: ANOTHER_LINK,
-            ..default_via(9)
-        }];
+        present.routes.clear();
         assert_eq!(diff(&refused, &new, &present), ["+ 0.0.0.0/0 via 10.0.0.1"]);
     }
 
     #[test]
-    fn a_route_that_somebody_replaced_is_somebodys() {
+    fn a_route_that_somebody_may_have_replaced_is_set_only_if_nobody_has() {
         let (old, mut present) = in_force();
         let new = plan("10.0.0.5/24", &[default_via(2)]);
-        for index in [OURS, ANOTHER_LINK] {
-            present.routes = vec![Route {
-                index,
-                ..default_via(9)
-            }];
-            assert_eq!(diff(&old, &old, &present), [""; 0]);
-            assert_eq!(diff(&old, &new, &present), [""; 0]);
-        }
-        // One with another metric is no replacement.
-        present.routes[0].metric = 100;
-        assert_eq!(diff(&old, &old, &present), ["+ 0.0.0.0/0 via 10.0.0.1"]);
+        present.routes = vec![default_via(9)];
+        assert_eq!(diff(&old, &old, &present), ["? 0.0.0.0/0 via 10.0.0.1"]);
+        assert_eq!(diff(&old, &new, &present), ["? 0.0.0.0/0 via 10.0.0.2"]);
     }
 
     #[test]
@@ -455,11 +488,11 @@ mod tests {
         let plan = plan("10.0.0.5/24", &[route.clone(), own.clone()]);
         let mut present = Present::assumed(&plan);
         present.routes = vec![own];
-        assert_eq!(diff(&plan, &plan, &present), ["+ 10.5.0.0/16"]);
+        assert_eq!(diff(&plan, &plan, &present), ["? 10.5.0.0/16"]);
         present.routes = vec![route];
         assert_eq!(
             diff(&plan, &plan, &present),
-            ["+ 10.5.0.0/16 in table 1007"]
+            ["? 10.5.0.0/16 in table 1007"]
         );
     }
 

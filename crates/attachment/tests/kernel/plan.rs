@@ -21,12 +21,15 @@ pub(crate) const TESTS: &[Test] = &[
     test!(what_the_kernel_refuses_is_not_in_force),
     test!(an_old_route_stays_if_its_successor_is_refused),
     test!(what_can_only_be_set_after_the_rest_is_set_in_the_end),
+    test!(a_route_that_somebody_replaced_stays_replaced),
+    test!(routes_to_one_destination_are_all_set_again),
+    test!(what_is_too_long_to_be_read_is_not_compared),
 ];
 
 /// A container, its interface, and a socket in it.
 struct Subject {
     _lan: Lan,
-    _container: Node,
+    container: Node,
     link: Link,
     inside: Netlink,
 }
@@ -38,7 +41,7 @@ impl Subject {
         Ok(Subject {
             inside: container.netlink()?,
             _lan: lan,
-            _container: container,
+            container,
             link,
         })
     }
@@ -291,5 +294,106 @@ fn what_can_only_be_set_after_the_rest_is_set_in_the_end(_: &World) -> Result {
     );
     transition.outcome?;
     ensure!(subject.missing(&new)?.is_empty());
+    Ok(())
+}
+
+fn a_route_that_somebody_replaced_stays_replaced(_: &World) -> Result {
+    let subject = Subject::new()?;
+    let (inside, index) = (&subject.inside, subject.link.index);
+    let plan = |gateway| Plan {
+        addresses: vec![NewAddress::new(net("10.99.0.50/24"))],
+        routes: vec![Route::new(net("10.8.0.0/16"), index).via(ip(gateway))],
+        ..Plan::default()
+    };
+    let (old, new) = (plan("10.99.0.1"), plan("10.99.0.2"));
+    subject.apply(&old)?;
+    let loopback = inside.link("lo")?.context("a loopback")?.index;
+    inside.set_up(loopback)?;
+    let routes = || -> Result<Vec<Route>> {
+        let mut routes = inside.routes(None)?;
+        routes.retain(|route| route.dst == net("10.8.0.0/16"));
+        Ok(routes)
+    };
+    let others = [
+        Route::new(net("10.8.0.0/16"), index).via(ip("10.99.0.77")),
+        Route::new(net("10.8.0.0/16"), loopback),
+    ];
+    for other in others {
+        inside.replace_route(&other)?;
+        for wanted in [&old, &new] {
+            let transition = old.transition(wanted, inside, index);
+            ensure!(transition.changes.is_empty(), "{}", transition.changes);
+            ensure!(transition.in_force == *wanted);
+            transition.outcome?;
+            ensure!(routes()? == std::slice::from_ref(&other), "{:?}", routes()?);
+        }
+    }
+    // One with another metric is no replacement.
+    let other = routes()?.remove(0);
+    inside.delete_route(&other)?;
+    inside.add_route(&Route {
+        metric: 100,
+        ..other
+    })?;
+    let transition = old.transition(&old, inside, index);
+    let changes = transition.changes.to_string();
+    ensure!(changes == "route 10.8.0.0/16 via 10.99.0.1 added");
+    ensure!(routes()?.len() == 2);
+    Ok(())
+}
+
+fn routes_to_one_destination_are_all_set_again(_: &World) -> Result {
+    let subject = Subject::new()?;
+    let (inside, index) = (&subject.inside, subject.link.index);
+    let via = |gateway| Route::new(net("10.8.0.0/16"), index).via(ip(gateway));
+    let plan = Plan {
+        addresses: vec![NewAddress::new(net("10.99.0.50/24"))],
+        routes: vec![via("10.99.0.1"), via("10.99.0.2")],
+        ..Plan::default()
+    };
+    subject.apply(&plan)?;
+    for route in &plan.routes {
+        inside.delete_route(route)?;
+    }
+    plan.transition(&plan, inside, index).outcome?;
+    let routes = inside.routes(Some(index))?;
+    ensure!(plan.routes.iter().all(|it| routes.contains(it)));
+    Ok(())
+}
+
+fn what_is_too_long_to_be_read_is_not_compared(_: &World) -> Result {
+    let subject = Subject::new()?;
+    let index = subject.link.index;
+    let old = subject.plan(50)?;
+    subject.apply(&old)?;
+    let route = old.routes.iter().find(|it| it.gateway.is_some());
+    subject.inside.delete_route(route.context("a route")?)?;
+    subject.inside.delete_address(index, old.addresses[0].net)?;
+    for host in 0..200u32 {
+        let dst = IpAddr::V4((0x0ac8_0000 + host).into());
+        let route = Route::new(IpNet::from(dst), subject.link.index);
+        subject.inside.add_route(&route)?;
+    }
+    let limited = Netlink::open_in(subject.container.netns())?.limited(100);
+    let transition = old.transition(&old, &limited, index);
+    let error = transition.not_compared.context("too many routes")?;
+    ensure!(error.is_too_many(), "{error}");
+    transition.outcome?;
+    ensure!(transition.has_new_address && transition.in_force == old);
+    let changes = transition.changes.to_string();
+    ensure!(changes == "address 10.99.0.50/24 added", "{changes}");
+
+    let dst = net("10.8.0.0/16");
+    let mut new = old.clone();
+    for route in new.routes.iter_mut().filter(|route| route.dst == dst) {
+        route.gateway = Some(ip("10.99.0.77"));
+    }
+    let transition = old.transition(&new, &limited, index);
+    transition.outcome?;
+    ensure!(transition.not_compared.is_some() && transition.in_force == new);
+    let mut left = subject.inside.routes(Some(index))?;
+    left.retain(|route| route.dst == dst);
+    let is_new = |route: &Route| route.gateway == Some(ip("10.99.0.77"));
+    ensure!(left.len() == 2 && left.iter().all(is_new), "{left:?}");
     Ok(())
 }

@@ -134,11 +134,15 @@ impl Netlink {
     /// # Errors
     /// `is_absent` if there is no such link.
     pub fn addresses(&self, index: u32) -> Result<Vec<Address>> {
+        self.addresses_at_most(self.max_listed(), index)
+    }
+
+    fn addresses_at_most(&self, max: usize, index: u32) -> Result<Vec<Address>> {
         // By hand: the builder demands a family, and there is none for a dump.
         let mut message = AddressMessage::default();
         message.header.index = index;
-        let mut addresses =
-            self.dump_addresses(&|| format!("list the addresses of link {index}"), &message)?;
+        let what = || format!("list the addresses of link {index}");
+        let mut addresses = self.dump_addresses(max, &what, &message)?;
         // A kernel without strict checking does not filter.
         addresses.retain(|address| address.index == index);
         Ok(addresses)
@@ -149,15 +153,17 @@ impl Netlink {
     /// # Errors
     /// If the kernel cannot be asked.
     pub fn all_addresses(&self) -> Result<Vec<Address>> {
-        self.dump_addresses(&|| "list addresses".to_owned(), &AddressMessage::default())
+        let what = || "list addresses".to_owned();
+        self.dump_addresses(self.max_listed(), &what, &AddressMessage::default())
     }
 
     fn dump_addresses(
         &self,
+        max: usize,
         what: &dyn Fn() -> String,
         message: &AddressMessage,
     ) -> Result<Vec<Address>> {
-        let found = self.dump(what, RTM_GETADDR, message, parse)?;
+        let found = self.dump_at_most(max, what, RTM_GETADDR, message, parse)?;
         Ok(found.iter().filter_map(read).collect())
     }
 
@@ -220,15 +226,10 @@ impl Netlink {
     /// Removes all addresses of a link, if there are no more than `max`.
     ///
     /// # Errors
-    /// E2BIG if there are more; none is removed then. Otherwise the kernel's first refusal; the
+    /// `is_too_many` if there are more; none is removed then. Otherwise the kernel's first refusal; the
     /// other addresses are still removed.
     pub fn take_all_off(&self, index: u32, max: usize) -> Result<()> {
-        let addresses = self.addresses(index)?;
-        if addresses.len() > max {
-            let what = format!("take all addresses off link {index}");
-            let why = format!("there are {} of them", addresses.len());
-            return Err(Error::refusal(what, libc::E2BIG, Some(&why)));
-        }
+        let addresses = self.addresses_at_most(max, index)?;
         let mut outcome = Ok(());
         for address in addresses {
             // The kernel removes secondary addresses with their primary one.

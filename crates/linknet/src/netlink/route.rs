@@ -130,6 +130,20 @@ impl Netlink {
         Ok(routes)
     }
 
+    /// The unicast routes in one table, of both families. The kernel filters them, so this is cheap
+    /// even if there are many in other tables. A table without routes need not exist.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn routes_in_table(&self, table: u32) -> Result<Vec<Route>> {
+        let mut routes = self.dump_routes(|message| {
+            message.header.kind = RouteType::Unicast;
+            message.attributes.push(RouteAttribute::Table(table));
+        })?;
+        routes.retain(|route| route.table == table);
+        Ok(routes)
+    }
+
     /// The unicast routes with one protocol, of both families in all tables. The kernel filters
     /// them, so this is cheap even if there are many others.
     ///
@@ -176,7 +190,11 @@ impl Netlink {
             message.header.address_family = family;
             filter(&mut message);
             let what = || "list routes".to_owned();
-            let found = self.dump(&what, RTM_GETROUTE, &message, RouteMessage::parse)?;
+            let found = match self.dump(&what, RTM_GETROUTE, &message, RouteMessage::parse) {
+                // The table does not exist for this family.
+                Err(error) if error.errno() == Some(libc::ENOENT) => continue,
+                found => found?,
+            };
             // A kernel without IPv6 answers a request for it with all families.
             routes.extend(
                 found

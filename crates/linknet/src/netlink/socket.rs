@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
@@ -29,6 +30,10 @@ pub struct Netlink {
     /// The number of the last request. An answer with another number belongs to an earlier one.
     sequence: Cell<u32>,
     receive_buffer: RefCell<Vec<u8>>,
+    /// See [`Netlink::limited`].
+    max_listed: usize,
+    /// Whether the kernel is still at a dump that nobody reads. It refuses another on this socket.
+    has_abandoned_dump: Cell<bool>,
 }
 
 /// The usual size of a receive buffer, in octets. The kernel puts no more than this of a dump into
@@ -60,12 +65,27 @@ impl Netlink {
             .unwrap_or_else(|error| Err(Error::io("enter the network namespace", &error)))
     }
 
-    /// Another socket in the namespace of this one. A socket whose dump has failed halfway cannot
-    /// make another: the kernel goes on trying.
+    /// This socket, with lists of at most `max` objects: if there are more, an error
+    /// ([`Error::is_too_many`]) ends the list early, before it costs much time or memory. For a
+    /// namespace in which somebody else can create any number of objects.
+    #[must_use]
+    pub fn limited(self, max: usize) -> Netlink {
+        Netlink {
+            max_listed: max,
+            ..self
+        }
+    }
+
+    pub(super) fn max_listed(&self) -> usize {
+        self.max_listed
+    }
+
+    /// Another socket in the namespace of this one, with the same limit. A socket whose dump has
+    /// failed or was abandoned halfway cannot make another: the kernel goes on trying.
     pub(super) fn reopen(&self) -> Result<Netlink> {
         let cannot = |error: &io::Error| Error::io("find a socket's network namespace", error);
         let netns = Netns::of_socket(&self.socket).map_err(|error| cannot(&error))?;
-        Netlink::open_in(&netns)
+        Ok(Netlink::open_in(&netns)?.limited(self.max_listed))
     }
 
     /// Speaks rtnetlink over a connected socket.
@@ -74,6 +94,8 @@ impl Netlink {
             socket,
             sequence: Cell::new(0),
             receive_buffer: RefCell::new(Vec::with_capacity(BUFFER_LEN)),
+            max_listed: usize::MAX,
+            has_abandoned_dump: Cell::new(false),
         }
     }
 
@@ -102,7 +124,11 @@ impl Netlink {
         let mut found = None;
         // With an acknowledgement behind the object, every answer ends in the same way.
         self.send(what, kind, NLM_F_ACK, body)?;
-        match self.receive(what, |payload| found = Some(decode(payload))) {
+        let on_object = |payload: &[u8]| {
+            found = Some(decode(payload));
+            ControlFlow::Continue(())
+        };
+        match self.receive(what, on_object) {
             Ok(_) => (found.transpose()).map_err(|problem| Error::answer(what(), problem)),
             Err(error) if error.is_absent() => Ok(None),
             Err(error) => Err(error),
@@ -118,8 +144,20 @@ impl Netlink {
         body: &impl Emitable,
         decode: impl Fn(&[u8]) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>> {
+        self.dump_at_most(self.max_listed, what, kind, body, decode)
+    }
+
+    /// Asks for all objects of a kind, if there are no more than `max`; `is_too_many` otherwise.
+    pub(super) fn dump_at_most<T>(
+        &self,
+        max: usize,
+        what: &dyn Fn() -> String,
+        kind: u16,
+        body: &impl Emitable,
+        decode: impl Fn(&[u8]) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>> {
         for _ in 0..MAX_DUMP_ATTEMPTS {
-            match self.attempt_dump(what, kind, body, &decode)? {
+            match self.attempt_dump(max, what, kind, body, &decode)? {
                 (found, Consistency::Consistent) => return Ok(found),
                 (_, Consistency::Interrupted) => {}
             }
@@ -143,7 +181,7 @@ impl Netlink {
     ) -> Result<Vec<T>> {
         let mut seen = BTreeMap::new();
         for _ in 0..MAX_DUMP_ATTEMPTS {
-            match self.attempt_dump(what, kind, body, &decode)? {
+            match self.attempt_dump(self.max_listed, what, kind, body, &decode)? {
                 (found, Consistency::Consistent) => return Ok(found),
                 (found, Consistency::Interrupted) => {
                     seen.extend(found.into_iter().map(|object| (key(&object), object)));
@@ -155,18 +193,36 @@ impl Netlink {
 
     fn attempt_dump<T>(
         &self,
+        max: usize,
         what: &dyn Fn() -> String,
         kind: u16,
         body: &impl Emitable,
-        decode: impl Fn(&[u8]) -> Result<T, DecodeError>,
+        decode: &impl Fn(&[u8]) -> Result<T, DecodeError>,
     ) -> Result<(Vec<T>, Consistency)> {
-        let mut found = Vec::new();
+        if self.has_abandoned_dump.get() {
+            return (self.reopen()?).attempt_dump(max, what, kind, body, decode);
+        }
+        let (mut found, mut received) = (Vec::new(), 0);
         self.send(what, kind, NLM_F_DUMP, body)?;
-        let end = self.receive(what, |payload| match decode(payload) {
-            Ok(object) => found.push(object),
-            Err(problem) => log::warn!("{}: left out an object: {problem}", what()),
+        let end = self.receive(what, |payload| {
+            received += 1;
+            if received > max {
+                return ControlFlow::Break(());
+            }
+            match decode(payload) {
+                Ok(object) => found.push(object),
+                Err(problem) => log::warn!("{}: left out an object: {problem}", what()),
+            }
+            ControlFlow::Continue(())
         })?;
-        Ok((found, end))
+        match end {
+            ControlFlow::Continue(consistency) => Ok((found, consistency)),
+            ControlFlow::Break(()) => {
+                self.has_abandoned_dump.set(true);
+                let why = format!("there are more than {max} of them");
+                Err(Error::kernel(what(), Errno::E2BIG, Some(why)))
+            }
+        }
     }
 
     fn send(
@@ -200,7 +256,8 @@ impl Netlink {
 
     /// Receives the answer to a request that asked for an acknowledgement only.
     pub(super) fn receive_verdict(&self, what: &dyn Fn() -> String) -> Result<()> {
-        self.receive(what, |_| ()).map(|_| ())
+        self.receive(what, |_| ControlFlow::Continue(()))
+            .map(|_| ())
     }
 
     /// Sends several requests in one datagram, and receives the kernel's verdict on all of them:
@@ -241,12 +298,13 @@ impl Netlink {
         }
     }
 
-    /// Receives the whole answer to the last request, and hands each object in it to `on_object`.
+    /// Receives the whole answer to the last request, and hands each object in it to `on_object`,
+    /// which can abandon the rest (`Break`): the kernel then goes on with the dump.
     fn receive(
         &self,
         what: &dyn Fn() -> String,
-        mut on_object: impl FnMut(&[u8]),
-    ) -> Result<Consistency> {
+        mut on_object: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<(), Consistency>> {
         let mut consistency = Consistency::Consistent;
         let mut buffer = self.receive_buffer.borrow_mut();
         loop {
@@ -255,7 +313,7 @@ impl Netlink {
             for message in messages(&buffer) {
                 let message = message.map_err(|error| Error::answer(what(), error))?;
                 if message.sequence_number() != self.sequence.get() {
-                    continue; // the rest of an answer that was abandoned because of an error
+                    continue; // the rest of an answer that was abandoned
                 }
                 if message.flags() & NLM_F_DUMP_INTR != 0 {
                     consistency = Consistency::Interrupted;
@@ -269,10 +327,14 @@ impl Netlink {
                         };
                         return match refusal {
                             Some((errno, text)) => Err(Error::kernel(what(), errno, text)),
-                            None => Ok(consistency),
+                            None => Ok(ControlFlow::Continue(consistency)),
                         };
                     }
-                    _ => on_object(message.payload()),
+                    _ => {
+                        if on_object(message.payload()).is_break() {
+                            return Ok(ControlFlow::Break(()));
+                        }
+                    }
                 }
             }
         }

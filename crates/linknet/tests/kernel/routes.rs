@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use linknet::{NewAddress, Protocol, Route, Rule, Scope};
+use linknet::{Netlink, NewAddress, Protocol, Route, Rule, Scope};
 
 use crate::{Space, Test};
 
@@ -24,6 +24,10 @@ crate::tests![
     the_gateways_of_next_hop_objects_are_listed,
     destinations_that_the_host_refuses_to_reach_are_listed_apart,
     only_the_routes_through_the_given_link_are_listed,
+    only_the_routes_in_the_given_table_are_listed,
+    a_list_that_is_too_long_ends_early_and_the_socket_goes_on,
+    the_kernel_leaves_other_routes_out_of_a_list,
+    as_many_objects_as_the_limit_allows_are_listed,
     only_the_routes_with_the_given_protocol_are_listed,
     route_get_returns_the_route_that_a_packet_takes,
     packets_from_a_rules_source_are_routed_by_its_table,
@@ -411,6 +415,102 @@ fn only_the_routes_through_the_given_link_are_listed() -> Test {
         .routes(Some(999_999))
         .expect_err("no such link");
     assert!(error.is_absent(), "{error}");
+    Ok(())
+}
+
+fn only_the_routes_in_the_given_table_are_listed() -> Test {
+    let (space, index) = space()?;
+    let routes = ["10.1.0.1/32", "fd01::1/128"].map(|dst| Route::new(net(dst), index));
+    for (route, table) in routes.iter().zip([100, 1000]) {
+        space.netlink.add_route(route)?;
+        space.netlink.add_route(&Route {
+            table,
+            ..route.clone()
+        })?;
+    }
+    // Each table exists for one family only, or for none.
+    for (table, expected) in [
+        (100, vec![routes[0].dst]),
+        (1000, vec![routes[1].dst]),
+        (7, vec![]),
+    ] {
+        let found = space.netlink.routes_in_table(table)?;
+        assert_eq!(
+            found.iter().map(|it| it.dst).collect::<Vec<_>>(),
+            expected,
+            "{table}"
+        );
+    }
+    let main = space.netlink.routes_in_table(Route::MAIN)?;
+    let has = |wanted: &Route| main.iter().any(|it| it.dst == wanted.dst);
+    assert!(routes.iter().all(has) && main.iter().all(|it| it.table == Route::MAIN));
+    Ok(())
+}
+
+/// More routes than the kernel lists in a few datagrams.
+fn add_many_routes(space: &Space, index: u32) -> Test {
+    for host in 0..5000u32 {
+        let dst = IpAddr::V4((0x0ac8_0000 + host).into());
+        space
+            .netlink
+            .add_route(&Route::new(IpNet::from(dst), index))?;
+    }
+    Ok(())
+}
+
+fn a_list_that_is_too_long_ends_early_and_the_socket_goes_on() -> Test {
+    let (space, index) = space()?;
+    add_many_routes(&space, index)?;
+    let limited = Netlink::open_in(&space.netns)?.limited(100);
+    let ours = Route {
+        protocol: OURS,
+        ..Route::new(net("10.1.0.0/16"), index)
+    };
+    for _ in 0..2 {
+        let error = limited.routes(Some(index)).expect_err("too many");
+        assert!(error.is_too_many(), "{error}");
+        let expected = "list routes: there are more than 100 of them (E2BIG";
+        assert!(error.to_string().starts_with(expected), "{error}");
+        limited.add_route(&ours)?;
+        assert!(limited.link_by_index(index)?.is_some());
+        assert_eq!(limited.addresses(index)?, space.netlink.addresses(index)?);
+        assert_eq!(limited.routes_with_protocol(OURS)?.len(), 1);
+        limited.delete_route(&ours)?;
+    }
+    Ok(())
+}
+
+fn the_kernel_leaves_other_routes_out_of_a_list() -> Test {
+    let (space, other) = space()?;
+    add_many_routes(&space, other)?;
+    let index = space.plug("eth1")?.index;
+    let ours = Route {
+        protocol: OURS,
+        table: 100,
+        ..Route::new(net("10.1.0.0/16"), index)
+    };
+    space.netlink.add_route(&ours)?;
+    // It counts what the kernel lists.
+    let limited = Netlink::open_in(&space.netns)?.limited(100);
+    assert!(limited.routes(None).is_err_and(|error| error.is_too_many()));
+    assert!(limited.routes(Some(index))?.contains(&ours));
+    assert_eq!(limited.routes_in_table(100)?, std::slice::from_ref(&ours));
+    assert_eq!(limited.routes_with_protocol(OURS)?, [ours]);
+    Ok(())
+}
+
+fn as_many_objects_as_the_limit_allows_are_listed() -> Test {
+    let (space, index) = space()?;
+    let addresses = space.netlink.addresses(index)?;
+    let limited = |max| Netlink::open_in(&space.netns).map(|it| it.limited(max));
+    let there = addresses.len();
+    assert_eq!(limited(there)?.addresses(index)?, addresses);
+    let error = limited(there - 1)?.addresses(index).expect_err("too many");
+    assert!(error.is_too_many(), "{error}");
+    // The kernel's own: three for IPv4, two for IPv6.
+    assert_eq!(limited(3)?.rules()?, space.netlink.rules()?);
+    let error = limited(2)?.rules().expect_err("too many");
+    assert!(error.is_too_many(), "{error}");
     Ok(())
 }
 

@@ -73,7 +73,14 @@ pub fn remove_stale_rules(inside: &Netlink, leaving: &[Link]) -> linknet::Result
     if rules.is_empty() {
         return Ok(());
     }
-    let (mut addresses, routes) = (inside.all_addresses()?, inside.routes(None)?);
+    let mut addresses = inside.all_addresses()?;
+    let mut routes = Vec::new();
+    let mut tables: Vec<u32> = rules.iter().map(|rule| rule.table).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    for table in tables {
+        routes.extend(inside.routes_in_table(table)?);
+    }
     addresses.retain(|address| !leaving.iter().any(|link| link.index == address.index));
     let is_needed = |rule: &Rule| {
         let mut users = addresses

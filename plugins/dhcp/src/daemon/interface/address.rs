@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use linknet::{Netlink, Netns};
 
+use super::MAX_LISTED;
+
 /// Removes an address from an interface, whatever its prefix, so that the container no longer
 /// answers for it. Returns whether it was there.
 pub(crate) fn take_off(netns: &Netns, ifindex: u32, address: Ipv4Addr) -> linknet::Result<bool> {
@@ -14,7 +16,8 @@ pub(crate) fn take_off(netns: &Netns, ifindex: u32, address: Ipv4Addr) -> linkne
 /// How long an interface still has an address before the kernel removes it; `None` if it has none
 /// such, or one without a limit.
 pub(crate) fn valid_lifetime(netns: &Netns, ifindex: u32, address: Ipv4Addr) -> Option<Duration> {
-    let addresses = Netlink::open_in(netns).and_then(|netlink| netlink.addresses(ifindex));
+    let netlink = Netlink::open_in(netns).ok()?.limited(MAX_LISTED);
+    let addresses = netlink.addresses(ifindex);
     let mut addresses = addresses.ok()?.into_iter();
     let found = addresses.find(|found| found.net.addr() == IpAddr::V4(address))?;
     found.valid

@@ -47,6 +47,11 @@ impl Applied {
     }
 }
 
+/// How many addresses, routes or rules of a container are read at most: root in it can add millions,
+/// and meanwhile the daemon does nothing else. This many take some ten milliseconds and a megabyte,
+/// and are more than any lease has.
+const MAX_LISTED: usize = 4096;
+
 /// The leases before and after a change. They are the same if the interface is only compared with
 /// its lease, to restore what it has lost.
 #[derive(Debug, Clone, Copy)]
@@ -73,9 +78,9 @@ pub(super) fn apply(
     let plan_for = |lease: Option<&Lease>| {
         lease.map_or_else(Plan::default, |lease| plan(lease, params, ifindex, now))
     };
-    let in_force = applied.plan.take().unwrap_or_else(|| plan_for(old));
+    let mut in_force = applied.plan.take().unwrap_or_else(|| plan_for(old));
     let netlink = match Netlink::open_in(netns) {
-        Ok(netlink) => netlink,
+        Ok(netlink) => netlink.limited(MAX_LISTED),
         Err(error) => {
             applied.plan = Some(in_force);
             return (Changes::default(), Err(error));
@@ -86,8 +91,11 @@ pub(super) fn apply(
     let guarded = guard(netns, ifindex, attachment, &params.guard, address);
     let mtu = update_mtu(&netlink, ifindex, params, applied, leases);
     let mut wanted = plan_for(new);
-    leave_default_to_caller(&mut wanted, &netlink, ifindex, applied);
+    leave_default_to_caller(&mut in_force, &mut wanted, &netlink, ifindex, applied);
     let mut transition = in_force.transition(&wanted, &netlink, ifindex);
+    if let Some(error) = &transition.not_compared {
+        tracing::warn!(%attachment, "part of the interface is not compared with its lease: cannot {error}");
+    }
     if transition.outcome.is_err() {
         applied.plan = Some(transition.in_force);
     }
@@ -108,8 +116,11 @@ pub(super) fn apply(
 
 /// Takes the default route out of the plan for an interface that another plugin has made, and given
 /// none: the container's default route is then that of another interface.
+///
+/// If its routes cannot be listed, a default route is neither set nor removed.
 fn leave_default_to_caller(
-    plan: &mut Plan,
+    in_force: &mut Plan,
+    wanted: &mut Plan,
     netlink: &Netlink,
     ifindex: u32,
     applied: &mut Applied,
@@ -119,15 +130,14 @@ fn leave_default_to_caller(
         link.is_some_and(|link| !OwnerMark::is_on(&link))
     };
     let is_default = |route: &Route| route.dst.prefix_len() == 0;
-    let has_default = || {
-        let routes = netlink.routes(None).unwrap_or_default();
-        let mut own = routes.iter().filter(|route| route.index == ifindex);
-        own.any(is_default)
-    };
-    if plan.routes.iter().any(is_default) && !applied.had_default && is_anothers() {
-        applied.had_default = has_default();
+    if wanted.routes.iter().any(is_default) && !applied.had_default && is_anothers() {
+        let own = netlink.routes(Some(ifindex));
+        applied.had_default = (own.as_ref()).is_ok_and(|own| own.iter().any(is_default));
         if !applied.had_default {
-            plan.routes.retain(|route| !is_default(route));
+            wanted.routes.retain(|route| !is_default(route));
+        }
+        if own.is_err() {
+            in_force.routes.retain(|route| !is_default(route));
         }
     }
 }
