@@ -72,18 +72,18 @@ fn links_that_keep_changing_do_not_stop_del(world: &World) -> Result {
         add.collect::<String>()
     };
     let many = container
-        .spawn(&mut run("many", bridges(0..300))?)?
+        .spawn(&mut run("many", bridges(0..200))?)?
         .wait()?;
     ensure!(many.success());
-    let more = run("more", bridges(300..3000))?;
+    let more = run("more", bridges(200..800))?;
     let mut churn = Process::spawn(world, &container, "ip", more)?;
     churn.until("links are added", SOON, || {
-        container.find_link("b300").is_ok_and(|link| link.is_some())
+        container.find_link("b200").is_ok_and(|link| link.is_some())
     })?;
 
     let network = Network::new(&lan.host, conflist(json!({})));
     let attachment = network::Attachment::new(&container);
-    for _ in 0..5 {
+    for _ in 0..2 {
         network.add(&attachment)?;
         network.del(&attachment)?;
         let left = container.find_link("eth0")?;

@@ -113,6 +113,7 @@ fn an_attachment_that_moves_to_another_parent_leaves_no_record(_: &World) -> Res
     let host = lan.host.netlink()?;
     lan.host.add_bridge("eth2")?;
     lan.host.add_address("eth2", "10.99.0.3/24".parse()?)?;
+    lan.host.set_up("eth2")?;
     let second = lan.host.link("eth2")?.index;
     let (tag, to) = (tag("c1")?, ip("10.99.0.61"));
     for parent in [parent, second] {
