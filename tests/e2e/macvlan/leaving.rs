@@ -17,6 +17,8 @@ use lab::suite::{packages, plugin_dir};
 use lab::{Lan, Network, Process, Result, Test, World, network, test, until};
 use linknet::NewMacvlan;
 use nix::mount::{MsFlags, mount, umount};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 use super::{given, plug, script};
 use crate::host_access::ensure_host_is_clean;
@@ -139,12 +141,11 @@ impl<'a> SlowIpam<'a> {
     fn new(world: &World, lan: &'a Lan, result: &Value) -> Result<SlowIpam<'a>> {
         let [asked, answer] = ["asked", "answer"].map(|name| world.dir().join(name));
         if !answer.exists() {
-            lan.host
-                .output(&["mkfifo", &answer.display().to_string()])?;
+            mkfifo(&answer, Mode::S_IRWXU)?;
         }
         let body = format!(
             "cat >/dev/null\ncase $CNI_COMMAND in\nADD) echo '{result}';;\n\
-             DEL) touch {}; read line <{};;\nesac\n",
+             DEL) : >{}; read line <{};;\nesac\n",
             asked.display(),
             answer.display()
         );
