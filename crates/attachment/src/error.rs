@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use cni::{Error, code};
+use linknet::NetnsError;
 
 use crate::codes;
 
@@ -41,14 +42,30 @@ impl<T> KernelError<T> for linknet::Result<T> {
 
 fn kernel_error(code: u32, error: &linknet::Error) -> Error {
     let what = Error::new(code, format!("cannot {error}"));
-    match error.is_denied() && error.kernel_text().is_none() {
-        true => what.details(NEEDS_ROOT),
-        false => what,
+    with_advice(what, error.is_denied() && error.kernel_text().is_none())
+}
+
+/// The error for a container's namespace that cannot be opened: 3 if it is gone, 4 if CNI_NETNS
+/// names something else, and the code `otherwise` if opening it fails.
+pub fn cannot_open_netns(error: &NetnsError, otherwise: u32) -> Error {
+    let code = match error {
+        NetnsError::NotFound(_) => code::UNKNOWN_CONTAINER,
+        NetnsError::NotNetns(_) => code::INVALID_ENVIRONMENT,
+        NetnsError::Io { .. } => otherwise,
+    };
+    let what = Error::new(code, format!("CNI_NETNS: {error}"));
+    with_advice(what, error.is_denied())
+}
+
+fn with_advice(error: Error, is_denied: bool) -> Error {
+    match is_denied {
+        true => error.details(NEEDS_ROOT),
+        false => error,
     }
 }
 
 /// What to do where the kernel denies something without an explanation.
-pub const NEEDS_ROOT: &str = "the plugins need root's capabilities in the host's namespaces, \
+const NEEDS_ROOT: &str = "the plugins need root's capabilities in the host's namespaces, \
                               CAP_NET_ADMIN and CAP_SYS_ADMIN among them: run them as root";
 
 /// The code for a failed request: 11 where another process holds a lock, and 111 else.
@@ -77,6 +94,9 @@ pub fn with_details(mut error: Error, more: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]
@@ -105,6 +125,36 @@ mod tests {
         }
         assert_eq!(Ok(7).or_kernel_error(), Ok(7));
         assert_eq!(Ok(7).or_rejected(), Ok(7));
+    }
+
+    #[test]
+    fn a_namespace_that_cannot_be_opened_has_a_code_by_the_reason() {
+        let failed = |kind: io::ErrorKind| NetnsError::Io {
+            path: PathBuf::from("/run/netns/c1"),
+            error: kind.into(),
+        };
+        for (error, code, advice) in [
+            (
+                NetnsError::NotFound(PathBuf::from("/run/netns/c1")),
+                code::UNKNOWN_CONTAINER,
+                "",
+            ),
+            (
+                NetnsError::NotNetns(PathBuf::from("/run/netns/c1")),
+                code::INVALID_ENVIRONMENT,
+                "",
+            ),
+            (failed(io::ErrorKind::Other), codes::KERNEL, ""),
+            (
+                failed(io::ErrorKind::PermissionDenied),
+                codes::KERNEL,
+                NEEDS_ROOT,
+            ),
+        ] {
+            let text = format!("CNI_NETNS: {error}");
+            let expected = Error::new(code, text).details(advice);
+            assert_eq!(cannot_open_netns(&error, codes::KERNEL), expected);
+        }
     }
 
     #[test]

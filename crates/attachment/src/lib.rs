@@ -29,7 +29,7 @@ mod plan;
 mod prefix;
 mod shared_link;
 
-pub use error::{KernelError, NEEDS_ROOT, differs, kernel_code, with_details};
+pub use error::{KernelError, cannot_open_netns, differs, kernel_code, with_details};
 pub use guard::Guard;
 pub use identity::{stable_mac, stable_name};
 pub use keys::SharedKeys;

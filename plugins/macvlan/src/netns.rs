@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use attachment::{KernelError, NEEDS_ROOT, codes, is_macvlan};
+use attachment::{KernelError, cannot_open_netns, codes, is_macvlan};
 use cni::{Error, Request, code};
 use linknet::{Link, Netlink, Netns, NetnsError, NetnsId};
 
@@ -175,16 +175,7 @@ fn identify(netns: &Netns) -> Result<NetnsId, NetnsError> {
 }
 
 fn cannot_open(error: &NetnsError) -> Error {
-    let code = match error {
-        NetnsError::NotFound(_) => code::UNKNOWN_CONTAINER,
-        NetnsError::NotNetns(_) => code::INVALID_ENVIRONMENT,
-        NetnsError::Io { .. } => codes::KERNEL,
-    };
-    let cannot = Error::new(code, format!("CNI_NETNS: {error}"));
-    match error.is_denied() {
-        true => cannot.details(NEEDS_ROOT),
-        false => cannot,
-    }
+    cannot_open_netns(error, codes::KERNEL)
 }
 
 #[cfg(test)]

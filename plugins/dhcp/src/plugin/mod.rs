@@ -13,9 +13,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use attachment::{NEEDS_ROOT, take_valid_lifetime};
+use attachment::{cannot_open_netns, take_valid_lifetime};
 use cni::{About, Attachment, CniResult, Error, KnownArgs, Plugin, Request, Version, code};
-use linknet::{Netns, NetnsError};
+use linknet::Netns;
 
 use crate::protocol::{AddId, LeaseParams, Reply, Verb, take_warnings};
 use crate::random::random_octets;
@@ -69,18 +69,8 @@ impl Plugin for Dhcp {
         let config = Config::read(request)?;
         config.warn_of_misspelt_keys();
         let path = request.netns.clone().unwrap_or_default();
-        let netns = Netns::open(&path).map_err(|error| {
-            let code = match error {
-                NetnsError::NotFound(_) => code::UNKNOWN_CONTAINER,
-                NetnsError::NotNetns(_) => code::INVALID_ENVIRONMENT,
-                NetnsError::Io { .. } => code::IO_FAILURE,
-            };
-            let cannot = Error::new(code, format!("CNI_NETNS: {error}"));
-            match error.is_denied() {
-                true => cannot.details(NEEDS_ROOT),
-                false => cannot,
-            }
-        })?;
+        let netns = Netns::open(&path);
+        let netns = netns.map_err(|error| cannot_open_netns(&error, code::IO_FAILURE))?;
         let daemon = config.daemon.clone();
         let max_wait = absence::MAX_WAIT.min(config.timeout().unwrap_or(absence::MAX_WAIT));
         let attachment = request.attachment()?;
