@@ -69,8 +69,7 @@ pub(crate) fn ask(
     if line.is_empty() {
         return Err(exited(socket));
     }
-    // The Go plugins' RPC begins with HTTP.
-    if line.starts_with("HTTP/") {
+    if protocol::is_of_go_daemon(&line) {
         return Err(go_daemon(socket));
     }
     match serde_json::from_str(&line) {

@@ -37,6 +37,11 @@ pub const MAX_REQUEST: usize = 4 * 1024 * 1024;
 /// The longest reply that the plugin accepts, in octets, line feed included.
 pub const MAX_REPLY: usize = 64 * 1024;
 
+/// Whether the daemon of the Go plugins sent this reply: their RPC begins with HTTP.
+pub(crate) fn is_of_go_daemon(reply: &str) -> bool {
+    reply.starts_with("HTTP/")
+}
+
 /// A request as it is sent.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {

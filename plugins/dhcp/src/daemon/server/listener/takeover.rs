@@ -55,8 +55,7 @@ fn ask_for_socket(mut stream: UnixStream) -> io::Result<UnixListener> {
 
 /// Why another daemon does not hand over its socket, from its answer.
 fn refusal(answer: &str) -> String {
-    // The Go plugins' RPC begins with HTTP.
-    if answer.starts_with("HTTP/") {
+    if protocol::is_of_go_daemon(answer) {
         return "the daemon of the Go plugins listens there, which hands nothing over: stop it, and \
                 start this one without -takeover"
             .to_owned();
