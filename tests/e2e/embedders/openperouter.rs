@@ -129,7 +129,7 @@ fn a_killed_daemon_goes_on_where_it_was(world: &World) -> Result {
         network.check(&attachment)?;
         router.renewed(&daemon)?;
     }
-    // Nothing was asked for anew.
+    // No lease was requested a second time.
     ensure!(
         discovers() == before && server.leases().len() == 1,
         "{}",

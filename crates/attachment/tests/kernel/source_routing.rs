@@ -57,7 +57,7 @@ fn a_rule_is_stale_when_no_interface_with_its_address_is_led_to(_: &World) -> Re
     ensure!(ours(&inside)? == needed);
     let anothers = rule("10.99.0.77", TABLE, Protocol::DHCP)?;
     for other in [
-        rule("10.99.0.77", TABLE, PROTOCOL)?,     // nobody's address
+        rule("10.99.0.77", TABLE, PROTOCOL)?,     // not an address here
         rule("10.99.0.50", TABLE + 1, PROTOCOL)?, // an empty table
         rule("fd99::50", TABLE, PROTOCOL)?,       // a table without IPv6
         anothers,

@@ -226,8 +226,8 @@ impl Netlink {
     /// Removes all addresses of a link, if there are no more than `max`.
     ///
     /// # Errors
-    /// `is_too_many` if there are more; none is removed then. Otherwise the kernel's first refusal; the
-    /// other addresses are still removed.
+    /// `is_too_many` if there are more; none is removed then. Otherwise the kernel's first refusal;
+    /// the other addresses are still removed.
     pub fn take_all_off(&self, index: u32, max: usize) -> Result<()> {
         let addresses = self.addresses_at_most(max, index)?;
         let mut outcome = Ok(());

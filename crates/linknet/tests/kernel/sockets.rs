@@ -542,7 +542,7 @@ fn with_read_only_settings<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T, F
 }
 
 fn every_socket_gives_event_loops_its_descriptor() -> Test {
-    /// A descriptor that is open and a socket, the same for both traits.
+    /// Both traits give the same descriptor, which is that of an open socket.
     fn is_given<S: AsFd + AsRawFd>(socket: &S) {
         assert_eq!(socket.as_fd().as_raw_fd(), socket.as_raw_fd());
         let is_socket = getsockopt(&socket.as_fd(), sockopt::SockType);

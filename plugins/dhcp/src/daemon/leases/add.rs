@@ -21,8 +21,8 @@ use crate::daemon::store::ClientIdentity;
 use crate::protocol::{AddId, LeaseParams};
 use crate::state::{InterfaceRef, LeaseStatus, Record};
 
-/// The most leases of one member of the group that `-group` admits. More are of no use to a user's
-/// containers, and could take all addresses of a LAN.
+/// How many leases one member of the group that `-group` admits may have. No user runs as many
+/// containers, and without a limit one member could lease every address of the LAN.
 const MAX_LEASES_OF_MEMBER: usize = 256;
 
 /// The parameters of an ADD, and its deadline.
