@@ -1,6 +1,6 @@
-//! Every system call failing once: ADD succeeds or leaves nothing, DEL removes the interface,
-//! GC removes it or says that it could not, the next one removes the rest, and CHECK changes nothing. Every
-//! failure is a CNI error.
+//! Every system call failing once: ADD succeeds or leaves nothing; DEL removes the interface, and
+//! GC removes it or says that it could not; the next DEL or GC removes whatever is left; and CHECK
+//! changes nothing. Every failure is a CNI error.
 
 use std::fs;
 use std::path::PathBuf;
