@@ -129,6 +129,14 @@ impl DhcpServer {
         self.shared.lock().received.clone()
     }
 
+    /// Everything heard on port 67 since the last call, in order. The server forgets it, and what
+    /// it sent: it would otherwise need ever more memory in a long run.
+    pub fn take_received(&self) -> Vec<Packet> {
+        let mut state = self.shared.lock();
+        state.sent.clear();
+        std::mem::take(&mut state.received)
+    }
+
     /// Everything heard of this type, in order.
     pub fn received_of(&self, kind: MessageType) -> Vec<Packet> {
         self.shared.lock().of(kind).cloned().collect()

@@ -1,7 +1,7 @@
 //! What a well-behaved server says (RFC 2131, section 4.3).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::Ipv4Addr,
     ops::RangeInclusive,
     time::{Duration, Instant},
@@ -107,6 +107,8 @@ const OFFER_TIME: Duration = Duration::from_secs(30);
 pub(super) struct Pool {
     pub(super) settings: Settings,
     leases: BTreeMap<Ipv4Addr, Lease>,
+    /// The address that each client was given last.
+    last: HashMap<Identity, Ipv4Addr>,
     /// Said by a client to be in use by somebody else.
     declined: BTreeSet<Ipv4Addr>,
 }
@@ -116,12 +118,14 @@ impl Pool {
         Pool {
             settings,
             leases: BTreeMap::new(),
+            last: HashMap::new(),
             declined: BTreeSet::new(),
         }
     }
 
     pub(super) fn forget(&mut self) {
         self.leases.clear();
+        self.last.clear();
         self.declined.clear();
     }
 
@@ -157,8 +161,11 @@ impl Pool {
             }
             MessageType::Request => self.answer_request(client, now),
             MessageType::Release => {
-                self.leases
-                    .retain(|address, lease| *address != client.ciaddr() || !lease.is_of(client));
+                let address = client.ciaddr();
+                let is_theirs = |lease: &Lease| lease.is_of(client);
+                if self.leases.get(&address).is_some_and(is_theirs) {
+                    self.leases.remove(&address);
+                }
                 None
             }
             MessageType::Decline => {
@@ -212,19 +219,26 @@ impl Pool {
 
     /// The client's own address, else the one it asks for, else the first free one.
     fn choose(&self, client: &Message, now: Instant) -> Option<Ipv4Addr> {
-        let (first, last) = (*self.settings.pool.start(), *self.settings.pool.end());
-        let own = self
-            .leases
-            .values()
-            .find(|lease| lease.is_of(client))
-            .map(|lease| lease.address);
-        let own = own.filter(|address| self.settings.pool.contains(address));
+        let own = self.last.get(&identity(client)).copied();
+        let own = own.filter(|address| {
+            let is_theirs = |lease: &Lease| lease.is_of(client);
+            self.settings.pool.contains(address) && self.leases.get(address).is_some_and(is_theirs)
+        });
         own.or_else(|| requested_address(client).filter(|address| self.is_free(*address, now)))
-            .or_else(|| {
-                (first.to_bits()..=last.to_bits())
-                    .map(Ipv4Addr::from_bits)
-                    .find(|address| self.is_free(*address, now))
-            })
+            .or_else(|| self.first_free(now))
+    }
+
+    /// Found without looking each address up: there may be thousands of leases.
+    fn first_free(&self, now: Instant) -> Option<Ipv4Addr> {
+        let (first, last) = (*self.settings.pool.start(), *self.settings.pool.end());
+        let live = self
+            .leases
+            .range(first..=last)
+            .filter(|(_, lease)| lease.is_live(now));
+        let mut held = live.map(|(address, _)| *address).peekable();
+        (first.to_bits()..=last.to_bits())
+            .map(Ipv4Addr::from_bits)
+            .find(|address| held.next_if_eq(address).is_none() && !self.declined.contains(address))
     }
 
     fn is_free(&self, address: Ipv4Addr, now: Instant) -> bool {
@@ -256,6 +270,7 @@ impl Pool {
             expires: time.map(|time| now + time),
             acknowledged,
         };
+        self.last.insert(identity(client), address);
         self.leases.insert(address, lease);
     }
 
@@ -365,6 +380,16 @@ pub(super) fn answer_of(
         Answers::AsUsual => pool.answer(client, now),
         Answers::Nothing => None,
         Answers::Nak => Some(pool.nak(client)),
+    }
+}
+
+/// Who a client is: its identifier, or its hardware address if it sends none.
+type Identity = (Option<Vec<u8>>, Vec<u8>);
+
+fn identity(client: &Message) -> Identity {
+    match client_id(client) {
+        Some(id) => (Some(id.to_vec()), Vec::new()),
+        None => (None, client.chaddr().to_vec()),
     }
 }
 

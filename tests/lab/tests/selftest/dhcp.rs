@@ -103,6 +103,8 @@ fn everything_received_and_sent_is_recorded(_: &World) -> Result {
         .context("a DECLINE?")?;
     let expected = format!("no Decline number 1 within {:?}\n", deadline(moment));
     assert!(error.to_string().starts_with(&expected), "{error}");
+    assert_eq!(server.take_received().len(), 2);
+    assert!(server.received().is_empty() && server.sent().is_empty());
     Ok(())
 }
 
