@@ -11,6 +11,9 @@ use crate::go;
 use crate::invalid::Invalid;
 use crate::request::Request;
 
+/// How the keys in CNI_ARGS begin that tell which pod the container belongs to.
+const RUNTIME_PREFIX: &str = "K8S_POD_";
+
 impl Request {
     /// The MAC address that the user asks for, as text: `runtimeConfig.mac`, else `args.cni.mac`,
     /// else `MAC` in CNI_ARGS.
@@ -59,10 +62,15 @@ impl Request {
 
     /// A value that the user gives one container under a key of their own: in `args.cni`, where
     /// Multus puts what a pod's annotation says, else in CNI_ARGS. An empty one counts as absent.
+    /// What the runtime says of a pod (`K8S_POD_…`) overrides what the pod says.
     ///
     /// # Errors
     /// [`code::INVALID_NETWORK_CONFIG`] if it is not a text.
     pub fn user_arg(&self, key: &str) -> Result<Option<&str>, Error> {
+        let by_runtime = self.nonempty_arg(key);
+        if key.starts_with(RUNTIME_PREFIX) && by_runtime.is_some() {
+            return Ok(by_runtime);
+        }
         let text = match self.config.cni_args.get(key) {
             None | Some(Value::Null) => "",
             Some(Value::String(text)) => text,
@@ -71,8 +79,7 @@ impl Request {
                 return Err(invalid.under(key).under("args.cni").into_config_error());
             }
         };
-        let text = Some(text).filter(|text| !text.is_empty());
-        Ok(text.or_else(|| self.nonempty_arg(key)))
+        Ok(Some(text).filter(|text| !text.is_empty()).or(by_runtime))
     }
 
     /// The name that the runtime gave the container (`K8S_POD_NAME` in CNI_ARGS). Kubernetes sends
@@ -185,6 +192,20 @@ mod tests {
         let number = request(config(json!(5)), "NAME=b");
         let error = number.user_arg("NAME").unwrap_err();
         assert!(error.msg.contains("args.cni.NAME"), "{error}");
+    }
+
+    #[test]
+    fn what_the_runtime_says_of_a_pod_overrides_what_the_pod_says() {
+        for key in ["K8S_POD_NAME", "K8S_POD_NAMESPACE", "K8S_POD_UID"] {
+            for value in [json!("other"), json!(5)] {
+                let config = json!({ "args": { "cni": { key: value } } });
+                let pod = request(config, &format!("{key}=own"));
+                assert_eq!(pod.user_arg(key), Ok(Some("own")), "{key}");
+            }
+            let config = json!({ "args": { "cni": { key: "own" } } });
+            let pod = request(config, &format!("{key}="));
+            assert_eq!(pod.user_arg(key), Ok(Some("own")), "{key}");
+        }
     }
 
     #[test]

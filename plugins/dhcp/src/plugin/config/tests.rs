@@ -74,6 +74,25 @@ fn values_of_one_container_come_from_args_cni_too() {
 }
 
 #[test]
+fn no_pod_takes_the_name_of_another_in_args_cni() {
+    let name = json!({ "fromArg": "K8S_POD_NAME" });
+    let config = json!({
+        "cniVersion": "1.1.0", "name": "lan", "type": "macvlan",
+        "ipam": {
+            "type": "dhcp", "clientId": name, "fqdn": false, "hostname": name,
+            "provide": [{ "option": "60", "fromArg": "K8S_POD_NAMESPACE" }],
+        },
+        "args": { "cni": { "K8S_POD_NAMESPACE": "bank", "K8S_POD_NAME": "vault" } },
+    });
+    let request = request(config, NAMED);
+    let params =
+        Config::with_content(&request, None).and_then(|config| config.lease_params(&request));
+    let params = params.expect("valid parameters");
+    assert_eq!(sent(&params), [(60, &b"shop"[..]), (12, b"web-0")]);
+    assert_eq!(params.client_id, ClientId::Sent(Hex(b"\0web_0".to_vec())));
+}
+
+#[test]
 fn addresses_that_were_requested_for_one_container_and_not_leased_are_named() {
     let leased = CniResult {
         ips: vec![IpConfig::new("10.0.0.7/24".parse().expect("a network"))],
