@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use tracing::level_filters::LevelFilter;
 
 use crate::duration;
@@ -18,25 +19,30 @@ use crate::state::StateDir;
 ///
 /// Flags may be written with one dash or two; durations as in Go: 2s, 1m30s.
 #[derive(Debug, Parser)]
-#[command(name = "dhcp daemon", version, max_term_width = 100)]
+#[command(
+    name = "dhcp daemon",
+    version,
+    max_term_width = 100,
+    args_override_self = true
+)]
 pub(crate) struct Flags {
     /// Write the daemon's process id to this file, and remove the file at the end
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     pub(crate) pidfile: Option<PathBuf>,
 
     /// Where the host's root file system is mounted for the daemon: the prefix of the socket, of the
     /// default directory of the leases, and of every netns path
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path())]
     pub(crate) hostprefix: Option<PathBuf>,
 
     /// Socket on which the plugin reaches the daemon
-    #[arg(long, value_name = "PATH", default_value = crate::protocol::DEFAULT_SOCKET)]
+    #[arg(long, value_name = "PATH", default_value = crate::protocol::DEFAULT_SOCKET, value_parser = path())]
     pub(crate) socketpath: PathBuf,
 
     /// Keep leases in this directory, instead of one under /var/lib/cni that is named after the
     /// socket, or of one beside the socket if the daemon is in a container that has nothing else of
     /// the host's files
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path())]
     pub(crate) statedir: Option<PathBuf>,
 
     /// Let this group, by name or number, use the socket too
@@ -80,9 +86,26 @@ pub(crate) struct Flags {
 impl Flags {
     /// Parses what follows `dhcp daemon`. As usual with clap, it prints help or an error and exits.
     pub(crate) fn from_args(args: impl Iterator<Item = OsString>) -> Flags {
-        Flags::parse_from(
-            std::iter::once(OsString::from("dhcp daemon")).chain(args.map(with_two_dashes)),
-        )
+        Flags::try_from_args(args).unwrap_or_else(|error| error.exit())
+    }
+
+    /// As with Go's flags, of a flag that is repeated the last value counts, and an empty path is
+    /// none: scripts pass `-pidfile "$PIDFILE"`.
+    fn try_from_args(args: impl Iterator<Item = OsString>) -> Result<Flags, clap::Error> {
+        let name = OsString::from("dhcp daemon");
+        let mut flags =
+            Flags::try_parse_from(std::iter::once(name).chain(args.map(with_two_dashes)))?;
+        for path in [
+            &mut flags.pidfile,
+            &mut flags.hostprefix,
+            &mut flags.statedir,
+        ] {
+            path.take_if(|path| path.as_os_str().is_empty());
+        }
+        if flags.socketpath.as_os_str().is_empty() {
+            flags.socketpath = crate::protocol::DEFAULT_SOCKET.into();
+        }
+        Ok(flags)
     }
 
     /// The lowest level that is logged.
@@ -144,6 +167,11 @@ fn with_two_dashes(arg: OsString) -> OsString {
     }
 }
 
+/// A path, which may be empty.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
 /// A group by its number, or by its name in group(5). The C library's own lookup may load
 /// libraries, which a static program cannot do.
 fn group(text: &str) -> Result<u32, String> {
@@ -178,12 +206,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Flags, clap::Error> {
-        Flags::try_parse_from(
-            std::iter::once("dhcp".into()).chain(
-                line.split_whitespace()
-                    .map(|word| with_two_dashes(word.into())),
-            ),
-        )
+        Flags::try_from_args(line.split_whitespace().map(OsString::from))
     }
 
     #[test]
@@ -203,6 +226,30 @@ mod tests {
                 [1, 2, 90]
             );
         }
+    }
+
+    #[test]
+    fn an_empty_path_is_none_and_the_last_of_several_values_counts() {
+        let go_accepts = [
+            "-pidfile",
+            "",
+            "-hostprefix=",
+            "-socketpath",
+            "",
+            "-statedir=",
+        ];
+        let flags = Flags::try_from_args(go_accepts.into_iter().map(OsString::from));
+        let flags = flags.expect("as with Go's flags");
+        assert_eq!(
+            (&flags.pidfile, &flags.hostprefix, &flags.statedir),
+            (&None, &None, &None)
+        );
+        assert_eq!(flags.socket(), Path::new("/run/cni/dhcp.sock"));
+        let line = "-timeout 5s -hostprefix /a -broadcast -takeover --timeout=6s -hostprefix /b -broadcast=false -takeover";
+        let flags = parse(line).expect("as with Go's flags");
+        assert_eq!(flags.timeout, Duration::from_secs(6));
+        assert_eq!(flags.hostprefix, Some("/b".into()));
+        assert!(flags.takeover && !flags.broadcast);
     }
 
     #[test]
