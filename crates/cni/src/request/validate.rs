@@ -33,7 +33,8 @@ pub(super) fn interface_name(name: &str) -> Result<(), String> {
     if name.len() > MAX_LEN {
         return Err(format!("{name:?} is longer than {MAX_LEN} bytes"));
     }
-    if name == "." || name == ".." {
+    // In /proc/sys/net, "all" and "default" stand for no interface.
+    if [".", "..", "all", "default"].contains(&name) {
         return Err(format!(
             "{name:?} is not allowed as the name of an interface"
         ));
@@ -87,6 +88,8 @@ mod tests {
             "",
             ".",
             "..",
+            "all",
+            "default",
             "sixteen-letters-",
             "a/b",
             "a:b",
