@@ -37,6 +37,16 @@ impl Invalid {
         Invalid::new("is missing").under(key)
     }
 
+    /// Adds the value, where the standard library's words for what is wrong with it do not have it.
+    pub(crate) fn about(self, value: &Value) -> Invalid {
+        match self.problem.as_str() {
+            "invalid IPv4 address syntax" if self.path.is_empty() => {
+                Invalid::unexpected("an IPv4 address", value)
+            }
+            _ => self,
+        }
+    }
+
     /// Adds the key of the object that the value is in.
     pub(crate) fn under(mut self, key: impl Into<String>) -> Invalid {
         self.path.push(key.into());
@@ -138,6 +148,7 @@ fn expected_in_words(expected: &dyn fmt::Display) -> String {
         "f32" | "f64" => "a number".to_owned(),
         "a sequence" => "a list".to_owned(),
         "a map" => "an object".to_owned(),
+        "unit" => "null".to_owned(),
         _ if text.starts_with("struct ") => "an object".to_owned(),
         _ => text,
     }

@@ -50,7 +50,7 @@ mod misspelt;
 
 use std::path::Path;
 
-use serde::de::value::StrDeserializer;
+use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor,
 };
@@ -178,6 +178,8 @@ impl<'de> de::Deserializer<'de> for Field<'de> {
     ) -> Result<V::Value, Invalid> {
         match self.0 {
             Value::Object(object) => Object(object).deserialize_struct(name, fields, visitor),
+            // serde would take its items for the fields, in their order.
+            list @ Value::Array(_) => Err(Invalid::unexpected("an object", list)),
             _ => self.deserialize_any(visitor),
         }
     }
@@ -192,9 +194,8 @@ impl<'de> de::Deserializer<'de> for Field<'de> {
             Value::String(text) => {
                 StrDeserializer::new(text).deserialize_enum(name, variants, visitor)
             }
-            other => other
-                .deserialize_enum(name, variants, visitor)
-                .map_err(de::Error::custom),
+            Value::Object(object) => Object(object).deserialize_enum(name, variants, visitor),
+            other => Err(Invalid::unexpected("a text", other)),
         }
     }
 
@@ -240,9 +241,33 @@ impl<'de> de::Deserializer<'de> for Object<'de> {
         })
     }
 
+    /// Reads an enum that is written as an object, whose only key is the variant.
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Invalid> {
+        let fields = Fields {
+            object: self.0,
+            all: variants,
+            rest: variants.iter(),
+            value: None,
+        };
+        let unknown = |key: &&String| !variants.iter().any(|name| key.eq_ignore_ascii_case(name));
+        if let Some(key) = self.0.keys().find(unknown) {
+            return Err(de::Error::unknown_variant(key, variants));
+        }
+        if self.0.values().filter(|value| !value.is_null()).count() != 1 {
+            let found = Value::Object(self.0.clone());
+            return Err(Invalid::unexpected("an object with one key", &found));
+        }
+        MapAccessDeserializer::new(fields).deserialize_enum(name, variants, visitor)
+    }
+
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        newtype_struct seq tuple tuple_struct map identifier ignored_any
     }
 }
 
@@ -285,7 +310,7 @@ impl<'de> MapAccess<'de> for Fields<'de> {
             return Err(value_before_key());
         };
         seed.deserialize(Field(value))
-            .map_err(|invalid| invalid.under(name))
+            .map_err(|invalid| invalid.about(value).under(name))
     }
 }
 
@@ -334,7 +359,7 @@ impl<'de> SeqAccess<'de> for List<'de> {
         };
         seed.deserialize(Field(item))
             .map(Some)
-            .map_err(|invalid| invalid.at(index))
+            .map_err(|invalid| invalid.about(item).at(index))
     }
 }
 

@@ -144,3 +144,79 @@ fn an_error_names_the_field_by_its_path() {
     let error = decode_under::<Ipam>("ipam", ipam.as_object().unwrap()).unwrap_err();
     assert_eq!(error.msg, of("ipam.ranges", "expected a list, found 1"));
 }
+
+/// As the ways in which a client can be identified.
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+enum Identity {
+    Name,
+    Text(String),
+    FromArg(String),
+}
+
+#[derive(Debug, Deserialize)]
+struct Client {
+    identity: Identity,
+    #[serde(default)]
+    servers: Vec<std::net::Ipv4Addr>,
+}
+
+fn client(document: Value) -> Result<Client, Error> {
+    decode(&serde_json::from_value(document).unwrap())
+}
+
+#[test]
+fn an_enum_is_a_text_or_an_object_with_one_key_in_any_case() {
+    for (document, expected) in [
+        (json!("name"), Identity::Name),
+        (json!({ "text": "x" }), Identity::Text("x".into())),
+        (json!({ "FromArg": "X" }), Identity::FromArg("X".into())),
+        (
+            json!({ "fromarg": "X", "text": null }),
+            Identity::FromArg("X".into()),
+        ),
+    ] {
+        let client = client(json!({ "identity": document })).expect("valid");
+        assert_eq!(client.identity, expected, "{document}");
+        assert!(client.servers.is_empty());
+    }
+    for (document, problem) in [
+        (
+            json!({ "txt": "x" }),
+            r#"identity: "txt" is none of "name", "text", "fromArg""#,
+        ),
+        (
+            json!({ "text": "x", "fromArg": "X" }),
+            r#"identity: expected an object with one key, found {"fromArg":"X","text":"x"}"#,
+        ),
+        (
+            json!({ "text": null }),
+            r#"identity: expected an object with one key, found {"text":null}"#,
+        ),
+        (
+            json!({ "text": 5 }),
+            "identity.text: expected a string, found 5",
+        ),
+        (
+            json!(["text"]),
+            r#"identity: expected a text, found ["text"]"#,
+        ),
+    ] {
+        let error = client(json!({ "identity": document })).expect_err("invalid");
+        assert!(error.msg.ends_with(problem), "{document}: {error}");
+    }
+}
+
+#[test]
+fn a_list_is_no_struct() {
+    let error = read(json!({ "ipam": ["/run/x", []] })).unwrap_err();
+    let problem = r#"ipam: expected an object, found ["/run/x",[]]"#;
+    assert!(error.msg.ends_with(problem), "{error}");
+}
+
+#[test]
+fn an_address_that_is_none_is_in_the_error() {
+    let error = client(json!({ "identity": "name", "servers": ["10.0.0.0/8"] })).unwrap_err();
+    let problem = r#"servers[0]: expected an IPv4 address, found "10.0.0.0/8""#;
+    assert!(error.msg.ends_with(problem), "{error}");
+}
