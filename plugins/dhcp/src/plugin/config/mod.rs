@@ -3,6 +3,7 @@
 
 mod client_id;
 mod location;
+mod misspelt;
 mod name;
 mod network_file;
 mod options;
@@ -68,17 +69,23 @@ struct Keys {
 
 /// The names of the keys of the section; those of an entry as `provide[].option`.
 pub(crate) fn keys() -> Vec<String> {
-    let entries = [
-        ("provide[]", field_names::<Provide>()),
-        ("request[]", field_names::<RequestOption>()),
-        ("routes[]", field_names::<Route>()),
-        ("servers", field_names::<Servers>()),
-    ];
-    let entries = entries
+    let entries = entry_keys().into_iter();
+    let entries =
+        entries.flat_map(|(list, names)| names.iter().map(move |name| format!("{list}[].{name}")));
+    let servers = field_names::<Servers>()
         .iter()
-        .flat_map(|(key, names)| names.iter().map(move |name| format!("{key}.{name}")));
+        .map(|name| format!("servers.{name}"));
     let keys = known_keys().into_iter().map(str::to_owned);
-    keys.chain(entries).collect()
+    keys.chain(entries).chain(servers).collect()
+}
+
+/// The lists in the section, with the names of their entries' keys.
+fn entry_keys() -> [(&'static str, &'static [&'static str]); 3] {
+    [
+        ("provide", field_names::<Provide>()),
+        ("request", field_names::<RequestOption>()),
+        ("routes", field_names::<Route>()),
+    ]
 }
 
 /// The names of the keys of the section, besides `type`.
@@ -110,16 +117,11 @@ pub(super) fn ungranted(request: &Request, result: &CniResult) -> Result<Vec<Str
 
 /// Refuses unknown keys in `servers`: a misspelt one would let any server in.
 fn verify_server_keys(source: Source<'_>, section: &Map<String, Value>) -> Result<(), Error> {
-    let servers = section
-        .iter()
-        .find(|(key, _)| key.eq_ignore_ascii_case("servers"));
-    let keys = servers
-        .and_then(|(_, servers)| servers.as_object())
-        .into_iter()
-        .flatten();
+    let servers = cni::go::get(section, "servers").and_then(Value::as_object);
     let known = field_names::<Servers>();
     let is_unknown = |key: &&String| !known.iter().any(|known| key.eq_ignore_ascii_case(known));
-    match keys.map(|(key, _)| key).find(is_unknown) {
+    let mut keys = servers.into_iter().flat_map(Map::keys);
+    match keys.find(is_unknown) {
         Some(key) => Err(source.invalid("servers", format_args!("there is no key {key:?}"))),
         None => Ok(()),
     }
@@ -206,9 +208,11 @@ impl Config {
 
     /// Warns about keys that are probably misspelt. They have no effect.
     pub(super) fn warn_of_misspelt_keys(&self) {
-        let known = [known_keys(), vec!["type"]].concat();
-        cni::go::warn_of_misspelt_keys("ipam", &self.ipam, &known);
-        for warning in self.file.iter().flat_map(NetworkFile::misspelt_keys) {
+        for (key, meant) in misspelt::keys(&self.ipam) {
+            let key = Source::Ipam.name(key);
+            log::warn!("there is no key {key:?}; did you mean {meant:?}?");
+        }
+        for warning in self.file.iter().flat_map(NetworkFile::keys_without_effect) {
             log::warn!("{warning}");
         }
     }

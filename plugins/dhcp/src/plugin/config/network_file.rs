@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde_json::{Map, Value};
 
-use super::{Keys, Source, known_keys, location};
+use super::{Keys, Source, known_keys, location, misspelt, verify_server_keys};
 
 /// Where the files are: that of the network `lan` is `lan.json`.
 pub(crate) const DIRECTORY: &str = "/etc/leasehold/networks.d";
@@ -44,6 +44,9 @@ impl NetworkFile {
     fn open(path: PathBuf) -> Result<Option<NetworkFile>, Error> {
         match read(&path) {
             Ok(content) => NetworkFile::parse(path, &content).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound && path.is_symlink() => {
+                Err(invalid(&path, "it is a link to a file that does not exist"))
+            }
             // No file can have a name that is too long.
             Err(error)
                 if error.kind() == ErrorKind::NotFound
@@ -78,6 +81,7 @@ impl NetworkFile {
         let source = self.source();
         let keys: Keys = source.decode(&self.keys)?;
         keys.verify(|_| source)?;
+        verify_server_keys(source, &self.keys)?;
         self.verify_location()
     }
 
@@ -111,14 +115,22 @@ impl NetworkFile {
         Source::File(&self.path)
     }
 
-    /// A sentence about each key that is probably misspelt.
-    pub(super) fn misspelt_keys(&self) -> Vec<String> {
-        let known = [known_keys(), vec!["type"]].concat();
-        let misspelt = cni::go::misspelt_keys(&self.keys, &known).into_iter();
+    /// A sentence about each key that is probably misspelt or in the wrong place.
+    pub(super) fn keys_without_effect(&self) -> Vec<String> {
         let path = self.path.display();
-        misspelt
-            .map(|(key, meant)| format!("{path}: there is no key {key:?}; did you mean {meant:?}?"))
-            .collect()
+        let misspelt = misspelt::keys(&self.keys).into_iter();
+        let misspelt = misspelt.map(|(key, meant)| {
+            format!("{path}: there is no key {key:?}; did you mean {meant:?}?")
+        });
+        let sections = ["ipam", "plugins"].into_iter();
+        let sections = sections
+            .filter(|section| cni::go::get(&self.keys, section).is_some())
+            .map(|section| {
+                format!(
+                    "{path}: {section:?} has no effect; the keys of the ipam section belong at the top of this file"
+                )
+            });
+        misspelt.chain(sections).collect()
     }
 }
 
@@ -151,7 +163,7 @@ fn problems_of(path: PathBuf) -> Vec<String> {
             return Ok(Vec::new());
         };
         file.verify()?;
-        Ok(file.misspelt_keys())
+        Ok(file.keys_without_effect())
     });
     checked.unwrap_or_else(|error| vec![error.to_string()])
 }
@@ -218,6 +230,7 @@ mod tests {
                 "lan.json",
                 "Too many levels of symbolic links (os error 40)",
             ),
+            ("nowhere", "it is a link to a file that does not exist"),
         ] {
             symlink(target, &path).expect("a link");
             assert_eq!(refused(&path), problem);

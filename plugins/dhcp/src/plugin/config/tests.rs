@@ -592,11 +592,31 @@ fn an_error_about_a_key_names_where_the_key_is() {
 }
 
 #[test]
-fn a_misspelt_key_of_the_networks_file_is_named_with_the_file() {
-    let content = br#"{ "type": "dhcp", "hostnam": "web", "note": "" }"#;
+fn a_key_of_the_networks_file_without_effect_is_named_with_the_file() {
+    let content =
+        br#"{ "type": "dhcp", "hostnam": "web", "note": "", "request": [{ "optoin": 6 }] }"#;
     let file = NetworkFile::parse("lan.json".into(), content).expect("an object");
     assert_eq!(
-        file.misspelt_keys(),
-        [r#"lan.json: there is no key "hostnam"; did you mean "hostname"?"#]
+        file.keys_without_effect(),
+        [
+            r#"lan.json: there is no key "hostnam"; did you mean "hostname"?"#,
+            r#"lan.json: there is no key "request[0].optoin"; did you mean "option"?"#,
+        ]
     );
+    let content = br#"{ "ipam": { "suppress": ["dns"] } }"#;
+    let file = NetworkFile::parse("lan.json".into(), content).expect("an object");
+    assert_eq!(
+        file.keys_without_effect(),
+        [
+            r#"lan.json: "ipam" has no effect; the keys of the ipam section belong at the top of this file"#
+        ]
+    );
+}
+
+#[test]
+fn a_misspelt_key_of_servers_in_the_networks_file_is_refused_even_if_the_caller_overrides_it() {
+    let file = NetworkFile::parse("lan.json".into(), br#"{ "servers": { "alow": [] } }"#);
+    let error = file.expect("an object").verify().expect_err("a bad key");
+    let problem = r#"lan.json: servers: there is no key "alow""#;
+    assert!(error.msg.ends_with(problem), "{error}");
 }
