@@ -48,6 +48,10 @@ fn systemd_finds_no_fault_with_the_units(world: &World) -> Result {
     make("install")?;
     let units =
         ["service", "socket"].map(|kind| format!("/usr/lib/systemd/system/cni-dhcp.{kind}"));
+    for file in [&units[0], &units[1], "/usr/share/man/man8/cni-dhcp.8"] {
+        let mode = fs::metadata(file)?.permissions().mode();
+        ensure!(mode & 0o777 == 0o644, "{file}: {mode:o}");
+    }
     let mut verify = Command::new("systemd-analyze");
     let told = verify.args(["verify", "--man=yes"]).args(&units).output()?;
     let told_all = [told.stdout, told.stderr].concat();
@@ -524,12 +528,16 @@ pub(crate) fn address(container: &Node) -> Result<Ipv4Addr> {
         .addr())
 }
 
-/// As root has it from `sudo`: without the toolchain of the user who has built the programs.
+/// As root has it from `sudo`: without the toolchain of the user who has built the programs, and on
+/// some machines with a umask that lets nobody else read new files.
 fn make(target: &str) -> Result<String> {
     let mut make = Command::new("env");
     make.args([
         "--ignore-environment",
         "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+        "sh",
+        "-c",
+        "umask 077 && exec make \"$@\"",
         "make",
         "-C",
         "packaging",
