@@ -297,7 +297,10 @@ fn a_lease_file_that_cannot_be_opened_is_read_later(world: &World) -> Result {
     network.add(&network::Attachment::new(&container))?;
     daemon.kill()?;
     let file = the_only_lease_file()?;
-    let fault = format!("-P {} -e inject=openat:error=EIO:when=1", file.display());
+    let fault = format!(
+        "-P {} -e inject=?open,openat:error=EIO:when=1",
+        file.display()
+    );
     let daemon = Daemon::start_program(world, &lan.host, &under_strace(world, &fault)?, &[])?;
     until("the lease is resumed", Duration::from_secs(20), || {
         daemon.log().contains("lease resumed")
@@ -312,7 +315,7 @@ fn leases_are_resumed_although_the_boots_identifier_cannot_be_read(world: &World
     let attachment = network::Attachment::new(&container);
     network.add(&attachment)?;
     daemon.kill()?;
-    let fault = "-P /proc/sys/kernel/random/boot_id -e inject=openat:error=ENFILE";
+    let fault = "-P /proc/sys/kernel/random/boot_id -e inject=?open,openat:error=ENFILE";
     let daemon = Daemon::start_program(world, &lan.host, &under_strace(world, fault)?, &[])?;
     network.check(&attachment)?;
     // It writes records as well.

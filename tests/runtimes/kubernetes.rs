@@ -66,7 +66,7 @@ fn the_daemonset_installs_the_plugins_and_keeps_leases_with_its_capabilities_alo
         ..Settings::default()
     };
     let server = DhcpServer::start(&lan.lan, lease)?;
-    machine::run(&["packaging/image", &machine::programs(), "/tmp/image.tar"])?;
+    machine::run(&["packaging/image", "/tmp/image.tar", &machine::programs()])?;
     shell(&lan, "podman load --input /tmp/image.tar")?;
 
     let daemonset = manifest("daemonset.yaml")?;

@@ -20,7 +20,7 @@ pub(crate) const CHECKOUT: &str = "/usr/src/leasehold";
 
 /// Below the checkout: the programs under test, where cargo puts a release.
 pub(crate) fn programs() -> String {
-    format!("target/{}-unknown-linux-gnu/release", env::consts::ARCH)
+    format!("target/{}-unknown-linux-musl/release", env::consts::ARCH)
 }
 
 /// What the real machine may have of all this, and the new one is not to have.

@@ -6,6 +6,7 @@
 //! It is for root: container runtimes mount, own files of many users and make devices. So it is no
 //! part of a plain `cargo test`; `sudo cargo test --test runtimes` runs it.
 
+mod architectures;
 mod bare;
 mod capabilities;
 mod containerd;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         .tests(podman::TESTS)
         .tests(containerd::TESTS)
         .tests(kubernetes::TESTS)
+        .tests(architectures::TESTS)
         .tests(capabilities::TESTS)
         .tests(systemd::TESTS)
         .tests(package::TESTS)

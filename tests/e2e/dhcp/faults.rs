@@ -103,7 +103,10 @@ fn whichever_socket_or_descriptor_fails_the_interface_follows_the_lease(world: &
 
 /// Without `write`, by which tokio wakes itself, and which cannot fail there.
 fn whichever_file_fails_the_interface_follows_the_lease(world: &World) -> Result {
-    follows_the_lease_whichever_fails(world, "openat,read,fstat,statx,rename,unlink,mkdir")
+    follows_the_lease_whichever_fails(
+        world,
+        "?open,openat,read,fstat,statx,?rename,?unlink,?mkdir",
+    )
 }
 
 fn follows_the_lease_whichever_fails(world: &World, calls: &str) -> Result {

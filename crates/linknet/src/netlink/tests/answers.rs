@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Once;
 
-use libc::{RTM_NEWADDR, RTM_NEWLINK, RTM_NEWSTATS};
+use libc::{RTM_NEWADDR, RTM_NEWLINK};
 use rtnetlink::packet_core::{Emitable, NLMSG_DONE, NLMSG_ERROR};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
@@ -16,6 +16,9 @@ use super::addresses::address_message;
 use super::links::link_message;
 use super::*;
 use crate::netlink::socket::MAX_DUMP_ATTEMPTS;
+
+/// Of linux/rtnetlink.h, like `RTM_GETSTATS`.
+const RTM_NEWSTATS: u16 = 92;
 
 #[test]
 fn a_list_is_complete_but_for_objects_that_cannot_be_decoded() {
