@@ -45,8 +45,11 @@ pub(super) fn adopt(caches: &[PathBuf]) -> Result<Vec<String>, Vec<String>> {
         if let Err(error) = fs::read_dir(cache)
             && error.kind() != ErrorKind::NotFound
         {
-            let cache = cache.display();
-            lines.push(format!("{cache}: {error}; run this as root"));
+            let advice = match error.kind() {
+                ErrorKind::PermissionDenied => "; run this as root",
+                _ => "",
+            };
+            lines.push(format!("{}: {error}{advice}", cache.display()));
             is_complete = false;
         }
     }
@@ -169,4 +172,20 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
         Ok(document)
     };
     open().map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_that_is_no_directory_is_not_a_matter_of_rights() {
+        let file = tempfile::NamedTempFile::new().expect("a scratch file");
+        let lines = adopt(&[file.path().to_owned()]).expect_err("no directory");
+        let told = &lines[0];
+        assert!(
+            told.contains("Not a directory") && !told.contains("root"),
+            "{told}"
+        );
+    }
 }
