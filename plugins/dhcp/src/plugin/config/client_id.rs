@@ -85,8 +85,8 @@ pub(super) fn resolve(
         Some(ClientIdKey::Text(text)) => client_id::text(text),
         Some(ClientIdKey::Hex(Hex(body))) => body.clone(),
         Some(ClientIdKey::FromArg(name)) => {
-            let text = request.user_arg(name)?.map(client_id::text);
-            text.unwrap_or_else(|| ClientId::body_of(attachment))
+            let body = request.user_arg(name)?.map(from_name);
+            body.unwrap_or_else(|| ClientId::body_of(attachment))
         }
         Some(ClientIdKey::Container) => ClientId::body_of(attachment),
         None => {

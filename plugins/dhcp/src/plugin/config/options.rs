@@ -137,8 +137,15 @@ fn value_of(provided: &Provide, request: &Request) -> Result<Option<Vec<u8>>, Er
         (None, None) if provided.value.is_empty() => return Ok(None),
         (None, None) => encode(code, &provided.value),
     };
-    // An argument that is too long is left out: the configuration is not at fault.
-    Ok(Some(data).filter(|data| data.len() <= MAX_LEN))
+    if data.len() > MAX_LEN {
+        // The configuration, which has been verified, is not at fault.
+        let (key, length) = (&provided.from_arg, data.len());
+        log::warn!(
+            "option {code} is not sent: {key} has {length} octets, and an option takes at most {MAX_LEN}"
+        );
+        return Ok(None);
+    }
+    Ok(Some(data))
 }
 
 /// A text as the value of an option.

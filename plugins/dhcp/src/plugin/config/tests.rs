@@ -74,6 +74,21 @@ fn values_of_one_container_come_from_args_cni_too() {
 }
 
 #[test]
+fn arguments_that_are_too_long_are_neither_cut_short_nor_the_same_identifier() {
+    let of = |argument: &str| {
+        let keys = json!({
+            "clientId": { "fromArg": "ID" }, "hostname": false,
+            "provide": [{ "option": 60, "fromArg": "ID", "value": "x" }],
+        });
+        params(keys, &format!("ID={argument}"))
+    };
+    let [one, other] = ["1", "2"].map(|end| of(&("a".repeat(300) + end)));
+    assert_ne!(one.client_id, other.client_id);
+    assert!(one.provide.is_empty());
+    assert_eq!(sent(&of("db")), [(60, &b"db"[..])]);
+}
+
+#[test]
 fn no_pod_takes_the_name_of_another_in_args_cni() {
     let name = json!({ "fromArg": "K8S_POD_NAME" });
     let config = json!({
