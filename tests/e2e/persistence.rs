@@ -41,6 +41,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(add_and_check_wait_for_a_daemon_that_is_replaced),
     test!(two_daemons_never_share_a_state_directory),
     test!(during_a_takeover_no_connection_is_refused),
+    test!(a_daemon_whose_socket_was_removed_is_taken_over_from),
     test!(an_add_under_way_is_told_to_try_again_when_the_daemon_stops),
     test!(add_of_an_attachment_that_has_a_lease_returns_it),
     test!(del_cancels_an_add_in_progress),
@@ -553,6 +554,45 @@ fn during_a_takeover_no_connection_is_refused(world: &World) -> Result {
         "the socket file goes with the last daemon"
     );
     Ok(())
+}
+
+/// As the init containers of OpenShift and Rancher remove it, whether or not a daemon still runs.
+fn a_daemon_whose_socket_was_removed_is_taken_over_from(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let Scenario { lan, mut daemon } = scenario;
+    let socket = daemon.socket().to_owned();
+    let network = Network::new(&lan.host, dhcp(&socket));
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    fs::remove_file(&socket)?;
+
+    let start = |flags: &[&str]| -> Result<lab::Process> {
+        let mut command = std::process::Command::new(suite::plugin_dir().join("dhcp"));
+        command
+            .args(["daemon", "-socketpath"])
+            .arg(&socket)
+            .args(flags);
+        lab::Process::spawn(world, &lan.host, "successor", command)
+    };
+    let mut second = start(&[])?;
+    ensure!(!second.wait(SOON)?.success());
+    let log = second.log();
+    ensure!(
+        log.contains("was removed") && log.contains("-takeover"),
+        "{log}"
+    );
+
+    let _successor = start(&["-takeover"])?;
+    daemon.process().wait(SOON)?;
+    until("the successor serves", SOON, || {
+        network.check(&attachment).is_ok()
+    })?;
+    network.del(&attachment)?;
+    until("the lease is given back", SOON, || {
+        server.leases().is_empty()
+    })
 }
 
 fn an_add_under_way_is_told_to_try_again_when_the_daemon_stops(world: &World) -> Result {

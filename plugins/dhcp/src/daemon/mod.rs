@@ -32,7 +32,7 @@ use crate::state::StateDir;
 use error::cannot;
 use leases::Table;
 use process::{Flags, PidFile, confine, lock_state, log};
-use server::{Limits, Listener, Server};
+use server::{Limits, ListenError, Listener, Server};
 
 pub(crate) use leases::{EndedLease, Outcome, release_offline};
 
@@ -70,8 +70,15 @@ fn run(flags: Flags, state: StateDir) -> Result<(), Box<dyn Error>> {
     }
     let limits = Limits::of_process();
     let path = flags.socket();
-    let listener = Listener::open(&path, flags.takeover, flags.group)?;
-    let lock = lock_state(&state, flags.takeover)?;
+    let open = || Listener::open(&path, flags.takeover, flags.group);
+    let (listener, lock) = match open() {
+        // Nobody can ask that daemon over its socket, but its leases tell who it is.
+        Err(ListenError::Unreachable(_)) if flags.takeover => {
+            let lock = lock_state(&state, true)?;
+            (open()?, lock)
+        }
+        listener => (listener?, lock_state(&state, flags.takeover)?),
+    };
     let _pidfile = flags.pidfile.clone().map(PidFile::write).transpose()?;
     let removed = std::iter::once(&*path).chain(flags.pidfile.as_deref());
     confine(state.path(), removed);

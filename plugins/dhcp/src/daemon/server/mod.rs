@@ -8,6 +8,6 @@ mod places;
 mod verbs;
 
 pub(super) use limits::Limits;
-pub(super) use listener::Listener;
+pub(super) use listener::{ListenError, Listener};
 pub(super) use places::{Place, Places};
 pub(super) use verbs::Server;

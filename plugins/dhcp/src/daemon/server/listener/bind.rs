@@ -29,7 +29,8 @@ pub(super) fn bind(path: &Path, group: Option<u32>) -> Result<(UnixListener, Fil
     let lock_path = lock_file(path);
     let lock = open_lock(&lock_path).map_err(failed("open the lock", &lock_path))?;
     lock.try_lock().map_err(|refused| match refused {
-        TryLockError::WouldBlock => ListenError::Taken(path.to_path_buf()),
+        TryLockError::WouldBlock if path.exists() => ListenError::Taken(path.to_path_buf()),
+        TryLockError::WouldBlock => ListenError::Unreachable(path.to_path_buf()),
         TryLockError::Error(error) => failed("lock", &lock_path)(error),
     })?;
     remove_dead_socket(path)?;

@@ -11,6 +11,12 @@ pub(crate) enum ListenError {
         "another dhcp daemon is listening on {0}: stop it first, or choose another -socketpath"
     )]
     Taken(PathBuf),
+    /// Another daemon listens on a socket whose file, at this path, was removed.
+    #[error(
+        "another dhcp daemon is running, but the file of its socket, {0}, was removed: stop it \
+         first, or start this one with -takeover"
+    )]
+    Unreachable(PathBuf),
     /// The path exists and is not a socket.
     #[error("{0} exists and is not a socket: remove it, or choose another -socketpath")]
     NotASocket(PathBuf),

@@ -193,6 +193,17 @@ mod tests {
     }
 
     #[test]
+    fn a_daemon_whose_socket_was_removed_is_not_said_to_listen_there() {
+        let (_scratch, path) = scratch();
+        let _first = Listener::open(&path, false, None).expect("nothing is in the way");
+        fs::remove_file(&path).expect("it is there");
+        for take_over in [false, true] {
+            let second = Listener::open(&path, take_over, None);
+            assert!(matches!(second, Err(ListenError::Unreachable(_))));
+        }
+    }
+
+    #[test]
     fn a_socket_that_another_process_has_bound_since_is_kept() {
         let (_scratch, path) = scratch();
         let ours = Listener::open(&path, false, None).expect("nothing is in the way");
