@@ -27,6 +27,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_jumbo_answer_is_read_whole).needs(&[IPROUTE2]),
     test!(a_release_that_cannot_be_sent_is_sent_by_the_next_daemon),
     test!(a_release_that_cannot_be_sent_is_sent_later),
+    test!(a_release_without_a_carrier_is_sent_when_the_carrier_is_back),
     test!(an_interface_that_is_down_is_set_up_for_the_release),
 ];
 
@@ -206,6 +207,22 @@ fn a_release_that_cannot_be_sent_is_sent_later(world: &World) -> Result {
     })
 }
 
+/// The kernel takes what is sent without a carrier, and drops it.
+fn a_release_without_a_carrier_is_sent_when_the_carrier_is_back(world: &World) -> Result {
+    let (scenario, server, container) = leased(world)?;
+    let lan = &scenario.lan;
+    lan.lan.set_down(Lan::SERVER_LINK)?;
+    until("the container has no carrier", SOON, || {
+        container.link("eth0").is_ok_and(|link| !link.carrier)
+    })?;
+    end_unsent(&scenario, &server, &container)?;
+    lan.lan.set_up(Lan::SERVER_LINK)?;
+    server
+        .wait_for(MessageType::Release, 1, Duration::from_secs(25))
+        .with_context(|| scenario.daemon.log())
+        .map(drop)
+}
+
 fn an_interface_that_is_down_is_set_up_for_the_release(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
@@ -230,11 +247,23 @@ fn an_interface_that_is_down_is_set_up_for_the_release(world: &World) -> Result 
 
 /// A container whose address could not be released at DEL, because its MTU was too small.
 fn with_unsent_release(world: &World) -> Result<(Scenario, DhcpServer, Node)> {
+    let (scenario, server, container) = leased(world)?;
+    set_mtu(&container, 68)?;
+    end_unsent(&scenario, &server, &container)?;
+    Ok((scenario, server, container))
+}
+
+/// A container with a lease.
+fn leased(world: &World) -> Result<(Scenario, DhcpServer, Node)> {
     let scenario = Scenario::new(world)?;
     let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
     Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
-    set_mtu(&container, 68)?;
+    Ok((scenario, server, container))
+}
+
+/// DEL of a container that can send no RELEASE now.
+fn end_unsent(scenario: &Scenario, server: &DhcpServer, container: &Node) -> Result {
     let config = json!({
         "cniVersion": "1.0.0", "name": "lan", "type": "macvlan",
         "ipam": { "type": "dhcp", "daemonSocketPath": scenario.daemon.socket() },
@@ -255,5 +284,5 @@ fn with_unsent_release(world: &World) -> Result<(Scenario, DhcpServer, Node)> {
         "{log}"
     );
     ensure!(server.leases().len() == 1, "{:?}", server.leases());
-    Ok((scenario, server, container))
+    Ok(())
 }

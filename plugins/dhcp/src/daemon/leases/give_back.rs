@@ -43,6 +43,9 @@ pub(super) enum NotReleased {
          all of its neighbours; `release: true` releases it regardless"
     )]
     Blind(MacvlanMode),
+    /// The kernel would take the RELEASE, and drop it.
+    #[error("the RELEASE cannot be sent: {0} has no carrier")]
+    NoCarrier(String),
     /// The RELEASE did not leave the machine.
     #[error("the RELEASE cannot be sent: {0}")]
     Unsent(io::Error),
@@ -62,6 +65,7 @@ impl NotReleased {
             NotReleased::StillConfigured(_)
             | NotReleased::Unknown(_)
             | NotReleased::Deaf
+            | NotReleased::NoCarrier(_)
             | NotReleased::Unsent(_) => true,
             NotReleased::Unwanted
             | NotReleased::HeldByAnother
@@ -98,6 +102,8 @@ pub(super) async fn give_back(
     }
     if !link.up {
         set_up(&netns, &link);
+    } else if !link.carrier {
+        return Err(NotReleased::NoCarrier(link.name));
     }
     if policy == ReleasePolicy::IfUnused {
         ensure_unused(lease, &netns, &link).await?;
