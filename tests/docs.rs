@@ -166,6 +166,28 @@ fn help_shows_every_key_and_flag() {
 }
 
 #[test]
+fn every_command_that_help_shows_is_in_the_man_page_and_on_the_daemons_page() {
+    let help = Command::new(env!("CARGO_BIN_EXE_dhcp"))
+        .arg("--help")
+        .output();
+    let help = String::from_utf8(help.expect("it runs").stdout).expect("it prints text");
+    let commands = help.lines().filter_map(|line| line.strip_prefix("  dhcp "));
+    let commands: Vec<&str> = commands
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.contains(&"daemon"), "{help}");
+    let (man, page) = (read("packaging/man/cni-dhcp.8"), read("docs/daemon.md"));
+    for command in commands {
+        assert!(
+            man.contains(&format!("\n.Nm dhcp Cm {command}\n")),
+            "{command}"
+        );
+        assert!(man.contains(&format!("\n.It Cm {command}\n")), "{command}");
+        assert!(page.contains(&format!("dhcp {command}")), "{command}");
+    }
+}
+
+#[test]
 fn every_link_leads_to_a_file_and_a_heading_that_exist() {
     for page in pages() {
         let text = read(&page);
