@@ -21,7 +21,7 @@ pub use config::{Config, DEFAULT_REQUEST, Retry, Servers};
 pub use event::{Event, LossReason, Nak};
 pub use hostname::{fqdn, hostname};
 pub use lease::{Assumption, Lease};
-pub use options::{Options, RawOption, Route, names};
+pub use options::{OptionList, Options, RawOption, Route, names};
 pub use report::{ExcludedServer, IgnoreReason, Ignored, PacketKind, Report};
 pub use state_name::StateName;
 pub use time::Instant;

@@ -36,9 +36,11 @@ pub(super) fn offered_address(reply: &Reply, server: Server) -> Result<Ipv4Addr,
 /// no longer has them configured, and their defaults apply.
 pub(super) fn lasting_options(lease: &Lease, ack: &Reply) -> Vec<RawOption> {
     let is_whole = ack.prefix_len().is_some();
-    let lasts =
-        |option: &&RawOption| !(is_whole && [code::MTU, code::BROADCAST].contains(&option.code));
-    lease.options.raw.iter().filter(lasts).cloned().collect()
+    let lasts = |code: &u8| !(is_whole && [code::MTU, code::BROADCAST].contains(code));
+    let options = lease.options.raw.iter().filter(|(code, _)| lasts(code));
+    options
+        .map(|(code, data)| RawOption::new(code, data))
+        .collect()
 }
 
 /// The lease that an ACK grants, if the client requested it at this time. `earlier` are the options

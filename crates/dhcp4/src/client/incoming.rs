@@ -241,7 +241,7 @@ impl Client {
             server: server.address(),
             message: reply.message(),
         };
-        self.report.last_nak = Some(nak.clone());
+        self.report_mut().last_nak = Some(nak.clone());
         nak
     }
 

@@ -12,7 +12,7 @@ use crate::time::Instant;
 impl Client {
     /// Takes a new lease: GRANTED if the driver wants to probe the address, otherwise BOUND.
     pub(super) fn lease_granted(&mut self, now: Instant, lease: Lease) {
-        self.report.assumptions = lease.assumptions();
+        self.report_mut().assumptions = lease.assumptions();
         let timed = TimedLease::new(lease, &mut self.rng);
         if self.config.probe_before_bind {
             self.events.push_back(Event::Granted(timed.lease.clone()));

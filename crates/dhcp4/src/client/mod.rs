@@ -81,7 +81,7 @@ impl Client {
             began_at: now,
             transmit: None,
             events: VecDeque::new(),
-            report: Report::default(),
+            report: None,
         }
     }
 
@@ -97,10 +97,10 @@ impl Client {
         payload: &[u8],
         from: Ipv4Addr,
     ) -> Result<(), Ignored> {
-        self.report.received += 1;
+        self.report_mut().received += 1;
         self.expire(now);
         self.receive(now, payload, from)
-            .inspect_err(|&ignored| self.report.count_ignored(ignored))
+            .inspect_err(|&ignored| self.report_mut().count_ignored(ignored))
     }
 
     /// Does what is due by now, if anything.
@@ -122,12 +122,17 @@ impl Client {
 
     /// Notes that a message of this type was sent, for the [`report`](Client::report).
     pub fn note_sent(&mut self, kind: OutgoingKind) {
-        self.report.count_sent(kind);
+        self.report_mut().count_sent(kind);
     }
 
     /// Fetches the next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if self.events.is_empty() {
+            // Room for events is larger than an idle client.
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// Gives the address back and stops. The client sends a RELEASE if a server has leased an
@@ -227,8 +232,19 @@ impl Client {
         })
     }
 
-    /// What the client sent, received and ignored so far.
+    /// What the client sent, received and ignored so far, or since [`Client::forget_report`].
     pub fn report(&self) -> &Report {
-        &self.report
+        static NOTHING: Report = Report::new();
+        self.report.as_deref().unwrap_or(&NOTHING)
+    }
+
+    /// Starts the report anew, for a driver that has no use for the one so far, and keeps the client
+    /// for a long time.
+    pub fn forget_report(&mut self) {
+        self.report = None;
+    }
+
+    fn report_mut(&mut self) -> &mut Report {
+        self.report.get_or_insert_default()
     }
 }

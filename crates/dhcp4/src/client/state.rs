@@ -68,7 +68,8 @@ pub struct Client {
     pub(super) transmit: Option<Transmit>,
     /// The events that the driver has not fetched yet.
     pub(super) events: VecDeque<Event>,
-    pub(super) report: Report,
+    /// `None` as long as there is nothing to report.
+    pub(super) report: Option<Box<Report>>,
 }
 
 /// The state of a client, with the data that exists only in that state.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Lease;
 use crate::address::lan_prefix_len;
-use crate::options::{RawOption, code};
+use crate::options::code;
 
 /// How long a lease is if no message of the server said so. RFC 2131 demands that the ACK does;
 /// other clients assume an hour too.
@@ -62,21 +62,14 @@ impl Lease {
                 mask,
             }),
         };
-        let has_time = self
-            .raw(code::LEASE_TIME)
-            .is_some_and(|data| data.len() == 4);
+        let time = self.options.raw.get(code::LEASE_TIME);
+        let has_time = time.is_some_and(|data| data.len() == 4);
         let lifetime = (!has_time).then_some(Assumption::Lifetime);
         prefix_len.into_iter().chain(lifetime).collect()
     }
 
     fn address_in(&self, code: u8) -> Option<Ipv4Addr> {
-        let octets: [u8; 4] = self.raw(code)?.try_into().ok()?;
+        let octets: [u8; 4] = self.options.raw.get(code)?.try_into().ok()?;
         Some(octets.into())
-    }
-
-    fn raw(&self, code: u8) -> Option<&[u8]> {
-        let has_code = |option: &&RawOption| option.code == code;
-        let option = self.options.raw.iter().find(has_code)?;
-        Some(&option.data)
     }
 }

@@ -129,7 +129,8 @@ mod tests {
                 raw: vec![
                     RawOption::new(42, [10, 99, 0, 1]),
                     RawOption::new(108, [0, 0, 7, 8]),
-                ],
+                ]
+                .into(),
             },
         };
         let read: Lease = serde_json::from_str(FROM_0_1_0).unwrap();

@@ -1,6 +1,7 @@
 //! DHCP options: as octets, and as the values that they stand for.
 
 pub(crate) mod code;
+mod list;
 pub mod names;
 mod route;
 
@@ -8,6 +9,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+pub use list::OptionList;
 pub use route::Route;
 
 /// One option as it is on the wire, with its fragments joined (RFC 3396).
@@ -53,5 +55,5 @@ pub struct Options {
     /// Option 28.
     pub broadcast: Option<Ipv4Addr>,
     /// Every option of the message, including those above, in the order of their arrival.
-    pub raw: Vec<RawOption>,
+    pub raw: OptionList,
 }

@@ -14,10 +14,12 @@ use crate::transmit::OutgoingKind;
 /// How many servers are named that the configuration excludes.
 const MAX_SERVERS: usize = 8;
 
-/// What a client sent and received since it was made.
+/// What a client sent and received since it was made, or since [`Client::forget_report`].
 ///
 /// Its `Display` is a sentence for an error message:
 /// `sent 5 DISCOVER, received 4 frames; 4 offers ignored: wrong chaddr`.
+///
+/// [`Client::forget_report`]: crate::Client::forget_report
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// How many messages of each type the driver has sent.
@@ -33,6 +35,16 @@ pub struct Report {
 }
 
 impl Report {
+    pub(crate) const fn new() -> Report {
+        Report {
+            sent: BTreeMap::new(),
+            received: 0,
+            ignored: BTreeMap::new(),
+            last_nak: None,
+            assumptions: Vec::new(),
+        }
+    }
+
     /// Whether a server has answered this client, even if it could not use the answer.
     pub fn has_answer(&self) -> bool {
         let is_for_us = |ignored: &Ignored| {

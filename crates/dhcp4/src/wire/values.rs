@@ -33,7 +33,7 @@ pub(super) fn interpret(options: RawOptions) -> Options {
             Some(DhcpOption::BroadcastAddr(address)) if !address.is_unspecified() => Some(address),
             _ => None,
         },
-        raw: options.into_vec(),
+        raw: options.into_vec().into(),
     }
 }
 

@@ -92,7 +92,7 @@ fn raw_options_are_complete_and_in_the_order_of_arrival() {
         (80, vec![]),
     ];
     assert_eq!(
-        options.raw,
+        Vec::from(options.raw),
         expected.map(|(code, data)| RawOption::new(code, data))
     );
 }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::options::{RawOption, Route};
+use crate::options::{OptionList, RawOption, Route};
 
 #[test]
 fn a_malformed_option_does_not_affect_the_others() {
@@ -46,7 +46,7 @@ fn a_malformed_option_does_not_affect_the_others() {
             "option {code} {data:?}"
         );
         let read = Options {
-            raw: Vec::new(),
+            raw: OptionList::default(),
             ..reply.into_options()
         };
         assert_eq!(read, Options::default(), "option {code} {data:?}");

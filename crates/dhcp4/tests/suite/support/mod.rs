@@ -35,7 +35,7 @@ pub(crate) fn past_lease() -> Lease {
         t1: Some(Duration::from_secs(30)),
         t2: Some(Duration::from_secs(50)),
         options: Options {
-            raw: vec![RawOption::new(1, [255, 255, 255, 0])],
+            raw: vec![RawOption::new(1, [255, 255, 255, 0])].into(),
             ..Options::default()
         },
     }
