@@ -1,8 +1,9 @@
 //! The identity of an attachment.
 
 use std::fmt;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::request::validate;
 
@@ -12,23 +13,23 @@ use crate::request::validate;
 ///
 /// All three are valid, so each can be a part of a file's name: none is empty, is `.` or `..`, or
 /// contains a slash, a colon or a NUL.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Parts")]
-pub struct Attachment {
-    #[serde(rename = "containerID")]
-    container_id: String,
-    network: String,
-    ifname: String,
-}
+///
+/// Copies share their memory: a daemon has several of each of thousands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "Parts<String>")]
+pub struct Attachment(
+    /// The parts, separated by slashes.
+    Arc<str>,
+);
 
-/// The parts of an [`Attachment`] before they are validated.
-#[derive(Deserialize)]
+/// The parts of an [`Attachment`] as they are written, and before they are validated.
+#[derive(Serialize, Deserialize)]
 #[serde(rename = "Attachment")] // as errors call it
-struct Parts {
+struct Parts<T> {
     #[serde(rename = "containerID")]
-    container_id: String,
-    network: String,
-    ifname: String,
+    container_id: T,
+    network: T,
+    ifname: T,
 }
 
 /// Why an [`Attachment`] could not be made: which of its parts is invalid, and what is wrong with
@@ -56,39 +57,52 @@ impl Attachment {
         validate::identifier(&container_id).map_err(invalid("containerID"))?;
         validate::identifier(&network).map_err(invalid("network"))?;
         validate::interface_name(&ifname).map_err(invalid("ifname"))?;
-        Ok(Attachment {
-            container_id,
-            network,
-            ifname,
-        })
+        Ok(Attachment(
+            format!("{container_id}/{network}/{ifname}").into(),
+        ))
     }
 
     /// The container's ID: CNI_CONTAINERID.
     pub fn container_id(&self) -> &str {
-        &self.container_id
+        self.part(0)
     }
 
     /// The network's name: `name` in the configuration.
     pub fn network(&self) -> &str {
-        &self.network
+        self.part(1)
     }
 
     /// The interface's name in the container: CNI_IFNAME.
     pub fn ifname(&self) -> &str {
-        &self.ifname
+        self.part(2)
+    }
+
+    fn part(&self, index: usize) -> &str {
+        self.0.split('/').nth(index).unwrap_or_default()
     }
 }
 
 impl fmt::Display for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.container_id, self.network, self.ifname)
+        f.write_str(&self.0)
     }
 }
 
-impl TryFrom<Parts> for Attachment {
+impl Serialize for Attachment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let parts = Parts {
+            container_id: self.container_id(),
+            network: self.network(),
+            ifname: self.ifname(),
+        };
+        parts.serialize(serializer)
+    }
+}
+
+impl TryFrom<Parts<String>> for Attachment {
     type Error = InvalidAttachment;
 
-    fn try_from(parts: Parts) -> Result<Attachment, InvalidAttachment> {
+    fn try_from(parts: Parts<String>) -> Result<Attachment, InvalidAttachment> {
         Attachment::new(parts.container_id, parts.network, parts.ifname)
     }
 }
