@@ -19,12 +19,18 @@ pub(crate) struct Wire {
     unanswered: Cell<bool>,
     /// When the last message was sent.
     last_sent: Cell<Option<Instant>>,
+    /// What went wrong. Most clients have nothing of it, and there may be thousands.
+    faults: RefCell<Option<Box<Faults>>>,
+}
+
+#[derive(Debug, Default)]
+struct Faults {
     /// How many frames were dropped before the client saw them, by reason.
-    rejected: RefCell<BTreeMap<Rejected, u64>>,
+    rejected: BTreeMap<Rejected, u64>,
     /// How many messages could not be sent.
-    unsent: Cell<u64>,
+    unsent: u64,
     /// Why the last of them could not.
-    last_send_error: RefCell<String>,
+    last_send_error: String,
 }
 
 impl Wire {
@@ -74,13 +80,17 @@ impl Wire {
 
     /// Notes a frame that was dropped.
     pub(super) fn note_rejected(&self, why: Rejected) {
-        *self.rejected.borrow_mut().entry(why).or_default() += 1;
+        let mut faults = self.faults.borrow_mut();
+        let rejected = &mut faults.get_or_insert_default().rejected;
+        *rejected.entry(why).or_default() += 1;
     }
 
     /// Notes a message that could not be sent.
     pub(super) fn note_unsent(&self, error: &io::Error) {
-        self.unsent.set(self.unsent.get() + 1);
-        *self.last_send_error.borrow_mut() = error.to_string();
+        let mut faults = self.faults.borrow_mut();
+        let faults = faults.get_or_insert_default();
+        faults.unsent += 1;
+        faults.last_send_error = error.to_string();
     }
 }
 
@@ -88,14 +98,18 @@ impl Wire {
 /// not be sent: Network is down`. Empty if there is nothing of that kind.
 impl fmt::Display for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let faults = self.faults.borrow();
+        let Some(faults) = &*faults else {
+            return Ok(());
+        };
         let s = |count| if count == 1 { "" } else { "s" };
-        for (why, &count) in &*self.rejected.borrow() {
+        for (why, &count) in &faults.rejected {
             write!(f, "; {count} frame{} dropped: {why}", s(count))?;
         }
-        match self.unsent.get() {
+        match faults.unsent {
             0 => Ok(()),
             count => {
-                let error = self.last_send_error.borrow();
+                let error = &faults.last_send_error;
                 write!(
                     f,
                     "; {count} message{} could not be sent: {error}",

@@ -25,7 +25,7 @@ pub(super) use result::result;
 #[derive(Debug, Default)]
 pub(super) struct Applied {
     /// The plan in force, if it is not that of the lease: the kernel refused something.
-    plan: Option<Plan>,
+    plan: Option<Box<Plan>>,
     /// The MTU; unknown for a lease of an earlier release's daemon.
     mtu: Option<Mtu>,
     /// Whether the interface has been seen with a default route.
@@ -78,11 +78,12 @@ pub(super) fn apply(
     let plan_for = |lease: Option<&Lease>| {
         lease.map_or_else(Plan::default, |lease| plan(lease, params, ifindex, now))
     };
-    let mut in_force = applied.plan.take().unwrap_or_else(|| plan_for(old));
+    let in_force = applied.plan.take().map(|plan| *plan);
+    let mut in_force = in_force.unwrap_or_else(|| plan_for(old));
     let netlink = match Netlink::open_in(netns) {
         Ok(netlink) => netlink.limited(MAX_LISTED),
         Err(error) => {
-            applied.plan = Some(in_force);
+            applied.plan = Some(Box::new(in_force));
             return (Changes::default(), Err(error));
         }
     };
@@ -97,7 +98,7 @@ pub(super) fn apply(
         tracing::warn!(%attachment, "part of the interface is not compared with its lease: cannot {error}");
     }
     if transition.outcome.is_err() {
-        applied.plan = Some(transition.in_force);
+        applied.plan = Some(Box::new(transition.in_force));
     }
     if let Ok(Some(mtu)) = mtu {
         transition.changes.prepend(format!("MTU {mtu}"));

@@ -77,6 +77,7 @@ impl ManagedLease {
                     if let Err(error) = adopted {
                         tracing::error!(%error, "cannot set the MTU that the server sent");
                     }
+                    self.client.borrow_mut().forget_report();
                     return Ok(());
                 }
                 Some(Event::Granted(lease)) => match other_holder(lease.address) {
@@ -159,6 +160,9 @@ impl ManagedLease {
             .await;
         if !matches!(&outcome, Err(unreachable) if unreachable.is_gone()) {
             self.set_down_if_lost(&netns);
+        }
+        if self.is_bound() {
+            self.client.borrow_mut().forget_report();
         }
         outcome
     }

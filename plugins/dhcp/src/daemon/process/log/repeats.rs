@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 use std::fmt::{Debug, Write};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
@@ -13,7 +13,7 @@ use tracing_subscriber::layer::Context;
 
 /// How many lines of one kind about one attachment are written between two calls of
 /// [`Repeats::report`].
-const MAX_LINES: u64 = 10;
+const MAX_LINES: u8 = 10;
 
 /// How many kinds of lines are told apart. After that, counting starts again.
 const MAX_KINDS: usize = 20_000;
@@ -23,15 +23,29 @@ const TARGET: &str = "repeats";
 
 /// Leaves out lines that are like many before them, and counts them.
 #[derive(Debug)]
-pub(super) struct Repeats(Mutex<Option<HashMap<Kind, u64>>>);
+pub(super) struct Repeats(Mutex<Option<Kinds>>);
 
-/// What lines have in common that count as the same: where in the program they come from, the
-/// attachment, and what happened. The reason behind the colon may differ.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Kind {
-    callsite: Identifier,
+/// The kinds of lines that were written. Lines of one kind come from one place in the program, and
+/// are about the same attachment and event; the reason behind the colon may differ. There may be as
+/// many kinds as leases, so each is known by its hash.
+#[derive(Debug, Default)]
+struct Kinds {
+    hasher: RandomState,
+    kinds: HashMap<u64, Count>,
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    written: u8,
+    left_out: Option<Box<LeftOut>>,
+}
+
+/// Lines of one kind that were not written.
+#[derive(Debug)]
+struct LeftOut {
     attachment: String,
     what: String,
+    times: u64,
 }
 
 impl Repeats {
@@ -42,23 +56,19 @@ impl Repeats {
 
     /// Logs how many lines were left out since the last call, and starts to count again.
     pub(super) fn report(&self) {
-        let counts = self.counts().take().unwrap_or_default();
-        for (
-            Kind {
-                attachment, what, ..
-            },
-            count,
-        ) in counts
-        {
+        let kinds = self.kinds().take().unwrap_or_default().kinds;
+        for left_out in kinds.into_values().filter_map(|count| count.left_out) {
+            let LeftOut {
+                attachment,
+                what,
+                times,
+            } = *left_out;
             let attachment = Some(attachment).filter(|text| !text.is_empty());
-            if count > MAX_LINES {
-                let times = count - MAX_LINES;
-                tracing::info!(target: TARGET, attachment, times, "more lines like this: {what}");
-            }
+            tracing::info!(target: TARGET, attachment, times, "more lines like this: {what}");
         }
     }
 
-    fn counts(&self) -> MutexGuard<'_, Option<HashMap<Kind, u64>>> {
+    fn kinds(&self) -> MutexGuard<'_, Option<Kinds>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -72,19 +82,26 @@ impl Repeats {
         let mut text = Text::default();
         event.record(&mut text);
         let what = text.message.split(": ").next().unwrap_or_default();
-        let kind = Kind {
-            callsite: metadata.callsite(),
-            attachment: text.attachment,
-            what: what.to_owned(),
-        };
-        let mut counts = self.counts();
-        let counts = counts.get_or_insert_default();
-        if counts.len() >= MAX_KINDS {
-            counts.clear();
+        let mut kinds = self.kinds();
+        let Kinds { hasher, kinds } = kinds.get_or_insert_default();
+        if kinds.len() >= MAX_KINDS {
+            kinds.clear();
         }
-        let count = counts.entry(kind).or_default();
-        *count += 1;
-        *count <= MAX_LINES
+        let kind = hasher.hash_one((metadata.callsite(), &text.attachment, what));
+        let count = kinds.entry(kind).or_default();
+        if count.written < MAX_LINES {
+            count.written += 1;
+            return true;
+        }
+        let left_out = count.left_out.get_or_insert_with(|| {
+            Box::new(LeftOut {
+                attachment: text.attachment.clone(),
+                what: what.to_owned(),
+                times: 0,
+            })
+        });
+        left_out.times += 1;
+        false
     }
 }
 
