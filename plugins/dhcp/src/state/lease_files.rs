@@ -33,13 +33,11 @@ const OWN_FILES: [&str; 2] = ["lock", "log"];
 /// What ends the name of a directory that is beside its socket.
 const BESIDE_SOCKET: &str = "leases";
 
-/// What was read from the directory.
-#[derive(Debug, Default)]
-pub(crate) struct Loaded {
-    /// The leases.
-    pub(crate) records: Vec<Record>,
+/// Reads records, and passes each on at once: there may be thousands.
+struct Loader<F> {
+    each: F,
     /// Files and directories that could not be read, which says nothing about their content.
-    pub(crate) unread: Vec<PathBuf>,
+    unread: Vec<PathBuf>,
 }
 
 /// The right to change the leases. A daemon has it for as long as it runs, and a plugin that finds no
@@ -223,52 +221,57 @@ impl StateDir {
         Ok(records)
     }
 
-    /// Reads all records.
+    /// Reads all records, calls `each` for each of them, and returns the files and directories that
+    /// cannot be read, which says nothing about their content.
     ///
     /// # Errors
-    /// If the directory cannot be listed. What cannot be read inside it is in [`Loaded::unread`].
-    pub(crate) fn load(&self) -> io::Result<Loaded> {
-        let mut loaded = Loaded::default();
+    /// If the directory cannot be listed.
+    pub(crate) fn load(&self, each: impl FnMut(Record)) -> io::Result<Vec<PathBuf>> {
+        let mut loader = Loader::new(each);
         let entries = entries(&self.directory).map_err(|error| {
             let directory = self.directory.display();
             io::Error::new(error.kind(), format!("cannot list {directory}: {error}"))
         })?;
         for entry in entries {
             match is_directory(&entry) {
-                Ok(true) => self.load_directory(entry, &mut loaded),
+                Ok(true) => self.load_directory(entry, &mut loader),
                 Ok(false) => {}
-                Err(error) => loaded.read_later(entry, &error),
+                Err(error) => loader.read_later(entry, &error),
             }
         }
-        Ok(loaded)
+        Ok(loader.unread)
     }
 
-    /// Reads these files and directories, which could not be read before.
-    pub(crate) fn load_again(&self, unread: Vec<PathBuf>) -> Loaded {
-        let mut loaded = Loaded::default();
+    /// Like [`StateDir::load`], for files and directories that could not be read before.
+    pub(crate) fn load_again(
+        &self,
+        unread: Vec<PathBuf>,
+        each: impl FnMut(Record),
+    ) -> Vec<PathBuf> {
+        let mut loader = Loader::new(each);
         for path in unread {
             match is_directory(&path) {
-                Ok(true) => self.load_directory(path, &mut loaded),
-                Ok(false) => self.load_file(path, &mut loaded),
-                Err(error) => loaded.read_later(path, &error),
+                Ok(true) => self.load_directory(path, &mut loader),
+                Ok(false) => self.load_file(path, &mut loader),
+                Err(error) => loader.read_later(path, &error),
             }
         }
-        loaded
+        loader.unread
     }
 
-    fn load_directory(&self, directory: PathBuf, loaded: &mut Loaded) {
+    fn load_directory(&self, directory: PathBuf, loader: &mut Loader<impl FnMut(Record)>) {
         match entries(&directory) {
             Ok(files) => {
                 for file in files {
-                    self.load_file(file, loaded);
+                    self.load_file(file, loader);
                 }
             }
-            Err(error) => loaded.read_later(directory, &error),
+            Err(error) => loader.read_later(directory, &error),
         }
     }
 
     /// Reads a record. A file whose content is bad is renamed, and logged.
-    fn load_file(&self, file: PathBuf, loaded: &mut Loaded) {
+    fn load_file(&self, file: PathBuf, loader: &mut Loader<impl FnMut(Record)>) {
         if !is_record(&file) {
             if file.extension().is_some_and(|kind| kind == "new") {
                 // Half written by a daemon that was killed. It does no harm if it stays.
@@ -278,14 +281,14 @@ impl StateDir {
         }
         match read(&file) {
             Ok(document) => match self.parse(&file, &document) {
-                Ok(record) => loaded.records.push(record),
+                Ok(record) => (loader.each)(record),
                 Err(problem) => set_aside(&file, &problem),
             },
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) if is_no_file(&error) => {
                 tracing::warn!(file = %file.display(), "ignoring what is not a regular file among the leases");
             }
-            Err(error) => loaded.read_later(file, &error),
+            Err(error) => loader.read_later(file, &error),
         }
     }
 
@@ -317,7 +320,14 @@ impl StateDir {
     }
 }
 
-impl Loaded {
+impl<F> Loader<F> {
+    fn new(each: F) -> Loader<F> {
+        Loader {
+            each,
+            unread: Vec::new(),
+        }
+    }
+
     fn read_later(&mut self, path: PathBuf, error: &io::Error) {
         tracing::error!(path = %path.display(), %error, "cannot read leases, and will try again");
         self.unread.push(path);

@@ -17,7 +17,7 @@ mod record;
 pub use interface_ref::InterfaceRef;
 pub(crate) use interface_ref::Unreachable;
 pub use lease_files::StateDir;
-pub(crate) use lease_files::{Loaded, StateLock};
+pub(crate) use lease_files::StateLock;
 pub(crate) use record::Mtu;
 pub use record::{LeaseStatus, Record};
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Seek;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -216,8 +217,8 @@ fn leases_of_any_attachment_that_cni_allows_are_written_and_read_again() {
         state.lock().unwrap().is_some(),
         "its file is not in the way"
     );
-    let loaded = state.load().unwrap();
-    assert_eq!((loaded.records.len(), loaded.unread.len()), (5, 0));
+    let (records, unread) = load(&state);
+    assert_eq!((records.len(), unread.len()), (5, 0));
 }
 
 #[test]
@@ -267,16 +268,14 @@ fn what_cannot_be_read_keeps_its_name_and_is_read_later() {
     for path in [&file, &network] {
         symlink(path, path).unwrap();
     }
-    let loaded = state.load().unwrap();
-    assert!(loaded.records.is_empty());
-    assert_eq!(loaded.unread.len(), 2, "{:?}", loaded.unread);
+    let (records, unread) = load(&state);
+    assert!(records.is_empty());
+    assert_eq!(unread.len(), 2, "{unread:?}");
 
     state.write(&record).unwrap();
-    let loaded = state.load_again(loaded.unread);
-    assert_eq!(
-        (loaded.records, loaded.unread),
-        (vec![record], vec![network])
-    );
+    let mut records = Vec::new();
+    let unread = state.load_again(unread, |record| records.push(record));
+    assert_eq!((records, unread), (vec![record], vec![network]));
 }
 
 #[test]
@@ -287,8 +286,8 @@ fn what_cannot_be_read_is_logged_with_its_path() {
     let mut log = tempfile::tempfile().unwrap();
     let writer = Arc::new(log.try_clone().unwrap());
     let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
-    let loaded = tracing::subscriber::with_default(subscriber, || state.load()).unwrap();
-    assert_eq!(loaded.unread, std::slice::from_ref(&directory));
+    let (_, unread) = tracing::subscriber::with_default(subscriber, || load(&state));
+    assert_eq!(unread, std::slice::from_ref(&directory));
     log.rewind().unwrap();
     let log = std::io::read_to_string(log).unwrap();
     assert!(
@@ -307,11 +306,17 @@ fn what_is_not_a_file_is_ignored_without_waiting() {
     fs::create_dir(pipe.with_file_name("d:eth0.json")).unwrap();
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
-    let loaded = state.load().unwrap();
-    assert!(loaded.records.is_empty() && loaded.unread.is_empty());
+    let (records, unread) = load(&state);
+    assert!(records.is_empty() && unread.is_empty());
     assert_eq!(state.read(&record.attachment).unwrap(), None);
     state.write(&record).unwrap();
     assert_eq!(state.read(&record.attachment).unwrap(), Some(record));
+}
+
+fn load(state: &StateDir) -> (Vec<Record>, Vec<PathBuf>) {
+    let mut records = Vec::new();
+    let unread = state.load(|record| records.push(record)).unwrap();
+    (records, unread)
 }
 
 fn scratch() -> (tempfile::TempDir, StateDir) {

@@ -23,7 +23,11 @@ use crate::state::{LeaseStatus, Record, Unreachable};
 /// # Errors
 /// If the directory cannot be read.
 pub(crate) fn resume_all(table: &Rc<Table>) -> io::Result<()> {
-    resume_records(table, table.store.load()?);
+    let mut overdue = Vec::new();
+    table
+        .store
+        .load(|record| overdue.extend(resume_record(table, record)))?;
+    set_timers(table, overdue);
     table.forget_expired();
     Ok(())
 }
@@ -34,7 +38,9 @@ pub(crate) fn resume_rest(table: &Rc<Table>) {
     // An attachment that has a slot has had another ADD.
     let records = records.into_iter();
     let unknown = records.filter(|record| table.get(&record.attachment).is_none());
-    resume_records(table, unknown.collect());
+    let overdue = unknown.filter_map(|record| resume_record(table, record));
+    let overdue = overdue.collect();
+    set_timers(table, overdue);
 }
 
 /// Takes leases up again that were abandoned by mistake: their interfaces are where they were.
@@ -88,22 +94,25 @@ pub(super) fn take_up_abandoned(table: &Table, attachment: &Attachment) -> Optio
     Some(slot)
 }
 
-fn resume_records(table: &Rc<Table>, records: Vec<Record>) {
-    let mut overdue = Vec::new();
-    for record in records {
-        let attachment = record.attachment.clone();
-        let end = record.lease.expires_at();
-        // A bug that one lease triggers must not prevent the others from being resumed.
-        match catch_unwind(AssertUnwindSafe(|| resume(table, record, None))) {
-            Ok(Ok(Due::Overdue)) => overdue.push((end, attachment)),
-            Ok(Ok(Due::Later)) => {}
-            Ok(Err(error)) => {
-                tracing::error!(%attachment, %error, "cannot resume a lease, and will try again");
-                table.store.read_later(&attachment);
-            }
-            Err(_) => tracing::error!(%attachment, "resuming a lease panicked; this is a bug"),
+/// Resumes the lease of a record. If it is overdue, returns its end.
+fn resume_record(table: &Rc<Table>, record: Record) -> Option<(Option<Instant>, Attachment)> {
+    let attachment = record.attachment.clone();
+    let end = record.lease.expires_at();
+    // A bug that one lease triggers must not prevent the others from being resumed.
+    match catch_unwind(AssertUnwindSafe(|| resume(table, record, None))) {
+        Ok(Ok(Due::Overdue)) => return Some((end, attachment)),
+        Ok(Ok(Due::Later)) => {}
+        Ok(Err(error)) => {
+            tracing::error!(%attachment, %error, "cannot resume a lease, and will try again");
+            table.store.read_later(&attachment);
         }
+        Err(_) => tracing::error!(%attachment, "resuming a lease panicked; this is a bug"),
     }
+    None
+}
+
+/// Sets the timers of overdue leases, given with their ends.
+fn set_timers(table: &Table, overdue: Vec<(Option<Instant>, Attachment)>) {
     for (attachment, due) in spread(overdue, now()) {
         if let Some(slot) = table.get(&attachment) {
             table.set_timer_at(&slot, Some(due));

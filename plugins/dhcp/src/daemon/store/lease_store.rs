@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use cni::Attachment;
 
 use super::past_leases::{ClientIdentity, PastLeases};
-use crate::state::{LeaseStatus, Loaded, Record, StateDir};
+use crate::state::{LeaseStatus, Record, StateDir};
 
 /// The leases on disk, and the past leases among them.
 #[derive(Debug)]
@@ -33,27 +33,24 @@ impl LeaseStore {
         }
     }
 
-    /// Reads all records that an earlier daemon has written.
+    /// Reads all records that an earlier daemon has written, and calls `each` for each of them.
     ///
     /// # Errors
     /// If the directory cannot be listed. Of what cannot be read inside it,
     /// [`LeaseStore::load_rest`] tries to read the records later.
-    pub(crate) fn load(&self) -> io::Result<Vec<Record>> {
-        Ok(self.records(self.state.load()?))
+    pub(crate) fn load(&self, each: impl FnMut(Record)) -> io::Result<()> {
+        let unread = self.state.load(each)?;
+        self.unread.borrow_mut().extend(unread);
+        Ok(())
     }
 
     /// Reads the records that could not be read before.
     pub(crate) fn load_rest(&self) -> Vec<Record> {
-        match self.unread.take() {
-            unread if unread.is_empty() => Vec::new(),
-            unread => self.records(self.state.load_again(unread)),
-        }
-    }
-
-    /// The records that were read. What was not is for the next time.
-    fn records(&self, loaded: Loaded) -> Vec<Record> {
-        self.unread.borrow_mut().extend(loaded.unread);
-        loaded.records
+        let mut records = Vec::new();
+        let unread = self.unread.take();
+        let unread = self.state.load_again(unread, |record| records.push(record));
+        self.unread.borrow_mut().extend(unread);
+        records
     }
 
     /// Makes [`LeaseStore::load_rest`] read the attachment's record again.
