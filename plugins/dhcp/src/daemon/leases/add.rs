@@ -128,6 +128,7 @@ async fn add_in_slot(
     ensure_own_identity(table, &lease)?;
     let lease = Rc::new(lease);
     *slot.sought.borrow_mut() = Rc::downgrade(&lease);
+    table.holders.update(slot);
     let attempt = Attempt::new(table, slot, lease, sockets);
     let lease = attempt
         .obtain(&request.netns, &link, request.deadline, request.timeout)

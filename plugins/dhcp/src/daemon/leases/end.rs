@@ -26,7 +26,7 @@ pub(super) async fn end(table: &Table, slot: &Rc<Slot>) {
 /// Ends the lease of a slot whose exchange lock the caller holds: records that on disk, takes the
 /// address off the interface if the container still exists, and then releases it, unless another
 /// container may have it.
-pub(super) async fn release(table: &Table, slot: &Slot) {
+pub(super) async fn release(table: &Table, slot: &Rc<Slot>) {
     // The caller of this verb changes the host's route next. A change that is pending here must not
     // be applied after that.
     table.host_routes.cancel_pending(&slot.attachment);
@@ -83,11 +83,13 @@ pub(super) fn abandon(table: &Table, slot: &Rc<Slot>, why: Unreachable) {
 }
 
 /// Takes the lease out of its slot, so that it is no longer maintained, or one that was set aside.
-pub(super) fn take(table: &Table, slot: &Slot) -> Option<Rc<ManagedLease>> {
+pub(super) fn take(table: &Table, slot: &Rc<Slot>) -> Option<Rc<ManagedLease>> {
     table.cancel_timer(slot);
     slot.sought.take();
     let superseded = slot.superseded.take();
-    slot.lease.take().or(superseded)
+    let lease = slot.lease.take();
+    table.holders.update(slot);
+    lease.or(superseded)
 }
 
 /// Records that a lease has ended; one without an address is forgotten.

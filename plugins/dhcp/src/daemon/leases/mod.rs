@@ -6,6 +6,7 @@ mod check;
 mod detach;
 mod end;
 mod give_back;
+mod holders;
 mod lan;
 mod lease;
 mod lost_address;

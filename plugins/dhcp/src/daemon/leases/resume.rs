@@ -91,6 +91,7 @@ pub(super) fn take_up_abandoned(table: &Table, attachment: &Attachment) -> Optio
     }
     let slot = table.get_or_create(attachment);
     *slot.lease.borrow_mut() = Some(Rc::new(lease));
+    table.holders.update(&slot);
     Some(slot)
 }
 
@@ -242,6 +243,7 @@ fn release(table: &Rc<Table>, record: &Record, lease: ManagedLease) {
     tracing::info!(%attachment, "releasing the lease of a container that was detached before");
     let slot = table.get_or_create(attachment);
     *slot.lease.borrow_mut() = Some(Rc::new(lease));
+    table.holders.update(&slot);
     let table = Rc::clone(table);
     spawn_local(async move { end::end(&table, &slot).await });
 }

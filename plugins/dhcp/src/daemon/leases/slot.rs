@@ -29,6 +29,8 @@ pub(super) struct Slot {
     pub(super) sought: RefCell<Weak<ManagedLease>>,
     /// The timer at which the lease must be maintained next.
     pub(super) timer: Cell<Option<TimerKey>>,
+    /// What [`Holders`](super::holders::Holders) has of it: see [`Slot::held`].
+    pub(super) indexed: Cell<Option<Option<Ipv4Addr>>>,
     /// The member of the group that `-group` admits, if one requested a lease that is not there yet.
     pub(super) requested_by: Cell<Option<u32>>,
 }
@@ -44,7 +46,17 @@ impl Slot {
             superseded: RefCell::default(),
             sought: RefCell::default(),
             timer: Cell::default(),
+            indexed: Cell::default(),
             requested_by: Cell::default(),
+        }
+    }
+
+    /// The address of the lease, which may have none at the moment. An ADD that seeks a lease counts
+    /// as a lease without an address.
+    pub(super) fn held(&self) -> Option<Option<Ipv4Addr>> {
+        match &*self.lease.borrow() {
+            Some(lease) => Some(lease.address()),
+            None => (self.sought.borrow().strong_count() > 0).then_some(None),
         }
     }
 

@@ -33,7 +33,7 @@ impl Superseded {
         address: Ipv4Addr,
     ) {
         let client = lease.client();
-        for other in table.slots() {
+        for other in table.holders.of(address) {
             let old = other.lease().filter(|old| {
                 let would_share = match old.address() {
                     Some(held) => held == address && old.client().is_same_client(&client),

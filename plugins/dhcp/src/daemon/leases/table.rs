@@ -11,6 +11,7 @@ use std::time::Duration;
 use cni::{Attachment, Error, code};
 use linknet::{Mac, Netns};
 
+use super::holders::Holders;
 use super::lease::ManagedLease;
 use super::slot::Slot;
 use super::timer_queue::TimerQueue;
@@ -43,6 +44,8 @@ const MAX_ADDS_PER_PARENT: usize = 128;
 #[derive(Debug)]
 pub(crate) struct Table {
     slots: RefCell<HashMap<Attachment, Rc<Slot>>>,
+    /// Must be updated with each change of a slot's lease, before anything is awaited.
+    pub(super) holders: Holders,
     pub(super) store: LeaseStore,
     pub(super) unreleased: Unreleased,
     timers: TimerQueue<Weak<Slot>>,
@@ -67,6 +70,7 @@ impl Table {
     ) -> io::Result<Table> {
         Ok(Table {
             slots: RefCell::default(),
+            holders: Holders::default(),
             store: LeaseStore::new(state),
             unreleased: Unreleased::default(),
             timers: TimerQueue::new().map_err(cannot("create a timer"))?,
@@ -183,9 +187,12 @@ impl Table {
         lease: &ManagedLease,
         address: Option<Ipv4Addr>,
     ) -> bool {
-        let slots = self.slots.borrow();
+        let slots = match address {
+            Some(address) => self.holders.of(address),
+            None => self.slots(),
+        };
         slots
-            .values()
+            .iter()
             .any(|other| !std::ptr::eq(&**other, slot) && other.may_hold(lease, address))
     }
 
@@ -197,8 +204,8 @@ impl Table {
         lease: &ManagedLease,
         address: Ipv4Addr,
     ) -> Option<Attachment> {
-        let slots = self.slots();
-        let other = slots.into_iter().find(|other| {
+        let holders = self.holders.of(address);
+        let other = holders.into_iter().find(|other| {
             let held = other
                 .lease()
                 .filter(|held| held.address() == Some(address) && !std::ptr::eq(&**other, slot));
@@ -214,6 +221,7 @@ impl Table {
     /// Removes the slot if it has no lease and no exchange is running. Tasks that wait for its lock
     /// find out, and create another slot.
     pub(super) fn remove_if_empty(&self, slot: &Rc<Slot>) {
+        self.holders.update(slot);
         let has_lease = slot.lease.borrow().is_some() || slot.superseded.borrow().is_some();
         let is_empty = !has_lease && slot.exchange_lock.try_lock().is_ok();
         if is_empty && self.has(slot) {
@@ -242,6 +250,7 @@ impl Table {
 
     /// Sets the slot's timer to this time; `None` only cancels it.
     pub(super) fn set_timer_at(&self, slot: &Rc<Slot>, due: Option<dhcp4::Instant>) {
+        self.holders.update(slot);
         self.cancel_timer(slot);
         let timer = due.map(|due| self.timers.set(due, Rc::downgrade(slot)));
         slot.timer.set(timer);
@@ -255,7 +264,8 @@ impl Table {
     }
 
     /// Writes the slot's lease to disk as it is now.
-    pub(super) fn persist(&self, slot: &Slot) {
+    pub(super) fn persist(&self, slot: &Rc<Slot>) {
+        self.holders.update(slot);
         // Without a lease, what is on disk says how it ended.
         let Some(lease) = slot.lease() else {
             return;
