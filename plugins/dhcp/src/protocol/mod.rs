@@ -17,7 +17,9 @@ use cni::Attachment;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use params::{ClientId, ConflictDetection, Hex, LeaseParams, OnChange, Servers, Suppress};
+pub use params::{
+    ClientId, ConflictDetection, Hex, LeaseParams, OnChange, Servers, Settings, Suppress,
+};
 pub use release::ReleasePolicy;
 pub(crate) use server_user::ensure_trusted;
 pub(crate) use transport::{receive, send};

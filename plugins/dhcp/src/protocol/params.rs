@@ -1,6 +1,8 @@
 //! The parameters of a lease.
 
 use std::net::Ipv4Addr;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
 use attachment::host_access::HostAccessKey;
@@ -22,14 +24,27 @@ const MAX_CONTAINER_LEN: usize = 254;
 pub struct LeaseParams {
     /// How the server identifies the client.
     pub(crate) client_id: ClientId,
-    /// The codes of the parameter request list (option 55), in order of preference.
-    pub(crate) request: Vec<u8>,
     /// Options that are sent as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) provide: Vec<RawOption>,
     /// An address to request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) requested_address: Option<Ipv4Addr>,
+    /// The user that requested the lease as a member of the group that `-group` admits. The daemon
+    /// sets it, whatever the request says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) member: Option<u32>,
+    /// The other parameters.
+    #[serde(flatten)]
+    pub(crate) settings: Arc<Settings>,
+}
+
+/// The parameters that are the same for many leases of a network, which share their memory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    /// The codes of the parameter request list (option 55), in order of preference.
+    pub(crate) request: Vec<u8>,
     /// Which servers the client listens to.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) servers: Servers,
@@ -73,10 +88,20 @@ pub struct LeaseParams {
     /// address.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) guard: Guard,
-    /// The user that requested the lease as a member of the group that `-group` admits. The daemon
-    /// sets it, whatever the request says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) member: Option<u32>,
+}
+
+impl Deref for LeaseParams {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+impl DerefMut for LeaseParams {
+    fn deref_mut(&mut self) -> &mut Settings {
+        Arc::make_mut(&mut self.settings)
+    }
 }
 
 impl LeaseParams {

@@ -50,10 +50,11 @@ pub(crate) async fn add(
     attachment: &Attachment,
     netns: Netns,
     path: &Path,
-    params: LeaseParams,
+    mut params: LeaseParams,
     waited: Duration,
     id: Option<AddId>,
 ) -> Result<CniResult, Error> {
+    table.settings.share(&mut params);
     let timeout = table.add_timeout(&params);
     let request = AddRequest {
         netns,

@@ -13,6 +13,7 @@ mod lost_address;
 mod maintain;
 mod offline;
 mod resume;
+mod shared_settings;
 mod slot;
 mod supersede;
 mod table;

@@ -148,6 +148,7 @@ pub(super) fn resume(
     mut record: Record,
     pinned_netns: Option<Netns>,
 ) -> Result<Due, Error> {
+    table.settings.share(&mut record.params);
     if record.status == LeaseStatus::Released {
         table.store.remember(record);
         return Ok(Due::Later);

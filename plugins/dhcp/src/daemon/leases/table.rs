@@ -13,6 +13,7 @@ use linknet::{Mac, Netns};
 
 use super::holders::Holders;
 use super::lease::ManagedLease;
+use super::shared_settings::SharedSettings;
 use super::slot::Slot;
 use super::timer_queue::TimerQueue;
 use super::unreleased::Unreleased;
@@ -46,6 +47,7 @@ pub(crate) struct Table {
     slots: RefCell<HashMap<Attachment, Rc<Slot>>>,
     /// Must be updated with each change of a slot's lease, before anything is awaited.
     pub(super) holders: Holders,
+    pub(super) settings: SharedSettings,
     pub(super) store: LeaseStore,
     pub(super) unreleased: Unreleased,
     timers: TimerQueue<Weak<Slot>>,
@@ -71,6 +73,7 @@ impl Table {
         Ok(Table {
             slots: RefCell::default(),
             holders: Holders::default(),
+            settings: SharedSettings::default(),
             store: LeaseStore::new(state),
             unreleased: Unreleased::default(),
             timers: TimerQueue::new().map_err(cannot("create a timer"))?,

@@ -13,6 +13,7 @@ mod tests;
 mod timeout;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use attachment::SharedKeys;
@@ -21,7 +22,9 @@ use cni::{CniResult, Error, Request, Route};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::protocol::{ConflictDetection, LeaseParams, OnChange, ReleasePolicy, Servers, Suppress};
+use crate::protocol::{
+    ConflictDetection, LeaseParams, OnChange, ReleasePolicy, Servers, Settings, Suppress,
+};
 use client_id::ClientIdKey;
 use name::NameKey;
 use network_file::NetworkFile;
@@ -252,11 +255,8 @@ impl Config {
             None => ReleasePolicy::Always,
         };
         let shared = SharedKeys::read(request);
-        Ok(LeaseParams {
-            client_id,
+        let settings = Settings {
             request: options::request_list(&keys.request, &provide),
-            provide,
-            requested_address: requested_by_runtime.or(keys.requested_address),
             servers: keys.servers,
             broadcast: keys.broadcast,
             rapid_commit: keys.rapid_commit.unwrap_or(true),
@@ -271,7 +271,13 @@ impl Config {
             source_routing: shared.source_routing,
             host_access: shared.host_access,
             guard: shared.guard,
+        };
+        Ok(LeaseParams {
+            client_id,
+            provide,
+            requested_address: requested_by_runtime.or(keys.requested_address),
             member: None,
+            settings: Arc::new(settings),
         })
     }
 }

@@ -199,8 +199,11 @@ fn an_option_takes_the_argument_then_hex_or_text_and_is_left_out_without_any() {
 
 #[test]
 fn requested_options_extend_the_default_list_or_replace_it() {
-    let list =
-        |request: Value| params(json!({ "request": request, "hostname": false }), NAMED).request;
+    let list = |request: Value| {
+        params(json!({ "request": request, "hostname": false }), NAMED)
+            .request
+            .clone()
+    };
     let mut longer = dhcp4::DEFAULT_REQUEST.to_vec();
     longer.push(66);
     assert_eq!(
