@@ -64,9 +64,9 @@ async fn maintain(table: &Table, slot: &Rc<Slot>) {
     let maintained = async {
         let permit = table.maintenance_permits.acquire(lease.parent()).await;
         let permit = permit.map_err(Unreachable::temporary)?;
-        lease
-            .maintain(permit, other_holder, on_loss, on_applied)
-            .await
+        // The state of an exchange takes kilobytes, which those that wait for a permit do not have
+        // yet: thousands may be due at one moment.
+        Box::pin(lease.maintain(permit, other_holder, on_loss, on_applied)).await
     };
     tokio::select! {
         biased;
