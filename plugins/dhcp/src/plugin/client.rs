@@ -15,6 +15,9 @@ use crate::protocol::{self, MAX_REPLY, Reply, Request, Verb};
 /// only guards against a daemon that hangs. kubelet gives up after two minutes.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(115);
 
+/// How long for requests that the daemon answers at once, so that a probe notices one that hangs.
+const IMMEDIATE_REPLY_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Why a request was not served.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -54,6 +57,21 @@ pub(crate) fn ask(
     traceparent: Option<String>,
     netns: Option<BorrowedFd<'_>>,
 ) -> Result<Reply, Failure> {
+    let max_wait = match verb {
+        Verb::Status | Verb::Check { .. } => IMMEDIATE_REPLY_TIMEOUT,
+        _ => REPLY_TIMEOUT,
+    };
+    ask_within(max_wait, socket, verb, traceparent, netns)
+}
+
+/// Like [`ask`], waiting this long for the reply.
+fn ask_within(
+    max_wait: Duration,
+    socket: &Path,
+    verb: Verb,
+    traceparent: Option<String>,
+    netns: Option<BorrowedFd<'_>>,
+) -> Result<Reply, Failure> {
     let stream = UnixStream::connect(socket).map_err(|error| cannot_connect(socket, &error))?;
     protocol::ensure_trusted(&stream, socket)
         .map_err(|error| Failure::Stranger(io_failure(socket, error.to_string())))?;
@@ -62,8 +80,12 @@ pub(crate) fn ask(
         traceparent,
         verb,
     };
-    let line = exchange(stream, &request, netns).map_err(|error| match error.kind() {
+    let line = exchange(stream, &request, netns, max_wait).map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => exited(socket),
+        io::ErrorKind::WouldBlock => failed(
+            socket,
+            format!("it has not answered within {max_wait:?}: look at its log, and restart it"),
+        ),
         _ => failed(socket, error.to_string()),
     })?;
     if line.is_empty() {
@@ -116,8 +138,9 @@ fn exchange(
     mut stream: UnixStream,
     request: &Request,
     netns: Option<BorrowedFd<'_>>,
+    max_wait: Duration,
 ) -> io::Result<String> {
-    stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+    stream.set_read_timeout(Some(max_wait))?;
     let document = protocol::to_line(request)?;
     let sent = protocol::send(&stream, &document, netns)?;
     stream.write_all(&document[sent..])?;
@@ -179,4 +202,25 @@ fn failed(socket: &Path, why: String) -> Failure {
 fn io_failure(socket: &Path, why: String) -> Error {
     let what = format!("cannot talk to the dhcp daemon at {}", socket.display());
     Error::new(code::IO_FAILURE, what).details(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_does_not_answer_is_said_to_hang() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let socket = scratch.path().join("dhcp.sock");
+        let _hangs = UnixListener::bind(&socket).expect("a socket");
+        let max_wait = Duration::from_millis(10);
+        let failure = ask_within(max_wait, &socket, Verb::Status, None, None);
+        let error = Error::from(failure.expect_err("nobody answers"));
+        assert_eq!(
+            error.details,
+            "it has not answered within 10ms: look at its log, and restart it"
+        );
+    }
 }
