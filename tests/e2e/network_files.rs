@@ -11,18 +11,20 @@ use lab::dhcproto::v4::{DhcpOption, MessageType, OptionCode};
 use lab::network::cni_error;
 use lab::serde_json::{Value, json};
 use lab::suite::plugin_dir;
-use lab::{Attachment, DhcpServer, Network, Result, Test, World, test, until};
+use lab::{Attachment, DhcpServer, Lan, Network, Result, Test, World, test, until};
+use linknet::ArpSocket;
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::scenario::{SOON, Scenario, conflist, ensure_nothing_left};
+use crate::scenario::{SOON, Scenario, address, conflist, ensure_nothing_left};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(keys_of_a_networks_file_lie_beneath_the_callers),
     test!(a_file_that_is_edited_counts_at_the_next_add),
     test!(a_bad_file_fails_add_and_status_and_is_named_and_del_succeeds),
     test!(the_daemons_socket_may_be_in_the_file),
+    test!(keys_in_the_file_that_concern_macvlan_reach_it),
     test!(a_misspelt_key_in_the_file_is_warned_about),
     test!(dhcp_status_names_every_bad_file),
 ];
@@ -187,6 +189,32 @@ fn the_daemons_socket_may_be_in_the_file(world: &World) -> Result {
     until("the address is released", SOON, || {
         server.leases().is_empty()
     })
+}
+
+/// `macvlan` announces addresses, and applies routes: a bad one of the configuration's is an error.
+fn keys_in_the_file_that_concern_macvlan_reach_it(world: &World) -> Result {
+    let files = Files::new()?;
+    files.write("lan", &json!({ "announce": false }))?;
+    let scenario = Scenario::new(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let index = scenario.lan.lan.link(Lan::SERVER_LINK)?.index;
+    let tap = scenario.lan.lan.run(|| ArpSocket::open(index))??;
+    let network = Network::new(&scenario.lan.host, scenario.dhcp());
+    let quiet = scenario.lan.container("c1")?;
+    let result = network.add(&Attachment::new(&quiet))?;
+    let silent = address(&quiet)?;
+    ensure!(tap.contender(silent)?.is_none(), "{silent} was announced");
+    ensure!(!result.to_string().contains("leasehold"), "{result}");
+
+    let broadcast = json!({ "dst": "10.5.0.0/16", "gw": "10.99.0.255" });
+    files.write("lan", &json!({ "routes": [broadcast] }))?;
+    let refused = scenario.lan.container("c2")?;
+    let error = cni_error(network.add(&Attachment::new(&refused)));
+    ensure!(
+        error.code == 7 && error.msg.contains("10.5.0.0/16"),
+        "{error:?}"
+    );
+    ensure_nothing_left(&refused)
 }
 
 fn a_misspelt_key_in_the_file_is_warned_about(world: &World) -> Result {

@@ -16,6 +16,7 @@
 //! - [`codes`]: leasehold's own error codes.
 
 pub mod codes;
+mod delegated_keys;
 mod error;
 pub mod guard;
 pub mod host_access;
@@ -29,6 +30,7 @@ mod plan;
 mod prefix;
 mod shared_link;
 
+pub use delegated_keys::DelegatedKeys;
 pub use error::{KernelError, cannot_open_netns, differs, kernel_code, with_details};
 pub use guard::Guard;
 pub use identity::{stable_mac, stable_name};

@@ -74,6 +74,7 @@ impl Plugin for Dhcp {
         let daemon = config.daemon.clone();
         let max_wait = absence::MAX_WAIT.min(config.timeout().unwrap_or(absence::MAX_WAIT));
         let attachment = request.attachment()?;
+        let delegated = config.delegated_keys();
         let params = Box::new(config.lease_params(request)?);
         let id = random_octets().map(AddId::from_ne_bytes).ok();
         self.add_id.set(id);
@@ -110,9 +111,12 @@ impl Plugin for Dhcp {
         for warning in config::ungranted(request, &result)? {
             log::warn!("{attachment}: {warning}");
         }
-        if request.config.plugin_type == self.about().name {
-            // The runtime called us directly, and does not know this extension.
-            for ip in &mut result.ips {
+        let is_delegated = request.config.plugin_type != self.about().name;
+        for ip in &mut result.ips {
+            if is_delegated {
+                delegated.add_to(ip);
+            } else {
+                // The runtime called us directly, and does not know this extension.
                 take_valid_lifetime(ip);
             }
         }

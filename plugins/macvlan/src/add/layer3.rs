@@ -3,11 +3,11 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use attachment::{KernelError, LeftOut, Plan, codes};
+use attachment::{DelegatedKeys, KernelError, LeftOut, Plan, codes};
 use cni::{Error, code};
+use ipnet::IpNet;
 use linknet::{Address, Dad, Link, Netns};
 
-use crate::config::Config;
 use crate::netns::Namespaces;
 
 /// How long duplicate address detection of IPv6 may take: one second is usual (RFC 4862 §5.4). As
@@ -22,7 +22,8 @@ const IPV6_MIN_MTU: u32 = 1280;
 
 /// Applies the plan, waits until the addresses can be used, and announces them to the neighbours if
 /// that is wanted. Returns the routes of the DHCP server's that the kernel rejected: its mistake
-/// must not cost the container its address.
+/// must not cost the container its address. Without the dhcp plugin's `keys`, IPAM is another
+/// plugin, whose routes are all from the configuration.
 ///
 /// # Errors
 /// 7 for what the kernel refuses, naming the address, route or rule; 113 if another host has an
@@ -31,18 +32,19 @@ pub(super) fn configure(
     namespaces: &Namespaces,
     link: &Link,
     plan: &Plan,
-    config: &Config,
+    keys: Option<&DelegatedKeys>,
 ) -> Result<Vec<LeftOut>, Error> {
     let has_ipv6 = plan.addresses.iter().any(|new| new.net.addr().is_ipv6());
     if has_ipv6 {
         enable_ipv6(&namespaces.container, link)?;
     }
-    let apply = || plan.apply(&namespaces.inside, link, |dst| config.is_from_server(dst));
+    let is_from_server = |dst: &IpNet| keys.is_some_and(|keys| !keys.routes.contains(dst));
+    let apply = || plan.apply(&namespaces.inside, link, is_from_server);
     let left_out = apply()?;
     if has_ipv6 {
         wait_for_dad(namespaces, link, plan, || apply().map(drop))?;
     }
-    if config.announce
+    if keys.is_none_or(|keys| keys.announce)
         && let Err(error) = linknet::announce(&namespaces.container, link.index)
     {
         // Neighbours that knew the address elsewhere learn of the change later.

@@ -12,8 +12,8 @@ use std::slice;
 
 use attachment::guard::NewGuard;
 use attachment::{
-    ContainerLock, GUARDED_GROUP, KernelError, LeftOut, OwnerMark, Plan, keep_routes,
-    source_routing, take_valid_lifetime, with_details,
+    ContainerLock, DelegatedKeys, GUARDED_GROUP, KernelError, LeftOut, OwnerMark, Plan,
+    keep_routes, source_routing, take_valid_lifetime, with_details,
 };
 use cni::delegate::{Ipam, StartedAdd};
 use cni::{CniResult, Error, Interface, IpConfig, Request, Version, code};
@@ -194,11 +194,12 @@ fn assign(
     source_routing::ensure_table_is_free(inside, config.source_routing, link)?;
     // ADD's error says what went wrong; one of DEL's would hide it.
     let mut result = started.finish(|| drop(release(context, link, ipam)))?;
+    let keys = DelegatedKeys::take(&mut result);
     let plan = Plan {
         kept,
         ..Plan::new(&result, link.index, config.source_routing)
     };
-    let configured = configure(context, link, guard, ipam, &plan);
+    let configured = configure(context, link, guard, ipam, (&plan, keys.as_ref()));
     let outcome = configured.and_then(|left_out| {
         let configured = inside.link_by_index(link.index).or_kernel_error()?;
         Ok((left_out, configured))
@@ -223,7 +224,7 @@ fn configure(
     link: &Link,
     guard: Option<&NewGuard>,
     ipam: &Ipam<'_>,
-    plan: &Plan,
+    (plan, keys): (&Plan, Option<&DelegatedKeys>),
 ) -> Result<Vec<LeftOut>, Error> {
     if plan.addresses.is_empty() {
         let what = format!(
@@ -242,7 +243,7 @@ fn configure(
     if let Some(guard) = guard {
         guard::admit(&config.guard, guard, attachment, link, plan)?;
     }
-    let left_out = layer3::configure(namespaces, link, plan, config)?;
+    let left_out = layer3::configure(namespaces, link, plan, keys)?;
     host_access::attach(config, attachment, &namespaces.inside, link, plan)?;
     Ok(left_out)
 }

@@ -41,11 +41,6 @@ pub struct Config {
     pub nopromisc: bool,
     /// Mode source: the senders to receive from.
     pub sources: Vec<Mac>,
-    /// Announce the addresses to the neighbours.
-    pub announce: bool,
-    /// The destinations of the routes that the configuration asks dhcp for; `None` if IPAM is
-    /// another plugin, whose routes are all from the configuration.
-    pub configured_routes: Option<Vec<IpNet>>,
     /// Make the host and the container reach each other.
     pub host_access: HostAccessKey,
     /// A routing table for packets from the interface's addresses.
@@ -81,23 +76,6 @@ struct Keys {
     guard: Guard,
 }
 
-/// The keys of dhcp's that concern this plugin.
-#[derive(Deserialize)]
-#[serde(default)]
-struct DhcpKeys {
-    announce: bool,
-    routes: Vec<cni::Route>,
-}
-
-impl Default for DhcpKeys {
-    fn default() -> DhcpKeys {
-        DhcpKeys {
-            announce: true,
-            routes: Vec::new(),
-        }
-    }
-}
-
 /// The names of the keys.
 pub(crate) fn keys() -> &'static [&'static str] {
     cni::go::field_names::<Keys>()
@@ -122,14 +100,11 @@ impl Config {
     /// 7, naming the field; 4 for a bad `MAC` in CNI_ARGS.
     pub fn read(request: &Request) -> Result<Config, Error> {
         let keys: Keys = cni::go::decode(&request.config.raw)?;
-        let dhcp = dhcp_keys(request)?;
         let config = Config {
             mac: match mac::requested(request)? {
                 Some(mac) => Some(mac),
                 None => keys.mac.resolve(request)?,
             },
-            announce: dhcp.as_ref().is_none_or(|keys| keys.announce),
-            configured_routes: dhcp.map(|keys| destinations(&keys.routes)),
             master: keys.master.filter(|master| !master.is_empty()),
             vlan: keys.vlan,
             link_in_container: keys.link_in_container,
@@ -148,13 +123,6 @@ impl Config {
             None => Ok(config),
             Some(contradiction) => Err(invalid(contradiction)),
         }
-    }
-
-    /// Whether a route to this destination is the DHCP server's, and not the configuration's.
-    pub fn is_from_server(&self, dst: &IpNet) -> bool {
-        self.configured_routes
-            .as_ref()
-            .is_some_and(|configured| !configured.contains(dst))
     }
 
     /// Keys that contradict each other, or have no effect with the others: the kernel would ignore
@@ -190,20 +158,6 @@ impl Config {
         };
         Some(contradiction.to_owned())
     }
-}
-
-/// The keys of the `ipam` section, if it is dhcp's.
-fn dhcp_keys(request: &Request) -> Result<Option<DhcpKeys>, Error> {
-    match &request.config.ipam {
-        Some(ipam) if request.config.ipam_type() == Some("dhcp") => {
-            cni::go::decode_under("ipam", ipam).map(Some)
-        }
-        _ => Ok(None),
-    }
-}
-
-fn destinations(routes: &[cni::Route]) -> Vec<IpNet> {
-    routes.iter().map(|route| route.dst.trunc()).collect()
 }
 
 /// An error about the network configuration.

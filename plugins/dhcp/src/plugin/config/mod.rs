@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use attachment::SharedKeys;
+use attachment::{DelegatedKeys, SharedKeys};
 use cni::go::field_names;
 use cni::{CniResult, Error, Request, Route};
 use serde::Deserialize;
@@ -223,6 +223,15 @@ impl Config {
     /// How long an ADD may take, if that is configured.
     pub(super) fn timeout(&self) -> Option<Duration> {
         self.keys.timeout
+    }
+
+    /// The keys that concern a plugin which delegates to this one.
+    pub(super) fn delegated_keys(&self) -> DelegatedKeys {
+        let routes = self.keys.routes.iter().map(|route| route.dst.trunc());
+        DelegatedKeys {
+            announce: self.keys.announce.unwrap_or(true),
+            routes: routes.collect(),
+        }
     }
 
     /// The parameters of the attachment's lease.
