@@ -1,6 +1,7 @@
 //! The configuration of a client.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::options::{RawOption, code};
@@ -20,7 +21,7 @@ pub struct Config {
     /// The body of option 61, at least two octets (RFC 2132 section 9.14); see
     /// [`client_id`](crate::client_id). It must stay the same as long as a lease lives. `None`, the
     /// default, sends no option 61, and the server identifies the client by its `mac`.
-    pub client_id: Option<Vec<u8>>,
+    pub client_id: Option<Arc<[u8]>>,
     /// The codes of option 55, in order of preference; empty sends no such option. Default:
     /// [`DEFAULT_REQUEST`].
     pub request: Vec<u8>,

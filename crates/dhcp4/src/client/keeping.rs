@@ -1,5 +1,6 @@
 //! The life of a lease: GRANTED, BOUND, RENEWING, REBINDING, and its end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::outgoing::Lent;
@@ -116,7 +117,7 @@ impl Client {
         &mut self,
         now: Instant,
         mac: [u8; 6],
-        client_id: Option<Vec<u8>>,
+        client_id: Option<Arc<[u8]>>,
     ) {
         let is_same_client = client_id.is_some() && client_id == self.config.client_id;
         let ended = match is_same_client {

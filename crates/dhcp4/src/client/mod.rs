@@ -20,6 +20,7 @@ mod timers;
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use crate::config::Config;
 use crate::event::Event;
@@ -206,7 +207,7 @@ impl Client {
     /// [`link_restored`](Client::link_restored). Otherwise they take it for another client. The
     /// lease is released under the old identity, which leads to [`Event::Lost`], and the client
     /// requests the same address under the new one.
-    pub fn adopt_mac(&mut self, now: Instant, mac: [u8; 6], client_id: Option<Vec<u8>>) {
+    pub fn adopt_mac(&mut self, now: Instant, mac: [u8; 6], client_id: Option<Arc<[u8]>>) {
         self.expire(now);
         self.change_identity(now, mac, client_id);
     }

@@ -47,7 +47,7 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let config = Config {
-        client_id: Some(b"\0fuzz/lan/eth0".to_vec()),
+        client_id: Some(b"\0fuzz/lan/eth0"[..].into()),
         rapid_commit: true,
         requested_address: Some(ADDRESS),
         ..Config::new(MAC)

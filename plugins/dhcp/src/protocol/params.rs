@@ -137,7 +137,7 @@ impl LeaseParams {
 #[serde(rename_all = "lowercase")]
 pub enum ClientId {
     /// By option 61 with this body.
-    Sent(Hex),
+    Sent(#[serde(with = "shared_hex")] Arc<[u8]>),
     /// By option 61 with the interface's MAC.
     Mac,
     /// By the MAC that every message carries, without option 61.
@@ -146,10 +146,10 @@ pub enum ClientId {
 
 impl ClientId {
     /// The body of option 61 for the interface with this MAC.
-    pub(crate) fn body(&self, mac: Mac) -> Option<Vec<u8>> {
+    pub(crate) fn body(&self, mac: Mac) -> Option<Arc<[u8]>> {
         match self {
-            ClientId::Sent(Hex(body)) => Some(body.clone()),
-            ClientId::Mac => Some(dhcp4::client_id::mac(mac.octets())),
+            ClientId::Sent(body) => Some(Arc::clone(body)),
+            ClientId::Mac => Some(dhcp4::client_id::mac(mac.octets()).into()),
             ClientId::None => None,
         }
     }
@@ -166,7 +166,7 @@ impl ClientId {
 
     /// Whether this is the attachment's own identifier, which no other container has.
     pub(crate) fn is_own_of(&self, attachment: &Attachment) -> bool {
-        matches!(self, ClientId::Sent(Hex(body)) if *body == ClientId::body_of(attachment))
+        matches!(self, ClientId::Sent(body) if **body == *ClientId::body_of(attachment))
     }
 }
 
@@ -239,6 +239,26 @@ pub enum Suppress {
 /// Octets, written as hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hex(#[serde(with = "dhcp4::hex")] pub(crate) Vec<u8>);
+
+/// Shared octets, written like [`Hex`].
+mod shared_hex {
+    use std::sync::Arc;
+
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        octets: &Arc<[u8]>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        dhcp4::hex::serialize(octets, serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<[u8]>, D::Error> {
+        dhcp4::hex::deserialize(deserializer).map(Arc::from)
+    }
+}
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

@@ -187,7 +187,7 @@ fn each_unacceptable_answer_to_a_discover_is_ignored_for_its_own_reason() {
 
 #[test]
 fn an_offer_that_echoes_the_client_identifier_is_taken() {
-    let id = Some(b"me".to_vec());
+    let id = Some(b"me"[..].into());
     play(
         new(Config {
             client_id: id,

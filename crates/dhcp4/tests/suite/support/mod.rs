@@ -19,7 +19,7 @@ pub(crate) const START: Instant = Instant::from_boot(Duration::from_secs(1_000_0
 /// The default configuration with a client identifier.
 pub(crate) fn config() -> Config {
     Config {
-        client_id: Some(CLIENT_ID.to_vec()),
+        client_id: Some(CLIENT_ID.into()),
         ..Config::new(MAC)
     }
 }

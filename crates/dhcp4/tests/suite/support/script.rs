@@ -176,7 +176,7 @@ impl Stage {
             "link" => self.client.link_restored(self.now),
             "require" => self.client.require_address([10, 0, 0, 5].into()),
             "mac" => {
-                let id = Some(CLIENT_ID.to_vec());
+                let id = Some(CLIENT_ID.into());
                 self.client.adopt_mac(self.now, OTHER_MAC, id);
             }
             "mac without identifier" => self.client.adopt_mac(self.now, OTHER_MAC, None),

@@ -145,7 +145,7 @@ mod tests {
     use linknet::Mac;
 
     use super::*;
-    use crate::protocol::{ClientId, Hex};
+    use crate::protocol::ClientId;
     use crate::state::tests::record_of;
 
     fn ended(record: Record) -> EndedLease {
@@ -172,7 +172,7 @@ mod tests {
 
         let mut with_own_id = gone.clone();
         let body = ClientId::body_of(&gone.attachment);
-        with_own_id.params.client_id = ClientId::Sent(Hex(body));
+        with_own_id.params.client_id = ClientId::Sent(body.into());
         assert_eq!(rivals_of(&with_own_id), []);
 
         let mut kept = gone;

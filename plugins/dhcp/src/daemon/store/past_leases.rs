@@ -1,6 +1,7 @@
 //! Past leases: a client that comes back asks for the address that it had.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use linknet::Mac;
 
@@ -14,7 +15,7 @@ const MAX_PAST_LEASES: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ClientIdentity {
     network: String,
-    client: Vec<u8>,
+    client: Arc<[u8]>,
 }
 
 impl ClientIdentity {
@@ -23,7 +24,7 @@ impl ClientIdentity {
         let client_id = params.client_id.body(mac);
         ClientIdentity {
             network: network.to_owned(),
-            client: client_id.unwrap_or_else(|| mac.octets().to_vec()),
+            client: client_id.unwrap_or_else(|| mac.octets()[..].into()),
         }
     }
 

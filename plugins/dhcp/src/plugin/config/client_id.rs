@@ -93,7 +93,7 @@ pub(super) fn resolve(
             options::client_id(provide, request)?.unwrap_or_else(|| ClientId::body_of(attachment))
         }
     };
-    Ok(ClientId::Sent(Hex(body)))
+    Ok(ClientId::Sent(body.into()))
 }
 
 /// Whether another container, on this host or another, may have the same identifier: any but the

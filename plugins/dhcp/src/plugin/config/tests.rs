@@ -4,7 +4,7 @@ use dhcp4::RawOption;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::protocol::{ClientId, Hex};
+use crate::protocol::ClientId;
 
 const NAMED: &str = "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web_0";
 
@@ -70,7 +70,7 @@ fn values_of_one_container_come_from_args_cni_too() {
         Config::with_content(&request, None).and_then(|config| config.lease_params(&request));
     let params = params.expect("valid parameters");
     assert_eq!(sent(&params), [(60, &b"x"[..]), (12, &b"db-1"[..])]);
-    assert_eq!(params.client_id, ClientId::Sent(Hex(b"\0db".to_vec())));
+    assert_eq!(params.client_id, ClientId::Sent(b"\0db"[..].into()));
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn no_pod_takes_the_name_of_another_in_args_cni() {
         Config::with_content(&request, None).and_then(|config| config.lease_params(&request));
     let params = params.expect("valid parameters");
     assert_eq!(sent(&params), [(60, &b"shop"[..]), (12, b"web-0")]);
-    assert_eq!(params.client_id, ClientId::Sent(Hex(b"\0web_0".to_vec())));
+    assert_eq!(params.client_id, ClientId::Sent(b"\0web_0"[..].into()));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn without_keys_the_request_is_the_go_plugins_with_a_longer_list_and_a_name() {
     let params = params(json!({}), NAMED);
     assert_eq!(
         params.client_id,
-        ClientId::Sent(Hex(b"\0c1/lan/eth0".to_vec()))
+        ClientId::Sent(b"\0c1/lan/eth0"[..].into())
     );
     assert_eq!(sent(&params), [(12, &b"web-0"[..])]);
     assert_eq!(
@@ -259,7 +259,7 @@ fn a_name_is_sent_once_and_then_not_requested() {
 #[test]
 fn the_client_identifier_takes_every_form() {
     let id = |key: Value| params(json!({ "clientId": key }), NAMED).client_id;
-    let body = |octets: &[u8]| ClientId::Sent(Hex(octets.to_vec()));
+    let body = |octets: &[u8]| ClientId::Sent(octets.into());
     assert_eq!(id(json!("container")), body(b"\0c1/lan/eth0"));
     assert_eq!(id(json!("name")), body(b"\0shop/web_0/lan/eth0"));
     assert_eq!(id(json!("mac")), ClientId::Mac);
@@ -279,7 +279,10 @@ fn the_client_identifier_takes_every_form() {
         "as with the Go plugin"
     );
     let mac = linknet::Mac([2, 0, 0, 0, 0, 1]);
-    assert_eq!(ClientId::Mac.body(mac), Some(vec![1, 2, 0, 0, 0, 0, 1]));
+    assert_eq!(
+        ClientId::Mac.body(mac),
+        Some([1, 2, 0, 0, 0, 0, 1][..].into())
+    );
     assert_eq!(ClientId::None.body(mac), None);
 }
 
