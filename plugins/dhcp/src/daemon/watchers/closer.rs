@@ -15,7 +15,7 @@ const MAX_THREADS: usize = 8;
 /// How long a thread waits for more sockets before it ends.
 const IDLE_TIME: Duration = Duration::from_secs(10);
 
-static CLOSER: Closer = Closer::new();
+static CLOSER: Closer = Closer::new(IDLE_TIME);
 
 /// Closes sockets, and drops what depends on them, on another thread; or here, if no thread can be
 /// had.
@@ -28,6 +28,8 @@ pub(crate) fn close_on_thread(sockets: impl Send + 'static) {
 
 /// The sockets that are waiting to be closed, and the threads that close them.
 struct Closer {
+    /// How long a thread waits for more sockets.
+    idle_time: Duration,
     queue: Mutex<Queue>,
     /// Notified when there is a socket in the queue.
     filled: Condvar,
@@ -41,8 +43,9 @@ struct Queue {
 }
 
 impl Closer {
-    const fn new() -> Closer {
+    const fn new(idle_time: Duration) -> Closer {
         Closer {
+            idle_time,
             queue: Mutex::new(Queue {
                 sockets: VecDeque::new(),
                 threads: 0,
@@ -86,7 +89,7 @@ impl Closer {
                 continue;
             }
             queue.idle += 1;
-            let waited = self.filled.wait_timeout(queue, IDLE_TIME);
+            let waited = self.filled.wait_timeout(queue, self.idle_time);
             let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             queue = woken;
             queue.idle -= 1;
@@ -129,7 +132,7 @@ mod tests {
     #[test]
     fn without_a_thread_sockets_are_closed_in_place() {
         let (dropped, on_thread) = channel();
-        let closer = Closer::new();
+        let closer = Closer::new(IDLE_TIME);
         closer.close(Box::new(Socket(dropped)), || {
             Err(io::ErrorKind::WouldBlock.into())
         });
@@ -139,11 +142,53 @@ mod tests {
     #[test]
     fn where_no_more_threads_can_be_had_sockets_wait_for_the_one_there_is() {
         let (dropped, on_thread) = channel();
-        let closer = Closer::new();
+        let closer = Closer::new(IDLE_TIME);
         closer.close(Box::new(Socket(dropped.clone())), || Ok(()));
         closer.close(Box::new(Socket(dropped)), || {
             Err(io::ErrorKind::WouldBlock.into())
         });
         assert!(on_thread.try_recv().is_err(), "the thread has yet to run");
+    }
+    #[test]
+    fn a_thread_ends_when_there_is_nothing_to_close_any_more() {
+        let (dropped, on_thread) = channel();
+        let closer = Closer::new(Duration::ZERO);
+        closer.close(Box::new(Socket(dropped.clone())), || Ok(()));
+        assert_eq!(closer.lock().threads, 1);
+        closer.work();
+        assert!(on_thread.try_recv().is_ok());
+        let queue = closer.lock();
+        assert_eq!((queue.threads, queue.idle), (0, 0));
+    }
+
+    #[test]
+    fn two_threads_are_enough() {
+        let (dropped, on_thread) = channel();
+        let closer = Closer::new(IDLE_TIME);
+        let mut started = 0;
+        for _ in 0..4 {
+            closer.close(Box::new(Socket(dropped.clone())), || {
+                started += 1;
+                Ok(())
+            });
+        }
+        assert_eq!((started, closer.lock().threads), (2, 2));
+        assert!(on_thread.try_recv().is_err(), "neither has run");
+    }
+
+    #[test]
+    fn a_thread_that_waits_is_woken_instead_of_a_new_one() {
+        let (dropped, on_thread) = channel();
+        let closer = Closer::new(IDLE_TIME);
+        closer.lock().idle = 1;
+        let no_other = || unreachable!("a thread waits already");
+        closer.close(Box::new(Socket(dropped.clone())), no_other);
+        let mut started = 0;
+        closer.close(Box::new(Socket(dropped)), || {
+            started += 1;
+            Ok(())
+        });
+        assert_eq!(started, 1, "the one that waits has one to close");
+        assert!(on_thread.try_recv().is_err());
     }
 }
