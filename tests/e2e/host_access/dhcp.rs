@@ -6,6 +6,8 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use attachment::HostLock;
+use attachment::host_access::{AttachmentTag, HostAccess, HostAccessKey};
 use lab::anyhow::{Context, anyhow, ensure};
 use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::MessageType;
@@ -22,6 +24,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(host_and_container_reach_each_other_by_a_lease),
     test!(the_hosts_route_follows_a_changed_lease),
     test!(the_hosts_route_follows_a_lease_into_another_subnet),
+    test!(the_hosts_route_waits_for_an_attachment_that_ends),
     test!(the_hosts_route_goes_with_a_lost_lease_and_returns_with_the_next),
     test!(a_renewal_restores_the_hosts_route),
     test!(a_restarted_daemon_restores_missing_routes_and_removes_stale_ones),
@@ -164,6 +167,57 @@ fn the_hosts_route_follows_a_lease_into_another_subnet(world: &World) -> Result 
         (&leasing.lan.host, HOST.into()),
         (&container, second.into()),
     )
+}
+
+/// Meanwhile the change is refused, which affects no other container's route.
+fn the_hosts_route_waits_for_an_attachment_that_ends(world: &World) -> Result {
+    let leasing = Leasing::new(world, Settings::default())?;
+    let host = &leasing.lan.host;
+    let next = Ipv4Addr::new(10, 99, 0, 200);
+    let parent = host.link(Lan::MASTER)?.index;
+    let access =
+        || -> Result<HostAccess> { Ok(HostAccess::new(host.netns(), HostLock::acquire()?)?) };
+    let ending = AttachmentTag::new(&cni::Attachment::new("c0", "lan", "eth0")?);
+    access()?.attach(parent, ending, &[next.into()], &HostAccessKey::OnLink)?;
+
+    let (other, moving) = (
+        container(&leasing.lan, "c1")?,
+        container(&leasing.lan, "c2")?,
+    );
+    let network = leasing.network();
+    network.add(&network::Attachment::new(&other))?;
+    leasing
+        .server
+        .reconfigure(|settings| settings.t1 = early_renewals().t1);
+    network.add(&network::Attachment::new(&moving))?;
+    // Once: a renewal would make the change again.
+    leasing.server.reconfigure(|settings| {
+        settings.pool = next..=next;
+        settings.t1 = None;
+    });
+    leasing.server.forget();
+    until(
+        "the change is refused twice",
+        Duration::from_secs(30),
+        || {
+            let refusals = "must not be led to 10.99.0.200";
+            leasing.daemon.log().matches(refusals).count() >= 2
+        },
+    )?;
+    let stays = IpAddr::V4(address(&other)?);
+    ensure!(
+        reached(&leasing.lan)? == [stays, next.into()],
+        "{:?}",
+        reached(&leasing.lan)?
+    );
+
+    access()?.detach(|tag, _| tag == ending)?;
+    until(
+        "the host has a route again",
+        Duration::from_secs(30),
+        || reached(&leasing.lan).is_ok_and(|reached| reached == [stays, next.into()]),
+    )
+    .with_context(|| leasing.daemon.log())
 }
 
 fn the_hosts_route_goes_with_a_lost_lease_and_returns_with_the_next(world: &World) -> Result {

@@ -344,12 +344,70 @@ fn difference(before: &[IpAddr], now: Option<IpAddr>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
+
+    fn attachment(container: &str) -> Attachment {
+        Attachment::new(container, "lan", "eth0").expect("valid names")
+    }
+
+    /// Leaves the queue as it is, as if its worker were waiting for the lock.
+    fn waiting() -> HostRouteWorker {
+        let worker = HostRouteWorker::new().expect("the process's own netns");
+        worker.shared.queue().has_worker = true;
+        worker
+    }
+
+    fn pending(worker: &HostRouteWorker) -> Vec<Attachment> {
+        let queue = worker.shared.queue();
+        let changes = queue.pending.iter();
+        changes.map(|change| change.attachment.clone()).collect()
+    }
+
+    #[tokio::test]
+    async fn the_daemon_waits_for_changes_that_are_pending_or_under_way() {
+        let worker = waiting();
+        let is_finished = async || {
+            let finished = timeout(Duration::from_millis(20), worker.finish());
+            finished.await.is_ok()
+        };
+        assert!(!is_finished().await, "one is under way");
+        worker.remove(&attachment("c1"));
+        worker.shared.queue().has_worker = false;
+        assert!(!is_finished().await, "one is pending");
+        worker.cancel_pending(&attachment("c1"));
+        assert!(is_finished().await);
+    }
+
+    #[test]
+    fn only_the_last_change_of_an_attachment_is_made_unless_it_is_cancelled() {
+        let worker = waiting();
+        let [one, other] = ["c1", "c2"].map(attachment);
+        for changed in [&one, &other, &one] {
+            worker.remove(changed);
+        }
+        assert_eq!(pending(&worker), [other.clone(), one.clone()]);
+        worker.shared.queue().current = Some(other.clone());
+        worker.cancel_pending(&one);
+        assert_eq!(pending(&worker), [other.clone()]);
+        assert_eq!(worker.shared.queue().current, Some(other.clone()));
+        worker.cancel_pending(&other);
+        assert!(pending(&worker).is_empty());
+        assert_eq!(worker.shared.queue().current, None);
+    }
+
+    #[test]
+    fn without_changes_there_is_no_worker() {
+        let worker = HostRouteWorker::new().expect("the process's own netns");
+        worker.retry();
+        assert!(!worker.shared.queue().has_worker);
+    }
 
     #[test]
     fn a_change_that_may_pass_is_tried_three_times() {
         let change = || Change {
-            attachment: Attachment::new("c1", "lan", "eth0").expect("valid names"),
+            attachment: attachment("c1"),
             target: None,
             attempts: ATTEMPTS,
         };
