@@ -113,6 +113,20 @@ pub(crate) fn record_of(container: &str, network: &str) -> Record {
     Record::parse(document.as_bytes()).unwrap()
 }
 
+/// The record of a lease that has expired.
+pub(crate) fn expired_record() -> Record {
+    let mut record = record();
+    record.lease.requested_at = dhcp4::Instant::BOOT;
+    record.lease.lifetime = Some(Duration::ZERO);
+    Record::new(
+        record.attachment,
+        record.interface,
+        record.params,
+        record.lease,
+        None,
+    )
+}
+
 /// A whole file, with this word for the lease's status.
 fn file(rest: &str, status: &str) -> String {
     HEAD.replace("STATUS", status) + rest

@@ -352,7 +352,7 @@ pub(super) fn seed() -> Result<u64, Error> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::state::tests::record;
+    use crate::state::tests::{expired_record, record};
 
     /// A table without leases, whose directory is empty.
     pub(in crate::daemon::leases) fn table(directory: &tempfile::TempDir) -> Table {
@@ -371,6 +371,17 @@ pub(super) mod tests {
         table.persist(&slot);
         let on_disk = table.store.read(&record.attachment);
         assert_eq!(on_disk.expect("no error"), Some(record));
+    }
+
+    #[tokio::test]
+    async fn past_leases_that_have_expired_leave_no_files() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = table(&directory);
+        let record = expired_record();
+        table.store.remember(record.clone());
+        table.forget_expired();
+        let on_disk = table.store.read(&record.attachment);
+        assert_eq!(on_disk.expect("no error"), None);
     }
 
     #[tokio::test]

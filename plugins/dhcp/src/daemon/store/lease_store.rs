@@ -188,12 +188,8 @@ impl LeaseStore {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use dhcp4::Instant;
-
     use super::*;
-    use crate::state::tests::record;
+    use crate::state::tests::{expired_record, record};
 
     #[test]
     fn what_cannot_be_written_or_removed_is_tried_again() {
@@ -251,17 +247,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a scratch directory");
         let state = StateDir::at(directory.path().to_owned());
         let store = LeaseStore::new(state.clone());
-        let mut lease = record().lease;
-        lease.requested_at = Instant::BOOT;
-        lease.lifetime = Some(Duration::ZERO);
-        let record = record();
-        let ended = Record::new(
-            record.attachment,
-            record.interface,
-            record.params,
-            lease,
-            None,
-        );
+        let ended = expired_record();
         store.remember(ended.clone().with_status(LeaseStatus::Released));
         assert!(state.file(&ended.attachment).exists());
         store.forget_expired();
