@@ -103,3 +103,34 @@ fn all_links() -> io::Result<Vec<Link>> {
         .and_then(|netlink| netlink.links())
         .map_err(io::Error::other)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, carrier: bool) -> Link {
+        Link {
+            index,
+            carrier,
+            ..Link::default()
+        }
+    }
+
+    #[test]
+    fn a_carrier_is_restored_on_a_link_that_had_lost_it() {
+        let mut watcher = CarrierWatcher::default();
+        assert!(watcher.update(&[link(1, true), link(2, false)]).is_empty());
+        assert!(watcher.update(&[link(1, true), link(2, false)]).is_empty());
+        assert_eq!(watcher.update(&[link(1, true), link(2, true)]), [2]);
+        assert!(watcher.update(&[link(1, false)]).is_empty());
+        assert_eq!(watcher.update(&[link(1, true), link(2, true)]), [1]);
+    }
+
+    #[test]
+    fn links_that_are_not_listed_any_more_are_forgotten() {
+        let mut watcher = CarrierWatcher::default();
+        watcher.update(&[link(1, false), link(2, false)]);
+        assert_eq!(watcher.update_all(&[link(2, true)]), [2]);
+        assert!(watcher.update(&[link(1, true)]).is_empty(), "a new link");
+    }
+}

@@ -165,6 +165,10 @@ fn hint(error: Errno) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
 
     #[test]
@@ -172,5 +176,69 @@ mod tests {
         assert!(hint(Errno::MFILE).contains("max_user_instances"));
         assert!(hint(Errno::NOSPC).contains("max_user_watches"));
         assert_eq!(hint(Errno::NOENT), "");
+    }
+
+    fn create(path: &Path) {
+        std::fs::write(path, "").expect("writing");
+    }
+
+    fn remove(path: &Path) {
+        std::fs::remove_file(path).expect("it is there");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_removed_from_a_watched_directory_is_reported() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let [one, other] = ["c1", "c2"].map(|name| directory.path().join(name));
+        let watcher = NetnsWatcher::new();
+        for path in [&one, &other] {
+            create(path);
+            watcher.watch(path);
+        }
+        let nothing = timeout(Duration::from_millis(20), watcher.removed());
+        assert!(nothing.await.is_err());
+        remove(&other);
+        assert_eq!(watcher.removed().await, Some(vec![other]));
+        assert_eq!(watcher.directories.borrow().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_removed_and_comes_back_is_watched_again() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let directory = scratch.path().join("netns");
+        let path = directory.join("c1");
+        let watcher = NetnsWatcher::new();
+        watcher.watch(&path);
+        assert!(watcher.directories.borrow().is_empty(), "there is none yet");
+        for _ in 0..2 {
+            std::fs::create_dir(&directory).expect("creating");
+            create(&path);
+            watcher.watch(&path);
+            remove(&path);
+            assert_eq!(watcher.removed().await, Some(vec![path.clone()]));
+            std::fs::remove_dir(&directory).expect("it is empty");
+            let more = timeout(Duration::from_millis(20), watcher.removed());
+            assert!(more.await.is_err());
+            assert!(watcher.directories.borrow().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn after_an_error_everything_may_have_been_missed() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let path = directory.path().join("c1");
+        let watcher = NetnsWatcher::default();
+        watcher.watch(&path);
+        watcher.watch(Path::new("/nonexistent/c1"));
+        watcher.watch(Path::new("/proc/1/ns/net"));
+        assert_eq!(watcher.directories.borrow().len(), 2, "they are for later");
+        assert_eq!(watcher.removed().await, None);
+        assert_eq!(watcher.directories.borrow().len(), 1);
+        create(&path);
+        remove(&path);
+        assert_eq!(watcher.removed().await, Some(vec![path]));
+        let unused = NetnsWatcher::default();
+        let nothing = timeout(Duration::from_millis(20), unused.removed());
+        assert!(nothing.await.is_err(), "there is nothing to miss");
     }
 }
