@@ -177,4 +177,65 @@ mod tests {
         };
         assert!(!interface.is_same(&other));
     }
+
+    #[test]
+    fn a_netns_is_known_by_its_identity_and_not_by_its_path() {
+        let own = Netns::current().expect("the process's own netns");
+        let interface = InterfaceRef {
+            path: PathBuf::from("/proc/self/ns/net"),
+            netns: own.id().expect("its identity"),
+            ..crate::state::tests::record().interface
+        };
+        assert!(interface.open_netns().is_ok() && interface.is_in(&own));
+        let unreachable = |interface: &InterfaceRef| interface.open_netns().err();
+        let replaced = InterfaceRef {
+            netns: crate::state::tests::record().interface.netns,
+            ..interface.clone()
+        };
+        assert_eq!(unreachable(&replaced), Some(Unreachable::NetnsReplaced));
+        assert!(!replaced.is_in(&own));
+        for (path, why) in [
+            ("/nonexistent", Unreachable::NetnsGone),
+            ("/dev/null", Unreachable::NetnsReplaced),
+        ] {
+            let path = PathBuf::from(path);
+            let elsewhere = InterfaceRef {
+                path,
+                ..interface.clone()
+            };
+            assert_eq!(unreachable(&elsewhere), Some(why));
+            assert!(why.is_gone());
+        }
+        assert!(!Unreachable::Temporary.is_gone());
+    }
+
+    #[test]
+    fn an_interface_may_get_another_mac_but_not_another_owner() {
+        let record = crate::state::tests::record();
+        let (interface, attachment) = (&record.interface, &record.attachment);
+        let other = Attachment::new("c2", "lan", "eth0").expect("valid names");
+        let link = |mac: Option<Mac>, owner: Option<&Attachment>| Link {
+            mac,
+            alias: owner.map(|owner| OwnerMark::new(owner).alias),
+            kind: Some("macvlan".to_owned()),
+            macvlan: Some(linknet::Macvlan::default()),
+            ..Link::default()
+        };
+        let own = Some(interface.mac);
+        let new = Some(Mac([2, 0, 0, 0, 0, 9]));
+        for (mac, owner, is_it) in [
+            (own, Some(attachment), true),
+            (own, None, true),
+            // The mark may have been changed in the container.
+            (own, Some(&other), true),
+            (new, Some(attachment), true),
+            (new, None, true),
+            (new, Some(&other), false),
+            (None, Some(attachment), false),
+            (None, None, false),
+        ] {
+            let link = link(mac, owner);
+            assert_eq!(interface.is_link(attachment, &link), is_it, "{link:?}");
+        }
+    }
 }

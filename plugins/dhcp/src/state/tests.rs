@@ -338,3 +338,20 @@ fn scratch() -> (tempfile::TempDir, StateDir) {
     let state = StateDir::at(directory.path().to_owned());
     (directory, state)
 }
+
+#[test]
+fn a_record_notes_that_its_attachment_has_ended_and_what_the_daemon_knows_of_the_interface() {
+    let record = record();
+    assert!(!record.is_detached());
+    let mtu = Some(Mtu {
+        own: 1500,
+        set: Some(1400),
+    });
+    let ended = record.with_mtu(mtu).with_netns_kept(true).detached();
+    assert!(ended.is_detached());
+    let document = serde_json::to_value(&ended).unwrap();
+    assert_eq!(document["netnsKept"], json!(true));
+    let read = Record::parse(document.to_string().as_bytes()).unwrap();
+    assert_eq!((&read, read.mtu), (&ended, mtu));
+    assert_eq!(read.status, LeaseStatus::Abandoned);
+}

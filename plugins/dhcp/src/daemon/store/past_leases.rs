@@ -100,3 +100,100 @@ impl PastLeases {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+    use std::time::{Duration, SystemTime};
+
+    use crate::protocol::ClientId;
+    use crate::state::tests::record;
+
+    use super::*;
+
+    /// The lease of another client for each number.
+    fn past(number: usize) -> Record {
+        static RECORD: OnceLock<Record> = OnceLock::new();
+        let mut record = RECORD.get_or_init(record).clone();
+        record.params.client_id = ClientId::Sent(number.to_be_bytes().as_slice().into());
+        record
+    }
+
+    fn ending(number: usize, end: SystemTime) -> Record {
+        let mut record = past(number);
+        record.expires = Some(end);
+        record
+    }
+
+    fn expired(number: usize) -> Record {
+        ending(number, SystemTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn beyond_the_limit_expired_leases_are_forgotten_first() {
+        let mut leases = PastLeases::default();
+        let mut displaced = Vec::new();
+        displaced.extend(leases.insert(expired(0)));
+        displaced.extend(leases.insert(expired(1)));
+        for number in 2..MAX_PAST_LEASES {
+            displaced.extend(leases.insert(past(number)));
+        }
+        assert!(displaced.is_empty(), "there is room for them");
+        displaced.extend(leases.insert(past(MAX_PAST_LEASES)));
+        let is_displaced = |record| displaced.contains(&record);
+        assert!(displaced.len() == 2 && is_displaced(expired(0)) && is_displaced(expired(1)));
+    }
+
+    #[test]
+    fn beyond_the_limit_the_lease_that_ends_first_is_forgotten() {
+        let mut leases = PastLeases::default();
+        let in_hours = |hours: u64| SystemTime::now() + Duration::from_secs(hours * 3600);
+        let (first, later) = (ending(0, in_hours(1)), ending(1, in_hours(2)));
+        for record in [later, first.clone()] {
+            assert!(leases.insert(record).is_empty());
+        }
+        for number in 2..MAX_PAST_LEASES {
+            assert!(leases.insert(past(number)).is_empty());
+        }
+        assert_eq!(leases.insert(past(MAX_PAST_LEASES)), [first]);
+    }
+
+    #[test]
+    fn a_lease_that_has_expired_or_is_superseded_is_not_asked_for() {
+        let mut leases = PastLeases::default();
+        let (ended, current) = (expired(0), past(1));
+        leases.insert(ended.clone());
+        leases.insert(current.clone());
+        let client = ClientIdentity::of(&current);
+        assert_eq!(leases.get(&ClientIdentity::of(&ended)), None);
+        assert_eq!(leases.get(&client), Some(&current));
+        leases.remove(&current.clone().with_status(LeaseStatus::Lost));
+        assert_eq!(leases.get(&client), Some(&current), "another record");
+        leases.remove(&current);
+        assert_eq!(leases.get(&client), None);
+    }
+
+    #[test]
+    fn only_an_attachment_that_has_not_ended_has_an_abandoned_lease() {
+        let mut leases = PastLeases::default();
+        let active = past(0);
+        let boot = Record::new(
+            active.attachment,
+            active.interface,
+            active.params,
+            active.lease,
+            None,
+        );
+        let of = |number, mut record: Record| {
+            record.params = past(number).params;
+            record
+        };
+        let abandoned = of(1, boot.clone().with_status(LeaseStatus::Abandoned));
+        leases.insert(abandoned.clone());
+        leases.insert(of(2, boot.clone().with_status(LeaseStatus::Released)));
+        leases.insert(of(3, boot.detached()));
+        // Of another boot.
+        leases.insert(past(4).with_status(LeaseStatus::Abandoned));
+        assert_eq!(leases.abandoned().collect::<Vec<_>>(), [&abandoned]);
+    }
+}
