@@ -286,3 +286,43 @@ pub(super) mod seconds {
             .transpose()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clients_settings_are_those_of_the_parameters() {
+        let mut params = crate::state::tests::record().params;
+        params.client_id = ClientId::Sent(vec![0, 1, 2].into());
+        params.request = vec![1, 3, 6];
+        params.provide = vec![RawOption {
+            code: 60,
+            data: vec![7],
+        }];
+        params.requested_address = Some([10, 99, 0, 7].into());
+        params.broadcast = true;
+        params.rapid_commit = true;
+        params.servers.allow = vec![[10, 99, 0, 1].into()];
+        params.servers.deny = vec![[10, 99, 0, 2].into()];
+        let config = params.client_config(Mac([2; 6]));
+        assert_eq!(config.client_id.as_deref(), Some(&[0, 1, 2][..]));
+        assert_eq!(config.request, params.request);
+        assert_eq!(config.options, params.provide);
+        assert_eq!(config.requested_address, params.requested_address);
+        assert!(config.broadcast && config.rapid_commit && config.probe_before_bind);
+        assert_eq!(config.servers.allow, params.servers.allow);
+        assert_eq!(config.servers.deny, params.servers.deny);
+    }
+
+    #[test]
+    fn only_a_client_that_follows_its_lease_takes_another_address() {
+        for (on_change, name, keeps) in [
+            (OnChange::Follow, "follow", false),
+            (OnChange::Keep, "keep", true),
+            (OnChange::Down, "down", true),
+        ] {
+            assert_eq!((on_change.name(), on_change.keeps_address()), (name, keeps));
+        }
+    }
+}

@@ -174,5 +174,12 @@ mod tests {
         let hour = start + Duration::from_secs(3600);
         let wait = sleep_by(hour, clock, Duration::from_millis(1));
         assert!(timeout(Duration::from_secs(60), wait).await.is_ok());
+        assert_eq!(looks.get(), 2);
+    }
+
+    #[test]
+    fn only_a_message_that_does_not_fit_is_too_long() {
+        assert!(is_too_long(&rustix::io::Errno::MSGSIZE.into()));
+        assert!(!is_too_long(&rustix::io::Errno::NETDOWN.into()));
     }
 }

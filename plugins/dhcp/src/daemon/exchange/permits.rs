@@ -90,4 +90,14 @@ mod tests {
         drop(taken);
         assert!(is_granted(&permits, 3).await.is_some());
     }
+
+    #[tokio::test]
+    async fn parents_that_nobody_uses_are_forgotten() {
+        let permits = Permits::new(4, 128);
+        for parent in 1..5 {
+            drop(is_granted(&permits, parent).await);
+        }
+        let _permit = is_granted(&permits, 5).await;
+        assert_eq!(permits.parents.borrow().len(), 1);
+    }
 }

@@ -170,3 +170,37 @@ fn blind_mode(link: &Link) -> Option<MacvlanMode> {
         Bridge | Passthru => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_given_back_later_unless_that_is_settled() {
+        let io = || io::Error::from(io::ErrorKind::NetworkDown);
+        let refusal = linknet::Error::refusal("remove", 1, None);
+        let mac = Mac([2; 6]);
+        // Whether it is taken, may be tried again, is doubtful.
+        for (why, expected) in [
+            (NotReleased::Unreachable(Unreachable::NetnsGone), [false; 3]),
+            (
+                NotReleased::Unreachable(Unreachable::Temporary),
+                [false, true, false],
+            ),
+            (NotReleased::StillConfigured(refusal), [false, true, false]),
+            (NotReleased::Unwanted, [false; 3]),
+            (NotReleased::HeldByAnother, [true, false, false]),
+            (NotReleased::InUse(mac), [true, false, false]),
+            (NotReleased::Unknown(io()), [false, true, true]),
+            (NotReleased::Deaf, [false, true, true]),
+            (
+                NotReleased::Blind(MacvlanMode::Private),
+                [false, false, true],
+            ),
+            (NotReleased::Unsent(io()), [false, true, false]),
+        ] {
+            let is = [why.is_taken(), why.is_temporary(), why.is_doubtful()];
+            assert_eq!(is, expected, "{why}");
+        }
+    }
+}

@@ -69,3 +69,51 @@ impl<F: Fn(&Lease)> Drop for LostAddress<F> {
         self.remove();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::time::timeout;
+
+    use crate::state::tests::record;
+
+    use super::*;
+
+    /// Those of its removals so far.
+    fn lost<'a>(removed: &'a Cell<u32>) -> LostAddress<impl Fn(&Lease) + 'a> {
+        let lost = LostAddress::none(|_| removed.set(removed.get() + 1));
+        lost.keep(record().lease);
+        lost
+    }
+
+    #[tokio::test]
+    async fn an_address_stays_for_a_second_unless_it_is_taken() {
+        let removed = Cell::new(0);
+        let lost = lost(&removed);
+        let moment = Duration::from_millis(50);
+        let waiting = lost.limit(pending::<()>());
+        assert!(timeout(moment, waiting).await.is_err());
+        assert_eq!(removed.get(), 0, "its second is not over");
+        assert!(lost.take_if(|_| false).is_none());
+        assert!(lost.take_if(|_| true).is_some());
+        drop(lost);
+        assert_eq!(removed.get(), 0, "it is the caller's");
+    }
+
+    #[tokio::test]
+    async fn an_address_is_removed_when_its_second_is_over_or_the_exchange_ends() {
+        let removed = Cell::new(0);
+        let expired = lost(&removed);
+        expired.until.set(Instant::now());
+        let waiting = expired.limit(pending::<()>());
+        assert!(timeout(Duration::from_millis(50), waiting).await.is_err());
+        assert_eq!(removed.get(), 1);
+        drop(expired);
+        assert_eq!(removed.get(), 1, "once");
+        drop(lost(&removed));
+        assert_eq!(removed.get(), 2);
+        lost(&removed).remove();
+        assert_eq!(removed.get(), 3);
+    }
+}

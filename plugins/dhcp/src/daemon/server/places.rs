@@ -115,4 +115,14 @@ mod tests {
         assert!(in_a_moment(places.free()).await.is_some());
         assert!(in_a_moment(asking.needed()).await.is_none());
     }
+
+    #[tokio::test]
+    async fn callers_that_are_gone_are_forgotten() {
+        let places = Places::new(3);
+        for _ in 0..5 {
+            drop(places.take(places.free().await));
+        }
+        let _place = places.take(places.free().await);
+        assert_eq!(places.silent.borrow().len(), 1);
+    }
 }

@@ -199,4 +199,15 @@ mod tests {
         });
         assert_eq!(lines.len(), 13, "{lines:#?}");
     }
+
+    #[test]
+    fn lines_that_were_all_written_are_not_reported() {
+        let lines = lines(|repeats| {
+            for number in 0..MAX_LINES {
+                lose("lan/c1:eth0", &format!("NAK {number}"));
+            }
+            repeats.report();
+        });
+        assert_eq!(lines.len(), usize::from(MAX_LINES), "{lines:#?}");
+    }
 }
