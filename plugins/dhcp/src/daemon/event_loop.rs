@@ -61,12 +61,9 @@ pub(super) async fn run(
     }
     notify_ready();
     let mut upkeep = pin!(upkeep(table, carriers));
-    let mut last_lease = Instant::now();
+    let mut idleness = Idleness::new(idle);
     loop {
-        if table.len() > 0 {
-            last_lease = Instant::now();
-        }
-        let is_busy = !tasks.is_empty() || table.len() > 0;
+        idleness.note(tasks.len(), table.len());
         tokio::select! {
             (stream, place) = accept(socket, &places) => {
                 let server = Rc::clone(server);
@@ -77,7 +74,7 @@ pub(super) async fn run(
                 tracing::error!(%error, "a task panicked; this is a bug");
             },
             never = &mut upkeep => match never {},
-            () = idle_since(last_lease, idle), if !is_busy => {
+            () = idleness.over() => {
                 tracing::info!("exiting: there was no lease for the -idle time");
                 break;
             }
@@ -149,12 +146,41 @@ async fn accept(socket: &UnixListener, places: &Places) -> (UnixStream, Place) {
     }
 }
 
-/// Returns once there was no lease for this long; never if there is no limit, or one that is too
-/// far away for the clock.
-async fn idle_since(last_lease: Instant, idle: Option<Duration>) {
-    match idle.and_then(|idle| last_lease.checked_add(idle)) {
-        Some(end) => sleep_until(end).await,
-        None => pending().await,
+/// How long the daemon has had no lease.
+struct Idleness {
+    /// How long it may have none; for ever if there is no limit.
+    limit: Option<Duration>,
+    last_lease: Instant,
+    is_busy: bool,
+}
+
+impl Idleness {
+    fn new(limit: Option<Duration>) -> Idleness {
+        Idleness {
+            limit,
+            last_lease: Instant::now(),
+            is_busy: false,
+        }
+    }
+
+    /// Notes how many callers are being served and leases maintained, and how many leases there are.
+    fn note(&mut self, tasks: usize, leases: usize) {
+        if leases > 0 {
+            self.last_lease = Instant::now();
+        }
+        self.is_busy = tasks > 0 || leases > 0;
+    }
+
+    /// Returns once there was no lease for that long; never while the daemon is busy, or if the end
+    /// is too far away for the clock.
+    async fn over(&self) {
+        let end = self
+            .limit
+            .and_then(|limit| self.last_lease.checked_add(limit));
+        match end.filter(|_| !self.is_busy) {
+            Some(end) => sleep_until(end).await,
+            None => pending().await,
+        }
     }
 }
 
@@ -162,18 +188,43 @@ async fn idle_since(last_lease: Instant, idle: Option<Duration>) {
 mod tests {
     use super::*;
 
-    /// Whether the daemon would exit if its last lease ended so long ago.
-    async fn exits(since: Duration, idle: Duration) -> bool {
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// One whose last lease ended so long ago.
+    fn idle_for(since: Duration, limit: Duration) -> Idleness {
         let last_lease = Instant::now().checked_sub(since).expect("a time");
-        let end = idle_since(last_lease, Some(idle));
-        timeout(Duration::ZERO, end).await.is_ok()
+        Idleness {
+            last_lease,
+            ..Idleness::new(Some(limit))
+        }
+    }
+
+    async fn is_over(idleness: &Idleness) -> bool {
+        timeout(Duration::ZERO, idleness.over()).await.is_ok()
     }
 
     #[tokio::test]
     async fn an_idle_time_of_hours_is_counted_from_the_last_lease() {
-        const HOUR: Duration = Duration::from_secs(3600);
-        assert!(!exits(4 * HOUR, 5 * HOUR).await);
-        assert!(exits(5 * HOUR, 5 * HOUR).await);
-        assert!(!exits(5 * HOUR, Duration::MAX).await, "no such time");
+        assert!(!is_over(&idle_for(4 * HOUR, 5 * HOUR)).await);
+        assert!(is_over(&idle_for(5 * HOUR, 5 * HOUR)).await);
+        let for_ever = idle_for(5 * HOUR, Duration::MAX);
+        assert!(!is_over(&for_ever).await, "no such time");
+        assert!(!is_over(&Idleness::new(None)).await, "no limit");
+    }
+
+    #[tokio::test]
+    async fn a_daemon_with_a_lease_or_a_caller_is_not_idle() {
+        for (tasks, leases, was_over, begins_anew) in [
+            (0, 0, true, false),
+            (1, 0, false, false),
+            (0, 1, false, true),
+            (2, 2, false, true),
+        ] {
+            let mut idleness = idle_for(2 * HOUR, HOUR);
+            idleness.note(tasks, leases);
+            assert_eq!(is_over(&idleness).await, was_over, "{tasks} {leases}");
+            idleness.note(0, 0);
+            assert_eq!(is_over(&idleness).await, !begins_anew, "{tasks} {leases}");
+        }
     }
 }
