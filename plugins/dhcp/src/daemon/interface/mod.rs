@@ -157,7 +157,11 @@ pub(super) fn adopt_mtu(
     let own = link.mtu;
     let mtu = applied.mtu.insert(Mtu { own, set: None });
     match mtu::of_lease(params, lease) {
-        Some(_) => mtu::update(&Netlink::open_in(netns)?, link, params, mtu, lease).map(drop),
+        Some(_) => {
+            let netlink = Netlink::open_in(netns)?;
+            let set_mtu = |mtu| netlink.set_mtu(link.index, mtu);
+            mtu::update(set_mtu, link, params, mtu, lease).map(drop)
+        }
         None => Ok(()),
     }
 }
@@ -180,7 +184,8 @@ fn update_mtu(
         own: link.mtu,
         set: old.and_then(|old| mtu::of_lease(params, old)),
     });
-    mtu::update(netlink, &link, params, mtu, new)
+    let set_mtu = |mtu| netlink.set_mtu(link.index, mtu);
+    mtu::update(set_mtu, &link, params, mtu, new)
 }
 
 /// The addresses, routes and rules that follow from a lease.
