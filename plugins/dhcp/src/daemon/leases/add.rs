@@ -291,8 +291,13 @@ impl AddRequest {
 
 #[cfg(test)]
 mod tests {
+    use dhcp4::StateName;
+
     use super::*;
+    use crate::daemon::leases::lease::tests::lease_of;
     use crate::daemon::leases::table::tests::table;
+    use crate::protocol::ClientId;
+    use crate::state::tests::record;
 
     #[tokio::test]
     async fn a_member_may_have_some_leases_and_root_any_number() {
@@ -321,5 +326,91 @@ mod tests {
                 "{member:?}"
             );
         }
+    }
+
+    fn request(params: LeaseParams) -> AddRequest {
+        let timeout = Duration::from_secs(60);
+        AddRequest {
+            netns: Netns::current().expect("the process's own netns"),
+            path: PathBuf::from("/proc/self/ns/net"),
+            params,
+            timeout,
+            deadline: Instant::now() + timeout,
+            id: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_comes_back_asks_for_its_address() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = table(&directory);
+        let record = record();
+        let mac = record.interface.mac;
+        let client = |params: &LeaseParams| {
+            let request = request(params.clone());
+            let (client, past) =
+                new_client(&table, &record.attachment, mac, &request).expect("random octets");
+            (client.state(), past.is_some())
+        };
+        let (mut elsewhere, mut anothers) = (record.params.clone(), record.params.clone());
+        elsewhere.requested_address = Some([10, 99, 0, 7].into());
+        anothers.member = Some(1000);
+        assert_eq!(client(&record.params), (StateName::Selecting, false));
+        for (status, state) in [
+            (LeaseStatus::Abandoned, StateName::Rebooting),
+            (LeaseStatus::Released, StateName::Selecting),
+        ] {
+            table.store.remember(record.clone().with_status(status));
+            assert_eq!(client(&record.params), (state, true), "{status:?}");
+            assert_eq!(
+                client(&elsewhere),
+                (StateName::Selecting, true),
+                "{status:?}"
+            );
+            assert_eq!(
+                client(&anothers),
+                (StateName::Selecting, false),
+                "{status:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_member_gets_no_lease_under_the_identity_of_anothers() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = table(&directory);
+        let of = |member: Option<u32>, id: &[u8]| {
+            let mut record = record();
+            record.params.member = member;
+            record.params.client_id = ClientId::Sent(id.into());
+            lease_of(record)
+        };
+        let slot = table.get_or_create(&record().attachment);
+        *slot.lease.borrow_mut() = Some(Rc::new(of(Some(1000), b"one")));
+        for (member, id, is_refused) in [
+            (Some(1001), b"one", true),
+            (Some(1001), b"two", false),
+            (Some(1000), b"one", false),
+            (None, b"one", false),
+        ] {
+            let refused = ensure_own_identity(&table, &of(member, id)).is_err();
+            assert_eq!(refused, is_refused, "{member:?} {id:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_repeated_add_is_told_of_the_lease_there_is() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = table(&directory);
+        let record = record();
+        let slot = table.get_or_create(&record.attachment);
+        let told = |params: &LeaseParams| existing(&slot, &record.interface, params);
+        assert!(told(&record.params).is_none());
+        *slot.lease.borrow_mut() = Some(Rc::new(lease_of(record.clone())));
+        let result = told(&record.params).expect("its lease");
+        assert_eq!(result.ips.len(), 1);
+        let mut others = record.params.clone();
+        others.broadcast = true;
+        assert!(told(&others).is_none());
     }
 }

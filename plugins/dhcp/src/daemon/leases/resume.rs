@@ -3,6 +3,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::time::Duration;
 
 use cni::{Attachment, Error};
 use dhcp4::{Client, Instant, Lease};
@@ -159,8 +160,12 @@ pub(super) fn resume(
         Some(false) => Err(Unreachable::NetnsGone),
         Some(true) | None => lease.open_netns(),
     };
+    let valid = |netns| {
+        let (ifindex, address) = (record.interface.ifindex, record.lease.address);
+        interface::valid_lifetime(netns, ifindex, address)
+    };
     if let Ok(netns) = &netns
-        && let Some(renewed) = renewed_since(&record, netns)
+        && let Some(renewed) = renewed_since(&record, || valid(netns))
     {
         let config = client_config(table, &record);
         let mut client = Client::resume(config, seed()?, renewed.clone(), now());
@@ -185,10 +190,10 @@ fn client_config(table: &Table, record: &Record) -> dhcp4::Config {
     config
 }
 
-/// The lease of a record that says that it has expired, if the address is still valid according to
+/// The lease of a record that says that it has expired, if the address is still `valid` according to
 /// the kernel: a renewal has prolonged it, and could not be written to disk. It is valid for as long
 /// as the address, but no longer than the lease was.
-fn renewed_since(record: &Record, netns: &Netns) -> Option<Lease> {
+fn renewed_since(record: &Record, valid: impl FnOnce() -> Option<Duration>) -> Option<Lease> {
     let (lease, now) = (&record.lease, now());
     let is_in_force = match record.status {
         LeaseStatus::Active => true,
@@ -199,7 +204,7 @@ fn renewed_since(record: &Record, netns: &Netns) -> Option<Lease> {
     if !is_in_force || !has_expired {
         return None;
     }
-    let valid = interface::valid_lifetime(netns, record.interface.ifindex, lease.address)?;
+    let valid = valid()?;
     let (attachment, address) = (&record.attachment, lease.address);
     tracing::warn!(%attachment, %address, "the lease has expired according to its file, but the address is still valid: a renewal was not written to disk; confirming the lease");
     Some(Lease {
@@ -305,9 +310,22 @@ pub(crate) fn retry_releases(table: &Rc<Table>) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::daemon::leases::table::tests::table;
+    use crate::state::tests::record;
+
+    /// The record as the daemon of this boot would write it. Its netns does not exist.
+    fn of_this_boot(record: Record) -> Record {
+        let Record {
+            attachment,
+            mut interface,
+            params,
+            lease,
+            ..
+        } = record;
+        interface.path = "/nonexistent".into();
+        Record::new(attachment, interface, params, lease, None)
+    }
 
     #[test]
     fn overdue_leases_are_maintained_one_after_the_other_the_most_urgent_first() {
@@ -326,5 +344,107 @@ mod tests {
                 ("endless", from + STAGGER + STAGGER),
             ]
         );
+    }
+
+    #[test]
+    fn a_lease_that_was_renewed_without_a_record_lasts_as_long_as_its_address() {
+        let mut record = record();
+        let hour = Duration::from_secs(3600);
+        record.lease.requested_at = Instant::BOOT;
+        record.lease.lifetime = Some(Duration::from_millis(1));
+        record.lease.t1 = Some(Duration::from_micros(500));
+        record.lease.t2 = Some(Duration::from_micros(800));
+        let valid = Duration::from_micros(7);
+        let renewed = renewed_since(&record, || Some(valid)).expect("it was renewed");
+        assert_eq!(renewed.lifetime, Some(valid));
+        assert_eq!((renewed.t1, renewed.t2), (None, None));
+        assert!(renewed.requested_at > Instant::BOOT);
+        assert_eq!(renewed.address, record.lease.address);
+        let renewed = renewed_since(&record, || Some(hour)).expect("it was renewed");
+        assert_eq!(
+            renewed.lifetime, record.lease.lifetime,
+            "no longer than it was"
+        );
+        assert_eq!(renewed_since(&record, || None), None, "the address is gone");
+
+        let is_renewed = |record: &Record| renewed_since(record, || Some(hour)).is_some();
+        let with = |status| record.clone().with_status(status);
+        assert!(is_renewed(&with(LeaseStatus::Abandoned)));
+        assert!(!is_renewed(&record.clone().detached()));
+        assert!(!is_renewed(&with(LeaseStatus::Lost)));
+        assert!(!is_renewed(&with(LeaseStatus::Released)));
+        record.lease.requested_at = now();
+        record.lease.lifetime = Some(hour);
+        assert!(!is_renewed(&record), "it has not expired");
+        record.lease.lifetime = None;
+        assert!(!is_renewed(&record), "it does not expire");
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_could_not_be_read_is_resumed_later_unless_there_is_another() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = Rc::new(table(&directory));
+        let record = record();
+        let on_disk = || table.store.read(&record.attachment).expect("no error");
+        assert!(table.store.write(&record));
+        table.store.read_later(&record.attachment);
+        let slot = table.get_or_create(&record.attachment);
+        resume_rest(&table);
+        assert_eq!(on_disk().as_ref(), Some(&record), "it has had another ADD");
+        table.remove_if_empty(&slot);
+        table.store.read_later(&record.attachment);
+        resume_rest(&table);
+        let abandoned = record.clone().with_status(LeaseStatus::Abandoned);
+        assert_eq!(on_disk(), Some(abandoned), "the record is of another boot");
+    }
+
+    #[tokio::test]
+    async fn an_abandoned_lease_whose_container_is_gone_ends_with_its_attachment() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = Rc::new(table(&directory));
+        let record = of_this_boot(record());
+        let attachment = &record.attachment;
+        let is_detached = || {
+            let on_disk = table.store.read(attachment).expect("no error");
+            on_disk.is_some_and(|on_disk| on_disk.is_detached())
+        };
+        assert!(
+            take_up_abandoned(&table, attachment).is_none(),
+            "nothing is there"
+        );
+        assert!(table.store.write(&record));
+        assert!(take_up_abandoned(&table, attachment).is_none() && !is_detached());
+        let of_another_boot = crate::state::tests::record().with_status(LeaseStatus::Abandoned);
+        assert!(table.store.write(&of_another_boot));
+        assert!(take_up_abandoned(&table, attachment).is_none() && !is_detached());
+        let abandoned = record.clone().with_status(LeaseStatus::Abandoned);
+        assert!(table.store.write(&abandoned));
+        assert!(take_up_abandoned(&table, attachment).is_none() && is_detached());
+        assert!(table.unreleased.take(1).is_empty(), "nothing can be sent");
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_could_not_be_released_is_tried_again_if_it_still_can_be() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = Rc::new(table(&directory));
+        let record = record();
+        let on_disk = || table.store.read(&record.attachment).expect("no error");
+        let lost = record.clone().with_status(LeaseStatus::Lost);
+        assert!(table.store.write(&lost));
+        table.unreleased.insert(&record.attachment);
+        retry_releases(&table);
+        assert_eq!(on_disk(), Some(lost), "the attachment has not ended");
+        assert!(table.unreleased.take(1).is_empty());
+        let ended = record.clone().detached().with_status(LeaseStatus::Lost);
+        assert!(table.store.write(&ended));
+        table.unreleased.insert(&record.attachment);
+        retry_releases(&table);
+        let status = on_disk().map(|on_disk| on_disk.status);
+        assert_eq!(
+            status,
+            Some(LeaseStatus::Abandoned),
+            "the container is gone"
+        );
+        assert!(table.unreleased.take(1).is_empty());
     }
 }

@@ -81,3 +81,48 @@ impl Slot {
         self.lease.borrow().clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::daemon::leases::lease::tests::{lease_of, lost_lease_of};
+    use crate::protocol::ClientId;
+    use crate::state::tests::record;
+
+    use super::*;
+
+    #[test]
+    fn a_slot_may_hold_an_address_that_its_client_has_or_seeks() {
+        let record = record();
+        let address = record.lease.address;
+        let other = Some(Ipv4Addr::new(10, 99, 0, 7));
+        let of = lease_of(record.clone());
+        let slot = Slot::new(record.attachment.clone());
+        assert!(!slot.may_hold(&of, Some(address)), "it is empty");
+
+        *slot.lease.borrow_mut() = Some(Rc::new(lease_of(record.clone())));
+        assert!(slot.may_hold(&of, Some(address)) && slot.may_hold(&of, None));
+        assert!(!slot.may_hold(&of, other));
+        let mut identified = record.clone();
+        identified.params.client_id = ClientId::Sent(vec![1, 2, 3].into());
+        assert!(!slot.may_hold(&lease_of(identified), Some(address)));
+
+        slot.lease.take();
+        let sought = Rc::new(lost_lease_of(record));
+        *slot.sought.borrow_mut() = Rc::downgrade(&sought);
+        assert!(slot.may_hold(&of, Some(address)) && slot.may_hold(&of, other));
+    }
+
+    #[test]
+    fn the_holder_is_whoever_requested_the_lease() {
+        let mut record = record();
+        let slot = Slot::new(record.attachment.clone());
+        assert_eq!(slot.member(), None);
+        slot.requested_by.set(Some(1000));
+        assert_eq!(slot.member(), Some(1000));
+        *slot.lease.borrow_mut() = Some(Rc::new(lease_of(record.clone())));
+        assert_eq!(slot.member(), None, "root has the lease");
+        record.params.member = Some(1001);
+        *slot.lease.borrow_mut() = Some(Rc::new(lease_of(record)));
+        assert_eq!(slot.member(), Some(1001));
+    }
+}

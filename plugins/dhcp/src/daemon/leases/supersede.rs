@@ -123,3 +123,102 @@ fn start_over(table: &Table, slot: &Rc<Slot>, old: &ManagedLease, netns: &Netns,
     }
     table.set_timer_at(slot, Some(now()));
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::daemon::leases::lease::tests::{lease_of, lost_lease_of};
+    use crate::daemon::leases::table::tests::table;
+    use crate::protocol::ClientId;
+    use crate::state::Record;
+    use crate::state::tests::record_of;
+
+    use super::*;
+
+    /// A table where another attachment has this lease, and a slot that is to get one.
+    struct Two {
+        _directory: tempfile::TempDir,
+        table: Table,
+        other: Rc<Slot>,
+        slot: Rc<Slot>,
+    }
+
+    impl Two {
+        fn new(old: ManagedLease) -> Two {
+            let directory = tempfile::tempdir().expect("a scratch directory");
+            let table = table(&directory);
+            let [other, slot] = ["c1", "c2"]
+                .map(|container| table.get_or_create(&record_of(container, "lan").attachment));
+            *other.lease.borrow_mut() = Some(Rc::new(old));
+            table.holders.update(&other);
+            Two {
+                _directory: directory,
+                table,
+                other,
+                slot,
+            }
+        }
+
+        /// Whether the other's lease is set aside for one of `new` at its address.
+        fn set_aside(&self, new: &Record) -> (Superseded, bool) {
+            let superseded = Superseded::default();
+            let lease = lease_of(new.clone());
+            superseded.set_aside(&self.table, &self.slot, &lease, new.lease.address);
+            let is_aside = self.other.superseded.borrow().is_some();
+            assert_ne!(is_aside, self.other.lease.borrow().is_some());
+            (superseded, is_aside)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_set_aside_for_one_of_its_client_at_its_address() {
+        let mut new = record_of("c2", "lan");
+        new.params.client_id = ClientId::Sent(vec![1, 2, 3].into());
+        let old = |change: fn(&mut Record)| {
+            let mut old = record_of("c1", "lan");
+            old.params.client_id = new.params.client_id.clone();
+            change(&mut old);
+            old
+        };
+        let is_set_aside = |old: ManagedLease| Two::new(old).set_aside(&new).1;
+        assert!(is_set_aside(lease_of(old(|_| {}))));
+        let elsewhere = old(|old| old.lease.address = [10, 99, 0, 7].into());
+        assert!(!is_set_aside(lease_of(elsewhere)));
+        let another = old(|old| old.params.client_id = ClientId::Mac);
+        assert!(!is_set_aside(lease_of(another.clone())));
+        assert!(
+            is_set_aside(lost_lease_of(old(|_| {}))),
+            "it would get the same"
+        );
+        assert!(!is_set_aside(lost_lease_of(another)));
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_not_set_aside_for_its_own_attachment() {
+        let two = Two::new(lease_of(record_of("c1", "lan")));
+        let lease = lease_of(record_of("c1", "lan"));
+        let address = record_of("c1", "lan").lease.address;
+        let superseded = Superseded::default();
+        superseded.set_aside(&two.table, &two.other, &lease, address);
+        assert!(two.other.lease.borrow().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_was_set_aside_is_taken_up_again_or_forgotten() {
+        let record = record_of("c1", "lan");
+        for succeeds in [false, true] {
+            let two = Two::new(lease_of(record.clone()));
+            assert!(two.table.store.write(&record));
+            let (superseded, is_aside) = two.set_aside(&record_of("c2", "lan"));
+            assert!(is_aside);
+            match succeeds {
+                true => superseded.forget(&two.table, &two.slot.attachment),
+                false => superseded.take_up_again(&two.table),
+            }
+            assert_eq!(two.table.has(&two.other), !succeeds);
+            assert_eq!(two.other.lease.borrow().is_some(), !succeeds);
+            assert_eq!(two.other.timer.get().is_some(), !succeeds);
+            let on_disk = two.table.store.read(&record.attachment).expect("no error");
+            assert_eq!(on_disk.is_some(), !succeeds);
+        }
+    }
+}

@@ -352,6 +352,8 @@ pub(super) fn seed() -> Result<u64, Error> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::daemon::leases::lease::tests::lease_of;
+    use crate::state::Record;
     use crate::state::tests::{expired_record, record};
 
     /// A table without leases, whose directory is empty.
@@ -414,5 +416,141 @@ pub(super) mod tests {
             assert_eq!(within, attempts, "{timeout} s");
         }
         assert_eq!(attempts_within(Duration::MAX, seconds(4)), 10);
+    }
+
+    /// A table and a slot with the lease of this record.
+    fn with_lease(directory: &tempfile::TempDir, record: &Record) -> (Table, Rc<Slot>) {
+        let table = table(directory);
+        let slot = table.get_or_create(&record.attachment);
+        *slot.lease.borrow_mut() = Some(Rc::new(lease_of(record.clone())));
+        table.holders.update(&slot);
+        (table, slot)
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_on_disk_and_its_timer_is_set() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let mut record = record();
+        record.lease.requested_at = now();
+        record.lease.lifetime = Some(Duration::from_secs(100));
+        let (table, slot) = with_lease(&directory, &record);
+        assert_eq!(table.len(), 1);
+        table.persist(&slot);
+        let on_disk = table.store.read(&record.attachment).expect("no error");
+        assert_eq!(on_disk.map(|on_disk| on_disk.lease), Some(record.lease));
+        table.set_timer(&slot);
+        assert!(slot.timer.get().is_some());
+        table.cancel_timer(&slot);
+        assert!(slot.timer.get().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_written_is_written_when_that_is_tried_again() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let path = directory.path().join("state");
+        std::fs::write(&path, "in the way").expect("writing");
+        let flags = Flags::from_args(std::iter::empty());
+        let state = StateDir::at(path.clone());
+        let table = Table::new(flags, state.clone(), 1, 1).expect("a table");
+        let record = record();
+        assert!(!table.store.write(&record));
+        std::fs::remove_file(&path).expect("it is ours");
+        table.retry_writes();
+        assert_eq!(
+            state.read(&record.attachment).expect("no error"),
+            Some(record)
+        );
+    }
+
+    #[tokio::test]
+    async fn the_holder_of_a_lease_is_found_in_memory_and_on_disk() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let mut record = record();
+        let attachment = record.attachment.clone();
+        let table = table(&directory);
+        assert_eq!(table.holder(&attachment), None);
+        record.params.member = Some(1000);
+        assert!(table.store.write(&record));
+        assert_eq!(table.holder(&attachment), Some(Some(1000)));
+        let slot = table.get_or_create(&attachment);
+        assert_eq!(table.holder(&attachment), Some(None));
+        slot.requested_by.set(Some(1001));
+        assert_eq!(table.holder(&attachment), Some(Some(1001)));
+    }
+
+    #[tokio::test]
+    async fn another_attachment_may_hold_an_address_but_not_the_attachment_itself() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let record = record();
+        let address = Some(record.lease.address);
+        let (table, slot) = with_lease(&directory, &record);
+        let lease = slot.lease().expect("its lease");
+        assert!(!table.is_held_by_another(&slot, &lease, address));
+        let other = Slot::new(Attachment::new("c2", "lan", "eth0").expect("valid names"));
+        assert!(table.is_held_by_another(&other, &lease, address));
+        assert!(!table.is_held_by_another(&other, &lease, Some([10, 99, 0, 7].into())));
+    }
+
+    #[tokio::test]
+    async fn a_slot_whose_lease_is_set_aside_stays() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let (table, slot) = with_lease(&directory, &record());
+        table.remove_if_empty(&slot);
+        assert!(table.has(&slot));
+        *slot.superseded.borrow_mut() = slot.lease.take();
+        table.remove_if_empty(&slot);
+        assert!(table.has(&slot));
+        slot.superseded.take();
+        table.remove_if_empty(&slot);
+        assert!(!table.has(&slot));
+    }
+
+    #[tokio::test]
+    async fn an_add_takes_as_long_as_it_may() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = table(&directory);
+        let default = table.flags.resendtimeout;
+        let mut params = record().params;
+        assert_eq!(table.add_timeout(&params), default);
+        params.timeout = Some(2 * default);
+        assert_eq!(table.add_timeout(&params), 2 * default);
+        params.timeout = Some(Duration::MAX);
+        assert_eq!(table.add_timeout(&params), MAX_ADD_TIME);
+        params.member = Some(1000);
+        assert_eq!(table.add_timeout(&params), default);
+    }
+
+    #[tokio::test]
+    async fn a_client_asks_for_broadcasts_if_the_daemon_or_the_lease_is_to() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let mut table = table(&directory);
+        let mut params = record().params;
+        let asks = |table: &Table, params: &LeaseParams| {
+            table.client_config(params, Mac([2; 6])).broadcast
+        };
+        assert!(!asks(&table, &params));
+        params.broadcast = true;
+        assert!(asks(&table, &params));
+        table.flags.broadcast = true;
+        assert!(asks(&table, &params));
+        params.broadcast = false;
+        assert!(asks(&table, &params));
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_stops_cancels_what_is_under_way() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let (table, slot) = with_lease(&directory, &record());
+        let cancelled = slot.cancelled.notified();
+        table.stop();
+        assert!(table.is_stopping.get());
+        let cancelled = tokio::time::timeout(Duration::from_secs(60), cancelled);
+        assert!(cancelled.await.is_ok());
+    }
+
+    #[test]
+    fn clients_do_not_draw_the_same_random_numbers() {
+        let [one, other] = [seed(), seed()].map(|seed| seed.expect("random octets"));
+        assert_ne!(one, other);
     }
 }

@@ -384,3 +384,149 @@ impl ManagedLease {
 pub(super) fn parent_in_other_netns(link: &Link) -> Option<u32> {
     link.parent.filter(|_| link.parent_netnsid.is_some())
 }
+
+#[cfg(test)]
+pub(in crate::daemon::leases) mod tests {
+    use std::time::Duration;
+
+    use attachment::host_access::HostAccessKey;
+
+    use super::*;
+    use crate::protocol::ClientId;
+    use crate::state::tests::record;
+
+    /// The lease of a record, continued.
+    pub(in crate::daemon::leases) fn lease_of(mut record: Record) -> ManagedLease {
+        // The time in the record may be in this boot's future.
+        record.lease.requested_at = record.lease.requested_at.min(now());
+        let config = record.params.client_config(record.interface.mac);
+        let client = Client::resume(config, 1, record.lease.clone(), now());
+        ManagedLease::resumed(client, record, None)
+    }
+
+    /// A lease that was lost, and that its client has yet to obtain again.
+    pub(in crate::daemon::leases) fn lost_lease_of(record: Record) -> ManagedLease {
+        let config = record.params.client_config(record.interface.mac);
+        let client = Client::new(config, 1, now());
+        ManagedLease::resumed(client, record.with_status(LeaseStatus::Lost), None)
+    }
+
+    #[test]
+    fn an_interface_is_down_if_its_address_was_lost_and_on_change_says_so() {
+        for (on_change, is_down) in [
+            (OnChange::Follow, false),
+            (OnChange::Keep, false),
+            (OnChange::Down, true),
+        ] {
+            let mut record = record();
+            record.params.on_change = on_change;
+            assert!(!lease_of(record.clone()).is_down.get());
+            assert_eq!(lost_lease_of(record).is_down.get(), is_down);
+        }
+    }
+
+    #[test]
+    fn a_repeated_add_gets_the_lease_of_its_interface_and_parameters() {
+        let record = record();
+        let (interface, params) = (&record.interface, &record.params);
+        let lease = lease_of(record.clone());
+        assert!(lease.serves(&interface.clone().with_mac(Mac([4; 6])), params));
+        let mut other = interface.clone();
+        other.ifindex += 1;
+        assert!(!lease.serves(&other, params));
+        let mut others = params.clone();
+        others.broadcast = true;
+        assert!(!lease.serves(interface, &others));
+        assert!(!lost_lease_of(record.clone()).serves(interface, params));
+    }
+
+    #[test]
+    fn a_client_without_an_identifier_is_another_one_with_another_mac() {
+        let link = |mac| Link {
+            mac,
+            ..Link::default()
+        };
+        let mut record = record();
+        let own = Some(record.interface.mac);
+        let other = Some(Mac([4; 6]));
+        let by_mac = lease_of(record.clone());
+        assert!(by_mac.is_other_client_with(&link(other)));
+        assert!(!by_mac.is_other_client_with(&link(own)));
+        assert!(!by_mac.is_other_client_with(&link(None)));
+        record.params.client_id = ClientId::Sent(vec![1, 2, 3].into());
+        assert!(!lease_of(record).is_other_client_with(&link(other)));
+    }
+
+    #[test]
+    fn a_lease_has_a_host_route_if_it_has_an_address_and_is_to_have_one() {
+        let mut record = record();
+        assert!(!lease_of(record.clone()).has_host_access());
+        record.params.host_access = HostAccessKey::OnLink;
+        let lease = lease_of(record.clone());
+        assert!(lease.has_host_access());
+        let target = lease.host_route_target().expect("an address");
+        assert_eq!(target.net, record.lease.net());
+        assert!(lost_lease_of(record).host_route_target().is_none());
+    }
+
+    #[test]
+    fn a_lease_is_known_by_its_address_parent_and_add() {
+        let record = record();
+        let lease = lease_of(record.clone());
+        assert_eq!(lease.address(), Some(record.lease.address));
+        assert_eq!(lease.client(), ClientIdentity::of(&record));
+        assert!(lease.is_bound() && !lost_lease_of(record.clone()).is_bound());
+        assert_eq!(lease.parent(), None);
+        assert!(!lease.has_parent_in(&[2, 3]));
+        lease.parent.set(Some(3));
+        assert!(lease.has_parent_in(&[2, 3]) && !lease.has_parent_in(&[2]));
+        let add: AddId = serde_json::from_str("7").expect("a number");
+        assert!(!lease.belongs_to_only(add));
+        lease.set_only_add(Some(add));
+        assert!(lease.belongs_to_only(add));
+        lease.set_only_add(None);
+        assert!(!lease.belongs_to_only(add));
+    }
+
+    #[test]
+    fn the_server_and_the_routers_are_witnesses_each_once() {
+        let mut record = record();
+        let server = record.lease.server_id;
+        record.lease.options.routers = vec![server, record.lease.address];
+        record
+            .lease
+            .options
+            .routers
+            .extend((10..20).map(|host| Ipv4Addr::new(10, 99, 0, host)));
+        let witnesses = lease_of(record.clone()).witnesses();
+        let routers = [10, 11, 12].map(|host| Ipv4Addr::new(10, 99, 0, host));
+        assert_eq!(witnesses, [&[server][..], &routers].concat());
+        assert!(lost_lease_of(record).witnesses().is_empty());
+    }
+
+    #[test]
+    fn a_netns_that_was_kept_open_stays_with_the_lease_and_is_noted() {
+        let record = record();
+        let own = Netns::current().expect("the process's own netns");
+        let lease = lease_of(record.clone());
+        assert!(lease.pinned_netns().is_none());
+        let pinned = ManagedLease {
+            pinned_netns: Some(own),
+            ..lease
+        };
+        assert!(pinned.pinned_netns().is_some());
+        let noted = serde_json::to_value(pinned.record()).expect("a document");
+        assert_eq!(noted["netnsKept"], true);
+        assert_eq!(noted["lease"]["address"], "10.99.0.100");
+    }
+
+    #[test]
+    fn a_lease_is_due_when_its_client_is() {
+        let mut record = record();
+        assert_eq!(lease_of(record.clone()).due(), None, "it has no end");
+        record.lease.requested_at = now();
+        record.lease.lifetime = Some(Duration::from_secs(100));
+        let end = record.lease.expires_at();
+        assert_eq!(lease_of(record).due(), end, "the server names no T1");
+    }
+}
