@@ -464,4 +464,45 @@ mod tests {
         assert!(entries(&file).is_err());
         assert!(is_directory(&file.join("below a file")).is_err());
     }
+
+    #[test]
+    fn the_directory_beside_the_socket_is_used_if_only_that_is_there() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let socket = scratch.path().join("dhcp.sock");
+        let beside = StateDir::beside_socket(&socket);
+        assert!(beside.is_beside_socket());
+        assert!(!StateDir::found(&socket).is_beside_socket());
+        create(beside.path()).expect("creating");
+        assert_eq!(StateDir::found(&socket).path(), beside.path());
+    }
+
+    #[test]
+    fn a_record_is_known_by_its_name() {
+        for (name, is_it) in [
+            ("c1:eth0.json", true),
+            ("0123.lease", true),
+            ("c1:eth0.json.unreadable", false),
+            (".abc.new", false),
+            ("lock", false),
+        ] {
+            assert_eq!(is_record(Path::new(name)), is_it, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_used_is_an_error_and_a_record_that_is_not_there_is_none() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let record = crate::state::tests::record();
+        let attachment = &record.attachment;
+        let gone = StateDir::at(scratch.path().join("gone"));
+        assert!(gone.can_write().is_err());
+        assert_eq!(gone.read(attachment).expect("no error"), None);
+        assert!(gone.remove(attachment).is_ok());
+        let directory = StateDir::at(scratch.path().to_owned());
+        assert!(directory.can_write().is_ok());
+        assert!(directory.lock_shared().expect("no error").is_some());
+        fs::write(scratch.path().join(attachment.network()), "in the way").expect("writing");
+        assert!(directory.read(attachment).is_err());
+        assert!(directory.write(&record).is_err());
+    }
 }

@@ -84,12 +84,17 @@ mod tests {
                 "HTTP/1.1 400 Bad Request\r\n",
                 "the daemon of the Go plugins listens there",
             ),
+            (
+                r#"{"error":{"code":5,"msg":"stop it","details":"it is busy"}}"#,
+                "stop it; it is busy",
+            ),
             ("", "the other daemon closed the connection"),
             ("{\"done\":1}", "is no dhcp daemon of leasehold"),
             ("220 smtp", "is no dhcp daemon of leasehold"),
         ] {
             let shown = refusal(answer);
             assert!(shown.contains(sentence) && !shown.contains('{'), "{shown}");
+            assert!(!shown.ends_with("; "), "{shown}");
         }
     }
 
