@@ -84,18 +84,20 @@ impl Panel {
         let values = points().map(self.of);
         let (x, y) = (range(leases), range(values));
         let mut chart = ChartBuilder::on(area)
-            .caption(self.caption, ("sans-serif", 17))
+            .caption(self.caption, ("sans-serif", 20))
             .margin(12)
-            .x_label_area_size(40)
-            .y_label_area_size(64)
+            .x_label_area_size(46)
+            .y_label_area_size(76)
             .build_cartesian_2d(x.log_scale(), y.log_scale())?;
         chart
             .configure_mesh()
             .light_line_style(WHITE)
             .x_desc("leases")
+            .x_labels(4)
+            .y_labels(5)
             .x_label_formatter(&|leases| format!("{leases}"))
             .y_label_formatter(&|value| (self.label)(*value))
-            .label_style(("sans-serif", 13))
+            .label_style(("sans-serif", 16))
             .draw()?;
         for curve in curves.iter().filter(|curve| !curve.points.is_empty()) {
             let drawn = curve.points.iter().filter(is_drawn);
@@ -113,7 +115,7 @@ impl Panel {
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperLeft)
             .background_style(WHITE)
-            .label_font(("sans-serif", 13))
+            .label_font(("sans-serif", 16))
             .draw()
     }
 }
@@ -123,12 +125,13 @@ fn is_drawn(point: &&Point) -> bool {
     point.leases > 0
 }
 
-/// The range of some values, up to the next power of ten on either side.
+/// The range of some values on a logarithmic axis, with some room on either side.
 fn range(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
+    const ROOM: f64 = 1.5;
     let (mut least, mut most) = (f64::INFINITY, 1.0_f64);
     for value in values {
         least = least.min(value);
         most = most.max(value);
     }
-    10_f64.powf(least.log10().floor())..10_f64.powf(most.log10().ceil())
+    least.min(most) / ROOM..most * ROOM
 }

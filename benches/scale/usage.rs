@@ -33,8 +33,8 @@ impl Usage {
 
     /// What the process holds once it does nothing any more.
     pub(crate) fn at_rest(process: &Process) -> Result<Usage> {
-        /// Longer than the pause before a new address is announced once more.
-        const QUIET: Duration = Duration::from_secs(3);
+        /// Longer than the daemon's threads wait for more work.
+        const QUIET: Duration = Duration::from_secs(11);
         let mut last = (cpu(process)?, Instant::now());
         until("the daemon does nothing", Duration::from_secs(120), || {
             let now = cpu(process).unwrap_or_default();
