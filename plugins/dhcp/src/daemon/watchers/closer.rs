@@ -162,18 +162,19 @@ mod tests {
     }
 
     #[test]
-    fn two_threads_are_enough() {
+    fn there_are_no_more_threads_than_the_most() {
         let (dropped, on_thread) = channel();
         let closer = Closer::new(IDLE_TIME);
         let mut started = 0;
-        for _ in 0..4 {
+        for _ in 0..MAX_THREADS + 2 {
             closer.close(Box::new(Socket(dropped.clone())), || {
                 started += 1;
                 Ok(())
             });
         }
-        assert_eq!((started, closer.lock().threads), (2, 2));
-        assert!(on_thread.try_recv().is_err(), "neither has run");
+        assert_eq!(started, MAX_THREADS);
+        assert_eq!(closer.lock().threads, MAX_THREADS);
+        assert!(on_thread.try_recv().is_err(), "none has run");
     }
 
     #[test]
