@@ -15,25 +15,27 @@ use crate::sysctl;
 /// `arp_notify` and `ndisc_notify` say so. A packet socket to announce with would be slower:
 /// closing it takes an RCU grace period of many milliseconds.
 ///
+/// `netlink` is a socket of the namespace that the link is in.
+///
 /// # Errors
 /// `is_absent` if there is no such link.
-pub fn announce(netns: &Netns, index: u32) -> Result<()> {
-    netns
-        .run(|| announce_here(index))
-        .unwrap_or_else(|error| Err(Error::io("enter the network namespace", &error)))
-}
-
-fn announce_here(index: u32) -> Result<()> {
-    let netlink = Netlink::open()?;
+pub fn announce(netns: &Netns, netlink: &Netlink, index: u32) -> Result<()> {
     let link = netlink.link_by_index(index)?.ok_or_else(|| {
         let what = format!("announce the addresses of link {index}");
         Error::new(what, Errno::ENODEV)
     })?;
     let Some(mac) = link.mac else { return Ok(()) };
-    sysctl::set(&["ipv4", "conf", &link.name, "arp_notify"], "1")?;
-    match sysctl::set(&["ipv6", "conf", &link.name, "ndisc_notify"], "1") {
-        Err(error) if !error.is_absent() => return Err(error),
-        Ok(()) | Err(_) => {} // a kernel without IPv6 has no IPv6 addresses to announce
-    }
+    netns
+        .run(|| notify(&link.name))
+        .unwrap_or_else(|error| Err(Error::io("enter the network namespace", &error)))?;
     netlink.set_mac(index, mac)
+}
+
+/// Has the kernel announce the addresses of a link of the calling thread's namespace.
+fn notify(name: &str) -> Result<()> {
+    sysctl::set(&["ipv4", "conf", name, "arp_notify"], "1")?;
+    match sysctl::set(&["ipv6", "conf", name, "ndisc_notify"], "1") {
+        Err(error) if !error.is_absent() => Err(error),
+        Ok(()) | Err(_) => Ok(()), // a kernel without IPv6 has no IPv6 addresses to announce
+    }
 }

@@ -8,8 +8,8 @@ use std::thread;
 use libtest_mimic::Failed;
 use linknet::frame::{self, Rejected};
 use linknet::{
-    ArpSocket, LinkWatch, Mac, Netns, NewAddress, NewMacvlan, PacketSocket, Pattern, Received,
-    Sighting, announce, sysctl,
+    ArpSocket, LinkWatch, Mac, Netlink, Netns, NewAddress, NewMacvlan, PacketSocket, Pattern,
+    Received, Sighting, announce, sysctl,
 };
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -428,7 +428,7 @@ fn an_announcement_sends_a_gratuitous_arp_request() -> Test {
     give(&container, "eth0", CLIENT)?;
 
     let tap = tap(&lan.netns)?;
-    announce(&container.netns, link.index)?;
+    announce(&container.netns, &container.netlink, link.index)?;
     let mac = link.mac.expect("an Ethernet link").octets();
     let address = CLIENT.ip().octets();
     // A broadcast ARP request with the address as both sender and target (RFC 5227 §1.1).
@@ -453,7 +453,7 @@ fn an_announcement_sends_a_gratuitous_arp_request() -> Test {
     assert_eq!(notify, "1");
 
     container.netlink.delete_link(link.index)?;
-    let error = announce(&container.netns, link.index).expect_err("gone");
+    let error = announce(&container.netns, &container.netlink, link.index).expect_err("gone");
     assert!(error.is_absent(), "{error}");
     Ok(())
 }
@@ -468,7 +468,7 @@ fn an_announcement_of_an_ipv6_address_is_a_neighbour_advertisement() -> Test {
     };
     left.netlink.add_address(link.index, &new)?;
     let tap = tap(&right.netns)?;
-    announce(&left.netns, link.index)?;
+    announce(&left.netns, &left.netlink, link.index)?;
     // ICMPv6 of type 136 for the address, to all nodes (RFC 4861 §7.2.6).
     let IpAddr::V6(target) = address.addr() else {
         return Err("an IPv6 address".into());
@@ -488,7 +488,7 @@ fn a_link_without_ipv6_can_be_announced() -> Test {
     let space = Space::new()?;
     let link = space.plug("eth0")?;
     space.netlink.set_mtu(link.index, 1000)?; // too little for IPv6
-    announce(&space.netns, link.index)?;
+    announce(&space.netns, &space.netlink, link.index)?;
     let notify = space
         .netns
         .run(|| sysctl::get(&["ipv4", "conf", "eth0", "arp_notify"]))??;
@@ -518,13 +518,14 @@ fn settings_that_are_as_wanted_are_not_written() -> Test {
     let arp = ["ipv4", "conf", "eth0", "arp_notify"];
     let ndisc = ["ipv6", "conf", "eth0", "ndisc_notify"];
     inside(&space, || sysctl::set(&arp, "1"))?;
-    let error = with_read_only_settings(|| announce(&space.netns, link.index))?;
+    let announce = || announce(&space.netns, &Netlink::open_in(&space.netns)?, link.index);
+    let error = with_read_only_settings(announce)?;
     let error = error
         .expect_err("IPv6's setting is to be changed")
         .to_string();
     assert!(error.contains("write 1 to /proc/sys/net/ipv6"), "{error}");
     inside(&space, || sysctl::set(&ndisc, "1"))?;
-    with_read_only_settings(|| announce(&space.netns, link.index))??;
+    with_read_only_settings(announce)??;
     Ok(())
 }
 

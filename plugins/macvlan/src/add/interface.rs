@@ -136,8 +136,12 @@ impl AttachContext<'_> {
     fn obstacles_of(&self, base: &Link, parent: &Link) -> Vec<String> {
         // Sysfs shows the plugin's own namespace.
         let sysfs = (!self.config.link_in_container).then_some(Path::new(SYSFS));
+        let of_parent = || parent::obstacles(parent, sysfs);
+        if base.index == parent.index {
+            return of_parent(); // the parent was asked for later
+        }
         match parent::obstacles(base, sysfs) {
-            of_base if of_base.is_empty() => parent::obstacles(parent, sysfs),
+            of_base if of_base.is_empty() => of_parent(),
             of_base => of_base,
         }
     }

@@ -45,7 +45,7 @@ pub(super) fn configure(
         wait_for_dad(namespaces, link, plan, || apply().map(drop))?;
     }
     if keys.is_none_or(|keys| keys.announce)
-        && let Err(error) = linknet::announce(&namespaces.container, link.index)
+        && let Err(error) = linknet::announce(&namespaces.container, &namespaces.inside, link.index)
     {
         // Neighbours that knew the address elsewhere learn of the change later.
         log::warn!("cannot announce {}: {error}", link.name);

@@ -107,7 +107,7 @@ pub(super) fn apply(
         transition.changes.prepend("guard".to_owned());
     }
     let announced = match transition.has_new_address && params.announce {
-        true => linknet::announce(netns, ifindex),
+        true => linknet::announce(netns, &netlink, ifindex),
         false => Ok(()),
     };
     let outcome = mtu.map(drop).and(guarded.map(drop)).and(transition.outcome);
