@@ -9,25 +9,33 @@
 //! DHCP server that answers at once; each side's plugins ask their own daemon. The sides take
 //! turns, and which one begins changes from round to round, so that drifts affect both alike. The
 //! times are those that a runtime sees, from the start of a plugin's process to its end. They are
-//! not asserted.
+//! not asserted. The floor is what the kernel and the server take by themselves.
+
+mod burst;
+mod floor;
+mod side;
+mod table;
 
 use std::{
-    env, fs,
-    os::unix::net::UnixStream,
+    cell::RefCell,
+    env,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
 use clap::Parser;
 use lab::{
-    DhcpServer, Lan, Node, Process, Result, World,
+    DhcpServer, Lan, Node, Result, World,
     anyhow::Context,
     dhcp_server::{Packet, Settings},
     dhcproto::v4::MessageType,
     plugin::{Call, Outcome},
     serde_json::{Value, json},
 };
+
+use side::{PLUGINS, Side};
+use table::{Samples, Table};
 
 /// Measures our plugins against those of another directory.
 #[derive(Parser)]
@@ -43,6 +51,12 @@ struct Options {
     /// plugins seconds
     #[arg(long, default_value_t = 10)]
     slow_rounds: usize,
+    /// How many containers a burst attaches, 32 at a time; 0 leaves the burst out
+    #[arg(long, default_value_t = 200)]
+    burst: usize,
+    /// The directory of our plugins [default: as they are built]
+    #[arg(long)]
+    plugins: Option<PathBuf>,
     /// What cargo passes to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -61,21 +75,32 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result {
     let world = lab::world::enter()?;
-    let bench = Bench::set(&world, directories(options))?;
-    bench.print_head();
+    let directories = directories(options);
+    let bench = Bench::set(&world, directories.clone())?;
+    bench.table().print_head();
     bench.version(options.rounds)?;
     bench.macvlan(options.rounds)?;
     bench.dhcp(options.rounds)?;
     bench.both(options.slow_rounds)?;
-    bench.guard(options.rounds)
+    bench.guard(options.rounds)?;
+    // The burst has servers and daemons of its own.
+    let Bench { lan, server, sides } = bench;
+    drop((server, sides));
+    match options.burst {
+        0 => Ok(()),
+        containers => burst::run(&world, &lan, &directories, containers.min(burst::MAX)),
+    }
 }
 
 /// The directory of our plugins, and that of the others if they are there.
 fn directories(options: &Options) -> Vec<PathBuf> {
-    let built = Path::new(env!("CARGO_BIN_EXE_macvlan"))
-        .parent()
+    let built = Path::new(env!("CARGO_BIN_EXE_macvlan")).parent();
+    let ours = options
+        .plugins
+        .as_deref()
+        .or(built)
         .unwrap_or(Path::new("."));
-    let ours = built.to_owned();
+    let ours = ours.to_owned();
     let baseline = options
         .baseline
         .clone()
@@ -91,52 +116,6 @@ fn directories(options: &Options) -> Vec<PathBuf> {
     }
     println!("others: {}\n", baseline.display());
     vec![ours, baseline]
-}
-
-/// What each side has.
-const PLUGINS: [&str; 2] = ["macvlan", "dhcp"];
-
-/// One side: plugins with their daemon.
-struct Side {
-    dir: PathBuf,
-    socket: PathBuf,
-    /// Killed when dropped.
-    _daemon: Process,
-}
-
-impl Side {
-    /// Copies the plugins beside those of the other side: how long a process takes to start depends
-    /// on the file system that its program is on.
-    fn start(world: &World, host: &Node, number: usize, plugins: &Path) -> Result<Side> {
-        let dir = world.dir().join(format!("plugins-{number}"));
-        fs::create_dir(&dir)?;
-        for name in PLUGINS {
-            fs::copy(plugins.join(name), dir.join(name))?;
-        }
-        let name = format!("dhcp-{number}");
-        let socket = world.dir().join(format!("{name}.sock"));
-        let mut command = Command::new(dir.join("dhcp"));
-        command.args(["daemon", "-socketpath"]).arg(&socket);
-        let mut daemon = Process::spawn(world, host, &name, command)?;
-        daemon.until("its socket accepts", Duration::from_secs(10), || {
-            UnixStream::connect(&socket).is_ok()
-        })?;
-        Ok(Side {
-            dir,
-            socket,
-            _daemon: daemon,
-        })
-    }
-
-    /// A call of one of its plugins for the container `name`, whose interface is `eth0`. Its
-    /// delegates are its own too.
-    fn call(&self, plugin: &str, verb: &str, container: &Node, config: &Value) -> Call {
-        Call::of(self.dir.join(plugin), &[&self.dir], verb)
-            .container(container.name())
-            .netns(container.path())
-            .ifname("eth0")
-            .config(config)
-    }
 }
 
 /// The spec version of every configuration: the newest that Debian's Go plugins know.
@@ -162,8 +141,7 @@ impl Bench {
         )?;
         let sides = directories
             .into_iter()
-            .enumerate()
-            .map(|(number, dir)| Side::start(world, &lan.host, number, &dir))
+            .map(|dir| Side::start(world, &lan.host, &dir))
             .collect::<Result<_>>()?;
         Ok(Bench { lan, server, sides })
     }
@@ -171,24 +149,27 @@ impl Bench {
     /// A process that does next to nothing.
     fn version(&self, rounds: usize) -> Result {
         let config = json!({ "cniVersion": VERSION });
-        let samples = self.take_turns(rounds, |side| {
+        let versions = |side: &Side| {
             let version = |plugin: &str| {
                 let call = Call::of(side.dir.join(plugin), &[&side.dir], "VERSION").config(&config);
                 call.run(&self.lan.host).and_then(time)
             };
             Ok([version("macvlan")?, version("dhcp")?])
-        })?;
-        self.print(["macvlan VERSION", "dhcp VERSION"], &samples);
+        };
+        let (samples, floor) = self.take_turns(rounds, versions, || Ok([None, None]))?;
+        let labels = ["macvlan VERSION", "dhcp VERSION"];
+        self.table().print(labels, &samples, &floor);
         Ok(())
     }
 
     /// An interface without an address.
     fn macvlan(&self, rounds: usize) -> Result {
         let container = self.lan.container("layer2")?;
-        let samples = self.take_turns(rounds, |side| {
-            Ok(self.attach(side, "macvlan", &container, &config())?.times())
-        })?;
-        self.print(["macvlan ADD", "macvlan DEL"], &samples);
+        let attach = |side: &Side| Ok(self.attach(side, "macvlan", &container, &config())?.times());
+        let floor = || Ok(floor::macvlan(&self.lan.host, &container)?.map(Some));
+        let (samples, floor) = self.take_turns(rounds, attach, floor)?;
+        let labels = ["macvlan ADD", "macvlan DEL"];
+        self.table().print(labels, &samples, &floor);
         Ok(())
     }
 
@@ -197,15 +178,13 @@ impl Bench {
         let container = self.lan.container("leases")?;
         let add = self.sides[0].call("macvlan", "ADD", &container, &config());
         add.run(&self.lan.host)?.success()?;
-        let samples = self.take_turns(rounds, |side| {
-            Ok(self
-                .attach(side, "dhcp", &container, &with_dhcp(config(), side))?
-                .times())
-        })?;
-        self.print(
-            ["dhcp ADD, link up before", "dhcp DEL, link up before"],
-            &samples,
-        );
+        let attach = |side: &Side| {
+            let config = with_dhcp(config(), side);
+            Ok(self.attach(side, "dhcp", &container, &config)?.times())
+        };
+        let (samples, floor) = self.take_turns(rounds, attach, || Ok([None, None]))?;
+        let labels = ["dhcp ADD, link up before", "dhcp DEL, link up before"];
+        self.table().print(labels, &samples, &floor);
         Ok(())
     }
 
@@ -214,7 +193,7 @@ impl Bench {
     /// another.
     fn both(&self, rounds: usize) -> Result {
         let container = self.lan.container("whole")?;
-        let samples = self.take_turns(rounds, |side| {
+        let attach = |side: &Side| {
             let (heard, said) = (self.server.received().len(), self.server.sent().len());
             let attached = self.attach(side, "macvlan", &container, &with_dhcp(config(), side))?;
             let discover = moment(&self.server.received()[heard..], MessageType::Discover)?;
@@ -227,7 +206,15 @@ impl Bench {
                 ack - discover,
                 attached.begun + add - ack,
             ])
-        })?;
+        };
+        let waits = RefCell::new(Vec::new());
+        let floor = || {
+            self.server.forget();
+            let [add, del, waited] = floor::both(&self.lan.host, &container)?;
+            waits.borrow_mut().push(waited);
+            Ok([Some(add), Some(del), None, None, None])
+        };
+        let (samples, floor) = self.take_turns(rounds, attach, floor)?;
         let labels = [
             "macvlan + dhcp ADD",
             "macvlan + dhcp DEL",
@@ -235,7 +222,9 @@ impl Bench {
             "  ADD from there to the ACK",
             "  ADD from there to its end",
         ];
-        self.print(labels, &samples);
+        self.table().print(labels, &samples, &floor);
+        let labels = ["  the server's two answers"];
+        self.table().print(labels, &[], &[waits.into_inner()]);
         Ok(())
     }
 
@@ -277,7 +266,8 @@ impl Bench {
             "DEL without a guard",
             "DEL with a guard",
         ];
-        self.print(labels, &[samples]);
+        self.table()
+            .print(labels, &[samples], &[const { Vec::new() }; 4]);
         Ok(())
     }
 
@@ -329,13 +319,16 @@ impl Bench {
         )
     }
 
-    /// Does something `rounds` times with each side. Which side begins changes from round to round.
+    /// Does something `rounds` times with each side, and as often without any, which has no samples
+    /// for some of the steps. Which side begins changes from round to round.
     fn take_turns<const N: usize>(
         &self,
         rounds: usize,
         step: impl Fn(&Side) -> Result<[Duration; N]>,
-    ) -> Result<Vec<Samples<N>>> {
-        let mut samples = vec![[const { Vec::new() }; N]; self.sides.len()];
+        floor: impl Fn() -> Result<[Option<Duration>; N]>,
+    ) -> Result<(Vec<Samples<N>>, Samples<N>)> {
+        let none = || [const { Vec::new() }; N];
+        let (mut samples, mut of_floor) = (vec![none(); self.sides.len()], none());
         let mut order: Vec<usize> = (0..self.sides.len()).collect();
         for _ in 0..rounds {
             for &side in &order {
@@ -343,40 +336,20 @@ impl Bench {
                     all.push(one);
                 }
             }
+            for (all, one) in of_floor.iter_mut().zip(floor()?) {
+                all.extend(one);
+            }
             order.reverse();
         }
-        Ok(samples)
+        Ok((samples, of_floor))
     }
 
-    fn print_head(&self) {
-        print!("{:<28}  {:>29}", "median (min to max), in ms", "ours");
-        if self.sides.len() > 1 {
-            print!("  {:>29}  faster", "others");
-        }
-        println!("  rounds");
-    }
-
-    /// A line for each step, with each side's times and how many times faster the first is.
-    fn print<const N: usize>(&self, labels: [&str; N], samples: &[Samples<N>]) {
-        for (step, label) in labels.iter().enumerate() {
-            let stats: Vec<Stats> = samples
-                .iter()
-                .filter_map(|side| Stats::of(&side[step]))
-                .collect();
-            print!("{label:<28}");
-            for Stats { median, min, max } in &stats {
-                print!("  {:>29}", format!("{median:.2} ({min:.2} to {max:.2})"));
-            }
-            if let [ours, others] = stats.as_slice() {
-                print!("  {:>5.1}×", others.median / ours.median);
-            }
-            println!("  {:>6}", samples[0][step].len());
+    fn table(&self) -> Table {
+        Table {
+            has_others: self.sides.len() > 1,
         }
     }
 }
-
-/// The times of one side, a list for each of the steps that make up a round.
-type Samples<const N: usize> = [Vec<Duration>; N];
 
 /// An ADD.
 struct Added {
@@ -395,29 +368,6 @@ struct Attached {
 impl Attached {
     fn times(&self) -> [Duration; 2] {
         [self.add, self.del]
-    }
-}
-
-/// In milliseconds.
-struct Stats {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Stats {
-    /// Of at least one sample.
-    fn of(samples: &[Duration]) -> Option<Stats> {
-        let mut sorted: Vec<f64> = samples
-            .iter()
-            .map(|time| time.as_secs_f64() * 1000.0)
-            .collect();
-        sorted.sort_by(f64::total_cmp);
-        Some(Stats {
-            median: sorted.get(sorted.len() / 2).copied()?,
-            min: *sorted.first()?,
-            max: *sorted.last()?,
-        })
     }
 }
 
