@@ -14,6 +14,8 @@
 //!
 //! Interfaces that the Go plugin created have neither alias nor group.
 
+use std::array;
+
 use cni::Attachment;
 use linknet::{Link, Protocol};
 use sha2::{Digest, Sha256};
@@ -125,11 +127,8 @@ impl OwnerMark {
 /// 32 hexadecimal digits in place of a name.
 fn digest(name: &str) -> String {
     let digest: [u8; 32] = Sha256::digest(name).into();
-    let digits: String = digest[..16]
-        .iter()
-        .map(|octet| format!("{octet:02x}"))
-        .collect();
-    format!("{DIGEST_SIGN}{digits}")
+    let half = array::from_fn(|place| digest[place]);
+    format!("{DIGEST_SIGN}{:032x}", u128::from_be_bytes(half))
 }
 
 /// Whether the link is a macvlan, whichever program created it.
