@@ -18,6 +18,12 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(115);
 /// How long for requests that the daemon answers at once, so that a probe notices one that hangs.
 const IMMEDIATE_REPLY_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long for a DEL, which may follow an ADD that failed.
+const DEL_REPLY_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// How long beyond the time that the configuration gives to an ADD.
+const ADD_MARGIN: Duration = Duration::from_secs(15);
+
 /// Why a request was not served.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -57,11 +63,20 @@ pub(crate) fn ask(
     traceparent: Option<String>,
     netns: Option<BorrowedFd<'_>>,
 ) -> Result<Reply, Failure> {
-    let max_wait = match verb {
+    ask_within(max_wait(&verb), socket, verb, traceparent, netns)
+}
+
+/// How long to wait for the reply.
+fn max_wait(verb: &Verb) -> Duration {
+    match verb {
         Verb::Status | Verb::Check { .. } => IMMEDIATE_REPLY_TIMEOUT,
+        Verb::Del { .. } => DEL_REPLY_TIMEOUT,
+        Verb::Add { params, .. } => {
+            let configured = params.timeout.map(|timeout| timeout + ADD_MARGIN);
+            configured.map_or(REPLY_TIMEOUT, |wait| wait.min(REPLY_TIMEOUT))
+        }
         _ => REPLY_TIMEOUT,
-    };
-    ask_within(max_wait, socket, verb, traceparent, netns)
+    }
 }
 
 /// Like [`ask`], waiting this long for the reply.
@@ -208,6 +223,8 @@ fn io_failure(socket: &Path, why: String) -> Error {
 mod tests {
     use std::os::unix::net::UnixListener;
 
+    use cni::Attachment;
+
     use super::*;
 
     #[test]
@@ -222,5 +239,31 @@ mod tests {
             error.details,
             "it has not answered within 10ms: look at its log, and restart it"
         );
+    }
+    /// A daemon that hangs costs an ADD and the DEL that undoes it less than kubelet's two minutes,
+    /// if the configuration says how long an ADD may take.
+    #[test]
+    fn a_caller_waits_for_a_daemon_that_hangs_little_longer_than_it_was_told() {
+        let attachment = Attachment::new("c1", "lan", "eth0").expect("valid");
+        let add = |timeout| {
+            let mut params = crate::state::tests::record().params;
+            params.timeout = timeout;
+            Verb::Add {
+                attachment: attachment.clone(),
+                netns: "/run/netns/c1".into(),
+                params: Box::new(params),
+                waited: None,
+                id: None,
+            }
+        };
+        let seconds = Duration::from_secs;
+        assert_eq!(max_wait(&add(None)), REPLY_TIMEOUT);
+        assert_eq!(max_wait(&add(Some(seconds(5)))), seconds(20));
+        assert_eq!(max_wait(&add(Some(seconds(110)))), REPLY_TIMEOUT);
+        let del = Verb::Del {
+            attachment: attachment.clone(),
+            only: None,
+        };
+        assert_eq!(max_wait(&del), seconds(40));
     }
 }
