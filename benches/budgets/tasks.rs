@@ -2,6 +2,7 @@
 //! counted.
 
 use std::env;
+use std::fmt;
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -42,6 +43,19 @@ pub(crate) const ALL: &[Task] = &[
     },
 ];
 
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Task {
+    /// What is to be done again and again.
+    pub(crate) fn prepare(&self) -> Box<dyn Fn()> {
+        (self.prepare)()
+    }
+}
+
 /// The task that this process was started for.
 pub(crate) fn asked_for() -> Option<(String, u64)> {
     Some((env::var(TASK).ok()?, env::var(TIMES).ok()?.parse().ok()?))
@@ -50,7 +64,7 @@ pub(crate) fn asked_for() -> Option<(String, u64)> {
 /// Does a task some times.
 pub(crate) fn run(name: &str, times: u64) {
     let task = ALL.iter().find(|task| task.name == name);
-    let act = (task.expect("a task of this name").prepare)();
+    let act = task.expect("a task of this name").prepare();
     for _ in 0..times {
         act();
     }

@@ -1,0 +1,19 @@
+//! How long the parts take that need no kernel, for whoever works on them: the tasks whose
+//! instructions `budgets` counts.
+
+#[path = "budgets/tasks.rs"]
+#[allow(dead_code, reason = "budgets runs them under valgrind")]
+mod tasks;
+
+use divan::Bencher;
+
+use tasks::Task;
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench(args = tasks::ALL)]
+fn task(bencher: Bencher<'_, '_>, task: &Task) {
+    bencher.bench_local(task.prepare());
+}
