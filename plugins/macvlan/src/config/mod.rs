@@ -196,3 +196,133 @@ fn mtu<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Err
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cni::{Env, KnownArgs};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const MAC: &str = "02:11:22:33:44:55";
+
+    /// A call with these keys and this CNI_ARGS.
+    fn request(verb: &str, args: &str, keys: Value) -> Request {
+        let env: Env = [
+            ("CNI_COMMAND", verb),
+            ("CNI_CONTAINERID", "c1"),
+            ("CNI_NETNS", "/run/netns/c1"),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_ARGS", args),
+        ]
+        .into_iter()
+        .collect();
+        let mut config = json!({ "cniVersion": "1.0.0", "name": "lan", "type": "macvlan" });
+        if let (Value::Object(config), Value::Object(keys)) = (&mut config, keys) {
+            config.extend(keys);
+        }
+        let document = config.to_string();
+        Request::parse(&env, document.as_bytes(), KnownArgs::Any).expect("a valid request")
+    }
+
+    fn read(keys: Value) -> Result<Config, Error> {
+        Config::read(&request("ADD", "", keys))
+    }
+
+    #[test]
+    fn keys_that_contradict_each_other_are_refused() {
+        let ipam = json!({ "type": "static" });
+        for (keys, words) in [
+            (json!({}), ""),
+            (
+                json!({ "sourceMacs": [MAC] }),
+                "sourceMacs needs mode source",
+            ),
+            (json!({ "sourceMacs": [MAC], "mode": "source" }), ""),
+            (
+                json!({ "nopromisc": true }),
+                "nopromisc needs mode passthru",
+            ),
+            (json!({ "nopromisc": true, "mode": "passthru" }), ""),
+            (json!({ "mode": "passthru" }), ""),
+            (json!({ "hostAccess": true, "ipam": ipam }), ""),
+            (
+                json!({ "hostAccess": true, "ipam": ipam, "mode": "private" }),
+                "hostAccess needs mode bridge",
+            ),
+            (
+                json!({ "hostAccess": true, "ipam": ipam, "linkInContainer": true }),
+                "exclude each other",
+            ),
+            (json!({ "linkInContainer": true, "ipam": ipam }), ""),
+            (json!({ "linkInContainer": true }), ""),
+            (json!({ "hostAccess": true }), "hostAccess needs ipam"),
+            (json!({ "sourceRouting": true }), "sourceRouting needs ipam"),
+            (json!({ "sourceRouting": true, "ipam": ipam }), ""),
+            (
+                json!({ "keepRoutes": ["10.0.0.0/8"] }),
+                "no effect without ipam",
+            ),
+            (json!({ "keepRoutes": ["10.0.0.0/8"], "ipam": ipam }), ""),
+            (json!({ "guard": true }), "guard needs ipam"),
+            (json!({ "guard": true, "ipam": ipam }), ""),
+        ] {
+            let refused = read(keys.clone()).err();
+            assert_eq!(refused.is_some(), !words.is_empty(), "{keys}: {refused:?}");
+            if let Some(error) = refused {
+                assert_eq!(error.code, code::INVALID_NETWORK_CONFIG);
+                assert!(error.msg.contains(words), "{keys}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_zero_means_none_and_one_out_of_range_is_refused() {
+        let config = |keys: Value| read(keys).expect("a valid configuration");
+        let none = config(json!({ "vlan": 0, "mtu": 0, "bcqueuelen": 0, "mode": "", "mac": "" }));
+        assert_eq!(none, Config::default());
+        let some = config(json!({ "vlan": 4094, "mtu": 1400, "bcqueuelen": 1, "bclim": -1 }));
+        assert_eq!((some.vlan, some.mtu), (Some(4094), Some(1400)));
+        assert_eq!((some.bc_queue_len, some.bc_cutoff), (Some(1), Some(-1)));
+        for (keys, words) in [
+            (
+                json!({ "vlan": 4095 }),
+                "4095 is not a VLAN identifier (1 to 4094)",
+            ),
+            (json!({ "vlan": -1 }), "-1 is not a VLAN identifier"),
+            (json!({ "mtu": -1 }), "-1 is not an MTU"),
+            (json!({ "mode": "vepa2" }), "mode"),
+        ] {
+            let error = read(keys.clone()).expect_err("it is out of range");
+            assert!(error.msg.contains(words), "{keys}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_runtimes_mac_overrides_the_configurations() {
+        let mac = |verb: &str, args: &str, keys: Value| {
+            let config = Config::read(&request(verb, args, keys));
+            config.map(|config| config.mac.map(|mac| mac.to_string()))
+        };
+        let fixed = json!({ "mac": MAC });
+        let stable = json!({ "mac": "stable" });
+        let named = "IgnoreUnknown=1;K8S_POD_NAME=web";
+        assert_eq!(mac("ADD", "", json!({})), Ok(None));
+        assert_eq!(mac("ADD", "", fixed.clone()), Ok(Some(MAC.to_owned())));
+        let runtimes = "MAC=02:00:00:00:00:01";
+        let expected = Ok(Some("02:00:00:00:00:01".to_owned()));
+        assert_eq!(mac("ADD", runtimes, fixed), expected);
+        assert_eq!(mac("ADD", runtimes, stable.clone()), expected);
+        assert!(mac("ADD", named, stable.clone()).is_ok_and(|mac| mac.is_some()));
+        assert!(mac("ADD", "", stable.clone()).is_err(), "it has no name");
+        assert_eq!(mac("DEL", "", stable), Ok(None));
+        assert!(mac("ADD", "MAC=01:00:5e:00:00:01", json!({})).is_err());
+    }
+
+    #[test]
+    fn a_configuration_with_keys_of_the_plugin_is_told_from_one_without() {
+        let has = |keys| has_own_keys(&request("ADD", "", keys));
+        assert!(!has(json!({ "ipam": { "type": "static" } })));
+        assert!(has(json!({ "VLAN": 5 })), "as Go reads keys");
+    }
+}
