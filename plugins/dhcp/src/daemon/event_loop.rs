@@ -237,4 +237,15 @@ mod tests {
             assert_eq!(is_over(&idleness).await, !begins_anew, "{tasks} {leases}");
         }
     }
+
+    #[tokio::test]
+    async fn a_busy_daemon_does_not_exit_however_short_its_idle_time_is() {
+        let mut idleness = idle_for(HOUR, Duration::ZERO);
+        for (tasks, leases) in [(1, 0), (0, 1)] {
+            idleness.note(tasks, leases);
+            assert!(!is_over(&idleness).await, "{tasks} {leases}");
+        }
+        idleness.note(0, 0);
+        assert!(is_over(&idleness).await);
+    }
 }

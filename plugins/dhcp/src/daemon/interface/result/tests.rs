@@ -284,3 +284,20 @@ fn the_lifetime_is_the_rest_of_the_lease_rounded_up() {
         None
     );
 }
+
+#[test]
+fn a_result_has_the_servers_routes_and_resolvers() {
+    let result = result(&home_lease(), &params(json!({})), Instant::BOOT);
+    assert_eq!(result.routes.len(), 2);
+    assert_eq!(result.dns.nameservers, ["10.0.0.1"]);
+    assert_eq!(result.dns.domain, "home.example");
+    assert_eq!(result.dns.search, ["home.example"]);
+}
+
+#[test]
+fn a_lease_that_the_kernel_cannot_count_lasts_as_long_as_it_can() {
+    let mut lease = home_lease();
+    lease.lifetime = Some(Duration::from_secs(1 << 40));
+    // The greatest number means for ever.
+    assert_eq!(lifetime(&lease, lease.requested_at), Some(u32::MAX - 1));
+}

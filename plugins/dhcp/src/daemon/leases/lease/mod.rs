@@ -393,6 +393,7 @@ pub(in crate::daemon::leases) mod tests {
 
     use super::*;
     use crate::protocol::ClientId;
+    use crate::state::Mtu;
     use crate::state::tests::record;
 
     /// The lease of a record, continued.
@@ -528,5 +529,26 @@ pub(in crate::daemon::leases) mod tests {
         record.lease.lifetime = Some(Duration::from_secs(100));
         let end = record.lease.expires_at();
         assert_eq!(lease_of(record).due(), end, "the server names no T1");
+    }
+
+    #[test]
+    fn a_lease_that_could_not_be_applied_whole_is_unsettled() {
+        let lease = lease_of(record());
+        assert!(!lease.is_unsettled());
+        lease.is_unsettled.set(true);
+        assert!(lease.is_unsettled());
+    }
+
+    #[test]
+    fn what_was_known_of_the_server_and_the_interface_is_known_again() {
+        let mac = Mac([6; 6]);
+        let mtu = Mtu {
+            own: 1500,
+            set: Some(1400),
+        };
+        let mut record = record().with_mtu(Some(mtu));
+        record.server_mac = Some(mac);
+        let again = lease_of(record).record().expect("an address");
+        assert_eq!((again.server_mac, again.mtu), (Some(mac), Some(mtu)));
     }
 }

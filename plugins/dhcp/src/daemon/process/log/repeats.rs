@@ -210,4 +210,14 @@ mod tests {
         });
         assert_eq!(lines.len(), usize::from(MAX_LINES), "{lines:#?}");
     }
+
+    #[test]
+    fn lines_of_the_usual_level_are_counted() {
+        let lines = lines(|_| {
+            for _ in 0..=MAX_LINES {
+                tracing::info!(attachment = "lan/c1:eth0", "lease renewed");
+            }
+        });
+        assert_eq!(lines.len(), usize::from(MAX_LINES), "{lines:#?}");
+    }
 }
