@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench scale
-//! cargo bench --bench scale -- --leases 1000,10000 --other /usr/lib/cni --svg docs/scale.svg
+//! cargo bench --bench scale -- --leases 1000,10000 --other /usr/lib/cni --svg benches/scale/plot.svg
 //! ```
 //!
 //! It makes a world of its own (no privileges are needed) with many interfaces in a few network
