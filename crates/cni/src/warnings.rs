@@ -1,11 +1,59 @@
-//! Warnings on stderr, which runtimes put into their own log.
+//! Warnings on stderr, which runtimes put into their own log. They drop the stderr of a plugin that
+//! fails, so an error has the warnings that were written before it.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Write};
 
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
+use crate::error::Error;
 use crate::printable::printable;
+
+/// How many warnings an error has in its details. Some are about each object of a crowd.
+const MAX_IN_DETAILS: usize = 8;
+
+thread_local! {
+    /// The warnings of the call that this thread serves, for the error that it may end with.
+    static OF_CALL: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps a warning that was written to stderr.
+pub(crate) fn keep(warning: String) {
+    OF_CALL.with_borrow_mut(|all| all.push(warning));
+}
+
+/// Forgets the warnings of the call that this thread has served before.
+pub(crate) fn forget() {
+    OF_CALL.take();
+}
+
+/// Adds the warnings of the call to the details of the error that it ends with, unless the error
+/// has the text already: that of a delegate has the delegate's.
+pub(crate) fn add_to(mut error: Error) -> Error {
+    let mut left_out = 0;
+    for (nth, warning) in OF_CALL.take().into_iter().enumerate() {
+        if error.msg.contains(&warning) || error.details.contains(&warning) {
+            continue;
+        }
+        if nth < MAX_IN_DETAILS {
+            add_sentence(&mut error.details, &format!("warning: {warning}"));
+        } else {
+            left_out += 1;
+        }
+    }
+    if left_out > 0 {
+        add_sentence(&mut error.details, &format!("{left_out} more warnings"));
+    }
+    error
+}
+
+fn add_sentence(details: &mut String, sentence: &str) {
+    if !details.is_empty() {
+        details.push_str("; ");
+    }
+    details.push_str(sentence);
+}
 
 /// Has this process write its records of the crate `log` to stderr, as those of `program`.
 pub(crate) fn to_stderr(program: &'static str) {
@@ -25,6 +73,9 @@ impl Log for Stderr {
     }
 
     fn log(&self, record: &Record<'_>) {
+        if record.level() <= Level::Warn {
+            keep(record.args().to_string());
+        }
         // A full disk or a reader that is gone must not stop the plugin.
         let _ = io::stderr().write_all(line(self.program, record.args()).as_bytes());
     }
@@ -40,6 +91,41 @@ pub(crate) fn line(program: &str, message: &fmt::Arguments<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn details(kept: &[&str], error: Error) -> String {
+        forget();
+        kept.iter().for_each(|warning| keep((*warning).to_owned()));
+        add_to(error).details
+    }
+
+    #[test]
+    fn an_error_has_the_warnings_before_it_that_it_does_not_have_already() {
+        let error = Error::new(7, "no master");
+        assert_eq!(details(&[], error.clone()), "");
+        assert_eq!(
+            details(&["no key \"masterr\"", "/8 is a guess"], error.clone()),
+            "warning: no key \"masterr\"; warning: /8 is a guess"
+        );
+        let detailed = error.details("devices: eth1; warning: /8 is a guess");
+        assert_eq!(
+            details(&["/8 is a guess", "no master", "late"], detailed),
+            "devices: eth1; warning: /8 is a guess; warning: late"
+        );
+        assert_eq!(add_to(Error::new(7, "next")).details, "");
+    }
+
+    #[test]
+    fn an_error_has_some_warnings_and_the_number_of_the_others() {
+        let many: Vec<String> = (0..20)
+            .map(|number| format!("of link {number:02}"))
+            .collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let details = details(&many, Error::new(7, "failed"));
+        assert!(
+            details.contains("of link 07; 12 more warnings"),
+            "{details}"
+        );
+    }
 
     #[test]
     fn a_warning_is_one_line_that_names_the_program() {

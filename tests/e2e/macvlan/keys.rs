@@ -23,6 +23,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(keys_in_another_case_are_understood),
     test!(keys_without_effect_in_the_mode_are_refused),
     test!(a_misspelt_key_is_warned_about_naming_the_right_one),
+    test!(an_error_has_the_warnings_of_both_plugins_once),
     test!(an_ipam_section_without_a_type_is_no_interface_without_an_address),
     test!(in_source_mode_the_kernel_has_the_configured_macs),
 ];
@@ -55,6 +56,24 @@ fn a_misspelt_key_is_warned_about_naming_the_right_one(world: &World) -> Result 
         ensure!(outcome.stderr.contains(words), "{outcome:?}");
     }
     outcome.success().map(drop)
+}
+
+/// Runtimes drop the stderr of a plugin that fails.
+fn an_error_has_the_warnings_of_both_plugins_once(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let container = scenario.lan.container("c1")?;
+    // No server answers.
+    let mut conflist = scenario.dhcp_with(json!({ "suppres": ["dns"], "timeout": 1 }));
+    conflist["plugins"][0]["nopromisk"] = json!(true);
+    let attachment = network::Attachment::new(&container);
+    let error = network::cni_error(Network::new(&scenario.lan.host, conflist).add(&attachment));
+    for words in [
+        r#"there is no key "nopromisk"; did you mean "nopromisc"?"#,
+        r#"there is no key "ipam.suppres"; did you mean "suppress"?"#,
+    ] {
+        ensure!(error.details.matches(words).count() == 1, "{error:?}");
+    }
+    ensure_nothing_left(&container)
 }
 
 fn an_ipam_section_without_a_type_is_no_interface_without_an_address(_: &World) -> Result {

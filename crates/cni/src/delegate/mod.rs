@@ -14,6 +14,7 @@ use crate::printable::printable;
 use crate::request::{Request, Verb};
 use crate::result::CniResult;
 use crate::version::Version;
+use crate::warnings;
 use process::Process;
 
 /// How many octets of each stream an error quotes.
@@ -175,7 +176,14 @@ impl Ipam<'_> {
         })?;
         // The delegate's logs join this plugin's. A stderr that is closed does not change the
         // answer.
-        let _ = io::stderr().write_all(printable_lines(&output.stderr).as_bytes());
+        let lines = printable_lines(&output.stderr);
+        let _ = io::stderr().write_all(lines.as_bytes());
+        // These have the shape of our own warnings.
+        let warnings = lines
+            .lines()
+            .filter_map(|line| line.strip_prefix(self.name));
+        let warnings = warnings.filter_map(|line| line.strip_prefix(": "));
+        warnings.for_each(|warning| warnings::keep(warning.to_owned()));
         if output.status.success() {
             Ok(output.stdout)
         } else {

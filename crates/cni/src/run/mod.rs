@@ -46,7 +46,8 @@ pub fn main(plugin: &dyn Plugin) -> ExitCode {
 ///
 /// An ADD whose result cannot be written is undone with [`Plugin::roll_back`].
 ///
-/// stderr gets warnings for people; failing to write them changes nothing. If neither CNI_COMMAND
+/// stderr gets warnings for people; failing to write them changes nothing. An error has them in its
+/// details too. If neither CNI_COMMAND
 /// nor any other variable that comes with it is set, a person is running the plugin by hand, and
 /// `run` writes a description of the plugin to stderr.
 pub fn run(
@@ -61,6 +62,7 @@ pub fn run(
         let _ = stderr.write_all(about.help().as_bytes());
         return SUCCESS;
     }
+    warnings::forget();
     let mut version = Version::LATEST;
     let mut successful_add = None;
     let serve = || {
@@ -75,6 +77,7 @@ pub fn run(
         for warning in &request.warnings {
             let line = warnings::line(about.name, &format_args!("{warning}"));
             let _ = stderr.write_all(line.as_bytes());
+            warnings::keep(warning.to_string());
         }
         let document = dispatch(plugin, &request)?;
         successful_add = Some(request).filter(|request| request.verb == Verb::Add);
@@ -84,7 +87,10 @@ pub fn run(
         .unwrap_or_else(|panic| Err(panic_error(&about, &*panic)));
     let (document, status) = match answer {
         Ok(document) => (document, SUCCESS),
-        Err(error) => (Some(error.to_value(version.as_str())), FAILURE),
+        Err(error) => {
+            let error = warnings::add_to(error);
+            (Some(error.to_value(version.as_str())), FAILURE)
+        }
     };
     let Some(document) = document else {
         return status;

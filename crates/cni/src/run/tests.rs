@@ -382,6 +382,20 @@ fn warnings_go_to_stderr() {
 }
 
 #[test]
+fn an_error_has_the_warnings_that_were_written_before_it() {
+    let fails = Fake::new(|_| {
+        warnings::keep("eth0 has no carrier".to_owned());
+        Err(Error::new(code::TRY_AGAIN_LATER, "not now").details("try again"))
+    });
+    let outcome = invoke(&fails, "ADD", &config("1.0.0"));
+    let document = outcome.document();
+    assert_eq!(
+        document["details"], "try again; warning: eth0 has no carrier",
+        "{document}"
+    );
+}
+
+#[test]
 fn a_plugin_run_by_hand_describes_itself_on_stderr() {
     let env = [("HOME", "/root"), ("CNI_PATH", "/opt/cni/bin")]
         .into_iter()
