@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(the_daemons_socket_may_be_in_the_file),
     test!(keys_in_the_file_that_concern_macvlan_reach_it),
     test!(a_misspelt_key_in_the_file_is_warned_about),
+    test!(a_key_of_macvlan_in_the_file_is_warned_about_by_add_and_status),
     test!(dhcp_status_names_every_bad_file),
 ];
 
@@ -234,6 +235,35 @@ fn a_misspelt_key_in_the_file_is_warned_about(world: &World) -> Result {
     outcome.success().map(drop)
 }
 
+fn a_key_of_macvlan_in_the_file_is_warned_about_by_add_and_status(world: &World) -> Result {
+    let files = Files::new()?;
+    files.write("lan", &json!({ "mtu": 1400 }))?;
+    let scenario = Scenario::new(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let attachment = Attachment::new(&container);
+    let network = Network::new(&scenario.lan.host, with_status(scenario.dhcp()));
+    let words = format!(
+        r#"{}: there is no key "mtu" of dhcp; a key of macvlan belongs in"#,
+        files.path("lan").display()
+    );
+    for verb in ["ADD", "STATUS"] {
+        let outcome = network
+            .prepare(verb, 0, &attachment, None)?
+            .run(&scenario.lan.host)?;
+        ensure!(outcome.stderr.contains(&words), "{outcome:?}");
+        outcome.success()?;
+    }
+    // Runtimes show the error of a STATUS that fails, and nothing else.
+    scenario.daemon.stop()?;
+    let error = cni_error(network.status());
+    ensure!(
+        error.code == 50 && error.details.contains(&words),
+        "{error:?}"
+    );
+    Ok(())
+}
+
 fn dhcp_status_names_every_bad_file(world: &World) -> Result {
     let files = Files::new()?;
     let scenario = Scenario::new(world)?;
@@ -248,6 +278,7 @@ fn dhcp_status_names_every_bad_file(world: &World) -> Result {
     ensure!(status()?.stderr.is_empty(), "{:?}", status()?);
     files.write("bad", &json!({ "hostname": 5 }))?;
     files.write("misspelt", &json!({ "hostnam": "web" }))?;
+    files.write("macvlans", &json!({ "master": "eth1" }))?;
     files.write(".hidden", &json!({}))?;
     symlink("/dev/zero", files.path("device"))?;
     let output = status()?;
@@ -257,11 +288,12 @@ fn dhcp_status_names_every_bad_file(world: &World) -> Result {
     for words in [
         "bad.json: hostname: ",
         "misspelt.json: there is no key \"hostnam\"",
+        "macvlans.json: there is no key \"master\" of dhcp; ",
         ".hidden.json: it is no network's: ",
         "device.json: it is not a regular file",
     ] {
         ensure!(stderr.contains(words), "{stderr}");
     }
-    ensure!(stderr.lines().count() == 4, "{stderr}");
+    ensure!(stderr.lines().count() == 5, "{stderr}");
     Ok(())
 }

@@ -18,6 +18,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(the_client_identifier_is_the_same_in_all_messages_of_a_lease),
     test!(an_identity_by_name_is_refused_if_the_runtime_passes_no_name),
     test!(a_requested_address_is_sent_to_the_server),
+    test!(a_requested_address_that_is_not_granted_is_in_stderr_and_in_the_daemons_log),
     test!(the_containers_name_is_sent_as_hostname_and_not_requested),
     test!(options_are_sent_as_configured),
 ];
@@ -197,6 +198,40 @@ fn a_requested_address_is_sent_to_the_server(world: &World) -> Result {
             requested(&discover).is_some_and(|ip| ip.to_string() == expected),
             "{discover:?}"
         );
+    }
+    Ok(())
+}
+
+/// With the key as with what a runtime passes. Podman, for one, shows no stderr of a plugin that
+/// succeeds, so the log has it too.
+fn a_requested_address_that_is_not_granted_is_in_stderr_and_in_the_daemons_log(
+    world: &World,
+) -> Result {
+    let scenario = Scenario::new(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    for (name, keys, args, requested) in [
+        (
+            "c1",
+            json!({ "requestedAddress": "10.0.0.1" }),
+            "",
+            "10.0.0.1",
+        ),
+        ("c2", json!({}), "IgnoreUnknown=1;IP=10.0.0.2", "10.0.0.2"),
+    ] {
+        let container = scenario.lan.container(name)?;
+        let attachment = Attachment {
+            args: args.into(),
+            ..Attachment::new(&container)
+        };
+        let outcome = Network::new(&scenario.lan.host, scenario.dhcp_with(keys))
+            .prepare("ADD", 0, &attachment, None)?
+            .run(&scenario.lan.host)?;
+        let leased = address(&container)?;
+        let words = format!("{requested} was requested, but the DHCP server has leased {leased}");
+        ensure!(outcome.stderr.contains(&words), "{outcome:?}");
+        let log = scenario.daemon.log();
+        ensure!(log.contains(&words), "{log}");
+        outcome.success()?;
     }
     Ok(())
 }

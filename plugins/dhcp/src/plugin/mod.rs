@@ -75,6 +75,7 @@ impl Plugin for Dhcp {
         let max_wait = absence::MAX_WAIT.min(config.timeout().unwrap_or(absence::MAX_WAIT));
         let attachment = request.attachment()?;
         let delegated = config.delegated_keys();
+        let requested = config.requested_address();
         let params = Box::new(config.lease_params(request)?);
         let id = random_octets().map(AddId::from_ne_bytes).ok();
         self.add_id.set(id);
@@ -108,7 +109,7 @@ impl Plugin for Dhcp {
             }
             other => return Err(client::unexpected(&other)),
         };
-        for warning in config::ungranted(request, &result)? {
+        for warning in config::ungranted(request, requested, &result)? {
             log::warn!("{attachment}: {warning}");
         }
         let is_delegated = request.config.plugin_type != self.about().name;
@@ -166,6 +167,7 @@ impl Plugin for Dhcp {
 
     fn status(&self, request: &Request) -> Result<(), Error> {
         let config = Config::read(request)?;
+        config.warn_of_misspelt_keys();
         match ask_to(&config.daemon.socket, Verb::Status, None) {
             // ADD starts one.
             Err(Failure::NoDaemon(_)) if config.daemon.autostart => Ok(()),

@@ -242,6 +242,7 @@ fn keep(
     table.set_timer(slot);
     let address = lease.address().map(display);
     tracing::info!(attachment = %slot.attachment, address, "address leased");
+    lease.warn_if_ungranted();
     lease.warn_of_assumptions();
     lease.announce_again();
     Ok(result)

@@ -1,4 +1,4 @@
-//! Keys of the section, and of the entries of its lists, that are probably misspelt.
+//! Unknown keys of the section, and of the entries of its lists; some are probably misspelt.
 
 use cni::go;
 use serde_json::{Map, Value};
@@ -7,22 +7,41 @@ use super::{entry_keys, known_keys};
 
 /// The keys that are probably misspelt, each as its path in the section, with the key that is meant.
 pub(super) fn keys(section: &Map<String, Value>) -> Vec<(String, &'static str)> {
+    let unknown = unknown_keys(section).into_iter();
+    unknown
+        .filter_map(|(key, meant)| Some((key, meant?)))
+        .collect()
+}
+
+/// The keys that are none of the section's, each as its path in the section, with the key that is
+/// probably meant.
+pub(super) fn unknown_keys(section: &Map<String, Value>) -> Vec<(String, Option<&'static str>)> {
     let known = [known_keys(), vec!["type"]].concat();
-    let mut found: Vec<_> = go::misspelt_keys(section, &known)
-        .into_iter()
-        .map(|(key, meant)| (key.to_owned(), meant))
-        .collect();
+    let mut found = unknown_in(section, "", &known);
     for (list, known) in entry_keys() {
         let entries = go::get(section, list).and_then(Value::as_array);
         for (i, entry) in entries.into_iter().flatten().enumerate() {
-            let misspelt = entry
-                .as_object()
-                .map(|entry| go::misspelt_keys(entry, known));
-            let in_entry = misspelt.into_iter().flatten();
-            found.extend(in_entry.map(|(key, meant)| (format!("{list}[{i}].{key}"), meant)));
+            let entry = entry.as_object().into_iter();
+            found
+                .extend(entry.flat_map(|entry| unknown_in(entry, &format!("{list}[{i}]."), known)));
         }
     }
     found
+}
+
+/// The unknown keys of the object at this path.
+fn unknown_in(
+    object: &Map<String, Value>,
+    path: &str,
+    known: &[&'static str],
+) -> Vec<(String, Option<&'static str>)> {
+    let misspelt = go::misspelt_keys(object, known);
+    let meant = |key: &str| misspelt.iter().find(|(it, _)| *it == key);
+    let is_unknown = |key: &&String| !known.iter().any(|known| key.eq_ignore_ascii_case(known));
+    let unknown = object.keys().filter(is_unknown);
+    unknown
+        .map(|key| (format!("{path}{key}"), meant(key).map(|(_, meant)| *meant)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -96,14 +96,21 @@ fn known_keys() -> Vec<&'static str> {
     [location::keys(), field_names::<Keys>()].concat()
 }
 
-/// What to say of the addresses that the user requested for this container, and that are not part
-/// of the result. The server decides, so this is no error.
+/// What to say of the addresses that the user requested, for this container or with the key
+/// `requestedAddress`, and that are not part of the result. The server decides, so this is no error.
 ///
 /// # Errors
 /// As [`Request::requested_ips`].
-pub(super) fn ungranted(request: &Request, result: &CniResult) -> Result<Vec<String>, Error> {
+pub(super) fn ungranted(
+    request: &Request,
+    key: Option<Ipv4Addr>,
+    result: &CniResult,
+) -> Result<Vec<String>, Error> {
     let leased = result.ips.first().map(|ip| ip.address.addr());
-    let requested = request.requested_ips()?;
+    let mut requested = request.requested_ips()?;
+    if !requested.iter().any(IpAddr::is_ipv4) {
+        requested.extend(key.map(IpAddr::V4));
+    }
     let first = requested.iter().position(IpAddr::is_ipv4);
     let missing = requested
         .iter()
@@ -124,10 +131,15 @@ fn verify_server_keys(source: Source<'_>, section: &Map<String, Value>) -> Resul
     let known = field_names::<Servers>();
     let is_unknown = |key: &&String| !known.iter().any(|known| key.eq_ignore_ascii_case(known));
     let mut keys = servers.into_iter().flat_map(Map::keys);
-    match keys.find(is_unknown) {
-        Some(key) => Err(source.invalid("servers", format_args!("there is no key {key:?}"))),
-        None => Ok(()),
-    }
+    let Some(key) = keys.find(is_unknown) else {
+        return Ok(());
+    };
+    let misspelt = servers.map(|servers| cni::go::misspelt_keys(servers, known));
+    let misspelt = misspelt.unwrap_or_default();
+    let meant = misspelt.iter().find(|(misspelt, _)| misspelt == key);
+    let advice = meant.map(|(_, meant)| format!("; did you mean {meant:?}?"));
+    let advice = advice.unwrap_or_default();
+    Err(source.invalid("servers", format_args!("there is no key {key:?}{advice}")))
 }
 
 impl Keys {
@@ -209,7 +221,8 @@ impl Config {
         }
     }
 
-    /// Warns about keys that are probably misspelt. They have no effect.
+    /// Warns about keys that are probably misspelt, and about all unknown ones of the network's file,
+    /// which has none for others. They have no effect.
     pub(super) fn warn_of_misspelt_keys(&self) {
         for (key, meant) in misspelt::keys(&self.ipam) {
             let key = Source::Ipam.name(key);
@@ -223,6 +236,11 @@ impl Config {
     /// How long an ADD may take, if that is configured.
     pub(super) fn timeout(&self) -> Option<Duration> {
         self.keys.timeout
+    }
+
+    /// The address that the key `requestedAddress` names. What a runtime requests overrides it.
+    pub(super) fn requested_address(&self) -> Option<Ipv4Addr> {
+        self.keys.requested_address
     }
 
     /// The keys that concern a plugin which delegates to this one.

@@ -115,22 +115,28 @@ impl NetworkFile {
         Source::File(&self.path)
     }
 
-    /// A sentence about each key that is probably misspelt or in the wrong place.
+    /// A sentence about each key that is none of the file's own. An error would break networks over
+    /// a key that does no harm.
     pub(super) fn keys_without_effect(&self) -> Vec<String> {
         let path = self.path.display();
-        let misspelt = misspelt::keys(&self.keys).into_iter();
-        let misspelt = misspelt.map(|(key, meant)| {
-            format!("{path}: there is no key {key:?}; did you mean {meant:?}?")
-        });
-        let sections = ["ipam", "plugins"].into_iter();
-        let sections = sections
-            .filter(|section| cni::go::get(&self.keys, section).is_some())
-            .map(|section| {
-                format!(
-                    "{path}: {section:?} has no effect; the keys of the ipam section belong at the top of this file"
-                )
-            });
-        misspelt.chain(sections).collect()
+        let sentence = |(key, meant): (String, Option<&str>)| {
+            let is_section = ["ipam", "plugins"]
+                .iter()
+                .any(|section| key.eq_ignore_ascii_case(section));
+            match meant {
+                Some(meant) => {
+                    format!("{path}: there is no key {key:?}; did you mean {meant:?}?")
+                }
+                None if is_section => format!(
+                    "{path}: {key:?} has no effect; the keys of the ipam section belong at the top of this file"
+                ),
+                None => format!(
+                    "{path}: there is no key {key:?} of dhcp; a key of macvlan belongs in the network's configuration"
+                ),
+            }
+        };
+        let unknown = misspelt::unknown_keys(&self.keys);
+        unknown.into_iter().map(sentence).collect()
     }
 }
 

@@ -113,7 +113,12 @@ fn addresses_that_were_requested_for_one_container_and_not_leased_are_named() {
         ips: vec![IpConfig::new("10.0.0.7/24".parse().expect("a network"))],
         ..CniResult::default()
     };
-    let ungranted = |args| ungranted(&with_ipam(json!({}), args), &leased).expect("valid");
+    let with_keys = |keys, args| {
+        let request = with_ipam(keys, args);
+        let config = Config::with_content(&request, None).expect("valid keys");
+        ungranted(&request, config.requested_address(), &leased).expect("valid")
+    };
+    let ungranted = |args| with_keys(json!({}), args);
     assert_eq!(ungranted(""), [""; 0]);
     assert_eq!(ungranted("IP=10.0.0.7/24"), [""; 0]);
     let other = ungranted("IP=10.0.0.8");
@@ -126,6 +131,12 @@ fn addresses_that_were_requested_for_one_container_and_not_leased_are_named() {
         further[0].contains("10.0.0.9") && further[1].contains("fd99::1"),
         "{further:?}"
     );
+    let key = |args| with_keys(json!({ "requestedAddress": "10.0.0.5" }), args);
+    let of_key = "10.0.0.5 was requested, but the DHCP server has leased 10.0.0.7";
+    assert_eq!(key(""), [of_key]);
+    assert_eq!(key("IP=10.0.0.7"), [""; 0]);
+    // A key counts if the runtime requests no IPv4 address.
+    assert_eq!(key("IP=fd99::1").last().map(String::as_str), Some(of_key));
 }
 
 #[test]
@@ -621,9 +632,17 @@ fn a_key_of_the_networks_file_without_effect_is_named_with_the_file() {
         file.keys_without_effect(),
         [
             r#"lan.json: there is no key "hostnam"; did you mean "hostname"?"#,
+            r#"lan.json: there is no key "note" of dhcp; a key of macvlan belongs in the network's configuration"#,
             r#"lan.json: there is no key "request[0].optoin"; did you mean "option"?"#,
         ]
     );
+    let content = br#"{ "MTU": 1400, "routes": [{ "dst": "10.0.0.0/8", "gateway": "10.0.0.1" }] }"#;
+    let file = NetworkFile::parse("lan.json".into(), content).expect("an object");
+    let named = file.keys_without_effect();
+    assert_eq!(named.len(), 2, "{named:?}");
+    for (sentence, key) in named.iter().zip(["\"MTU\"", "\"routes[0].gateway\""]) {
+        assert!(sentence.contains(key), "{sentence}");
+    }
     let content = br#"{ "ipam": { "suppress": ["dns"] } }"#;
     let file = NetworkFile::parse("lan.json".into(), content).expect("an object");
     assert_eq!(
@@ -638,6 +657,6 @@ fn a_key_of_the_networks_file_without_effect_is_named_with_the_file() {
 fn a_misspelt_key_of_servers_in_the_networks_file_is_refused_even_if_the_caller_overrides_it() {
     let file = NetworkFile::parse("lan.json".into(), br#"{ "servers": { "alow": [] } }"#);
     let error = file.expect("an object").verify().expect_err("a bad key");
-    let problem = r#"lan.json: servers: there is no key "alow""#;
+    let problem = r#"lan.json: servers: there is no key "alow"; did you mean "allow"?"#;
     assert!(error.msg.ends_with(problem), "{error}");
 }

@@ -258,6 +258,20 @@ impl ManagedLease {
         }
     }
 
+    /// Warns if the server has leased another address than the caller asked for. The plugin warns
+    /// too, but most runtimes do not show what a plugin that succeeds writes to stderr.
+    pub(super) fn warn_if_ungranted(&self) {
+        if let (Some(requested), Some(leased)) = (self.params.requested_address, self.address())
+            && requested != leased
+        {
+            let attachment = &self.attachment;
+            tracing::warn!(
+                %attachment,
+                "{requested} was requested, but the DHCP server has leased {leased}"
+            );
+        }
+    }
+
     /// Announces the address once more after two seconds, unless it is gone by then. Until it was
     /// announced twice, neighbours may have missed it (RFC 5227 §2.3).
     pub(super) fn announce_again(self: &Rc<Self>) {
