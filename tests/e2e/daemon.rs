@@ -37,6 +37,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(the_callers_traceparent_is_logged),
     test!(malformed_requests_are_refused_and_other_callers_served),
     test!(an_idle_lease_holds_no_thread_and_no_descriptor),
+    test!(install_makes_directories_that_all_may_enter_whatever_the_umask_is),
 ];
 
 fn a_daemon_starts_although_a_killed_one_left_its_socket(world: &World) -> Result {
@@ -299,5 +300,19 @@ fn an_idle_lease_holds_no_thread_and_no_descriptor(world: &World) -> Result {
     })?;
     let threads = count("task")?;
     ensure!(threads <= 3, "{threads} threads for 20 leases");
+    Ok(())
+}
+
+fn install_makes_directories_that_all_may_enter_whatever_the_umask_is(world: &World) -> Result {
+    let above = world.dir().join("opt");
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 077; exec \"$0\" install \"$1\""]);
+    command.arg(suite::plugin_dir().join("dhcp"));
+    let output = command.arg(above.join("cni/bin")).output()?;
+    ensure!(output.status.success(), "{output:?}");
+    for made in ["", "cni", "cni/bin", "cni/bin/macvlan", "cni/bin/dhcp"] {
+        let mode = above.join(made).metadata()?.permissions().mode() & 0o7777;
+        ensure!(mode == 0o755, "{made}: {mode:o}");
+    }
     Ok(())
 }

@@ -8,6 +8,7 @@
 mod cli;
 mod daemon;
 mod duration;
+mod go_flags;
 mod plugin;
 pub mod protocol;
 mod random;

@@ -19,7 +19,7 @@ use crate::plugin::{DaemonLocation, Dhcp};
 use crate::protocol::Verb;
 
 /// Where libcni, and Multus with it, keep their caches.
-pub(super) const CACHES: [&str; 2] = ["/var/lib/cni/results", "/var/lib/cni/multus/results"];
+const CACHES: [&str; 2] = ["/var/lib/cni/results", "/var/lib/cni/multus/results"];
 
 /// A cache file has a configuration and a result; nobody writes more than this.
 const MAX_FILE: u64 = 4 << 20;
@@ -34,23 +34,39 @@ enum Outcome {
     Failed(String),
 }
 
-/// Adopts the lease of every container in these caches. Returns a line for each.
+/// Adopts the lease of every container in these caches, or in the [usual ones](CACHES) if none is
+/// given. Returns a line for each.
 ///
 /// # Errors
-/// The lines, if one of the containers is left without a lease.
-pub(super) fn adopt(caches: &[PathBuf]) -> Result<Vec<String>, Vec<String>> {
+/// The lines, if one of the containers is left without a lease, or a cache that was given is not
+/// there.
+pub(super) fn adopt(given: &[PathBuf]) -> Result<Vec<String>, Vec<String>> {
+    match given {
+        [] => adopt_from(&CACHES.map(PathBuf::from), false),
+        given => adopt_from(given, true),
+    }
+}
+
+/// The same; `must_exist` says whether each cache must be there.
+fn adopt_from(caches: &[PathBuf], must_exist: bool) -> Result<Vec<String>, Vec<String>> {
     let mut lines = Vec::new();
+    let mut looked_in = Vec::new();
     let mut is_complete = true;
     for cache in caches {
-        if let Err(error) = fs::read_dir(cache)
-            && error.kind() != ErrorKind::NotFound
-        {
-            let advice = match error.kind() {
-                ErrorKind::PermissionDenied => "; run this as root",
-                _ => "",
-            };
-            lines.push(format!("{}: {error}{advice}", cache.display()));
-            is_complete = false;
+        let shown = cache.display();
+        match fs::read_dir(cache) {
+            Ok(_) => looked_in.push(shown.to_string()),
+            Err(error) if error.kind() == ErrorKind::NotFound && !must_exist => {
+                looked_in.push(format!("{shown} (which does not exist)"));
+            }
+            Err(error) => {
+                let advice = match error.kind() {
+                    ErrorKind::PermissionDenied => "; run this as root",
+                    _ => "",
+                };
+                lines.push(format!("{shown}: {error}{advice}"));
+                is_complete = false;
+            }
         }
     }
     for path in caches.iter().flat_map(|cache| files(cache)) {
@@ -83,7 +99,10 @@ pub(super) fn adopt(caches: &[PathBuf]) -> Result<Vec<String>, Vec<String>> {
         lines.push(format!("{attachment}: {became}"));
     }
     if lines.is_empty() {
-        lines.push("no cached attachment uses the dhcp plugin".to_owned());
+        lines.push(format!(
+            "no cached attachment uses the dhcp plugin; looked in {}",
+            looked_in.join(" and ")
+        ));
     }
     match is_complete {
         true => Ok(lines),
@@ -177,6 +196,22 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cache_that_is_given_must_exist_and_a_usual_one_need_not() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let missing = directory.path().join("nowhere");
+        let lines = adopt(std::slice::from_ref(&missing)).expect_err("no directory");
+        assert!(lines[0].contains("nowhere: No such file"), "{lines:?}");
+        let lines = adopt_from(&[directory.path().to_owned(), missing], false);
+        let told = &lines.expect("there is nothing to adopt")[0];
+        for words in [
+            format!("looked in {} and ", directory.path().display()),
+            "nowhere (which does not exist)".to_owned(),
+        ] {
+            assert!(told.contains(&words), "{told}");
+        }
+    }
 
     #[test]
     fn a_cache_that_is_no_directory_is_not_a_matter_of_rights() {

@@ -1,7 +1,7 @@
 //! `dhcp install DIRECTORY`.
 
 use std::fs::{self, Permissions};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -16,13 +16,16 @@ pub(super) fn install(directory: &Path) -> Result<String, String> {
 }
 
 fn install_from(source: &Path, directory: &Path) -> Result<String, String> {
-    fs::create_dir_all(directory)
-        .map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
+    create(directory).map_err(|error| {
+        let advice = advice(&error);
+        format!("cannot create {}: {error}{advice}", directory.display())
+    })?;
     for plugin in PLUGINS {
         let (from, to) = (source.join(plugin), directory.join(plugin));
         replace(&from, &to).map_err(|error| {
+            let advice = advice(&error);
             format!(
-                "cannot copy {} to {}: {error}",
+                "cannot copy {} to {}: {error}{advice}",
                 from.display(),
                 to.display()
             )
@@ -33,6 +36,32 @@ fn install_from(source: &Path, directory: &Path) -> Result<String, String> {
         PLUGINS.join(" and "),
         directory.display()
     ))
+}
+
+/// Creates a directory and those above it, which any user may enter, whatever the umask is: a
+/// runtime that cannot enter them has no network.
+fn create(directory: &Path) -> io::Result<()> {
+    let missing = directory.ancestors().filter(|path| {
+        // The current directory has an empty path.
+        !path.as_os_str().is_empty() && !path.exists()
+    });
+    let missing: Vec<&Path> = missing.collect();
+    for path in missing.into_iter().rev() {
+        match fs::create_dir(path) {
+            Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o755))?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// What to do about an error.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::PermissionDenied => "; run this as root",
+        _ => "",
+    }
 }
 
 /// Copies a program to a temporary name beside its destination, then renames it. The copy is synced
@@ -104,6 +133,12 @@ mod tests {
             PLUGINS.len(),
             "nothing else is left"
         );
+    }
+
+    #[test]
+    fn who_has_no_right_to_install_is_told_to_be_root() {
+        assert!(advice(&ErrorKind::PermissionDenied.into()).contains("root"));
+        assert_eq!(advice(&ErrorKind::NotFound.into()), "");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use cni::printable;
 
+use crate::go_flags::with_two_dashes;
 use crate::protocol::DEFAULT_SOCKET;
 use cached_call::CachedCall;
 
@@ -24,7 +25,8 @@ pub(crate) fn is_command(word: &str) -> bool {
 
 /// Runs a command with the arguments that follow `dhcp`. If it fails, reports why on stderr.
 pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let args = std::iter::once(OsString::from("dhcp")).chain(args);
+    // One dash does, as for the flags of `dhcp daemon`.
+    let args = std::iter::once(OsString::from("dhcp")).chain(args.map(with_two_dashes));
     let outcome = match Cli::parse_from(args).command {
         Command::Status { socketpath } => one_line(status::status(&socketpath)),
         Command::Install { directory } => one_line(install::install(&directory)),
@@ -92,10 +94,11 @@ enum Command {
     ///
     /// Reads how runtimes attached the containers from the cache of libcni, and requests a lease of
     /// the address that each container has. One that has a lease already is left alone. Fails if one
-    /// of them gets none.
+    /// of them gets none. Run it on the host: a daemon's container has no cache.
     Adopt {
-        /// Directory with the runtime's cached results; can be given several times
-        #[arg(long, value_name = "DIR", default_values = adopt::CACHES)]
+        /// Directory with the runtime's cached results, instead of /var/lib/cni/results and
+        /// /var/lib/cni/multus/results; can be given several times
+        #[arg(long, value_name = "DIR")]
         cachedir: Vec<PathBuf>,
     },
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use cni::{Error, printable};
 
-use crate::plugin::client::ask_to;
+use crate::plugin::client::{Failure, START, ask_to};
 use crate::plugin::problems_of_network_files;
 use crate::protocol::Verb;
 
@@ -18,6 +18,9 @@ pub(super) fn status(socket: &Path) -> Result<String, String> {
     }
     match ask_to(socket, Verb::Status, None) {
         Ok(()) => Ok(format!("the dhcp daemon at {} is ready", socket.display())),
+        Err(Failure::NoDaemon(Error { msg, .. })) => Err(format!(
+            "{msg}; {START}; if it listens on another socket, give that one as --socketpath"
+        )),
         Err(failure) => {
             let Error { msg, details, .. } = failure.into();
             Err(match details.as_str() {
@@ -25,5 +28,19 @@ pub(super) fn status(socket: &Path) -> Result<String, String> {
                 details => format!("{msg}; {details}"),
             })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_daemon_the_commands_own_flag_is_named() {
+        let told = status(Path::new("/nonexistent/dhcp.sock")).expect_err("no daemon");
+        assert!(
+            told.contains("--socketpath") && !told.contains("daemonSocketPath"),
+            "{told}"
+        );
     }
 }

@@ -66,7 +66,10 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 fn run(flags: Flags, state: StateDir) -> Result<(), Box<dyn Error>> {
     if state.is_beside_socket() {
         let directory = state.path().display();
-        tracing::info!("leases are kept in {directory}: nothing else here outlives this container");
+        tracing::info!(
+            "leases are kept in {directory}, on the file system of the socket: the usual directory is \
+             on the root file system, which in a container ends with it (-statedir chooses another)"
+        );
     }
     let limits = Limits::of_process();
     let path = flags.socket();

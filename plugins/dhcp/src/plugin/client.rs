@@ -166,6 +166,10 @@ fn exchange(
     Ok(line)
 }
 
+/// How a daemon is started. `cni-dhcp.socket` may be that of the Go plugins beside the RPM's.
+pub(crate) const START: &str =
+    "start it with `dhcp daemon`, or enable cni-dhcp.socket (of the RPM: leasehold-dhcp.socket)";
+
 fn cannot_connect(socket: &Path, error: &io::Error) -> Failure {
     let why = match error.kind() {
         io::ErrorKind::NotFound => "there is no such socket",
@@ -174,10 +178,11 @@ fn cannot_connect(socket: &Path, error: &io::Error) -> Failure {
         _ => return failed(socket, error.to_string()),
     };
     let what = format!("no dhcp daemon at {}: {why}", socket.display());
-    Failure::NoDaemon(Error::new(code::PLUGIN_NOT_AVAILABLE, what).details(
-        "start it with `dhcp daemon`, or enable cni-dhcp.socket; if it listens on another socket, \
-         set `daemonSocketPath` in the ipam section",
-    ))
+    Failure::NoDaemon(
+        Error::new(code::PLUGIN_NOT_AVAILABLE, what).details(format!(
+            "{START}; if it listens on another socket, set `daemonSocketPath` in the ipam section"
+        )),
+    )
 }
 
 fn not_permitted(socket: &Path) -> Error {

@@ -12,6 +12,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use tracing::level_filters::LevelFilter;
 
 use crate::duration;
+use crate::go_flags::with_two_dashes;
 use crate::state::StateDir;
 
 /// Leases addresses for containers from the LAN's own DHCP server, renews the leases, and releases
@@ -154,16 +155,6 @@ impl Flags {
         };
         let directory = self.on_host(directory.path());
         is_mounted && directory.ancestors().find_map(device) == device(Path::new("/"))
-    }
-}
-
-/// Go's flag package treats `-name` as `--name`; clap would read it as several short flags.
-fn with_two_dashes(arg: OsString) -> OsString {
-    match arg.to_str() {
-        Some(text) if text.len() > 2 && text.starts_with('-') && !text.starts_with("--") => {
-            format!("-{text}").into()
-        }
-        _ => arg,
     }
 }
 
