@@ -108,6 +108,9 @@ fn the_rpm_lives_beside_the_go_plugins_and_loses_no_lease(world: &World) -> Resu
 
     // As on Fedora, the administrator decides what runs.
     systemd.run(&["rpm", "--install", "--nodeps", &package])?;
+    let manual = systemd.run(&["zcat", "/usr/share/man/man8/cni-dhcp.8.gz"])?;
+    let command = format!("systemctl enable --now {}", UNITS.join(" "));
+    ensure!(manual.contains(&command), "{manual}");
     for unit in UNITS {
         ensure!(is_enabled(&systemd, unit)? == "disabled", "{unit}");
     }
