@@ -41,6 +41,45 @@ fn the_reference_lists_exactly_the_keys_that_dhcp_takes() {
     assert_eq!(documented, taken);
 }
 
+/// A service's drop-in must hold wherever the program is.
+#[test]
+fn the_variable_that_a_drop_in_sets_is_one_that_the_unit_passes_to_the_daemon() {
+    let unit = read("examples/systemd/cni-dhcp.service");
+    let start = unit.lines().find(|line| line.starts_with("ExecStart="));
+    assert!(start.is_some_and(|start| start.ends_with(" daemon -takeover $FLAGS")));
+    assert!(unit.contains("\nEnvironment=FLAGS=\n"));
+    let documented = read("docs/daemon.md");
+    assert!(documented.contains("\nEnvironment=\"FLAGS=-verbose\"\n"));
+    assert!(!documented.contains("ExecStart"));
+}
+
+#[test]
+fn the_example_of_a_workflow_is_whole_and_runs_files_that_exist() {
+    let workflow = read("examples/ci/workflow.yml");
+    for part in [
+        "\non: ",
+        "\njobs:",
+        "actions/checkout@",
+        " leasehold\n",
+        "cargo build ",
+    ] {
+        assert!(workflow.contains(part), "{part:?}");
+    }
+    let words = workflow.split_whitespace();
+    let of_ours: Vec<&str> = words
+        .filter_map(|word| word.strip_prefix("leasehold/"))
+        .collect();
+    let (programs, files): (Vec<&str>, Vec<&str>) = of_ours
+        .into_iter()
+        .partition(|path| path.starts_with("target/"));
+    assert_eq!(programs, ["target/x86_64-unknown-linux-musl/release"]);
+    assert!(workflow.contains("--target x86_64-unknown-linux-musl\n"));
+    assert_eq!(files, ["examples/ci/lan-test.sh"]);
+    for file in files {
+        read(file);
+    }
+}
+
 /// Sections whose shell blocks the tests of the runtimes run, in order.
 const RUN: [(&str, &str); 15] = [
     ("README.md", "Install"),

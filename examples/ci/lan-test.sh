@@ -7,8 +7,15 @@
 # PLUGINS is the directory of macvlan and dhcp; the parent in CONFLIST must be eth1. Needs root,
 # iproute2, util-linux, dnsmasq and cnitool. The exit status is 0 if everything works.
 set -eu
+if [ $# != 2 ]; then
+    echo "usage: $0 PLUGINS CONFLIST: the directory of macvlan and dhcp, and a network configuration" >&2
+    exit 2
+fi
 plugins=$1
 conflist=$2
+for needed in dnsmasq cnitool ip nsenter "$plugins/dhcp" "$plugins/macvlan"; do
+    command -v "$needed" >/dev/null || { echo "$0 needs $needed, which is not there" >&2; exit 2; }
+done
 
 # All of it happens in namespaces of its own, which end with the script.
 if [ -z "${LAN_TEST_INSIDE-}" ]; then

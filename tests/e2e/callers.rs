@@ -84,6 +84,25 @@ fn the_example_for_ci_runs_as_it_is(_: &World) -> Result {
         "{text}{}",
         String::from_utf8_lossy(&output.stderr)
     );
+    // What is missing is named at once.
+    let mut incomplete = Command::new("sh");
+    let told = incomplete.arg(&script).arg(suite::plugin_dir()).output()?;
+    let words = String::from_utf8_lossy(&told.stderr).into_owned();
+    ensure!(
+        told.status.code() == Some(2) && words.contains("PLUGINS CONFLIST"),
+        "{words}"
+    );
+    let mut incomplete = Command::new("/bin/sh");
+    incomplete
+        .arg(&script)
+        .arg(suite::plugin_dir())
+        .arg(&conflist);
+    let told = incomplete.env("PATH", "/nonexistent").output()?;
+    let words = String::from_utf8_lossy(&told.stderr).into_owned();
+    ensure!(
+        told.status.code() == Some(2) && words.contains("needs dnsmasq"),
+        "{words}"
+    );
     // A network that does not work is a failure.
     let broken = write("broken.conflist", &LAN.replace("eth1", "eth7"))?;
     let output = run(&broken)?;
