@@ -1,4 +1,4 @@
-//! The container image of several architectures.
+//! Packages for another architecture, and the container image of several.
 
 use std::fs;
 use std::path::Path;
@@ -10,15 +10,15 @@ use lab::{Result, Test, World, test};
 use crate::machine::{self, run};
 use crate::podman;
 
-pub(crate) const TESTS: &[Test] =
-    &[
-        test!(of_an_image_of_two_architectures_a_machine_loads_its_own).needs(&[
-            Package::new("podman", "podman"),
-            Package::new("crun", "crun"),
-            Package::new("conmon", "conmon"),
-            Package::new("skopeo", "skopeo"),
-        ]),
-    ];
+pub(crate) const TESTS: &[Test] = &[
+    test!(a_package_for_another_architecture_is_built_without_running_its_programs),
+    test!(of_an_image_of_two_architectures_a_machine_loads_its_own).needs(&[
+        Package::new("podman", "podman"),
+        Package::new("crun", "crun"),
+        Package::new("conmon", "conmon"),
+        Package::new("skopeo", "skopeo"),
+    ]),
+];
 
 /// What the image is called once it is loaded.
 const LOADED: &str = concat!("leasehold:", env!("CARGO_PKG_VERSION"));
@@ -27,17 +27,22 @@ const LOADED: &str = concat!("leasehold:", env!("CARGO_PKG_VERSION"));
 const MACHINE: usize = 18;
 const AARCH64: u16 = 183;
 
+fn a_package_for_another_architecture_is_built_without_running_its_programs(
+    world: &World,
+) -> Result {
+    machine::enter(world)?;
+    let programs = programs_of_another_architecture()?;
+    run(&["packaging/deb", programs, "/tmp"])?;
+    let package = format!("/tmp/leasehold_{}-1_arm64.deb", env!("CARGO_PKG_VERSION"));
+    let listed = run(&["dpkg-deb", "--contents", &package])?;
+    ensure!(listed.contains("./usr/lib/cni/macvlan"), "{listed}");
+    Ok(())
+}
+
 fn of_an_image_of_two_architectures_a_machine_loads_its_own(world: &World) -> Result {
     machine::enter(world)?;
     podman::configure()?;
-    let own = machine::programs();
-    let other = "/tmp/programs-of-the-other-architecture";
-    fs::create_dir(other)?;
-    for name in ["macvlan", "dhcp"] {
-        let mut program = fs::read(machine::checkout(&own).join(name))?;
-        program[MACHINE..MACHINE + 2].copy_from_slice(&AARCH64.to_le_bytes());
-        fs::write(Path::new(other).join(name), program)?;
-    }
+    let (own, other) = (machine::programs(), programs_of_another_architecture()?);
     for (place, programs) in [[&own, other], [other, &own]].iter().enumerate() {
         let image = format!("/tmp/image-{place}.tar");
         run(&["packaging/image", &image, programs[0], programs[1]])?;
@@ -75,6 +80,18 @@ fn of_an_image_of_two_architectures_a_machine_loads_its_own(world: &World) -> Re
         run(&["podman", "rmi", "--force", LOADED])?;
     }
     Ok(())
+}
+
+/// Makes copies of the programs that cannot be run here.
+fn programs_of_another_architecture() -> Result<&'static str> {
+    let directory = "/tmp/programs-of-another-architecture";
+    fs::create_dir(directory)?;
+    for name in ["macvlan", "dhcp"] {
+        let mut program = fs::read(machine::checkout(&machine::programs()).join(name))?;
+        program[MACHINE..MACHINE + 2].copy_from_slice(&AARCH64.to_le_bytes());
+        fs::write(Path::new(directory).join(name), program)?;
+    }
+    Ok(directory)
 }
 
 /// This machine's, in the words of container images.
