@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Write};
+use std::mem::ManuallyDrop;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
@@ -14,25 +15,32 @@ use crate::printable::printable;
 const MAX_IN_DETAILS: usize = 8;
 
 thread_local! {
-    /// The warnings of the call that this thread serves, for the error that it may end with.
-    static OF_CALL: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    /// The warnings of the call that this thread serves, for the error that it may end with. To have
+    /// them dropped when the thread ends would cost every call some system calls; by then the call
+    /// has taken them.
+    static OF_CALL: ManuallyDrop<RefCell<Vec<String>>> =
+        const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
 /// Keeps a warning that was written to stderr.
 pub(crate) fn keep(warning: String) {
-    OF_CALL.with_borrow_mut(|all| all.push(warning));
+    OF_CALL.with(|all| all.borrow_mut().push(warning));
 }
 
 /// Forgets the warnings of the call that this thread has served before.
 pub(crate) fn forget() {
-    OF_CALL.take();
+    take();
+}
+
+fn take() -> Vec<String> {
+    OF_CALL.with(|all| all.take())
 }
 
 /// Adds the warnings of the call to the details of the error that it ends with, unless the error
 /// has the text already: that of a delegate has the delegate's.
 pub(crate) fn add_to(mut error: Error) -> Error {
     let mut left_out = 0;
-    for (nth, warning) in OF_CALL.take().into_iter().enumerate() {
+    for (nth, warning) in take().into_iter().enumerate() {
         if error.msg.contains(&warning) || error.details.contains(&warning) {
             continue;
         }
