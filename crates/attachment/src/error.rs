@@ -82,16 +82,6 @@ pub fn differs(ifname: &str, difference: impl Display) -> Error {
     Error::new(codes::DIFFERS, what)
 }
 
-/// The error with `more` appended to its details.
-#[must_use]
-pub fn with_details(mut error: Error, more: &str) -> Error {
-    if !error.details.is_empty() {
-        error.details.push_str("; ");
-    }
-    error.details.push_str(more);
-    error
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -159,8 +149,8 @@ mod tests {
 
     #[test]
     fn details_are_added_to_those_that_are_there() {
-        let error = with_details(differs("eth0", "it is down"), "first");
+        let error = differs("eth0", "it is down").and_details("first");
         assert_eq!((error.code, error.details.as_str()), (110, "first"));
-        assert_eq!(with_details(error, "second").details, "first; second");
+        assert_eq!(error.and_details("second").details, "first; second");
     }
 }

@@ -31,7 +31,7 @@ mod prefix;
 mod shared_link;
 
 pub use delegated_keys::DelegatedKeys;
-pub use error::{KernelError, cannot_open_netns, differs, kernel_code, with_details};
+pub use error::{KernelError, cannot_open_netns, differs, kernel_code};
 pub use guard::Guard;
 pub use identity::{stable_mac, stable_name};
 pub use keys::SharedKeys;

@@ -70,6 +70,16 @@ impl Error {
         self
     }
 
+    /// Appends to the details.
+    #[must_use]
+    pub fn and_details(mut self, more: &str) -> Error {
+        if !self.details.is_empty() {
+            self.details.push_str("; ");
+        }
+        self.details.push_str(more);
+        self
+    }
+
     /// Writes the error document. It has this shape in every version of the specification, so the
     /// version is only copied into it. Runtimes show the texts as they are, so they are made
     /// [`printable()`].

@@ -45,22 +45,15 @@ pub(crate) fn add_to(mut error: Error) -> Error {
             continue;
         }
         if nth < MAX_IN_DETAILS {
-            add_sentence(&mut error.details, &format!("warning: {warning}"));
+            error = error.and_details(&format!("warning: {warning}"));
         } else {
             left_out += 1;
         }
     }
-    if left_out > 0 {
-        add_sentence(&mut error.details, &format!("{left_out} more warnings"));
+    match left_out {
+        0 => error,
+        left_out => error.and_details(&format!("{left_out} more warnings")),
     }
-    error
-}
-
-fn add_sentence(details: &mut String, sentence: &str) {
-    if !details.is_empty() {
-        details.push_str("; ");
-    }
-    details.push_str(sentence);
 }
 
 /// Has this process write its records of the crate `log` to stderr, as those of `program`.

@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use attachment::guard::NewGuard;
-use attachment::{KernelError, OwnerMark, with_details};
+use attachment::{KernelError, OwnerMark};
 use cni::delegate::Ipam;
 use cni::{Attachment, Error, code};
 use linknet::{Link, NewMacvlan, or_absent};
@@ -159,10 +159,9 @@ impl AttachContext<'_> {
         }
         match removed.and(deleted) {
             Ok(()) => error,
-            Err(second) => with_details(
-                error,
-                &format!("removing {} failed too: {second}", link.name),
-            ),
+            Err(second) => {
+                error.and_details(&format!("removing {} failed too: {second}", link.name))
+            }
         }
     }
 

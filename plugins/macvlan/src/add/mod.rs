@@ -13,7 +13,7 @@ use std::slice;
 use attachment::guard::NewGuard;
 use attachment::{
     ContainerLock, DelegatedKeys, GUARDED_GROUP, KernelError, LeftOut, OwnerMark, Plan,
-    keep_routes, source_routing, take_valid_lifetime, with_details,
+    keep_routes, source_routing, take_valid_lifetime,
 };
 use cni::delegate::{Ipam, StartedAdd};
 use cni::{CniResult, Error, Interface, IpConfig, Request, Version, code};
@@ -131,7 +131,7 @@ fn attach(
         Err(error) => obstacles.iter().fold(error, |error, obstacle| {
             match error.details.contains(obstacle) {
                 true => error,
-                false => with_details(error, obstacle),
+                false => error.and_details(obstacle),
             }
         }),
     };
@@ -211,10 +211,9 @@ fn assign(
         }
         Err(error) => Err(match release(context, link, ipam) {
             Ok(()) => error,
-            Err(second) => with_details(
-                error,
-                &format!("releasing the address failed too: {second}"),
-            ),
+            Err(second) => {
+                error.and_details(&format!("releasing the address failed too: {second}"))
+            }
         }),
     }
 }
@@ -275,7 +274,7 @@ fn drop_unused_vlan(context: &AttachContext<'_>, error: Error) -> Error {
     };
     match remove_vlan() {
         Ok(()) => error,
-        Err(second) => with_details(error, &second.to_string()),
+        Err(second) => error.and_details(&second.to_string()),
     }
 }
 

@@ -14,9 +14,7 @@ use std::time::{Duration, Instant};
 use attachment::host_access::{
     AttachError, AttachmentTag, HostAccess, HostAccessKey, Reachable, Refusal, return_routes,
 };
-use attachment::{
-    HostLock, KernelError, Plan, SharedKeys, codes, differs, kernel_code, with_details,
-};
+use attachment::{HostLock, KernelError, Plan, SharedKeys, codes, differs, kernel_code};
 use cni::{Attachment, Error, Request};
 use ipnet::IpNet;
 use linknet::{Link, Netlink};
@@ -144,7 +142,7 @@ pub(crate) fn roll_back(config: &Config, attachment: &Attachment, error: Error) 
         Ok(()) => error,
         Err(second) => {
             let what = format!("removing the host's route to the container failed too: {second}");
-            with_details(error, &what)
+            error.and_details(&what)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! VLANs that macvlans sit on: finding and creating them.
 
-use attachment::{HostLock, KernelError, SharedLink, codes, is_macvlan, with_details};
+use attachment::{HostLock, KernelError, SharedLink, codes, is_macvlan};
 use cni::{Error, code};
 use linknet::{Link, Netlink, NewVlan};
 use sha2::{Digest, Sha256};
@@ -170,7 +170,7 @@ impl Vlan {
             _ => "",
         };
         let error = Error::new(code, self.cannot_create(why)).details(advice);
-        with_details(error, &refusal.to_string())
+        error.and_details(&refusal.to_string())
     }
 
     fn cannot_create(&self, why: &str) -> String {

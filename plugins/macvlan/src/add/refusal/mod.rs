@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use attachment::{OwnerMark, codes, is_macvlan, with_details};
+use attachment::{OwnerMark, codes, is_macvlan};
 use cni::{Error, code};
 use linknet::{Link, MacvlanMode};
 
@@ -118,7 +118,7 @@ impl Finding {
     fn into_diagnosis(self, refusal: &linknet::Error) -> Diagnosis {
         let error = Error::new(self.code, self.why).details(self.advice);
         Diagnosis {
-            error: with_details(error, &refusal.to_string()),
+            error: error.and_details(&refusal.to_string()),
             temporary: self.temporary,
         }
     }
