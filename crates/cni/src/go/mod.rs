@@ -233,12 +233,7 @@ impl<'de> de::Deserializer<'de> for Object<'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Invalid> {
-        visitor.visit_map(Fields {
-            object: self.0,
-            all: fields,
-            rest: fields.iter(),
-            value: None,
-        })
+        visitor.visit_map(Fields::of(self.0, fields))
     }
 
     /// Reads an enum that is written as an object, whose only key is the variant.
@@ -248,12 +243,6 @@ impl<'de> de::Deserializer<'de> for Object<'de> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Invalid> {
-        let fields = Fields {
-            object: self.0,
-            all: variants,
-            rest: variants.iter(),
-            value: None,
-        };
         let unknown = |key: &&String| !variants.iter().any(|name| key.eq_ignore_ascii_case(name));
         if let Some(key) = self.0.keys().find(unknown) {
             return Err(de::Error::unknown_variant(key, variants));
@@ -262,7 +251,8 @@ impl<'de> de::Deserializer<'de> for Object<'de> {
             let found = Value::Object(self.0.clone());
             return Err(Invalid::unexpected("an object with one key", &found));
         }
-        MapAccessDeserializer::new(fields).deserialize_enum(name, variants, visitor)
+        MapAccessDeserializer::new(Fields::of(self.0, variants))
+            .deserialize_enum(name, variants, visitor)
     }
 
     forward_to_deserialize_any! {
@@ -280,6 +270,15 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    fn of(object: &'a Map<String, Value>, names: &'static [&'static str]) -> Fields<'a> {
+        Fields {
+            object,
+            all: names,
+            rest: names.iter(),
+            value: None,
+        }
+    }
+
     /// Finds the value for a field. A key that is spelled exactly like another field is that
     /// field's alone.
     fn find(&self, name: &str) -> Option<&'a Value> {

@@ -47,9 +47,8 @@ pub fn main(plugin: &dyn Plugin) -> ExitCode {
 /// An ADD whose result cannot be written is undone with [`Plugin::roll_back`].
 ///
 /// stderr gets warnings for people; failing to write them changes nothing. An error has them in its
-/// details too. If neither CNI_COMMAND
-/// nor any other variable that comes with it is set, a person is running the plugin by hand, and
-/// `run` writes a description of the plugin to stderr.
+/// details too. If neither CNI_COMMAND nor any other variable that comes with it is set, a person is
+/// running the plugin by hand, and `run` writes a description of the plugin to stderr.
 pub fn run(
     plugin: &dyn Plugin,
     env: &Env,
