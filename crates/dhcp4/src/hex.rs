@@ -51,14 +51,17 @@ pub fn serialize<S: Serializer>(octets: &[u8], serializer: S) -> Result<S::Ok, S
     serializer.serialize_str(&encode(octets))
 }
 
-/// Deserializes octets as [`decode`] reads them, for `#[serde(with = "dhcp4::hex")]`.
+/// Deserializes octets as [`decode`] reads them, for `#[serde(with = "dhcp4::hex")]` on a `Vec<u8>`
+/// or what can be made of one, such as an `Arc<[u8]>`.
 ///
 /// # Errors
 ///
 /// Those of the deserializer, and [`NotHex`].
-pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+pub fn deserialize<'de, T: From<Vec<u8>>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
-    decode(&text).map_err(de::Error::custom)
+    decode(&text).map(T::from).map_err(de::Error::custom)
 }
 
 #[cfg(test)]

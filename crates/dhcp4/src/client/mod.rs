@@ -20,7 +20,7 @@ mod timers;
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::config::Config;
 use crate::event::Event;
@@ -235,12 +235,12 @@ impl Client {
 
     /// What the client sent, received and ignored so far, or since [`Client::forget_report`].
     pub fn report(&self) -> &Report {
-        static NOTHING: Report = Report::new();
+        static NOTHING: LazyLock<Report> = LazyLock::new(Report::default);
         self.report.as_deref().unwrap_or(&NOTHING)
     }
 
-    /// Starts the report anew, for a driver that has no use for the one so far, and keeps the client
-    /// for a long time.
+    /// Empties the report. It takes memory, and a driver may keep a client for a long time after it
+    /// has last used the report.
     pub fn forget_report(&mut self) {
         self.report = None;
     }

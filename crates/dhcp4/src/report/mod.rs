@@ -35,16 +35,6 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) const fn new() -> Report {
-        Report {
-            sent: BTreeMap::new(),
-            received: 0,
-            ignored: BTreeMap::new(),
-            last_nak: None,
-            assumptions: Vec::new(),
-        }
-    }
-
     /// Whether a server has answered this client, even if it could not use the answer.
     pub fn has_answer(&self) -> bool {
         let is_for_us = |ignored: &Ignored| {

@@ -39,7 +39,7 @@ pub struct LeaseParams {
     pub(crate) settings: Arc<Settings>,
 }
 
-/// The parameters that are the same for many leases of a network, which share their memory.
+/// The parameters that many leases of a network have in common, and keep in memory once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Settings {
@@ -137,7 +137,7 @@ impl LeaseParams {
 #[serde(rename_all = "lowercase")]
 pub enum ClientId {
     /// By option 61 with this body.
-    Sent(#[serde(with = "shared_hex")] Arc<[u8]>),
+    Sent(#[serde(with = "dhcp4::hex")] Arc<[u8]>),
     /// By option 61 with the interface's MAC.
     Mac,
     /// By the MAC that every message carries, without option 61.
@@ -239,26 +239,6 @@ pub enum Suppress {
 /// Octets, written as hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hex(#[serde(with = "dhcp4::hex")] pub(crate) Vec<u8>);
-
-/// Shared octets, written like [`Hex`].
-mod shared_hex {
-    use std::sync::Arc;
-
-    use serde::{Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(
-        octets: &Arc<[u8]>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        dhcp4::hex::serialize(octets, serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Arc<[u8]>, D::Error> {
-        dhcp4::hex::deserialize(deserializer).map(Arc::from)
-    }
-}
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
