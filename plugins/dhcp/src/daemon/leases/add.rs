@@ -233,7 +233,7 @@ fn keep(
     let result = lease.result();
     let result = result.ok_or_else(|| internal("a client that is bound has no lease"))?;
     table.netns_watcher.watch(&lease.interface.path);
-    *slot.lease.borrow_mut() = Some(Rc::clone(&lease));
+    table.put(slot, Rc::clone(&lease));
     // On disk before the caller gets the result: from here on, a crash cannot lose the lease.
     table.persist(slot);
     if let Some(past) = past {

@@ -91,8 +91,7 @@ pub(super) fn take_up_abandoned(table: &Table, attachment: &Attachment) -> Optio
         return None;
     }
     let slot = table.get_or_create(attachment);
-    *slot.lease.borrow_mut() = Some(Rc::new(lease));
-    table.holders.update(&slot);
+    table.put(&slot, Rc::new(lease));
     Some(slot)
 }
 
@@ -248,8 +247,7 @@ fn release(table: &Rc<Table>, record: &Record, lease: ManagedLease) {
     let attachment = &record.attachment;
     tracing::info!(%attachment, "releasing the lease of a container that was detached before");
     let slot = table.get_or_create(attachment);
-    *slot.lease.borrow_mut() = Some(Rc::new(lease));
-    table.holders.update(&slot);
+    table.put(&slot, Rc::new(lease));
     let table = Rc::clone(table);
     spawn_local(async move { end::end(&table, &slot).await });
 }
@@ -278,7 +276,7 @@ fn maintain(
     table.netns_watcher.watch(&lease.interface.path);
     table.update_host_route(attachment, &lease);
     let slot = table.get_or_create(attachment);
-    *slot.lease.borrow_mut() = Some(Rc::new(lease));
+    table.put(&slot, Rc::new(lease));
     if record.status == LeaseStatus::Abandoned {
         table.persist(&slot);
     }

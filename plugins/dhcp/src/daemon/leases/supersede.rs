@@ -86,7 +86,7 @@ impl Superseded {
             let (attachment, address) = (&slot.attachment, old.address().map(display));
             tracing::info!(%attachment, address, "lease taken up again: the container that was to have its address has failed");
             old.reconfirm();
-            *slot.lease.borrow_mut() = Some(old);
+            table.put(&slot, old);
             table.set_timer_at(&slot, Some(now()));
         }
     }
@@ -148,8 +148,7 @@ mod tests {
             let table = table(&directory);
             let [other, slot] = ["c1", "c2"]
                 .map(|container| table.get_or_create(&record_of(container, "lan").attachment));
-            *other.lease.borrow_mut() = Some(Rc::new(old));
-            table.holders.update(&other);
+            table.put(&other, Rc::new(old));
             Two {
                 _directory: directory,
                 table,

@@ -221,6 +221,12 @@ impl Table {
         other.map(|other| other.attachment.clone())
     }
 
+    /// Puts a lease into the slot.
+    pub(super) fn put(&self, slot: &Rc<Slot>, lease: Rc<ManagedLease>) {
+        *slot.lease.borrow_mut() = Some(lease);
+        self.holders.update(slot);
+    }
+
     /// Removes the slot if it has no lease and no exchange is running. Tasks that wait for its lock
     /// find out, and create another slot.
     pub(super) fn remove_if_empty(&self, slot: &Rc<Slot>) {
@@ -422,8 +428,7 @@ pub(super) mod tests {
     fn with_lease(directory: &tempfile::TempDir, record: &Record) -> (Table, Rc<Slot>) {
         let table = table(directory);
         let slot = table.get_or_create(&record.attachment);
-        *slot.lease.borrow_mut() = Some(Rc::new(lease_of(record.clone())));
-        table.holders.update(&slot);
+        table.put(&slot, Rc::new(lease_of(record.clone())));
         (table, slot)
     }
 
