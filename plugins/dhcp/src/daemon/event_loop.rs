@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::error::cannot;
@@ -70,7 +70,9 @@ pub(super) async fn run(
                 tasks.spawn_local(async move { server.serve(stream, place).await });
             }
             task = leases::maintain_next(table) => drop(tasks.spawn_local(task?)),
-            Some(outcome) = tasks.join_next() => log_panic(outcome),
+            Some(outcome) = tasks.join_next() => if let Err(error) = outcome && error.is_panic() {
+                tracing::error!(%error, "a task panicked; this is a bug");
+            },
             never = &mut upkeep => match never {},
             () = idleness.over() => {
                 tracing::info!("exiting: there was no lease for the -idle time");
@@ -81,21 +83,9 @@ pub(super) async fn run(
             _ = hangup.recv() => tracing::info!("SIGHUP ignored: there is nothing to reload"),
             () = server.stop.notified() => break,
         }
-        // All that have ended, rather than one for each that begins: they keep their memory.
-        while let Some(outcome) = tasks.try_join_next() {
-            log_panic(outcome);
-        }
     }
     stop(table, tasks).await;
     Ok(())
-}
-
-fn log_panic(outcome: Result<(), JoinError>) {
-    if let Err(error) = outcome
-        && error.is_panic()
-    {
-        tracing::error!(%error, "a task panicked; this is a bug");
-    }
 }
 
 /// What the daemon does besides serving callers and maintaining leases.
