@@ -13,6 +13,7 @@ use attachment::codes;
 use cni::{Attachment, Error, Plugin};
 use linknet::{Netlink, Netns, NetnsError};
 
+use super::advice::advice;
 use super::cached_call::CachedCall;
 use crate::plugin::client::ask_to;
 use crate::plugin::{DaemonLocation, Dhcp};
@@ -60,10 +61,7 @@ fn adopt_from(caches: &[PathBuf], must_exist: bool) -> Result<Vec<String>, Vec<S
                 looked_in.push(format!("{shown} (which does not exist)"));
             }
             Err(error) => {
-                let advice = match error.kind() {
-                    ErrorKind::PermissionDenied => "; run this as root",
-                    _ => "",
-                };
+                let advice = advice(&error);
                 lines.push(format!("{shown}: {error}{advice}"));
                 is_complete = false;
             }

@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use super::advice::advice;
+
 /// The plugins of a release.
 const PLUGINS: [&str; 2] = ["macvlan", "dhcp"];
 
@@ -54,14 +56,6 @@ fn create(directory: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// What to do about an error.
-fn advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        ErrorKind::PermissionDenied => "; run this as root",
-        _ => "",
-    }
 }
 
 /// Copies a program to a temporary name beside its destination, then renames it. The copy is synced
@@ -133,12 +127,6 @@ mod tests {
             PLUGINS.len(),
             "nothing else is left"
         );
-    }
-
-    #[test]
-    fn who_has_no_right_to_install_is_told_to_be_root() {
-        assert!(advice(&ErrorKind::PermissionDenied.into()).contains("root"));
-        assert_eq!(advice(&ErrorKind::NotFound.into()), "");
     }
 
     #[test]

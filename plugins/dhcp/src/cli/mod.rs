@@ -2,6 +2,7 @@
 //! probe or its init container: `dhcp status`, `dhcp install`, `dhcp adopt`.
 
 mod adopt;
+mod advice;
 mod cached_call;
 mod install;
 mod status;

@@ -245,6 +245,7 @@ mod tests {
             "it has not answered within 10ms: look at its log, and restart it"
         );
     }
+
     /// A daemon that hangs costs an ADD and the DEL that undoes it less than kubelet's two minutes,
     /// if the configuration says how long an ADD may take.
     #[test]

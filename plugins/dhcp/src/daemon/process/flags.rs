@@ -284,18 +284,4 @@ mod tests {
             assert!(error.contains(flag), "{error}");
         }
     }
-
-    #[test]
-    fn a_flag_of_several_letters_may_have_one_dash() {
-        for (arg, read) in [
-            ("-idle", "--idle"),
-            ("-ab", "--ab"),
-            ("--idle", "--idle"),
-            ("-h", "-h"),
-            ("-", "-"),
-            ("idle", "idle"),
-        ] {
-            assert_eq!(with_two_dashes(arg.into()), read, "{arg}");
-        }
-    }
 }

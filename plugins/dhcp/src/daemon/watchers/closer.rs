@@ -149,6 +149,7 @@ mod tests {
         });
         assert!(on_thread.try_recv().is_err(), "the thread has yet to run");
     }
+
     #[test]
     fn a_thread_ends_when_there_is_nothing_to_close_any_more() {
         let (dropped, on_thread) = channel();

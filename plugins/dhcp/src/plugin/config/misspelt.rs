@@ -29,8 +29,8 @@ pub(super) fn unknown_keys(section: &Map<String, Value>) -> Vec<(String, Option<
     found
 }
 
-/// The unknown keys of the object at this path.
-fn unknown_in(
+/// The unknown keys of the object at this path, each with the key that is probably meant.
+pub(super) fn unknown_in(
     object: &Map<String, Value>,
     path: &str,
     known: &[&'static str],

@@ -127,17 +127,14 @@ pub(super) fn ungranted(
 
 /// Refuses unknown keys in `servers`: a misspelt one would let any server in.
 fn verify_server_keys(source: Source<'_>, section: &Map<String, Value>) -> Result<(), Error> {
-    let servers = cni::go::get(section, "servers").and_then(Value::as_object);
-    let known = field_names::<Servers>();
-    let is_unknown = |key: &&String| !known.iter().any(|known| key.eq_ignore_ascii_case(known));
-    let mut keys = servers.into_iter().flat_map(Map::keys);
-    let Some(key) = keys.find(is_unknown) else {
+    let Some(servers) = cni::go::get(section, "servers").and_then(Value::as_object) else {
         return Ok(());
     };
-    let misspelt = servers.map(|servers| cni::go::misspelt_keys(servers, known));
-    let misspelt = misspelt.unwrap_or_default();
-    let meant = misspelt.iter().find(|(misspelt, _)| misspelt == key);
-    let advice = meant.map(|(_, meant)| format!("; did you mean {meant:?}?"));
+    let unknown = misspelt::unknown_in(servers, "", field_names::<Servers>());
+    let Some((key, meant)) = unknown.first() else {
+        return Ok(());
+    };
+    let advice = meant.map(|meant| format!("; did you mean {meant:?}?"));
     let advice = advice.unwrap_or_default();
     Err(source.invalid("servers", format_args!("there is no key {key:?}{advice}")))
 }
