@@ -1,5 +1,5 @@
-//! How long the parts take that need no kernel, for whoever works on them: the tasks whose
-//! instructions `budgets` counts.
+//! Times the tasks whose instructions `budgets` counts, which need no kernel: for changes to parsing,
+//! conversion or the DHCP client.
 
 #[path = "budgets/tasks.rs"]
 #[allow(dead_code, reason = "budgets runs them under valgrind")]

@@ -56,13 +56,7 @@ struct Holdings {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    lab::exit_code(run(&Options::parse()))
 }
 
 fn run(options: &Options) -> Result {

@@ -7,8 +7,8 @@
 //! LEASEHOLD_WRITE_BUDGETS=1 cargo bench --bench budgets --target x86_64-unknown-linux-musl
 //! ```
 //!
-//! The second command writes the file anew. The numbers are those of one compiler: a new one may
-//! change them all.
+//! The second command replaces the file by what it measures. The numbers are those of one compiler:
+//! another version may change them all.
 
 mod budget;
 mod instructions;
@@ -30,7 +30,7 @@ use budget::{Budget, Verdict};
 
 const NEEDS: &[Package] = &[STRACE, Package::new("valgrind", "valgrind")];
 
-/// Has the file written anew.
+/// Replaces the file by what is measured.
 const WRITE: &str = "LEASEHOLD_WRITE_BUDGETS";
 
 fn main() -> ExitCode {

@@ -7,7 +7,7 @@ use std::path::Path;
 use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::Settings;
 use lab::plugin::Call;
-use lab::serde_json::{Value, json};
+use lab::serde_json::json;
 use lab::{Daemon, DhcpServer, Lan, Result, World};
 
 use crate::budget::Budget;
@@ -43,11 +43,7 @@ pub(crate) fn measure() -> Result<Vec<Budget>> {
                     .ifname("eth0")
                     .config(&config);
                 let result = call.run(&lan.host)?.success()?;
-                if verb == "ADD" {
-                    config["prevResult"] = result;
-                } else {
-                    config["prevResult"] = Value::Null;
-                }
+                config["prevResult"] = result; // DEL has none
                 least[place] = least[place].min(total(&world)?);
             }
         }

@@ -7,8 +7,7 @@ use lab::{Node, Result};
 use leasehold_dhcp::protocol::LeaseParams;
 use linknet::{MacvlanMode, Netlink, NewMacvlan, sysctl};
 
-use crate::side::CONFIG_VERSION;
-use crate::site::{PARENT, Site};
+use crate::site::{CONFIG_VERSION, PARENT, Site};
 
 /// How many interfaces share a namespace. The kernel looks through all of them for each that is
 /// listed.

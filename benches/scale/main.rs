@@ -62,14 +62,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let outcome = lab::world::enter().and_then(|world| run(&world, &Options::parse()));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    lab::exit_code(lab::world::enter().and_then(|world| run(&world, &Options::parse())))
 }
 
 fn run(world: &World, options: &Options) -> Result {

@@ -15,9 +15,7 @@ use lab::{Lan, Node, Process, Result, World, until};
 use leasehold_dhcp::protocol::{Reply, Request, VERSION, Verb};
 
 use crate::crowd::{Member, NETWORK};
-
-/// The version of every configuration: the newest that Debian's Go plugins know.
-pub(crate) const CONFIG_VERSION: &str = "1.0.0";
+use crate::site::CONFIG_VERSION;
 
 /// How many callers there are at a time.
 const CALLERS: usize = 32;

@@ -10,6 +10,9 @@ use lab::{DhcpServer, Lan, Result};
 
 use ipnet::Ipv4Net;
 
+/// The version of every configuration: the newest that Debian's Go plugins know.
+pub(crate) const CONFIG_VERSION: &str = "1.0.0";
+
 /// The crowd's parent on the host.
 pub(crate) const PARENT: &str = "eth2";
 

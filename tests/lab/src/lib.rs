@@ -54,4 +54,15 @@ pub use world::World;
 /// What a test and most helpers return: `?` on anything, with context where it helps the reader.
 pub type Result<T = ()> = anyhow::Result<T>;
 
+/// The exit status of a program that does one thing. Prints the error, if there is one.
+pub fn exit_code(outcome: Result) -> std::process::ExitCode {
+    match outcome {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
 pub use {anyhow, dhcproto, serde_json};
