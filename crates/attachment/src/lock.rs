@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread::{self, sleep};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use linknet::{Error, Netns, Result};
 
@@ -26,8 +26,8 @@ const DIRECTORY: &str = "/run/cni";
 /// Beside the daemon's socket, so that a daemon in a container of its own sees it too.
 const PATH: &str = "/run/cni/leasehold.lock";
 
-/// How long to wait for the host's lock. Processes hold it only for a few requests to the kernel,
-/// so it takes hundreds of them in a queue, or one that was stopped, to be kept waiting this long.
+/// How long one other process may have the host's lock. Processes hold it only for a few requests
+/// to the kernel, so who has it this long was stopped.
 const HOST_LOCK_WAIT: Duration = Duration::from_secs(30);
 
 /// How long to wait for another ADD of the container.
@@ -49,16 +49,16 @@ impl HostLock {
         Ok(Path::new(DIRECTORY))
     }
 
-    /// Waits for the lock, for 30 seconds at most, in the order in which processes ask for it. If
-    /// that is not enough, a thread goes on waiting until the process ends.
+    /// Waits for the lock, in the order in which processes ask for it, until nobody has got it for
+    /// 30 seconds. If that is not enough, a thread goes on waiting until the process ends.
     ///
     /// # Errors
-    /// EWOULDBLOCK if other processes held it all the time; else if the file cannot be created or
+    /// EWOULDBLOCK if one other process held it for so long; else if the file cannot be created or
     /// opened.
     pub fn acquire() -> Result<HostLock> {
         let file = open().map_err(|error| failed(&error))?;
         lock_in_turn(&file, HOST_LOCK_WAIT).map_err(|error| failed(&error))?;
-        Ok(HostLock { file })
+        Ok(HostLock::of(file))
     }
 
     /// Tries for the lock at most this long. This starts no thread, but processes that wait in
@@ -69,10 +69,17 @@ impl HostLock {
     pub fn acquire_within(timeout: Duration) -> Result<HostLock> {
         let file = open().map_err(|error| failed(&error))?;
         match lock_within(&file, timeout) {
-            Ok(true) => Ok(HostLock { file }),
+            Ok(true) => Ok(HostLock::of(file)),
             Ok(false) => Err(failed(&io::ErrorKind::WouldBlock.into())),
             Err(error) => Err(failed(&error)),
         }
+    }
+
+    /// The lock that this locked file is. Its new time of change tells those who wait that the
+    /// queue moves; without it they only give up earlier.
+    fn of(file: File) -> HostLock {
+        let _ = file.set_modified(SystemTime::now());
+        HostLock { file }
     }
 }
 
@@ -128,10 +135,10 @@ pub fn lock_within(file: &File, timeout: Duration) -> io::Result<bool> {
 }
 
 /// Locks the file. The kernel grants a lock in the order of requests, but cannot wait for it with a
-/// deadline, so a thread waits.
+/// deadline, so a thread waits. The timeout begins anew when the file's time of change has changed.
 ///
 /// # Errors
-/// [`io::ErrorKind::WouldBlock`] if others had the lock all the time.
+/// [`io::ErrorKind::WouldBlock`] if others had the lock all the time, and nobody changed the file.
 fn lock_in_turn(file: &File, timeout: Duration) -> io::Result<()> {
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {}
@@ -146,8 +153,17 @@ fn lock_in_turn(file: &File, timeout: Duration) -> io::Result<()> {
             let _ = waiting.unlock();
         }
     })?;
-    let outcome = receiver.recv_timeout(timeout);
-    outcome.unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
+    let mut seen = file.metadata()?.modified()?;
+    loop {
+        if let Ok(outcome) = receiver.recv_timeout(timeout) {
+            return outcome;
+        }
+        let changed = file.metadata()?.modified()?;
+        if changed == seen {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        seen = changed;
+    }
 }
 
 impl Drop for HostLock {
@@ -201,6 +217,35 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_a_lock_does_not_give_up_while_others_get_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let open = || File::create(&path).unwrap();
+        let (holder, waiting) = (open(), open());
+        holder.lock().unwrap();
+        let (timeout, start) = (Duration::from_millis(50), Instant::now());
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| lock_in_turn(&waiting, timeout));
+            while start.elapsed() < 4 * timeout {
+                holder.set_modified(SystemTime::now()).unwrap(); // as who gets it does
+            }
+            holder.unlock().unwrap();
+            waiter.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn who_gets_the_hosts_lock_changes_the_files_time() {
+        let file = tempfile::tempfile().unwrap();
+        let before = SystemTime::UNIX_EPOCH;
+        file.set_modified(before).unwrap();
+        let copy = file.try_clone().unwrap();
+        let held = HostLock::of(file);
+        assert_ne!(copy.metadata().unwrap().modified().unwrap(), before);
+        drop(held);
+    }
+
+    #[test]
     fn a_lock_is_tried_for_as_long_as_the_caller_says() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
@@ -221,7 +266,7 @@ mod tests {
         let file = File::create(&path).unwrap();
         file.lock().unwrap();
         let copy = file.try_clone().unwrap();
-        drop(HostLock { file });
+        drop(HostLock::of(file));
         assert!(lock_within(&File::create(&path).unwrap(), Duration::ZERO).unwrap());
         drop(copy);
     }

@@ -68,9 +68,10 @@ fn whatever_way_it_moves_a_container_keeps_its_lease(world: &World) -> Result {
     }
     walk.ensure_one_holder()?;
     walk.del(&walk.living)?;
-    until("the last DEL releases the address", SOON, || {
+    let released = until("the last DEL releases the address", SOON, || {
         hosts.server.leases().is_empty()
-    })
+    });
+    released.with_context(|| walk.daemons.each_ref().map(lab::Daemon::log).concat())
 }
 
 fn attach(hosts: &Hosts, networks: &[Network; 2], host: usize, name: &str) -> Result<Place> {
