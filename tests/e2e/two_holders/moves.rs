@@ -4,7 +4,8 @@
 //! `LEASEHOLD_MOVES_SEED` repeats a run.
 
 use lab::anyhow::{Context, ensure};
-use lab::{Attachment, Network, Node, Result, Test, World, test, until};
+use lab::{Attachment, Lan, Network, Node, Result, Test, World, test, until};
+use linknet::NewMacvlan;
 
 use super::two_hosts::{Hosts, SOCKETS};
 use super::web;
@@ -85,6 +86,27 @@ fn attach(hosts: &Hosts, networks: &[Network; 2], host: usize, name: &str) -> Re
     })
 }
 
+/// Removes a container, and waits for its end. The kernel ends a namespace at its leisure, and
+/// until then its interface has the address, and answers for it. Macvlans of one parent have
+/// different MACs.
+fn remove(host: &Node, container: Node) -> Result {
+    let mac = container.link("eth0")?.mac;
+    container.remove()?;
+    let netlink = host.netlink()?;
+    let same_mac = NewMacvlan {
+        mac,
+        up: true,
+        ..NewMacvlan::new("probe", host.link(Lan::MASTER)?.index)
+    };
+    until("the container's interface is gone", SOON, || {
+        netlink
+            .add_macvlan(&same_mac, host.netns(), &netlink)
+            .is_ok()
+    })?;
+    netlink.delete_link(host.link("probe")?.index)?;
+    Ok(())
+}
+
 impl Walk<'_> {
     /// Moves the container.
     fn step(&mut self, to: usize, name: &str, way: u64) -> Result {
@@ -99,7 +121,7 @@ impl Walk<'_> {
             2 => self.left.push(old),
             3 => {
                 if let Some(container) = old.container.take() {
-                    container.remove()?;
+                    remove(self.host(old.host), container)?;
                 }
                 self.left.push(old);
             }
@@ -111,11 +133,15 @@ impl Walk<'_> {
                 let host = old.host;
                 self.daemons[host].process().kill()?;
                 self.del(&old)?;
-                let node = [&self.hosts.lan.host, &self.hosts.second][host];
-                self.daemons[host] = lab::Daemon::start_on(self.world, node, SOCKETS[host])?;
+                self.daemons[host] =
+                    lab::Daemon::start_on(self.world, self.host(host), SOCKETS[host])?;
             }
         }
         Ok(())
+    }
+
+    fn host(&self, number: usize) -> &Node {
+        [&self.hosts.lan.host, &self.hosts.second][number]
     }
 
     fn del(&self, place: &Place) -> Result {
