@@ -55,8 +55,17 @@ impl PacketSocket {
     /// # Errors
     /// `is_denied` without CAP_NET_RAW, `is_absent` if there is no such link.
     pub fn open(index: u32, port: u16) -> Result<PacketSocket> {
+        PacketSocket::open_for(index, port, &[])
+    }
+
+    /// Like [`PacketSocket::open`], for datagrams whose payload has one of these patterns, as after
+    /// [`PacketSocket::accept_only`].
+    ///
+    /// # Errors
+    /// As [`PacketSocket::open`].
+    pub fn open_for(index: u32, port: u16, any_of: &[Pattern<'_>]) -> Result<PacketSocket> {
         let open = || {
-            let socket = link_layer::open(&filter::udp_to_port(port, &[]))?;
+            let socket = link_layer::open(&filter::udp_to_port(port, any_of))?;
             setsockopt(&socket, PacketAuxdata, &true)?;
             let mac = link_layer::bind_to_link(&socket, index)?;
             Ok(PacketSocket { socket, port, mac })

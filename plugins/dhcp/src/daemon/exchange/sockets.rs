@@ -77,10 +77,14 @@ impl<'n> Sockets<'n> {
             return Ok(());
         };
         let pattern = |offset, octets| Pattern { offset, octets };
-        self.open()?.accept_only(&[
+        let any_of = [
             pattern(Awaited::XID_OFFSET, &xid),
             pattern(Awaited::CHADDR_OFFSET, &chaddr),
-        ])?;
+        ];
+        match &self.socket {
+            Some(open) => open.get_ref().accept_only(&any_of)?,
+            None => drop(self.open(&any_of)?),
+        }
         self.awaited = awaited;
         Ok(())
     }
@@ -93,7 +97,7 @@ impl<'n> Sockets<'n> {
             Delivery::Broadcast { source } => (None, source, Ipv4Addr::BROADCAST),
             Delivery::Unicast { source, server } => (server_mac, source, server),
         };
-        self.open()?.send(
+        self.open(&[])?.send(
             mac.unwrap_or(Mac::BROADCAST),
             SocketAddrV4::new(source, CLIENT_PORT),
             SocketAddrV4::new(destination, SERVER_PORT),
@@ -144,14 +148,14 @@ impl<'n> Sockets<'n> {
         }
     }
 
-    /// The socket, opened in the netns if it is not open.
-    fn open(&mut self) -> io::Result<&PacketSocket> {
+    /// The socket, opened in the netns if it is not open, for what has one of these patterns.
+    fn open(&mut self, any_of: &[Pattern<'_>]) -> io::Result<&PacketSocket> {
         let open = match self.socket.take() {
             Some(open) => open,
             None => {
                 let opened = self
                     .netns
-                    .run(|| PacketSocket::open(self.ifindex, CLIENT_PORT))?;
+                    .run(|| PacketSocket::open_for(self.ifindex, CLIENT_PORT, any_of))?;
                 let opened = opened.map_err(io::Error::other)?;
                 mark(|mark| opened.set_mark(mark));
                 watch(opened)?
