@@ -130,10 +130,12 @@ async fn add_in_slot(
     let lease = Rc::new(lease);
     *slot.sought.borrow_mut() = Rc::downgrade(&lease);
     table.holders.update(slot);
-    let attempt = Attempt::new(table, slot, lease, sockets);
-    let lease = attempt
-        .obtain(&request.netns, &link, request.deadline, request.timeout)
-        .await?;
+    let attempt = Attempt::new(table, slot, Rc::clone(&lease), sockets);
+    let obtained = attempt.obtain(&request.netns, &link, request.deadline, request.timeout);
+    // While the servers answer: it takes some requests to the kernel.
+    let note_lan = async { lease.note_lan(&request.netns, &link) };
+    let (obtained, ()) = tokio::join!(obtained, note_lan);
+    let lease = obtained?;
     lease.set_only_add(request.id);
     keep(table, slot, lease, past).map(Some)
 }
@@ -237,7 +239,10 @@ fn keep(
     // On disk before the caller gets the result: from here on, a crash cannot lose the lease.
     table.persist(slot);
     if let Some(past) = past {
-        table.store.forget_superseded(&past);
+        match past.attachment == slot.attachment {
+            true => table.store.forget(&past), // its file has the new record
+            false => table.store.forget_superseded(&past),
+        }
     }
     table.set_timer(slot);
     let address = lease.address().map(display);

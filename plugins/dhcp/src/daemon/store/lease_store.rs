@@ -154,8 +154,13 @@ impl LeaseStore {
 
     /// Forgets a past lease whose client has another one now.
     pub(crate) fn forget_superseded(&self, past: &Record) {
-        self.past.borrow_mut().remove(past);
+        self.forget(past);
         self.erase_if_unchanged(past);
+    }
+
+    /// Forgets a past lease, and leaves its file alone.
+    pub(crate) fn forget(&self, past: &Record) {
+        self.past.borrow_mut().remove(past);
     }
 
     /// Forgets past leases that have expired by now.

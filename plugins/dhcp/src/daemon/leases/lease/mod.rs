@@ -86,7 +86,7 @@ impl ManagedLease {
             is_down: Cell::default(),
             pinned_netns,
             parent: Cell::new(parent_in_other_netns(link)),
-            lan: Cell::new(Lan::of(netns, link)),
+            lan: Cell::default(),
             carrier_restored: Notify::new(),
             only_add: Cell::default(),
         }
@@ -205,10 +205,15 @@ impl ManagedLease {
         Lan::may_be_same(self.lan(), other.lan())
     }
 
+    /// Keeps the LAN in mind that the link in this netns is on, for when there is no such link.
+    pub(super) fn note_lan(&self, netns: &Netns, link: &Link) {
+        self.lan.set(Lan::of(netns, link));
+    }
+
     /// The LAN; `None` if it is unknown.
     pub(super) fn lan(&self) -> Option<Lan> {
         if let Ok((netns, link)) = self.lookup() {
-            self.lan.set(Lan::of(&netns, &link));
+            self.note_lan(&netns, &link);
         }
         self.lan.get()
     }
