@@ -1,5 +1,8 @@
 //! The CNI plugin `macvlan`. Everything it does is in the library of the same name.
 
+#[path = "../mark.rs"]
+mod mark;
+
 use std::process::ExitCode;
 
 #[cfg(target_env = "musl")]
@@ -7,5 +10,5 @@ use std::process::ExitCode;
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
-    leasehold_macvlan::main()
+    leasehold_macvlan::main(const { &[leasehold_dhcp::built_in(mark::MARK.as_bytes())] })
 }

@@ -27,6 +27,7 @@ mod macvlan;
 mod network_files;
 mod networks;
 mod offline;
+mod one_process;
 mod persistence;
 mod scenario;
 mod servers;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         .tests(log::TESTS)
         .tests(persistence::TESTS)
         .tests(offline::TESTS)
+        .tests(one_process::TESTS)
         .tests(autostart::TESTS)
         .tests(callers::TESTS)
         .tests(&embedders::tests())

@@ -153,7 +153,8 @@ pub use invalid::json_problem;
 pub use plugin::{About, Plugin};
 pub use printable::printable;
 pub use request::{
-    Args, Attachment, Env, InvalidAttachment, KnownArgs, NetworkConfig, Request, Verb,
+    Answer, Args, Attachment, BuiltIn, Env, InvalidAttachment, KnownArgs, NetworkConfig, Request,
+    Verb,
 };
 pub use result::{CniResult, Dns, Interface, IpConfig, Route};
 pub use run::{main, run};

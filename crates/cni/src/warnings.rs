@@ -20,6 +20,16 @@ thread_local! {
     /// has taken them.
     static OF_CALL: ManuallyDrop<RefCell<Vec<String>>> =
         const { ManuallyDrop::new(RefCell::new(Vec::new())) };
+
+    /// The delegate that this thread is calling.
+    static DELEGATE: ManuallyDrop<RefCell<Option<DelegateLog>>> =
+        const { ManuallyDrop::new(RefCell::new(None)) };
+}
+
+/// What a delegate logs that is part of this program.
+struct DelegateLog {
+    name: &'static str,
+    lines: String,
 }
 
 /// Keeps a warning that was written to stderr.
@@ -34,6 +44,28 @@ pub(crate) fn forget() {
 
 fn take() -> Vec<String> {
     OF_CALL.with(|all| all.take())
+}
+
+/// Calls a delegate that is part of this program. Returns the lines that it would have logged, and
+/// leaves the caller's warnings as they are.
+pub(crate) fn of_delegate<T>(name: &'static str, call: impl FnOnce() -> T) -> (T, String) {
+    let kept = take();
+    let lines = String::new();
+    DELEGATE.with(|delegate| delegate.replace(Some(DelegateLog { name, lines })));
+    let returned = call();
+    let logged = DELEGATE.with(|delegate| delegate.take());
+    OF_CALL.with(|all| all.replace(kept));
+    (returned, logged.map_or_else(String::new, |log| log.lines))
+}
+
+/// Adds a line to the log of the delegate that this thread is calling. Returns whether it is.
+fn is_logged_by_delegate(message: &fmt::Arguments<'_>) -> bool {
+    DELEGATE.with(|delegate| {
+        let mut delegate = delegate.borrow_mut();
+        let log = delegate.as_mut();
+        log.map(|log| log.lines += &line(log.name, message))
+            .is_some()
+    })
 }
 
 /// Adds the warnings of the call to the details of the error that it ends with, unless the error
@@ -76,6 +108,9 @@ impl Log for Stderr {
     fn log(&self, record: &Record<'_>) {
         if record.level() <= Level::Warn {
             keep(record.args().to_string());
+        }
+        if is_logged_by_delegate(record.args()) {
+            return;
         }
         // A full disk or a reader that is gone must not stop the plugin.
         let _ = io::stderr().write_all(line(self.program, record.args()).as_bytes());
@@ -126,6 +161,31 @@ mod tests {
             details.contains("of link 07; 12 more warnings"),
             "{details}"
         );
+    }
+
+    #[test]
+    fn what_a_delegate_logs_is_its_own() {
+        forget();
+        keep("the caller's".to_owned());
+        let log = |text: &str| {
+            let mut record = Record::builder();
+            let logger = Stderr { program: "macvlan" };
+            logger.log(
+                &record
+                    .level(Level::Warn)
+                    .args(format_args!("{text}"))
+                    .build(),
+            );
+        };
+        let (returned, logged) = of_delegate("dhcp", || {
+            log("no router");
+            add_to(Error::new(7, "failed")).details
+        });
+        assert_eq!(returned, "warning: no router");
+        assert_eq!(logged, "dhcp: no router\n");
+        log("no carrier");
+        let details = add_to(Error::new(7, "failed")).details;
+        assert_eq!(details, "warning: the caller's; warning: no carrier");
     }
 
     #[test]

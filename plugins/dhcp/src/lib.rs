@@ -43,6 +43,16 @@ pub fn is_adoptable(cache_file: &[u8]) -> Result<bool, String> {
     cli::is_adoptable(cache_file)
 }
 
+/// The plugin as a delegate that is part of another program. It asks a daemon that answers; the
+/// executable, which has this mark, is to be run if there is none.
+pub const fn built_in(mark: &'static [u8]) -> cni::BuiltIn {
+    cni::BuiltIn {
+        name: "dhcp",
+        mark,
+        serve: plugin::ask_daemon,
+    }
+}
+
 /// The command line of `dhcp daemon`.
 pub fn daemon_command() -> clap::Command {
     daemon::command()
@@ -56,6 +66,6 @@ pub fn main() -> ExitCode {
         Some(word) if word.to_str().is_some_and(cli::is_command) => {
             cli::main(std::iter::once(word).chain(args))
         }
-        _ => cni::main(&plugin::Dhcp::default()),
+        _ => cni::main(&plugin::Dhcp::<plugin::Executable>::default()),
     }
 }

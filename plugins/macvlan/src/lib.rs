@@ -22,11 +22,14 @@ mod testing;
 use std::cell::RefCell;
 use std::process::ExitCode;
 
-use cni::{About, CniResult, Error, KnownArgs, Plugin, Request};
+use cni::{About, BuiltIn, CniResult, Error, KnownArgs, Plugin, Request};
 
-/// The whole of the program.
-pub fn main() -> ExitCode {
-    cni::main(&Macvlan::default())
+/// The whole of the program, of which these delegates are part.
+pub fn main(built_in: &'static [BuiltIn]) -> ExitCode {
+    cni::main(&Macvlan {
+        built_in,
+        ..Macvlan::default()
+    })
 }
 
 /// The keys of the network configuration that this plugin takes, besides those that every CNI
@@ -37,6 +40,7 @@ pub fn configuration_keys() -> &'static [&'static str] {
 
 #[derive(Default)]
 struct Macvlan {
+    built_in: &'static [BuiltIn],
     /// The interface that ADD created, until its result has been written.
     unfinished: RefCell<Option<add::Unfinished>>,
 }
@@ -50,6 +54,10 @@ impl Plugin for Macvlan {
             usage: USAGE,
             known_args: KnownArgs::Only(&["MAC"]),
         }
+    }
+
+    fn built_in(&self) -> &'static [BuiltIn] {
+        self.built_in
     }
 
     fn add(&self, request: &Request) -> Result<CniResult, Error> {

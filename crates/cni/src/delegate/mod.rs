@@ -1,20 +1,22 @@
 //! Delegation: running another plugin as a runtime does (spec §4).
 
+mod built_in;
 mod process;
 
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, ExitStatus};
 
 use serde_json::Value;
 
 use crate::error::{Error, code};
 use crate::printable::printable;
-use crate::request::{Request, Verb};
+use crate::request::{Answer, BuiltIn, Request, Verb};
 use crate::result::CniResult;
 use crate::version::Version;
 use crate::warnings;
+use built_in::is_same_build;
 use process::Process;
 
 /// How many octets of each stream an error quotes.
@@ -23,12 +25,14 @@ const MAX_QUOTE: usize = 4096;
 /// The IPAM plugin of a network: the one that manages its addresses.
 ///
 /// Each call runs the plugin with the environment and stdin of the request; only CNI_COMMAND is set
-/// for the call.
+/// for the call. A plugin that is [`BuiltIn`] and of this program's build is called without a
+/// process of its own.
 #[derive(Debug)]
 pub struct Ipam<'r> {
     request: &'r Request,
     name: &'r str,
     program: PathBuf,
+    built_in: Option<&'static BuiltIn>,
 }
 
 impl<'r> Ipam<'r> {
@@ -45,10 +49,13 @@ impl<'r> Ipam<'r> {
             return Ok(None);
         };
         let program = find(request, name)?;
+        let mut known = request.built_in.iter();
+        let built_in = known.find(|known| known.name == name && is_same_build(known, &program));
         Ok(Some(Ipam {
             request,
             name,
             program,
+            built_in,
         }))
     }
 
@@ -62,7 +69,10 @@ impl<'r> Ipam<'r> {
     pub fn start_add(&self) -> StartedAdd<'_> {
         StartedAdd {
             ipam: self,
-            process: self.start(Verb::Add),
+            process: match self.built_in {
+                Some(_) => None,
+                None => Some(self.start(Verb::Add)),
+            },
         }
     }
 
@@ -127,7 +137,8 @@ impl<'r> Ipam<'r> {
 #[derive(Debug)]
 pub struct StartedAdd<'r> {
     ipam: &'r Ipam<'r>,
-    process: io::Result<Process>,
+    /// `None` if the plugin is built in.
+    process: Option<io::Result<Process>>,
 }
 
 impl<'r> StartedAdd<'r> {
@@ -145,8 +156,11 @@ impl<'r> StartedAdd<'r> {
     /// The delegate's own error, unchanged; or [`code::DELEGATE_FAILED`] if the delegate could not
     /// be run or its answer is not valid.
     pub fn finish(self, undo: impl FnOnce()) -> Result<CniResult, Error> {
-        self.ipam
-            .finish(Verb::Add, self.process)
+        let answer = match self.process {
+            Some(process) => self.ipam.finish(Verb::Add, process),
+            None => self.ipam.call(Verb::Add),
+        };
+        answer
             .and_then(|answer| self.ipam.read_result(&answer))
             .inspect_err(|_| undo())
     }
@@ -155,7 +169,13 @@ impl<'r> StartedAdd<'r> {
 impl Ipam<'_> {
     /// Runs the delegate for one verb. Returns its stdout if it succeeded, and its error otherwise.
     fn call(&self, verb: Verb) -> Result<Vec<u8>, Error> {
-        self.finish(verb, self.start(verb))
+        let answer = self
+            .built_in
+            .and_then(|built_in| built_in::call(built_in, verb, self.request));
+        match answer {
+            Some(answer) => self.judge(verb, answer, None),
+            None => self.finish(verb, self.start(verb)),
+        }
     }
 
     fn start(&self, verb: Verb) -> io::Result<Process> {
@@ -174,9 +194,24 @@ impl Ipam<'_> {
             Error::new(code::DELEGATE_FAILED, msg)
                 .details(format!("{}: {error}", self.program.display()))
         })?;
+        let answer = Answer {
+            is_success: output.status.success(),
+            stdout: output.stdout,
+            stderr: output.stderr,
+        };
+        self.judge(verb, answer, Some(output.status))
+    }
+
+    /// What a delegate's answer means. `status` is that of its process, if it had one.
+    fn judge(
+        &self,
+        verb: Verb,
+        answer: Answer,
+        status: Option<ExitStatus>,
+    ) -> Result<Vec<u8>, Error> {
         // The delegate's logs join this plugin's. A stderr that is closed does not change the
         // answer.
-        let lines = printable_lines(&output.stderr);
+        let lines = printable_lines(&answer.stderr);
         let _ = io::stderr().write_all(lines.as_bytes());
         // These have the shape of our own warnings.
         let warnings = lines
@@ -184,17 +219,17 @@ impl Ipam<'_> {
             .filter_map(|line| line.strip_prefix(self.name));
         let warnings = warnings.filter_map(|line| line.strip_prefix(": "));
         warnings.for_each(|warning| warnings::keep(warning.to_owned()));
-        if output.status.success() {
-            Ok(output.stdout)
+        if answer.is_success {
+            Ok(answer.stdout)
         } else {
-            Err(self.failure(verb, &output))
+            Err(self.failure(verb, &answer, status))
         }
     }
 
     /// The error of a delegate that exited with a status other than zero: its error document, or a
     /// description of what it wrote instead.
-    fn failure(&self, verb: Verb, output: &Output) -> Error {
-        let document = serde_json::from_slice::<Value>(&output.stdout).ok();
+    fn failure(&self, verb: Verb, answer: &Answer, status: Option<ExitStatus>) -> Error {
+        let document = serde_json::from_slice::<Value>(&answer.stdout).ok();
         if let Some(error) = document
             .as_ref()
             .and_then(Value::as_object)
@@ -202,11 +237,12 @@ impl Ipam<'_> {
         {
             return error;
         }
+        let status = status.map_or_else(String::new, |status| format!(" ({status})"));
         let msg = format!(
-            "IPAM plugin {} failed on {verb} without an error document ({})",
-            self.name, output.status
+            "IPAM plugin {} failed on {verb} without an error document{status}",
+            self.name
         );
-        Error::new(code::DELEGATE_FAILED, msg).details(quote_output(&output.stdout, &output.stderr))
+        Error::new(code::DELEGATE_FAILED, msg).details(quote_output(&answer.stdout, &answer.stderr))
     }
 
     fn read_result(&self, stdout: &[u8]) -> Result<CniResult, Error> {

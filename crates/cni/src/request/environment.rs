@@ -30,6 +30,13 @@ impl Env {
             .filter(|value| !value.is_empty())
     }
 
+    /// The same environment with another value of a variable.
+    pub(crate) fn with(&self, name: &str, value: &str) -> Env {
+        let mut env = self.clone();
+        env.0.insert(name.into(), value.into());
+        env
+    }
+
     /// Every variable with its value.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         self.0

@@ -5,6 +5,7 @@
 
 mod args;
 mod attachment;
+mod built_in;
 mod config;
 mod conventions;
 mod environment;
@@ -19,6 +20,7 @@ use crate::error::{Error, code};
 
 pub use args::{Args, KnownArgs};
 pub use attachment::{Attachment, InvalidAttachment};
+pub use built_in::{Answer, BuiltIn};
 pub use config::NetworkConfig;
 pub use environment::Env;
 pub(crate) use stdin::{MAX_STDIN, parse_object, read_bounded};
@@ -52,6 +54,8 @@ pub struct Request {
     pub traceparent: Option<String>,
     /// The folders of CNI_PATH, without empty and repeated ones.
     pub(crate) path: Vec<PathBuf>,
+    /// The delegates that are part of this program.
+    pub(crate) built_in: &'static [BuiltIn],
     /// What is wrong with the request but does not keep it from being served.
     pub(crate) warnings: Vec<String>,
     /// The whole environment, for a delegate.
@@ -94,6 +98,7 @@ impl Request {
             valid_attachments,
             traceparent: variables.traceparent,
             warnings: [variables.warnings, more_warnings].concat(),
+            built_in: &[],
             env: env.clone(),
             stdin: stdin.to_vec(),
         })

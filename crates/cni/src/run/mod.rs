@@ -70,8 +70,9 @@ pub fn run(
             return report_versions(stdin).map(Some);
         }
         let stdin = read_bounded(stdin)?;
-        let request = Request::parse(env, &stdin, about.known_args)
+        let mut request = Request::parse(env, &stdin, about.known_args)
             .inspect_err(|_| version = version_in(&stdin))?;
+        request.built_in = plugin.built_in();
         version = request.config.version;
         for warning in &request.warnings {
             let line = warnings::line(about.name, &format_args!("{warning}"));

@@ -16,7 +16,7 @@ use linknet::{Netlink, Netns, NetnsError};
 use super::advice::advice;
 use super::cached_call::CachedCall;
 use crate::plugin::client::ask_to;
-use crate::plugin::{DaemonLocation, Dhcp};
+use crate::plugin::{DaemonLocation, Dhcp, Executable};
 use crate::protocol::Verb;
 
 /// Where libcni, and Multus with it, keep their caches.
@@ -128,7 +128,7 @@ fn adopt_one(call: &CachedCall, attachment: &Attachment) -> Outcome {
         Err(error) if error.code == codes::NO_LEASE => {}
         Err(error) => return Outcome::Failed(error.to_string()),
     }
-    let plugin = Dhcp::default();
+    let plugin = Dhcp::<Executable>::default();
     let why = match plugin.add(&call.request) {
         Ok(result) => {
             let mut granted = result.ips.iter().map(|ip| ip.address.addr());

@@ -4,6 +4,7 @@ mod absence;
 mod autostart;
 pub(crate) mod client;
 mod config;
+mod embedded;
 mod offline;
 #[cfg(test)]
 mod tests;
@@ -19,9 +20,13 @@ use linknet::Netns;
 
 use crate::protocol::{AddId, LeaseParams, Reply, Verb, take_warnings};
 use crate::random::random_octets;
+use absence::{Absence, MAX_WAIT};
 use client::{Failure, ask, ask_to};
 use config::Config;
-use offline::{Ending, ask_or_end};
+use offline::Ending;
+
+pub(crate) use absence::Executable;
+pub(crate) use embedded::ask_daemon;
 
 pub(crate) use config::{DaemonLocation, keys as configuration_keys, problems_of_network_files};
 
@@ -46,14 +51,15 @@ const USAGE: &str = concat!(
     include_str!("../keys.txt"),
 );
 
-/// The plugin.
+/// The plugin. `A` is what it does while no daemon answers.
 #[derive(Default)]
-pub(crate) struct Dhcp {
+pub(crate) struct Dhcp<A> {
+    absence: A,
     /// The ADD that is being served, if this is one.
     add_id: Cell<Option<AddId>>,
 }
 
-impl Plugin for Dhcp {
+impl<A: Absence> Plugin for Dhcp<A> {
     fn about(&self) -> About {
         About {
             name: "dhcp",
@@ -72,7 +78,7 @@ impl Plugin for Dhcp {
         let netns = Netns::open(&path);
         let netns = netns.map_err(|error| cannot_open_netns(&error, code::IO_FAILURE))?;
         let daemon = config.daemon.clone();
-        let max_wait = absence::MAX_WAIT.min(config.timeout().unwrap_or(absence::MAX_WAIT));
+        let max_wait = MAX_WAIT.min(config.timeout().unwrap_or(MAX_WAIT));
         let attachment = request.attachment()?;
         let delegated = config.delegated_keys();
         let requested = config.requested_address();
@@ -90,16 +96,7 @@ impl Plugin for Dhcp {
             let traceparent = request.traceparent.clone();
             ask(&daemon.socket, verb, traceparent, Some(netns.as_fd()))
         };
-        let reply = if daemon.autostart {
-            match ask_daemon(Duration::ZERO) {
-                Err(Failure::NoDaemon(_) | Failure::DaemonExited(_)) => {
-                    autostart::start(&daemon, || ask_daemon(Duration::ZERO))
-                }
-                outcome => outcome,
-            }
-        } else {
-            absence::wait_for_daemon(&daemon, max_wait, ask_daemon)
-        };
+        let reply = self.absence.add(&daemon, max_wait, &ask_daemon);
         let mut result = match reply? {
             Reply::Lease(mut lease) => {
                 for warning in take_warnings(&mut lease) {
@@ -150,9 +147,8 @@ impl Plugin for Dhcp {
             addresses,
         };
         let daemon = &config.daemon;
-        Ok(absence::wait_for_daemon(daemon, absence::MAX_WAIT, |_| {
-            ask_to(&daemon.socket, verb.clone(), None)
-        })?)
+        let ask_daemon = || ask_to(&daemon.socket, verb.clone(), None);
+        Ok(self.absence.check(daemon, &ask_daemon)?)
     }
 
     fn del(&self, request: &Request) -> Result<(), Error> {
@@ -162,7 +158,8 @@ impl Plugin for Dhcp {
             only: None,
         };
         let ending = Ending::Attachment(attachment, request.netns.as_deref());
-        ask_or_end(&DaemonLocation::read(request)?, request, &verb, ending)
+        self.absence
+            .end(&DaemonLocation::read(request)?, request, &verb, ending)
     }
 
     fn status(&self, request: &Request) -> Result<(), Error> {
@@ -189,6 +186,7 @@ impl Plugin for Dhcp {
             network: network.clone(),
         };
         let ending = Ending::Network(network, &keep);
-        ask_or_end(&DaemonLocation::read(request)?, request, &verb, ending)
+        self.absence
+            .end(&DaemonLocation::read(request)?, request, &verb, ending)
     }
 }

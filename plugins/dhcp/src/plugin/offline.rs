@@ -25,7 +25,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What ends.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Ending<'a> {
+pub(crate) enum Ending<'a> {
     /// The lease of an attachment. The path is that of the container's netns.
     Attachment(&'a Attachment, Option<&'a Path>),
     /// The leases of all attachments to a network, except those to keep.
