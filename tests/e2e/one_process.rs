@@ -72,7 +72,7 @@ fn the_plugin_of_another_build_is_executed(world: &World) -> Result {
     let scenario = Scenario::new(world)?;
     let _server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
     let container = scenario.lan.container("c1")?;
-    let path = disguised(world, |mark| mark.reverse())?;
+    let path = disguised(world, <[u8]>::reverse)?;
     let network = Network::with_path(&scenario.lan.host, scenario.dhcp(), path);
     let error = cni_error(network.add(&Attachment::new(&container)));
     ensure!(error.code == 99 && error.msg == "executed", "{error:?}");
