@@ -1,5 +1,5 @@
-//! What our plugins cost in units that no noise touches: octets of the programs, instructions, and
-//! system calls. `today.txt` says how much that is, and this fails if anything has grown by more
+//! What our plugins cost in units that no noise touches: octets of the programs and of the daemon's
+//! memory, instructions, and system calls. `today.txt` says how much that is, and this fails if anything has grown by more
 //! than 3 %.
 //!
 //! ```text
@@ -12,8 +12,21 @@
 
 mod budget;
 mod instructions;
+mod memory;
 mod system_calls;
 mod tasks;
+
+// What the benchmark `scale` makes its crowd of leases with.
+#[path = "../scale/crowd.rs"]
+mod crowd;
+#[allow(dead_code, reason = "scale does more with it")]
+#[path = "../scale/side.rs"]
+mod side;
+#[path = "../scale/site.rs"]
+mod site;
+#[allow(dead_code, reason = "scale measures more")]
+#[path = "../scale/usage.rs"]
+mod usage;
 
 use std::env;
 use std::fs;
@@ -27,6 +40,7 @@ use lab::suite::Package;
 use lab::suite::packages;
 
 use budget::{Budget, Verdict};
+use site::Site;
 
 const NEEDS: &[Package] = &[STRACE, Package::new("valgrind", "valgrind")];
 
@@ -82,7 +96,10 @@ fn measure() -> Result<Vec<Budget>> {
         let what = format!("instructions to {}", task.name);
         budgets.push(Budget::new(instructions, what));
     }
-    budgets.extend(system_calls::measure()?);
+    let world = lab::world::enter()?;
+    let site = Site::new()?;
+    budgets.extend(system_calls::measure(&world, &site.lan)?);
+    budgets.push(memory::measure(&world, &site)?);
     Ok(budgets)
 }
 
