@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use lab::{Node, Result, World};
 
+use crate::contention;
 use crate::crowd::Crowd;
 use crate::side::Side;
 use crate::site::Site;
+use crate::times::{milliseconds, percentile};
 use crate::usage::Usage;
 
 /// What a daemon costs with so many leases.
@@ -61,6 +63,7 @@ pub(crate) fn ours(
         );
         points.push(Point { leases, usage });
     }
+    contention::measure(&full, host, &visitor, rounds)?;
     Ok((full, points))
 }
 
@@ -126,14 +129,5 @@ fn visits(
         }
         order.reverse();
     }
-    Ok(samples.map(median))
-}
-
-fn median(mut samples: Vec<Duration>) -> Duration {
-    samples.sort_unstable();
-    samples.get(samples.len() / 2).copied().unwrap_or_default()
-}
-
-pub(crate) fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
+    Ok(samples.map(|samples| percentile(samples, 50)))
 }

@@ -10,12 +10,14 @@
 //! does an ADD take longer beside them? Then they are short: what do their renewals cost, and is any
 //! of them late? It asserts nothing.
 
+mod contention;
 mod crowd;
 mod growth;
 mod plot;
 mod renewals;
 mod side;
 mod site;
+mod times;
 mod usage;
 
 use std::path::{Path, PathBuf};
@@ -26,9 +28,9 @@ use clap::Parser;
 use lab::{Result, World};
 
 use crowd::Crowd;
-use growth::milliseconds;
 use side::Side;
 use site::Site;
+use times::milliseconds;
 use usage::Usage;
 
 /// Measures one daemon with many leases.
