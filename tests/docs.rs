@@ -100,7 +100,7 @@ const RUN: [(&str, &str); 15] = [
 ];
 
 /// Blocks that no test runs, by what they begin with, and why.
-const NOT_RUN: [(&str, &str); 13] = [
+const NOT_RUN: [(&str, &str); 14] = [
     (
         "kubectl apply",
         "there is no cluster; the pods of these manifests are run",
@@ -113,6 +113,10 @@ const NOT_RUN: [(&str, &str); 13] = [
     (
         "$ /opt/cni/bin/dhcp status",
         "shows what the tests of `dhcp status` read",
+    ),
+    (
+        "# /opt/cni/bin/dhcp leases",
+        "shows what the tests of `dhcp leases` read",
     ),
     ("docker network create", "an example of what others write"),
     ("$ cargo ", "the checkout's own tests, demo and benchmark"),

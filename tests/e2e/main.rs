@@ -28,6 +28,7 @@ mod network_files;
 mod networks;
 mod offline;
 mod one_process;
+mod operator;
 mod persistence;
 mod scenario;
 mod servers;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         .tests(persistence::TESTS)
         .tests(offline::TESTS)
         .tests(one_process::TESTS)
+        .tests(operator::TESTS)
         .tests(autostart::TESTS)
         .tests(callers::TESTS)
         .tests(&embedders::tests())

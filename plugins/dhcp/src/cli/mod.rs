@@ -1,10 +1,11 @@
 //! The commands that an operator runs by hand, and that a container without a shell runs as its
-//! probe or its init container: `dhcp status`, `dhcp install`, `dhcp adopt`.
+//! probe or its init container: `dhcp status`, `dhcp leases`, `dhcp install`, `dhcp adopt`.
 
 mod adopt;
 mod advice;
 mod cached_call;
 mod install;
+mod leases;
 mod status;
 
 use std::ffi::OsString;
@@ -21,7 +22,7 @@ use cached_call::CachedCall;
 
 /// Whether `dhcp WORD` is one of these commands.
 pub(crate) fn is_command(word: &str) -> bool {
-    ["status", "install", "adopt"].contains(&word)
+    ["status", "leases", "install", "adopt"].contains(&word)
 }
 
 /// Runs a command with the arguments that follow `dhcp`. If it fails, reports why on stderr.
@@ -30,6 +31,11 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args = std::iter::once(OsString::from("dhcp")).chain(args.map(with_two_dashes));
     let outcome = match Cli::parse_from(args).command {
         Command::Status { socketpath } => one_line(status::status(&socketpath)),
+        Command::Leases {
+            ids,
+            json,
+            socketpath,
+        } => leases::leases(&socketpath, &ids, json).map_err(|line| vec![line]),
         Command::Install { directory } => one_line(install::install(&directory)),
         Command::Adopt { cachedir } => adopt::adopt(&cachedir),
     };
@@ -82,6 +88,21 @@ enum Command {
         #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
         socketpath: PathBuf,
     },
+    /// Lists the leases of the daemon: containers, addresses, servers, states and times
+    ///
+    /// Root sees all of them, and a member of the group that -group admits those of its own. A
+    /// container is named as the DHCP server knows it. Below the table is how far the client got for
+    /// each lease that is not bound.
+    Leases {
+        /// Only those of containers whose ID begins so, or that have this name
+        ids: Vec<String>,
+        /// Print JSON: a list of objects, in which times are in seconds
+        #[arg(long)]
+        json: bool,
+        /// Socket of the daemon
+        #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+        socketpath: PathBuf,
+    },
     /// Copies this program and the macvlan plugin beside it into a directory of plugins
     ///
     /// Each file is written under a temporary name and then renamed, so that a runtime finds either
@@ -110,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_word_that_is_no_command_is_left_to_cni() {
-        for command in ["status", "install", "adopt"] {
+        for command in ["status", "leases", "install", "adopt"] {
             assert!(is_command(command), "{command}");
         }
         assert!(!is_command("daemon") && !is_command("--help") && !is_command("stats"));

@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use cni::{Error, printable};
+use cni::printable;
 
-use crate::plugin::client::{Failure, START, ask_to};
+use super::advice::of_failure;
+use crate::plugin::client::ask_to;
 use crate::plugin::problems_of_network_files;
 use crate::protocol::Verb;
 
@@ -18,16 +19,7 @@ pub(super) fn status(socket: &Path) -> Result<String, String> {
     }
     match ask_to(socket, Verb::Status, None) {
         Ok(()) => Ok(format!("the dhcp daemon at {} is ready", socket.display())),
-        Err(Failure::NoDaemon(Error { msg, .. })) => Err(format!(
-            "{msg}; {START}; if it listens on another socket, give that one as --socketpath"
-        )),
-        Err(failure) => {
-            let Error { msg, details, .. } = failure.into();
-            Err(match details.as_str() {
-                "" => msg,
-                details => format!("{msg}; {details}"),
-            })
-        }
+        Err(failure) => Err(of_failure(failure)),
     }
 }
 

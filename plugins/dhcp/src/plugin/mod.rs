@@ -44,6 +44,7 @@ const USAGE: &str = concat!(
     "Commands:\n",
     "  dhcp daemon    maintains the leases for the plugin (see dhcp daemon --help)\n",
     "  dhcp status    asks the daemon whether it can serve requests\n",
+    "  dhcp leases    lists the daemon's leases\n",
     "  dhcp install   copies the plugins into a directory\n",
     "  dhcp adopt     takes over the leases of running containers that the Go daemon had\n",
     "\n",

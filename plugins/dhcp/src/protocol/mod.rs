@@ -3,6 +3,7 @@
 //!
 //! docs/protocol.md describes it for other implementors, and must change together with this module.
 
+mod lease_view;
 mod params;
 mod release;
 mod server_user;
@@ -17,6 +18,7 @@ use cni::Attachment;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use lease_view::{Granted, LeaseView};
 pub use params::{
     ClientId, ConflictDetection, Hex, LeaseParams, OnChange, Servers, Settings, Suppress,
 };
@@ -37,7 +39,7 @@ pub const VERSION: u32 = 1;
 pub const MAX_REQUEST: usize = 4 * 1024 * 1024;
 
 /// The longest reply that the plugin accepts, in octets, line feed included.
-pub const MAX_REPLY: usize = 64 * 1024;
+pub const MAX_REPLY: usize = 1024 * 1024;
 
 /// Whether the daemon of the Go plugins sent this reply: their RPC begins with HTTP.
 pub(crate) fn is_of_go_daemon(reply: &str) -> bool {
@@ -103,6 +105,12 @@ pub enum Verb {
     },
     /// Can the daemon serve an ADD?
     Status,
+    /// Some of the leases, in the order of their attachments.
+    Leases {
+        /// Those behind this one; all if it is absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<Attachment>,
+    },
     /// Hand over the listening socket, and exit.
     Takeover,
     /// Release every lease of a network whose attachment is not listed.
@@ -122,6 +130,7 @@ impl Verb {
             Verb::Check { .. } => "check",
             Verb::Del { .. } => "del",
             Verb::Status => "status",
+            Verb::Leases { .. } => "leases",
             Verb::Takeover => "takeover",
             Verb::Gc { .. } => "gc",
         }
@@ -133,7 +142,7 @@ impl Verb {
             Verb::Add { attachment, .. }
             | Verb::Check { attachment, .. }
             | Verb::Del { attachment, .. } => Some(attachment),
-            Verb::Status | Verb::Takeover | Verb::Gc { .. } => None,
+            Verb::Status | Verb::Leases { .. } | Verb::Takeover | Verb::Gc { .. } => None,
         }
     }
 }
@@ -146,6 +155,13 @@ pub enum Reply {
     Done,
     /// The lease, as a CNI result of the latest version.
     Lease(Value),
+    /// Some of the leases.
+    Leases {
+        /// In the order of their attachments.
+        leases: Vec<LeaseView>,
+        /// Whether there are more behind these.
+        more: bool,
+    },
     /// Failed. The plugin passes this on as its own error.
     Error {
         /// The CNI error code.

@@ -92,7 +92,11 @@ impl Caller {
             Verb::Add { params, .. } if !params.host_access.is_off() => {
                 return Err(Denied::HostAccess);
             }
-            Verb::Add { .. } | Verb::Check { .. } | Verb::Del { .. } | Verb::Status => {}
+            Verb::Add { .. }
+            | Verb::Check { .. }
+            | Verb::Del { .. }
+            | Verb::Status
+            | Verb::Leases { .. } => {}
         }
         let Some(attachment) = verb.attachment() else {
             return Ok(());
@@ -162,7 +166,8 @@ mod tests {
         let member = Caller::Member(1000);
         let may =
             |verb, has_descriptor, holder| member.ensure_may(verb, has_descriptor, |_| holder);
-        for verb in [&check, &del, &add, &Verb::Status] {
+        let leases = Verb::Leases { after: None };
+        for verb in [&check, &del, &add, &Verb::Status, &leases] {
             for holder in [None, Some(Some(1000))] {
                 assert_eq!(may(verb, true, holder), Ok(()));
             }

@@ -71,9 +71,9 @@ impl Server {
             let place =
                 (is_add && caller.member().is_some()).then(|| self.member_adds.try_acquire());
             let place = place.transpose().map_err(|_| Denied::Crowded)?;
-            Ok((request, netns, place))
+            Ok((request, netns, caller.member(), place))
         });
-        let (request, netns, _member_place) = match admitted {
+        let (request, netns, member, _member_place) = match admitted {
             Ok(admitted) => admitted,
             Err(Refusal::Empty) => return,
             Err(refusal @ Refusal::GoPlugin) => {
@@ -112,6 +112,10 @@ impl Server {
                 reply(&mut connection, checked).await;
             }
             Verb::Status => reply(&mut connection, self.table.status()).await,
+            Verb::Leases { after } => {
+                let (leases, more) = leases::list(&self.table, after.as_ref(), member);
+                send(&mut connection, &Reply::Leases { leases, more }).await;
+            }
             // DEL and GC are completed even if the caller is gone. They end leases that could not
             // be read at the start, too.
             Verb::Del {
@@ -222,7 +226,11 @@ impl Server {
 }
 
 async fn reply(connection: &mut Connection, outcome: Result<(), Error>) {
-    if let Err(error) = connection.reply(&outcome.into()).await {
+    send(connection, &outcome.into()).await;
+}
+
+async fn send(connection: &mut Connection, reply: &Reply) {
+    if let Err(error) = connection.reply(reply).await {
         tracing::info!(%error, "the caller was gone before the reply");
     }
 }

@@ -3,6 +3,7 @@
 mod apply;
 mod exchange;
 mod release;
+mod view;
 
 use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;
