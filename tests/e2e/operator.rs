@@ -5,7 +5,8 @@ use std::time::Duration;
 use lab::anyhow::{Context, ensure};
 use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::MessageType;
-use lab::serde_json::{self, Value};
+use lab::network::Attachment;
+use lab::serde_json::{self, Value, json};
 use lab::{Daemon, DhcpServer, Lan, Network, Node, Result, Test, World, suite, test, until};
 
 use crate::dhcp::named;
@@ -68,6 +69,13 @@ fn the_leases_are_listed_with_names_addresses_and_times(world: &World) -> Result
         "{table}"
     );
 
+    let socket = daemon.socket().to_str().context("a path in UTF-8")?;
+    let status = dhcp(host, &["status", "--socketpath", socket])?;
+    ensure!(
+        status.contains("is ready\n") && status.contains("\n2 leases (2 BOUND)\n"),
+        "{status}"
+    );
+
     let document = listed(host, daemon, &["--json", "db"])?;
     let document: Value = serde_json::from_str(&document)?;
     ensure!(document.as_array().map(Vec::len) == Some(1), "{document}");
@@ -96,13 +104,23 @@ fn a_lease_that_is_not_renewed_is_listed_with_the_reason(world: &World) -> Resul
     };
     let server = DhcpServer::start(&scenario.lan.lan, settings)?;
     let container = scenario.lan.container("c1")?;
-    let network = Network::new(host, scenario.dhcp());
+    let mut conflist = scenario.dhcp();
+    conflist["plugins"][0]["ipam"]["timeout"] = json!("1s");
+    let network = Network::new(host, conflist);
     network.add(&named(&container, "web"))?;
     server.when(MessageType::Request).then(Reaction::silence());
     until("the lease is being renewed", SOON, || {
         listed(host, daemon, &["web"]).is_ok_and(|table| table.contains("RENEWING"))
     })?;
     let table = listed(host, daemon, &[])?;
+    let absent = Attachment::new(&scenario.lan.container("c2")?);
+    network.add(&absent).expect_err("the server is silent");
+    let socket = daemon.socket().to_str().context("a path in UTF-8")?;
+    let status = dhcp(host, &["status", "--socketpath", socket])?;
+    ensure!(
+        status.contains("\n1 lease (1 RENEWING), 1 failure in the last hour\n"),
+        "{status}"
+    );
     let problem = table.lines().nth(2).context("a line below the table")?;
     ensure!(
         problem.starts_with("c1/lan/eth0: ") && problem.contains("REQUEST"),

@@ -119,7 +119,7 @@ fn row(lease: &LeaseView) -> [String; COLUMNS.len()] {
 }
 
 /// A time in its two largest units.
-fn spelled(time: Duration) -> String {
+pub(super) fn spelled(time: Duration) -> String {
     let seconds = time.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     match (days, hours, minutes) {

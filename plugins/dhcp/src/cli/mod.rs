@@ -30,7 +30,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     // One dash does, as for the flags of `dhcp daemon`.
     let args = std::iter::once(OsString::from("dhcp")).chain(args.map(with_two_dashes));
     let outcome = match Cli::parse_from(args).command {
-        Command::Status { socketpath } => one_line(status::status(&socketpath)),
+        Command::Status { socketpath } => status::status(&socketpath).map_err(|line| vec![line]),
         Command::Leases {
             ids,
             json,

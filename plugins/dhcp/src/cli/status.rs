@@ -6,26 +6,73 @@ use std::path::Path;
 use cni::printable;
 
 use super::advice::of_failure;
-use crate::plugin::client::ask_to;
+use super::leases::spelled;
+use crate::plugin::client::{ask, ask_to};
 use crate::plugin::problems_of_network_files;
-use crate::protocol::Verb;
+use crate::protocol::{DaemonView, Reply, Verb};
 
-/// Asks the daemon on `socket` for its STATUS. Says on stderr what is wrong with the files of
+/// Asks the daemon on `socket` for its STATUS, and what it is doing. Says on stderr what is wrong with the files of
 /// networks. That does not make it fail: probes restart a daemon that they take for broken.
-pub(super) fn status(socket: &Path) -> Result<String, String> {
+pub(super) fn status(socket: &Path) -> Result<Vec<String>, String> {
     for problem in problems_of_network_files() {
         // The exit status is the daemon's.
         let _ = writeln!(io::stderr(), "dhcp: {}", printable(&problem));
     }
-    match ask_to(socket, Verb::Status, None) {
-        Ok(()) => Ok(format!("the dhcp daemon at {} is ready", socket.display())),
-        Err(failure) => Err(of_failure(failure)),
+    ask_to(socket, Verb::Status, None).map_err(of_failure)?;
+    let mut lines = vec![format!("the dhcp daemon at {} is ready", socket.display())];
+    // A daemon of an earlier release cannot say what it does.
+    if let Ok(Reply::Daemon(daemon)) = ask(socket, Verb::Describe, None, None) {
+        lines.extend(describe(&daemon));
     }
+    Ok(lines)
+}
+
+fn describe(daemon: &DaemonView) -> Vec<String> {
+    let uptime = spelled(daemon.uptime.unwrap_or_default());
+    let mut lines = vec![
+        format!(
+            "version {}, pid {}, up {uptime}",
+            daemon.version, daemon.pid
+        ),
+        daemon.summary.to_string(),
+        format!("state directory: {}", daemon.state_dir.display()),
+    ];
+    if let Some(next_due) = daemon.summary.next_due {
+        lines.push(format!("next renewal: in {}", spelled(next_due)));
+    }
+    lines
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::protocol::Summary;
+
+    #[test]
+    fn a_daemon_is_described_in_some_lines() {
+        let mut daemon = DaemonView {
+            version: "0.1.0".to_owned(),
+            pid: 7,
+            uptime: Some(Duration::from_secs(90)),
+            state_dir: "/var/lib/cni/dhcp".into(),
+            summary: Summary {
+                states: [("BOUND".to_owned(), 2)].into(),
+                next_due: Some(Duration::from_secs(30)),
+                failures: 1,
+            },
+        };
+        let expected = [
+            "version 0.1.0, pid 7, up 1min 30s",
+            "2 leases (2 BOUND), 1 failure in the last hour",
+            "state directory: /var/lib/cni/dhcp",
+            "next renewal: in 30s",
+        ];
+        assert_eq!(describe(&daemon), expected);
+        daemon.summary = Summary::default();
+        assert_eq!(describe(&daemon)[1..], ["no leases", expected[2]]);
+    }
 
     #[test]
     fn without_a_daemon_the_commands_own_flag_is_named() {

@@ -14,7 +14,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::error::cannot;
 use super::leases::{self, Table};
-use super::process::{log, missing_capabilities, notify_ready, notify_stopping, send_heartbeats};
+use super::process::{
+    log, missing_capabilities, notify_ready, notify_status, notify_stopping, send_heartbeats,
+};
 use super::server::{Place, Places, Server};
 use super::watchers::CarrierWatcher;
 
@@ -91,7 +93,19 @@ pub(super) async fn run(
 /// What the daemon does besides serving callers and maintaining leases.
 async fn upkeep(table: &Rc<Table>, carriers: CarrierWatcher) -> Infallible {
     let sweep = every(SWEEP_INTERVAL, || table.forget_expired());
+    let mut last_status = String::new();
+    let mut report = move || {
+        notify_status(|| {
+            let status = leases::summary(table).to_string();
+            (status != last_status).then(|| {
+                last_status.clone_from(&status);
+                status
+            })
+        });
+    };
+    report();
     let retry = every(RETRY_INTERVAL, || {
+        report();
         leases::resume_rest(table);
         table.retry_writes();
         leases::resume_abandoned(table);
@@ -107,7 +121,7 @@ async fn upkeep(table: &Rc<Table>, carriers: CarrierWatcher) -> Infallible {
 }
 
 /// Does something again and again, with this pause in between.
-async fn every(pause: Duration, what: impl Fn()) -> Infallible {
+async fn every(pause: Duration, mut what: impl FnMut()) -> Infallible {
     loop {
         sleep(pause).await;
         what();

@@ -69,7 +69,9 @@ pub(crate) fn ask(
 /// How long to wait for the reply.
 fn max_wait(verb: &Verb) -> Duration {
     match verb {
-        Verb::Status | Verb::Leases { .. } | Verb::Check { .. } => IMMEDIATE_REPLY_TIMEOUT,
+        Verb::Status | Verb::Describe | Verb::Leases { .. } | Verb::Check { .. } => {
+            IMMEDIATE_REPLY_TIMEOUT
+        }
         Verb::Del { .. } => DEL_REPLY_TIMEOUT,
         Verb::Add { params, .. } => {
             let configured = params.timeout.map(|timeout| timeout + ADD_MARGIN);
@@ -141,6 +143,7 @@ pub(crate) fn unexpected(reply: &Reply) -> Error {
     let kind = match reply {
         Reply::Done => "\"done\"",
         Reply::Lease(_) => "a lease",
+        Reply::Daemon(_) => "a description of the daemon",
         Reply::Leases { .. } => "a list of leases",
         Reply::Error { .. } => "an error",
     };

@@ -3,6 +3,7 @@
 //!
 //! docs/protocol.md describes it for other implementors, and must change together with this module.
 
+mod daemon_view;
 mod lease_view;
 mod params;
 mod release;
@@ -18,6 +19,7 @@ use cni::Attachment;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use daemon_view::{DaemonView, Summary};
 pub use lease_view::{Granted, LeaseView};
 pub use params::{
     ClientId, ConflictDetection, Hex, LeaseParams, OnChange, Servers, Settings, Suppress,
@@ -105,6 +107,8 @@ pub enum Verb {
     },
     /// Can the daemon serve an ADD?
     Status,
+    /// What is the daemon doing?
+    Describe,
     /// Some of the leases, in the order of their attachments.
     Leases {
         /// Those behind this one; all if it is absent.
@@ -130,6 +134,7 @@ impl Verb {
             Verb::Check { .. } => "check",
             Verb::Del { .. } => "del",
             Verb::Status => "status",
+            Verb::Describe => "describe",
             Verb::Leases { .. } => "leases",
             Verb::Takeover => "takeover",
             Verb::Gc { .. } => "gc",
@@ -142,7 +147,11 @@ impl Verb {
             Verb::Add { attachment, .. }
             | Verb::Check { attachment, .. }
             | Verb::Del { attachment, .. } => Some(attachment),
-            Verb::Status | Verb::Leases { .. } | Verb::Takeover | Verb::Gc { .. } => None,
+            Verb::Status
+            | Verb::Describe
+            | Verb::Leases { .. }
+            | Verb::Takeover
+            | Verb::Gc { .. } => None,
         }
     }
 }
@@ -155,6 +164,8 @@ pub enum Reply {
     Done,
     /// The lease, as a CNI result of the latest version.
     Lease(Value),
+    /// What the daemon is doing.
+    Daemon(DaemonView),
     /// Some of the leases.
     Leases {
         /// In the order of their attachments.

@@ -1,12 +1,16 @@
-//! The leases as an operator sees them.
+//! The leases and the daemon as an operator sees them.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use cni::Attachment;
+use dhcp4::StateName;
 
+use super::lease::{ManagedLease, whole_seconds};
 use super::slot::Slot;
 use super::table::Table;
-use crate::protocol::LeaseView;
+use crate::daemon::exchange::now;
+use crate::protocol::{DaemonView, LeaseView, Summary};
 
 /// How many leases are listed at a time, so that nobody else waits for long.
 const PAGE: usize = 64;
@@ -30,10 +34,44 @@ pub(crate) fn list(
     (slots.iter().filter_map(view).collect(), is_more)
 }
 
+/// What the daemon is doing.
+pub(crate) fn describe(table: &Table) -> DaemonView {
+    DaemonView {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime: Some(whole_seconds(now().since(table.started))),
+        state_dir: table.store.directory().to_owned(),
+        summary: summary(table),
+    }
+}
+
+/// The leases in numbers.
+pub(crate) fn summary(table: &Table) -> Summary {
+    let now = now();
+    let mut states: BTreeMap<StateName, usize> = BTreeMap::new();
+    let mut next_due = None;
+    for lease in table.slots().iter().filter_map(any_lease) {
+        *states.entry(lease.state()).or_default() += 1;
+        next_due = next_due.into_iter().chain(lease.due()).min();
+    }
+    let states = states.into_iter();
+    Summary {
+        states: states
+            .map(|(state, count)| (state.to_string(), count))
+            .collect(),
+        next_due: next_due.map(|due| whole_seconds(due.since(now))),
+        failures: table.failures.recent(now),
+    }
+}
+
+/// The slot's lease, or the one that is being sought.
+fn any_lease(slot: &Rc<Slot>) -> Option<Rc<ManagedLease>> {
+    slot.lease().or_else(|| slot.sought.borrow().upgrade())
+}
+
 /// `None` if the slot has no lease, and nobody seeks one.
 fn view(slot: &Rc<Slot>) -> Option<LeaseView> {
-    let lease = slot.lease().or_else(|| slot.sought.borrow().upgrade())?;
-    Some(lease.view())
+    any_lease(slot).map(|lease| lease.view())
 }
 
 #[cfg(test)]
@@ -73,6 +111,22 @@ mod tests {
         assert_eq!((all.len(), pages), (2 * PAGE + 1, 3));
         let ids = all.iter().map(|view| view.attachment.container_id());
         assert!(ids.is_sorted() && all[0].granted.is_some());
+    }
+
+    #[tokio::test]
+    async fn the_summary_counts_leases_by_state_and_recent_failures() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = crowd(&directory, 3);
+        let slot = table.get_or_create(&record().attachment);
+        table.put(&slot, Rc::new(lost_lease_of(record())));
+        table.failures.note(now());
+        let described = describe(&table);
+        let states = &described.summary.states;
+        assert_eq!(states.get("BOUND"), Some(&3), "{states:?}");
+        assert_eq!(states.values().sum::<usize>(), 4);
+        assert_eq!(described.summary.failures, 1);
+        assert!(described.summary.next_due.is_some());
+        assert_eq!(described.state_dir, directory.path());
     }
 
     #[tokio::test]

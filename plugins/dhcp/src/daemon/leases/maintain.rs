@@ -54,7 +54,10 @@ async fn maintain(table: &Table, slot: &Rc<Slot>) {
         return;
     };
     let other_holder = |address| table.other_holder(slot, &lease, address);
-    let on_loss = || table.persist(slot);
+    let on_loss = || {
+        table.note_failure();
+        table.persist(slot);
+    };
     let on_applied = || {
         table.persist(slot);
         if let Some(lease) = slot.lease() {

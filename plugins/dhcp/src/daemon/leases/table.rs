@@ -11,6 +11,7 @@ use std::time::Duration;
 use cni::{Attachment, Error, code};
 use linknet::{Mac, Netns};
 
+use super::failures::Failures;
 use super::holders::Holders;
 use super::lease::ManagedLease;
 use super::shared_settings::SharedSettings;
@@ -58,6 +59,9 @@ pub(crate) struct Table {
     /// Limits how many leases are maintained at a time.
     pub(super) maintenance_permits: Permits,
     pub(super) is_stopping: Cell<bool>,
+    /// When the daemon started.
+    pub(super) started: dhcp4::Instant,
+    pub(super) failures: Failures,
     pub(super) flags: Flags,
 }
 
@@ -82,8 +86,15 @@ impl Table {
             add_permits: Permits::new(max_adds, MAX_ADDS_PER_PARENT),
             maintenance_permits: Permits::new(max_maintenance, max_maintenance),
             is_stopping: Cell::new(false),
+            started: now(),
+            failures: Failures::default(),
             flags,
         })
+    }
+
+    /// Counts an ADD that failed, or a lease that was lost.
+    pub(crate) fn note_failure(&self) {
+        self.failures.note(now());
     }
 
     /// The number of leases, including those that are being obtained.

@@ -12,5 +12,5 @@ pub(super) use confinement::confine;
 pub(super) use flags::Flags;
 pub(super) use pidfile::PidFile;
 pub(super) use privileges::missing_capabilities;
-pub(super) use service_manager::{notify_ready, notify_stopping, send_heartbeats};
+pub(super) use service_manager::{notify_ready, notify_status, notify_stopping, send_heartbeats};
 pub(super) use state_lock::lock_state;

@@ -11,6 +11,15 @@ pub(crate) fn notify_ready() {
     notify(NotifyState::Ready);
 }
 
+/// Reports what the daemon is doing, in a sentence that is made only if somebody hears it.
+pub(crate) fn notify_status(status: impl FnOnce() -> Option<String>) {
+    if std::env::var_os("NOTIFY_SOCKET").is_some()
+        && let Some(status) = status()
+    {
+        notify(NotifyState::Status(&status));
+    }
+}
+
 /// Reports that the daemon is about to exit.
 pub(crate) fn notify_stopping() {
     notify(NotifyState::Stopping);

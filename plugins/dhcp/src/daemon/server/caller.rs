@@ -96,6 +96,7 @@ impl Caller {
             | Verb::Check { .. }
             | Verb::Del { .. }
             | Verb::Status
+            | Verb::Describe
             | Verb::Leases { .. } => {}
         }
         let Some(attachment) = verb.attachment() else {
@@ -167,7 +168,7 @@ mod tests {
         let may =
             |verb, has_descriptor, holder| member.ensure_may(verb, has_descriptor, |_| holder);
         let leases = Verb::Leases { after: None };
-        for verb in [&check, &del, &add, &Verb::Status, &leases] {
+        for verb in [&check, &del, &add, &Verb::Status, &Verb::Describe, &leases] {
             for holder in [None, Some(Some(1000))] {
                 assert_eq!(may(verb, true, holder), Ok(()));
             }

@@ -112,6 +112,10 @@ impl Server {
                 reply(&mut connection, checked).await;
             }
             Verb::Status => reply(&mut connection, self.table.status()).await,
+            Verb::Describe => {
+                let daemon = leases::describe(&self.table);
+                send(&mut connection, &Reply::Daemon(daemon)).await;
+            }
             Verb::Leases { after } => {
                 let (leases, more) = leases::list(&self.table, after.as_ref(), member);
                 send(&mut connection, &Reply::Leases { leases, more }).await;
@@ -176,7 +180,10 @@ impl Server {
             None => self.table.open_netns(path)?,
         };
         let added = leases::add(&self.table, attachment, netns, path, params, waited, id).await;
-        added.inspect_err(|error| tracing::warn!(%attachment, "ADD failed: {error}"))
+        added.inspect_err(|error| {
+            self.table.note_failure();
+            tracing::warn!(%attachment, "ADD failed: {error}");
+        })
     }
 
     /// Replies to an ADD. If the caller hangs up meanwhile, the ADD is cancelled or undone.

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cni::Attachment;
 
@@ -74,6 +74,11 @@ impl LeaseStore {
             Some(unwritten) => Ok(unwritten.clone()),
             None => self.state.read(attachment),
         }
+    }
+
+    /// Where the leases are on disk.
+    pub(crate) fn directory(&self) -> &Path {
+        self.state.path()
     }
 
     /// Checks that another lease could be written, by trying.

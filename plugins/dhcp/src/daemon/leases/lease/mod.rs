@@ -16,6 +16,8 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
+pub(super) use view::whole_seconds;
+
 use super::lan::Lan;
 use crate::daemon::exchange::{ANNOUNCE_INTERVAL, Wire, announce, now};
 use crate::daemon::host_routes::Target;
@@ -316,9 +318,14 @@ impl ManagedLease {
         })
     }
 
+    /// The client's state.
+    pub(super) fn state(&self) -> StateName {
+        self.client.borrow().state()
+    }
+
     /// Whether the client is bound: nothing needs to be sent now.
     pub(super) fn is_bound(&self) -> bool {
-        self.client.borrow().state() == StateName::Bound
+        self.state() == StateName::Bound
     }
 
     /// When the lease must be maintained next.

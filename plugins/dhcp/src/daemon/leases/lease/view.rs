@@ -43,7 +43,7 @@ fn granted(lease: &Lease) -> Granted {
 }
 
 /// Nobody wants to read parts of seconds.
-fn whole_seconds(time: Duration) -> Duration {
+pub(in crate::daemon::leases) fn whole_seconds(time: Duration) -> Duration {
     Duration::from_secs(time.as_secs())
 }
 
