@@ -159,3 +159,4 @@ pub use request::{
 pub use result::{CniResult, Dns, Interface, IpConfig, Route};
 pub use run::{main, run};
 pub use version::Version;
+pub use warnings::to_stderr as warnings_to_stderr;

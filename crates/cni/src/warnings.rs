@@ -89,7 +89,9 @@ pub(crate) fn add_to(mut error: Error) -> Error {
 }
 
 /// Has this process write its records of the crate `log` to stderr, as those of `program`.
-pub(crate) fn to_stderr(program: &'static str) {
+/// [`main`](crate::main) does this by itself; it is for a program that calls [`run`](crate::run())
+/// instead.
+pub fn to_stderr(program: &'static str) {
     // This fails if the program has a logger already.
     if log::set_boxed_logger(Box::new(Stderr { program })).is_ok() {
         log::set_max_level(LevelFilter::Info);

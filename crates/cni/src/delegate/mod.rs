@@ -26,13 +26,22 @@ const MAX_QUOTE: usize = 4096;
 ///
 /// Each call runs the plugin with the environment and stdin of the request; only CNI_COMMAND is set
 /// for the call. A plugin that is [`BuiltIn`] and of this program's build is called without a
-/// process of its own.
+/// process of its own. If the caller has assigned the addresses ([`Request::assigned`]), there is
+/// nothing to call: ADD returns them, and the other verbs succeed.
 #[derive(Debug)]
 pub struct Ipam<'r> {
     request: &'r Request,
     name: &'r str,
-    program: PathBuf,
-    built_in: Option<&'static BuiltIn>,
+    source: Source<'r>,
+}
+
+/// Where the addresses are from.
+#[derive(Debug)]
+enum Source<'r> {
+    Program(PathBuf),
+    /// The plugin is part of this program too.
+    BuiltIn(&'static BuiltIn, PathBuf),
+    Assigned(&'r CniResult),
 }
 
 impl<'r> Ipam<'r> {
@@ -48,14 +57,21 @@ impl<'r> Ipam<'r> {
         let Some(name) = request.config.ipam_type() else {
             return Ok(None);
         };
-        let program = find(request, name)?;
-        let mut known = request.built_in.iter();
-        let built_in = known.find(|known| known.name == name && is_same_build(known, &program));
+        let source = match &request.assigned {
+            Some(assigned) => Source::Assigned(assigned),
+            None => {
+                let program = find(request, name)?;
+                let mut known = request.built_in.iter();
+                match known.find(|known| known.name == name && is_same_build(known, &program)) {
+                    Some(built_in) => Source::BuiltIn(built_in, program),
+                    None => Source::Program(program),
+                }
+            }
+        };
         Ok(Some(Ipam {
             request,
             name,
-            program,
-            built_in,
+            source,
         }))
     }
 
@@ -67,12 +83,14 @@ impl<'r> Ipam<'r> {
     /// Starts the plugin for ADD. It waits for its stdin, so it can load while the caller creates
     /// what the addresses are for. A failure to start it is reported by [`StartedAdd::finish`].
     pub fn start_add(&self) -> StartedAdd<'_> {
+        let started = match &self.source {
+            Source::Program(program) => Started::Process(program, self.start(program, Verb::Add)),
+            Source::BuiltIn(..) => Started::Later,
+            Source::Assigned(result) => Started::Known(result),
+        };
         StartedAdd {
             ipam: self,
-            process: match self.built_in {
-                Some(_) => None,
-                None => Some(self.start(Verb::Add)),
-            },
+            started,
         }
     }
 
@@ -137,8 +155,15 @@ impl<'r> Ipam<'r> {
 #[derive(Debug)]
 pub struct StartedAdd<'r> {
     ipam: &'r Ipam<'r>,
-    /// `None` if the plugin is built in.
-    process: Option<io::Result<Process>>,
+    started: Started<'r>,
+}
+
+#[derive(Debug)]
+enum Started<'r> {
+    Process(&'r Path, io::Result<Process>),
+    /// There is nothing to start.
+    Later,
+    Known(&'r CniResult),
 }
 
 impl<'r> StartedAdd<'r> {
@@ -156,12 +181,14 @@ impl<'r> StartedAdd<'r> {
     /// The delegate's own error, unchanged; or [`code::DELEGATE_FAILED`] if the delegate could not
     /// be run or its answer is not valid.
     pub fn finish(self, undo: impl FnOnce()) -> Result<CniResult, Error> {
-        let answer = match self.process {
-            Some(process) => self.ipam.finish(Verb::Add, process),
-            None => self.ipam.call(Verb::Add),
+        let ipam = self.ipam;
+        let answer = match self.started {
+            Started::Process(program, process) => ipam.finish(Verb::Add, program, process),
+            Started::Later => ipam.call(Verb::Add),
+            Started::Known(result) => return Ok(result.clone()),
         };
         answer
-            .and_then(|answer| self.ipam.read_result(&answer))
+            .and_then(|answer| ipam.read_result(&answer))
             .inspect_err(|_| undo())
     }
 }
@@ -169,17 +196,21 @@ impl<'r> StartedAdd<'r> {
 impl Ipam<'_> {
     /// Runs the delegate for one verb. Returns its stdout if it succeeded, and its error otherwise.
     fn call(&self, verb: Verb) -> Result<Vec<u8>, Error> {
-        let answer = self
-            .built_in
-            .and_then(|built_in| built_in::call(built_in, verb, self.request));
-        match answer {
-            Some(answer) => self.judge(verb, answer, None),
-            None => self.finish(verb, self.start(verb)),
+        let run = |program| self.finish(verb, program, self.start(program, verb));
+        match &self.source {
+            Source::Program(program) => run(program),
+            Source::BuiltIn(built_in, program) => {
+                match built_in::call(built_in, verb, self.request) {
+                    Some(answer) => self.judge(verb, answer, None),
+                    None => run(program),
+                }
+            }
+            Source::Assigned(_) => Ok(Vec::new()),
         }
     }
 
-    fn start(&self, verb: Verb) -> io::Result<Process> {
-        let mut command = Command::new(&self.program);
+    fn start(&self, program: &Path, verb: Verb) -> io::Result<Process> {
+        let mut command = Command::new(program);
         command
             .env_clear()
             .envs(self.request.env.iter())
@@ -187,12 +218,17 @@ impl Ipam<'_> {
         Process::start(&mut command)
     }
 
-    fn finish(&self, verb: Verb, process: io::Result<Process>) -> Result<Vec<u8>, Error> {
+    fn finish(
+        &self,
+        verb: Verb,
+        program: &Path,
+        process: io::Result<Process>,
+    ) -> Result<Vec<u8>, Error> {
         let output = process.and_then(|process| process.finish(&self.request.stdin));
         let output = output.map_err(|error| {
             let msg = format!("cannot run IPAM plugin {} for {verb}", self.name);
             Error::new(code::DELEGATE_FAILED, msg)
-                .details(format!("{}: {error}", self.program.display()))
+                .details(format!("{}: {error}", program.display()))
         })?;
         let answer = Answer {
             is_success: output.status.success(),

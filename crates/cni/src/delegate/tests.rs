@@ -270,10 +270,9 @@ fn the_first_executable_in_the_folders_of_cni_path_is_used() {
     let path = std::env::join_paths([folder.path(), first.path(), second.path()]).unwrap();
     let request = first.request("ADD", &path);
     let ipam = Ipam::find(&request).unwrap().unwrap();
-    assert_eq!(
-        (ipam.name(), &ipam.program),
-        ("pool", &second.path().join("pool"))
-    );
+    assert_eq!(ipam.name(), "pool");
+    let expected = second.path().join("pool");
+    assert!(matches!(&ipam.source, Source::Program(program) if *program == expected));
 }
 
 #[test]
@@ -347,4 +346,24 @@ fn a_result_without_a_version_is_read_in_the_version_of_the_configuration() {
         lab.add().unwrap().to_value(Version::V1_0_0)["ips"][0]["address"],
         "10.0.0.2/24"
     );
+}
+
+#[test]
+fn addresses_that_the_caller_has_assigned_need_no_plugin() {
+    let lab = Lab::new("exit 1");
+    let mut request = lab.request("ADD", OsStr::new("/no/such/folder"));
+    assert!(Ipam::find(&request).is_err(), "there is no plugin");
+    let assigned = CniResult {
+        ips: vec![crate::IpConfig::new("10.0.0.2/24".parse().unwrap())],
+        ..CniResult::default()
+    };
+    request.assigned = Some(assigned.clone());
+
+    let ipam = Ipam::find(&request).unwrap().unwrap();
+    assert_eq!(ipam.name(), "pool");
+    let result = ipam.start_add().finish(|| panic!("nothing to undo"));
+    assert_eq!(result, Ok(assigned));
+    let calls = [Ipam::check, Ipam::del, Ipam::status, Ipam::gc];
+    assert!(calls.iter().all(|call| call(&ipam) == Ok(())));
+    assert_eq!(lab.log(), "", "it was not run");
 }

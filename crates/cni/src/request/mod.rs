@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::error::{Error, code};
+use crate::result::CniResult;
 
 pub use args::{Args, KnownArgs};
 pub use attachment::{Attachment, InvalidAttachment};
@@ -56,6 +57,10 @@ pub struct Request {
     pub(crate) path: Vec<PathBuf>,
     /// The delegates that are part of this program.
     pub(crate) built_in: &'static [BuiltIn],
+    /// The addresses that the caller has assigned already. CNI has no such thing, so this is `None`
+    /// until a caller of another kind sets it. [`Ipam`](crate::delegate::Ipam) then answers with
+    /// this result, and runs no program.
+    pub assigned: Option<CniResult>,
     /// What is wrong with the request but does not keep it from being served.
     pub(crate) warnings: Vec<String>,
     /// The whole environment, for a delegate.
@@ -97,6 +102,7 @@ impl Request {
             config,
             valid_attachments,
             traceparent: variables.traceparent,
+            assigned: None,
             warnings: [variables.warnings, more_warnings].concat(),
             built_in: &[],
             env: env.clone(),
