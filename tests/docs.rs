@@ -41,6 +41,16 @@ fn the_reference_lists_exactly_the_keys_that_dhcp_takes() {
     assert_eq!(documented, taken);
 }
 
+#[test]
+fn the_driver_for_netavark_takes_exactly_the_keys_of_dhcp_as_options() {
+    let documented = names(&keys("Keys of dhcp"));
+    let taken = leasehold_macvlan::netavark::DHCP_KEYS.iter().copied();
+    assert_eq!(
+        taken.map(str::to_owned).collect::<BTreeSet<_>>(),
+        documented
+    );
+}
+
 /// A service's drop-in must hold wherever the program is.
 #[test]
 fn the_variable_that_a_drop_in_sets_is_one_that_the_unit_passes_to_the_daemon() {

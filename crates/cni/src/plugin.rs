@@ -1,7 +1,7 @@
 //! The trait that a plugin implements, and the description that it gives of itself.
 
 use crate::error::Error;
-use crate::request::{BuiltIn, KnownArgs, Request};
+use crate::request::{KnownArgs, Request};
 use crate::result::CniResult;
 use crate::version::Version;
 
@@ -13,10 +13,9 @@ pub trait Plugin {
     /// Describes the plugin, for people and for the validation of CNI_ARGS.
     fn about(&self) -> About;
 
-    /// The delegates that are part of this program too.
-    fn built_in(&self) -> &'static [BuiltIn] {
-        &[]
-    }
+    /// Adds to a request what does not come from the runtime ([`Request::built_in`],
+    /// [`Request::assigned`]).
+    fn complete(&self, _request: &mut Request) {}
 
     /// Attaches the container. If it fails, it must remove everything that it has created.
     ///

@@ -55,8 +55,8 @@ pub struct Request {
     pub traceparent: Option<String>,
     /// The folders of CNI_PATH, without empty and repeated ones.
     pub(crate) path: Vec<PathBuf>,
-    /// The delegates that are part of this program.
-    pub(crate) built_in: &'static [BuiltIn],
+    /// The delegates that are part of this program. There are none until the plugin says so.
+    pub built_in: &'static [BuiltIn],
     /// The addresses that the caller has assigned already. CNI has no such thing, so this is `None`
     /// until a caller of another kind sets it. [`Ipam`](crate::delegate::Ipam) then answers with
     /// this result, and runs no program.

@@ -72,7 +72,7 @@ pub fn run(
         let stdin = read_bounded(stdin)?;
         let mut request = Request::parse(env, &stdin, about.known_args)
             .inspect_err(|_| version = version_in(&stdin))?;
-        request.built_in = plugin.built_in();
+        plugin.complete(&mut request);
         version = request.config.version;
         for warning in &request.warnings {
             let line = warnings::line(about.name, &format_args!("{warning}"));

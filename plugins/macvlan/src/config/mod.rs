@@ -161,7 +161,7 @@ impl Config {
 }
 
 /// An error about the network configuration.
-fn invalid(what: impl std::fmt::Display) -> Error {
+pub(crate) fn invalid(what: impl std::fmt::Display) -> Error {
     let what = format!("invalid network configuration: {what}");
     Error::new(code::INVALID_NETWORK_CONFIG, what)
 }
