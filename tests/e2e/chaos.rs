@@ -141,7 +141,7 @@ fn agreement(server: &DhcpServer, containers: &[Container]) -> Result {
 }
 
 /// The leases that the daemon has written down as held, by container.
-fn held_on_disk() -> Result<BTreeMap<String, Ipv4Addr>> {
+pub(crate) fn held_on_disk() -> Result<BTreeMap<String, Ipv4Addr>> {
     let mut held = BTreeMap::new();
     for file in lease_files()? {
         // Rewritten, or gone, meanwhile: the next look will tell.

@@ -24,6 +24,7 @@ mod ipam;
 mod limits;
 mod log;
 mod macvlan;
+mod netavark;
 mod network_files;
 mod networks;
 mod offline;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         .tests(failure::TESTS)
         .tests(faults::TESTS)
         .tests(&macvlan::tests())
+        .tests(&netavark::tests())
         .tests(&host_access::tests())
         .tests(&guard::tests())
         .tests(&dhcp::tests())

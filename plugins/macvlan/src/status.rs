@@ -10,13 +10,23 @@ use crate::config::Config;
 use crate::parent::{self, INSTALL_VLAN_DRIVER, Parent};
 
 /// The kernel must have macvlans, the parent must exist and be suitable, and IPAM must be ready. If
-/// addresses are leased, the parent must be up.
+/// addresses are leased, the parent must be up. What is wrong with IPAM's configuration is reported
+/// before what is wrong with the host.
 ///
 /// # Errors
-/// 50; 51 if the parent is down, which affects existing containers too.
+/// 7 for the configuration; 50; 51 if the parent is down, which affects existing containers too.
 pub(crate) fn status(request: &Request) -> Result<(), Error> {
     let config = Config::read(request)?;
     let ipam = Ipam::find(request)?;
+    let host = check_host(request, &config);
+    let ipam = ipam.map_or(Ok(()), |ipam| ipam.status());
+    match ipam {
+        Err(error) if error.code == code::INVALID_NETWORK_CONFIG => Err(error),
+        ipam => host.and(ipam),
+    }
+}
+
+fn check_host(request: &Request, config: &Config) -> Result<(), Error> {
     let outside = Netlink::open().or_kernel_error().map_err(unavailable)?;
     if !outside
         .has_macvlan()
@@ -29,11 +39,11 @@ pub(crate) fn status(request: &Request) -> Result<(), Error> {
         ));
     }
     // STATUS is about no container, so a parent in one cannot be looked for.
-    if !config.link_in_container {
-        let leases = request.config.ipam_type() == Some("dhcp");
-        check_parent(&outside, &config, leases)?;
+    if config.link_in_container {
+        return Ok(());
     }
-    ipam.map_or(Ok(()), |ipam| ipam.status())
+    let leases = request.config.ipam_type() == Some("dhcp");
+    check_parent(&outside, config, leases)
 }
 
 fn check_parent(outside: &Netlink, config: &Config, leases: bool) -> Result<(), Error> {

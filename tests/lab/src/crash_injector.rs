@@ -48,7 +48,7 @@ impl CrashInjector {
         let real = suite::plugin_dir().join(plugin);
         let arguments = folder.join("arguments");
         let script = format!(
-            "#!/bin/sh\n[ -s {arguments} ] || exec {real}\nexec strace -qq $(cat {arguments}) {real}\n",
+            "#!/bin/sh\n[ -s {arguments} ] || exec {real} \"$@\"\nexec strace -qq $(cat {arguments}) {real} \"$@\"\n",
             arguments = arguments.display(),
             real = real.display()
         );

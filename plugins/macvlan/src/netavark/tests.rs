@@ -114,7 +114,7 @@ fn the_parent_is_an_option_or_the_networks_interface() {
 #[test]
 fn what_is_one_containers_is_where_a_runtime_puts_it() {
     let container = json!({
-        "aliases": ["www", "bb3c7f7483f0", "webhost"],
+        "aliases": ["www", "bb3c7f7483f0", "webhost.example"],
         "static_ips": ["10.99.0.150", "10.99.0.151"],
         "static_mac": "02:11:22:33:44:55",
         "options": { "hostAccess": "true", "clientId": "name" },
@@ -125,7 +125,9 @@ fn what_is_one_containers_is_where_a_runtime_puts_it() {
     assert_eq!(config["hostAccess"], true);
     assert_eq!(config["ipam"]["clientId"], "name");
     assert_eq!(config["ipam"]["hostname"], json!({ "fromArg": "HOSTNAME" }));
-    let args = json!({ "K8S_POD_NAME": "web", "HOSTNAME": "webhost" });
+    let args = json!({
+        "K8S_POD_NAME": "web", "HOSTNAME": "webhost", "FQDN": "webhost.example",
+    });
     assert_eq!(config["args"]["cni"], args);
 }
 
@@ -140,7 +142,8 @@ fn a_host_name_of_the_users_replaces_the_containers_name_and_nothing_else() {
     assert_eq!(with(json!({ "hostname": "true" }))["hostname"], from_arg);
     assert_eq!(with(json!({ "hostname": "false" }))["hostname"], false);
     assert_eq!(with(json!({ "hostname": "db" }))["hostname"], "db");
-    assert_eq!(with(json!({ "fqdn": "true" }))["fqdn"], from_arg);
+    let whole = json!({ "fromArg": "FQDN" });
+    assert_eq!(with(json!({ "fqdn": "true" }))["fqdn"], whole);
     assert_eq!(with(json!({}))["fqdn"], Value::Null);
 }
 

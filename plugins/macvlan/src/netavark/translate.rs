@@ -32,8 +32,9 @@ const TIMEOUT: &str = "10s";
 
 /// The key in `args.cni` of the container's name.
 const CONTAINER_NAME: &str = "K8S_POD_NAME";
-/// The key in `args.cni` of the host name that the user has given.
+/// The keys in `args.cni` of the host name that the user has given: its first label, and all of it.
 const HOSTNAME: &str = "HOSTNAME";
+const FQDN: &str = "FQDN";
 
 /// Who assigns the addresses of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,10 +302,11 @@ fn set_container(config: &mut Map<String, Value>, exec: &Exec, driver: IpamDrive
     if driver == IpamDriver::Dhcp {
         let ips = options.static_ips.iter().map(IpAddr::to_string);
         runtime.insert("ips".to_owned(), ips.collect::<Vec<_>>().into());
-        if let (Some(hostname), Some(Value::Object(ipam))) =
-            (exec.hostname(), config.get_mut("ipam"))
-        {
+        let section = config.get_mut("ipam").and_then(Value::as_object_mut);
+        if let (Some(fqdn), Some(ipam)) = (exec.hostname(), section) {
+            let hostname = fqdn.split('.').next().unwrap_or(fqdn);
             args.insert(HOSTNAME.to_owned(), hostname.into());
+            args.insert(FQDN.to_owned(), fqdn.into());
             set_hostname(ipam);
         }
     }
@@ -315,11 +317,11 @@ fn set_container(config: &mut Map<String, Value>, exec: &Exec, driver: IpamDrive
 /// Where the container's name would be sent, the host name is.
 fn set_hostname(ipam: &mut Map<String, Value>) {
     ipam.entry("hostname").or_insert(Value::Bool(true));
-    for key in ["hostname", "fqdn"] {
+    for (key, arg) in [("hostname", HOSTNAME), ("fqdn", FQDN)] {
         if let Some(value) = ipam.get_mut(key)
             && *value == Value::Bool(true)
         {
-            *value = json!({ "fromArg": HOSTNAME });
+            *value = json!({ "fromArg": arg });
         }
     }
 }

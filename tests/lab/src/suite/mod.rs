@@ -46,6 +46,7 @@ use crate::{
 
 mod child;
 pub mod cnitool;
+pub mod netavark;
 pub mod packages;
 mod test;
 
