@@ -69,6 +69,8 @@ fn the_package_is_installed_upgraded_and_purged_and_loses_no_lease(world: &World
         );
         systemd.run(&["systemctl", "is-enabled", unit])?;
     }
+    let told = systemd.run(&["/usr/lib/netavark/leasehold", "info"])?;
+    ensure!(told.contains("\"api_version\":"), "{told}");
     let network = systemd::network(&lan.host)?;
     let (attachment, container) = systemd::attached(&systemd, &network, &lan, "c1")?;
     let address = systemd::address(&container)?;
@@ -355,7 +357,7 @@ pub(crate) fn main_pid(systemd: &Systemd) -> Result<String> {
 /// All places where a package may leave something.
 pub(crate) fn listing() -> Result<Vec<String>> {
     // Not every one of these directories need be there.
-    const FIND: &str = "find /etc /lib/systemd/ /opt /usr/lib/cni /usr/share /var/lib/cni /var/lib/systemd ! -type d 2>/dev/null | sort";
+    const FIND: &str = "find /etc /lib/systemd/ /opt /usr/lib/cni /usr/lib/netavark /usr/share /var/lib/cni /var/lib/systemd ! -type d 2>/dev/null | sort";
     Ok(run(&["sh", "-c", FIND])?
         .lines()
         .map(str::to_owned)

@@ -124,6 +124,8 @@ fn the_rpm_lives_beside_the_go_plugins_and_loses_no_lease(world: &World) -> Resu
         let overrides = fragment(&systemd, &alias)?;
         ensure!(overrides.ends_with(unit), "{alias} is {overrides}");
     }
+    let told = systemd.run(&["/usr/lib/netavark/leasehold", "info"])?;
+    ensure!(told.contains("\"api_version\":"), "{told}");
     let network = systemd::network_with(&lan.host, "/opt/cni/bin")?;
     let (attachment, container) = systemd::attached(&systemd, &network, &lan, "c1")?;
     let address = systemd::address(&container)?;

@@ -76,8 +76,12 @@ fn systemd_finds_no_fault_with_the_units(world: &World) -> Result {
         "packaging/man/cni-macvlan.8",
     ])?;
 
+    let told = run(&["/usr/lib/netavark/leasehold", "info"])?;
+    ensure!(told.contains("\"api_version\":"), "{told}");
+
     make("uninstall")?;
     for file in [
+        "/usr/lib/netavark",
         &units[0],
         &units[1],
         "/usr/share/man/man8/cni-dhcp.8",
