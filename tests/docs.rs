@@ -91,19 +91,30 @@ fn the_example_of_a_workflow_is_whole_and_runs_files_that_exist() {
 }
 
 /// Sections whose shell blocks the tests of the runtimes run, in order.
-const RUN: [(&str, &str); 15] = [
+const RUN: [(&str, &str); 20] = [
     ("README.md", "Install"),
-    ("README.md", "Podman 4.x with CNI"),
+    ("README.md", "Podman"),
     ("README.md", "containerd and nerdctl"),
     ("README.md", "cnitool"),
-    ("docs/addresses.md", "With Podman"),
+    ("docs/addresses.md", "With Podman 4"),
     ("docs/daemon.md", "The daemon"),
     ("docs/host-access.md", "When it does not work"),
     ("docs/networks.md", "Two networks with Podman"),
+    ("docs/podman.md", "The driver"),
+    ("docs/podman.md", "Options"),
+    ("docs/podman.md", "Who assigns the addresses"),
+    ("docs/podman.md", "Podman 4 with CNI"),
     ("docs/runtimes.md", "Debian 12 with the package"),
     ("docs/runtimes.md", "Debian 12 with the two files"),
-    ("docs/runtimes.md", "Debian 13 with the package"),
-    ("docs/runtimes.md", "Debian 13 with the two files"),
+    ("docs/runtimes.md", "Debian 13 with Podman and the package"),
+    (
+        "docs/runtimes.md",
+        "Debian 13 with containerd and the package",
+    ),
+    (
+        "docs/runtimes.md",
+        "Debian 13 with containerd and the two files",
+    ),
     ("docs/runtimes.md", "Fedora, with the RPM"),
     ("docs/runtimes.md", "In CI"),
     ("docs/troubleshooting.md", "Troubleshooting"),
@@ -129,6 +140,10 @@ const NOT_RUN: [(&str, &str); 14] = [
         "shows what the tests of `dhcp leases` read",
     ),
     ("docker network create", "an example of what others write"),
+    (
+        "# docker network create",
+        "the same, beside ours, which is run",
+    ),
     ("$ cargo ", "the checkout's own tests, demo and benchmark"),
     ("$ LEASEHOLD_PLUGIN_DIR=", "the checkout's own tests"),
     (

@@ -26,6 +26,9 @@ pub(crate) const TESTS: &[Test] = &[
     test!(debian_12_with_the_two_files_takes_three_lines)
         .needs(NEEDS)
         .within(APT_TIMEOUT),
+    test!(debian_13_with_podman_and_the_package_takes_three_lines)
+        .needs(NEEDS)
+        .within(APT_TIMEOUT),
     test!(debian_13_with_the_package_takes_three_lines)
         .needs(NEEDS)
         .within(APT_TIMEOUT),
@@ -37,12 +40,12 @@ pub(crate) const TESTS: &[Test] = &[
         .within(APT_TIMEOUT),
 ];
 
-const NEEDS: &[Package] = &[ROOTS, MAKE, image::PACKAGE];
+pub(crate) const NEEDS: &[Package] = &[ROOTS, MAKE, image::PACKAGE];
 
 /// apt reads its lists and unpacks some fifty packages.
-const APT_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const APT_TIMEOUT: Duration = Duration::from_secs(120);
 
-const IMAGE: &str = "/run/lab/busybox.tar";
+pub(crate) const IMAGE: &str = "/run/lab/busybox.tar";
 
 /// runc insists on a controller for the CPU shares that `ctr` always asks for; the machine of a test
 /// has no controllers.
@@ -54,15 +57,19 @@ exec /usr/sbin/runc "$@"
 "#;
 
 fn debian_12_with_the_package_takes_three_lines(world: &World) -> Result {
-    with_podman(world, "Debian 12 with the package")
+    with_podman(world, &DEBIAN_12, "Debian 12 with the package")
 }
 
 fn debian_12_with_the_two_files_takes_three_lines(world: &World) -> Result {
-    with_podman(world, "Debian 12 with the two files")
+    with_podman(world, &DEBIAN_12, "Debian 12 with the two files")
 }
 
-fn with_podman(world: &World, heading: &str) -> Result {
-    let newcomer = Newcomer::on(&DEBIAN_12, world)?;
+fn debian_13_with_podman_and_the_package_takes_three_lines(world: &World) -> Result {
+    with_podman(world, &DEBIAN_13, "Debian 13 with Podman and the package")
+}
+
+fn with_podman(world: &World, debian: &Release, heading: &str) -> Result {
+    let newcomer = Newcomer::on(debian, world)?;
     let [software, network, container] = three_lines(heading)?;
     newcomer.shell(software)?;
     podman::configure()?;
@@ -75,11 +82,11 @@ fn with_podman(world: &World, heading: &str) -> Result {
 }
 
 fn debian_13_with_the_package_takes_three_lines(world: &World) -> Result {
-    with_ctr(world, "Debian 13 with the package")
+    with_ctr(world, "Debian 13 with containerd and the package")
 }
 
 fn debian_13_with_the_two_files_takes_three_lines(world: &World) -> Result {
-    with_ctr(world, "Debian 13 with the two files")
+    with_ctr(world, "Debian 13 with containerd and the two files")
 }
 
 fn with_ctr(world: &World, heading: &str) -> Result {
@@ -160,17 +167,26 @@ fn three_lines(heading: &str) -> Result<[&'static str; 3]> {
 }
 
 /// Somebody with a bare Debian on a LAN, who has fetched the package and the two programs.
-struct Newcomer {
-    lan: Lan,
-    server: DhcpServer,
-    systemd: Systemd,
+pub(crate) struct Newcomer {
+    pub(crate) lan: Lan,
+    pub(crate) server: DhcpServer,
+    pub(crate) systemd: Systemd,
 }
 
 /// Where the downloads are.
 const DOWNLOADS: &str = "/root/downloads";
 
 impl Newcomer {
-    fn on(debian: &Release, world: &World) -> Result<Newcomer> {
+    pub(crate) fn on(debian: &Release, world: &World) -> Result<Newcomer> {
+        Newcomer::with_server(debian, world, Settings::default())
+    }
+
+    /// Like [`Newcomer::on`], with a DHCP server of these settings.
+    pub(crate) fn with_server(
+        debian: &Release,
+        world: &World,
+        settings: Settings,
+    ) -> Result<Newcomer> {
         let package = package::build_outside(world)?;
         image::busybox(Path::new(IMAGE))?;
         machine::enter_root(world, &debian.root())?;
@@ -185,7 +201,7 @@ impl Newcomer {
             fs::copy(file, Path::new(DOWNLOADS).join(name))?;
         }
         let lan = Lan::new()?;
-        let server = DhcpServer::start(&lan.lan, Settings::default())?;
+        let server = DhcpServer::start(&lan.lan, settings)?;
         let systemd = Systemd::boot(world, &lan.host)?;
         Ok(Newcomer {
             lan,
@@ -195,7 +211,7 @@ impl Newcomer {
     }
 
     /// Runs commands as root, among the downloads.
-    fn shell(&self, commands: &str) -> Result<String> {
+    pub(crate) fn shell(&self, commands: &str) -> Result<String> {
         let network = format!("--net={}", self.lan.host.path().display());
         let commands = format!("cd {DOWNLOADS}\n{commands}");
         self.systemd
@@ -203,7 +219,7 @@ impl Newcomer {
     }
 
     /// Waits until the server has one lease, whose holder answers.
-    fn leased(&self) -> Result<Ipv4Addr> {
+    pub(crate) fn leased(&self) -> Result<Ipv4Addr> {
         let leased = until("an address is leased", SOON, || {
             self.server.leases().first().map(|lease| lease.address)
         })?;
@@ -211,7 +227,7 @@ impl Newcomer {
         Ok(leased)
     }
 
-    fn given_back(&self) -> Result {
+    pub(crate) fn given_back(&self) -> Result {
         until("the lease is given back", SOON, || {
             self.server.leases().is_empty()
         })

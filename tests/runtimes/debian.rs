@@ -25,7 +25,7 @@ pub(crate) const DEBIAN_12: Release = Release {
 };
 pub(crate) const DEBIAN_13: Release = Release {
     name: "trixie",
-    fetched: "containerd containernetworking-plugins",
+    fetched: "containerd containernetworking-plugins podman crun catatonit",
 };
 
 /// What the root file systems are made with. It makes them once for a run.

@@ -17,6 +17,7 @@ mod kubernetes;
 mod machine;
 mod package;
 mod podman;
+mod podman5;
 mod rpm;
 mod scenario;
 mod systemd;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     lab::Suite::new()
         .plugin_dir(built)
         .tests(podman::TESTS)
+        .tests(podman5::TESTS)
         .tests(containerd::TESTS)
         .tests(kubernetes::TESTS)
         .tests(architectures::TESTS)

@@ -1,4 +1,4 @@
-//! Podman with its CNI backend, as the documentation's section says.
+//! Podman 4 with its CNI backend, as the documentation's sections say.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -39,7 +39,7 @@ fn podman_runs_what_the_documentation_says(world: &World) -> Result {
     machine::enter(world)?;
     configure()?;
     let scenario = Scenario::new(world, PLUGINS, &["02:11:22:33:44:55,10.99.0.42"])?;
-    let sections = document::commands("README.md", "Podman");
+    let sections = document::commands("docs/podman.md", "Podman 4");
     let [configuration, create, run, inspect, fixed, restart, remove] = sections[..] else {
         bail!("the section has other commands than this test knows: {sections:#?}");
     };
@@ -138,7 +138,7 @@ fn a_pool_of_fixed_addresses_is_written_and_used_as_documented(world: &World) ->
     let scenario = Scenario::new(world, PLUGINS, &[])?;
     image::busybox(Path::new("/tmp/busybox.tar"))?;
     scenario.shell("podman load --input /tmp/busybox.tar")?;
-    let [create, run, fixed, remove] = document::commands("docs/addresses.md", "With Podman")[..]
+    let [create, run, fixed, remove] = document::commands("docs/addresses.md", "With Podman 4")[..]
     else {
         bail!("the section has other commands than this test knows");
     };
@@ -245,6 +245,7 @@ pub(crate) fn configure() -> Result {
          cgroups = \"disabled\"\n\
          log_driver = \"k8s-file\"\n\
          default_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
+         pids_limit = 0\n\
          [engine]\n\
          cgroup_manager = \"cgroupfs\"\n\
          events_logger = \"file\"\n\

@@ -2,6 +2,7 @@
 
 mod host_access;
 mod kubernetes;
+mod nomad;
 mod pools;
 mod tuning;
 
@@ -17,6 +18,7 @@ pub(crate) fn tests() -> Vec<Test> {
     [
         host_access::TESTS,
         kubernetes::TESTS,
+        nomad::TESTS,
         pools::TESTS,
         tuning::TESTS,
         &[
@@ -33,6 +35,7 @@ const DOCUMENTS: &[&str] = &[
     include_str!("../../../docs/bridges.md"),
     include_str!("../../../docs/host-access.md"),
     include_str!("../../../docs/networks.md"),
+    include_str!("../../../docs/runtimes.md"),
 ];
 
 /// The network of `examples/conflists/NAME.conflist`.

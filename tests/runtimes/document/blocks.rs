@@ -22,6 +22,7 @@ pub(crate) const DOCUMENTS: &[(&str, &str)] = documents!(
     "docs/modes.md",
     "docs/networks.md",
     "docs/parents.md",
+    "docs/podman.md",
     "docs/protocol.md",
     "docs/runtimes.md",
     "docs/troubleshooting.md",
