@@ -121,7 +121,7 @@ const RUN: [(&str, &str); 20] = [
 ];
 
 /// Blocks that no test runs, by what they begin with, and why.
-const NOT_RUN: [(&str, &str); 14] = [
+const NOT_RUN: [(&str, &str); 15] = [
     (
         "kubectl apply",
         "there is no cluster; the pods of these manifests are run",
