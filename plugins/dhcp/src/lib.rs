@@ -1,11 +1,13 @@
 //! The CNI plugin `dhcp`: leases a container's address from the LAN's own DHCP server. Run as `dhcp
 //! daemon` it is also the daemon that maintains the leases.
 //!
-//! - `plugin` is the IPAM plugin, `daemon` the daemon, `cli` the operator's commands.
+//! - `plugin` is the IPAM plugin, `daemon` the daemon, `cli` the operator's commands; `config` is the
+//!   keys of the `ipam` section.
 //! - [`protocol`] is what plugin and daemon send each other.
 //! - [`state`] is the leases on disk, which the plugin changes if no daemon runs.
 
 mod cli;
+mod config;
 mod daemon;
 mod duration;
 mod go_flags;
@@ -19,7 +21,7 @@ use std::process::ExitCode;
 /// The keys of the `ipam` section that this plugin takes, besides `type`; those of an entry as
 /// `provide[].option`.
 pub fn configuration_keys() -> Vec<String> {
-    plugin::configuration_keys()
+    config::keys()
 }
 
 /// What a plugin called with this request asks the daemon for, if the verb is ADD. `file` is the

@@ -15,8 +15,9 @@ use linknet::{Netlink, Netns, NetnsError};
 
 use super::advice::advice;
 use super::cached_call::CachedCall;
+use crate::config::DaemonLocation;
 use crate::plugin::client::ask_to;
-use crate::plugin::{DaemonLocation, Dhcp, Executable};
+use crate::plugin::{Dhcp, Executable};
 use crate::protocol::Verb;
 
 /// Where libcni, and Multus with it, keep their caches.

@@ -7,12 +7,13 @@ use cni::printable;
 
 use super::advice::of_failure;
 use super::leases::spelled;
+use crate::config::problems_of_network_files;
 use crate::plugin::client::{ask, ask_to};
-use crate::plugin::problems_of_network_files;
 use crate::protocol::{DaemonView, Reply, Verb};
 
-/// Asks the daemon on `socket` for its STATUS, and what it is doing. Says on stderr what is wrong with the files of
-/// networks. That does not make it fail: probes restart a daemon that they take for broken.
+/// Asks the daemon on `socket` for its STATUS, and what it is doing. Says on stderr what is wrong
+/// with the files of networks. That does not make it fail: probes restart a daemon that they take
+/// for broken.
 pub(super) fn status(socket: &Path) -> Result<Vec<String>, String> {
     for problem in problems_of_network_files() {
         // The exit status is the daemon's.

@@ -8,8 +8,8 @@ use cni::{Error, Request};
 
 use super::autostart;
 use super::client::Failure;
-use super::config::DaemonLocation;
 use super::offline::{Ending, ask_or_end};
+use crate::config::DaemonLocation;
 use crate::protocol::{Reply, Verb};
 
 /// How long to wait for a daemon where one has run before.

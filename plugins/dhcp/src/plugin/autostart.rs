@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cni::{Error, code};
 
 use super::client::Failure;
-use super::config::DaemonLocation;
+use crate::config::DaemonLocation;
 
 /// How long a daemon may take until it is listening. It only has to read its leases from disk.
 const START_TIMEOUT: Duration = Duration::from_secs(5);

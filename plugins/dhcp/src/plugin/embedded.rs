@@ -9,8 +9,8 @@ use cni::{Answer, Env, Error, Request};
 use super::Dhcp;
 use super::absence::Absence;
 use super::client::{Failure, ask_to};
-use super::config::DaemonLocation;
 use super::offline::Ending;
+use crate::config::DaemonLocation;
 use crate::protocol::{Reply, Verb};
 
 /// Serves a call if a daemon answers. Returns `None` otherwise; nothing was done then.

@@ -3,7 +3,6 @@
 mod absence;
 mod autostart;
 pub(crate) mod client;
-mod config;
 mod embedded;
 mod offline;
 #[cfg(test)]
@@ -18,17 +17,15 @@ use attachment::{cannot_open_netns, take_valid_lifetime};
 use cni::{About, Attachment, CniResult, Error, KnownArgs, Plugin, Request, Version, code};
 use linknet::Netns;
 
+use crate::config::{self, Config, DaemonLocation};
 use crate::protocol::{AddId, LeaseParams, Reply, Verb, take_warnings};
 use crate::random::random_octets;
 use absence::{Absence, MAX_WAIT};
 use client::{Failure, ask, ask_to};
-use config::Config;
 use offline::Ending;
 
 pub(crate) use absence::Executable;
 pub(crate) use embedded::ask_daemon;
-
-pub(crate) use config::{DaemonLocation, keys as configuration_keys, problems_of_network_files};
 
 /// The parameters of the lease that a request is about, with this content of its network's file;
 /// `None` if there is none.

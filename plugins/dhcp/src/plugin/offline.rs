@@ -11,7 +11,7 @@ use cni::{Attachment, Error, Request, code};
 use linknet::Netns;
 
 use super::client::{Failure, ask_to};
-use super::config::DaemonLocation;
+use crate::config::DaemonLocation;
 use crate::daemon::{EndedLease, Outcome, release_offline};
 use crate::protocol::Verb;
 use crate::state::{LeaseStatus, Record, StateDir};
