@@ -121,7 +121,19 @@ const RUN: [(&str, &str); 20] = [
 ];
 
 /// Blocks that no test runs, by what they begin with, and why.
-const NOT_RUN: [(&str, &str); 15] = [
+const NOT_RUN: [(&str, &str); 18] = [
+    (
+        "# systemctl disable --now netavark-dhcp-proxy",
+        "needs a Podman with netavark; the daemon's own tests call it as netavark does",
+    ),
+    (
+        "# /opt/cni/bin/dhcp daemon -podmansocket",
+        "the end-to-end tests start the daemon so",
+    ),
+    (
+        "# podman network create -d ",
+        "Podman 5's own networks; netavark itself is run on them",
+    ),
     (
         "kubectl apply",
         "there is no cluster; the pods of these manifests are run",

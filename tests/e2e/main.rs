@@ -31,6 +31,7 @@ mod offline;
 mod one_process;
 mod operator;
 mod persistence;
+mod podman_proxy;
 mod scenario;
 mod servers;
 mod socket;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         .tests(offline::TESTS)
         .tests(one_process::TESTS)
         .tests(operator::TESTS)
+        .tests(&podman_proxy::tests())
         .tests(autostart::TESTS)
         .tests(callers::TESTS)
         .tests(&embedders::tests())

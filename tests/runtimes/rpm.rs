@@ -77,9 +77,10 @@ fn the_rpm_has_programs_units_and_pages_in_their_places(world: &World) -> Result
     Ok(())
 }
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "-rwxr-xr-x root:root /opt/cni/bin/dhcp",
     "-rwxr-xr-x root:root /opt/cni/bin/macvlan",
+    "-rw-r--r-- root:root /usr/lib/systemd/system/cni-dhcp-podman.socket",
     "-rw-r--r-- root:root /usr/lib/systemd/system/leasehold-dhcp.service",
     "-rw-r--r-- root:root /usr/lib/systemd/system/leasehold-dhcp.socket",
     "-rw-r--r-- root:root /usr/share/doc/leasehold/10-lan.conflist",

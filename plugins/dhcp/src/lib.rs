@@ -4,6 +4,7 @@
 //! - `plugin` is the IPAM plugin, `daemon` the daemon, `cli` the operator's commands; `config` is the
 //!   keys of the `ipam` section.
 //! - [`protocol`] is what plugin and daemon send each other.
+//! - [`proxy_protocol`] is what netavark sends the daemon, and gets back.
 //! - [`state`] is the leases on disk, which the plugin changes if no daemon runs.
 
 mod cli;
@@ -13,6 +14,7 @@ mod duration;
 mod go_flags;
 mod plugin;
 pub mod protocol;
+pub mod proxy_protocol;
 mod random;
 pub mod state;
 

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result};
 use rtnetlink::{
-    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, new_connection,
-    packet_route::link::{InfoData, InfoVeth, LinkMessage},
+    Handle, LinkBridge, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, new_connection,
+    packet_route::link::{InfoData, InfoVeth, LinkMessage, MacVlanMode},
 };
 
 use crate::Node;
@@ -27,6 +27,19 @@ impl Node {
             .build();
         self.request(async |handle| handle.link().add(pair).execute().await)
             .with_context(|| format!("connect {name} on {} with {peer}", self.name()))
+    }
+
+    /// Makes a macvlan of mode bridge on `parent`, under this name and down in the container, as a
+    /// runtime does.
+    ///
+    /// # Errors
+    /// When there is no such parent, or the name is taken.
+    pub fn add_macvlan(&self, parent: &str, (container, name): (&Node, &str)) -> Result<()> {
+        let macvlan = LinkMacVlan::new(name, self.link(parent)?.index, MacVlanMode::Bridge)
+            .setns_by_fd(container.netns().as_fd().as_raw_fd())
+            .build();
+        self.request(async |handle| handle.link().add(macvlan).execute().await)
+            .with_context(|| format!("make {name} in {} on {parent}", container.name()))
     }
 
     /// Makes a bridge. It is down and has the kernel's defaults, so a port forwards at once.

@@ -23,6 +23,7 @@ pub(crate) const DOCUMENTS: &[(&str, &str)] = documents!(
     "docs/networks.md",
     "docs/parents.md",
     "docs/podman.md",
+    "docs/podman-proxy.md",
     "docs/protocol.md",
     "docs/runtimes.md",
     "docs/troubleshooting.md",

@@ -230,6 +230,12 @@ impl Config {
         }
     }
 
+    /// Whether a key is given, by the caller or in the network's file.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        let in_file = |file: &NetworkFile| file.supplies(key, &self.ipam).is_some();
+        cni::go::get(&self.ipam, key).is_some() || self.file.as_ref().is_some_and(in_file)
+    }
+
     /// How long an ADD may take, if that is configured.
     pub(super) fn timeout(&self) -> Option<Duration> {
         self.keys.timeout
@@ -301,6 +307,7 @@ impl Config {
             provide,
             requested_address: requested_by_runtime.or(keys.requested_address),
             member: None,
+            configure: false,
             settings: Arc::new(settings),
         })
     }

@@ -1,10 +1,11 @@
 //! The event loop: callers, leases that must be maintained, and signals.
 
 use std::convert::Infallible;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
@@ -42,7 +43,7 @@ const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// If leases cannot be read from disk, or the kernel fails to wait for something.
 pub(super) async fn run(
     server: &Rc<Server>,
-    socket: &UnixListener,
+    sockets: &[UnixListener],
     max_connections: usize,
     idle: Option<Duration>,
 ) -> io::Result<()> {
@@ -67,7 +68,7 @@ pub(super) async fn run(
     loop {
         idleness.note(tasks.len(), table.len());
         tokio::select! {
-            (stream, place) = accept(socket, &places) => {
+            (stream, place) = accept(sockets, &places) => {
                 let server = Rc::clone(server);
                 tasks.spawn_local(async move { server.serve(stream, place).await });
             }
@@ -145,11 +146,15 @@ async fn stop(table: &Table, mut tasks: JoinSet<()>) {
     tracing::info!(leases, "dhcp daemon is stopping; its leases stay on disk");
 }
 
-/// Accepts the next caller, once there is a place for it.
-async fn accept(socket: &UnixListener, places: &Places) -> (UnixStream, Place) {
+/// Accepts the next caller of one of the sockets, once there is a place for it.
+async fn accept(sockets: &[UnixListener], places: &Places) -> (UnixStream, Place) {
     let permit = places.free().await;
     loop {
-        match socket.accept().await {
+        let accepted = poll_fn(|context| {
+            let mut accepted = sockets.iter().map(|socket| socket.poll_accept(context));
+            accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
+        });
+        match accepted.await {
             Ok((stream, _)) => return (stream, places.take(permit)),
             Err(error) => {
                 // Probably out of descriptors, which other callers will free.

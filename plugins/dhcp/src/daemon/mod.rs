@@ -21,6 +21,7 @@ mod watchers;
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -72,36 +73,40 @@ fn run(flags: Flags, state: StateDir) -> Result<(), Box<dyn Error>> {
         );
     }
     let limits = Limits::of_process();
-    let path = flags.socket();
-    let open = || Listener::open(&path, flags.takeover, flags.group);
-    let (listener, lock) = match open() {
+    let (path, podman) = (flags.socket(), flags.podman_socket());
+    let open = || Listener::open_all(&path, podman.as_deref(), flags.takeover, flags.group);
+    let (listeners, lock) = match open() {
         // Nobody can ask that daemon over its socket, but its leases tell who it is.
         Err(ListenError::Unreachable(_)) if flags.takeover => {
             let lock = lock_state(&state, true)?;
             (open()?, lock)
         }
-        listener => (listener?, lock_state(&state, flags.takeover)?),
+        listeners => (listeners?, lock_state(&state, flags.takeover)?),
     };
     let _pidfile = flags.pidfile.clone().map(PidFile::write).transpose()?;
-    let removed = std::iter::once(&*path).chain(flags.pidfile.as_deref());
-    confine(state.path(), removed);
+    let others = [&podman, &flags.pidfile].into_iter().flatten();
+    let removed = std::iter::once(&path).chain(others);
+    confine(state.path(), removed.map(PathBuf::as_path));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(cannot("prepare to wait for events"))?;
     let tasks = LocalSet::new();
     tasks.block_on(&runtime, async {
-        let socket = listener.socket().and_then(UnixListener::from_std);
-        let socket = socket.map_err(cannot("wait for callers"))?;
+        let sockets = listeners
+            .iter()
+            .map(|listener| listener.socket().and_then(UnixListener::from_std))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(cannot("wait for callers"))?;
         let (idle, group) = (flags.idle, flags.group);
         let table = Table::new(flags, state, limits.adds, limits.maintenance)?;
         let server = Rc::new(Server::new(
             Rc::new(table),
-            listener,
+            listeners,
             group,
             limits.connections,
         ));
-        event_loop::run(&server, &socket, limits.connections, idle).await
+        event_loop::run(&server, &sockets, limits.connections, idle).await
     })?;
     drop(tasks);
     // A process that waits for the lock continues with the leases as they are on disk, and with

@@ -34,6 +34,9 @@ pub struct LeaseParams {
     /// sets it, whatever the request says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) member: Option<u32>,
+    /// Whether the daemon configures the interface at ADD too, because its caller does not.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) configure: bool,
     /// The other parameters.
     #[serde(flatten)]
     pub(crate) settings: Arc<Settings>,

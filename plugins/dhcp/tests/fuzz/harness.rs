@@ -1,11 +1,15 @@
 // What must hold for any octets on the daemon's socket, in a lease's file, and on the plugin's
-// stdin, in a network's file, and in libcni's cache. Included by the fuzz targets `dhcp_protocol`,
-// `dhcp_state`, `dhcp_config`, `dhcp_network_file` and `dhcp_cache`, and by the test that replays
-// their corpora.
+// stdin, in a network's file, in libcni's cache, and in a message of netavark's. Included by the fuzz
+// targets `dhcp_protocol`, `dhcp_state`, `dhcp_config`, `dhcp_network_file`, `dhcp_cache` and
+// `netavark_message`, and by the test that replays their corpora.
 
 #[path = "../../../../fuzz/request.rs"]
 #[allow(dead_code, reason = "each fuzz target calls one of the functions")]
 mod request;
+
+#[path = "../../../../tests/e2e/podman_proxy/messages.rs"]
+#[allow(dead_code, reason = "only two of the messages are compared")]
+mod messages;
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,9 +17,11 @@ use std::time::Duration;
 use cni::{Attachment, KnownArgs};
 use dhcp4::{Client, Instant};
 use leasehold_dhcp::protocol::{LeaseParams, Reply, Request};
+use leasehold_dhcp::proxy_protocol::{self, IpVersion, Malformed};
 use leasehold_dhcp::state::{Record, StateDir};
 use leasehold_dhcp::{is_adoptable, lease_params};
 use linknet::Mac;
+use prost::Message;
 
 /// A request or a reply: if it can be read, it can be written and read again.
 ///
@@ -159,5 +165,61 @@ fn has_a_file_in_its_directory(attachment: &Attachment) {
 pub(crate) fn cache(input: &[u8]) {
     if let Err(problem) = is_adoptable(input) {
         assert!(!problem.is_empty());
+    }
+}
+
+/// A message of netavark's: another implementation reads the same from it, or refuses it too; and it
+/// reads from an answer what was written to it.
+///
+/// # Panics
+/// If that does not hold.
+#[allow(dead_code, reason = "each fuzz target calls one of the functions")]
+pub(crate) fn netavark_message(input: &[u8]) {
+    let ours = proxy_protocol::NetworkConfig::decode(input);
+    let theirs = messages::NetworkConfig::decode(input);
+    match (ours, theirs) {
+        (Ok(ours), Ok(theirs)) => {
+            let texts = |texts: [&String; 6]| texts.map(String::clone);
+            assert_eq!(
+                texts([
+                    &ours.host_iface,
+                    &ours.container_iface,
+                    &ours.container_mac_addr,
+                    &ours.host_name,
+                    &ours.ns_path,
+                    &ours.container_id,
+                ]),
+                texts([
+                    &theirs.host_iface,
+                    &theirs.container_iface,
+                    &theirs.container_mac_addr,
+                    &theirs.host_name,
+                    &theirs.ns_path,
+                    &theirs.container_id,
+                ])
+            );
+            assert_eq!(ours.version == IpVersion::V4, theirs.version == 0);
+        }
+        // A group, which proto3 does not have, and prost skips.
+        (Err(Malformed::Key), Ok(_)) | (Err(_), Err(_)) => {}
+        (ours, theirs) => panic!("{ours:?} {theirs:?}"),
+    }
+    if let Ok(lease) = messages::Lease::decode(input) {
+        let ours = proxy_protocol::Lease {
+            t1: lease.t1,
+            t2: lease.t2,
+            lease_time: lease.lease_time,
+            mtu: lease.mtu,
+            domain_name: lease.domain_name.clone(),
+            mac_address: lease.mac_address.clone(),
+            siaddr: lease.siaddr.clone(),
+            yiaddr: lease.yiaddr.clone(),
+            srv_id: lease.srv_id.clone(),
+            subnet_mask: lease.subnet_mask.clone(),
+            broadcast_addr: lease.broadcast_addr.clone(),
+            dns_servers: lease.dns_servers.clone(),
+            gateways: lease.gateways.clone(),
+        };
+        assert_eq!(messages::Lease::decode(&*ours.encode()), Ok(lease));
     }
 }

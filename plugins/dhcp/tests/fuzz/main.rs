@@ -1,5 +1,5 @@
-//! Replays the kept corpora of the fuzz targets `dhcp_protocol`, `dhcp_state`, `dhcp_config` and
-//! `dhcp_network_file` on stable Rust, and inputs that are like them.
+//! Replays the kept corpora of the fuzz targets of this crate on stable Rust, and inputs that are like
+//! them.
 
 mod harness;
 #[path = "../../../../fuzz/mutate.rs"]
@@ -33,6 +33,11 @@ fn every_kept_file_of_a_network_is_read_or_refused_with_an_error() {
 #[test]
 fn every_kept_file_of_a_cache_is_read_or_refused_with_an_error() {
     replay("dhcp_cache", harness::cache);
+}
+
+#[test]
+fn every_kept_message_of_netavark_is_read_as_by_another_implementation() {
+    replay("netavark_message", harness::netavark_message);
 }
 
 fn replay(corpus: &str, serve: fn(&[u8])) {

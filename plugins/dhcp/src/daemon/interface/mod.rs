@@ -92,7 +92,9 @@ pub(super) fn apply(
     let guarded = guard(netns, ifindex, attachment, &params.guard, address);
     let mtu = update_mtu(&netlink, ifindex, params, applied, leases);
     let mut wanted = plan_for(new);
-    leave_default_to_caller(&mut in_force, &mut wanted, &netlink, ifindex, applied);
+    if !params.configure {
+        leave_default_to_caller(&mut in_force, &mut wanted, &netlink, ifindex, applied);
+    }
     let mut transition = in_force.transition(&wanted, &netlink, ifindex);
     if let Some(error) = &transition.not_compared {
         tracing::warn!(%attachment, "part of the interface is not compared with its lease: cannot {error}");

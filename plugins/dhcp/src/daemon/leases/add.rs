@@ -115,8 +115,10 @@ async fn add_in_slot(
     // If a change of the host's route is still pending, it is for an earlier container of this
     // name, and would undo the route that macvlan is about to create for this one.
     table.host_routes.cancel_pending(attachment);
-    if let Some(result) = existing(slot, &interface, &request.params) {
-        return Ok(Some(result));
+    if let Some(lease) = existing(slot, &interface, &request.params) {
+        let configured = lease.configure(&request.netns, false);
+        configured.map_err(|error| cannot_configure(&interface, &error))?;
+        return Ok(lease.result());
     }
     ensure_not_replaced(slot, request)?;
     ensure_not_too_many(table, slot, request.params.member)?;
@@ -137,16 +139,31 @@ async fn add_in_slot(
     let (obtained, ()) = tokio::join!(obtained, note_lan);
     let lease = obtained?;
     lease.set_only_add(request.id);
-    keep(table, slot, lease, past).map(Some)
+    let result = keep(table, slot, Rc::clone(&lease), past)?;
+    if let Err(error) = lease.configure(&request.netns, true) {
+        end::release(table, slot).await;
+        return Err(cannot_configure(&lease.interface, &error));
+    }
+    Ok(Some(result))
+}
+
+/// The error of an ADD whose interface the daemon is to configure, and cannot.
+fn cannot_configure(interface: &InterfaceRef, error: &linknet::Error) -> Error {
+    let what = format!("cannot configure {}: {error}", interface.ifname);
+    Error::new(code::IO_FAILURE, what)
 }
 
 /// The slot's lease, if it is for this interface and was obtained with the same parameters.
-fn existing(slot: &Slot, interface: &InterfaceRef, params: &LeaseParams) -> Option<CniResult> {
+fn existing(
+    slot: &Slot,
+    interface: &InterfaceRef,
+    params: &LeaseParams,
+) -> Option<Rc<ManagedLease>> {
     let lease = slot
         .lease()
         .filter(|lease| lease.serves(interface, params))?;
     lease.set_only_add(None);
-    lease.result()
+    Some(lease)
 }
 
 /// Refuses an ADD whose container was replaced by another one, which has the lease: the process is
@@ -413,8 +430,8 @@ mod tests {
         let told = |params: &LeaseParams| existing(&slot, &record.interface, params);
         assert!(told(&record.params).is_none());
         *slot.lease.borrow_mut() = Some(Rc::new(lease_of(record.clone())));
-        let result = told(&record.params).expect("its lease");
-        assert_eq!(result.ips.len(), 1);
+        let lease = told(&record.params).expect("its lease");
+        assert_eq!(lease.address(), Some(record.lease.address));
         let mut others = record.params.clone();
         others.broadcast = true;
         assert!(told(&others).is_none());

@@ -114,14 +114,21 @@ fn recover(table: &Rc<Table>, slot: &Rc<Slot>) {
 pub(crate) async fn watch_netns(table: &Table) -> Infallible {
     loop {
         match table.netns_watcher.removed().await {
-            Some(paths) => abandon_gone(table, |path| paths.iter().any(|removed| removed == path)),
-            None => abandon_gone(table, |_| true),
+            Some(paths) => {
+                abandon_gone_among(table, |path| paths.iter().any(|removed| removed == path));
+            }
+            None => abandon_gone(table),
         }
     }
 }
 
+/// Abandons the leases of containers that are gone.
+pub(crate) fn abandon_gone(table: &Table) {
+    abandon_gone_among(table, |_| true);
+}
+
 /// Abandons the leases of containers that are gone, among those whose netns has a suspect path.
-fn abandon_gone(table: &Table, is_suspect: impl Fn(&Path) -> bool) {
+fn abandon_gone_among(table: &Table, is_suspect: impl Fn(&Path) -> bool) {
     for slot in table.slots() {
         let lease = slot
             .lease()

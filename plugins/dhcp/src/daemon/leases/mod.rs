@@ -3,6 +3,7 @@
 mod add;
 mod attempt;
 mod check;
+mod container_identity;
 mod detach;
 mod end;
 mod failures;
@@ -24,9 +25,10 @@ mod unreleased;
 
 pub(super) use add::{add, undo};
 pub(super) use check::check;
+pub(super) use container_identity::choose_identity;
 pub(super) use detach::{del, gc};
 pub(super) use list::{describe, list, summary};
-pub(super) use maintain::{maintain_next, watch_carriers, watch_netns};
+pub(super) use maintain::{abandon_gone, maintain_next, watch_carriers, watch_netns};
 pub(crate) use offline::{EndedLease, Outcome, release_offline};
 pub(super) use resume::{resume_abandoned, resume_all, resume_rest, retry_releases};
 pub(super) use table::Table;

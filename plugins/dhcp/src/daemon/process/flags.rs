@@ -40,6 +40,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "PATH", default_value = crate::protocol::DEFAULT_SOCKET, value_parser = path())]
     pub(crate) socketpath: PathBuf,
 
+    /// Answer netavark on this socket too, in place of netavark-dhcp-proxy, which listens on
+    /// /run/podman/nv-proxy.sock
+    #[arg(long, value_name = "PATH", value_parser = path())]
+    pub(crate) podmansocket: Option<PathBuf>,
+
     /// Keep leases in this directory, instead of one under /var/lib/cni that is named after the
     /// socket, or of one beside the socket if the daemon is in a container that has nothing else of
     /// the host's files
@@ -99,6 +104,7 @@ impl Flags {
         for path in [
             &mut flags.pidfile,
             &mut flags.hostprefix,
+            &mut flags.podmansocket,
             &mut flags.statedir,
         ] {
             path.take_if(|path| path.as_os_str().is_empty());
@@ -128,6 +134,11 @@ impl Flags {
     /// The socket, as the daemon sees it.
     pub(crate) fn socket(&self) -> PathBuf {
         self.on_host(&self.socketpath)
+    }
+
+    /// netavark's socket, as the daemon sees it, if it is to answer there.
+    pub(crate) fn podman_socket(&self) -> Option<PathBuf> {
+        self.podmansocket.as_ref().map(|path| self.on_host(path))
     }
 
     /// The directory of the leases. The plugin on the host finds the default ones, too.

@@ -88,7 +88,7 @@ impl Caller {
         match verb {
             Verb::Takeover => return Err(Denied::OwnersVerb("a takeover")),
             Verb::Gc { .. } => return Err(Denied::OwnersVerb("GC")),
-            Verb::Add { .. } if !has_descriptor => return Err(Denied::NoDescriptor),
+            Verb::Add { .. } if !has_descriptor => return self.ensure_may_name_paths(),
             Verb::Add { params, .. } if !params.host_access.is_off() => {
                 return Err(Denied::HostAccess);
             }
@@ -107,6 +107,17 @@ impl Caller {
                 Err(Denied::NotOwnLease(attachment.clone(), uid))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Whether the caller may name a netns by its path alone, as netavark does.
+    ///
+    /// # Errors
+    /// If it is a member of the group.
+    pub(super) fn ensure_may_name_paths(self) -> Result<(), Denied> {
+        match self {
+            Caller::Owner => Ok(()),
+            Caller::Member(_) => Err(Denied::NoDescriptor),
         }
     }
 

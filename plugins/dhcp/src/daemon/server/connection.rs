@@ -7,17 +7,32 @@ use std::time::Duration;
 
 use cni::{Attachment, code, json_problem};
 use linknet::NetnsError;
+use rustix::net::{RecvFlags, recv};
 use serde_json::Value;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::caller::{Caller, Denied};
+use super::listener::Listener;
 use crate::protocol::{self, MAX_REQUEST, Reply, Request, VERSION};
 
 /// How long a caller may take to send its request, and to read the reply. The plugin does both at
 /// once. Without a limit, silent callers could use up the descriptors.
 const CALLER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The first octet of HTTP/2's preface (RFC 9113 §3.4). The plugin's requests begin with `{`, those of
+/// the Go plugin with `CONNECT`.
+const HTTP2: [u8; 1] = *b"P";
+
+/// What a caller has sent that may use the socket.
+#[derive(Debug)]
+pub(super) enum Received {
+    /// The plugin: a request, and the netns beside it.
+    Plugin(Caller, Box<Request>, Option<OwnedFd>),
+    /// netavark: what it sends is unread.
+    Netavark(Caller),
+}
 
 /// A connected caller.
 #[derive(Debug)]
@@ -81,14 +96,11 @@ impl Connection {
 
     /// Reads the request and the netns descriptor beside it, from a caller that may use the socket:
     /// root, the user that the daemon runs as, or a process of `group` (SO_PEERCRED,
-    /// SO_PEERGROUPS).
+    /// SO_PEERGROUPS). Of a caller that speaks netavark's protocol, nothing is read.
     ///
     /// # Errors
     /// Why the request is refused.
-    pub(super) async fn request(
-        &mut self,
-        group: Option<u32>,
-    ) -> Result<(Caller, Request, Option<OwnedFd>), Refusal> {
+    pub(super) async fn request(&mut self, group: Option<u32>) -> Result<Received, Refusal> {
         let peer = self.stream.peer_cred()?;
         let own = rustix::process::geteuid().as_raw();
         let mut groups = vec![peer.gid()];
@@ -96,9 +108,18 @@ impl Connection {
             groups.extend(linknet::peer_groups(&self.stream)?);
         }
         let caller = Caller::of(peer.uid(), &groups, own, group)?;
-        let (line, descriptor) = timeout(CALLER_TIMEOUT, self.read_line())
+        let line = async {
+            match self.is_http2().await? {
+                true => Ok(None),
+                false => self.read_line().await.map(Some),
+            }
+        };
+        let line = timeout(CALLER_TIMEOUT, line)
             .await
             .map_err(|_| io::Error::new(ErrorKind::TimedOut, "no request within 5 s"))??;
+        let Some((line, descriptor)) = line else {
+            return Ok(Received::Netavark(caller));
+        };
         if line.starts_with(b"CONNECT ") {
             return Err(Refusal::GoPlugin);
         }
@@ -118,7 +139,8 @@ impl Connection {
         if let Some(attachment) = attachment {
             serde_json::from_value::<Attachment>(attachment).map_err(Refusal::Attachment)?;
         }
-        Ok((caller, serde_json::from_slice(&line)?, descriptor))
+        let request = Box::new(serde_json::from_slice(&line)?);
+        Ok(Received::Plugin(caller, request, descriptor))
     }
 
     /// Refuses the Go plugin's call. Its user reads the status line of an HTTP response.
@@ -165,6 +187,16 @@ impl Connection {
             .map_err(|_| io::Error::from(ErrorKind::TimedOut))?
     }
 
+    /// Whether this listener has accepted it.
+    pub(super) fn is_of(&self, listener: &Listener) -> bool {
+        listener.has_accepted(&self.stream)
+    }
+
+    /// The socket itself, for the other protocol.
+    pub(super) fn into_stream(self) -> UnixStream {
+        self.stream
+    }
+
     /// Returns once the caller is gone. Anything that it still sends is discarded.
     pub(super) async fn hung_up(&self) {
         let mut discarded = [0; 256];
@@ -177,6 +209,22 @@ impl Connection {
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => return,
+            }
+        }
+    }
+
+    /// Whether the caller speaks HTTP/2, by the first octet that it sends, which stays unread.
+    async fn is_http2(&self) -> io::Result<bool> {
+        let mut first = [0];
+        loop {
+            self.stream.readable().await?;
+            let peeked = self.stream.try_io(Interest::READABLE, || {
+                Ok(recv(&self.stream, &mut first, RecvFlags::PEEK)?)
+            });
+            match peeked {
+                Ok((octets, _)) => return Ok(octets == 1 && first == HTTP2),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
         }
     }

@@ -5,6 +5,7 @@ mod connection;
 mod limits;
 mod listener;
 mod places;
+mod podman;
 mod verbs;
 
 pub(super) use limits::Limits;

@@ -12,9 +12,10 @@ use tokio::sync::{Notify, Semaphore};
 use tracing::field::display;
 
 use super::caller::{Caller, Denied};
-use super::connection::{Connection, Refusal};
+use super::connection::{Connection, Received, Refusal};
 use super::listener::Listener;
 use super::places::Place;
+use super::podman;
 use crate::daemon::leases::{self, Table};
 use crate::protocol::{self, AddId, LeaseParams, Reply, Request, Verb};
 
@@ -23,7 +24,7 @@ use crate::protocol::{self, AddId, LeaseParams, Reply, Request, Verb};
 pub(crate) struct Server {
     /// The leases.
     pub(crate) table: Rc<Table>,
-    listener: Listener,
+    listeners: Vec<Listener>,
     /// Notified when a successor has taken over the socket.
     pub(crate) stop: Notify,
     /// The group that may use the socket besides root.
@@ -33,18 +34,18 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// A server for callers of this listener, about the leases in this table. Of the callers that
+    /// A server for callers of these listeners, about the leases in this table. Of the callers that
     /// are served at a time, a quarter may be members of the group with an ADD: those of root find a
     /// place whatever they do.
     pub(crate) fn new(
         table: Rc<Table>,
-        listener: Listener,
+        listeners: Vec<Listener>,
         group: Option<u32>,
         max_callers: usize,
     ) -> Server {
         Server {
             table,
-            listener,
+            listeners,
             stop: Notify::new(),
             group,
             member_adds: Semaphore::new(max_callers.div_ceil(4)),
@@ -59,6 +60,13 @@ impl Server {
             received = connection.request(self.group) => received,
             () = place.needed() => Err(Refusal::Crowded),
         };
+        let received = match received {
+            Ok(Received::Netavark(caller)) => {
+                return podman::serve(&self.table, caller, connection.into_stream(), place).await;
+            }
+            Ok(Received::Plugin(caller, request, descriptor)) => Ok((caller, request, descriptor)),
+            Err(refusal) => Err(refusal),
+        };
         place.keep();
         let attachment = received.as_ref().ok().and_then(|(_, request, _)| {
             let attachment = request.verb.attachment()?;
@@ -66,7 +74,7 @@ impl Server {
         });
         let attachment = attachment.as_ref().map(display);
         let admitted = received.and_then(|(caller, request, descriptor)| {
-            let (request, netns) = self.admit(caller, request, descriptor)?;
+            let (request, netns) = self.admit(caller, *request, descriptor)?;
             let is_add = matches!(request.verb, Verb::Add { .. });
             let place =
                 (is_add && caller.member().is_some()).then(|| self.member_adds.try_acquire());
@@ -221,10 +229,17 @@ impl Server {
     /// leases as they are on disk, and callers can connect all the time.
     async fn hand_over(&self, connection: &mut Connection) {
         tracing::info!("another daemon is taking over");
-        let socket = Some(self.listener.as_fd());
-        match connection.reply_with(&Reply::Done, socket).await {
+        let mut listeners = self.listeners.iter();
+        let asked = listeners.find(|listener| connection.is_of(listener));
+        let Some(listener) = asked.or(self.listeners.first()) else {
+            return;
+        };
+        match connection
+            .reply_with(&Reply::Done, Some(listener.as_fd()))
+            .await
+        {
             Ok(()) => {
-                self.listener.keep_socket_file();
+                listener.keep_socket_file();
                 self.stop.notify_one();
             }
             Err(error) => tracing::error!(%error, "cannot pass the socket to the other daemon"),

@@ -60,6 +60,29 @@ impl ManagedLease {
         self.apply_to_interface(netns, "address removed", leases);
     }
 
+    /// Configures the interface for the first time, if its caller leaves that to the daemon; one that
+    /// has been configured is brought back to what it was.
+    ///
+    /// # Errors
+    /// Whatever the kernel refused.
+    pub(in crate::daemon::leases) fn configure(
+        &self,
+        netns: &Netns,
+        is_first: bool,
+    ) -> linknet::Result<()> {
+        let Some(lease) = self.granted().filter(|_| self.params.configure) else {
+            return Ok(());
+        };
+        let leases = LeaseChange {
+            old: (!is_first).then_some(&lease),
+            new: Some(&lease),
+        };
+        let (changed, outcome) = self.apply(netns, leases);
+        let attachment = &self.attachment;
+        tracing::debug!(%attachment, %changed, "interface configured");
+        outcome
+    }
+
     /// Restores what the interface has lost, and what could not be applied before. Returns whether
     /// it changed anything.
     pub(super) fn repair(&self, netns: &Netns) -> bool {

@@ -152,6 +152,11 @@ impl ManagedLease {
         Some(interface::result(lease, &self.params, now()))
     }
 
+    /// The lease as the server granted it; `None` while there is no address.
+    pub(super) fn granted(&self) -> Option<Lease> {
+        self.client.borrow().lease().cloned()
+    }
+
     /// The lease as it is written to disk; `None` while there is no address.
     pub(super) fn record(&self) -> Option<Record> {
         let record = Record::new(

@@ -1,22 +1,21 @@
-//! Socket activation: the service manager listens, and passes its socket (sd_listen_fds(3)).
+//! Socket activation: the service manager listens, and passes its sockets (sd_listen_fds(3)).
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixListener;
 
 use super::error::ListenError;
 
-/// The socket that the service manager passed, if it passed one.
+/// The sockets that the service manager passed.
 ///
 /// # Errors
-/// If it passed something other than a Unix stream socket.
-pub(super) fn passed_socket() -> Result<Option<UnixListener>, ListenError> {
+/// If it passed something other than Unix stream sockets.
+pub(super) fn passed_sockets() -> Result<Vec<UnixListener>, ListenError> {
     let mut passed = listenfd::ListenFd::from_env();
-    if passed.len() == 0 {
-        return Ok(None);
-    }
-    passed
-        .take_unix_listener(0)
-        .and_then(|socket| socket.ok_or_else(|| ErrorKind::InvalidInput.into()))
-        .map(Some)
-        .map_err(ListenError::Activation)
+    let number = passed.len();
+    let take = |index| {
+        let socket = passed.take_unix_listener(index)?;
+        socket.ok_or_else(|| ErrorKind::InvalidInput.into())
+    };
+    let sockets = (0..number).map(take).collect::<Result<_, _>>();
+    sockets.map_err(ListenError::Activation)
 }

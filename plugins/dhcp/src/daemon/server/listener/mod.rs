@@ -34,20 +34,35 @@ struct SocketFile {
 }
 
 impl Listener {
-    /// Takes the socket from the service manager, if that passes one. Otherwise, with `take_over`,
-    /// takes it from the daemon that listens on `path`, which then exits. Otherwise binds `path`,
-    /// for its owner and `group`.
+    /// The daemon's socket, and a second one at `podman` for netavark, if that is wanted: those that
+    /// the service manager passes. If it passes none, see [`Listener::open`]. The second is never
+    /// taken over, because its path is that of another program's socket.
     ///
     /// # Errors
     /// Why the daemon cannot listen.
-    pub(crate) fn open(
+    pub(crate) fn open_all(
         path: &Path,
+        podman: Option<&Path>,
         take_over: bool,
         group: Option<u32>,
-    ) -> Result<Listener, ListenError> {
-        if let Some(socket) = activation::passed_socket()? {
-            return Ok(Listener::new(socket, path, None));
+    ) -> Result<Vec<Listener>, ListenError> {
+        let passed = activation::passed_sockets()?;
+        let passed = passed.into_iter();
+        let mut all: Vec<Listener> = passed.map(|it| Listener::new(it, path, None)).collect();
+        if all.is_empty() {
+            all.push(Listener::open(path, take_over, group)?);
         }
+        if let Some(podman) = podman
+            && !all.iter().any(|listener| listener.is_at(podman))
+        {
+            all.push(Listener::open(podman, false, group)?);
+        }
+        Ok(all)
+    }
+
+    /// With `take_over`, takes the socket from the daemon that listens on `path`, which then exits.
+    /// Otherwise binds `path`, for its owner and `group`.
+    fn open(path: &Path, take_over: bool, group: Option<u32>) -> Result<Listener, ListenError> {
         bind::warn_if_open_to_all(path);
         let failed = |source| ListenError::Io {
             what: "take over",
@@ -79,6 +94,19 @@ impl Listener {
             file: RefCell::new(file),
             _lock: lock,
         }
+    }
+
+    /// Whether it listens at this path.
+    fn is_at(&self, path: &Path) -> bool {
+        let own = self.socket.local_addr();
+        own.is_ok_and(|own| own.as_pathname() == Some(path))
+    }
+
+    /// Whether it has accepted this connection.
+    pub(super) fn has_accepted(&self, stream: &tokio::net::UnixStream) -> bool {
+        let address = stream.local_addr();
+        let path = address.as_ref().ok().and_then(|it| it.as_pathname());
+        path.is_some_and(|path| self.is_at(path))
     }
 
     /// Keeps the socket's file when the daemon stops: a successor listens there now.
