@@ -15,6 +15,7 @@ mod document;
 mod image;
 mod kubernetes;
 mod machine;
+mod netavark;
 mod package;
 mod podman;
 mod podman5;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         .tests(systemd::TESTS)
         .tests(package::TESTS)
         .tests(rpm::TESTS)
+        .tests(netavark::TESTS)
         .tests(bare::TESTS)
         .afterwards(debian::remove)
         .run()
