@@ -3,14 +3,18 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Command;
 use std::time::Duration;
 
 use lab::anyhow::ensure;
 use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::MessageType;
 use lab::serde_json::json;
-use lab::{Daemon, DhcpServer, Lan, Network, Result, Test, World, deadline, network, test, until};
+use lab::{
+    Daemon, DhcpServer, Lan, Network, Process, Result, Test, World, deadline, network, suite, test,
+    until,
+};
 
 use super::client::{Proxy, framed};
 use super::messages::{Lease, NetworkConfig};
@@ -160,19 +164,14 @@ fn both_sockets_serve_both_protocols(world: &World) -> Result {
 fn a_second_listener_on_netavarks_socket_is_refused(world: &World) -> Result {
     let lan = Lan::new()?;
     let socket = world.dir().join("nv-proxy.sock");
-    let _theirs = std::os::unix::net::UnixListener::bind(&socket)?;
-    let refused = super::start(world, &lan, &socket);
-    let error = format!(
-        "{:#}",
-        refused
-            .map(drop)
-            .err()
-            .map_or_else(Default::default, |it| it.to_string())
-    );
-    ensure!(
-        error.contains("nv-proxy.sock") && error.contains("is listening"),
-        "{error}"
-    );
+    let _theirs = UnixListener::bind(&socket)?;
+    let mut command = Command::new(suite::plugin_dir().join("dhcp"));
+    command.args(["daemon", "-podmansocket"]).arg(&socket);
+    let mut daemon = Process::spawn(world, &lan.host, "refused", command)?;
+    ensure!(!daemon.wait(SOON)?.success());
+    let log = daemon.log();
+    let said = log.contains("nv-proxy.sock") && log.contains("is listening");
+    ensure!(said, "{log}");
     Ok(())
 }
 

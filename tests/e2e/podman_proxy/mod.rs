@@ -2,11 +2,14 @@
 
 mod client;
 mod connections;
+mod killed;
 mod leases;
 mod messages;
 mod networks;
 
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lab::anyhow::Context;
 use lab::{Daemon, Lan, Node, Result, Test, World};
@@ -14,8 +17,16 @@ use lab::{Daemon, Lan, Node, Result, Test, World};
 use client::Proxy;
 use messages::NetworkConfig;
 
+use crate::scenario::SOON;
+
 pub(crate) fn tests() -> Vec<Test> {
-    [leases::TESTS, networks::TESTS, connections::TESTS].concat()
+    [
+        leases::TESTS,
+        networks::TESTS,
+        connections::TESTS,
+        killed::TESTS,
+    ]
+    .concat()
 }
 
 /// A LAN, and on its host the daemon, which netavark reaches on a socket of its own.
@@ -46,6 +57,11 @@ impl Podman {
         Ok(Podman { daemon, ..self })
     }
 
+    /// Whether the daemon ends within this time.
+    fn has_ended(&mut self, within: Duration) -> bool {
+        self.daemon.process().wait(within).is_ok()
+    }
+
     /// A container with an interface that netavark has made.
     fn container(&self, name: &str) -> Result<Node> {
         let container = self.lan.container(name)?;
@@ -56,9 +72,15 @@ impl Podman {
     }
 }
 
-fn start(world: &World, lan: &Lan, socket: &std::path::Path) -> Result<Daemon> {
-    let socket = socket.to_str().context("a path of ours")?;
-    Daemon::start_with(world, &lan.host, &["-podmansocket", socket])
+fn start(world: &World, lan: &Lan, socket: &Path) -> Result<Daemon> {
+    let path = socket.to_str().context("a path of ours")?;
+    let mut daemon = Daemon::start_with(world, &lan.host, &["-podmansocket", path])?;
+    daemon
+        .process()
+        .until("netavark's socket accepts", SOON, || {
+            UnixStream::connect(socket).is_ok()
+        })?;
+    Ok(daemon)
 }
 
 /// What netavark sends for an interface of this container.

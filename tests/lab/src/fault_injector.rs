@@ -1,4 +1,4 @@
-//! Lets system calls of a running process fail, one at a time.
+//! Lets system calls of a running process fail, one at a time, or kills it at one.
 //!
 //! [`CrashInjector`](crate::CrashInjector) starts a plugin under strace. A daemon runs already:
 //! here strace attaches to it when the test says so, and detaches afterwards.
@@ -57,6 +57,21 @@ impl FaultInjector {
         error: &str,
     ) -> Result<FaultInjector> {
         let inject = format!("inject={name}:error={error}:when={nth}");
+        let expressions = [format!("trace={name}"), inject];
+        FaultInjector::attach(world, node, (pid, threads), &expressions)
+    }
+
+    /// Kills the process (SIGKILL) on entry to this system call, counted from now.
+    ///
+    /// # Errors
+    /// When strace cannot attach.
+    pub fn kill_at(
+        world: &World,
+        node: &Node,
+        (pid, threads): (Pid, Threads),
+        (name, nth): &Syscall,
+    ) -> Result<FaultInjector> {
+        let inject = format!("inject={name}:signal=KILL:when={nth}");
         let expressions = [format!("trace={name}"), inject];
         FaultInjector::attach(world, node, (pid, threads), &expressions)
     }

@@ -12,6 +12,8 @@ use std::sync::Mutex;
 
 use rustix::fs::OFlags;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{fmt, registry};
 
@@ -46,7 +48,13 @@ pub(crate) fn detach(directory: &Path, level: LevelFilter) -> io::Result<()> {
     std::env::set_current_dir("/")?;
     if let Ok(journal) = tracing_journald::layer() {
         let journal = journal.with_syslog_identifier("cni-dhcp".into());
-        registry().with(level).with(&REPEATS).with(journal).init();
+        let concise = filter_fn(is_wanted);
+        registry()
+            .with(level)
+            .with(concise)
+            .with(&REPEATS)
+            .with(journal)
+            .init();
     } else {
         DirBuilder::new()
             .recursive(true)
@@ -70,8 +78,20 @@ fn to_file(file: OwnedFd, level: LevelFilter) -> io::Result<()> {
         .with_ansi(false)
         .with_target(false)
         .log_internal_errors(false);
-    registry().with(level).with(&REPEATS).with(lines).init();
+    let concise = filter_fn(is_wanted);
+    registry()
+        .with(level)
+        .with(concise)
+        .with(&REPEATS)
+        .with(lines)
+        .init();
     Ok(())
+}
+
+/// Whether a line of this kind is wanted at all: of HTTP/2's frames there are too many, and the calls
+/// that they make up are logged.
+fn is_wanted(of: &Metadata<'_>) -> bool {
+    *of.level() <= Level::INFO || !of.target().starts_with("h2")
 }
 
 /// Logs panics like everything else. By default they are written to stderr, which may block.
