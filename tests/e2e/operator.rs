@@ -15,6 +15,8 @@ use crate::scenario::{SOON, Scenario, address};
 pub(crate) const TESTS: &[Test] = &[
     test!(the_leases_are_listed_with_names_addresses_and_times),
     test!(a_lease_that_is_not_renewed_is_listed_with_the_reason),
+    test!(a_lease_is_renewed_at_an_operators_wish),
+    test!(a_lease_is_released_at_an_operators_wish),
     test!(leases_of_a_daemon_that_is_not_there_are_an_error),
 ];
 
@@ -127,6 +129,65 @@ fn a_lease_that_is_not_renewed_is_listed_with_the_reason(world: &World) -> Resul
         "{table}"
     );
     Ok(())
+}
+
+fn a_lease_is_renewed_at_an_operators_wish(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let (host, daemon) = (&scenario.lan.host, &scenario.daemon);
+    let socket = daemon.socket().to_str().context("a path in UTF-8")?;
+    let renew = |id| dhcp(host, &["renew", "--socketpath", socket, id]);
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let container = scenario.lan.container("c1")?;
+    let network = Network::new(host, scenario.dhcp());
+    network.add(&named(&container, "web"))?;
+    // The daemon tells the age of a lease in seconds.
+    until("the lease is some seconds old", SOON, || {
+        let listed = listed(host, daemon, &["--json"]).unwrap_or_default();
+        let document: Value = serde_json::from_str(&listed).unwrap_or_default();
+        document[0]["since"]
+            .as_f64()
+            .is_some_and(|since| since >= 2.0)
+    })?;
+    let before = server.received_of(MessageType::Request).len();
+    let told = renew("web")?;
+    let leased = address(&container)?;
+    ensure!(
+        told.starts_with(&format!("c1/lan/eth0: {leased}/24 from 10.99.0.1 for ")),
+        "{told}"
+    );
+    ensure!(server.received_of(MessageType::Request).len() == before + 1);
+
+    server.when(MessageType::Request).then(Reaction::silence());
+    let told = renew("c1")
+        .err()
+        .context("the server is silent")?
+        .to_string();
+    ensure!(
+        told.contains("no server has answered within 10 s; sent ") && told.contains("REQUEST"),
+        "{told}"
+    );
+    ensure!(address(&container)? == leased, "it is still leased");
+    Ok(())
+}
+
+fn a_lease_is_released_at_an_operators_wish(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let (host, daemon) = (&scenario.lan.host, &scenario.daemon);
+    let socket = daemon.socket().to_str().context("a path in UTF-8")?;
+    let server = DhcpServer::start(&scenario.lan.lan, Settings::default())?;
+    let network = Network::new(host, scenario.dhcp());
+    let containers = [scenario.lan.container("c1")?, scenario.lan.container("c2")?];
+    for container in &containers {
+        network.add(&named(container, container.name()))?;
+    }
+    let told = dhcp(host, &["release", "--socketpath", socket, "c1"])?;
+    ensure!(told.trim() == "c1/lan/eth0: released", "{told}");
+    ensure!(containers[0].ipv4("eth0")?.is_empty());
+    let kept = address(&containers[1])?;
+    until("the address is given back", SOON, || {
+        let leases = server.leases();
+        leases.len() == 1 && leases[0].address == kept
+    })
 }
 
 fn leases_of_a_daemon_that_is_not_there_are_an_error(_: &World) -> Result {

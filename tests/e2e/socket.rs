@@ -510,7 +510,7 @@ fn the_example_of_a_group_works_as_printed(world: &World) -> Result {
     }
     let mut lines = include_str!("../../docs/daemon.md").lines();
     let mut next = |prefix: &str| lines.find_map(|line| line.strip_prefix(prefix));
-    let start = next("# /opt/cni/bin/dhcp ").context("the command of root's")?;
+    let start = next("# /opt/cni/bin/dhcp daemon ").context("the command of root's")?;
     let ask = next("$ /opt/cni/bin/dhcp ").context("alice's command")?;
     let expected = next("the dhcp daemon").context("its output")?;
 
@@ -520,7 +520,7 @@ fn the_example_of_a_group_works_as_printed(world: &World) -> Result {
     mount(Some(&groups), "/etc/group", none, MsFlags::MS_BIND, none)?;
     let lan = Lan::new()?;
     let mut command = Command::new(suite::plugin_dir().join("dhcp"));
-    command.args(start.split(' '));
+    command.arg("daemon").args(start.split(' '));
     let daemon = Process::spawn(world, &lan.host, "daemon", command)?;
     until("it is ready", SOON, || {
         daemon.log().contains("daemon is ready")
@@ -530,7 +530,7 @@ fn the_example_of_a_group_works_as_printed(world: &World) -> Result {
     let output = lan.host.run(|| command.output())??;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(
-        text == format!("the dhcp daemon{expected}\n"),
+        text.lines().next() == Some(&format!("the dhcp daemon{expected}")),
         "{output:?}\n{}",
         daemon.log()
     );

@@ -31,6 +31,20 @@ const COLUMNS: [&str; 10] = [
 /// # Errors
 /// If the daemon does not answer, or no lease is one of `ids`.
 pub(super) fn leases(socket: &Path, ids: &[String], json: bool) -> Result<Vec<String>, String> {
+    let leases = chosen(socket, ids)?;
+    if json {
+        let document = serde_json::to_string_pretty(&leases);
+        let document = document.map_err(|error| error.to_string())?;
+        return Ok(document.lines().map(str::to_owned).collect());
+    }
+    Ok(table(&leases))
+}
+
+/// The leases that these IDs choose; all of them if there are none.
+///
+/// # Errors
+/// As for [`leases`].
+pub(super) fn chosen(socket: &Path, ids: &[String]) -> Result<Vec<LeaseView>, String> {
     let mut leases = all(socket)?;
     if !ids.is_empty() {
         leases.retain(|lease| ids.iter().any(|id| is_of(lease, id)));
@@ -41,12 +55,7 @@ pub(super) fn leases(socket: &Path, ids: &[String], json: bool) -> Result<Vec<St
             return Err(format!("no lease is of a container {id}"));
         }
     }
-    if json {
-        let document = serde_json::to_string_pretty(&leases);
-        let document = document.map_err(|error| error.to_string())?;
-        return Ok(document.lines().map(str::to_owned).collect());
-    }
-    Ok(table(&leases))
+    Ok(leases)
 }
 
 /// Asks the daemon again until it has no more.

@@ -1,11 +1,12 @@
 //! The commands that an operator runs by hand, and that a container without a shell runs as its
-//! probe or its init container: `dhcp status`, `dhcp leases`, `dhcp install`, `dhcp adopt`.
+//! probe or its init container: `dhcp status`, `dhcp leases`, `dhcp renew` and so on.
 
 mod adopt;
 mod advice;
 mod cached_call;
 mod install;
 mod leases;
+mod renew;
 mod status;
 
 use std::ffi::OsString;
@@ -20,9 +21,11 @@ use crate::go_flags::with_two_dashes;
 use crate::protocol::DEFAULT_SOCKET;
 use cached_call::CachedCall;
 
+const COMMANDS: [&str; 6] = ["status", "leases", "renew", "release", "install", "adopt"];
+
 /// Whether `dhcp WORD` is one of these commands.
 pub(crate) fn is_command(word: &str) -> bool {
-    ["status", "leases", "install", "adopt"].contains(&word)
+    COMMANDS.contains(&word)
 }
 
 /// Runs a command with the arguments that follow `dhcp`. If it fails, reports why on stderr.
@@ -36,6 +39,8 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             json,
             socketpath,
         } => leases::leases(&socketpath, &ids, json).map_err(|line| vec![line]),
+        Command::Renew { ids, socketpath } => renew::renew(&socketpath, &ids),
+        Command::Release { ids, socketpath } => renew::release(&socketpath, &ids),
         Command::Install { directory } => one_line(install::install(&directory)),
         Command::Adopt { cachedir } => adopt::adopt(&cachedir),
     };
@@ -103,6 +108,26 @@ enum Command {
         #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
         socketpath: PathBuf,
     },
+    /// Confirms leases with their servers now, which extends them; fails if a server is silent
+    Renew {
+        /// Containers: the beginnings of their IDs, or their names
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Socket of the daemon
+        #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+        socketpath: PathBuf,
+    },
+    /// Ends leases, and gives their addresses back to the servers
+    ///
+    /// The containers lose their addresses. This is for leases that nobody will detach.
+    Release {
+        /// Containers: the beginnings of their IDs, or their names
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Socket of the daemon
+        #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+        socketpath: PathBuf,
+    },
     /// Copies this program and the macvlan plugin beside it into a directory of plugins
     ///
     /// Each file is written under a temporary name and then renamed, so that a runtime finds either
@@ -131,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_word_that_is_no_command_is_left_to_cni() {
-        for command in ["status", "leases", "install", "adopt"] {
+        for command in COMMANDS {
             assert!(is_command(command), "{command}");
         }
         assert!(!is_command("daemon") && !is_command("--help") && !is_command("stats"));

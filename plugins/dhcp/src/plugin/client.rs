@@ -69,9 +69,11 @@ pub(crate) fn ask(
 /// How long to wait for the reply.
 fn max_wait(verb: &Verb) -> Duration {
     match verb {
-        Verb::Status | Verb::Describe | Verb::Leases { .. } | Verb::Check { .. } => {
-            IMMEDIATE_REPLY_TIMEOUT
-        }
+        Verb::Status
+        | Verb::Describe
+        | Verb::Leases { .. }
+        | Verb::Renew { .. }
+        | Verb::Check { .. } => IMMEDIATE_REPLY_TIMEOUT,
         Verb::Del { .. } => DEL_REPLY_TIMEOUT,
         Verb::Add { params, .. } => {
             let configured = params.timeout.map(|timeout| timeout + ADD_MARGIN);

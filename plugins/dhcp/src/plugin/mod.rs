@@ -42,6 +42,8 @@ const USAGE: &str = concat!(
     "  dhcp daemon    maintains the leases for the plugin (see dhcp daemon --help)\n",
     "  dhcp status    asks the daemon whether it can serve requests\n",
     "  dhcp leases    lists the daemon's leases\n",
+    "  dhcp renew     confirms leases with their servers now\n",
+    "  dhcp release   ends leases, and gives their addresses back\n",
     "  dhcp install   copies the plugins into a directory\n",
     "  dhcp adopt     takes over the leases of running containers that the Go daemon had\n",
     "\n",

@@ -109,6 +109,11 @@ pub enum Verb {
     Status,
     /// What is the daemon doing?
     Describe,
+    /// Confirm the lease with the server now.
+    Renew {
+        /// The attachment whose lease it is.
+        attachment: Attachment,
+    },
     /// Some of the leases, in the order of their attachments.
     Leases {
         /// Those behind this one; all if it is absent.
@@ -135,6 +140,7 @@ impl Verb {
             Verb::Del { .. } => "del",
             Verb::Status => "status",
             Verb::Describe => "describe",
+            Verb::Renew { .. } => "renew",
             Verb::Leases { .. } => "leases",
             Verb::Takeover => "takeover",
             Verb::Gc { .. } => "gc",
@@ -146,6 +152,7 @@ impl Verb {
         match self {
             Verb::Add { attachment, .. }
             | Verb::Check { attachment, .. }
+            | Verb::Renew { attachment }
             | Verb::Del { attachment, .. } => Some(attachment),
             Verb::Status
             | Verb::Describe

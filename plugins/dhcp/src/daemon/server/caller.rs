@@ -97,6 +97,7 @@ impl Caller {
             | Verb::Del { .. }
             | Verb::Status
             | Verb::Describe
+            | Verb::Renew { .. }
             | Verb::Leases { .. } => {}
         }
         let Some(attachment) = verb.attachment() else {
@@ -167,6 +168,9 @@ mod tests {
             attachment: attachment.clone(),
             addresses: Vec::new(),
         };
+        let renew = Verb::Renew {
+            attachment: attachment.clone(),
+        };
         let del = Verb::Del {
             attachment,
             only: None,
@@ -184,7 +188,7 @@ mod tests {
                 assert_eq!(may(verb, true, holder), Ok(()));
             }
         }
-        for verb in [&check, &del, &add] {
+        for verb in [&check, &del, &add, &renew] {
             for holder in [Some(None), Some(Some(1001))] {
                 let denied = may(verb, true, holder);
                 assert!(matches!(denied, Err(Denied::NotOwnLease(..))), "{verb:?}");

@@ -124,6 +124,9 @@ impl Server {
                 let daemon = leases::describe(&self.table);
                 send(&mut connection, &Reply::Daemon(daemon)).await;
             }
+            Verb::Renew { attachment } => {
+                reply(&mut connection, leases::renew(&self.table, &attachment)).await;
+            }
             Verb::Leases { after } => {
                 let (leases, more) = leases::list(&self.table, after.as_ref(), member);
                 send(&mut connection, &Reply::Leases { leases, more }).await;

@@ -36,7 +36,7 @@ fn granted(lease: &Lease) -> Granted {
         address: lease.net(),
         gateway: lease.options.routers.first().copied(),
         server: lease.server_id,
-        since: Some(whole_seconds(since)),
+        since: Some(since), // in full: `dhcp renew` compares it
         renews_in: left(lease.t1).map(whole_seconds),
         expires_in: lease.remaining(now).map(whole_seconds),
     }
