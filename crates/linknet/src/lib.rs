@@ -63,7 +63,8 @@ pub use error::{Error, Result, or_absent};
 pub use mac::{Mac, ParseMacError};
 pub use netlink::{
     Address, Dad, Link, LinkEvents, LinkWatch, Macvlan, MacvlanMode, Netlink, NewAddress,
-    NewMacvlan, NewVlan, OperState, ParseModeError, Protocol, Route, Rule, Scope, Vlan, nft,
+    NewMacvlan, NewVlan, OperState, ParseModeError, Protocol, Route, RouteKind, Rule, Scope, Vlan,
+    nft,
 };
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use packet::{ArpSocket, PacketSocket, Pattern, Received, Sighting, frame};

@@ -12,7 +12,7 @@ use linknet::{Link, Netlink};
 
 use crate::config::Config;
 use crate::netns::{self, Namespaces};
-use crate::{guard, host_access, parent};
+use crate::{guard, host_access, parent, refused_routes};
 
 /// Compares the container with `prevResult` and the configuration, then asks IPAM.
 ///
@@ -54,6 +54,9 @@ fn compare(request: &Request) -> Result<(), Error> {
         return Err(differs(&link.name, difference));
     }
     if let Some(difference) = keep_routes::difference(inside, &link, &config.keep_routes)? {
+        return Err(differs(&link.name, difference));
+    }
+    if let Some(difference) = refused_routes::difference(inside, &config.refused_routes)? {
         return Err(differs(&link.name, difference));
     }
     guard::check(

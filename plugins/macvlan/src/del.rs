@@ -9,7 +9,7 @@ use linknet::{Link, Netlink, Netns, or_absent};
 
 use crate::config::Config;
 use crate::parent::{self, Detached, Parent, SharedVlan};
-use crate::{cleanup, guard, host_access, netns};
+use crate::{cleanup, guard, host_access, netns, refused_routes};
 
 /// Detaches the container. Every step is tried, whichever failed before it: above all the interface
 /// is removed. Only while the kernel does not say whether there is one, nothing is given back.
@@ -49,6 +49,10 @@ pub(crate) fn del(request: &Request) -> Result<(), Error> {
     }
     if is_found {
         steps.note(Ipam::find(request).and_then(|ipam| ipam.map_or(Ok(()), |ipam| ipam.del())));
+    }
+    if let (Some(container), Some(config)) = (&container, &config) {
+        let removed = refused_routes::remove(&container.inside, &config.refused_routes);
+        steps.note(removed.map_err(|error| failed(attachment, &error)));
     }
     let netns = container.as_ref().map(|container| &container.netns);
     let vlan = steps.note(shared_vlan(config, netns, &ours)).flatten();

@@ -17,6 +17,7 @@ pub mod netavark;
 mod netns;
 pub mod parent;
 mod plugin;
+mod refused_routes;
 mod status;
 #[cfg(test)]
 mod testing;

@@ -170,6 +170,7 @@ fn with_everything(world: &World) -> Value {
         "ipam": host_local(world),
         "sourceRouting": true,
         "keepRoutes": ["10.42.0.0/16"],
+        "refusedRoutes": [{ "dst": "10.43.0.0/16" }],
         "guard": { "allow": [] },
     })
 }
@@ -258,6 +259,9 @@ impl<'a> CrashScenario<'a> {
         ensure_host_is_clean(&self.lan.host)?;
         let routes = container.routes()?;
         ensure!(routes.len() == 1, "routes: {routes:?}");
+        let (_, mut refusing) = container.netlink()?.routes_and_refused()?;
+        refusing.retain(|route| route.protocol == attachment::PROTOCOL);
+        ensure!(refusing.is_empty(), "routes: {refusing:?}");
         let mut rules = container.netlink()?.rules()?;
         rules.retain(|rule| rule.protocol == attachment::PROTOCOL);
         ensure!(rules.is_empty(), "rules: {rules:?}");

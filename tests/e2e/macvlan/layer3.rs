@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 use std::process::Command;
+use std::time::Duration;
 
 use lab::anyhow::{Context, ensure};
 use lab::serde_json::{Value, json};
 use lab::suite::packages;
 use lab::{Lan, Network, Node, Process, Result, Test, World, network, test, until};
-use linknet::{Dad, Route, Scope};
+use linknet::{Dad, Route, RouteKind, Scope};
 
 use super::{addresses, given, knows_no_other_mac, plug};
 use crate::scenario::{SOON, conflist, ensure_nothing_left};
@@ -17,6 +18,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_32_bit_address_reaches_the_lan_through_a_gateway_outside_it),
     test!(both_addresses_of_a_31_bit_prefix_are_usable),
     test!(a_route_without_a_gateway_is_on_the_link),
+    test!(a_refused_destination_is_not_reached_and_stays_so_until_del),
+    test!(a_refused_destination_that_the_container_has_another_route_to_is_an_error),
     test!(a_leased_address_is_set_for_as_long_as_the_lease),
     test!(duplicate_addresses_and_routes_are_installed_once_and_conflicting_ones_refused),
     test!(a_second_default_route_is_preferred_as_with_the_go_plugin).needs(&[packages::GO_PLUGINS]),
@@ -170,6 +173,94 @@ fn a_route_without_a_gateway_is_on_the_link(world: &World) -> Result {
 }
 
 /// What our IPAM plugin tells us alone; the runtime does not hear of it.
+/// A result with a default route.
+fn with_default_route() -> Value {
+    json!({
+        "cniVersion": "1.0.0",
+        "ips": [{ "address": "10.99.0.50/24", "gateway": "10.99.0.1" }],
+        "routes": [{ "dst": "0.0.0.0/0" }],
+    })
+}
+
+fn a_refused_destination_is_not_reached_and_stays_so_until_del(world: &World) -> Result {
+    let lan = Lan::new()?;
+    lan.lan.add_address("lo", "192.0.2.7/32".parse()?)?;
+    lan.lan.add_address("lo", "198.51.100.7/32".parse()?)?;
+    let container = lan.container("c1")?;
+    let own = Route::refusing(
+        "203.0.113.0/24".parse::<ipnet::IpNet>()?,
+        RouteKind::Blackhole,
+    );
+    container.netlink()?.add_route(&own)?;
+    let refused = json!([
+        { "dst": "192.0.2.0/24", "type": "prohibit" },
+        { "dst": "203.0.113.0/24" },
+    ]);
+    let network = given(
+        world,
+        &lan,
+        conflist(json!({ "refusedRoutes": refused })),
+        &with_default_route(),
+    )?;
+    let attachment = network::Attachment::new(&container);
+    network.add(&attachment)?;
+    network.check(&attachment)?;
+    container.ping("198.51.100.7".parse()?, SOON)?;
+    let is_answered = container.is_answered("192.0.2.7".parse()?, Duration::from_millis(200))?;
+    ensure!(!is_answered, "it was to be refused");
+
+    container.output(&["ip", "route", "del", "prohibit", "192.0.2.0/24"])?;
+    let error = network::cni_error(network.check(&attachment));
+    ensure!(error.code == 110, "{error:?}");
+    let words = "the prohibit route to 192.0.2.0/24 is missing";
+    ensure!(error.msg.contains(words), "{error:?}");
+
+    network.del(&attachment)?;
+    ensure_nothing_left(&container)?;
+    let (_, left) = container.netlink()?.routes_and_refused()?;
+    let left: Vec<_> = left
+        .iter()
+        .filter(|route| route.dst.addr().is_ipv4())
+        .collect();
+    ensure!(left.len() == 1 && left[0].dst == own.dst, "{left:?}");
+    Ok(())
+}
+
+fn a_refused_destination_that_the_container_has_another_route_to_is_an_error(
+    world: &World,
+) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let loopback = container.link("lo")?.index;
+    let there = Route::new("192.0.2.0/24".parse::<ipnet::IpNet>()?, loopback);
+    container.netlink()?.add_route(&there)?;
+    let refused = json!([{ "dst": "198.51.100.0/24" }, { "dst": "192.0.2.0/24" }]);
+    let network = given(
+        world,
+        &lan,
+        conflist(json!({ "refusedRoutes": refused })),
+        &with_default_route(),
+    )?;
+    let error = network::cni_error(network.add(&network::Attachment::new(&container)));
+    ensure!(error.code == 7, "{error:?}");
+    ensure!(
+        error.msg.contains("add route blackhole 192.0.2.0/24"),
+        "{error:?}"
+    );
+    ensure_nothing_left(&container)?;
+    let (unicast, left) = container.netlink()?.routes_and_refused()?;
+    ensure!(
+        unicast.iter().any(|route| route.is_same(&there)),
+        "{unicast:?}"
+    );
+    let left: Vec<_> = left
+        .iter()
+        .filter(|route| route.dst.addr().is_ipv4())
+        .collect();
+    ensure!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
 fn a_leased_address_is_set_for_as_long_as_the_lease(world: &World) -> Result {
     let lan = Lan::new()?;
     let container = lan.container("c1")?;

@@ -9,7 +9,7 @@ use lab::{Lan, Node, Result, Test, World, test};
 use linknet::MacvlanMode;
 
 use super::Podman;
-use crate::scenario::{SOON, address, decoded, default_gateways};
+use crate::scenario::{SOON, address, decoded, default_gateways, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
     test!(address_mac_and_interface_name_are_those_that_are_asked_for).needs(&[NETAVARK]),
@@ -17,6 +17,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_name_stands_for_the_container_when_it_is_recreated).needs(&[NETAVARK]),
     test!(an_internal_network_has_no_way_out).needs(&[NETAVARK]),
     test!(routes_and_metrics_are_those_of_the_network).needs(&[NETAVARK]),
+    test!(routes_that_refuse_packets_come_and_go_with_the_container).needs(&[NETAVARK]),
     test!(keys_of_the_network_and_of_the_container_take_effect).needs(&[NETAVARK]),
     test!(the_parent_may_be_the_networks_interface).needs(&[NETAVARK]),
 ];
@@ -150,6 +151,40 @@ fn routes_and_metrics_are_those_of_the_network(world: &World) -> Result {
     let found = routes_through_a_gateway(&node)?;
     ensure!(found == expected[1..], "{found:?}");
     podman.end(&node, &container)
+}
+
+/// netavark 2 has such routes, and calls the driver with them.
+fn routes_that_refuse_packets_come_and_go_with_the_container(world: &World) -> Result {
+    let podman = Podman::new(world)?;
+    let fields = json!({ "routes": [
+        { "destination": "10.50.0.0/16", "route_type": "blackhole" },
+        { "destination": "10.51.0.0/16", "route_type": "unreachable", "metric": 9 },
+        { "destination": "10.52.0.0/16", "gateway": "10.99.0.3", "route_type": "unicast" },
+    ] });
+    let network = podman.create("lan", fields, json!({}))?;
+    let node = podman.lan.container("web")?;
+    let container = Container::new(&node, &network, json!({}));
+    let (netavark, host) = (&podman.netavark, &podman.lan.host);
+    netavark.run_driver(host, "setup", &container)?;
+    let refusing = || -> Result<Vec<String>> {
+        let (_, found) = node.netlink()?.routes_and_refused()?;
+        let described = found
+            .iter()
+            .map(|route| format!("{} {} metric {}", route.kind, route.dst, route.metric));
+        Ok(described.filter(|it| it.contains(" 10.5")).collect())
+    };
+    let expected = [
+        "blackhole 10.50.0.0/16 metric 0",
+        "unreachable 10.51.0.0/16 metric 9",
+    ];
+    ensure!(refusing()? == expected, "{:?}", refusing()?);
+    let through = routes_through_a_gateway(&node)?;
+    let expected = "10.52.0.0/16 via 10.99.0.3 metric 0";
+    ensure!(through.iter().any(|it| it == expected), "{through:?}");
+
+    netavark.run_driver(host, "teardown", &container)?;
+    ensure!(refusing()?.is_empty(), "{:?}", refusing()?);
+    ensure_nothing_left(&node)
 }
 
 fn routes_through_a_gateway(node: &Node) -> Result<Vec<String>> {

@@ -28,7 +28,7 @@ pub use events::{LinkEvents, LinkWatch};
 pub use ip::{Protocol, Scope};
 pub use link::{Link, OperState};
 pub use macvlan::{Macvlan, MacvlanMode, NewMacvlan, ParseModeError};
-pub use route::Route;
+pub use route::{Route, RouteKind};
 pub use rule::Rule;
 pub use socket::Netlink;
 pub use vlan::{NewVlan, Vlan};

@@ -1,5 +1,6 @@
 //! Routes.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -16,15 +17,17 @@ use super::ip::{Protocol, Scope, family, unspecified};
 use super::socket::{Change, Netlink};
 use crate::error::{Error, Result};
 
-/// A unicast route through a link: an existing one, or one to be added.
+/// A route: an existing one, or one to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
+    /// What becomes of packets along it.
+    pub kind: RouteKind,
     /// Its destination; prefix length 0 is the default route.
     pub dst: IpNet,
     /// The router; `None` if the destination is on the link itself. An IPv4 destination may have an
     /// IPv6 router (RFC 8950).
     pub gateway: Option<IpAddr>,
-    /// The index of the link that it goes through.
+    /// The index of the link that it goes through; 0 for one to be added that refuses packets.
     pub index: u32,
     /// Its priority among routes to one destination: the lowest metric is used. IPv6 turns 0 into
     /// 1024.
@@ -46,6 +49,53 @@ pub struct Route {
     pub onlink: bool,
 }
 
+/// What becomes of packets to a route's destination.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RouteKind {
+    /// They are sent through a link.
+    #[default]
+    Unicast,
+    /// They are dropped.
+    Blackhole,
+    /// They are dropped, and the sender is told that the host is unreachable.
+    Unreachable,
+    /// They are dropped, and the sender is told that this is prohibited.
+    Prohibit,
+}
+
+impl RouteKind {
+    /// The kind of a route in the kernel; `None` for one that neither sends nor refuses packets.
+    fn of(kind: RouteType) -> Option<RouteKind> {
+        match kind {
+            RouteType::Unicast => Some(RouteKind::Unicast),
+            RouteType::BlackHole => Some(RouteKind::Blackhole),
+            RouteType::Unreachable => Some(RouteKind::Unreachable),
+            RouteType::Prohibit => Some(RouteKind::Prohibit),
+            _ => None,
+        }
+    }
+
+    fn of_kernel(self) -> RouteType {
+        match self {
+            RouteKind::Unicast => RouteType::Unicast,
+            RouteKind::Blackhole => RouteType::BlackHole,
+            RouteKind::Unreachable => RouteType::Unreachable,
+            RouteKind::Prohibit => RouteType::Prohibit,
+        }
+    }
+}
+
+impl fmt::Display for RouteKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RouteKind::Unicast => "unicast",
+            RouteKind::Blackhole => "blackhole",
+            RouteKind::Unreachable => "unreachable",
+            RouteKind::Prohibit => "prohibit",
+        })
+    }
+}
+
 impl Route {
     /// The main table, which the kernel uses unless a rule says otherwise.
     pub const MAIN: u32 = 254;
@@ -55,6 +105,7 @@ impl Route {
     pub fn new(dst: impl Into<IpNet>, index: u32) -> Route {
         let dst = dst.into().trunc();
         Route {
+            kind: RouteKind::Unicast,
             dst,
             gateway: None,
             index,
@@ -70,6 +121,15 @@ impl Route {
             mtu: None,
             advmss: None,
             onlink: false,
+        }
+    }
+
+    /// A route that refuses packets to a destination, in the main table.
+    pub fn refusing(dst: impl Into<IpNet>, kind: RouteKind) -> Route {
+        Route {
+            kind,
+            scope: Scope::UNIVERSE,
+            ..Route::new(dst, 0)
         }
     }
 
@@ -164,12 +224,10 @@ impl Netlink {
     /// # Errors
     /// If the kernel cannot be asked.
     pub fn routes_and_refused(&self) -> Result<(Vec<Route>, Vec<Route>)> {
-        let (refusing, unicast): (Vec<_>, Vec<_>) = (self.dump_messages(|_| {})?)
-            .into_iter()
-            .filter(|found| found.header.kind == RouteType::Unicast || is_refusing(found))
-            .partition(is_refusing);
-        let read = |messages: &[RouteMessage]| messages.iter().flat_map(read).collect();
-        Ok((read(&unicast), read(&refusing)))
+        let found = self.dump_messages(|_| {})?;
+        let has_kind = |found: &&RouteMessage| RouteKind::of(found.header.kind).is_some();
+        let routes = found.iter().filter(has_kind).flat_map(read);
+        Ok(routes.partition(|route| route.kind == RouteKind::Unicast))
     }
 
     /// The unicast routes that match `filter`. A kernel without strict checking returns others too.
@@ -282,15 +340,10 @@ impl Netlink {
     }
 }
 
-/// Whether the host refuses packets to the route's destination, instead of sending them on.
-fn is_refusing(message: &RouteMessage) -> bool {
-    matches!(
-        message.header.kind,
-        RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit
-    )
-}
-
 fn text(route: &Route) -> String {
+    if route.kind != RouteKind::Unicast {
+        return format!("{} {}", route.kind, route.dst);
+    }
     match route.gateway {
         Some(gateway) => format!("{} via {gateway} on link {}", route.dst, route.index),
         None => format!("{} on link {}", route.dst, route.index),
@@ -305,7 +358,7 @@ fn invalid(what: String, problem: &str) -> Error {
 /// The request to add a route.
 fn new_message(route: &Route) -> Result<RouteMessage, String> {
     let mut builder = builder(route)?
-        .kind(RouteType::Unicast)
+        .kind(route.kind.of_kernel())
         .protocol(route.protocol.0.into())
         .scope(route.scope.0.into());
     if route.onlink {
@@ -330,7 +383,10 @@ fn new_message(route: &Route) -> Result<RouteMessage, String> {
 /// What distinguishes a route from others.
 fn builder(route: &Route) -> Result<RouteMessageBuilder<IpAddr>, String> {
     let dst = route.dst.trunc();
-    let mut builder = RouteMessageBuilder::<IpAddr>::new().output_interface(route.index);
+    let mut builder = RouteMessageBuilder::<IpAddr>::new();
+    if route.index != 0 {
+        builder = builder.output_interface(route.index);
+    }
     let message = builder.get_mut();
     // The builder takes the family from the destination, and a default route has none.
     message.header.address_family = family(dst.addr());
@@ -359,6 +415,7 @@ fn read(message: &RouteMessage) -> Vec<Route> {
     let mut dst = unspecified(header.address_family);
     let mut hops: &[RouteNextHop] = &[];
     let mut route = Route::new(IpNet::from(dst), 0);
+    route.kind = RouteKind::of(header.kind).unwrap_or_default();
     route.table = header.table.into();
     route.scope = Scope(header.scope.into());
     route.protocol = Protocol(header.protocol.into());

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use linknet::{Netlink, NewAddress, Protocol, Route, Rule, Scope};
+use linknet::{Netlink, NewAddress, Protocol, Route, RouteKind, Rule, Scope};
 
 use crate::{Space, Test};
 
@@ -23,6 +23,7 @@ crate::tests![
     a_route_over_several_hops_is_listed_once_per_hop,
     the_gateways_of_next_hop_objects_are_listed,
     destinations_that_the_host_refuses_to_reach_are_listed_apart,
+    a_route_that_refuses_packets_is_added_and_deleted,
     only_the_routes_through_the_given_link_are_listed,
     only_the_routes_in_the_given_table_are_listed,
     a_list_that_is_too_long_ends_early_and_the_socket_goes_on,
@@ -388,6 +389,60 @@ fn destinations_that_the_host_refuses_to_reach_are_listed_apart() -> Test {
     let route = Route::new(net("10.1.0.0/16"), index);
     space.netlink.add_route(&route)?;
     assert!(space.netlink.routes_and_refused()?.0.contains(&route));
+    Ok(())
+}
+
+fn a_route_that_refuses_packets_is_added_and_deleted() -> Test {
+    let (space, index) = space()?;
+    for (kind, dst, word) in [
+        (RouteKind::Blackhole, "10.1.0.0/16", "blackhole"),
+        (RouteKind::Unreachable, "10.99.0.90/32", "unreachable"),
+        (RouteKind::Prohibit, "10.2.0.0/16", "prohibit"),
+        (RouteKind::Blackhole, "fd00::80/121", "blackhole"),
+        (RouteKind::Prohibit, "fd01::/64", "prohibit"),
+    ] {
+        let route = Route {
+            metric: 5,
+            protocol: OURS,
+            ..Route::refusing(net(dst), kind)
+        };
+        let listed = || -> linknet::Result<Vec<Route>> {
+            let (_, mut refused) = space.netlink.routes_and_refused()?;
+            refused.retain(|it| it.protocol == OURS);
+            Ok(refused)
+        };
+        space.netlink.add_route(&route)?;
+        let found = listed()?;
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].kind == kind && found[0].competes_with(&route));
+        // iproute2 finds one of this type.
+        space.ip(&format!("route del {word} {dst} metric 5"))?;
+        assert_eq!(listed()?, []);
+        space.netlink.add_route(&route)?;
+        let error = space.netlink.add_route(&route).expect_err("it exists");
+        assert!(error.is_exists(), "{error}");
+        assert!(error.to_string().contains(&format!("add route {word} ")));
+        // A route that sends packets there is another one.
+        let unicast = Route {
+            metric: 6,
+            ..Route::new(route.dst, index)
+        };
+        space.netlink.add_route(&unicast)?;
+        space.netlink.delete_route(&found[0])?;
+        assert_eq!(listed()?, []);
+        assert!(
+            space
+                .netlink
+                .routes(None)?
+                .iter()
+                .any(|it| it.is_same(&unicast))
+        );
+        let error = space
+            .netlink
+            .delete_route(&found[0])
+            .expect_err("it is gone");
+        assert!(error.is_absent(), "{error}");
+    }
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use super::refusal::{Diagnosis, RefusalContext, diagnose};
 use crate::config::Config;
 use crate::netns::{self, Namespaces};
 use crate::parent::{self, Parent};
-use crate::{cleanup, guard};
+use crate::{cleanup, guard, refused_routes};
 
 /// How long to wait for a name or an address of a dead container, whose namespace the kernel tears
 /// down in the background. On a busy machine that takes some seconds.
@@ -150,6 +150,7 @@ impl AttachContext<'_> {
     pub(super) fn roll_back(&self, link: &Link, error: Error) -> Error {
         let inside = &self.namespaces.inside;
         let removed = cleanup::remove(inside, self.mark, slice::from_ref(link));
+        let removed = removed.and(refused_routes::remove(inside, &self.config.refused_routes));
         let deleted = or_absent(inside.delete_link(link.index));
         if deleted.is_ok() {
             let container = &self.namespaces.container;

@@ -22,7 +22,7 @@ use linknet::{Link, Netlink};
 use crate::config::{self, Config};
 use crate::netns::Namespaces;
 use crate::parent::{self, Detached, Parent, SharedVlan};
-use crate::{cleanup, guard, host_access, netns};
+use crate::{cleanup, guard, host_access, netns, refused_routes};
 use interface::{AttachContext, Created};
 
 pub(crate) use refusal::INSTALL_DRIVER;
@@ -243,6 +243,7 @@ fn configure(
         guard::admit(&config.guard, guard, attachment, link, plan)?;
     }
     let left_out = layer3::configure(namespaces, link, plan, keys)?;
+    refused_routes::add(&namespaces.inside, &config.refused_routes)?;
     host_access::attach(config, attachment, &namespaces.inside, link, plan)?;
     Ok(left_out)
 }

@@ -3,17 +3,19 @@
 mod keep_routes;
 mod mac;
 mod master;
+mod refused_routes;
 
 use attachment::host_access::HostAccessKey;
 use attachment::{Guard, SourceRouting};
 use cni::{Error, NetworkConfig, Request, code};
 use ipnet::IpNet;
-use linknet::{Mac, MacvlanMode};
+use linknet::{Mac, MacvlanMode, Route};
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
 use keep_routes::KeptPrefix;
 use mac::MacKey;
+use refused_routes::RefusedRoute;
 
 pub use master::Selector;
 
@@ -47,6 +49,8 @@ pub struct Config {
     pub source_routing: SourceRouting,
     /// Destinations that keep their existing route.
     pub keep_routes: Vec<IpNet>,
+    /// Routes that refuse packets to their destinations.
+    pub refused_routes: Vec<Route>,
     /// What the container may send, and what may reach it.
     pub guard: Guard,
 }
@@ -73,6 +77,7 @@ struct Keys {
     host_access: HostAccessKey,
     source_routing: SourceRouting,
     keep_routes: Vec<KeptPrefix>,
+    refused_routes: Vec<RefusedRoute>,
     guard: Guard,
 }
 
@@ -117,6 +122,7 @@ impl Config {
             host_access: keys.host_access,
             source_routing: keys.source_routing,
             keep_routes: keys.keep_routes.into_iter().map(IpNet::from).collect(),
+            refused_routes: keys.refused_routes.into_iter().map(Route::from).collect(),
             guard: keys.guard,
         };
         match config.contradiction(request.config.ipam_type().is_some()) {
@@ -151,6 +157,8 @@ impl Config {
              has none"
         } else if !self.keep_routes.is_empty() {
             "keepRoutes has no effect without ipam: there are no routes to protect against"
+        } else if !self.refused_routes.is_empty() {
+            "refusedRoutes needs ipam: without an address there is nothing to route"
         } else if !self.guard.is_off() {
             "guard needs ipam: without it, the container has no address to speak from"
         } else {
@@ -264,6 +272,14 @@ mod tests {
                 "no effect without ipam",
             ),
             (json!({ "keepRoutes": ["10.0.0.0/8"], "ipam": ipam }), ""),
+            (
+                json!({ "refusedRoutes": [{ "dst": "10.0.0.0/8" }] }),
+                "refusedRoutes needs ipam",
+            ),
+            (
+                json!({ "refusedRoutes": [{ "dst": "10.0.0.0/8" }], "ipam": ipam }),
+                "",
+            ),
             (json!({ "guard": true }), "guard needs ipam"),
             (json!({ "guard": true, "ipam": ipam }), ""),
         ] {

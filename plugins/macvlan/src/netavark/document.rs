@@ -81,6 +81,13 @@ pub(super) struct NetworkOptions {
     pub(super) options: Map<String, Value>,
 }
 
+impl Route {
+    /// Whether it sends packets to a gateway.
+    pub(super) fn is_unicast(&self) -> bool {
+        ["", "unicast"].contains(&self.route_type.as_str())
+    }
+}
+
 impl Exec {
     /// Reads the document of `setup` or `teardown`.
     ///

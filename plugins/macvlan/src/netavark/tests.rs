@@ -195,6 +195,40 @@ fn the_networks_routes_are_added_to_the_options() {
 }
 
 #[test]
+fn routes_that_refuse_packets_are_a_key_of_the_plugin() {
+    for (subnets, container) in [
+        (json!(null), json!({})),
+        (
+            json!([{ "subnet": "10.99.0.0/24", "gateway": "10.99.0.1" }]),
+            json!({ "static_ips": ["10.99.0.7"] }),
+        ),
+    ] {
+        let network = json!({
+            "subnets": subnets,
+            "routes": [
+                { "destination": "10.1.0.0/16", "route_type": "blackhole" },
+                { "destination": "fd01::/64", "route_type": "prohibit", "metric": 7 },
+                { "destination": "10.2.0.0/16", "gateway": "10.99.0.3", "route_type": "unicast" },
+            ],
+        });
+        let call = translated(network, container).expect("a valid call");
+        assert_eq!(
+            call.config["refusedRoutes"],
+            json!([
+                { "dst": "10.1.0.0/16", "type": "blackhole", "priority": 0 },
+                { "dst": "fd01::/64", "type": "prohibit", "priority": 7 },
+            ])
+        );
+        let through_gateways = match call.assigned {
+            Some(assigned) => assigned.to_value(Version::V1_1_0)["routes"][1].clone(),
+            None => call.config["ipam"]["routes"][0].clone(),
+        };
+        let expected = json!({ "dst": "10.2.0.0/16", "gw": "10.99.0.3" });
+        assert_eq!(through_gateways, expected);
+    }
+}
+
+#[test]
 fn addresses_that_podman_allocates_are_the_result_of_ipam() {
     let network = json!({
         "subnets": [{ "subnet": "10.99.0.0/24", "gateway": "10.99.0.1" }],
@@ -303,6 +337,13 @@ fn a_failure_is_one_key_and_the_status_1() {
             "did you mean \"master\"?",
         ),
         (Command::Create, json!({}), "name: is empty"),
+        (
+            Command::Create,
+            json!({ "name": "lan", "routes": [
+                { "destination": "10.1.0.0/16", "route_type": "throw" },
+            ] }),
+            "refusedRoutes[0].type: \"throw\"",
+        ),
     ] {
         let (status, answer) = serve_command(command, &document);
         assert_eq!(status, 1, "{document}");

@@ -175,13 +175,6 @@ fn ensure_possible(network: &Network, driver: IpamDriver, options: &Options) -> 
             "routes need an address, and with the IPAM driver none there is none",
         ));
     }
-    let mut routes = network.routes.iter();
-    if let Some(route) = routes.find(|route| !["", "unicast"].contains(&&*route.route_type)) {
-        return Err(config::invalid(format_args!(
-            "the route to {} is of type {:?}, but this driver has only unicast routes",
-            route.destination, route.route_type
-        )));
-    }
     match driver {
         IpamDriver::HostLocal => configured_routes(network, options).map(drop),
         _ => Ok(()),
@@ -196,6 +189,8 @@ fn configuration(network: &Network, driver: IpamDriver, options: Options) -> Map
         IpamDriver::None => None,
     };
     let mut config = options.macvlan;
+    let refused = network.routes.iter().filter(|route| !route.is_unicast());
+    append(&mut config, "refusedRoutes", refused.map(refused_route));
     let parent = network.network_interface.as_str();
     if !parent.is_empty() {
         config.entry("master").or_insert_with(|| parent.into());
@@ -229,7 +224,7 @@ fn dhcp(network: &Network, options: &Options) -> Value {
         "suppress",
         suppressed.map(|(part, _)| part.into()),
     );
-    append(&mut ipam, "routes", network.routes.iter().map(route));
+    append(&mut ipam, "routes", unicast(network).map(route));
     ipam.into()
 }
 
@@ -241,6 +236,22 @@ fn append(section: &mut Map<String, Value>, key: &str, more: impl IntoIterator<I
     {
         list.extend(more);
     }
+}
+
+/// The network's routes through a gateway. The others refuse packets.
+fn unicast(network: &Network) -> impl Iterator<Item = &Route> {
+    network.routes.iter().filter(|route| route.is_unicast())
+}
+
+/// A route that refuses packets as the configuration has it.
+fn refused_route(route: &Route) -> Value {
+    let Route {
+        destination,
+        route_type,
+        metric,
+        ..
+    } = route;
+    json!({ "dst": destination, "type": route_type, PRIORITY: metric.unwrap_or(0) })
 }
 
 /// A route of the network as CNI writes it.
@@ -280,7 +291,7 @@ struct ConfiguredRoutes {
 
 fn configured_routes(network: &Network, options: &Options) -> Result<ConfiguredRoutes, Error> {
     let mut ipam = options.ipam.clone();
-    let routes: Vec<Value> = network.routes.iter().map(route).collect();
+    let routes: Vec<Value> = unicast(network).map(route).collect();
     ipam.insert("routes".to_owned(), routes.into());
     cni::go::decode_under("ipam", &ipam)
 }
