@@ -11,7 +11,7 @@ use lab::{Result, Test, World, test, until};
 use crate::bare::{APT_TIMEOUT, IMAGE, NEEDS, Newcomer};
 use crate::debian::DEBIAN_13;
 use crate::scenario::SOON;
-use crate::{document, podman};
+use crate::{document, machine, podman};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(podman_5_runs_what_the_readme_says)
@@ -21,6 +21,9 @@ pub(crate) const TESTS: &[Test] = &[
         .needs(NEEDS)
         .within(APT_TIMEOUT),
     test!(a_lease_of_podman_5_outlives_the_daemon_and_a_reload)
+        .needs(NEEDS)
+        .within(APT_TIMEOUT),
+    test!(systemd_runs_the_example_of_quadlets)
         .needs(NEEDS)
         .within(APT_TIMEOUT),
     test!(a_lease_outlives_a_kill_that_netavarks_own_lease_does_not)
@@ -229,4 +232,37 @@ fn a_lease_outlives_a_kill_that_netavarks_own_lease_does_not(world: &World) -> R
     ensure!(told.contains(&format!("inet {theirs}/24")), "{told}");
     newcomer.shell("podman rm -f -t 0 web theirs another")?;
     newcomer.given_back()
+}
+
+fn systemd_runs_the_example_of_quadlets(world: &World) -> Result {
+    let newcomer = with_podman(world)?;
+    newcomer.shell("apt-get -q -y install ./leasehold_*.deb")?;
+    // No controllers here: see podman::configure.
+    let arguments = "[Container]\nPodmanArgs=--cgroups=disabled\n";
+    machine::write(
+        "/etc/containers/systemd/web.container.d/10-no-cgroups.conf",
+        arguments,
+    )?;
+    newcomer.shell(
+        "cp /usr/src/leasehold/examples/podman/lan.network /etc/containers/systemd/\n\
+         cp /usr/src/leasehold/examples/podman/web.container /etc/containers/systemd/\n\
+         systemctl daemon-reload",
+    )?;
+    for _ in 0..2 {
+        // The container is made anew.
+        let started = newcomer.shell("systemctl start web.service");
+        started.with_context(|| newcomer.systemd.journal())?;
+        newcomer.leased()?;
+        newcomer.shell("systemctl stop web.service")?;
+        newcomer.given_back()?;
+    }
+    let discovers = newcomer.server.received_of(MessageType::Discover);
+    let identifiers = discovers
+        .iter()
+        .map(|discover| discover.option(OptionCode::ClientIdentifier));
+    let mut identifiers: Vec<_> = identifiers.collect();
+    ensure!(identifiers.len() >= 2, "{}", newcomer.server.transcript());
+    identifiers.dedup();
+    ensure!(identifiers.len() == 1, "{identifiers:?}");
+    Ok(())
 }

@@ -87,4 +87,7 @@ const USAGE: &str = concat!(
     "Keys of the network configuration:\n",
     include_str!("keys.txt"),
     "CNI_ARGS: MAC. Capabilities: mac, and those of the IPAM plugin.\n",
+    "\n",
+    "Podman runs this program as a network driver, by a link called leasehold in\n",
+    "/usr/local/lib/netavark: podman network create -d leasehold -o KEY=VALUE lan\n",
 );
