@@ -4,7 +4,7 @@
 //! - `plugin` is the IPAM plugin, `daemon` the daemon, `cli` the operator's commands; `config` is the
 //!   keys of the `ipam` section.
 //! - [`protocol`] is what plugin and daemon send each other.
-//! - [`proxy_protocol`] is what netavark sends the daemon, and gets back.
+//! - `proxy_protocol` is what netavark sends the daemon, and gets back (the feature `podman`).
 //! - [`state`] is the leases on disk, which the plugin changes if no daemon runs.
 
 mod cli;
@@ -14,6 +14,7 @@ mod duration;
 mod go_flags;
 mod plugin;
 pub mod protocol;
+#[cfg(feature = "podman")]
 pub mod proxy_protocol;
 mod random;
 pub mod state;

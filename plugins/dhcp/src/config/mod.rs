@@ -231,6 +231,7 @@ impl Config {
     }
 
     /// Whether a key is given, by the caller or in the network's file.
+    #[cfg(feature = "podman")]
     pub(crate) fn has(&self, key: &str) -> bool {
         let in_file = |file: &NetworkFile| file.supplies(key, &self.ipam).is_some();
         cni::go::get(&self.ipam, key).is_some() || self.file.as_ref().is_some_and(in_file)

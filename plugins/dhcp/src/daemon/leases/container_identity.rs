@@ -8,6 +8,7 @@
 use cni::Attachment;
 use linknet::Mac;
 
+use super::slot::Slot;
 use super::table::Table;
 use crate::daemon::store::ClientIdentity;
 use crate::protocol::{ClientId, LeaseParams};
@@ -34,6 +35,29 @@ pub(crate) fn choose_identity(
     match users(&params).is_empty() && users(&shared).iter().all(is_own) {
         true => shared,
         false => params,
+    }
+}
+
+impl Table {
+    /// The names of the interfaces that have a lease under this identity, seek one, or had the last.
+    fn interfaces_of_client(&self, client: &ClientIdentity) -> Vec<String> {
+        let slots = self.slots().into_iter();
+        let present = slots.filter(|slot| slot.is_of_client(client));
+        let present = present.map(|slot| slot.attachment.clone());
+        let past = self.store.recall(client).map(|record| record.attachment);
+        let attachments = present.chain(past);
+        attachments
+            .map(|attachment| attachment.ifname().to_owned())
+            .collect()
+    }
+}
+
+impl Slot {
+    /// Whether this client has a lease for the attachment, or seeks one.
+    fn is_of_client(&self, client: &ClientIdentity) -> bool {
+        let sought = self.sought.borrow().upgrade();
+        let mut leases = self.lease().into_iter().chain(sought);
+        leases.any(|lease| lease.client() == *client)
     }
 }
 

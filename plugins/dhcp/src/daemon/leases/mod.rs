@@ -1,8 +1,11 @@
 //! The leases of all containers: [`Table`] has them, and the verbs, timers and watchers act on it.
 
 mod add;
+#[cfg(feature = "podman")]
+mod answered;
 mod attempt;
 mod check;
+#[cfg(feature = "podman")]
 mod container_identity;
 mod detach;
 mod end;
@@ -26,10 +29,13 @@ mod unreleased;
 
 pub(super) use add::{add, undo};
 pub(super) use check::check;
+#[cfg(feature = "podman")]
 pub(super) use container_identity::choose_identity;
 pub(super) use detach::{del, gc};
 pub(super) use list::{describe, list, summary};
-pub(super) use maintain::{abandon_gone, maintain_next, watch_carriers, watch_netns};
+#[cfg(feature = "podman")]
+pub(super) use maintain::abandon_gone;
+pub(super) use maintain::{maintain_next, watch_carriers, watch_netns};
 pub(crate) use offline::{EndedLease, Outcome, release_offline};
 pub(super) use renew::renew;
 pub(super) use resume::{resume_abandoned, resume_all, resume_rest, retry_releases};

@@ -9,7 +9,6 @@ use tokio::sync::{Mutex, Notify};
 
 use super::lease::ManagedLease;
 use super::timer_queue::TimerKey;
-use crate::daemon::store::ClientIdentity;
 
 /// The entry of one attachment in the table.
 #[derive(Debug)]
@@ -69,13 +68,6 @@ impl Slot {
             let is_other = matches!((lease.address(), address), (Some(a), Some(b)) if a != b);
             !is_other && lease.client().is_same_client(&of.client()) && lease.may_share_lan(of)
         })
-    }
-
-    /// Whether this client has a lease for the attachment, or seeks one.
-    pub(super) fn is_of_client(&self, client: &ClientIdentity) -> bool {
-        let sought = self.sought.borrow().upgrade();
-        let mut leases = self.lease().into_iter().chain(sought);
-        leases.any(|lease| lease.client() == *client)
     }
 
     /// The member of the group that `-group` admits who requested the lease; `None` if root did.

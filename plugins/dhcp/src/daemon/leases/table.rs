@@ -4,12 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use cni::{Attachment, CniResult, Error, code};
-use dhcp4::Lease;
+use cni::{Attachment, Error, code};
 use linknet::{Mac, Netns};
 
 use super::failures::Failures;
@@ -23,7 +22,7 @@ use crate::daemon::error::{cannot, internal};
 use crate::daemon::exchange::{Permits, now};
 use crate::daemon::host_routes::HostRouteWorker;
 use crate::daemon::process::{Flags, missing_capabilities};
-use crate::daemon::store::{ClientIdentity, LeaseStore};
+use crate::daemon::store::LeaseStore;
 use crate::daemon::watchers::NetnsWatcher;
 use crate::protocol::LeaseParams;
 use crate::random::random_octets;
@@ -179,33 +178,6 @@ impl Table {
     pub(crate) fn assumptions(&self, attachment: &Attachment) -> Vec<String> {
         let lease = self.get(attachment).and_then(|slot| slot.lease());
         lease.map(|lease| lease.assumptions()).unwrap_or_default()
-    }
-
-    /// The attachment's lease, if it has one.
-    pub(crate) fn lease(&self, attachment: &Attachment) -> Option<Lease> {
-        self.get(attachment)?.lease()?.granted()
-    }
-
-    /// The attachment's lease as a CNI result, if it has one.
-    pub(crate) fn result(&self, attachment: &Attachment) -> Option<CniResult> {
-        self.get(attachment)?.lease()?.result()
-    }
-
-    /// The names of the interfaces that have a lease under this identity, seek one, or had the last.
-    pub(super) fn interfaces_of_client(&self, client: &ClientIdentity) -> Vec<String> {
-        let slots = self.slots().into_iter();
-        let present = slots.filter(|slot| slot.is_of_client(client));
-        let present = present.map(|slot| slot.attachment.clone());
-        let past = self.store.recall(client).map(|record| record.attachment);
-        let attachments = present.chain(past);
-        attachments
-            .map(|attachment| attachment.ifname().to_owned())
-            .collect()
-    }
-
-    /// A path on the host, as the daemon sees it.
-    pub(crate) fn on_host(&self, path: &Path) -> PathBuf {
-        self.flags.on_host(path)
     }
 
     /// All slots.

@@ -42,6 +42,7 @@ pub(crate) struct Flags {
 
     /// Answer netavark on this socket too, in place of netavark-dhcp-proxy, which listens on
     /// /run/podman/nv-proxy.sock
+    #[cfg(feature = "podman")]
     #[arg(long, value_name = "PATH", value_parser = path())]
     pub(crate) podmansocket: Option<PathBuf>,
 
@@ -104,6 +105,7 @@ impl Flags {
         for path in [
             &mut flags.pidfile,
             &mut flags.hostprefix,
+            #[cfg(feature = "podman")]
             &mut flags.podmansocket,
             &mut flags.statedir,
         ] {
@@ -138,7 +140,10 @@ impl Flags {
 
     /// netavark's socket, as the daemon sees it, if it is to answer there.
     pub(crate) fn podman_socket(&self) -> Option<PathBuf> {
-        self.podmansocket.as_ref().map(|path| self.on_host(path))
+        #[cfg(feature = "podman")]
+        return self.podmansocket.as_ref().map(|path| self.on_host(path));
+        #[cfg(not(feature = "podman"))]
+        None
     }
 
     /// The directory of the leases. The plugin on the host finds the default ones, too.

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use cni::{Attachment, code, json_problem};
 use linknet::NetnsError;
+#[cfg(feature = "podman")]
 use rustix::net::{RecvFlags, recv};
 use serde_json::Value;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::caller::{Caller, Denied};
 use super::listener::Listener;
@@ -23,6 +24,7 @@ const CALLER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The first octet of HTTP/2's preface (RFC 9113 §3.4). The plugin's requests begin with `{`, those of
 /// the Go plugin with `CONNECT`.
+#[cfg(feature = "podman")]
 const HTTP2: [u8; 1] = *b"P";
 
 /// What a caller has sent that may use the socket.
@@ -31,6 +33,7 @@ pub(super) enum Received {
     /// The plugin: a request, and the netns beside it.
     Plugin(Caller, Box<Request>, Option<OwnedFd>),
     /// netavark: what it sends is unread.
+    #[cfg(feature = "podman")]
     Netavark(Caller),
 }
 
@@ -108,18 +111,12 @@ impl Connection {
             groups.extend(linknet::peer_groups(&self.stream)?);
         }
         let caller = Caller::of(peer.uid(), &groups, own, group)?;
-        let line = async {
-            match self.is_http2().await? {
-                true => Ok(None),
-                false => self.read_line().await.map(Some),
-            }
-        };
-        let line = timeout(CALLER_TIMEOUT, line)
-            .await
-            .map_err(|_| io::Error::new(ErrorKind::TimedOut, "no request within 5 s"))??;
-        let Some((line, descriptor)) = line else {
+        let deadline = Instant::now() + CALLER_TIMEOUT;
+        #[cfg(feature = "podman")]
+        if until(deadline, self.is_http2()).await? {
             return Ok(Received::Netavark(caller));
-        };
+        }
+        let (line, descriptor) = until(deadline, self.read_line()).await?;
         if line.starts_with(b"CONNECT ") {
             return Err(Refusal::GoPlugin);
         }
@@ -193,6 +190,7 @@ impl Connection {
     }
 
     /// The socket itself, for the other protocol.
+    #[cfg(feature = "podman")]
     pub(super) fn into_stream(self) -> UnixStream {
         self.stream
     }
@@ -214,6 +212,7 @@ impl Connection {
     }
 
     /// Whether the caller speaks HTTP/2, by the first octet that it sends, which stays unread.
+    #[cfg(feature = "podman")]
     async fn is_http2(&self) -> io::Result<bool> {
         let mut first = [0];
         loop {
@@ -257,6 +256,18 @@ impl Connection {
             }
         }
     }
+}
+
+/// Waits for a part of the request until the deadline.
+async fn until<T, E: Into<Refusal>>(
+    deadline: Instant,
+    part: impl Future<Output = Result<T, E>>,
+) -> Result<T, Refusal> {
+    let late = |_| io::Error::new(ErrorKind::TimedOut, "no request within 5 s");
+    timeout_at(deadline, part)
+        .await
+        .map_err(late)?
+        .map_err(Into::into)
 }
 
 #[cfg(test)]

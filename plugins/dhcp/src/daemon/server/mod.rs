@@ -5,6 +5,7 @@ mod connection;
 mod limits;
 mod listener;
 mod places;
+#[cfg(feature = "podman")]
 mod podman;
 mod verbs;
 

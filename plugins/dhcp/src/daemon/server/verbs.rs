@@ -15,6 +15,7 @@ use super::caller::{Caller, Denied};
 use super::connection::{Connection, Received, Refusal};
 use super::listener::Listener;
 use super::places::Place;
+#[cfg(feature = "podman")]
 use super::podman;
 use crate::daemon::leases::{self, Table};
 use crate::protocol::{self, AddId, LeaseParams, Reply, Request, Verb};
@@ -61,6 +62,7 @@ impl Server {
             () = place.needed() => Err(Refusal::Crowded),
         };
         let received = match received {
+            #[cfg(feature = "podman")]
             Ok(Received::Netavark(caller)) => {
                 return podman::serve(&self.table, caller, connection.into_stream(), place).await;
             }
