@@ -17,8 +17,9 @@ use lab::{DhcpServer, Lan, Node, Process, Result, Test, World, test, until};
 use linknet::Mac;
 
 use crate::debian::{DEBIAN_13, ROOTS};
-use crate::machine;
 use crate::scenario::SOON;
+use crate::systemd::Systemd;
+use crate::{document, machine};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(netavarks_macvlan_gets_its_address_from_the_daemon)
@@ -31,6 +32,9 @@ pub(crate) const TESTS: &[Test] = &[
         .needs(&[ROOTS])
         .within(APT_TIMEOUT),
     test!(a_container_of_netavarks_proxy_is_handed_over_with_its_address)
+        .needs(&[ROOTS])
+        .within(APT_TIMEOUT),
+    test!(the_documented_commands_put_the_unit_in_the_place_of_netavarks)
         .needs(&[ROOTS])
         .within(APT_TIMEOUT),
     test!(a_lease_outlives_a_restart_with_the_daemon_and_not_with_netavarks_proxy)
@@ -257,6 +261,55 @@ fn a_container_of_netavarks_proxy_is_handed_over_with_its_address(world: &World)
     let again = machine.set_up(&container, &macvlan())?;
     ensure!(again == leased, "{leased} became {again}");
     ensure!(container.link("eth0")?.mac == Some(mac));
+    Ok(())
+}
+
+/// The service is hardened, and has both sockets from systemd.
+fn the_documented_commands_put_the_unit_in_the_place_of_netavarks(world: &World) -> Result {
+    let machine = Machine::new(world, Settings::default())?;
+    let program = machine::checkout(&machine::programs()).join("dhcp");
+    let program = program.to_str().context("a path of ours")?;
+    machine::run(&[program, "install", "/opt/cni/bin"])?;
+    for unit in [
+        "cni-dhcp.socket",
+        "cni-dhcp-podman.socket",
+        "cni-dhcp.service",
+    ] {
+        let from = machine::checkout("examples/systemd").join(unit);
+        fs::copy(from, format!("/etc/systemd/system/{unit}"))?;
+    }
+    let systemd = Systemd::boot(world, &machine.lan.host)?;
+    let shell = |commands: &str| systemd.run(&["sh", "-ec", commands]);
+    shell("systemctl enable --now netavark-dhcp-proxy.socket cni-dhcp.socket cni-dhcp.service")?;
+    let active = |unit: &str| Ok::<_, lab::anyhow::Error>(systemd.state(unit)? == "active");
+    ensure!(active("netavark-dhcp-proxy.socket")? && active("cni-dhcp.service")?);
+
+    let [switch] = document::commands("docs/podman-proxy.md", "Switching")[..] else {
+        bail!("the section has other blocks of commands than this test knows");
+    };
+    // Podman is not installed; another test does what its command would do.
+    let (reload, commands): (Vec<&str>, Vec<&str>) =
+        switch.lines().partition(|line| line.starts_with("podman "));
+    ensure!(reload == ["podman network reload --all"], "{reload:?}");
+    shell(&commands.join("\n"))?;
+    ensure!(!active("netavark-dhcp-proxy.socket")?);
+    ensure!(active("cni-dhcp-podman.socket")? && active("cni-dhcp.service")?);
+
+    let container = machine.lan.container("c1")?;
+    let leased = machine
+        .set_up(&container, &macvlan())
+        .with_context(|| systemd.journal())?;
+    shell("systemctl kill --signal=KILL cni-dhcp.service")?;
+    until("systemd has started it again", 2 * SOON, || {
+        systemd.journal().matches("dhcp daemon is ready").count() == 3
+    })?;
+    ensure!(systemd.journal().contains("lease resumed"));
+    machine.netavark("teardown", &container, &macvlan())?;
+    let release = machine.server.wait_for(MessageType::Release, 1, SOON)?;
+    ensure!(*release.source.ip() == leased, "{release:?}");
+
+    shell("systemctl start netavark-dhcp-proxy.socket")?;
+    ensure!(!active("cni-dhcp-podman.socket")?, "one of them at a time");
     Ok(())
 }
 
