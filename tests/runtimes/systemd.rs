@@ -46,14 +46,18 @@ const WATCHDOG: &str = "[Service]\nWatchdogSec=1s\n";
 fn systemd_finds_no_fault_with_the_units(world: &World) -> Result {
     machine::enter(world)?;
     make("install")?;
-    let units =
-        ["service", "socket"].map(|kind| format!("/usr/lib/systemd/system/cni-dhcp.{kind}"));
-    for file in [&units[0], &units[1], "/usr/share/man/man8/cni-dhcp.8"] {
+    let units = [
+        "/usr/lib/systemd/system/cni-dhcp.service",
+        "/usr/lib/systemd/system/cni-dhcp.socket",
+        "/usr/lib/systemd/system/cni-dhcp-podman.socket",
+    ];
+    let manual = "/usr/share/man/man8/cni-dhcp.8";
+    for file in units.into_iter().chain([manual]) {
         let mode = fs::metadata(file)?.permissions().mode();
         ensure!(mode & 0o777 == 0o644, "{file}: {mode:o}");
     }
     let mut verify = Command::new("systemd-analyze");
-    let told = verify.args(["verify", "--man=yes"]).args(&units).output()?;
+    let told = verify.args(["verify", "--man=yes"]).args(units).output()?;
     let told_all = [told.stdout, told.stderr].concat();
     let said = String::from_utf8_lossy(&told_all);
     ensure!(
@@ -65,7 +69,7 @@ fn systemd_finds_no_fault_with_the_units(world: &World) -> Result {
         "security",
         "--offline=true",
         &format!("--threshold={EXPOSURE}"),
-        &units[0],
+        units[0],
     ])?;
 
     run(&[
@@ -80,13 +84,8 @@ fn systemd_finds_no_fault_with_the_units(world: &World) -> Result {
     ensure!(told.contains("\"api_version\":"), "{told}");
 
     make("uninstall")?;
-    for file in [
-        "/usr/lib/netavark",
-        &units[0],
-        &units[1],
-        "/usr/share/man/man8/cni-dhcp.8",
-        "/usr/lib/cni/dhcp",
-    ] {
+    let others = [manual, "/usr/lib/netavark", "/usr/lib/cni/dhcp"];
+    for file in units.into_iter().chain(others) {
         ensure!(!Path::new(file).exists(), "{file} is still there");
     }
     Ok(())
