@@ -39,6 +39,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_member_of_the_group_cannot_have_all_addresses_of_the_lan),
     test!(a_supplementary_group_counts_and_the_sockets_new_directory_admits_it),
     test!(a_member_of_the_group_does_not_learn_which_paths_exist),
+    test!(a_member_of_the_group_may_not_speak_netavarks_protocol),
     test!(a_stranger_who_listens_on_the_socket_is_not_believed),
     test!(a_lock_of_the_socket_that_somebody_keeps_holds_up_no_takeover),
     test!(a_user_without_rights_reads_who_has_them),
@@ -264,6 +265,27 @@ fn ensure_refused(socket: &Path, request: &Value, descriptor: Option<BorrowedFd<
     ensure!(
         why.contains("-group admits") || why.contains("requested"),
         "{request}: {answer}"
+    );
+    Ok(())
+}
+
+/// Its calls name namespaces by their paths.
+fn a_member_of_the_group_may_not_speak_netavarks_protocol(world: &World) -> Result {
+    if !has_other_users()? {
+        return Ok(());
+    }
+    let scenario = with_group(world)?;
+    let answer = as_stranger(|| {
+        let mut caller = UnixStream::connect(scenario.daemon.socket())?;
+        caller.set_read_timeout(Some(deadline(SOON)))?;
+        caller.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")?;
+        let mut answer = [0; 1024];
+        let length = caller.read(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+    })?;
+    ensure!(
+        answer.contains("must pass the network namespace"),
+        "{answer:?}"
     );
     Ok(())
 }

@@ -14,7 +14,6 @@ pub(crate) enum Code {
     Unknown = 2,
     InvalidArgument = 3,
     NotFound = 5,
-    PermissionDenied = 7,
     ResourceExhausted = 8,
     Unimplemented = 12,
     Internal = 13,

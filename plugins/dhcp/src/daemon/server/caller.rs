@@ -111,7 +111,7 @@ impl Caller {
         }
     }
 
-    /// Whether the caller may name a netns by its path alone, as netavark does.
+    /// Whether the caller may name a netns by its path alone, as netavark does in each of its calls.
     ///
     /// # Errors
     /// If it is a member of the group.

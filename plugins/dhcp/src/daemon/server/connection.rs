@@ -32,9 +32,9 @@ const HTTP2: [u8; 1] = *b"P";
 pub(super) enum Received {
     /// The plugin: a request, and the netns beside it.
     Plugin(Caller, Box<Request>, Option<OwnedFd>),
-    /// netavark: what it sends is unread.
+    /// netavark, as the daemon's owner: what it sends is unread.
     #[cfg(feature = "podman")]
-    Netavark(Caller),
+    Netavark,
 }
 
 /// A connected caller.
@@ -114,7 +114,9 @@ impl Connection {
         let deadline = Instant::now() + CALLER_TIMEOUT;
         #[cfg(feature = "podman")]
         if until(deadline, self.is_http2()).await? {
-            return Ok(Received::Netavark(caller));
+            // It names namespaces by their paths.
+            caller.ensure_may_name_paths()?;
+            return Ok(Received::Netavark);
         }
         let (line, descriptor) = until(deadline, self.read_line()).await?;
         if line.starts_with(b"CONNECT ") {

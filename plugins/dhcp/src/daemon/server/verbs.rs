@@ -63,8 +63,8 @@ impl Server {
         };
         let received = match received {
             #[cfg(feature = "podman")]
-            Ok(Received::Netavark(caller)) => {
-                return podman::serve(&self.table, caller, connection.into_stream(), place).await;
+            Ok(Received::Netavark) => {
+                return podman::serve(&self.table, connection.into_stream(), place).await;
             }
             Ok(Received::Plugin(caller, request, descriptor)) => Ok((caller, request, descriptor)),
             Err(refusal) => Err(refusal),

@@ -10,8 +10,7 @@ use linknet::{Mac, Netlink, Netns};
 use super::translation;
 use crate::daemon::error::internal;
 use crate::daemon::leases::{self, Table};
-use crate::daemon::server::caller::{Caller, Denied};
-use crate::protocol::{AddId, Verb};
+use crate::protocol::AddId;
 use crate::proxy_protocol::{
     CLEAN, Code, Lease, NetworkConfig, OperationResponse, SETUP, Status, TEARDOWN,
 };
@@ -33,23 +32,11 @@ pub(super) struct Undo {
     pub(super) id: AddId,
 }
 
-impl From<Denied> for Status {
-    fn from(denied: Denied) -> Status {
-        let text = format!("the dhcp daemon refused the request: {denied}");
-        Status::new(Code::PermissionDenied, text)
-    }
-}
-
 /// Serves the call at this path.
 ///
 /// # Errors
 /// Why it failed.
-pub(super) async fn serve(
-    table: &Rc<Table>,
-    caller: Caller,
-    path: &str,
-    message: &[u8],
-) -> Result<Answer, Status> {
+pub(super) async fn serve(table: &Rc<Table>, path: &str, message: &[u8]) -> Result<Answer, Status> {
     let config = || {
         NetworkConfig::decode(message).map_err(|error| {
             let text = format!("the message cannot be read: {error}");
@@ -61,10 +48,9 @@ pub(super) async fn serve(
         undo: None,
     };
     match path {
-        SETUP => setup(table, caller, &config()?).await,
-        TEARDOWN => Ok(done(teardown(table, caller, &config()?).await?.encode())),
+        SETUP => setup(table, &config()?).await,
+        TEARDOWN => Ok(done(teardown(table, &config()?).await?.encode())),
         CLEAN => {
-            caller.ensure_may_name_paths()?;
             leases::abandon_gone(table);
             Ok(done(OperationResponse.encode()))
         }
@@ -76,12 +62,7 @@ pub(super) async fn serve(
 }
 
 /// Setup: leases an address, and configures the interface.
-async fn setup(
-    table: &Rc<Table>,
-    caller: Caller,
-    config: &NetworkConfig,
-) -> Result<Answer, Status> {
-    caller.ensure_may_name_paths()?;
+async fn setup(table: &Rc<Table>, config: &NetworkConfig) -> Result<Answer, Status> {
     translation::verify(config)?;
     let attachment = translation::attachment(config)?;
     let mac = translation::mac(config)?;
@@ -118,17 +99,8 @@ async fn setup(
 }
 
 /// Teardown: releases the address. Without a lease there is nothing to do, as for DEL.
-async fn teardown(
-    table: &Rc<Table>,
-    caller: Caller,
-    config: &NetworkConfig,
-) -> Result<Lease, Status> {
+async fn teardown(table: &Rc<Table>, config: &NetworkConfig) -> Result<Lease, Status> {
     let attachment = translation::attachment(config)?;
-    let verb = Verb::Del {
-        attachment: attachment.clone(),
-        only: None,
-    };
-    caller.ensure_may(&verb, false, |attachment| table.holder(attachment))?;
     leases::resume_rest(table);
     let mac = config.container_mac_addr.clone();
     let ended = table.lease(&attachment).zip(table.result(&attachment));

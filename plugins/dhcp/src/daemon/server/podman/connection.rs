@@ -16,7 +16,6 @@ use tokio::time::{sleep, timeout};
 use super::calls::{self, Answer, Undo};
 use super::delivery::{Delivery, Watched};
 use crate::daemon::leases::{self, Table};
-use crate::daemon::server::caller::Caller;
 use crate::daemon::server::places::Place;
 use crate::proxy_protocol::{Code, HEADER_LEN, Status, frame, unframe};
 
@@ -39,11 +38,10 @@ const MAX_HEADERS: u32 = 8 * 1024;
 /// What gRPC calls its bodies.
 const GRPC: &str = "application/grpc";
 
-/// Serves the calls of a caller that may use the socket. If it hangs up, a Setup is cancelled, or
+/// Serves the calls of a caller that may name any namespace. If it hangs up, a Setup is cancelled, or
 /// undone if its answer was not sent.
 pub(in crate::daemon::server) async fn serve(
     table: &Rc<Table>,
-    caller: Caller,
     stream: UnixStream,
     mut place: Place,
 ) {
@@ -81,7 +79,7 @@ pub(in crate::daemon::server) async fn serve(
                         connection.graceful_shutdown();
                     }
                     let (table, delivery) = (Rc::clone(table), Rc::clone(&delivery));
-                    calls.spawn_local(call(table, caller, request, respond, delivery));
+                    calls.spawn_local(call(table, request, respond, delivery));
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "a connection of netavark's ended");
@@ -112,7 +110,6 @@ pub(in crate::daemon::server) async fn serve(
 /// Serves one call. Returns how to undo it.
 async fn call(
     table: Rc<Table>,
-    caller: Caller,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     delivery: Rc<Delivery>,
@@ -124,7 +121,7 @@ async fn call(
     }
     let (head, body) = request.into_parts();
     let answered = tokio::select! {
-        answered = answer(&table, caller, head.uri.path(), body) => answered,
+        answered = answer(&table, head.uri.path(), body) => answered,
         _ = poll_fn(|context| respond.poll_reset(context)) => {
             tracing::info!("netavark cancelled its call");
             return None;
@@ -145,16 +142,11 @@ async fn call(
 }
 
 /// Reads the call's message, and does what it asks for.
-async fn answer(
-    table: &Rc<Table>,
-    caller: Caller,
-    path: &str,
-    body: RecvStream,
-) -> Result<Answer, Status> {
+async fn answer(table: &Rc<Table>, path: &str, body: RecvStream) -> Result<Answer, Status> {
     let body = timeout(CALLER_TIMEOUT, read(body)).await;
     let body =
         body.map_err(|_| Status::new(Code::Unknown, "the message did not come within 5 s"))?;
-    calls::serve(table, caller, path, unframe(&body?)?).await
+    calls::serve(table, path, unframe(&body?)?).await
 }
 
 /// Reads a body that is no longer than a call's.
