@@ -343,7 +343,7 @@ fn difference(before: &[IpAddr], now: Option<IpAddr>) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use tokio::time::timeout;
 
     use super::*;
@@ -352,11 +352,15 @@ mod tests {
         Attachment::new(container, "lan", "eth0").expect("valid names")
     }
 
-    /// Leaves the queue as it is, as if its worker were waiting for the lock.
     fn waiting() -> HostRouteWorker {
         let worker = HostRouteWorker::new().expect("the process's own netns");
-        worker.shared.queue().has_worker = true;
+        suspend(&worker);
         worker
+    }
+
+    /// Leaves the queue as it is from now on, as if its worker were waiting for the lock.
+    pub(in crate::daemon) fn suspend(worker: &HostRouteWorker) {
+        worker.shared.queue().has_worker = true;
     }
 
     fn pending(worker: &HostRouteWorker) -> Vec<Attachment> {

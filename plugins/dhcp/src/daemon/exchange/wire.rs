@@ -141,6 +141,15 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_the_last_message_is_known() {
+        let wire = Wire::default();
+        assert_eq!(wire.last_sent(), None);
+        let before = Instant::now();
+        wire.note_sent();
+        assert!(wire.last_sent().is_some_and(|sent| sent >= before));
+    }
+
+    #[test]
     fn the_server_is_in_doubt_until_heard_and_while_it_does_not_answer() {
         let wire = Wire::default();
         assert!(wire.is_server_in_doubt(), "never heard");

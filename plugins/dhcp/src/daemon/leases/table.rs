@@ -368,7 +368,10 @@ pub(super) fn seed() -> Result<u64, Error> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::daemon::host_routes::tests::suspend;
     use crate::daemon::leases::lease::tests::lease_of;
     use crate::state::Record;
     use crate::state::tests::{expired_record, record};
@@ -401,6 +404,19 @@ pub(super) mod tests {
         table.forget_expired();
         let on_disk = table.store.read(&record.attachment);
         assert_eq!(on_disk.expect("no error"), None);
+    }
+
+    #[tokio::test]
+    async fn the_daemon_waits_for_changes_of_host_routes() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = table(&directory);
+        let is_finished = async || {
+            let finished = timeout(Duration::from_millis(20), table.finish_host_routes());
+            finished.await.is_ok()
+        };
+        assert!(is_finished().await, "there is none");
+        suspend(&table.host_routes);
+        assert!(!is_finished().await, "one is under way");
     }
 
     #[tokio::test]

@@ -270,6 +270,22 @@ mod tests {
     }
 
     #[test]
+    fn leases_would_be_lost_on_the_root_file_system_if_only_the_sockets_directory_is_mounted() {
+        let would_lose = |socket: &str, directory: &str| {
+            let flags = Flags {
+                socketpath: socket.into(),
+                ..parse("").expect("no flag is required")
+            };
+            flags.would_lose(&StateDir::at(directory.into()))
+        };
+        assert!(would_lose("/proc/dhcp.sock", "/nonexistent/leases"));
+        assert!(!would_lose("/proc/dhcp.sock", "/proc/leases"));
+        assert!(!would_lose("/proc/sys/dhcp.sock", "/nonexistent/leases"));
+        assert!(!would_lose("/dhcp.sock", "/nonexistent/leases"));
+        assert!(!would_lose("/nonexistent/dhcp.sock", "/nonexistent/leases"));
+    }
+
+    #[test]
     fn a_group_is_a_number_or_a_name() {
         assert_eq!(parse("-group 42").expect("a number").group, Some(42));
         assert_eq!(group_number("podman:x:977:alice,bob", "podman"), Some(977));

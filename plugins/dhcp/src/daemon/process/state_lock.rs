@@ -51,12 +51,7 @@ fn wait_for_lock(state: &StateDir, take_over: bool) -> Result<StateLock, Box<dyn
             return Ok(lock);
         }
         let daemon = state.daemon_with_lock();
-        let max_wait = match daemon {
-            Some(_) if take_over => TAKEOVER_WAIT,
-            Some(_) => DAEMON_WAIT,
-            None => PLUGIN_WAIT,
-        };
-        if start.elapsed() >= max_wait {
+        if start.elapsed() >= max_wait(daemon.is_some(), take_over) {
             let holder = match daemon {
                 Some(_) => "another dhcp daemon keeps its leases in",
                 None => "another process has locked the leases in",
@@ -84,5 +79,28 @@ fn wait_for_lock(state: &StateDir, take_over: bool) -> Result<StateLock, Box<dyn
             _ => {}
         }
         sleep(RETRY_INTERVAL);
+    }
+}
+
+/// How long the lock is waited for that a daemon has, or a plugin.
+fn max_wait(is_daemon: bool, take_over: bool) -> Duration {
+    match is_daemon {
+        true if take_over => TAKEOVER_WAIT,
+        true => DAEMON_WAIT,
+        false => PLUGIN_WAIT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_was_asked_to_hand_over_has_longer_and_a_plugin_longest() {
+        assert_eq!(max_wait(true, false), DAEMON_WAIT);
+        assert_eq!(max_wait(true, true), TAKEOVER_WAIT);
+        for take_over in [false, true] {
+            assert_eq!(max_wait(false, take_over), PLUGIN_WAIT);
+        }
     }
 }

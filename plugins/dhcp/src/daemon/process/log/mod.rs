@@ -1,6 +1,8 @@
 //! The daemon's log: to stderr, or, if a plugin started the daemon, to the journal or a file.
 
 mod repeats;
+#[cfg(test)]
+pub(crate) mod testing;
 mod writer;
 
 use std::fs::{self, DirBuilder, File};
@@ -125,4 +127,24 @@ fn silence_standard_streams() -> io::Result<()> {
     nix::unistd::dup2_stdout(&null)?;
     nix::unistd::dup2_stderr(&null)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{catch_unwind, set_hook, take_hook};
+
+    use super::testing::logged;
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_line_of_the_log() {
+        let usual = take_hook();
+        let log = logged(|| {
+            log_panics();
+            assert!(catch_unwind(|| panic!("a bug")).is_err());
+        });
+        set_hook(usual);
+        assert!(log.contains("panicked: a bug"), "{log}");
+        assert!(log.contains(file!()), "{log}");
+    }
 }

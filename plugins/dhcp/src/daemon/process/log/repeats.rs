@@ -131,40 +131,14 @@ impl Visit for Text {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tracing_subscriber::prelude::*;
-
+    use super::super::testing::logged_through;
     use super::*;
 
     /// Runs `f` with a log that counts repeats, and returns its lines.
     fn lines(f: impl FnOnce(&'static Repeats)) -> Vec<String> {
         let repeats: &'static Repeats = Box::leak(Box::new(Repeats::new()));
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let written = Arc::clone(&log);
-        let writer = move || Shared(Arc::clone(&written));
-        let format = tracing_subscriber::fmt::layer()
-            .with_ansi(false)
-            .without_time()
-            .with_writer(writer);
-        let subscriber = tracing_subscriber::registry().with(repeats).with(format);
-        tracing::subscriber::with_default(subscriber, || f(repeats));
-        let log = log.lock().expect("no panic");
-        let log = String::from_utf8_lossy(&log);
+        let log = logged_through(repeats, || f(repeats));
         log.lines().map(ToOwned::to_owned).collect()
-    }
-
-    struct Shared(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Shared {
-        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().expect("no panic").extend(text);
-            Ok(text.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
     }
 
     fn lose(attachment: &str, reason: &str) {

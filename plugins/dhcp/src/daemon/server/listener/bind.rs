@@ -168,6 +168,30 @@ fn is_socket(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::process::log::testing::logged;
+
+    #[test]
+    fn a_directory_that_all_may_write_or_the_group_may_not_enter_is_worth_a_warning() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let directory = scratch.path();
+        let gid = fs::metadata(directory).expect("it exists").gid();
+        for (mode, warnings) in [
+            (0o710, 0),
+            (0o755, 0),
+            (0o700, 1), // the group may not enter
+            (0o777, 1), // all may write
+            (0o702, 2),
+        ] {
+            let mode = fs::Permissions::from_mode(mode);
+            fs::set_permissions(directory, mode.clone()).expect("it is ours");
+            let log = logged(|| {
+                warn_if_open_to_all(&directory.join("dhcp.sock"));
+                create_directory(directory, Some(gid)).expect("it exists");
+                create_directory(directory, None).expect("it exists");
+            });
+            assert_eq!(log.lines().count(), warnings, "{mode:?}: {log}");
+        }
+    }
 
     #[test]
     fn a_group_enters_its_own_directory_by_one_bit_and_others_by_another() {
