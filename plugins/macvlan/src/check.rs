@@ -217,6 +217,35 @@ mod tests {
     }
 
     #[test]
+    fn the_interface_is_found_in_the_result_by_its_name_and_namespace() {
+        let listed = |name: &str, sandbox: &str| Interface {
+            name: name.to_owned(),
+            sandbox: sandbox.to_owned(),
+            ..Interface::default()
+        };
+        let result = CniResult {
+            interfaces: vec![
+                listed("eth0", ""),
+                listed("eth1", "/run/netns/c1"),
+                listed("eth0", "/run/netns/c1"),
+            ],
+            ..CniResult::default()
+        };
+        let found = |name| reported_interface(&result, name, "/run/netns/c1");
+        assert_eq!(found("eth0"), Ok((2, &result.interfaces[2])));
+        assert_eq!(found("eth1"), Ok((1, &result.interfaces[1])));
+        let missing = found("eth2").expect_err("it is not listed");
+        assert_eq!(missing.code, codes::DIFFERS);
+    }
+
+    #[test]
+    fn a_container_that_is_gone_is_a_difference_because_del_must_still_be_called() {
+        let code = |code| needing_del(Error::new(code, "what")).code;
+        assert_eq!(code(code::UNKNOWN_CONTAINER), codes::DIFFERS);
+        assert_eq!(code(code::INVALID_ENVIRONMENT), code::INVALID_ENVIRONMENT);
+    }
+
+    #[test]
     fn an_address_is_the_interfaces_if_it_names_it_or_there_is_no_other_interface() {
         let result = |interfaces: usize, positions: &[Option<usize>]| CniResult {
             interfaces: vec![Interface::default(); interfaces],

@@ -117,3 +117,18 @@ fn find_invalid(network: &str, valid: &BTreeSet<String>) -> (Vec<Stale>, Result<
         Ok(stale.collect())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attachments_are_known_by_their_marks() {
+        let attachments = ["c1", "c2"].map(|id| Attachment::new(id, "lan", "eth0").unwrap());
+        let expected = ["leasehold:eth0/c1/lan", "leasehold:eth0/c2/lan"];
+        assert_eq!(
+            aliases(&attachments.into()),
+            expected.map(ToOwned::to_owned).into()
+        );
+    }
+}

@@ -143,3 +143,37 @@ pub(crate) fn failed(link: &Link, error: &linknet::Error) -> Error {
     }
     Error::new(kernel_code(error), what).details(details)
 }
+
+#[cfg(test)]
+mod tests {
+    use linknet::Error as KernelError;
+
+    use super::*;
+    use crate::testing::macvlan;
+
+    #[test]
+    fn an_interface_is_guarded_by_the_configuration_or_by_its_group() {
+        let plain = macvlan("eth0");
+        let guarded = Link {
+            group: GUARDED_GROUP,
+            ..plain.clone()
+        };
+        assert!(!is_on(&Guard::Off, &[]) && !is_on(&Guard::Off, &[plain.clone()]));
+        assert!(is_on(&Guard::On, &[]));
+        assert!(is_on(&Guard::Off, &[plain, guarded]));
+    }
+
+    #[test]
+    fn what_another_program_keeps_to_itself_is_explained() {
+        let details = |errno, text| {
+            let refusal = KernelError::refusal("create the guard", errno, text);
+            failed(&macvlan("eth0"), &refusal).details
+        };
+        const EPERM: i32 = 1;
+        const EBUSY: i32 = 16;
+        let text = Some("owned by another");
+        assert!(details(EPERM, text).contains("end that program"));
+        assert!(!details(EPERM, None).contains("end that program"));
+        assert!(!details(EBUSY, text).contains("end that program"));
+    }
+}

@@ -77,3 +77,20 @@ fn unavailable(error: Error) -> Error {
         ..error
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_missing_the_plugin_is_not_available() {
+        let missing = Error::new(code::INVALID_NETWORK_CONFIG, "there is no eth1").details("lo");
+        let error = unavailable(missing.clone());
+        assert_eq!(error.code, code::PLUGIN_NOT_AVAILABLE);
+        assert_eq!((error.msg, error.details), (missing.msg, missing.details));
+        assert_eq!(
+            no_driver("none", "load it").code,
+            code::PLUGIN_NOT_AVAILABLE
+        );
+    }
+}

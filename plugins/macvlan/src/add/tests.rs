@@ -4,10 +4,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::panic::catch_unwind;
 use std::process::Command;
 
-use cni::{Env, KnownArgs};
-use serde_json::json;
+use attachment::SourceRouting;
+use cni::{Dns, Env, KnownArgs, Route};
+use serde_json::{Value, json};
 
 use super::*;
+use crate::testing::macvlan;
 
 /// Set where a test is in a namespace of its own.
 const INSIDE: &str = "LEASEHOLD_TEST_IN_NETNS";
@@ -87,4 +89,94 @@ fn a_panic_during_an_add_leaves_neither_interface_nor_lease() {
     assert_eq!(panic.downcast_ref(), Some(&"a step panics"));
     assert!(!exists());
     assert_eq!(fs::read_to_string(&calls).expect("a call"), "DEL\n");
+}
+
+/// The request of an ADD for eth0 of c1 with this configuration.
+fn request(config: &Value) -> Request {
+    let env: Env = [
+        ("CNI_COMMAND", "ADD"),
+        ("CNI_CONTAINERID", "c1"),
+        ("CNI_NETNS", "/run/netns/c1"),
+        ("CNI_IFNAME", "eth0"),
+    ]
+    .into_iter()
+    .collect();
+    let config = config.to_string();
+    Request::parse(&env, config.as_bytes(), KnownArgs::Any).expect("a valid request")
+}
+
+fn dns(server: &str) -> Dns {
+    Dns {
+        nameservers: vec![server.to_owned()],
+        ..Dns::default()
+    }
+}
+
+#[test]
+fn the_result_is_that_of_earlier_plugins_and_then_the_interface_with_ipams_addresses() {
+    let previous = json!({
+        "cniVersion": "1.1.0",
+        "interfaces": [{ "name": "lo" }],
+        "ips": [{ "address": "127.0.0.2/8", "interface": 0 }],
+        "dns": { "nameservers": ["10.0.0.1"] },
+    });
+    let mut config =
+        json!({ "cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "prevResult": previous });
+    let mut from_ipam = CniResult {
+        ips: vec![IpConfig::new("10.99.0.7/24".parse().expect("a prefix"))],
+        routes: vec![Route::new("10.98.0.0/16".parse().expect("a prefix"))],
+        ..CniResult::default()
+    };
+    from_ipam.extra.insert("more".to_owned(), json!(1));
+    let whole = |config: &Value, dns: Dns| {
+        let from_ipam = CniResult {
+            dns,
+            ..from_ipam.clone()
+        };
+        complete(&request(config), from_ipam, &macvlan("eth0"))
+    };
+
+    let result = whole(&config, Dns::default());
+    let interface = Interface {
+        name: "eth0".to_owned(),
+        mac: "02:00:00:00:00:07".to_owned(),
+        mtu: Some(1500),
+        sandbox: "/run/netns/c1".to_owned(),
+        ..Interface::default()
+    };
+    assert_eq!(result.interfaces[0].name, "lo");
+    assert_eq!(result.interfaces[1..], [interface]);
+    let ips: Vec<_> = result.ips.iter().map(|ip| ip.interface).collect();
+    assert_eq!(ips, [Some(0), Some(1)]);
+    assert_eq!(result.ips[1].address, from_ipam.ips[0].address);
+    assert_eq!(result.routes, from_ipam.routes);
+    assert_eq!(result.extra["more"], 1);
+
+    assert_eq!(result.dns, dns("10.0.0.1"), "an earlier plugin's");
+    let result = whole(&config, dns("10.0.0.2"));
+    assert_eq!(result.dns, dns("10.0.0.2"), "IPAM's");
+    config["dns"] = json!({ "nameservers": ["10.0.0.3"] });
+    let result = whole(&config, dns("10.0.0.2"));
+    assert_eq!(result.dns, dns("10.0.0.3"), "the configuration's");
+}
+
+#[test]
+fn routes_in_the_interfaces_table_are_reported_since_version_1_1_0() {
+    let from_ipam = CniResult {
+        ips: vec![IpConfig::new("10.99.0.7/24".parse().expect("a prefix"))],
+        routes: vec![Route::new("10.98.0.0/16".parse().expect("a prefix"))],
+        ..CniResult::default()
+    };
+    let config = Config {
+        source_routing: SourceRouting::Table(50),
+        ..Config::default()
+    };
+    let reported = |version| {
+        let reported = as_reported(from_ipam.clone(), version, &config, &macvlan("eth0"));
+        assert_eq!(reported.ips, from_ipam.ips);
+        reported.routes
+    };
+    assert_eq!(reported(Version::V1_0_0), from_ipam.routes);
+    let in_table = |route: &&Route| route.table == Some(50);
+    assert!(reported(Version::V1_1_0).iter().filter(in_table).count() > 1);
 }

@@ -297,6 +297,12 @@ mod tests {
         let config = |keys: Value| read(keys).expect("a valid configuration");
         let none = config(json!({ "vlan": 0, "mtu": 0, "bcqueuelen": 0, "mode": "", "mac": "" }));
         assert_eq!(none, Config::default());
+        assert_eq!(config(json!({ "master": "" })).master, None);
+        let sources = config(json!({ "mode": "source", "sourceMacs": [MAC] })).sources;
+        assert_eq!(
+            sources.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [MAC]
+        );
         let some = config(json!({ "vlan": 4094, "mtu": 1400, "bcqueuelen": 1, "bclim": -1 }));
         assert_eq!((some.vlan, some.mtu), (Some(4094), Some(1400)));
         assert_eq!((some.bc_queue_len, some.bc_cutoff), (Some(1), Some(-1)));

@@ -246,6 +246,62 @@ mod tests {
     }
 
     #[test]
+    fn the_device_below_is_that_of_a_macvlan_on_this_host_only() {
+        /// The index of the loopback device, which every namespace has.
+        const LO: u32 = 1;
+        let netlink = Netlink::open().unwrap();
+        let resolved = |link: Link| resolve_macvlan(&netlink, link).unwrap().index;
+        let on_lo = Link {
+            parent: Some(LO),
+            ..macvlan("mv0")
+        };
+        assert_eq!(resolved(on_lo.clone()), LO);
+        let elsewhere = Link {
+            parent_netnsid: Some(0),
+            ..on_lo.clone()
+        };
+        let vlan = Link {
+            kind: Some("vlan".to_owned()),
+            macvlan: None,
+            ..on_lo.clone()
+        };
+        let orphan = Link {
+            parent: Some(u32::MAX >> 1),
+            ..on_lo
+        };
+        for link in [elsewhere, vlan, orphan] {
+            assert_eq!(resolved(link.clone()), link.index, "{link:?}");
+        }
+    }
+
+    #[test]
+    fn a_vlan_matches_a_configuration_with_its_number_and_base() {
+        const LO: u32 = 1;
+        let netlink = Netlink::open().unwrap();
+        let vlan = Link {
+            parent: Some(LO),
+            vlan: Some(linknet::Vlan {
+                id: 7,
+                protocol: linknet::Vlan::C_TAG,
+            }),
+            ..device("lo.7")
+        };
+        let matches = |master: Option<&str>, id, parent: &Link| {
+            let config = Config {
+                master: master.map(|name| Selector::Name(name.to_owned())),
+                vlan: id,
+                ..Config::default()
+            };
+            matches_config(&netlink, &config, parent).unwrap()
+        };
+        assert!(matches(None, None, &vlan) && matches(Some("lo.7"), None, &vlan));
+        assert!(matches(Some("lo"), Some(7), &vlan) && matches(None, Some(7), &vlan));
+        assert!(!matches(Some("lo"), Some(8), &vlan), "another VLAN");
+        assert!(!matches(Some("eth9"), Some(7), &vlan), "on another device");
+        assert!(!matches(None, Some(7), &device("eth0")), "no VLAN");
+    }
+
+    #[test]
     fn a_subnet_selects_the_device_below_the_hosts_own_macvlan() {
         let address = |index, net: &str| Address {
             index,
@@ -267,18 +323,34 @@ mod tests {
                 index: 9,
                 ..device("eth9")
             },
+            Link {
+                index: 10,
+                parent: Some(2),
+                ..device("eth0.5")
+            },
+            Link {
+                index: 11,
+                parent_netnsid: Some(0),
+                ..macvlan("of-another-host")
+            },
         ];
         let addresses = [
             address(2, "10.0.0.5/24"),
             address(7, "10.0.0.6/32"),
             address(2, "10.0.0.7/24"),
             address(9, "10.9.0.5/24"),
+            address(10, "172.16.0.5/24"),
+            address(11, "172.16.1.5/24"),
         ];
         let found = |subnet: &str| in_subnet(&links, &addresses, subnet.parse().unwrap());
         assert_eq!(names_of(&found("10.0.0.0/24")), ["eth0"]);
         assert_eq!(names_of(&found("10.0.0.6/32")), ["eth0"]);
         assert_eq!(names_of(&found("10.0.0.0/8")), ["eth0", "eth9"]);
+        assert_eq!(names_of(&found("172.16.0.0/24")), ["eth0.5"]);
+        assert_eq!(names_of(&found("172.16.1.0/24")), ["of-another-host"]);
         assert!(found("192.0.2.0/24").is_empty());
+        let only = exactly_one("master", found("10.0.0.0/24")).unwrap();
+        assert!(only.is_some_and(|link| link.name == "eth0"));
         let error = exactly_one("master", found("10.0.0.0/8")).unwrap_err();
         assert!(error.msg.contains("eth0, eth9"), "{error}");
     }

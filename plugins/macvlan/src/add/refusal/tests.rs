@@ -253,7 +253,9 @@ fn the_owner_of_a_taken_name_is_named() {
         ..macvlan("eth0")
     };
     for (taker, words) in [
-        (veth, "eth0 (veth) already exists"),
+        (veth.clone(), "eth0 (veth) already exists"),
+        (veth, "was not created for this attachment"),
+        (macvlan("eth0"), "was not created for this attachment"),
         (marked, "belongs to another attachment"),
         (done, "DEL must be called first"),
     ] {
@@ -284,6 +286,11 @@ fn a_refusal_that_is_not_the_configurations_fault_has_its_own_code() {
             (code, temporary),
             "{diagnosis:?}"
         );
-        assert!(diagnosis.error.msg.contains(word), "{diagnosis:?}");
+        let msg = &diagnosis.error.msg;
+        assert!(msg.contains(word), "{diagnosis:?}");
+        assert!(
+            msg.starts_with("cannot create macvlan eth0 on eth1"),
+            "{diagnosis:?}"
+        );
     }
 }
