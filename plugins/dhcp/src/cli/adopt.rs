@@ -213,6 +213,23 @@ mod tests {
     }
 
     #[test]
+    fn the_files_of_a_cache_are_read_in_order_and_nothing_else_is() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let [one, other, link] = ["1", "2", "3"].map(|name| directory.path().join(name));
+        fs::write(&other, "two").expect("writing");
+        fs::write(&one, "one").expect("writing");
+        std::os::unix::fs::symlink(&one, &link).expect("a link");
+        let found = files(directory.path());
+        assert_eq!(found, [one.clone(), other.clone(), link.clone()]);
+        assert_eq!(read(&one), Ok(b"one".to_vec()));
+        for path in [link.as_path(), directory.path()] {
+            assert_eq!(read(path), Err("not a file".to_owned()));
+        }
+        let lines = adopt(&[directory.path().to_owned()]).expect_err("no such documents");
+        assert_eq!(lines.len(), 3, "{lines:?}");
+    }
+
+    #[test]
     fn a_cache_that_is_no_directory_is_not_a_matter_of_rights() {
         let file = tempfile::NamedTempFile::new().expect("a scratch file");
         let lines = adopt(&[file.path().to_owned()]).expect_err("no directory");

@@ -219,6 +219,21 @@ mod tests {
     }
 
     #[test]
+    fn the_interface_is_known_by_its_name_and_by_being_in_the_container() {
+        let mut file = file(&conflist());
+        let of_host = json!({ "name": "eth0" });
+        let other = json!({ "name": "eth1", "sandbox": "/run/netns/c1" });
+        let interfaces = file["result"]["interfaces"].as_array_mut().unwrap();
+        interfaces[0] = of_host;
+        interfaces.insert(1, other);
+        file["result"]["ips"][1]["interface"] = json!(2);
+        let call = parse(&file).unwrap().unwrap();
+        assert_eq!(call.address, Ipv4Addr::new(10, 99, 0, 7));
+        assert!(crate::cli::is_adoptable(file.to_string().as_bytes()).unwrap());
+        assert!(crate::cli::is_adoptable(b"{").is_err());
+    }
+
+    #[test]
     fn a_file_of_before_libcni_1_has_the_namespace_in_its_result() {
         let mut file = file(&conflist());
         file["netns"] = json!("");

@@ -1,7 +1,7 @@
 //! `dhcp install DIRECTORY`.
 
 use std::fs::{self, Permissions};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -51,7 +51,8 @@ fn create(directory: &Path) -> io::Result<()> {
     for path in missing.into_iter().rev() {
         match fs::create_dir(path) {
             Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o755))?,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
+            // Another process was faster.
+            Err(_) if path.is_dir() => {}
             Err(error) => return Err(error),
         }
     }
@@ -127,6 +128,16 @@ mod tests {
             PLUGINS.len(),
             "nothing else is left"
         );
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_created_is_an_error_and_one_that_exists_is_none() {
+        assert!(create(Path::new("/dev/null/bin")).is_err());
+        assert!(create(Path::new("src")).is_ok(), "a relative path");
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let link = scratch.path().join("link");
+        std::os::unix::fs::symlink("nowhere", &link).expect("a link");
+        assert!(create(&link).is_err());
     }
 
     #[test]

@@ -163,6 +163,13 @@ mod tests {
     }
 
     #[test]
+    fn the_outcome_of_a_command_is_a_line() {
+        let line = || "done".to_owned();
+        assert_eq!(one_line(Ok(line())), Ok(vec![line()]));
+        assert_eq!(one_line(Err(line())), Err(vec![line()]));
+    }
+
+    #[test]
     fn each_line_of_a_report_is_printed_as_one() {
         let mut printed = Vec::new();
         let lines = ["first\u{1b}[2J", "second\nthird"].map(str::to_owned);

@@ -363,7 +363,8 @@ pub(super) mod tests {
         worker.shared.queue().has_worker = true;
     }
 
-    fn pending(worker: &HostRouteWorker) -> Vec<Attachment> {
+    /// The attachments whose routes are to be changed.
+    pub(in crate::daemon) fn pending(worker: &HostRouteWorker) -> Vec<Attachment> {
         let queue = worker.shared.queue();
         let changes = queue.pending.iter();
         changes.map(|change| change.attachment.clone()).collect()

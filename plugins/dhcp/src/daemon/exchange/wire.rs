@@ -53,7 +53,7 @@ impl Wire {
     }
 
     /// Notes that a message is being sent.
-    pub(super) fn note_sent(&self) {
+    pub(crate) fn note_sent(&self) {
         self.last_sent.set(Some(Instant::now()));
     }
 

@@ -41,3 +41,33 @@ pub(crate) async fn gc(table: &Rc<Table>, network: &str, keep: &[Attachment]) {
         tasks.join_all().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::daemon::leases::lease::tests::lease_of;
+    use crate::daemon::leases::table::tests::table;
+    use crate::state::tests::record_of;
+
+    #[tokio::test]
+    async fn gc_ends_the_leases_of_one_network_that_are_not_to_be_kept() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = Rc::new(table(&directory));
+        let all = [("kept", "lan"), ("stale", "lan"), ("other", "wan")];
+        let all = all.map(|(container, network)| record_of(container, network));
+        for record in &all {
+            assert!(table.store.write(record));
+            let slot = table.get_or_create(&record.attachment);
+            table.put(&slot, Rc::new(lease_of(record.clone())));
+        }
+        let [kept, stale, other] = all.map(|record| record.attachment);
+        let collected = gc(&table, "lan", std::slice::from_ref(&kept));
+        LocalSet::new().run_until(collected).await;
+        assert!(table.get(&kept).is_some() && table.get(&other).is_some());
+        assert!(table.get(&stale).is_none());
+        let on_disk = table.store.read(&stale).expect("no error");
+        assert!(on_disk.is_none_or(|record| record.is_detached()));
+    }
+}

@@ -99,3 +99,42 @@ fn record_end(table: &Table, attachment: &Attachment, record: Option<Record>) {
         None => table.store.erase(attachment),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use attachment::host_access::HostAccessKey;
+
+    use super::*;
+    use crate::daemon::host_routes::tests::{pending, suspend};
+    use crate::daemon::leases::lease::tests::lease_of;
+    use crate::daemon::leases::table::tests::table;
+    use crate::daemon::process::log::testing::logged;
+    use crate::state::tests::record;
+
+    #[tokio::test]
+    async fn a_container_that_lost_its_interface_is_worth_a_warning_and_one_that_ended_is_not() {
+        for (why, level) in [
+            (Unreachable::NetnsGone, "INFO"),
+            (Unreachable::NetnsReplaced, "WARN"),
+            (Unreachable::InterfaceGone, "WARN"),
+        ] {
+            let directory = tempfile::tempdir().expect("a scratch directory");
+            let table = table(&directory);
+            suspend(&table.host_routes);
+            let mut record = record();
+            record.params.host_access = HostAccessKey::OnLink;
+            let slot = table.get_or_create(&record.attachment);
+            table.put(&slot, Rc::new(lease_of(record.clone())));
+            let log = logged(|| abandon(&table, &slot, why));
+            assert!(
+                log.contains(level) && log.contains("lease dropped"),
+                "{log}"
+            );
+            assert_eq!(pending(&table.host_routes), [record.attachment.clone()]);
+            let on_disk = table.store.read(&record.attachment).expect("no error");
+            let status = on_disk.map(|record| record.status);
+            assert_eq!(status, Some(LeaseStatus::Abandoned));
+            abandon(&table, &slot, why); // there is none any more
+        }
+    }
+}

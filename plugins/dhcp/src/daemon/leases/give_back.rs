@@ -173,7 +173,30 @@ fn blind_mode(link: &Link) -> Option<MacvlanMode> {
 
 #[cfg(test)]
 mod tests {
+    use linknet::Macvlan;
+
     use super::*;
+
+    #[test]
+    fn some_modes_keep_a_container_from_hearing_all_of_its_neighbours() {
+        let blind = |mode| {
+            let macvlan = Some(Macvlan {
+                mode,
+                ..Macvlan::default()
+            });
+            blind_mode(&Link {
+                macvlan,
+                ..Link::default()
+            })
+        };
+        for mode in [MacvlanMode::Private, MacvlanMode::Source, MacvlanMode::Vepa] {
+            assert_eq!(blind(Some(mode)), Some(mode));
+        }
+        for mode in [Some(MacvlanMode::Bridge), Some(MacvlanMode::Passthru), None] {
+            assert_eq!(blind(mode), None);
+        }
+        assert_eq!(blind_mode(&Link::default()), None);
+    }
 
     #[test]
     fn a_lease_is_given_back_later_unless_that_is_settled() {

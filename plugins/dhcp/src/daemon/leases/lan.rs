@@ -41,8 +41,17 @@ impl Lan {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// The LAN of a parent on the host.
+    pub(in crate::daemon::leases) fn lan_of_parent(parent: u32) -> Lan {
+        Lan {
+            parent,
+            is_here: true,
+            vlan: None,
+        }
+    }
 
     #[test]
     fn a_lan_that_is_unknown_may_be_any_other() {

@@ -181,6 +181,15 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_of_another_boot_is_kept_and_every_lease_has_an_outcome() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let state = StateDir::at(directory.path().to_owned());
+        let ended = ["c1", "c2"].map(|id| ended(record_of(id, "lan")));
+        let outcomes = release_offline(&state, &ended, None).expect("an event loop");
+        assert_eq!(outcomes, [Outcome::Kept; 2]);
+    }
+
+    #[test]
     fn leases_are_the_same_with_one_address_for_one_client() {
         let (one, other) = (record_of("c1", "lan"), record_of("c2", "lan"));
         assert!(has_same_lease(&one, &other));

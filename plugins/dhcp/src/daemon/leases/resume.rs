@@ -379,6 +379,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_container_that_cannot_be_inspected_at_the_moment_keeps_its_lease() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = Rc::new(table(&directory));
+        let circle = directory.path().join("circle");
+        std::os::unix::fs::symlink(&circle, &circle).expect("a link to itself");
+        let mut record = of_this_boot(record());
+        record.interface.path = circle;
+        record.lease.requested_at = now();
+        let due = resume(&table, record.clone(), None).expect("no error");
+        assert_eq!(due, Due::Later);
+        let slot = table.get(&record.attachment).expect("a slot");
+        assert!(slot.lease().is_some_and(|lease| lease.is_bound()));
+        assert!(slot.timer.get().is_some(), "it is tried again");
+    }
+
+    #[tokio::test]
+    async fn a_lost_lease_is_sought_anew_and_any_other_is_continued() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = table(&directory);
+        for (status, has_address) in [(LeaseStatus::Lost, false), (LeaseStatus::Active, true)] {
+            let mut record = of_this_boot(record());
+            record.lease.requested_at = now();
+            let lease = lease_of(&table, &record.with_status(status), None);
+            let lease = lease.expect("a lease");
+            assert_eq!(lease.address().is_some(), has_address);
+        }
+    }
+
+    #[tokio::test]
+    async fn overdue_leases_have_timers() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = table(&directory);
+        let attachment = record().attachment;
+        let slot = table.get_or_create(&attachment);
+        set_timers(&table, vec![(None, attachment)]);
+        assert!(slot.timer.get().is_some());
+    }
+
+    #[tokio::test]
     async fn a_lease_that_could_not_be_read_is_resumed_later_unless_there_is_another() {
         let directory = tempfile::tempdir().expect("a scratch directory");
         let table = Rc::new(table(&directory));

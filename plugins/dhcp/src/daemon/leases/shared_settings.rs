@@ -68,4 +68,17 @@ mod tests {
         drop(all);
         assert!(!is_known(MAX_KNOWN));
     }
+
+    #[test]
+    fn settings_that_nobody_has_any_more_take_no_place() {
+        let settings = SharedSettings::default();
+        let mut kept = params(0);
+        settings.share(&mut kept);
+        for priority in 1..=MAX_KNOWN {
+            settings.share(&mut params(priority));
+        }
+        let mut again = params(0);
+        settings.share(&mut again);
+        assert!(Arc::ptr_eq(&again.settings, &kept.settings));
+    }
 }

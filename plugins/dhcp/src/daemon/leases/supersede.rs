@@ -126,6 +126,9 @@ fn start_over(table: &Table, slot: &Rc<Slot>, old: &ManagedLease, netns: &Netns,
 
 #[cfg(test)]
 mod tests {
+    use attachment::host_access::HostAccessKey;
+
+    use crate::daemon::host_routes::tests::{pending, suspend};
     use crate::daemon::leases::lease::tests::{lease_of, lost_lease_of};
     use crate::daemon::leases::table::tests::table;
     use crate::protocol::ClientId;
@@ -189,6 +192,20 @@ mod tests {
             "it would get the same"
         );
         assert!(!is_set_aside(lost_lease_of(another)));
+    }
+
+    #[tokio::test]
+    async fn the_host_is_not_led_to_a_lease_that_is_set_aside() {
+        for host_access in [HostAccessKey::default(), HostAccessKey::OnLink] {
+            let is_led = !host_access.is_off();
+            let mut old = record_of("c1", "lan");
+            old.params.host_access = host_access;
+            let two = Two::new(lease_of(old));
+            suspend(&two.table.host_routes);
+            assert!(two.set_aside(&record_of("c2", "lan")).1);
+            let routes = pending(&two.table.host_routes);
+            assert_eq!(routes.contains(&two.other.attachment), is_led);
+        }
     }
 
     #[tokio::test]

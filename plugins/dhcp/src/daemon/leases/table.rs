@@ -576,7 +576,7 @@ pub(super) mod tests {
         let cancelled = slot.cancelled.notified();
         table.stop();
         assert!(table.is_stopping.get());
-        let cancelled = tokio::time::timeout(Duration::from_secs(60), cancelled);
+        let cancelled = timeout(Duration::from_secs(60), cancelled);
         assert!(cancelled.await.is_ok());
     }
 

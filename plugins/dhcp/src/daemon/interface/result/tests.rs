@@ -301,3 +301,30 @@ fn a_lease_that_the_kernel_cannot_count_lasts_as_long_as_it_can() {
     // The greatest number means for ever.
     assert_eq!(lifetime(&lease, lease.requested_at), Some(u32::MAX - 1));
 }
+
+#[test]
+fn only_a_router_is_reported_as_the_gateway() {
+    let reported = |gateway: &str| {
+        let params = params(json!({ "routes": [{ "dst": "0.0.0.0/0", "gw": gateway }] }));
+        result(&lease(Options::default()), &params, Instant::BOOT).ips[0].gateway
+    };
+    assert_eq!(reported("10.0.0.9"), Some([10, 0, 0, 9].into()));
+    assert_eq!(reported("0.0.0.0"), None, "the route is on the link");
+    assert_eq!(reported("fe80::1"), None, "of another family");
+}
+
+#[test]
+fn a_suppressed_gateway_is_that_of_a_static_route_too() {
+    let server = lease(Options {
+        static_routes: vec![
+            server_route("0.0.0.0/0", Some("10.0.0.9")),
+            server_route("192.168.7.0/24", Some("10.0.0.9")),
+        ],
+        ..Options::default()
+    });
+    let used = used(&server, &params(json!({ "suppress": ["gateway"] })));
+    assert_eq!(
+        used.options.static_routes,
+        server.options.static_routes[1..]
+    );
+}

@@ -261,7 +261,7 @@ impl ManagedLease {
 
     /// Returns when an exchange that began at this time has had its turn, and its last message the
     /// time that an answer takes.
-    async fn turn_over(&self, began: Instant) {
+    pub(super) async fn turn_over(&self, began: Instant) {
         let turn = match self.is_down.get() {
             // The interface is up meanwhile, and its users see that.
             true => ANSWER_TIME,

@@ -424,6 +424,8 @@ pub(in crate::daemon::leases) mod tests {
     use attachment::host_access::HostAccessKey;
 
     use super::*;
+    use crate::daemon::leases::lan::tests::lan_of_parent;
+    use crate::daemon::process::log::testing::logged;
     use crate::protocol::ClientId;
     use crate::state::Mtu;
     use crate::state::tests::record;
@@ -513,12 +515,76 @@ pub(in crate::daemon::leases) mod tests {
         assert!(!lease.has_parent_in(&[2, 3]));
         lease.parent.set(Some(3));
         assert!(lease.has_parent_in(&[2, 3]) && !lease.has_parent_in(&[2]));
+        assert_eq!(lease.parent(), Some(3));
         let add: AddId = serde_json::from_str("7").expect("a number");
         assert!(!lease.belongs_to_only(add));
         lease.set_only_add(Some(add));
         assert!(lease.belongs_to_only(add));
         lease.set_only_add(None);
         assert!(!lease.belongs_to_only(add));
+    }
+
+    #[test]
+    fn two_leases_may_share_a_lan_unless_theirs_are_known_to_differ() {
+        let [one, other] = [lease_of(record()), lease_of(record())];
+        assert!(one.lan().is_none() && one.may_share_lan(&other));
+        one.lan.set(Some(lan_of_parent(2)));
+        assert_eq!(one.lan(), Some(lan_of_parent(2)), "as it was last known");
+        assert!(one.may_share_lan(&other) && other.may_share_lan(&one));
+        other.lan.set(Some(lan_of_parent(3)));
+        assert!(!one.may_share_lan(&other));
+    }
+
+    #[test]
+    fn a_lease_that_is_to_be_confirmed_keeps_its_address_meanwhile() {
+        let lease = lease_of(record());
+        lease.reconfirm();
+        assert!(!lease.is_bound() && lease.address().is_some());
+    }
+
+    #[test]
+    fn only_another_address_than_the_requested_one_is_worth_a_warning() {
+        let mut record = record();
+        let leased = record.lease.address;
+        for (requested, lines) in [
+            (None, 0),
+            (Some(leased), 0),
+            (Some(Ipv4Addr::new(10, 99, 0, 7)), 1),
+        ] {
+            record.params.requested_address = requested;
+            let lease = lease_of(record.clone());
+            let log = logged(|| lease.warn_if_ungranted());
+            assert_eq!(log.lines().count(), lines, "{requested:?}: {log}");
+        }
+    }
+
+    /// The time that a turn takes in which the last message is sent after `sent_after`.
+    async fn turn(lease: &Rc<ManagedLease>, sent_after: Option<Duration>) -> Duration {
+        let began = tokio::time::Instant::now();
+        let sending = async {
+            if let Some(after) = sent_after {
+                sleep(after).await;
+                lease.wire.note_sent();
+            }
+        };
+        tokio::join!(lease.turn_over(began), sending);
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_lasts_four_seconds_and_until_an_answer_to_the_last_message_is_overdue() {
+        let lease = Rc::new(lease_of(record()));
+        let millis = |millis| Some(Duration::from_millis(millis));
+        for (sent_after, lasts) in [(None, 4000), (millis(1000), 4000), (millis(3500), 5500)] {
+            let lasted = turn(&lease, sent_after).await.as_millis();
+            assert!(
+                (lasts..lasts + 10).contains(&lasted),
+                "{sent_after:?}: {lasted}"
+            );
+        }
+        lease.is_down.set(true);
+        let lasted = turn(&lease, millis(0)).await.as_millis();
+        assert!((2000..2010).contains(&lasted), "{lasted}");
     }
 
     #[test]
