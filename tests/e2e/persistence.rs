@@ -584,11 +584,16 @@ fn a_daemon_whose_socket_was_removed_is_taken_over_from(world: &World) -> Result
         "{log}"
     );
 
-    let _successor = start(&["-takeover"])?;
+    let successor = start(&["-takeover"])?;
     daemon.process().wait(SOON)?;
     until("the successor serves", SOON, || {
         network.check(&attachment).is_ok()
     })?;
+    let log = successor.log();
+    let asked = log
+        .matches("asking the daemon that holds the leases")
+        .count();
+    ensure!(asked == 1, "{log}");
     network.del(&attachment)?;
     until("the lease is given back", SOON, || {
         server.leases().is_empty()

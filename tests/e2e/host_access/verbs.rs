@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use attachment::HostLock;
-use attachment::host_access::{AttachmentTag, HostAccess, HostAccessKey};
+use attachment::host_access::{AttachmentTag, HostAccess, HostAccessKey, Record};
 use ipnet::IpNet;
 use lab::anyhow::{Context, ensure};
 use lab::plugin::Call;
@@ -16,7 +16,7 @@ use super::{
     HOST, HOST6, SHIM, container, ensure_host_is_clean, ensure_they_talk, lan, network_of, reached,
     shim, with_access,
 };
-use crate::macvlan::script;
+use crate::macvlan::{plug, script};
 use crate::scenario::{SOON, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
@@ -27,11 +27,23 @@ pub(super) const TESTS: &[Test] = &[
     test!(gc_restores_a_removed_macvlan_and_its_routes),
     test!(gc_follows_the_hosts_address),
     test!(gc_without_a_list_touches_no_route),
+    test!(gc_forgets_the_containers_of_a_parent_that_is_gone),
 ];
 
 /// A network of this name with `hostAccess` and these addresses, of the newest version (which
 /// Debian's IPAM plugins do not know).
 fn newest<'a>(world: &World, lan: &'a Lan, name: &str, addresses: &[&str]) -> Result<Network<'a>> {
+    newest_on(Lan::MASTER, world, lan, name, addresses)
+}
+
+/// Like [`newest`], on this parent.
+fn newest_on<'a>(
+    master: &str,
+    world: &World,
+    lan: &'a Lan,
+    name: &str,
+    addresses: &[&str],
+) -> Result<Network<'a>> {
     let ips: Vec<Value> = addresses
         .iter()
         .map(|address| json!({ "address": address }))
@@ -40,7 +52,7 @@ fn newest<'a>(world: &World, lan: &'a Lan, name: &str, addresses: &[&str]) -> Re
     let ipam = format!("gives-{}", addresses[0].replace('/', "-"));
     let body = format!("cat >/dev/null\n[ $CNI_COMMAND != ADD ] || echo '{result}'\n");
     let path = script(world, &ipam, &body)?;
-    let mut conflist = with_access(json!({ "ipam": { "type": ipam } }));
+    let mut conflist = with_access(json!({ "master": master, "ipam": { "type": ipam } }));
     conflist["cniVersion"] = json!("1.1.0");
     conflist["name"] = json!(name);
     Ok(Network::with_path(&lan.host, conflist, path))
@@ -231,6 +243,19 @@ fn gc_restores_a_removed_macvlan_and_its_routes(world: &World) -> Result {
         )?;
         ensure_they_talk((&lan.host, HOST6.into()), (&container, "fd99::61".parse()?))?;
     }
+    let inside = container.netlink()?;
+    let back = || -> Result<Vec<Route>> {
+        let mut routes = inside.routes_with_protocol(attachment::PROTOCOL)?;
+        routes.retain(|route| route.dst.addr() == HOST6);
+        Ok(routes)
+    };
+    let routes = back()?;
+    ensure!(!routes.is_empty(), "the container needs one to answer");
+    for route in &routes {
+        inside.delete_route(route)?;
+    }
+    network.gc(&[&attachment])?;
+    ensure!(back()? == routes);
     network.del(&attachment)?;
     ensure_host_is_clean(&lan.host)
 }
@@ -274,5 +299,38 @@ fn gc_without_a_list_touches_no_route(world: &World) -> Result {
     let call = Call::new("macvlan", "GC").env("CNI_PATH", &bin.display().to_string());
     call.config(&config).run(&lan.host)?.success()?;
     ensure!(reached(&lan)?.len() == 1 && shim(&lan)?.is_some());
+    Ok(())
+}
+
+fn gc_forgets_the_containers_of_a_parent_that_is_gone(world: &World) -> Result {
+    const SECOND: &str = "eth2";
+    let lan = lan()?;
+    let netlink = lan.host.netlink()?;
+    let second = plug(&lan, &lan.host, SECOND)?;
+    lan.host.add_address(SECOND, "10.98.0.2/24".parse()?)?;
+    let network = newest(world, &lan, "lan", &["10.99.0.61/24"])?;
+    let (_one, one) = attached(&lan, "c1", &network)?;
+    let on_second = newest_on(SECOND, world, &lan, "lan", &["10.98.0.62/24"])?;
+    let (_two, two) = attached(&lan, "c2", &on_second)?;
+    // The container has an address on the other parent, too.
+    let first = lan.host.link(Lan::MASTER)?.index;
+    let tag = AttachmentTag::new(&cni::Attachment::new("c2", "lan", "eth0")?);
+    let other: IpAddr = "10.99.0.63".parse()?;
+    let key = HostAccessKey::OnLink;
+    HostAccess::new(lan.host.netns(), HostLock::acquire()?)?.attach(first, tag, &[other], &key)?;
+
+    netlink.delete_link(second.index)?;
+    network.gc(&[&one, &two])?;
+    let records = Record::all(&netlink)?;
+    let of: Vec<_> = records
+        .iter()
+        .map(|record| (record.to, record.parent))
+        .collect();
+    let expected = [("10.99.0.61".parse()?, first), (other, first)];
+    ensure!(
+        of.len() == 2 && expected.iter().all(|record| of.contains(record)),
+        "{of:?}"
+    );
+    ensure!(reached(&lan)? == expected.map(|(to, _)| to));
     Ok(())
 }

@@ -162,8 +162,20 @@ impl InterfaceRef {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// The loopback interface of the process's own netns, with its MAC: one that is there.
+    pub(crate) fn loopback() -> InterfaceRef {
+        let own = Netns::current().expect("the process's own netns");
+        InterfaceRef {
+            path: PathBuf::from("/proc/self/ns/net"),
+            netns: own.id().expect("its identity"),
+            ifname: "lo".to_owned(),
+            ifindex: 1,
+            mac: Mac([0; 6]),
+        }
+    }
 
     #[test]
     fn an_interface_stays_the_same_with_another_mac_but_not_under_another_index() {
@@ -181,11 +193,7 @@ mod tests {
     #[test]
     fn a_netns_is_known_by_its_identity_and_not_by_its_path() {
         let own = Netns::current().expect("the process's own netns");
-        let interface = InterfaceRef {
-            path: PathBuf::from("/proc/self/ns/net"),
-            netns: own.id().expect("its identity"),
-            ..crate::state::tests::record().interface
-        };
+        let interface = loopback();
         assert!(interface.open_netns().is_ok() && interface.is_in(&own));
         let unreachable = |interface: &InterfaceRef| interface.open_netns().err();
         let replaced = InterfaceRef {

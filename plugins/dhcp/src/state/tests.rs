@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+pub(crate) use super::interface_ref::tests::loopback;
 use super::*;
 use crate::protocol::ReleasePolicy;
 

@@ -93,7 +93,27 @@ fn max_wait(is_daemon: bool, take_over: bool) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
+    use crate::daemon::process::log::testing::logged;
+
+    #[test]
+    fn waiting_for_a_plugin_is_worth_one_line() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let state = StateDir::at(directory.path().to_owned());
+        let plugins = state.lock_shared().expect("a directory of ours");
+        assert!(plugins.is_some());
+        let log = logged(|| {
+            // For a few attempts.
+            thread::spawn(move || {
+                sleep(6 * RETRY_INTERVAL);
+                drop(plugins);
+            });
+            assert!(wait_for_lock(&state, true).is_ok());
+        });
+        assert_eq!(log.lines().count(), 1, "{log}");
+    }
 
     #[test]
     fn a_daemon_that_was_asked_to_hand_over_has_longer_and_a_plugin_longest() {

@@ -300,3 +300,68 @@ fn messages_too_long(what: &str, link: &Link) -> Error {
     )
     .details("send less, for example with `provide`, or raise the MTU")
 }
+
+#[cfg(test)]
+mod tests {
+    use linknet::Mac;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::daemon::leases::lease::tests::lease_of;
+    use crate::state::InterfaceRef;
+    use crate::state::tests::{loopback, record};
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn lease_on(interface: InterfaceRef) -> ManagedLease {
+        let mut record = record();
+        record.interface = interface;
+        lease_of(record)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_exchange_notices_another_mac_and_a_container_that_is_gone() {
+        let changed = async |interface| {
+            let began = Instant::now();
+            let lease = lease_on(interface);
+            let changed = timeout(LONG, lease.interface_changed()).await.ok()?;
+            assert!(began.elapsed() >= LIVENESS_INTERVAL);
+            Some(changed.map(|link| link.index))
+        };
+        assert_eq!(changed(loopback()).await, None, "nothing has changed");
+        let other_mac = loopback().with_mac(Mac([2; 6]));
+        assert_eq!(changed(other_mac).await, Some(Ok(1)));
+        let mut gone = loopback();
+        gone.path = "/nonexistent".into();
+        assert_eq!(changed(gone).await, Some(Err(Unreachable::NetnsGone)));
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let mut unclear = loopback();
+        unclear.path = scratch.path().join("circle");
+        std::os::unix::fs::symlink(&unclear.path, &unclear.path).expect("a link to itself");
+        assert_eq!(changed(unclear).await, None, "it may be there");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_add_ends_with_its_interface() {
+        let netns = Netns::current().expect("the process's own netns");
+        let is_gone = async |interface| {
+            let lease = lease_on(interface);
+            timeout(LONG, lease.interface_gone(&netns)).await.is_ok()
+        };
+        assert!(!is_gone(loopback()).await);
+        let mut gone = loopback();
+        gone.ifindex = u32::MAX >> 1;
+        assert!(is_gone(gone).await);
+    }
+
+    #[test]
+    fn messages_that_do_not_fit_into_the_mtu_are_a_mistake_of_the_configuration() {
+        let link = Link {
+            mtu: 68,
+            ..Link::default()
+        };
+        let error = messages_too_long("cannot request an address", &link);
+        assert_eq!(error.code, code::INVALID_NETWORK_CONFIG);
+        assert!(error.msg.contains("MTU of 68"), "{error}");
+    }
+}
