@@ -158,7 +158,7 @@ mod tests {
             group: GUARDED_GROUP,
             ..plain.clone()
         };
-        assert!(!is_on(&Guard::Off, &[]) && !is_on(&Guard::Off, &[plain.clone()]));
+        assert!(!is_on(&Guard::Off, &[]) && !is_on(&Guard::Off, std::slice::from_ref(&plain)));
         assert!(is_on(&Guard::On, &[]));
         assert!(is_on(&Guard::Off, &[plain, guarded]));
     }

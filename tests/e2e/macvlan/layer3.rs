@@ -8,7 +8,7 @@ use lab::anyhow::{Context, ensure};
 use lab::serde_json::{Value, json};
 use lab::suite::packages;
 use lab::{Lan, Network, Node, Process, Result, Test, World, network, test, until};
-use linknet::{Dad, Route, RouteKind, Scope};
+use linknet::{Dad, Route, RouteKind, Scope, sysctl};
 
 use super::{addresses, given, knows_no_other_mac, plug};
 use crate::scenario::{SOON, conflist, ensure_nothing_left};
@@ -28,6 +28,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(an_ipv6_address_that_is_given_up_in_time_is_configured)
         .needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
     test!(an_ipv6_address_in_use_is_refused).needs(&[packages::GO_PLUGINS]),
+    test!(add_does_not_wait_for_ever_to_find_out_whether_an_ipv6_address_is_free)
+        .needs(&[packages::GO_PLUGINS]),
     test!(ipv6_over_too_small_an_mtu_is_refused_with_the_reason).needs(&[packages::GO_PLUGINS]),
     test!(neighbours_learn_a_changed_mac).needs(&[packages::GO_PLUGINS, packages::IPROUTE2]),
     test!(a_result_of_an_earlier_plugin_is_passed_on).needs(&[packages::GO_PLUGINS]),
@@ -369,7 +371,7 @@ fn ipv6_is_enabled_where_it_is_disabled(_: &World) -> Result {
     let lan = Lan::with_ipv6()?;
     let container = lan.container("c1")?;
     for name in ["all", "default", "lo"] {
-        container.run(|| linknet::sysctl::set(&["ipv6", "conf", name, "disable_ipv6"], "1"))??;
+        container.run(|| sysctl::set(&["ipv6", "conf", name, "disable_ipv6"], "1"))??;
     }
     let keys = json!({ "ipam": addresses(&["fd99::60/64"]) });
     Network::new(&lan.host, conflist(keys)).add(&network::Attachment::new(&container))?;
@@ -419,6 +421,25 @@ fn an_ipv6_address_in_use_is_refused(_: &World) -> Result {
     let error = network::cni_error(network.add(&network::Attachment::new(&container)));
     ensure!(
         error.code == 113 && error.msg.contains(&Lan::ADDRESS6.to_string()),
+        "{error:?}"
+    );
+    ensure_nothing_left(&container)
+}
+
+fn add_does_not_wait_for_ever_to_find_out_whether_an_ipv6_address_is_free(_: &World) -> Result {
+    let lan = Lan::with_ipv6()?;
+    let container = lan.container("c1")?;
+    // The kernel asks once in a second.
+    let times = ["ipv6", "conf", "default", "dad_transmits"];
+    container.run(|| sysctl::set(&times, "60"))??;
+    let keys = json!({ "ipam": addresses(&["10.99.0.60/24", "fd99::60/64"]) });
+    let network = Network::new(&lan.host, conflist(keys));
+    let error = network::cni_error(network.add(&network::Attachment::new(&container)));
+    ensure!(
+        error.code == 11
+            && error
+                .msg
+                .contains("within 10 s whether fd99::60/64 is free"),
         "{error:?}"
     );
     ensure_nothing_left(&container)

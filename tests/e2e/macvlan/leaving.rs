@@ -18,7 +18,8 @@ use lab::{Lan, Network, Process, Result, Test, World, network, test, until};
 use linknet::NewMacvlan;
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::sys::wait::waitpid;
+use nix::unistd::{Pid, mkfifo};
 
 use super::{given, plug, script};
 use crate::host_access::ensure_host_is_clean;
@@ -49,6 +50,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(the_hosts_own_interfaces_are_never_touched),
     test!(an_interface_made_by_the_go_plugin_is_checked_and_removed).needs(&[packages::GO_PLUGINS]),
     test!(a_finished_interface_has_its_alias_and_the_default_group),
+    test!(an_add_whose_result_is_lost_after_a_del_undoes_nothing_more),
 ];
 
 fn made(lan: &Lan, name: &str, conflist: &Value) -> Result<(lab::Node, Value)> {
@@ -636,5 +638,46 @@ fn a_finished_interface_has_its_alias_and_the_default_group(_: &World) -> Result
         (link.alias.as_deref(), link.group) == (Some("leasehold:eth0/c1/lan"), 0),
         "{link:?}"
     );
+    Ok(())
+}
+
+fn an_add_whose_result_is_lost_after_a_del_undoes_nothing_more(world: &World) -> Result {
+    let lan = Lan::new()?;
+    let container = lan.container("c1")?;
+    let (calls, document) = (world.dir().join("calls"), world.dir().join("result"));
+    // More than a pipe holds, so that ADD waits for its caller to read.
+    let search: Vec<_> = (0..4000)
+        .map(|nth| format!("domain-{nth}.example.com"))
+        .collect();
+    let result = json!({
+        "cniVersion": "1.0.0",
+        "ips": [{ "address": "10.99.0.50/24" }],
+        "dns": { "search": search },
+    });
+    fs::write(&document, result.to_string())?;
+    let body = format!(
+        "cat >/dev/null\necho $CNI_COMMAND >>{}\n[ $CNI_COMMAND != ADD ] || cat {}\n",
+        calls.display(),
+        document.display()
+    );
+    let path = script(world, "wordy", &body)?;
+    let conflist = conflist(json!({ "ipam": { "type": "wordy" } }));
+    let network = Network::with_path(&lan.host, conflist, path);
+    let attachment = network::Attachment::new(&container);
+    let add = network
+        .prepare("ADD", 0, &attachment, None)?
+        .start(&lan.host)?;
+    let pid = add.pid();
+    let writing = format!("{} 0x1 ", nix::libc::SYS_write);
+    until("ADD writes its result", SOON, || {
+        let call = fs::read_to_string(format!("/proc/{pid}/syscall"));
+        call.is_ok_and(|call| call.starts_with(&writing))
+    })?;
+    network.del(&attachment)?;
+    ensure_nothing_left(&container)?;
+    drop(add); // and with it the pipe
+    waitpid(Pid::from_raw(pid.cast_signed()), None)?;
+    let called = fs::read_to_string(&calls)?;
+    ensure!(called == "ADD\nDEL\n", "{called}");
     Ok(())
 }

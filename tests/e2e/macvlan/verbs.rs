@@ -213,6 +213,19 @@ fn check_asks_ipam(world: &World) -> Result {
     network.add(&attachment)?;
     let error = network::cni_error(network.check(&attachment));
     ensure!(error.code == 123 && error.msg == "grumble", "{error:?}");
+    // Only a difference may have a reason that IPAM knows.
+    let mut call = conflist(json!({ "ipam": { "type": "grumbler" }, "mode": "none" }));
+    call["plugins"][0]["name"] = json!("lan");
+    call["plugins"][0]["cniVersion"] = json!("1.0.0");
+    let error = Call::new("macvlan", "CHECK")
+        .container("c1")
+        .netns(container.path())
+        .ifname("eth0")
+        .env("CNI_PATH", &world.dir().join("bin").display().to_string())
+        .config(&call["plugins"][0])
+        .run(&lan.host)?
+        .error()?;
+    ensure!(error.code == 7, "{error:?}");
     network.del(&attachment)?;
     ensure!(fs::read_to_string(calls)? == "ADD\nCHECK\nDEL\n");
     Ok(())

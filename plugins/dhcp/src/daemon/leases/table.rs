@@ -396,6 +396,19 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
+    async fn what_the_server_did_not_send_is_known_of_an_attachment_with_a_lease() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = table(&directory);
+        let attachment = record().attachment;
+        assert!(table.assumptions(&attachment).is_empty());
+        let slot = table.get_or_create(&attachment);
+        let lease = Rc::new(lease_of(record()));
+        table.put(&slot, Rc::clone(&lease));
+        assert_eq!(table.assumptions(&attachment), lease.assumptions());
+        assert!(!lease.assumptions().is_empty());
+    }
+
+    #[tokio::test]
     async fn past_leases_that_have_expired_leave_no_files() {
         let directory = tempfile::tempdir().expect("a scratch directory");
         let table = table(&directory);

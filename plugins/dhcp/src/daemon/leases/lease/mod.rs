@@ -525,6 +525,32 @@ pub(in crate::daemon::leases) mod tests {
     }
 
     #[test]
+    fn a_lease_ends_and_changes_as_its_configuration_says() {
+        let mut record = record();
+        record.params.release = ReleasePolicy::Never;
+        record.params.on_change = OnChange::Keep;
+        let lease = lease_of(record);
+        assert_eq!(lease.release_policy(), ReleasePolicy::Never);
+        assert_eq!(lease.on_change(), OnChange::Keep);
+        assert_eq!(lease.kept_address(), None);
+        let address = Ipv4Addr::new(10, 99, 0, 7);
+        lease.client.borrow_mut().require_address(address);
+        assert_eq!(lease.kept_address(), Some(address));
+    }
+
+    #[test]
+    fn each_thing_that_the_server_did_not_send_is_a_line_of_the_log() {
+        let lease = lease_of(record());
+        let missing = ["no subnet mask", "no lease time"];
+        let log = logged(|| lease.warn_of_assumptions());
+        assert_eq!(log.lines().count(), missing.len(), "{log}");
+        for (line, what) in lease.assumptions().iter().zip(missing) {
+            assert!(line.contains(what) && log.contains(line), "{log}");
+        }
+        assert!(lost_lease_of(record()).assumptions().is_empty());
+    }
+
+    #[test]
     fn two_leases_may_share_a_lan_unless_theirs_are_known_to_differ() {
         let [one, other] = [lease_of(record()), lease_of(record())];
         assert!(one.lan().is_none() && one.may_share_lan(&other));
