@@ -31,13 +31,14 @@ use plugin::Macvlan;
 /// The whole of the program, of which these delegates are part: the CNI plugin, and the driver that
 /// netavark runs under another name.
 pub fn main(built_in: &'static [BuiltIn]) -> ExitCode {
-    let is_cni = std::env::var_os("CNI_COMMAND").is_some();
-    let mut arguments = std::env::args_os().skip(1);
-    let command = arguments.next().filter(|_| !is_cni);
-    match command.and_then(|word| netavark::Command::named(&word)) {
-        Some(command) => netavark::main(built_in, command, arguments.next()),
-        None => cni::main(&Macvlan::new(built_in, None)),
+    if std::env::var_os("CNI_COMMAND").is_none() {
+        let mut arguments = std::env::args_os().skip(1);
+        let command = arguments.next();
+        if let Some(command) = command.and_then(|word| netavark::Command::named(&word)) {
+            return netavark::main(built_in, command, arguments.next());
+        }
     }
+    cni::main(&Macvlan::new(built_in, None))
 }
 
 /// The keys of the network configuration that this plugin takes, besides those that every CNI

@@ -108,14 +108,14 @@ fn run(
     (command, netns): (Command, &OsStr),
     stdin: impl Read,
     mut stdout: impl Write,
-    stderr: impl Write,
+    mut stderr: impl Write,
 ) -> u8 {
     let served = match command {
         Command::Info => Ok(info()),
-        Command::Create => read(stdin).and_then(|document| create(process, document, stderr)),
+        Command::Create => read(stdin).and_then(|document| create(process, document, &mut stderr)),
         Command::Setup | Command::Teardown => {
             match read(stdin).and_then(|document| call(command, netns, &document)) {
-                Ok(call) => return serve(process, call, Answer::to(stdout), stderr),
+                Ok(call) => return serve(process, call, &mut Answer::to(stdout), &mut stderr),
                 Err(error) => Err(error),
             }
         }
@@ -164,7 +164,7 @@ pub fn configuration(command: Command, stdin: &[u8]) -> Result<Value, Error> {
 }
 
 /// Has the plugin serve a call.
-fn serve(process: &Process, call: Call, stdout: impl Write, stderr: impl Write) -> u8 {
+fn serve(process: &Process, call: Call, stdout: &mut dyn Write, stderr: &mut dyn Write) -> u8 {
     let macvlan = Macvlan::new(process.built_in, call.assigned);
     let stdin = call.config.to_string();
     cni::run(
@@ -181,11 +181,11 @@ fn serve(process: &Process, call: Call, stdout: impl Write, stderr: impl Write) 
 fn create(
     process: &Process,
     document: Map<String, Value>,
-    mut stderr: impl Write,
+    stderr: &mut dyn Write,
 ) -> Result<Value, Error> {
     let (completed, call) = create::complete(document)?;
     let mut stdout = Vec::new();
-    if serve(process, call, &mut stdout, &mut stderr) == 0 {
+    if serve(process, call, &mut stdout, stderr) == 0 {
         return Ok(completed);
     }
     match answer::read(&stdout) {
