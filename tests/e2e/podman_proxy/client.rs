@@ -82,7 +82,7 @@ impl Proxy {
     ) -> Result<Answered<T>> {
         let runtime = runtime()?;
         let call = async {
-            let connection = Connection::open(&self.0).await?;
+            let mut connection = Connection::open(&self.0).await?;
             connection.call(method, body).await
         };
         let answered = runtime.block_on(async { timeout(deadline(CALL_TIMEOUT), call).await });
@@ -98,6 +98,21 @@ impl Proxy {
         message: &impl Message,
     ) -> Result<Answered<T>> {
         self.call_with(method, framed(&message.encode_to_vec()))
+    }
+
+    /// How many Cleans succeed on one connection, of so many.
+    pub(crate) fn cleans_on_one_connection(&self, number: usize) -> Result<usize> {
+        let calls = async {
+            let mut connection = Connection::open(&self.0).await?;
+            for done in 0..number {
+                if connection.call("Clean", framed(b"")).await.is_err() {
+                    return Ok(done);
+                }
+            }
+            Ok(number)
+        };
+        let runtime = runtime()?;
+        runtime.block_on(async { timeout(deadline(CALL_TIMEOUT), calls).await })?
     }
 
     /// Begins a Setup, and leaves its answer alone. Dropping it hangs up.
@@ -177,7 +192,7 @@ impl Connection {
     }
 
     /// The body of the answer, or the status if it is no success.
-    async fn call(mut self, method: &str, body: Vec<u8>) -> Result<Answered<Vec<u8>>> {
+    async fn call(&mut self, method: &str, body: Vec<u8>) -> Result<Answered<Vec<u8>>> {
         let response = self.send(method, body)?.await?;
         ensure!(response.status() == 200, "{response:?}");
         if let Some(failed) = status(response.headers())? {

@@ -1,8 +1,8 @@
 //! Callers that are refused, that hang up, and that send what netavark never sends.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::Ipv4Addr;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use lab::{
 use super::client::{Proxy, framed};
 use super::messages::{Lease, NetworkConfig};
 use super::{Podman, config};
+use crate::chaos::{Random, clock, from_environment};
 use crate::scenario::{SOON, address, conflist, reported};
 
 pub(super) const TESTS: &[Test] = &[
@@ -30,6 +31,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_daemon_that_takes_over_answers_netavark_too),
     test!(what_is_no_call_is_refused_and_disturbs_nobody),
     test!(silent_callers_are_hung_up_on),
+    test!(a_connection_serves_a_limited_number_of_calls),
+    test!(calls_with_changed_octets_disturb_nobody).within(Duration::from_secs(60)),
 ];
 
 fn a_caller_that_hangs_up_leaves_nothing(world: &World) -> Result {
@@ -232,7 +235,7 @@ fn what_is_no_call_is_refused_and_disturbs_nobody(world: &World) -> Result {
     ] {
         let mut caller = UnixStream::connect(&podman.socket)?;
         caller.write_all(octets)?;
-        caller.shutdown(std::net::Shutdown::Write)?;
+        caller.shutdown(Shutdown::Write)?;
         caller.set_read_timeout(Some(deadline(SOON)))?;
         // What comes back is HTTP/2's own; that the connection ends is enough. It may be reset.
         let _ = caller.read_to_end(&mut Vec::new());
@@ -259,4 +262,71 @@ fn silent_callers_are_hung_up_on(world: &World) -> Result {
         caller.read_to_end(&mut Vec::new())?;
     }
     Ok(())
+}
+
+fn a_connection_serves_a_limited_number_of_calls(world: &World) -> Result {
+    let podman = Podman::new(world)?;
+    let served = podman.proxy.cleans_on_one_connection(100)?;
+    ensure!(served == 64, "{served}");
+    podman.proxy.clean()
+}
+
+fn calls_with_changed_octets_disturb_nobody(world: &World) -> Result {
+    const CALLS: u64 = 400;
+    let podman = Podman::new(world)?;
+    let _server = DhcpServer::start(&podman.lan.lan, Settings::default())?;
+    let container = podman.container("c1")?;
+    let good = config(&container, "eth0")?;
+    podman.proxy.lease(&good)?;
+    let leased = address(&container)?;
+    let mut none = good.clone();
+    none.ns_path = "/run/netns/none".into();
+    let call = recorded(world, &none)?;
+    let seed = from_environment("LEASEHOLD_FUZZ_SEED").unwrap_or_else(clock);
+    let mut random = Random(seed);
+    for _ in 0..CALLS {
+        let mut octets = call.clone();
+        for _ in 0..=random.below(4) {
+            // Behind the preface, which tells the protocol.
+            let at = 24 + random.below(octets.len() as u64 - 24) as usize;
+            match random.below(3) {
+                0 => octets[at] ^= 1 << random.below(8),
+                1 => octets.insert(at, random.below(256) as u8),
+                _ => drop(octets.drain(at..(at + 4).min(octets.len()))),
+            }
+        }
+        let mut caller = UnixStream::connect(&podman.socket)?;
+        caller.set_read_timeout(Some(deadline(2 * SOON)))?;
+        // The daemon may hang up before it has read everything.
+        let _ = caller.write_all(&octets);
+        let _ = caller.shutdown(Shutdown::Write);
+        if let Err(error) = caller.read_to_end(&mut Vec::new()) {
+            let is_reset = error.kind() == ErrorKind::ConnectionReset;
+            ensure!(
+                is_reset,
+                "LEASEHOLD_FUZZ_SEED={seed}: {error}: {octets:02x?}"
+            );
+        }
+    }
+    let log = podman.daemon.log();
+    ensure!(
+        !log.contains("panicked"),
+        "LEASEHOLD_FUZZ_SEED={seed}: {log}"
+    );
+    ensure!(address(&container)? == leased);
+    podman.proxy.teardown(&good).map(drop)
+}
+
+/// What netavark sends for a Setup.
+fn recorded(world: &World, config: &NetworkConfig) -> Result<Vec<u8>> {
+    let path = world.dir().join("recorder.sock");
+    let recorder = UnixListener::bind(&path)?;
+    drop(Proxy::at(&path).begin(config)?);
+    let mut call = Vec::new();
+    recorder.accept()?.0.read_to_end(&mut call)?;
+    ensure!(
+        call.starts_with(b"PRI * HTTP/2.0") && call.len() > 200,
+        "{call:02x?}"
+    );
+    Ok(call)
 }
