@@ -95,6 +95,10 @@ pub(in crate::daemon::server) async fn serve(
             () = place.needed(), if number == 0 => break,
         }
     }
+    // A call may have ended at the same moment as the connection.
+    while let Some(called) = calls.try_join_next() {
+        unsent.extend(called.into_iter().flatten());
+    }
     if !calls.is_empty() {
         tracing::info!("netavark hung up; cancelling its calls");
     }
