@@ -5,9 +5,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lab::anyhow::ensure;
+use lab::anyhow::{Context, anyhow, ensure};
 use lab::dhcp_server::{Reaction, Settings};
 use lab::dhcproto::v4::MessageType;
 use lab::serde_json::json;
@@ -28,7 +29,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_network_without_a_server_is_diagnosed),
     test!(both_sockets_serve_both_protocols),
     test!(a_second_listener_on_netavarks_socket_is_refused),
-    test!(a_daemon_that_takes_over_answers_netavark_too),
+    test!(during_a_takeover_netavark_is_not_refused),
+    test!(a_successor_that_does_not_answer_netavark_removes_its_socket),
     test!(what_is_no_call_is_refused_and_disturbs_nobody),
     test!(silent_callers_are_hung_up_on),
     test!(a_connection_serves_a_limited_number_of_calls),
@@ -178,19 +180,33 @@ fn a_second_listener_on_netavarks_socket_is_refused(world: &World) -> Result {
     Ok(())
 }
 
-fn a_daemon_that_takes_over_answers_netavark_too(world: &World) -> Result {
+fn during_a_takeover_netavark_is_not_refused(world: &World) -> Result {
     let podman = Podman::new(world)?;
     let server = DhcpServer::start(&podman.lan.lan, Settings::default())?;
     let [first, second] = [podman.container("c1")?, podman.container("c2")?];
     podman.proxy.lease(&config(&first, "eth0")?)?;
     let socket = podman.socket.display().to_string();
-    let successor = Daemon::start_with(
-        world,
-        &podman.lan.host,
-        &["-podmansocket", &socket, "-takeover"],
-    )?;
-    until("the successor is ready", SOON, || {
-        successor.log().contains("dhcp daemon is ready")
+    let is_done = AtomicBool::new(false);
+    let successor = std::thread::scope(|scope| {
+        // Somebody connects all the time.
+        let caller = scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                UnixStream::connect(&socket)?;
+            }
+            Ok::<_, std::io::Error>(())
+        });
+        let arguments = ["-podmansocket", &socket, "-takeover"];
+        let successor = Daemon::start_with(world, &podman.lan.host, &arguments);
+        let is_ready = successor.and_then(|successor| {
+            until("the successor is ready", 2 * SOON, || {
+                successor.log().contains("dhcp daemon is ready")
+            })?;
+            Ok(successor)
+        });
+        is_done.store(true, Ordering::Relaxed);
+        let connected = caller.join().map_err(|_| anyhow!("the caller panicked"))?;
+        connected.context("somebody was refused")?;
+        is_ready
     })?;
     podman.proxy.lease(&config(&second, "eth0")?)?;
     podman.proxy.teardown(&config(&first, "eth0")?)?;
@@ -198,6 +214,16 @@ fn a_daemon_that_takes_over_answers_netavark_too(world: &World) -> Result {
     successor.stop()?;
     ensure!(!podman.socket.exists(), "the daemon removes its socket");
     Ok(())
+}
+
+fn a_successor_that_does_not_answer_netavark_removes_its_socket(world: &World) -> Result {
+    let podman = Podman::new(world)?;
+    let successor = Daemon::start_with(world, &podman.lan.host, &["-takeover"])?;
+    until("the successor is ready", 2 * SOON, || {
+        successor.log().contains("dhcp daemon is ready")
+    })?;
+    ensure!(!podman.socket.exists(), "nobody listens there");
+    successor.stop()
 }
 
 fn what_is_no_call_is_refused_and_disturbs_nobody(world: &World) -> Result {

@@ -163,7 +163,7 @@ fn exchange(
 ) -> io::Result<String> {
     stream.set_read_timeout(Some(max_wait))?;
     let document = protocol::to_line(request)?;
-    let sent = protocol::send(&stream, &document, netns)?;
+    let sent = protocol::send(&stream, &document, netns.as_slice())?;
     stream.write_all(&document[sent..])?;
     let mut line = String::new();
     BufReader::new(stream)

@@ -26,7 +26,7 @@ pub use params::{
 };
 pub use release::ReleasePolicy;
 pub(crate) use server_user::ensure_trusted;
-pub(crate) use transport::{receive, send};
+pub(crate) use transport::{receive, receive_all, send};
 pub(crate) use warnings::{set_warnings, take_warnings};
 
 /// Where the daemon listens by default: the Go daemon's path.
@@ -120,7 +120,7 @@ pub enum Verb {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after: Option<Attachment>,
     },
-    /// Hand over the listening socket, and exit.
+    /// Hand over the listening sockets, and exit.
     Takeover,
     /// Release every lease of a network whose attachment is not listed.
     Gc {

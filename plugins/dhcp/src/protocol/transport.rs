@@ -9,18 +9,21 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// Sends the beginning of a document, with the descriptor beside it, and returns how many octets
-/// were sent.
+/// The most descriptors beside a document.
+const MAX_DESCRIPTORS: usize = 4;
+
+/// Sends the beginning of a document, with the descriptors beside it, and returns how many octets were
+/// sent. Of more than [`MAX_DESCRIPTORS`], the last are sent.
 pub(crate) fn send(
     stream: impl AsFd,
     document: &[u8],
-    descriptor: Option<BorrowedFd<'_>>,
+    descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<usize> {
-    let descriptors: Vec<BorrowedFd<'_>> = descriptor.into_iter().collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let first = descriptors.len().saturating_sub(MAX_DESCRIPTORS);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() {
-        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors[first..]));
     }
     let document = [IoSlice::new(document)];
     Ok(sendmsg(
@@ -37,7 +40,17 @@ pub(crate) fn receive(
     buffer: &mut [u8],
     descriptor: &mut Option<OwnedFd>,
 ) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let (octets, mut descriptors) = receive_all(stream, buffer)?;
+    *descriptor = descriptors.pop().or(descriptor.take());
+    Ok(octets)
+}
+
+/// Receives octets, and the descriptors beside them.
+pub(crate) fn receive_all(
+    stream: impl AsFd,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut buffers = [IoSliceMut::new(buffer)];
     let message = recvmsg(
@@ -46,10 +59,11 @@ pub(crate) fn receive(
         &mut ancillary,
         RecvFlags::CMSG_CLOEXEC,
     )?;
+    let mut all = Vec::new();
     for control in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = control {
-            *descriptor = descriptors.last().or(descriptor.take());
+            all.extend(descriptors);
         }
     }
-    Ok(message.bytes)
+    Ok((message.bytes, all))
 }

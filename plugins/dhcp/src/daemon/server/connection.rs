@@ -158,25 +158,25 @@ impl Connection {
     /// # Errors
     /// If the caller is gone, or does not read it in time.
     pub(super) async fn reply(&mut self, reply: &Reply) -> io::Result<()> {
-        self.reply_with(reply, None).await
+        self.reply_with(reply, &[]).await
     }
 
-    /// Sends the reply, with a descriptor beside its first octets.
+    /// Sends the reply, with descriptors beside its first octets.
     ///
     /// # Errors
     /// As for [`Connection::reply`].
     pub(super) async fn reply_with(
         &mut self,
         reply: &Reply,
-        descriptor: Option<BorrowedFd<'_>>,
+        descriptors: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
         let document = protocol::to_line(reply)?;
         let send = async {
             let mut sent = 0;
-            if let Some(descriptor) = descriptor {
+            if !descriptors.is_empty() {
                 self.stream.writable().await?;
                 sent = self.stream.try_io(Interest::WRITABLE, || {
-                    protocol::send(&self.stream, &document, Some(descriptor))
+                    protocol::send(&self.stream, &document, descriptors)
                 })?;
             }
             self.stream.write_all(&document[sent..]).await

@@ -1,6 +1,6 @@
 //! Serving a caller, from its request to its reply.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -230,21 +230,22 @@ impl Server {
         }
     }
 
-    /// Passes the listening socket to a successor, and stops. The successor continues with the
+    /// Passes the listening sockets to a successor, and stops. The successor continues with the
     /// leases as they are on disk, and callers can connect all the time.
     async fn hand_over(&self, connection: &mut Connection) {
         tracing::info!("another daemon is taking over");
-        let mut listeners = self.listeners.iter();
-        let asked = listeners.find(|listener| connection.is_of(listener));
-        let Some(listener) = asked.or(self.listeners.first()) else {
-            return;
-        };
-        match connection
-            .reply_with(&Reply::Done, Some(listener.as_fd()))
-            .await
-        {
+        let listeners = self.listeners.iter();
+        let (asked, others): (Vec<_>, Vec<_>) = listeners.partition(|it| connection.is_of(it));
+        // The one that is asked for comes last: a successor of an earlier release takes that alone.
+        let sockets: Vec<BorrowedFd<'_>> = others
+            .iter()
+            .rev()
+            .chain(&asked)
+            .map(|it| it.as_fd())
+            .collect();
+        match connection.reply_with(&Reply::Done, &sockets).await {
             Ok(()) => {
-                listener.keep_socket_file();
+                self.listeners.iter().for_each(Listener::keep_socket_file);
                 self.stop.notify_one();
             }
             Err(error) => tracing::error!(%error, "cannot pass the socket to the other daemon"),

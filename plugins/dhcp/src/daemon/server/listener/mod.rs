@@ -8,6 +8,7 @@ mod takeover;
 use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -24,6 +25,8 @@ pub(crate) struct Listener {
     /// Locked for as long as the daemon listens on a socket that it has bound; the kernel releases
     /// it when the process ends in any way.
     _lock: Option<File>,
+    /// Further sockets that came with it in a takeover.
+    others: Vec<UnixListener>,
 }
 
 /// A socket's file, by path and inode: another process may have created another one there since.
@@ -35,8 +38,8 @@ struct SocketFile {
 
 impl Listener {
     /// The daemon's socket, and a second one at `podman` for netavark, if that is wanted: those that
-    /// the service manager passes. If it passes none, see [`Listener::open`]. The second is never
-    /// taken over, because its path is that of another program's socket.
+    /// the service manager passes. If it passes none, see [`Listener::open`]. The second is taken over
+    /// together with the first alone, because another program may listen on its path.
     ///
     /// # Errors
     /// Why the daemon cannot listen.
@@ -50,7 +53,12 @@ impl Listener {
         let passed = passed.into_iter();
         let mut all: Vec<Listener> = passed.map(|it| Listener::new(it, path, None)).collect();
         if all.is_empty() {
-            all.push(Listener::open(path, take_over, group)?);
+            let mut own = Listener::open(path, take_over, group)?;
+            let others = mem::take(&mut own.others);
+            all.push(own);
+            // Those that are not wanted are closed, and their files removed.
+            let others = others.into_iter().filter_map(Listener::taken_over);
+            all.extend(others.filter(|it| podman.is_some_and(|podman| it.is_at(podman))));
         }
         if let Some(podman) = podman
             && !all.iter().any(|listener| listener.is_at(podman))
@@ -72,8 +80,10 @@ impl Listener {
         if take_over {
             match UnixStream::connect(path) {
                 Ok(stream) => {
-                    let (socket, lock) = takeover::take_over(path, stream).map_err(failed)?;
-                    return Ok(Listener::new(socket, path, lock));
+                    let taken = takeover::take_over(path, stream).map_err(failed)?;
+                    let mut listener = Listener::new(taken.socket, path, taken.lock);
+                    listener.others = taken.others;
+                    return Ok(listener);
                 }
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                     return Err(failed(error));
@@ -86,6 +96,14 @@ impl Listener {
         Ok(Listener::new(socket, path, Some(lock)))
     }
 
+    /// A further socket of a daemon that has handed over its own; `None` if its path is unknown.
+    fn taken_over(socket: UnixListener) -> Option<Listener> {
+        let address = socket.local_addr().ok()?;
+        let path = address.as_pathname()?;
+        let lock = takeover::take_lock(path).ok()?;
+        Some(Listener::new(socket, path, lock))
+    }
+
     /// Without a lock, the socket is the service manager's, which also removes its file.
     fn new(socket: UnixListener, path: &Path, lock: Option<File>) -> Listener {
         let file = lock.as_ref().and_then(|_| SocketFile::at(path));
@@ -93,6 +111,7 @@ impl Listener {
             socket,
             file: RefCell::new(file),
             _lock: lock,
+            others: Vec::new(),
         }
     }
 

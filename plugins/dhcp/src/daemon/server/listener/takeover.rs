@@ -1,4 +1,4 @@
-//! Taking over the socket of the daemon that is running.
+//! Taking over the sockets of the daemon that is running.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,30 +14,46 @@ use crate::protocol::{self, Reply, Request, VERSION, Verb};
 /// How long the other daemon may take to hand over its socket.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Takes the socket on `path` from the daemon at the other end of `stream`, which then exits, and
-/// its lock. Without a lock file beside it, the socket is the service manager's.
-pub(super) fn take_over(
-    path: &Path,
-    stream: UnixStream,
-) -> io::Result<(UnixListener, Option<File>)> {
+/// What another daemon has handed over.
+pub(super) struct TakenOver {
+    /// The socket that was asked for.
+    pub(super) socket: UnixListener,
+    /// Its lock. Without one, the socket is the service manager's.
+    pub(super) lock: Option<File>,
+    /// The other sockets that the daemon has listened on.
+    pub(super) others: Vec<UnixListener>,
+}
+
+/// Takes the socket on `path`, and all others, from the daemon at the other end of `stream`, which
+/// then exits.
+pub(super) fn take_over(path: &Path, stream: UnixStream) -> io::Result<TakenOver> {
     protocol::ensure_trusted(&stream, path)?;
-    let socket = ask_for_socket(stream)?;
+    let (socket, others) = ask_for_sockets(stream)?;
+    Ok(TakenOver {
+        socket,
+        lock: take_lock(path)?,
+        others,
+    })
+}
+
+/// The lock of a socket that was taken over; `None` if it has none.
+pub(super) fn take_lock(path: &Path) -> io::Result<Option<File>> {
     let lock_path = lock_file(path);
     if !lock_path.exists() {
-        return Ok((socket, None));
+        return Ok(None);
     }
     let lock = open_lock(&lock_path)?;
     // The other daemon releases it in a moment, when it has sent its last replies.
     if lock_within(&lock, TAKEOVER_TIMEOUT)? {
-        return Ok((socket, Some(lock)));
+        return Ok(Some(lock));
     }
     // Callers reach nobody but us by now.
     tracing::warn!(lock = %lock_path.display(), "another process keeps the lock of the socket; continuing without it");
-    Ok((socket, None))
+    Ok(None)
 }
 
-/// Asks a daemon for its listening socket.
-fn ask_for_socket(mut stream: UnixStream) -> io::Result<UnixListener> {
+/// Asks a daemon for the listening socket of this connection, and for all others.
+fn ask_for_sockets(mut stream: UnixStream) -> io::Result<(UnixListener, Vec<UnixListener>)> {
     stream.set_read_timeout(Some(TAKEOVER_TIMEOUT))?;
     let request = Request {
         protocol: VERSION,
@@ -45,12 +61,13 @@ fn ask_for_socket(mut stream: UnixStream) -> io::Result<UnixListener> {
         verb: Verb::Takeover,
     };
     stream.write_all(&protocol::to_line(&request)?)?;
-    let mut descriptor = None;
     let mut answer = [0; 4096];
-    let length = protocol::receive(&stream, &mut answer, &mut descriptor)?;
+    let (length, descriptors) = protocol::receive_all(&stream, &mut answer)?;
     let answer = String::from_utf8_lossy(&answer[..length]);
-    let descriptor = descriptor.ok_or_else(|| io::Error::other(refusal(&answer)))?;
-    Ok(UnixListener::from(descriptor))
+    let mut sockets: Vec<UnixListener> = descriptors.into_iter().map(Into::into).collect();
+    let socket = sockets.pop();
+    let socket = socket.ok_or_else(|| io::Error::other(refusal(&answer)))?;
+    Ok((socket, sockets))
 }
 
 /// Why another daemon does not hand over its socket, from its answer.
