@@ -158,7 +158,8 @@ mod tests {
             group: GUARDED_GROUP,
             ..plain.clone()
         };
-        assert!(!is_on(&Guard::Off, &[]) && !is_on(&Guard::Off, std::slice::from_ref(&plain)));
+        assert!(!is_on(&Guard::Off, &[]));
+        assert!(!is_on(&Guard::Off, std::slice::from_ref(&plain)));
         assert!(is_on(&Guard::On, &[]));
         assert!(is_on(&Guard::Off, &[plain, guarded]));
     }

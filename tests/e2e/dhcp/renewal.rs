@@ -15,6 +15,7 @@ use linknet::Route;
 use crate::scenario::{SOON, Scenario, default_gateways};
 
 pub(super) const TESTS: &[Test] = &[
+    test!(a_renewal_that_changes_nothing_is_neither_a_warning_nor_a_repair),
     test!(a_route_that_changes_between_on_link_and_gateway_is_replaced),
     test!(routes_that_went_with_the_link_come_back),
     test!(a_deleted_address_comes_back_before_the_server_answers),
@@ -57,6 +58,19 @@ fn gateways(container: &Node, dst: Ipv4Net) -> Result<Vec<Option<IpAddr>>> {
     let mut routes = container.routes()?;
     routes.retain(|route| route.dst == dst.into());
     Ok(routes.iter().map(|route| route.gateway).collect())
+}
+
+fn a_renewal_that_changes_nothing_is_neither_a_warning_nor_a_repair(world: &World) -> Result {
+    let scenario = Scenario::new(world)?;
+    let _server = DhcpServer::start(&scenario.lan.lan, brief(vec![router(1)]))?;
+    let container = scenario.lan.container("c1")?;
+    Network::new(&scenario.lan.host, scenario.dhcp()).add(&Attachment::new(&container))?;
+    wait_for_renewals(&scenario)?;
+    let log = scenario.daemon.log();
+    let mut renewals = log.lines().filter(|line| line.contains("lease renewed"));
+    ensure!(renewals.all(|line| line.contains("INFO")), "{log}");
+    ensure!(!log.contains("interface restored"), "{log}");
+    Ok(())
 }
 
 fn a_route_that_changes_between_on_link_and_gateway_is_replaced(world: &World) -> Result {

@@ -199,7 +199,11 @@ fn arp_ignore_on_the_host_is_warned_of(_: &World) -> Result {
         .run(|| sysctl::set(&["ipv4", "conf", "all", "arp_ignore"], "0"))??;
     lan.host
         .run(|| sysctl::set(&["ipv4", "conf", "default", "arp_ignore"], "1"))??;
-    network.add(&attachment)?;
+    let outcome = network
+        .prepare("ADD", 0, &attachment, None)?
+        .run(&lan.host)?;
+    ensure!(!outcome.stderr.contains("arp_ignore"), "{outcome:?}");
+    outcome.success()?;
     container.ping(HOST.into(), SOON)?;
     Ok(())
 }

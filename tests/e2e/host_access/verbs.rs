@@ -17,7 +17,7 @@ use super::{
     shim, with_access,
 };
 use crate::macvlan::{plug, script};
-use crate::scenario::{SOON, ensure_nothing_left};
+use crate::scenario::{SOON, conflist, ensure_nothing_left};
 
 pub(super) const TESTS: &[Test] = &[
     test!(check_fails_without_the_hosts_macvlan_or_route).needs(&[packages::GO_PLUGINS]),
@@ -27,6 +27,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(gc_restores_a_removed_macvlan_and_its_routes),
     test!(gc_follows_the_hosts_address),
     test!(gc_without_a_list_touches_no_route),
+    test!(gc_of_a_network_without_the_key_removes_an_unused_macvlan),
     test!(gc_forgets_the_containers_of_a_parent_that_is_gone),
 ];
 
@@ -300,6 +301,22 @@ fn gc_without_a_list_touches_no_route(world: &World) -> Result {
     call.config(&config).run(&lan.host)?.success()?;
     ensure!(reached(&lan)?.len() == 1 && shim(&lan)?.is_some());
     Ok(())
+}
+
+fn gc_of_a_network_without_the_key_removes_an_unused_macvlan(world: &World) -> Result {
+    let lan = lan()?;
+    let netlink = lan.host.netlink()?;
+    let network = newest(world, &lan, "lan", &["10.99.0.61/24"])?;
+    let (_container, _) = attached(&lan, "c1", &network)?;
+    for route in netlink.routes_with_protocol(attachment::PROTOCOL)? {
+        netlink.delete_route(&route)?;
+    }
+    ensure!(shim(&lan)?.is_some());
+    let mut other = conflist(json!({}));
+    other["cniVersion"] = json!("1.1.0");
+    other["name"] = json!("wan");
+    Network::new(&lan.host, other).gc(&[])?;
+    ensure_host_is_clean(&lan.host)
 }
 
 fn gc_forgets_the_containers_of_a_parent_that_is_gone(world: &World) -> Result {

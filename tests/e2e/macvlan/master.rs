@@ -94,6 +94,7 @@ fn a_master_is_found_by_any_of_its_names(_: &World) -> Result {
         long,
     ])?;
     lan.host.set_alias(Lan::MASTER, "uplink")?;
+    lan.host.set_alias("eth2", Lan::MASTER)?; // a device's own name precedes another's alias
     lan.host.add_address(Lan::MASTER, "10.99.0.2/24".parse()?)?;
     let mac = link.mac.context("a MAC")?.to_string();
     for master in [

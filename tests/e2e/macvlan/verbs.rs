@@ -42,7 +42,14 @@ fn newest(keys: Value) -> Value {
 /// Each difference is made in a container of its own, and CHECK names it.
 fn check_finds_every_difference(world: &World) -> Result {
     let lan = Lan::new()?;
-    plug(&lan, &lan.host, "eth2")?;
+    let second = plug(&lan, &lan.host, "eth2")?;
+    // The host's own macvlan there is no reason to take eth2 for the configured parent.
+    let host = lan.host.netlink()?;
+    host.add_macvlan(
+        &NewMacvlan::new("own", second.index),
+        lan.host.netns(),
+        &host,
+    )?;
     let result = json!({
         "ips": [{ "address": "10.99.0.60/24", "gateway": "10.99.0.1" }],
         "routes": [{ "dst": "0.0.0.0/0" }],
@@ -210,13 +217,14 @@ fn check_asks_ipam(world: &World) -> Result {
     let container = lan.container("c1")?;
     let (network, calls) = grumbler(world, &lan, "1.0.0")?;
     let attachment = network::Attachment::new(&container);
-    network.add(&attachment)?;
+    let result = network.add(&attachment)?;
     let error = network::cni_error(network.check(&attachment));
     ensure!(error.code == 123 && error.msg == "grumble", "{error:?}");
     // Only a difference may have a reason that IPAM knows.
-    let mut call = conflist(json!({ "ipam": { "type": "grumbler" }, "mode": "none" }));
+    let mut call = conflist(json!({ "ipam": { "type": "grumbler" }, "nopromisc": true }));
     call["plugins"][0]["name"] = json!("lan");
     call["plugins"][0]["cniVersion"] = json!("1.0.0");
+    call["plugins"][0]["prevResult"] = result;
     let error = Call::new("macvlan", "CHECK")
         .container("c1")
         .netns(container.path())

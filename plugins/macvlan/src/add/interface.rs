@@ -136,14 +136,7 @@ impl AttachContext<'_> {
     fn obstacles_of(&self, base: &Link, parent: &Link) -> Vec<String> {
         // Sysfs shows the plugin's own namespace.
         let sysfs = (!self.config.link_in_container).then_some(Path::new(SYSFS));
-        let of_parent = || parent::obstacles(parent, sysfs);
-        if base.index == parent.index {
-            return of_parent(); // the parent was asked for later
-        }
-        match parent::obstacles(base, sysfs) {
-            of_base if of_base.is_empty() => of_parent(),
-            of_base => of_base,
-        }
+        obstacles_between(base, parent, sysfs)
     }
 
     /// Removes the interface after `error`, and returns that error, which is the one for the user.
@@ -244,5 +237,46 @@ impl AttachContext<'_> {
             others: &others,
         };
         Ok(diagnose(refusal, &context))
+    }
+}
+
+/// The obstacles between the LAN and a parent, which is `base` or a VLAN on it: those of the base
+/// come first.
+fn obstacles_between(base: &Link, parent: &Link, sysfs: Option<&Path>) -> Vec<String> {
+    let of_parent = || parent::obstacles(parent, sysfs);
+    if base.index == parent.index {
+        return of_parent(); // the parent was asked for later
+    }
+    match parent::obstacles(base, sysfs) {
+        of_base if of_base.is_empty() => of_parent(),
+        of_base => of_base,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::device;
+
+    #[test]
+    fn a_vlan_is_an_obstacle_if_its_base_is_none() {
+        let down = |link: Link| Link { up: false, ..link };
+        let base = device("eth1");
+        let vlan = Link {
+            index: 9,
+            ..device("eth1.5")
+        };
+        let found = |base: &Link, parent: &Link| obstacles_between(base, parent, None);
+        let names = |obstacles: &[String], name: &str| {
+            obstacles.len() == 1 && obstacles[0].contains(&format!("{name} is down"))
+        };
+        assert!(found(&base, &vlan).is_empty());
+        assert!(names(&found(&base, &down(vlan.clone())), "eth1.5"));
+        assert!(names(&found(&down(base.clone()), &vlan), "eth1"));
+        let both = found(&down(base.clone()), &down(vlan));
+        assert!(names(&both, "eth1"), "{both:?}");
+        // Without a VLAN, the parent is the base as it was a moment later.
+        assert!(found(&down(base.clone()), &base).is_empty());
+        assert!(names(&found(&base, &down(base.clone())), "eth1"));
     }
 }
