@@ -43,7 +43,7 @@ fn newest(keys: Value) -> Value {
 fn check_finds_every_difference(world: &World) -> Result {
     let lan = Lan::new()?;
     let second = plug(&lan, &lan.host, "eth2")?;
-    // The host's own macvlan there is no reason to take eth2 for the configured parent.
+    // Where it is the configured parent, eth2 is meant.
     let host = lan.host.netlink()?;
     host.add_macvlan(
         &NewMacvlan::new("own", second.index),
@@ -57,16 +57,17 @@ fn check_finds_every_difference(world: &World) -> Result {
     let keys = json!({ "mac": "02:00:00:00:00:17", "mtu": 1450 });
     let mut missed = Vec::new();
     for difference in [
-        "gone", "kind", "mode", "parent", "MAC", "down", "address", "route",
+        "gone", "kind", "mode", "parent", "macvlan", "MAC", "down", "address", "route",
     ] {
         let container = lan.container(difference)?;
-        let mut changed = keys.clone();
+        let (mut configured, mut changed) = (keys.clone(), keys.clone());
         match difference {
+            "macvlan" => configured["master"] = json!("own"),
             "mode" => changed["mode"] = json!("vepa"),
             "parent" => changed["master"] = json!("eth2"),
             _ => {}
         }
-        let network = given(world, &lan, conflist(keys.clone()), &result)?;
+        let network = given(world, &lan, conflist(configured), &result)?;
         let attachment = network::Attachment::new(&container);
         let made = given(world, &lan, conflist(changed), &result)?.add(&attachment)?;
         let check = || {
@@ -89,6 +90,7 @@ fn check_finds_every_difference(world: &World) -> Result {
             }
             "mode" => "its mode is vepa, not bridge",
             "parent" => "its parent is eth2, not master \"eth1\"",
+            "macvlan" => "its parent is eth1, not master \"own\"",
             "MAC" => {
                 netlink.set_mac(index, "02:00:00:00:00:18".parse()?)?;
                 "its MAC is 02:00:00:00:00:18, not 02:00:00:00:00:17"
