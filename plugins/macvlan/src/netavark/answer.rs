@@ -59,9 +59,19 @@ pub(super) fn read(document: &[u8]) -> Result<CniResult, Error> {
     CniResult::from_value(document, Version::LATEST)
 }
 
+/// The longest text of an error, in octets. It may repeat what is wrong, and Podman reads the answer
+/// to `create` only when the plugin has ended, from a pipe that would be full.
+const MAX_ERROR: usize = 4096;
+
 /// netavark's document for an error: Podman 5 refuses any other key in it.
 pub(super) fn error_document(error: &Error) -> Value {
-    json!({ "error": printable(&error.to_string()) })
+    let text = error.to_string();
+    let mut text = printable(&text).into_owned();
+    if text.len() > MAX_ERROR {
+        text.truncate(text.floor_char_boundary(MAX_ERROR));
+        text.push('…');
+    }
+    json!({ "error": text })
 }
 
 /// What Podman shows of the container, and puts into its /etc/hosts and /etc/resolv.conf.
@@ -100,6 +110,14 @@ fn status_block(result: &CniResult) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_error_fits_a_pipe() {
+        let error = Error::new(7, format!("mode: {}", "ä".repeat(70_000)));
+        let document = error_document(&error);
+        let text = document["error"].as_str().unwrap();
+        assert!(text.len() < 5000 && text.starts_with("mode: ä") && text.ends_with('…'));
+    }
 
     /// What netavark reads of what the plugin writes.
     fn answer(document: &Value) -> Value {

@@ -36,7 +36,14 @@ pub(super) fn result(
         let mut gateways = ips.iter().filter_map(|ip| ip.gateway);
         gateways.any(|gateway| gateway.is_ipv6() == default.addr().is_ipv6())
     };
-    let defaults = EVERYTHING.into_iter().filter(has_gateway);
+    // A default route of the user's takes the place of the subnet's.
+    let is_configured = |default: &IpNet| {
+        let mut routes = network.routes.iter().filter(|route| route.is_unicast());
+        routes.any(|route| route.destination == *default)
+    };
+    let defaults = EVERYTHING
+        .into_iter()
+        .filter(|default| has_gateway(default) && !is_configured(default));
     Ok(CniResult {
         routes: defaults
             .filter(|_| has_default_route)

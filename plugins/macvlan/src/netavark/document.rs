@@ -97,6 +97,26 @@ impl Exec {
         cni::go::decode(document).map_err(of_document)
     }
 
+    /// Reads the document of `teardown`. What is wrong with the network's addresses and routes does
+    /// not keep a container from being removed.
+    ///
+    /// # Errors
+    /// As [`Exec::read`], for the other fields.
+    pub(super) fn read_for_teardown(document: &Map<String, Value>) -> Result<Exec, Error> {
+        Exec::read(document).or_else(|error| {
+            let mut document = document.clone();
+            for (section, fields) in [
+                ("network", &["subnets", "routes"][..]),
+                ("network_options", &["aliases", "static_ips", "static_mac"]),
+            ] {
+                if let Some(Value::Object(section)) = document.get_mut(section) {
+                    section.retain(|field, _| !fields.contains(&field.as_str()));
+                }
+            }
+            Exec::read(&document).map_err(|_| error)
+        })
+    }
+
     /// The host name that the user has given: the alias after the short container ID.
     pub(super) fn hostname(&self) -> Option<&str> {
         let short_id = self.container_id.get(..SHORT_ID_LEN)?;
@@ -201,6 +221,28 @@ mod tests {
             let error = parse(stdin.as_bytes()).expect_err("no object");
             assert!(error.msg.contains("not netavark's"), "{stdin:?}: {error}");
         }
+    }
+
+    #[test]
+    fn wrong_addresses_and_routes_do_not_keep_a_container_from_being_removed() {
+        let document = json!({
+            "container_id": "bb3c",
+            "network": {
+                "name": "lan", "subnets": [{ "subnet": "zz" }], "routes": [{ "destination": 7 }],
+            },
+            "network_options": { "interface_name": "eth0", "static_ips": ["zz"], "aliases": 7 },
+        });
+        let document = document.as_object().expect("an object");
+        Exec::read(document).expect_err("it is invalid");
+        let exec = Exec::read_for_teardown(document).expect("what is needed is there");
+        assert_eq!(
+            (exec.container_id.as_str(), exec.network.name.as_str()),
+            ("bb3c", "lan")
+        );
+        assert_eq!(exec.network_options.interface_name, "eth0");
+        let document = json!({ "container_id": 7, "network": { "subnets": 7 } });
+        let error = Exec::read_for_teardown(document.as_object().expect("an object"));
+        assert!(error.is_err_and(|error| error.msg.contains("container_id")));
     }
 
     #[test]

@@ -143,10 +143,12 @@ fn read(stdin: impl Read) -> Result<Map<String, Value>, Error> {
 
 /// The call that `setup` or `teardown` is.
 fn call(command: Command, netns: &OsStr, document: &Map<String, Value>) -> Result<Call, Error> {
-    let exec = Exec::read(document)?;
     match command {
-        Command::Setup => translate::setup(&exec, netns),
-        _ => Ok(translate::teardown(&exec, netns)),
+        Command::Setup => translate::setup(&Exec::read(document)?, netns),
+        _ => Ok(translate::teardown(
+            &Exec::read_for_teardown(document)?,
+            netns,
+        )),
     }
 }
 

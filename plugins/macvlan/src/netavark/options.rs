@@ -35,6 +35,9 @@ pub(super) const PRIORITY: &str = "priority";
 /// Of the keys that every network configuration may have, the only one that can be an option.
 pub(super) const DNS: &str = "dns";
 
+/// The keys of `dns`, if that is an object.
+const DNS_KEYS: &[&str] = &["nameservers", "domain", "search", "options"];
+
 /// The option of netavark's drivers that leaves out the default route.
 const NO_DEFAULT_ROUTE: &str = "no_default_route";
 
@@ -79,7 +82,7 @@ impl Options {
             self.ipam.insert(name.to_owned(), value);
         } else if is_key(DNS) {
             self.dns = Some(value);
-        } else if let (NO_DEFAULT_ROUTE, Value::Bool(value)) = (key, &value) {
+        } else if let (true, Value::Bool(value)) = (is_key(NO_DEFAULT_ROUTE), &value) {
             self.no_default_route = *value;
         } else {
             self.unknown.insert(key.to_owned(), value);
@@ -91,24 +94,34 @@ impl Options {
     /// # Errors
     /// 7, naming the option, and the one that is probably meant.
     pub(super) fn ensure_known(&self) -> Result<(), Error> {
+        if let Some(Value::Object(dns)) = &self.dns {
+            let is_known = |key: &str| DNS_KEYS.iter().any(|known| known.eq_ignore_ascii_case(key));
+            if let Some(key) = dns.keys().find(|key| !is_known(key)) {
+                return Err(unknown(&format!("{DNS}: "), key, dns, DNS_KEYS));
+            }
+        }
         let Some((key, value)) = self.unknown.iter().next() else {
             return Ok(());
         };
-        if key == NO_DEFAULT_ROUTE {
+        if key.eq_ignore_ascii_case(NO_DEFAULT_ROUTE) {
             let what = format!("{NO_DEFAULT_ROUTE}: expected true or false, found {value}");
             return Err(config::invalid(what));
         }
         let names = OTHER_NAMES.iter().map(|(name, _)| *name);
         let known = [config::keys(), DHCP_KEYS, &[DNS, NO_DEFAULT_ROUTE]].concat();
         let known: Vec<&str> = known.into_iter().chain(names).collect();
-        let advice = match cni::go::misspelt_keys(&self.unknown, &known).first() {
-            Some((_, meant)) => format!("; did you mean {meant:?}?"),
-            None => String::new(),
-        };
-        Err(config::invalid(format_args!(
-            "there is no key {key:?}{advice}"
-        )))
+        Err(unknown("", key, &self.unknown, &known))
     }
+}
+
+/// The error for an unknown key among `keys`, with the known one that is probably meant.
+fn unknown(place: &str, key: &str, keys: &Map<String, Value>, known: &[&str]) -> Error {
+    let misspelt = cni::go::misspelt_keys(keys, known);
+    let advice = match misspelt.iter().find(|(misspelt, _)| *misspelt == key) {
+        Some((_, meant)) => format!("; did you mean {meant:?}?"),
+        None => String::new(),
+    };
+    config::invalid(format_args!("{place}there is no key {key:?}{advice}"))
 }
 
 /// An option's value: JSON if it is JSON, and the text itself otherwise.
@@ -129,6 +142,15 @@ mod tests {
     fn read(network: Value, container: Value) -> Options {
         let object = |value: Value| value.as_object().cloned().unwrap_or_default();
         Options::read(&object(network), &object(container))
+    }
+
+    #[test]
+    fn a_misspelt_key_of_dns_is_refused() {
+        let options = read(json!({ "dns": "{\"nameserver\":[\"9.9.9.9\"]}" }), json!(null));
+        let error = options.ensure_known().expect_err("nameservers");
+        assert!(error.msg.contains("dns: there is no key \"nameserver\"; did you mean \"nameservers\"?"));
+        let options = read(json!({ "dns": "{\"nameServers\":[\"9.9.9.9\"]}" }), json!(null));
+        options.ensure_known().expect("a key in any case");
     }
 
     #[test]

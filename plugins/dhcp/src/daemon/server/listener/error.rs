@@ -7,9 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
     /// Another daemon listens on this path.
-    #[error(
-        "another dhcp daemon is listening on {0}: stop it first, or choose another -socketpath"
-    )]
+    #[error("another dhcp daemon is listening on {0}: stop it first, or choose another path")]
     Taken(PathBuf),
     /// Another daemon listens on a socket whose file, at this path, was removed.
     #[error(
@@ -18,7 +16,7 @@ pub(crate) enum ListenError {
     )]
     Unreachable(PathBuf),
     /// The path exists and is not a socket.
-    #[error("{0} exists and is not a socket: remove it, or choose another -socketpath")]
+    #[error("{0} exists and is not a socket: remove it, or choose another path")]
     NotASocket(PathBuf),
     /// systemd passed something other than a Unix stream socket.
     #[error("the service manager passed no usable Unix stream socket (LISTEN_FDS)")]
