@@ -163,19 +163,15 @@ pub(crate) fn held_on_disk() -> Result<BTreeMap<String, Ipv4Addr>> {
     Ok(held)
 }
 
-/// The world's /var/lib is its own.
+/// The files of all networks' leases, past ones too. The world's /var/lib is its own.
 pub(crate) fn lease_files() -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for store in fs::read_dir("/var/lib/cni")?.flatten() {
-        for file in fs::read_dir(store.path().join("lan"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            files.extend(
-                Some(file.path())
-                    .filter(|path| path.extension().is_some_and(|kind| kind == "json")),
-            );
+        let networks = fs::read_dir(store.path()).into_iter().flatten().flatten();
+        for network in networks {
+            let entries = fs::read_dir(network.path()).into_iter().flatten().flatten();
+            let paths = entries.map(|entry| entry.path());
+            files.extend(paths.filter(|path| path.extension().is_some_and(|kind| kind == "json")));
         }
     }
     Ok(files)

@@ -17,7 +17,7 @@ use lab::{
     Attachment, Daemon, DhcpServer, Lan, Network, Process, Result, Test, World, test, until,
 };
 
-use crate::chaos::lease_files;
+use crate::chaos::held_on_disk;
 use crate::scenario::{SOON, decoded, reported};
 
 pub(super) const TESTS: &[Test] = &[test!(a_container_is_run_and_ends)];
@@ -60,6 +60,7 @@ fn a_container_is_run_and_ends(world: &World) -> Result {
     };
     let result = network.add(&attachment)?;
     reported(&result, &container)?;
+    ensure!(held_on_disk()?.len() == 1, "{:?}", held_on_disk()?);
     let discover = server.wait_for(MessageType::Discover, 1, SOON)?;
     let options = decoded(&discover)?.opts();
     ensure!(
@@ -80,7 +81,7 @@ fn a_container_is_run_and_ends(world: &World) -> Result {
     };
     network.del(&ended)?;
     until("the daemon has no lease", SOON, || {
-        lease_files().is_ok_and(|files| files.is_empty())
+        held_on_disk().is_ok_and(|held| held.is_empty())
     })
     .with_context(|| daemon.log())
 }
