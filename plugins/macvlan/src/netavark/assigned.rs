@@ -87,6 +87,20 @@ mod tests {
         Network::read(document.as_object().unwrap()).unwrap()
     }
 
+    #[test]
+    fn a_default_route_of_the_users_takes_the_place_of_the_subnets() {
+        let document = json!({
+            "subnets": [
+                { "subnet": "10.99.0.0/24", "gateway": "10.99.0.1" },
+                { "subnet": "fd99::/64", "gateway": "fd99::1" },
+            ],
+            "routes": [{ "destination": "0.0.0.0/0", "gateway": "10.99.0.2" }],
+        });
+        let network = Network::read(document.as_object().unwrap()).unwrap();
+        let assigned = assigned(&network, &["10.99.0.7", "fd99::7"], true).unwrap();
+        assert_eq!(assigned[1], json!(["::/0"]));
+    }
+
     /// The addresses with their gateways, and the destinations of the routes.
     fn assigned(network: &Network, addresses: &[&str], default: bool) -> Result<Value, Error> {
         let addresses: Vec<IpAddr> = addresses.iter().map(|it| it.parse().unwrap()).collect();

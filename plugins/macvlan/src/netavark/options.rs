@@ -146,10 +146,20 @@ mod tests {
 
     #[test]
     fn a_misspelt_key_of_dns_is_refused() {
-        let options = read(json!({ "dns": "{\"nameserver\":[\"9.9.9.9\"]}" }), json!(null));
+        let options = read(
+            json!({ "dns": "{\"nameserver\":[\"9.9.9.9\"]}" }),
+            json!(null),
+        );
         let error = options.ensure_known().expect_err("nameservers");
-        assert!(error.msg.contains("dns: there is no key \"nameserver\"; did you mean \"nameservers\"?"));
-        let options = read(json!({ "dns": "{\"nameServers\":[\"9.9.9.9\"]}" }), json!(null));
+        assert!(
+            error
+                .msg
+                .contains("dns: there is no key \"nameserver\"; did you mean \"nameservers\"?")
+        );
+        let options = read(
+            json!({ "dns": "{\"nameServers\":[\"9.9.9.9\"]}" }),
+            json!(null),
+        );
         options.ensure_known().expect("a key in any case");
     }
 
