@@ -432,10 +432,13 @@ pub(in crate::daemon::leases) mod tests {
 
     /// The lease of a record, continued.
     pub(in crate::daemon::leases) fn lease_of(mut record: Record) -> ManagedLease {
-        // The time in the record may be in this boot's future.
-        record.lease.requested_at = record.lease.requested_at.min(now());
+        // However long the machine has been up, the lease is in force.
+        let (now, lease) = (now(), &mut record.lease);
+        if lease.requested_at > now || lease.expires_at().is_some_and(|end| end <= now) {
+            lease.requested_at = now;
+        }
         let config = record.params.client_config(record.interface.mac);
-        let client = Client::resume(config, 1, record.lease.clone(), now());
+        let client = Client::resume(config, 1, record.lease.clone(), now);
         ManagedLease::resumed(client, record, None)
     }
 
