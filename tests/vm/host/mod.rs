@@ -101,8 +101,11 @@ fn linknet_kernel_suite() -> Result<PathBuf> {
     );
     let messages = output.stdout.split(|&octet| octet == b'\n');
     let mut built = messages.filter_map(|message| serde_json::from_slice::<Value>(message).ok());
-    let suite = built
-        .find(|message| message["target"]["name"] == "kernel" && message["executable"].is_string());
+    // Another crate has a suite of this name too.
+    let suite = built.find(|message| {
+        let source = message["target"]["src_path"].as_str().unwrap_or_default();
+        source.contains("/crates/linknet/tests/kernel/") && message["executable"].is_string()
+    });
     let suite = suite.context("cargo has told of no program")?;
     Ok(suite["executable"].as_str().unwrap_or_default().into())
 }
