@@ -8,7 +8,7 @@ use cni::printable;
 use super::advice::of_failure;
 use super::leases::spelled;
 use crate::config::problems_of_network_files;
-use crate::plugin::client::{ask, ask_to};
+use crate::plugin::client::{Failure, ask, ask_to};
 use crate::protocol::{DaemonView, Reply, Verb};
 
 /// Asks the daemon on `socket` for its STATUS, and what it is doing. Says on stderr what is wrong
@@ -19,7 +19,12 @@ pub(super) fn status(socket: &Path) -> Result<Vec<String>, String> {
         // The exit status is the daemon's.
         let _ = writeln!(io::stderr(), "dhcp: {}", printable(&problem));
     }
-    ask_to(socket, Verb::Status, None).map_err(of_failure)?;
+    let mut asked = ask_to(socket, Verb::Status, None);
+    if let Err(Failure::DaemonExited(_)) = asked {
+        // It is being replaced: its successor may listen already.
+        asked = ask_to(socket, Verb::Status, None);
+    }
+    asked.map_err(of_failure)?;
     let mut lines = vec![format!("the dhcp daemon at {} is ready", socket.display())];
     // A daemon of an earlier release cannot say what it does.
     if let Ok(Reply::Daemon(daemon)) = ask(socket, Verb::Describe, None, None) {
@@ -46,6 +51,9 @@ fn describe(daemon: &DaemonView) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::net::UnixListener;
+    use std::thread;
     use std::time::Duration;
 
     use super::*;
@@ -73,6 +81,25 @@ mod tests {
         assert_eq!(describe(&daemon), expected);
         daemon.summary = Summary::default();
         assert_eq!(describe(&daemon)[1..], ["no leases", expected[2]]);
+    }
+
+    #[test]
+    fn a_daemon_that_exits_is_asked_once_more() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let socket = scratch.path().join("dhcp.sock");
+        let daemon = UnixListener::bind(&socket).expect("a socket");
+        let answering = thread::spawn(move || {
+            drop(daemon.accept().expect("a caller"));
+            let (mut caller, _) = daemon.accept().expect("the caller again");
+            let mut request = String::new();
+            BufReader::new(&caller)
+                .read_line(&mut request)
+                .expect("a request");
+            writeln!(caller, "\"done\"").expect("a caller that waits");
+        });
+        let told = status(&socket).expect("it is ready");
+        answering.join().expect("the daemon has answered");
+        assert!(told[0].ends_with("is ready"), "{told:?}");
     }
 
     #[test]
