@@ -249,7 +249,7 @@ fn systemd_runs_the_example_of_quadlets(world: &World) -> Result {
          systemctl daemon-reload",
     )?;
     for _ in 0..2 {
-        // The container is made anew.
+        // The container is recreated.
         let started = newcomer.shell("systemctl start web.service");
         started.with_context(|| newcomer.systemd.journal())?;
         newcomer.leased()?;

@@ -75,7 +75,7 @@ impl HostLock {
         }
     }
 
-    /// The lock that this locked file is. Its new time of change tells those who wait that the
+    /// The lock that this locked file is. The new modification time tells those who wait that the
     /// queue moves; without it they only give up earlier.
     fn of(file: File) -> HostLock {
         let _ = file.set_modified(SystemTime::now());
@@ -135,7 +135,7 @@ pub fn lock_within(file: &File, timeout: Duration) -> io::Result<bool> {
 }
 
 /// Locks the file. The kernel grants a lock in the order of requests, but cannot wait for it with a
-/// deadline, so a thread waits. The timeout begins anew when the file's time of change has changed.
+/// deadline, so a thread waits. The timeout starts over whenever the file's modification time changes.
 ///
 /// # Errors
 /// [`io::ErrorKind::WouldBlock`] if others had the lock all the time, and nobody changed the file.
