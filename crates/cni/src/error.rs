@@ -97,7 +97,7 @@ impl Error {
 
     /// Reads an error document that another plugin wrote. Returns `None` if `object` has neither a
     /// numeric `code` nor a textual `msg`, and so is not an error document.
-    pub(crate) fn from_object(object: &Map<String, Value>) -> Option<Error> {
+    pub fn from_object(object: &Map<String, Value>) -> Option<Error> {
         let text = |key| object.get(key).and_then(Value::as_str);
         let code = object
             .get("code")

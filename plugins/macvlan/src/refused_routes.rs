@@ -15,7 +15,8 @@ use linknet::{Netlink, Route, or_absent};
 pub(crate) fn add(inside: &Netlink, routes: &[Route]) -> Result<(), Error> {
     for route in routes {
         match inside.add_route(route) {
-            Err(error) if error.is_exists() && find(inside, route).or_rejected()?.is_some() => {}
+            Err(error)
+                if error.is_exists() && find(&all(inside).or_rejected()?, route).is_some() => {}
             outcome => outcome.or_rejected()?,
         }
     }
@@ -27,15 +28,14 @@ pub(crate) fn add(inside: &Netlink, routes: &[Route]) -> Result<(), Error> {
 /// # Errors
 /// The kernel's first refusal. The others are still removed.
 pub(crate) fn remove(inside: &Netlink, routes: &[Route]) -> linknet::Result<()> {
-    let mut outcome = Ok(());
-    for route in routes {
-        let removed = find(inside, route).and_then(|found| match found {
-            Some(found) if found.protocol == PROTOCOL => or_absent(inside.delete_route(&found)),
-            _ => Ok(()),
-        });
-        outcome = outcome.and(removed);
+    if routes.is_empty() {
+        return Ok(());
     }
-    outcome
+    let all = all(inside)?;
+    let found = routes.iter().filter_map(|route| find(&all, route));
+    let ours = found.filter(|found| found.protocol == PROTOCOL);
+    let removed = ours.map(|ours| or_absent(inside.delete_route(ours)));
+    removed.fold(Ok(()), Result::and)
 }
 
 /// CHECK: the first of the routes that is missing.
@@ -43,18 +43,22 @@ pub(crate) fn remove(inside: &Netlink, routes: &[Route]) -> linknet::Result<()> 
 /// # Errors
 /// 111 if the kernel cannot be asked.
 pub(crate) fn difference(inside: &Netlink, routes: &[Route]) -> Result<Option<String>, Error> {
-    for route in routes {
-        if find(inside, route).or_kernel_error()?.is_none() {
-            let Route { kind, dst, .. } = route;
-            return Ok(Some(format!("the {kind} route to {dst} is missing")));
-        }
+    if routes.is_empty() {
+        return Ok(None);
     }
-    Ok(None)
+    let all = all(inside).or_kernel_error()?;
+    let missing = routes.iter().find(|route| find(&all, route).is_none());
+    Ok(missing.map(|Route { kind, dst, .. }| format!("the {kind} route to {dst} is missing")))
+}
+
+/// The routes of the container that refuse packets.
+fn all(inside: &Netlink) -> linknet::Result<Vec<Route>> {
+    let (_, refusing) = inside.routes_and_refused()?;
+    Ok(refusing)
 }
 
 /// The route as it is in the kernel, which may have given it an interface.
-fn find(inside: &Netlink, route: &Route) -> linknet::Result<Option<Route>> {
-    let (_, refusing) = inside.routes_and_refused()?;
-    let is_it = |found: &Route| found.kind == route.kind && found.competes_with(route);
-    Ok(refusing.into_iter().find(is_it))
+fn find<'a>(all: &'a [Route], route: &Route) -> Option<&'a Route> {
+    let mut all = all.iter();
+    all.find(|found| found.kind == route.kind && found.competes_with(route))
 }

@@ -58,11 +58,7 @@ impl From<Error> for Status {
             code::TRY_AGAIN_LATER => Code::Unavailable,
             _ => Code::Internal,
         };
-        let text = match error.details.as_str() {
-            "" => error.msg,
-            details => format!("{}: {details}", error.msg),
-        };
-        Status { code, text }
+        Status::new(code, error.to_string())
     }
 }
 

@@ -51,12 +51,10 @@ pub(super) fn read(document: &[u8]) -> Result<CniResult, Error> {
         Error::new(code::DECODING_FAILURE, format!("invalid answer: {error}"))
     };
     let document: Value = serde_json::from_slice(document).map_err(unreadable)?;
-    let text = |key| document.get(key).and_then(Value::as_str);
-    if let (Some(code), Some(msg)) = (document.get("code").and_then(Value::as_u64), text("msg")) {
-        let code = u32::try_from(code).unwrap_or(code::INTERNAL);
-        return Err(Error::new(code, msg).details(text("details").unwrap_or_default()));
+    match document.as_object().and_then(Error::from_object) {
+        Some(error) => Err(error),
+        None => CniResult::from_value(document, Version::LATEST),
     }
-    CniResult::from_value(document, Version::LATEST)
 }
 
 /// The longest text of an error, in octets. It may repeat what is wrong, and Podman reads the answer

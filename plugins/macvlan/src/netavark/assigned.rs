@@ -38,7 +38,7 @@ pub(super) fn result(
     };
     // A default route of the user's takes the place of the subnet's.
     let is_configured = |default: &IpNet| {
-        let mut routes = network.routes.iter().filter(|route| route.is_unicast());
+        let mut routes = network.unicast_routes();
         routes.any(|route| route.destination == *default)
     };
     let defaults = EVERYTHING

@@ -137,6 +137,11 @@ impl Network {
     pub(super) fn read(document: &Map<String, Value>) -> Result<Network, Error> {
         cni::go::decode(document).map_err(of_document)
     }
+
+    /// The routes through a gateway. The others refuse packets.
+    pub(super) fn unicast_routes(&self) -> impl Iterator<Item = &Route> {
+        self.routes.iter().filter(|route| route.is_unicast())
+    }
 }
 
 /// Reads stdin's content as an object.

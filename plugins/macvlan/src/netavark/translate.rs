@@ -224,7 +224,7 @@ fn dhcp(network: &Network, options: &Options) -> Value {
         "suppress",
         suppressed.map(|(part, _)| part.into()),
     );
-    append(&mut ipam, "routes", unicast(network).map(route));
+    append(&mut ipam, "routes", network.unicast_routes().map(route));
     ipam.into()
 }
 
@@ -236,11 +236,6 @@ fn append(section: &mut Map<String, Value>, key: &str, more: impl IntoIterator<I
     {
         list.extend(more);
     }
-}
-
-/// The network's routes through a gateway. The others refuse packets.
-fn unicast(network: &Network) -> impl Iterator<Item = &Route> {
-    network.routes.iter().filter(|route| route.is_unicast())
 }
 
 /// A route that refuses packets as the configuration has it.
@@ -291,7 +286,7 @@ struct ConfiguredRoutes {
 
 fn configured_routes(network: &Network, options: &Options) -> Result<ConfiguredRoutes, Error> {
     let mut ipam = options.ipam.clone();
-    let routes: Vec<Value> = unicast(network).map(route).collect();
+    let routes: Vec<Value> = network.unicast_routes().map(route).collect();
     ipam.insert("routes".to_owned(), routes.into());
     cni::go::decode_under("ipam", &ipam)
 }
