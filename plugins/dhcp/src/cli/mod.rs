@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use cni::printable;
 
 use crate::go_flags::with_two_dashes;
@@ -32,15 +32,14 @@ pub(crate) fn is_command(word: &str) -> bool {
 pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     // One dash does, as for the flags of `dhcp daemon`.
     let args = std::iter::once(OsString::from("dhcp")).chain(args.map(with_two_dashes));
+    let failed = |line| vec![line];
     let outcome = match Cli::parse_from(args).command {
-        Command::Status { socketpath } => status::status(&socketpath).map_err(|line| vec![line]),
-        Command::Leases {
-            ids,
-            json,
-            socketpath,
-        } => leases::leases(&socketpath, &ids, json).map_err(|line| vec![line]),
-        Command::Renew { ids, socketpath } => renew::renew(&socketpath, &ids),
-        Command::Release { ids, socketpath } => renew::release(&socketpath, &ids),
+        Command::Status { daemon } => status::status(&daemon.socketpath).map_err(failed),
+        Command::Leases { ids, json, daemon } => {
+            leases::leases(&daemon.socketpath, &ids, json).map_err(failed)
+        }
+        Command::Renew { ids, daemon } => renew::renew(&daemon.socketpath, &ids),
+        Command::Release { ids, daemon } => renew::release(&daemon.socketpath, &ids),
         Command::Install { directory } => one_line(install::install(&directory)),
         Command::Adopt { cachedir } => adopt::adopt(&cachedir),
     };
@@ -83,15 +82,22 @@ struct Cli {
     command: Command,
 }
 
+/// Where the daemon listens.
+#[derive(Debug, Args)]
+struct DaemonSocket {
+    /// Socket of the daemon
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    socketpath: PathBuf,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Asks the daemon whether it can serve requests; fails if it cannot, or does not answer
     ///
     /// Bad files in /etc/leasehold/networks.d are named on stderr. They do not make it fail.
     Status {
-        /// Socket of the daemon
-        #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
-        socketpath: PathBuf,
+        #[command(flatten)]
+        daemon: DaemonSocket,
     },
     /// Lists the leases of the daemon: containers, addresses, servers, states and times
     ///
@@ -104,18 +110,16 @@ enum Command {
         /// Print JSON: a list of objects, in which times are in seconds
         #[arg(long)]
         json: bool,
-        /// Socket of the daemon
-        #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
-        socketpath: PathBuf,
+        #[command(flatten)]
+        daemon: DaemonSocket,
     },
     /// Confirms leases with their servers now, which extends them; fails if a server is silent
     Renew {
         /// Containers: the beginnings of their IDs, or their names
         #[arg(required = true)]
         ids: Vec<String>,
-        /// Socket of the daemon
-        #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
-        socketpath: PathBuf,
+        #[command(flatten)]
+        daemon: DaemonSocket,
     },
     /// Ends leases, and gives their addresses back to the servers
     ///
@@ -124,9 +128,8 @@ enum Command {
         /// Containers: the beginnings of their IDs, or their names
         #[arg(required = true)]
         ids: Vec<String>,
-        /// Socket of the daemon
-        #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
-        socketpath: PathBuf,
+        #[command(flatten)]
+        daemon: DaemonSocket,
     },
     /// Copies this program and the macvlan plugin beside it into a directory of plugins
     ///

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::advice::of_failure;
 use super::leases::{chosen, spelled};
-use crate::plugin::client::ask_to;
-use crate::protocol::{LeaseView, Verb};
+use crate::plugin::client::{ask, ask_to, unexpected};
+use crate::protocol::{LeaseView, Reply, Verb};
 
 /// How long a server may take to answer.
 const MAX_WAIT: Duration = Duration::from_secs(10);
@@ -90,8 +90,13 @@ fn each(
 
 /// The lease as it is now.
 fn again(socket: &Path, lease: &LeaseView) -> Result<LeaseView, String> {
-    let id = lease.attachment.container_id().to_owned();
-    let mut now = chosen(socket, &[id])?;
-    now.retain(|now| now.attachment == lease.attachment);
-    now.pop().ok_or_else(|| "its lease has ended".to_owned())
+    let attachment = lease.attachment.clone();
+    match ask(socket, Verb::Lease { attachment }, None, None) {
+        Ok(Reply::Leases { mut leases, .. }) => {
+            let lease = leases.pop();
+            lease.ok_or_else(|| "its lease has ended".to_owned())
+        }
+        Ok(other) => Err(unexpected(&other).to_string()),
+        Err(failure) => Err(of_failure(failure)),
+    }
 }

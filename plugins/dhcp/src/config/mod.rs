@@ -33,6 +33,7 @@ use source::Source;
 
 pub(crate) use location::DaemonLocation;
 pub(crate) use network_file::problems as problems_of_network_files;
+pub(crate) use options::{FQDN, HOST_NAME};
 
 /// The configuration of one invocation.
 #[derive(Debug)]

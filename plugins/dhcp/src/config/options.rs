@@ -9,13 +9,13 @@ use super::Source;
 use crate::protocol::Hex;
 
 /// Option 12.
-pub(super) const HOST_NAME: u8 = 12;
+pub(crate) const HOST_NAME: u8 = 12;
 /// Option 61, which `clientId` overrides.
 const CLIENT_ID: u8 = 61;
 /// Option 77, a list of strings each with its length (RFC 3004 §4).
 const USER_CLASS: u8 = 77;
 /// Option 81 (RFC 4702).
-pub(super) const FQDN: u8 = 81;
+pub(crate) const FQDN: u8 = 81;
 
 /// The longest value, as with the Go plugin. A longer one would have to be split, and few servers
 /// join the parts.

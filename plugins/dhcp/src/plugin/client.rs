@@ -71,6 +71,7 @@ fn max_wait(verb: &Verb) -> Duration {
     match verb {
         Verb::Status
         | Verb::Describe
+        | Verb::Lease { .. }
         | Verb::Leases { .. }
         | Verb::Renew { .. }
         | Verb::Check { .. } => IMMEDIATE_REPLY_TIMEOUT,

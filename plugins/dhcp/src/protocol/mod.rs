@@ -114,6 +114,11 @@ pub enum Verb {
         /// The attachment whose lease it is.
         attachment: Attachment,
     },
+    /// One of the leases.
+    Lease {
+        /// The attachment whose lease it is.
+        attachment: Attachment,
+    },
     /// Some of the leases, in the order of their attachments.
     Leases {
         /// Those behind this one; all if it is absent.
@@ -141,6 +146,7 @@ impl Verb {
             Verb::Status => "status",
             Verb::Describe => "describe",
             Verb::Renew { .. } => "renew",
+            Verb::Lease { .. } => "lease",
             Verb::Leases { .. } => "leases",
             Verb::Takeover => "takeover",
             Verb::Gc { .. } => "gc",
@@ -153,6 +159,7 @@ impl Verb {
             Verb::Add { attachment, .. }
             | Verb::Check { attachment, .. }
             | Verb::Renew { attachment }
+            | Verb::Lease { attachment }
             | Verb::Del { attachment, .. } => Some(attachment),
             Verb::Status
             | Verb::Describe

@@ -10,12 +10,12 @@ use super::table::Table;
 impl Table {
     /// The attachment's lease, if it has one.
     pub(crate) fn lease(&self, attachment: &Attachment) -> Option<Lease> {
-        self.get(attachment)?.lease()?.granted()
+        self.leased(attachment)?.1.granted()
     }
 
     /// The attachment's lease as a CNI result, if it has one.
     pub(crate) fn result(&self, attachment: &Attachment) -> Option<CniResult> {
-        self.get(attachment)?.lease()?.result()
+        self.leased(attachment)?.1.result()
     }
 
     /// A path on the host, as the daemon sees it.

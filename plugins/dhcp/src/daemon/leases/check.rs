@@ -20,8 +20,7 @@ pub(crate) fn check(
     addresses: &[Ipv4Addr],
 ) -> Result<(), Error> {
     let no_lease = |what: String| Error::new(codes::NO_LEASE, what);
-    let slot = table.get(attachment);
-    let Some((slot, lease)) = slot.and_then(|slot| slot.lease().map(|lease| (slot, lease))) else {
+    let Some((slot, lease)) = table.leased(attachment) else {
         return Err(no_lease(format!("there is no lease for {attachment}")).details(
             "it was released, or dropped because the container was gone: detach the container and attach it again",
         ));

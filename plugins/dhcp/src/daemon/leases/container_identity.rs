@@ -55,9 +55,7 @@ impl Table {
 impl Slot {
     /// Whether this client has a lease for the attachment, or seeks one.
     fn is_of_client(&self, client: &ClientIdentity) -> bool {
-        let sought = self.sought.borrow().upgrade();
-        let mut leases = self.lease().into_iter().chain(sought);
-        leases.any(|lease| lease.client() == *client)
+        self.leases().any(|lease| lease.client() == *client)
     }
 }
 

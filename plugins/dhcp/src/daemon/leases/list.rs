@@ -6,7 +6,7 @@ use std::rc::Rc;
 use cni::Attachment;
 use dhcp4::StateName;
 
-use super::lease::{ManagedLease, whole_seconds};
+use super::lease::whole_seconds;
 use super::slot::Slot;
 use super::table::Table;
 use crate::daemon::exchange::now;
@@ -34,6 +34,11 @@ pub(crate) fn list(
     (slots.iter().filter_map(view).collect(), is_more)
 }
 
+/// The lease of an attachment, if it has one.
+pub(crate) fn one(table: &Table, attachment: &Attachment) -> Vec<LeaseView> {
+    table.get(attachment).iter().filter_map(view).collect()
+}
+
 /// What the daemon is doing.
 pub(crate) fn describe(table: &Table) -> DaemonView {
     DaemonView {
@@ -50,7 +55,7 @@ pub(crate) fn summary(table: &Table) -> Summary {
     let now = now();
     let mut states: BTreeMap<StateName, usize> = BTreeMap::new();
     let mut next_due = None;
-    for lease in table.slots().iter().filter_map(any_lease) {
+    for lease in table.slots().iter().filter_map(|slot| slot.leases().next()) {
         *states.entry(lease.state()).or_default() += 1;
         next_due = next_due.into_iter().chain(lease.due()).min();
     }
@@ -64,14 +69,9 @@ pub(crate) fn summary(table: &Table) -> Summary {
     }
 }
 
-/// The slot's lease, or the one that is being sought.
-fn any_lease(slot: &Rc<Slot>) -> Option<Rc<ManagedLease>> {
-    slot.lease().or_else(|| slot.sought.borrow().upgrade())
-}
-
 /// `None` if the slot has no lease, and nobody seeks one.
 fn view(slot: &Rc<Slot>) -> Option<LeaseView> {
-    any_lease(slot).map(|lease| lease.view())
+    slot.leases().next().map(|lease| lease.view())
 }
 
 #[cfg(test)]
@@ -143,6 +143,19 @@ mod tests {
         assert_eq!(listed(Some(1000)), ["c001", "c003"]);
         assert_eq!(listed(Some(1001)), [""; 0]);
         assert_eq!(listed(None).len(), 4);
+    }
+
+    #[tokio::test]
+    async fn one_lease_is_found_by_its_attachment() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let table = crowd(&directory, 2);
+        let attachment = |container| Attachment::new(container, "lan", "eth0").unwrap();
+        let found = one(&table, &attachment("c001"));
+        assert_eq!(
+            (found.len(), found[0].attachment.container_id()),
+            (1, "c001")
+        );
+        assert_eq!(one(&table, &attachment("c002")), []);
     }
 
     #[tokio::test]

@@ -32,7 +32,7 @@ pub(super) use check::check;
 #[cfg(feature = "podman")]
 pub(super) use container_identity::choose_identity;
 pub(super) use detach::{del, gc};
-pub(super) use list::{describe, list, summary};
+pub(super) use list::{describe, list, one, summary};
 #[cfg(feature = "podman")]
 pub(super) use maintain::abandon_gone;
 pub(super) use maintain::{maintain_next, watch_carriers, watch_netns};

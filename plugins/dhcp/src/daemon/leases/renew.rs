@@ -12,8 +12,7 @@ use crate::daemon::exchange::now;
 /// # Errors
 /// `NO_LEASE` (120) if there is none.
 pub(crate) fn renew(table: &Table, attachment: &Attachment) -> Result<(), Error> {
-    let slot = table.get(attachment);
-    let Some((slot, lease)) = slot.and_then(|slot| slot.lease().map(|lease| (slot, lease))) else {
+    let Some((slot, lease)) = table.leased(attachment) else {
         let what = format!("there is no lease for {attachment}");
         return Err(Error::new(codes::NO_LEASE, what));
     };

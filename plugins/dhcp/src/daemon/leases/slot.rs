@@ -63,8 +63,7 @@ impl Slot {
     /// Whether a server has leased this address to the client of `of` for this attachment, or may be
     /// about to.
     pub(super) fn may_hold(&self, of: &ManagedLease, address: Option<Ipv4Addr>) -> bool {
-        let sought = self.sought.borrow().upgrade();
-        self.lease().into_iter().chain(sought).any(|lease| {
+        self.leases().any(|lease| {
             let is_other = matches!((lease.address(), address), (Some(a), Some(b)) if a != b);
             !is_other && lease.client().is_same_client(&of.client()) && lease.may_share_lan(of)
         })
@@ -72,8 +71,14 @@ impl Slot {
 
     /// The member of the group that `-group` admits who requested the lease; `None` if root did.
     pub(super) fn member(&self) -> Option<u32> {
-        let lease = self.lease().or_else(|| self.sought.borrow().upgrade());
+        let lease = self.leases().next();
         lease.map_or_else(|| self.requested_by.get(), |lease| lease.member())
+    }
+
+    /// The lease, if there is one, and then the one that an ADD is trying to obtain.
+    pub(super) fn leases(&self) -> impl Iterator<Item = Rc<ManagedLease>> + use<> {
+        let sought = self.sought.borrow().upgrade();
+        self.lease().into_iter().chain(sought)
     }
 
     /// The lease, if there is one.

@@ -174,10 +174,17 @@ impl Table {
         }
     }
 
+    /// The slot of an attachment with its lease, if it has one.
+    pub(super) fn leased(&self, attachment: &Attachment) -> Option<(Rc<Slot>, Rc<ManagedLease>)> {
+        let slot = self.get(attachment)?;
+        let lease = slot.lease()?;
+        Some((slot, lease))
+    }
+
     /// What the server of an attachment's lease should have sent and did not, as sentences.
     pub(crate) fn assumptions(&self, attachment: &Attachment) -> Vec<String> {
-        let lease = self.get(attachment).and_then(|slot| slot.lease());
-        lease.map(|lease| lease.assumptions()).unwrap_or_default()
+        let leased = self.leased(attachment);
+        leased.map_or_else(Vec::new, |(_, lease)| lease.assumptions())
     }
 
     /// All slots.

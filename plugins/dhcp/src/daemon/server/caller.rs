@@ -98,6 +98,7 @@ impl Caller {
             | Verb::Status
             | Verb::Describe
             | Verb::Renew { .. }
+            | Verb::Lease { .. }
             | Verb::Leases { .. } => {}
         }
         let Some(attachment) = verb.attachment() else {
@@ -171,6 +172,9 @@ mod tests {
         let renew = Verb::Renew {
             attachment: attachment.clone(),
         };
+        let lease = Verb::Lease {
+            attachment: attachment.clone(),
+        };
         let del = Verb::Del {
             attachment,
             only: None,
@@ -188,7 +192,7 @@ mod tests {
                 assert_eq!(may(verb, true, holder), Ok(()));
             }
         }
-        for verb in [&check, &del, &add, &renew] {
+        for verb in [&check, &del, &add, &renew, &lease] {
             for holder in [Some(None), Some(Some(1001))] {
                 let denied = may(verb, true, holder);
                 assert!(matches!(denied, Err(Denied::NotOwnLease(..))), "{verb:?}");

@@ -129,6 +129,11 @@ impl Server {
             Verb::Renew { attachment } => {
                 reply(&mut connection, leases::renew(&self.table, &attachment)).await;
             }
+            Verb::Lease { attachment } => {
+                let leases = leases::one(&self.table, &attachment);
+                let more = false;
+                send(&mut connection, &Reply::Leases { leases, more }).await;
+            }
             Verb::Leases { after } => {
                 let (leases, more) = leases::list(&self.table, after.as_ref(), member);
                 send(&mut connection, &Reply::Leases { leases, more }).await;

@@ -5,12 +5,9 @@ use std::time::Duration;
 use dhcp4::{Lease, RawOption, StateName};
 
 use super::ManagedLease;
+use crate::config::{FQDN, HOST_NAME};
 use crate::daemon::exchange::now;
 use crate::protocol::{Granted, LeaseView};
-
-/// Options that tell the server the container's name.
-const HOST_NAME: u8 = 12;
-const FQDN: u8 = 81;
 
 impl ManagedLease {
     /// The lease as it is now.
